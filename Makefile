@@ -1,0 +1,52 @@
+# Two promises, on a fresh Debian machine with Python 3.11 or newer:
+#   make run    sets up all it needs and serves Docker Hub on 127.0.0.1:5000
+#   make test   sets up all it needs and passes
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CONFIG ?= mirror.yaml
+
+.PHONY: run test unit check demo bench programs clean
+
+run: $(VENV)/.run
+	$(BIN)/registry-mirror serve --config $(CONFIG)
+
+test: check programs
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+# Seconds, and nothing but Python needed.
+unit: $(VENV)/.dev
+	$(BIN)/pytest -n 2 --ignore tests/e2e --ignore tests/faults --ignore tests/deploy
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+demo: $(VENV)/.dev programs
+	$(BIN)/python -m demo
+
+bench: $(VENV)/.dev programs
+	$(BIN)/python -m bench $(ONLY)
+
+# The real clients and servers that tests drive. Where root may not install them, the tests that
+# need them say what is missing.
+programs:
+	@./deploy/debian-programs.sh
+
+$(VENV)/bin/python:
+	@./deploy/debian-programs.sh python
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV)

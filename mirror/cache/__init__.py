@@ -1,0 +1,1 @@
+"""The heart: pull-through, fills, tag freshness."""

@@ -1,0 +1,342 @@
+"""The contracts between the rooms, nothing else.
+
+The narrow waist is `Registry`: the remote registry, the pool of endpoints, the cache in front of
+them, each wrapper and the fakes in the tests are all one shape, so they stack.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from .oci.descriptor import Descriptor
+from .oci.digest import Digest
+from .oci.ranges import ByteRange
+from .oci.reference import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time, passed in so that tests need not sleep.
+
+    `wall` (seconds since the epoch) is only for what is written down and outlives the process;
+    everything else ages by `monotonic` (seconds).
+    """
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Outcome(StrEnum):
+    """How an answer came to be: what metrics, logs and the Cache-Status header call it."""
+
+    HIT = "hit"  # from here, the upstream not asked
+    REVALIDATED = "revalidated"  # the upstream said that what is here is still right
+    STALE = "stale"  # from here, older than its TTL, since the upstream could not say
+    FILLED = "filled"  # fetched now
+    JOINED = "joined"  # being fetched already, for somebody else
+    PASSED = "passed"  # handed through, never kept (tag lists, referrers)
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a tag points to. `age` is in seconds since an upstream last said so."""
+
+    descriptor: Descriptor
+    outcome: Outcome
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BytesContent:
+    """Small, whole, verified: a manifest. Its bytes are the upstream's, never re-serialised."""
+
+    descriptor: Descriptor
+    data: bytes
+    outcome: Outcome
+
+
+class FileContent(Protocol):
+    """An open file with how far it may be read by now: a hit, or a fill in progress.
+
+    The holder closes it. Until then the descriptor stays good, whatever eviction and commit do.
+    Read by offset only (`os.pread`, `os.sendfile`): the file's own position is shared.
+    """
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """`size` is None while a fill whose upstream gave no length has not ended."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    def fileno(self) -> int: ...
+
+    async def readable(self, beyond: int) -> int:
+        """Waits until bytes after offset `beyond` may be read, or the content is proven and ends
+        there; returns the offset up to which bytes may be read (equal to `beyond` only at the end).
+
+        Raises RegistryError when the fill has failed: what was read so far is then worth nothing.
+        """
+
+    def close(self) -> None: ...
+
+
+class StreamContent(Protocol):
+    """A remote's body, unverified: only fills read it. The holder closes it."""
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """`size` is the whole content's, not this part's; None when the upstream gave none."""
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte that comes: 0 when the upstream ignored the range."""
+
+    @property
+    def source(self) -> str:
+        """The endpoint's name, for messages and metrics."""
+
+    async def read(self) -> bytes:
+        """The next bytes as they come, at most about a MiB; b"" at the end.
+
+        Raises Unavailable when the body was cut, stalled beyond the idle time, or too slow.
+        """
+
+    def reject(self, reason: str) -> None:
+        """Tells whoever gave this stream that its bytes were proven wrong."""
+
+    async def close(self) -> None: ...
+
+
+Content = BytesContent | FileContent
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """One page of a repository's tags; `last` is the marker of the next page, None at the end."""
+
+    tags: Sequence[str]
+    last: str | None = None
+
+
+class Registry(Protocol):
+    """Everything that can answer for images. Each method raises a RegistryError."""
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        """What this tag points to now."""
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        """A manifest or index, whole and verified."""
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        """What a blob is, without its bytes (HEAD)."""
+
+    async def blob(self, repository: Repository, digest: Digest) -> FileContent:
+        """A blob, verified before its last byte may be read."""
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        """The index of manifests whose subject is this digest (distribution-spec, "Listing
+        Referrers"); empty when there are none."""
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        """Tags in the upstream's order, at most `count`, after `last`."""
+
+
+class Upstream(Protocol):
+    """A Registry that is far away: its blobs are streams, to be verified by who reads them."""
+
+    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+        """What the tag points to, asked with a HEAD where that suffices: it is not counted
+        against Docker Hub's limits."""
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent: ...
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor: ...
+
+    async def blob(
+        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+    ) -> StreamContent: ...
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent: ...
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One piece of content in a store. `size` in bytes, `used_at` in seconds since the epoch."""
+
+    digest: Digest
+    size: int
+    used_at: float
+
+
+class StoreFull(Exception):
+    """There is no room for these bytes: under the configured size, or on the disk."""
+
+
+class Partial(Protocol):
+    """Content being written: append-only, hashed as it is written, visible to nobody by name.
+
+    One writer a digest, across processes. Readers hold a descriptor of their own (`open()`) and
+    read below `offset`.
+    """
+
+    @property
+    def digest(self) -> Digest: ...
+
+    @property
+    def offset(self) -> int:
+        """Bytes written and hashed: where a resumed download goes on."""
+
+    async def reserve(self, size: int) -> None:
+        """Makes sure of room for `size` bytes in all. Raises StoreFull."""
+
+    async def append(self, pieces: Sequence[bytes]) -> int:
+        """Writes and hashes these pieces, off the event loop; returns the new offset.
+
+        Raises StoreFull when the disk will not take them, OSError for other faults of the disk.
+        """
+
+    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        """Makes the content visible under its digest, durably.
+
+        `refers_to` is what this content needs to be of use: it is kept as long as this is kept.
+        Raises Untrustworthy, and removes what was written, when the bytes are not those that the
+        digest names.
+        """
+
+    async def suspend(self) -> None:
+        """Stops writing and keeps what is there, to be resumed by whoever asks next."""
+
+    async def discard(self) -> None:
+        """Removes what was written."""
+
+    def open(self) -> int:
+        """A descriptor of its own on the growing file, for a reader to keep and close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a store holds: bytes and entries of content, bytes reserved for what is coming."""
+
+    content_bytes: int
+    entries: int
+    reserved_bytes: int
+    max_bytes: int
+
+
+class ContentStore(Protocol):
+    """Holds verified bytes only; a caller cannot make it hold anything else."""
+
+    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> FileContent | None:
+        """The content, if it is here. The handle stays good after eviction unlinks it.
+
+        `outcome` is what the content is to say of how it came to be here."""
+
+    async def read(self, digest: Digest, limit: int) -> bytes | None:
+        """The whole of a small content, if it is here; its digest is proven again.
+
+        What is damaged, or larger than `limit` bytes, is not here.
+        """
+
+    async def partial(self, digest: Digest) -> Partial | None:
+        """Begins or resumes writing; None when somebody else is writing this digest."""
+
+    def touch(self, digest: Digest) -> None:
+        """Notes that this content was used now, and with it what it refers to."""
+
+    async def delete(self, digest: Digest) -> None: ...
+
+    def scan(self) -> AsyncIterator[Entry]: ...
+
+    def usage(self) -> Usage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TagRecord:
+    """What a tag pointed to. `descriptor` None: the upstream said that there is no such tag.
+
+    `checked_at` is when an upstream last said so, in seconds since the epoch.
+    """
+
+    descriptor: Descriptor | None
+    checked_at: float
+
+
+class TagStore(Protocol):
+    """Small records that age. A store that cannot answer raises TagStoreError, in bounded time."""
+
+    async def get(self, repository: Repository, tag: str) -> TagRecord | None: ...
+
+    async def put(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        """Remembers for `keep_for` seconds, and forgets by itself."""
+
+    async def delete(self, repository: Repository, tag: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class TagStoreError(Exception):
+    """The tag memory does not answer. Never a reason to fail a pull."""
+
+
+class Meter(Protocol):
+    """What happens inside, told to whoever counts it. Every label is from a bounded set."""
+
+    def upstream_request(self, endpoint: str, method: str, status: str) -> None:
+        """`status` is an HTTP status, or the kind of error: connect, dns, tls, timeout, cut."""
+
+    def upstream_bytes(self, endpoint: str, count: int) -> None: ...
+
+    def upstream_rejected(self, endpoint: str) -> None:
+        """Bytes from there were not what their digest says."""
+
+    def fill_started(self) -> None: ...
+
+    def fill_ended(self, result: str) -> None:
+        """`result`: committed, rejected, suspended, failed or uncached."""
+
+    def tag_store_error(self, store: str, operation: str) -> None: ...
+
+    def credentials_dropped(self) -> None:
+        """A client sent credentials to the mirror; they went no further."""
+
+    def sent(self, kind: str, count: int) -> None:
+        """Bytes of a body handed to a client."""
+
+    def answered(
+        self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
+    ) -> None:
+        """One request is over; both times in seconds from its arrival."""
+
+
+class NoMeter:
+    """Counts nothing: for tests, and for commands that run beside a server."""
+
+    def upstream_request(self, endpoint: str, method: str, status: str) -> None: ...
+    def upstream_bytes(self, endpoint: str, count: int) -> None: ...
+    def upstream_rejected(self, endpoint: str) -> None: ...
+    def fill_started(self) -> None: ...
+    def fill_ended(self, result: str) -> None: ...
+    def tag_store_error(self, store: str, operation: str) -> None: ...
+    def credentials_dropped(self) -> None: ...
+    def sent(self, kind: str, count: int) -> None: ...
+    def answered(
+        self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
+    ) -> None: ...

@@ -1,0 +1,131 @@
+"""What is counted, under Prometheus' names and units. Labels are from bounded sets only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from . import __version__
+from .interfaces import Usage
+
+# From a hit in memory to a layer of gigabytes over a slow line.
+_FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """A Meter (see interfaces) that Prometheus can read."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+
+        def counter(name: str, words: str, *labels: str) -> Counter:
+            return Counter(f"registry_mirror_{name}", words, labels, registry=self._registry)
+
+        def histogram(name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(
+                f"registry_mirror_{name}",
+                words,
+                ("kind", "outcome"),
+                buckets=buckets,
+                registry=self._registry,
+            )
+
+        def gauge(name: str, words: str, *labels: str) -> Gauge:
+            return Gauge(f"registry_mirror_{name}", words, labels, registry=self._registry)
+
+        self._requests = counter(
+            "requests",
+            "Requests by kind and by how the answer came to be",
+            "kind",
+            "outcome",
+        )
+        self._responses = counter("responses", "Responses by HTTP status", "kind", "status")
+        self._sent = counter("sent_bytes", "Bytes of bodies sent to clients", "kind")
+        self._first_byte = histogram(
+            "first_byte_seconds", "From a request's arrival to its answer's first byte", _FIRST_BYTE
+        )
+        self._last_byte = histogram(
+            "last_byte_seconds", "From a request's arrival to its answer's last byte", _LAST_BYTE
+        )
+        self._upstream_requests = counter(
+            "upstream_requests",
+            "Requests to upstreams, by HTTP status or kind of error",
+            "endpoint",
+            "method",
+            "status",
+        )
+        self._upstream_bytes = counter(
+            "upstream_bytes", "Bytes of bodies read from upstreams", "endpoint"
+        )
+        self._rejected = counter(
+            "upstream_rejected", "Answers whose bytes were proven wrong", "endpoint"
+        )
+        self._fills_running = gauge("fills_running", "Downloads under way")
+        self._fills = counter("fills", "Downloads ended, by result", "result")
+        self._tag_store_errors = counter(
+            "tag_store_errors", "Failures of the tag memory", "store", "operation"
+        )
+        self._credentials = counter(
+            "credentials_dropped", "Requests in which a client sent credentials to the mirror"
+        )
+        gauge("build_info", "The version that runs", "version").labels(__version__).set(1)
+
+    def exposition(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def watch(self, usage: Callable[[], Usage]) -> None:
+        """Exports what this store holds, asked at each scrape."""
+        self._registry.register(_Store(usage))
+
+    def upstream_request(self, endpoint: str, method: str, status: str) -> None:
+        self._upstream_requests.labels(endpoint, method, status).inc()
+
+    def upstream_bytes(self, endpoint: str, count: int) -> None:
+        self._upstream_bytes.labels(endpoint).inc(count)
+
+    def upstream_rejected(self, endpoint: str) -> None:
+        self._rejected.labels(endpoint).inc()
+
+    def fill_started(self) -> None:
+        self._fills_running.inc()
+
+    def fill_ended(self, result: str) -> None:
+        self._fills_running.dec()
+        self._fills.labels(result).inc()
+
+    def tag_store_error(self, store: str, operation: str) -> None:
+        self._tag_store_errors.labels(store, operation).inc()
+
+    def credentials_dropped(self) -> None:
+        self._credentials.inc()
+
+    def sent(self, kind: str, count: int) -> None:
+        self._sent.labels(kind).inc(count)
+
+    def answered(
+        self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
+    ) -> None:
+        self._requests.labels(kind, outcome).inc()
+        self._responses.labels(kind, str(status)).inc()
+        self._first_byte.labels(kind, outcome).observe(first_byte)
+        self._last_byte.labels(kind, outcome).observe(last_byte)
+
+
+class _Store(Collector):
+    def __init__(self, usage: Callable[[], Usage]) -> None:
+        self._usage = usage
+
+    def collect(self) -> Iterator[Metric]:
+        usage = self._usage()
+        for name, words, value in (
+            ("cache_bytes", "Bytes of verified content in the cache", usage.content_bytes),
+            ("cache_entries", "Pieces of verified content in the cache", usage.entries),
+            ("cache_reserved_bytes", "Bytes set aside for running downloads", usage.reserved_bytes),
+            ("cache_max_bytes", "The configured size of the cache", usage.max_bytes),
+        ):
+            yield GaugeMetricFamily(f"registry_mirror_{name}", words, value=value)

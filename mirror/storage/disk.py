@@ -1,0 +1,320 @@
+"""Content on the disk: a file a digest, visible only once it is proven.
+
+blobs/<algorithm>/<2 hex>/<hex>     proven content, never altered
+partials/<algorithm>/<hex>          being written, or waiting to be resumed
+quarantine/<hex>.<n>                what was found damaged, for a person to look at
+index.db                            sizes, last use, what needs what (see index.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import structlog
+
+from ..interfaces import Clock, Entry, Outcome, StoreFull, Usage
+from ..oci.descriptor import OCTET_STREAM, Descriptor
+from ..oci.digest import ALGORITHMS, Digest
+from .index import Index
+from .partial import DiskPartial, lock_partial
+
+log = structlog.get_logger()
+
+_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded
+_SLICE = 1 << 20
+
+T = TypeVar("T")
+
+
+class StorageUnusable(Exception):
+    """The configured path cannot hold content; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """A hit: proven content, open."""
+
+    descriptor: Descriptor
+    outcome: Outcome
+    fd: int
+    size: int
+
+    def fileno(self) -> int:
+        return self.fd
+
+    async def readable(self, beyond: int) -> int:
+        return self.size
+
+    def close(self) -> None:
+        # Closing the last descriptor of an evicted file frees its blocks: 100 ms for a big one.
+        if os.fstat(self.fd).st_nlink == 0:
+            asyncio.get_running_loop().run_in_executor(None, os.close, self.fd)
+        else:
+            os.close(self.fd)
+
+
+class DiskContent:
+    """A ContentStore in one directory, shared by all workers of a node."""
+
+    def __init__(
+        self, root: Path, max_bytes: int, *, sync: bool = True, clock: Clock | None = None
+    ) -> None:
+        """Opens or makes the store. Raises StorageUnusable. Blocking.
+
+        `sync`: whether content reaches the disk before it becomes visible. Without it a power
+        loss may leave short files, which the size check and the scrub find.
+        """
+        self.root = root
+        self._sync = sync
+        self._clock = clock or Clock()
+        try:
+            for directory in _directories(root):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = root / f".probe-{os.getpid()}"
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            probe.unlink()
+            self._index = Index(root / "index.db", max_bytes)
+        except (OSError, apsw.Error) as error:
+            raise StorageUnusable(
+                f"storage.path {root} cannot be used: {_words(error)}; "
+                "name a directory that this user may write to"
+            ) from error
+        if root.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            log.warning("storage is writable by others", path=str(root), advice="chmod go-w")
+        # Files: writing and hashing. Records: the index, one at a time, in the order asked.
+        self._files = ThreadPoolExecutor(4, thread_name_prefix="files")
+        self._records = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._used: dict[Digest, float] = {}
+        self._toucher: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        if self._toucher is not None:
+            self._toucher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._toucher
+        await self._flush_uses()
+        await asyncio.to_thread(self._files.shutdown)
+        await asyncio.to_thread(self._records.shutdown)
+        self._index.close()
+
+    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> DiskFile | None:
+        fd = self._open(digest)
+        if fd is None:
+            return None
+        size = os.fstat(fd).st_size
+        recorded = self._recorded(digest)
+        if recorded is None and not await self._adopt(digest, fd):
+            os.close(fd)
+            return None
+        if recorded is not None and recorded != size:
+            os.close(fd)
+            await self.quarantine(digest, f"its size is {size}, not {recorded}")
+            return None
+        self.touch(digest)
+        return DiskFile(Descriptor(OCTET_STREAM, digest, size), outcome, fd, size)
+
+    async def read(self, digest: Digest, limit: int) -> bytes | None:
+        fd = self._open(digest)
+        if fd is None:
+            return None
+        try:
+            if os.fstat(fd).st_size > limit:
+                return None
+            data = await self._on_files(_read_whole, fd, limit)
+        except OSError as error:
+            await self.quarantine(digest, str(error))
+            return None
+        finally:
+            os.close(fd)
+        if not digest.matches(data):
+            await self.quarantine(digest, "its bytes have changed")
+            return None
+        if self._recorded(digest) is None:
+            await self._note(self._index.add, digest, len(data), self._clock.wall())
+        self.touch(digest)
+        return data
+
+    async def partial(self, digest: Digest) -> DiskPartial | None:
+        path = self._partial_path(digest)
+        fd = await self._on_files(lock_partial, path)
+        if fd is None:
+            return None
+        partial = DiskPartial(digest, path, fd, self._files, self)
+        await self._on_files(partial.resume)
+        return partial
+
+    def touch(self, digest: Digest) -> None:
+        self._used[digest] = self._clock.wall()
+        if self._toucher is None or self._toucher.done():
+            self._toucher = asyncio.create_task(self._touch_later())
+
+    async def delete(self, digest: Digest) -> None:
+        await self._on_files(self._unlink, self._blob_path(digest))
+        await self._note(self._index.remove, digest)
+
+    async def scan(self) -> AsyncIterator[Entry]:
+        after = ""
+        while page := await self._record(self._index.entries, after):
+            for entry in page:
+                yield entry
+            after = str(page[-1].digest)
+
+    def usage(self) -> Usage:
+        return self._index.usage()
+
+    async def quarantine(self, digest: Digest, reason: str) -> None:
+        """Moves damaged content aside: it is a miss from now on, and will be filled again."""
+        log.error("content quarantined", digest=str(digest), reason=reason)
+        await self._on_files(self._set_aside, digest)
+        await self._note(self._index.remove, digest)
+
+    # The account of a partial (see partial.Account).
+
+    async def reserve(self, digest: Digest, size: int) -> None:
+        for _ in range(64):
+            try:
+                await self._note(self._index.reserve, digest, size)
+                return
+            except StoreFull as full:
+                if size > self._index.max_bytes or not await self._evict(int(full.args[0])):
+                    raise
+        raise StoreFull(size)
+
+    async def release(self, digest: Digest) -> None:
+        await self._note(self._index.release, digest)
+
+    async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
+        await self._on_files(partial.publish, self._blob_path(partial.digest), self._sync)
+        await self._note(
+            self._index.add, partial.digest, partial.offset, self._clock.wall(), refers_to
+        )
+
+    # Inside.
+
+    async def _evict(self, wanted: int) -> bool:
+        """Frees at least `wanted` bytes, least recently used first; whether anything went."""
+        await self._flush_uses()
+        freed = 0
+        for entry in await self._record(self._index.oldest):
+            if freed >= wanted:
+                break
+            await self.delete(entry.digest)
+            freed += entry.size
+            log.info("evicted", digest=str(entry.digest), size=entry.size)
+        return freed > 0
+
+    def _open(self, digest: Digest) -> int | None:
+        """A descriptor on the content's file; anything but a regular file there is set aside."""
+        path = self._blob_path(digest)
+        try:
+            fd = os.open(path, _READ_ONLY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
+            log.error("content cannot be opened", digest=str(digest), reason=_words(error))
+            with contextlib.suppress(OSError):
+                self._set_aside(digest)
+            return None
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        log.error("content is not a regular file", digest=str(digest))
+        self._set_aside(digest)
+        return None
+
+    async def _adopt(self, digest: Digest, fd: int) -> bool:
+        """Takes a file without a record into the account, once its bytes are proven."""
+        try:
+            proven = await self._on_files(_hash_of, fd, digest)
+        except OSError as error:
+            proven = None
+            log.error("content cannot be read", digest=str(digest), reason=_words(error))
+        if proven != digest.hex:
+            await self.quarantine(digest, "its bytes are not its digest's")
+            return False
+        await self._note(self._index.add, digest, os.fstat(fd).st_size, self._clock.wall())
+        return True
+
+    def _recorded(self, digest: Digest) -> int | None:
+        try:
+            return self._index.size(digest)
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return None
+
+    async def _touch_later(self) -> None:
+        await asyncio.sleep(_TOUCH_EVERY)
+        await self._flush_uses()
+
+    async def _flush_uses(self) -> None:
+        used, self._used = self._used, {}
+        if used:
+            await self._note(self._index.touch, list(used.items()))
+
+    def _set_aside(self, digest: Digest) -> None:
+        target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._blob_path(digest), target)
+
+    def _unlink(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+    def _blob_path(self, digest: Digest) -> Path:
+        return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def _partial_path(self, digest: Digest) -> Path:
+        return self.root / "partials" / digest.algorithm / digest.hex
+
+    async def _on_files(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+    async def _note(self, work: Callable[..., None], *arguments: object) -> None:
+        """Writes to the index. Its faults are survived: the files are the truth."""
+        try:
+            await self._record(work, *arguments)
+        except apsw.Error as error:
+            log.warning("index does not take a record", reason=str(error))
+
+    async def _record(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._records, work, *arguments)
+
+
+def _directories(root: Path) -> Iterator[Path]:
+    yield from (root, root / "quarantine")
+    for kind in (root / "blobs", root / "partials"):
+        yield kind
+        yield from (kind / algorithm for algorithm in ALGORITHMS)
+
+
+def _read_whole(fd: int, limit: int) -> bytes:
+    pieces = []
+    offset = 0
+    while offset <= limit and (piece := os.pread(fd, _SLICE, offset)):
+        pieces.append(piece)
+        offset += len(piece)
+    return b"".join(pieces)
+
+
+def _hash_of(fd: int, digest: Digest) -> str:
+    hasher = digest.hasher()
+    offset = 0
+    while piece := os.pread(fd, _SLICE, offset):
+        hasher.update(piece)
+        offset += len(piece)
+    return hasher.hexdigest()
+
+
+def _words(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

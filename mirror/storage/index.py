@@ -1,0 +1,228 @@
+"""The account of what is on the disk: sizes, last use, and who needs whom.
+
+One SQLite database beside the content, shared by all workers. It is a memory, not the truth: the
+files are. A row without a file is a miss; a file without a row is rehashed before it is trusted.
+Losing the database loses the order of eviction, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import structlog
+
+from ..interfaces import Entry, StoreFull, Usage
+from ..oci.digest import Digest
+
+log = structlog.get_logger()
+
+Rows = list[tuple[Any, ...]]  # the schema below says what is in them
+
+_VERSION = 1
+
+# `totals` is kept by triggers, so that no path through the code can forget to count.
+# A content's rank is 0 for what refers to nothing, 1 for a manifest, 2 for an index: among equals
+# in age, what needs others goes before what is needed.
+_SCHEMA = """
+CREATE TABLE content (
+    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used_at REAL NOT NULL, rank INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX content_by_use ON content (used_at, rank DESC);
+CREATE TABLE needs (
+    parent TEXT NOT NULL, child TEXT NOT NULL, PRIMARY KEY (parent, child)
+) WITHOUT ROWID;
+CREATE TABLE reserved (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE totals (bytes INTEGER NOT NULL, entries INTEGER NOT NULL, reserved INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0, 0);
+CREATE TRIGGER content_in AFTER INSERT ON content BEGIN
+    UPDATE totals SET bytes = bytes + new.size, entries = entries + 1; END;
+CREATE TRIGGER content_out AFTER DELETE ON content BEGIN
+    UPDATE totals SET bytes = bytes - old.size, entries = entries - 1;
+    DELETE FROM needs WHERE parent = old.digest; END;
+CREATE TRIGGER reserved_in AFTER INSERT ON reserved BEGIN
+    UPDATE totals SET reserved = reserved + new.size; END;
+CREATE TRIGGER reserved_change AFTER UPDATE ON reserved BEGIN
+    UPDATE totals SET reserved = reserved - old.size + new.size; END;
+CREATE TRIGGER reserved_out AFTER DELETE ON reserved BEGIN
+    UPDATE totals SET reserved = reserved - old.size; END;
+"""
+
+# Whoever is used, all that it needs is used with it, down to the layers: so a child is never older
+# than a parent that stays, and evicting the oldest first never breaks an image that stays.
+_TOUCH = """
+WITH RECURSIVE used (digest) AS (
+    VALUES (?2) UNION SELECT child FROM needs JOIN used ON parent = used.digest
+)
+UPDATE content SET used_at = ?1 WHERE used_at < ?1 AND digest IN (SELECT digest FROM used)
+"""
+
+
+class Index:
+    """Not for the event loop, but for `size`, `usage` and `oldest`, which are a few microseconds.
+
+    Every method may be called from any thread. Errors of the database (`apsw.Error`) are the
+    caller's to survive.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._writer = _open(path)
+        self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        self._reader.set_busy_timeout(250)
+        self._reading = threading.Lock()
+
+    def close(self) -> None:
+        with self._lock, self._reading:
+            self._reader.close()
+            self._writer.close()
+
+    def size(self, digest: Digest) -> int | None:
+        """The recorded size in bytes, None when there is no record."""
+        rows = self._read("SELECT size FROM content WHERE digest = ?", str(digest))
+        return rows[0][0] if rows else None
+
+    def usage(self) -> Usage:
+        [(content, entries, reserved)] = self._read("SELECT bytes, entries, reserved FROM totals")
+        return Usage(content, entries, reserved, self.max_bytes)
+
+    def entries(self, after: str = "", count: int = 500) -> list[Entry]:
+        """A page of the content in the order of digests, for scans that must not hold a lock."""
+        return _entries(
+            self._read(
+                "SELECT digest, size, used_at FROM content WHERE digest > ? "
+                "ORDER BY digest LIMIT ?",
+                after,
+                count,
+            )
+        )
+
+    def add(self, digest: Digest, size: int, now: float, needs: Sequence[Digest] = ()) -> None:
+        """Records content that is visible now; its reservation ends."""
+        with self._write() as db:
+            db.execute("DELETE FROM reserved WHERE digest = ?", (str(digest),))
+            ranks = [
+                rank
+                for child in needs
+                for (rank,) in _rows(db, "SELECT rank FROM content WHERE digest = ?", str(child))
+            ]
+            rank = 1 + max(ranks, default=0) if needs else 0
+            db.execute("DELETE FROM content WHERE digest = ?", (str(digest),))
+            db.execute("INSERT INTO content VALUES (?, ?, ?, ?)", (str(digest), size, now, rank))
+            db.executemany(
+                "INSERT OR IGNORE INTO needs VALUES (?, ?)", [(str(digest), str(c)) for c in needs]
+            )
+            if needs:  # an index comes before its manifests, and ranks above them all the same
+                db.execute(
+                    "UPDATE content SET rank = max(rank, ?2) "
+                    "WHERE digest IN (SELECT parent FROM needs WHERE child = ?1)",
+                    (str(digest), rank + 1),
+                )
+                db.execute(_TOUCH, (now, str(digest)))
+
+    def remove(self, digest: Digest) -> None:
+        with self._write() as db:
+            db.execute("DELETE FROM content WHERE digest = ?", (str(digest),))
+
+    def touch(self, uses: Iterable[tuple[Digest, float]]) -> None:
+        """Notes when content, and with it all that it needs, was last used."""
+        with self._write() as db:
+            db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
+
+    def reserve(self, digest: Digest, size: int) -> None:
+        """Sets aside `size` bytes in all for this digest.
+
+        Raises StoreFull when they do not fit beside what is there: evict, and ask again.
+        """
+        with self._write() as db:
+            [(held,)] = _rows(
+                db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(digest)
+            )
+            [(content, reserved)] = _rows(db, "SELECT bytes, reserved FROM totals")
+            wanted = content + reserved - held + size
+            if size > held and wanted > self.max_bytes:
+                raise StoreFull(wanted - self.max_bytes)
+            db.execute(
+                "INSERT INTO reserved VALUES (?1, ?2) ON CONFLICT (digest) DO UPDATE SET size = ?2",
+                (str(digest), size),
+            )
+
+    def release(self, digest: Digest) -> None:
+        """Gives a reservation back."""
+        with self._write() as db:
+            db.execute("DELETE FROM reserved WHERE digest = ?", (str(digest),))
+
+    def reservations(self) -> list[Digest]:
+        rows = self._read("SELECT digest FROM reserved")
+        return [Digest.parse(digest) for (digest,) in rows]
+
+    def oldest(self, count: int = 64) -> list[Entry]:
+        """The least recently used content, what needs others before what is needed."""
+        return _entries(
+            self._read(
+                "SELECT digest, size, used_at FROM content ORDER BY used_at, rank DESC LIMIT ?",
+                count,
+            )
+        )
+
+    def _read(self, query: str, *values: str | int) -> Rows:
+        with self._reading:
+            return _rows(self._reader, query, *values)
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[apsw.Connection]:
+        with self._lock:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+
+
+def _rows(db: apsw.Connection, query: str, *values: str | int) -> Rows:
+    return db.execute(query, values).fetchall()
+
+
+def _entries(rows: Rows) -> list[Entry]:
+    return [Entry(Digest.parse(digest), size, used_at) for digest, size, used_at in rows]
+
+
+def _open(path: Path) -> apsw.Connection:
+    """Opens the database, or sets aside what is none of ours and begins anew."""
+    for attempt in (1, 2):
+        db = apsw.Connection(str(path))
+        try:
+            db.set_busy_timeout(5000)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA journal_size_limit = 4194304")
+            db.execute("BEGIN IMMEDIATE")
+            [(version,)] = _rows(db, "PRAGMA user_version")
+            if version == 0:
+                db.execute(_SCHEMA)
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+            db.execute("COMMIT")
+            if version in (0, _VERSION):
+                return db
+            reason = f"made by another version ({version})"
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
+            reason = str(error)
+        db.close()
+        if attempt == 1:
+            _set_aside(path, reason)
+    raise apsw.CantOpenError(f"{path}: {reason}")
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    log.warning("index set aside", path=str(path), reason=reason)
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            part = path.with_name(path.name + suffix)
+            part.rename(part.with_name(part.name + ".aside"))

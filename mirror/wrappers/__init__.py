@@ -1,0 +1,1 @@
+"""A Registry around a Registry: routed, observed."""

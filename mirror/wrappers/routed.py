@@ -1,0 +1,52 @@
+"""Which registry answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..interfaces import BytesContent, FileContent, Registry, Resolved, TagPage
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import Denied, quoted
+from ..oci.reference import Repository
+
+
+class Routed:
+    """A Registry of registries, each under the name that the configuration gives it.
+
+    One that is not configured is refused (Denied): the mirror is no open proxy.
+    """
+
+    def __init__(self, registries: Mapping[str, Registry]) -> None:
+        self._registries = registries
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        return await self._of(repository).resolve(repository, tag)
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        return await self._of(repository).manifest(repository, digest)
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        return await self._of(repository).stat(repository, digest)
+
+    async def blob(self, repository: Repository, digest: Digest) -> FileContent:
+        return await self._of(repository).blob(repository, digest)
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        return await self._of(repository).referrers(repository, digest, artifact_type)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        return await self._of(repository).tags(repository, count, last)
+
+    def _of(self, repository: Repository) -> Registry:
+        try:
+            return self._registries[repository.registry]
+        except KeyError:
+            raise Denied(
+                f"registry {quoted(repository.registry)} is not served here; "
+                f"configured are {', '.join(sorted(self._registries))}"
+            ) from None

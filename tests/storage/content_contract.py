@@ -1,0 +1,158 @@
+"""What every ContentStore must do. A suite for a store derives from this and gives a `store`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mirror.interfaces import ContentStore, Outcome, StoreFull
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Untrustworthy
+
+
+async def put(store: ContentStore, data: bytes, refers_to: tuple[Digest, ...] = ()) -> Digest:
+    """Stores these bytes the way a fill does."""
+    digest = Digest.of(data)
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.reserve(len(data))
+    await partial.append([data])
+    await partial.commit(refers_to)
+    return digest
+
+
+async def content(store: ContentStore, digest: Digest) -> bytes | None:
+    """What a reader gets."""
+    file = await store.open(digest)
+    if file is None:
+        return None
+    try:
+        return os.pread(file.fileno(), await file.readable(0), 0)
+    finally:
+        file.close()
+
+
+class ContentContract:
+    async def test_what_was_committed_is_there(self, store: ContentStore) -> None:
+        digest = await put(store, b"layer")
+        assert await content(store, digest) == b"layer"
+        assert await store.read(digest, limit=100) == b"layer"
+
+    async def test_what_was_not_is_not(self, store: ContentStore) -> None:
+        assert await store.open(Digest.of(b"nothing")) is None
+        assert await store.read(Digest.of(b"nothing"), limit=100) is None
+
+    async def test_nothing_is_visible_before_commit(self, store: ContentStore) -> None:
+        digest = Digest.of(b"whole")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"who", b"le"])
+        assert await store.open(digest) is None
+        await partial.commit()
+        assert await content(store, digest) == b"whole"
+
+    async def test_f01_wrong_bytes_are_refused_and_removed(self, store: ContentStore) -> None:
+        digest = Digest.of(b"right")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"wrong"])
+        with pytest.raises(Untrustworthy):
+            await partial.commit()
+        assert await store.open(digest) is None
+        again = await store.partial(digest)
+        assert again is not None
+        assert again.offset == 0
+        await again.discard()
+
+    async def test_one_writer_a_digest(self, store: ContentStore) -> None:
+        digest = Digest.of(b"once")
+        first = await store.partial(digest)
+        assert first is not None
+        assert await store.partial(digest) is None
+        await first.suspend()
+        second = await store.partial(digest)
+        assert second is not None
+        await second.discard()
+
+    async def test_a_suspended_partial_is_resumed(self, store: ContentStore) -> None:
+        digest = Digest.of(b"first half, second half")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"first half, "])
+        await partial.suspend()
+        resumed = await store.partial(digest)
+        assert resumed is not None
+        assert resumed.offset == len(b"first half, ")
+        await resumed.append([b"second half"])
+        await resumed.commit()
+        assert await content(store, digest) == b"first half, second half"
+
+    async def test_a_reader_follows_a_growing_partial(self, store: ContentStore) -> None:
+        digest = Digest.of(b"growing")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"grow"])
+        fd = partial.open()
+        assert os.pread(fd, 100, 0) == b"grow"
+        await partial.append([b"ing"])
+        await partial.commit()
+        assert os.pread(fd, 100, 0) == b"growing"
+        os.close(fd)
+
+    async def test_f36_a_reader_finishes_though_its_content_is_deleted(
+        self, store: ContentStore
+    ) -> None:
+        digest = await put(store, b"read me")
+        file = await store.open(digest)
+        assert file is not None
+        await store.delete(digest)
+        assert await store.open(digest) is None
+        assert os.pread(file.fileno(), 100, 0) == b"read me"
+        file.close()
+
+    async def test_deleting_what_is_not_there_is_no_error(self, store: ContentStore) -> None:
+        await store.delete(Digest.of(b"never was"))
+        assert store.usage().entries == 0
+
+    async def test_what_is_larger_than_the_limit_is_not_read(self, store: ContentStore) -> None:
+        digest = await put(store, b"12345")
+        assert await store.read(digest, limit=4) is None
+        assert await store.read(digest, limit=5) == b"12345"
+
+    async def test_scan_tells_all(self, store: ContentStore) -> None:
+        stored = {await put(store, data): len(data) for data in (b"a", b"bb", b"ccc")}
+        assert {entry.digest: entry.size async for entry in store.scan()} == stored
+
+    async def test_usage_counts_content_and_reservations(self, store: ContentStore) -> None:
+        await put(store, b"x" * 10)
+        partial = await store.partial(Digest.of(b"coming"))
+        assert partial is not None
+        await partial.reserve(6)
+        usage = store.usage()
+        assert (usage.content_bytes, usage.entries, usage.reserved_bytes) == (10, 1, 6)
+        await partial.discard()
+        assert store.usage().reserved_bytes == 0
+
+    async def test_more_than_the_store_can_hold_is_refused(self, store: ContentStore) -> None:
+        partial = await store.partial(Digest.of(b"huge"))
+        assert partial is not None
+        with pytest.raises(StoreFull):
+            await partial.reserve(store.usage().max_bytes + 1)
+        await partial.discard()
+        assert store.usage().reserved_bytes == 0
+
+    async def test_both_algorithms(self, store: ContentStore) -> None:
+        digest = Digest.of(b"long", "sha512")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"long"])
+        await partial.commit()
+        assert await content(store, digest) == b"long"
+
+    async def test_the_outcome_is_the_callers(self, store: ContentStore) -> None:
+        digest = await put(store, b"layer")
+        file = await store.open(digest, Outcome.FILLED)
+        assert file is not None
+        assert file.outcome is Outcome.FILLED
+        file.close()
