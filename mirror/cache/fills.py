@@ -38,8 +38,8 @@ HELD_BACK = 64 << 10
 # the clients that never ask again after wrong bytes (containerd, podman).
 SMALL = 1 << 20
 
-# What is gathered while the disk is busy with what came before: the bound of a fill's memory is
-# twice this.
+# Bytes that are gathered while the disk is busy with what came before: a fill's memory is bounded
+# by twice this.
 BATCH = 4 << 20
 
 
@@ -288,7 +288,8 @@ class Download:
                 self._repository, self.partial.digest, ByteRange(offset) if offset else None
             )
         except RangeInvalid as error:
-            if error.size == offset:  # every byte came before the mirror was stopped
+            # Every byte came before, only the proof did not: the mirror was stopped.
+            if error.size == offset and self.fill.size in (None, offset):
                 return True
             raise Untrustworthy(
                 f"{offset} bytes are here, but the upstream has {error.size}"
@@ -315,11 +316,9 @@ class Download:
             raise Untrustworthy(f"{self.partial.offset} bytes are here, {stream.source} has {size}")
 
     async def _pump(self, stream: StreamContent, skip: int) -> None:
-        """Carries bytes from the stream to the file; the next are read while these are written."""
-        writing: asyncio.Task[int] | None = None
-        gathered: list[bytes] = []
-        waiting = 0  # bytes in `gathered`
+        """Carries bytes from the stream to the file."""
         coming = self.partial.offset
+        writer = WriteBehind(self.partial, self.fill.progress)
         try:
             while piece := await stream.read():
                 if skip:  # the upstream ignored the range: what is here already is passed over
@@ -331,17 +330,48 @@ class Download:
                     raise Untrustworthy(
                         f"{stream.source} sent more than the {self.fill.size} bytes it announced"
                     )
-                gathered.append(piece)
-                waiting += len(piece)
-                if writing is not None and (writing.done() or waiting >= BATCH):
-                    self.fill.progress(await writing)
-                    writing = None
-                if writing is None:
-                    writing = asyncio.create_task(self.partial.append(gathered))
-                    gathered, waiting = [], 0
+                await writer.put(piece)
         finally:
             # What has come is worth keeping, also when the stream breaks or the mirror stops.
-            if writing is not None:
-                self.fill.progress(await asyncio.shield(writing))
-            if gathered:
-                self.fill.progress(await asyncio.shield(self.partial.append(gathered)))
+            await writer.flush()
+
+
+class WriteBehind:
+    """Writes pieces to a partial while the next ones are read: at once when the disk is idle, else
+    gathered, up to BATCH bytes, until it is."""
+
+    def __init__(self, partial: Partial, progress: Callable[[int], None]) -> None:
+        self._partial = partial
+        self._progress = progress
+        self._gathered: list[bytes] = []
+        self._waiting = 0  # bytes in `_gathered`
+        self._room = asyncio.Event()
+        self._room.set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def put(self, piece: bytes) -> None:
+        """Takes a piece; waits while too much is gathered. Raises what writing raised before."""
+        await self._room.wait()
+        self._gathered.append(piece)
+        self._waiting += len(piece)
+        if self._task is None:
+            self._task = asyncio.create_task(self._write())
+        elif self._task.done():
+            self._task.result()
+        if self._waiting >= BATCH:
+            self._room.clear()
+
+    async def flush(self) -> None:
+        """Returns when everything is written, even if the caller is being cancelled."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _write(self) -> None:
+        try:
+            while self._gathered:
+                batch, self._gathered, self._waiting = self._gathered, [], 0
+                self._room.set()
+                self._progress(await self._partial.append(batch))
+            self._task = None
+        finally:
+            self._room.set()

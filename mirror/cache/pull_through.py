@@ -28,7 +28,7 @@ from ..interfaces import (
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import ManifestUnknown, RegistryError, Unavailable, Unknown, Untrustworthy
-from ..oci.manifests import MAX_MANIFEST, read_manifest
+from ..oci.manifests import MAX_MANIFEST, Manifest, media_type_of, read_manifest
 from ..oci.reference import Repository
 from .fills import Fills
 from .flights import Flights
@@ -248,7 +248,7 @@ class PullThrough:
         if data is None:
             return None
         try:
-            media_type = read_manifest(data, None).media_type
+            media_type = media_type_of(data)
         except Untrustworthy:
             return None  # a blob, asked for as a manifest
         content = BytesContent(Descriptor(media_type, digest, len(data)), data, Outcome.HIT)
@@ -287,7 +287,7 @@ class PullThrough:
                 await partial.reserve(len(content.data))
                 if partial.offset < len(content.data):
                     await partial.append([content.data[partial.offset :]])
-                await partial.commit(_needs(content.data))
+                await partial.commit(_needs(read_manifest(content.data, None)))
             finally:
                 await partial.suspend()
         except (StoreFull, OSError, Untrustworthy) as error:
@@ -303,6 +303,7 @@ def _age(record: TagRecord | None, now: float) -> float:
     return age_of(record, now) if record is not None else 0.0
 
 
-def _needs(data: bytes) -> Sequence[Digest]:
-    """What a manifest needs to be of use: what it names, but for foreign layers."""
-    return read_manifest(data, None).needs
+def _needs(manifest: Manifest) -> Sequence[Digest]:
+    """What a manifest needs to be of use; foreign layers come from elsewhere."""
+    children = (child.descriptor.digest for child in manifest.children)
+    return (*children, *(blob.digest for blob in manifest.blobs))

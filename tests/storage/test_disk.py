@@ -200,7 +200,7 @@ async def test_an_image_goes_before_the_layers_it_needs(store: DiskContent, wall
 
 
 async def test_no_descriptor_is_left_behind(store: DiskContent) -> None:
-    await put(store, b"the database has opened its files by now")
+    await content(store, await put(store, b"by now the database has opened its files"))
     before = len(os.listdir("/proc/self/fd"))
     digest = await put(store, b"a")
     await content(store, digest)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.cache.fills import Fills, Patience
+from mirror.cache.freshness import Freshness
+from mirror.cache.pull_through import PullThrough, Waits
+from mirror.interfaces import Clock, NoMeter
+from mirror.storage.disk import DiskContent
+
+from .fakes import FakeTags, FakeUpstream
+
+
+class Wall:
+    """A wall clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def upstream() -> FakeUpstream:
+    return FakeUpstream()
+
+
+@pytest.fixture
+def tags() -> FakeTags:
+    return FakeTags()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
+    store = DiskContent(tmp_path / "store", 1 << 30, sync=False)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def fills(store: DiskContent) -> AsyncIterator[Fills]:
+    quick = Patience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
+    fills = Fills(store, NoMeter(), patience=quick)
+    yield fills
+    await fills.close()
+
+
+@pytest.fixture
+async def cache(
+    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall
+) -> AsyncIterator[PullThrough]:
+    cache = PullThrough(
+        upstream,
+        store,
+        tags,
+        fills,
+        Freshness(ttl=300, stale=3600, negative_ttl=30),
+        NoMeter(),
+        clock=Clock(wall=wall),
+        waits=Waits(stale=0.1, tag=0.5, manifest=1, pause=0.01),
+    )
+    yield cache
+    await cache.close()

@@ -1,0 +1,181 @@
+"""An upstream and a tag memory that do as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+
+from mirror.interfaces import BytesContent, Outcome, TagPage, TagRecord, TagStoreError
+from mirror.oci.descriptor import OCTET_STREAM, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.errors import BlobUnknown, ManifestUnknown, RangeInvalid
+from mirror.oci.manifests import OCI_MANIFEST, media_type_of
+from mirror.oci.ranges import ByteRange
+from mirror.oci.reference import Repository
+
+
+def manifest_of(*blobs: bytes, note: str = "") -> bytes:
+    """An OCI manifest whose config is the first of these blobs, and whose layers are the rest."""
+    config, *layers = [
+        {"mediaType": OCTET_STREAM, "digest": str(Digest.of(blob)), "size": len(blob)}
+        for blob in blobs or (b"{}",)
+    ]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config,
+        "layers": layers,
+        "annotations": {"note": note},
+    }
+    return json.dumps(document).encode()
+
+
+class FakeStream:
+    """A body in pieces of `piece` bytes; `on_read(position)` may hold it, or break it."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        data: bytes,
+        size: int | None,
+        start: int,
+        upstream: FakeUpstream,
+    ) -> None:
+        self.descriptor = Descriptor(OCTET_STREAM, digest, size)
+        self.start = start
+        self.source = "fake"
+        self._data = data
+        self._position = start
+        self._upstream = upstream
+
+    async def read(self) -> bytes:
+        if self._upstream.before_read is not None:
+            await self._upstream.before_read(self._position)
+        piece = self._data[self._position : self._position + self._upstream.piece]
+        self._position += len(piece)
+        self._upstream.blob_bytes += len(piece)
+        return piece
+
+    def reject(self, reason: str) -> None:
+        self._upstream.rejected.append(reason)
+        self._upstream.corrupt = False  # as a pool does: the next ask goes elsewhere
+
+    async def close(self) -> None:
+        self._upstream.open_streams -= 1
+
+
+class FakeUpstream:
+    """Manifests, tags and blobs in memory. Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.tags_of: dict[str, Digest] = {}
+        self.manifests: dict[Digest, bytes] = {}
+        self.blobs: dict[Digest, bytes] = {}
+        self.asked: Counter[str] = Counter()
+        self.ranges: list[ByteRange | None] = []
+        self.rejected: list[str] = []
+        self.down: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.before_read: Callable[[int], asyncio.Future[None]] | None = None
+        self.piece = 1 << 16
+        self.says_size = True
+        self.takes_ranges = True
+        self.corrupt = False
+        self.announces: int | None = None
+        self.blob_bytes = 0
+        self.open_streams = 0
+
+    def push(self, tag: str, manifest: bytes, *blobs: bytes) -> Digest:
+        digest = Digest.of(manifest)
+        self.manifests[digest] = manifest
+        self.tags_of[tag] = digest
+        for blob in blobs:
+            self.blobs[Digest.of(blob)] = blob
+        return digest
+
+    async def _ask(self, what: str) -> None:
+        self.asked[what] += 1
+        await self.gate.wait()
+        if self.down is not None:
+            raise self.down
+
+    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+        await self._ask("resolve")
+        if tag not in self.tags_of:
+            raise ManifestUnknown(f"no tag {tag}")
+        digest = self.tags_of[tag]
+        data = self.manifests[digest]
+        return Descriptor(media_type_of(data), digest, len(data))
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        await self._ask("manifest")
+        if digest not in self.manifests:
+            raise ManifestUnknown(f"no manifest {digest}")
+        data = self.manifests[digest]
+        descriptor = Descriptor(media_type_of(data), digest, len(data))
+        return BytesContent(descriptor, data, Outcome.FILLED)
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        await self._ask("stat")
+        if digest not in self.blobs:
+            raise BlobUnknown(f"no blob {digest}")
+        return Descriptor(OCTET_STREAM, digest, len(self.blobs[digest]))
+
+    async def blob(
+        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+    ) -> FakeStream:
+        self.ranges.append(range)
+        await self._ask("blob")
+        if digest not in self.blobs:
+            raise BlobUnknown(f"no blob {digest}")
+        data = self.blobs[digest]
+        if self.corrupt:
+            data = bytes([data[0] ^ 255]) + data[1:]
+        start = range.start if range and self.takes_ranges else 0
+        if start >= len(data) and range:
+            raise RangeInvalid(len(data))
+        size = (self.announces or len(data)) if self.says_size else None
+        self.open_streams += 1
+        return FakeStream(digest, data, size, start, self)
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        await self._ask("referrers")
+        raise ManifestUnknown("none")
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        await self._ask("tags")
+        return TagPage(sorted(self.tags_of))
+
+
+class FakeTags:
+    """A tag memory in a dict, which may be told to fail."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[Repository, str], TagRecord] = {}
+        self.kept_for: dict[tuple[Repository, str], float] = {}
+        self.failing = False
+
+    async def get(self, repository: Repository, tag: str) -> TagRecord | None:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        return self.records.get((repository, tag))
+
+    async def put(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        self.records[repository, tag] = record
+        self.kept_for[repository, tag] = keep_for
+
+    async def delete(self, repository: Repository, tag: str) -> None:
+        self.records.pop((repository, tag), None)
+
+    async def close(self) -> None: ...

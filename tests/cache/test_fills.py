@@ -1,0 +1,325 @@
+"""Fills: one download, many readers, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from mirror.cache.fills import HELD_BACK, SMALL, Fills
+from mirror.cache.pull_through import PullThrough
+from mirror.interfaces import FileContent, Outcome
+from mirror.oci.digest import Digest
+from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
+from mirror.oci.reference import Repository
+from mirror.storage.disk import DiskContent
+
+from .fakes import FakeUpstream
+
+REDIS = Repository("docker.io", "library/redis")
+BIG = random.Random(1).randbytes(3 * SMALL)
+LITTLE = b"a config"
+
+
+async def read_all(content: FileContent) -> bytes:
+    """Reads as a client does: what there is, as it comes."""
+    data = b""
+    try:
+        while (limit := await content.readable(len(data))) > len(data):
+            data += os.pread(content.fileno(), limit - len(data), len(data))
+    finally:
+        content.close()
+    return data
+
+
+class Hold:
+    """Holds a stream before it reads at or behind `at`."""
+
+    def __init__(self, upstream: FakeUpstream, at: int) -> None:
+        self.at = at
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+        upstream.before_read = self  # type: ignore[assignment]
+
+    async def __call__(self, position: int) -> None:
+        if position >= self.at:
+            self.reached.set()
+            await self.go.wait()
+
+
+class Break:
+    """Breaks a stream, once for each of these positions."""
+
+    def __init__(self, upstream: FakeUpstream, *positions: int) -> None:
+        self.positions = list(positions)
+        upstream.before_read = self  # type: ignore[assignment]
+
+    async def __call__(self, position: int) -> None:
+        if self.positions and position >= self.positions[0]:
+            self.positions.pop(0)
+            raise Unavailable("the body was cut")
+
+
+@pytest.fixture(params=[BIG, LITTLE, b""], ids=["big", "little", "empty"])
+def data(request: pytest.FixtureRequest, upstream: FakeUpstream) -> bytes:
+    upstream.blobs[Digest.of(request.param)] = request.param
+    return request.param
+
+
+@pytest.fixture
+def big(upstream: FakeUpstream) -> Digest:
+    digest = Digest.of(BIG)
+    upstream.blobs[digest] = BIG
+    return digest
+
+
+@pytest.fixture
+def little(upstream: FakeUpstream) -> Digest:
+    digest = Digest.of(LITTLE)
+    upstream.blobs[digest] = LITTLE
+    return digest
+
+
+async def test_a_miss_fills_and_the_next_is_a_hit(
+    cache: PullThrough, upstream: FakeUpstream, data: bytes
+) -> None:
+    first = await cache.blob(REDIS, Digest.of(data))
+    assert first.outcome is Outcome.FILLED
+    assert await read_all(first) == data
+    second = await cache.blob(REDIS, Digest.of(data))
+    assert second.outcome is Outcome.HIT
+    assert await read_all(second) == data
+    assert upstream.asked["blob"] == 1
+    assert upstream.open_streams == 0
+
+
+async def test_f05_a_blob_of_unknown_length(
+    cache: PullThrough, upstream: FakeUpstream, data: bytes
+) -> None:
+    upstream.says_size = False
+    content = await cache.blob(REDIS, Digest.of(data))
+    assert await read_all(content) == data
+    assert content.descriptor.size == len(data)
+
+
+async def test_the_first_bytes_go_out_as_they_come(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = Hold(upstream, at=SMALL)
+    content = await cache.blob(REDIS, big)
+    assert content.descriptor.size == len(BIG)
+    await hold.reached.wait()
+    limit = await content.readable(0)
+    assert 0 < limit <= SMALL
+    assert os.pread(content.fileno(), limit, 0) == BIG[:limit]
+    hold.go.set()
+    assert await read_all(content) == BIG
+
+
+async def test_a_second_client_joins_midway(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = Hold(upstream, at=SMALL)
+    first = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    second = await cache.blob(REDIS, big)
+    assert second.outcome is Outcome.JOINED
+    hold.go.set()
+    assert await asyncio.gather(read_all(first), read_all(second)) == [BIG, BIG]
+    assert upstream.asked["blob"] == 1
+
+
+async def test_a_herd_is_one_download(
+    cache: PullThrough, upstream: FakeUpstream, data: bytes
+) -> None:
+    contents = await asyncio.gather(*(cache.blob(REDIS, Digest.of(data)) for _ in range(50)))
+    assert all(body == data for body in await asyncio.gather(*map(read_all, contents)))
+    assert upstream.asked["blob"] == 1
+    assert upstream.blob_bytes == len(data)
+
+
+async def test_f50_a_client_that_leaves_stops_nothing(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
+) -> None:
+    hold = Hold(upstream, at=SMALL)
+    asking = asyncio.create_task(cache.blob(REDIS, big))
+    await hold.reached.wait()
+    asking.cancel()
+    hold.go.set()
+    content = await cache.blob(REDIS, big)
+    assert await read_all(content) == BIG
+    assert upstream.asked["blob"] == 1
+
+
+async def test_the_last_piece_waits_for_the_proof(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = Hold(upstream, at=len(BIG))  # every byte has come, the end has not
+    content = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    furthest = await content.readable(0)
+    while furthest < len(BIG) - HELD_BACK:
+        furthest = await content.readable(furthest)
+    assert furthest == len(BIG) - HELD_BACK
+    hold.go.set()
+    assert await content.readable(furthest) == len(BIG)
+    content.close()
+
+
+async def test_a_small_blob_waits_for_the_proof_whole(
+    cache: PullThrough, upstream: FakeUpstream, little: Digest
+) -> None:
+    hold = Hold(upstream, at=len(LITTLE))
+    asking = asyncio.create_task(cache.blob(REDIS, little))
+    await hold.reached.wait()
+    assert not asking.done()
+    hold.go.set()
+    assert await read_all(await asking) == LITTLE
+
+
+async def test_f01_no_client_gets_a_whole_wrong_blob(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
+) -> None:
+    upstream.corrupt = True
+    content = await cache.blob(REDIS, big)
+    with pytest.raises(Untrustworthy):
+        await read_all(content)
+    assert len(upstream.rejected) == 1
+    assert await store.open(big) is None
+    assert await read_all(await cache.blob(REDIS, big)) == BIG
+
+
+async def test_f01_wrong_bytes_of_a_small_blob_are_never_seen(
+    cache: PullThrough, upstream: FakeUpstream, little: Digest
+) -> None:
+    upstream.corrupt = True
+    assert await read_all(await cache.blob(REDIS, little)) == LITTLE
+    assert len(upstream.rejected) == 1
+
+
+async def test_f02_a_body_that_is_cut_is_resumed_unseen(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    Break(upstream, 0, SMALL, SMALL, 2 * SMALL)
+    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert upstream.blob_bytes == len(BIG)
+    starts = [range.start for range in upstream.ranges if range]
+    assert starts == sorted(starts)
+    assert starts[-1] >= 2 * SMALL
+
+
+async def test_f07_a_range_that_is_ignored_splices_nothing(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    Break(upstream, 2 * SMALL)
+    upstream.takes_ranges = False
+    assert await read_all(await cache.blob(REDIS, big)) == BIG
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+async def test_f04_a_length_that_is_not_the_bodys_is_refused(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest, wrong: int
+) -> None:
+    upstream.announces = len(BIG) + wrong
+    with pytest.raises((Untrustworthy, Unavailable)):
+        await read_all(await cache.blob(REDIS, big))
+    assert await store.open(big) is None
+
+
+async def test_f21_an_upstream_that_stays_away_is_given_up(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    upstream.down = Unavailable("503")
+    with pytest.raises(Unavailable, match="503"):
+        await cache.blob(REDIS, big)
+    assert upstream.asked["blob"] > 1
+    upstream.down = None
+    assert await read_all(await cache.blob(REDIS, big)) == BIG
+
+
+async def test_f21_an_upstream_that_comes_back_is_waited_for(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    upstream.down = Unavailable("503")
+    asking = asyncio.create_task(cache.blob(REDIS, big))
+    while upstream.asked["blob"] < 2:
+        await asyncio.sleep(0)
+    upstream.down = None
+    assert await read_all(await asking) == BIG
+
+
+async def test_a_blob_that_is_not_there_is_asked_for_once(
+    cache: PullThrough, upstream: FakeUpstream
+) -> None:
+    for _ in range(3):
+        with pytest.raises(BlobUnknown):
+            await cache.blob(REDIS, Digest.of(b"nowhere"))
+    assert upstream.asked["blob"] == 1
+
+
+async def test_a_stop_leaves_a_partial_that_the_next_resumes(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, fills: Fills, big: Digest
+) -> None:
+    hold = Hold(upstream, at=2 * SMALL)
+    content = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    await fills.close()
+    with pytest.raises(Unavailable, match="stopping"):
+        await read_all(content)
+    hold.go.set()
+    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert upstream.ranges[-1] is not None
+    assert upstream.ranges[-1].start == 2 * SMALL
+    assert upstream.blob_bytes == len(BIG)
+
+
+async def test_a_partial_that_is_whole_needs_no_byte_more(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
+) -> None:
+    partial = await store.partial(big)
+    assert partial is not None
+    await partial.append([BIG])
+    await partial.suspend()
+    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert upstream.blob_bytes == 0
+
+
+async def test_a_partial_with_wrong_bytes_costs_a_download_and_no_more(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, little: Digest
+) -> None:
+    partial = await store.partial(little)
+    assert partial is not None
+    await partial.append([b"x"])
+    await partial.suspend()
+    assert await read_all(await cache.blob(REDIS, little)) == LITTLE
+
+
+async def test_stat_knows_what_is_here_what_comes_and_what_is_upstream(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest, little: Digest
+) -> None:
+    assert (await cache.stat(REDIS, little)).size == len(LITTLE)
+    assert upstream.asked["stat"] == 1
+    hold = Hold(upstream, at=SMALL)
+    content = await cache.blob(REDIS, big)
+    assert (await cache.stat(REDIS, big)).size == len(BIG)
+    hold.go.set()
+    await read_all(content)
+    assert (await cache.stat(REDIS, big)).size == len(BIG)
+    assert upstream.asked["stat"] == 1
+
+
+async def test_no_descriptor_or_partial_is_left(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest, tmp_path: Path
+) -> None:
+    await read_all(await cache.blob(REDIS, big))
+    before = len(os.listdir("/proc/self/fd"))
+    for fault in (0, SMALL):
+        await store.delete(big)
+        Break(upstream, fault)
+        await read_all(await cache.blob(REDIS, big))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [path for path in (store.root / "partials").rglob("*") if path.is_file()] == []
+    assert store.usage().reserved_bytes == 0
