@@ -15,7 +15,6 @@ from ..interfaces import (
     Clock,
     ContentStore,
     FileContent,
-    Meter,
     Outcome,
     Resolved,
     StoreFull,
@@ -66,7 +65,6 @@ class PullThrough:
         tags: TagStore,
         fills: Fills,
         freshness: Freshness,
-        meter: Meter,
         *,
         clock: Clock | None = None,
         waits: Waits | None = None,
@@ -76,7 +74,6 @@ class PullThrough:
         self._tags = tags
         self._fills = fills
         self._freshness = freshness
-        self._meter = meter
         self._clock = clock or Clock()
         self._waits = waits or Waits()
         self._manifests: LRUCache[Digest, BytesContent] = LRUCache(

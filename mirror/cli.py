@@ -1,0 +1,128 @@
+"""The commands. The only place that prints."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+
+from . import __version__
+from .config import Config, ConfigError, load
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A pull-through mirror for container registries.",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+CONFIGURATION_WRONG = 2
+CANNOT_START = 1
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="mirror.yaml; without it, the defaults serve Docker Hub.",
+    ),
+]
+
+
+def main() -> None:
+    """The entry point of `registry-mirror`."""
+    app()
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
+    loaded = _load(config)
+    _log_json()
+    from .assembly import CannotStart
+
+    try:
+        asyncio.run(_serve(loaded))
+    except CannotStart as error:
+        err.print(f"registry-mirror: {error}")
+        raise typer.Exit(CANNOT_START) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(CANNOT_START) from None
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Read the configuration, tell every mistake in it, and do nothing else."""
+    loaded = _load(config)
+    names = ", ".join(sorted(loaded.registries))
+    out.print(f"{config or 'the defaults'}: good. Serves {names} on {loaded.listen}.")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(__version__)
+
+
+def _load(path: Path | None) -> Config:
+    try:
+        return load(path)
+    except ConfigError as error:
+        err.print(str(error), markup=False)
+        raise typer.Exit(CONFIGURATION_WRONG) from None
+
+
+async def _serve(config: Config) -> None:
+    from .assembly import running
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    main_task = asyncio.current_task()
+
+    def told_to_stop() -> None:
+        if stop.is_set() and main_task is not None:
+            main_task.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop)
+    async with running(config):
+        if sys.stderr.isatty():
+            _welcome(config)
+        await stop.wait()
+
+
+def _welcome(config: Config) -> None:
+    err.print(
+        f"\nServing {', '.join(sorted(config.registries))} on http://{config.listen} "
+        f"(metrics on http://{config.admin}/metrics).\n"
+        "Tell Docker, in /etc/docker/daemon.json, then reload it (systemctl reload docker):\n"
+        f'    {{"registry-mirrors": ["http://{config.listen}"]}}\n',
+        markup=False,
+    )
+
+
+def _log_json() -> None:
+    """One JSON object a line, on standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,104 @@
+"""Logins: secrets from files and the environment, read when the configuration is.
+
+No message shows a secret, nor what stands where its name should: the password itself is
+written there by mistake often enough. Each function raises Mistake.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from ..oci.errors import quoted
+from .problems import Mistake
+from .values import CONTROL, text
+
+MAX_SECRET = 64 * 1024  # bytes; the longest tokens in use are a few KiB
+
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, 2.1
+
+
+def username(value: object) -> str:
+    """A user's name, fit for HTTP Basic: no colon (RFC 7617, 2)."""
+    write = "the user's name"
+    given = text(value, write)
+    if ":" in given:
+        raise Mistake("a colon, which no user's name has", f"{write} alone, and password_file")
+    return given
+
+
+def password_from_file(value: object) -> SecretStr:
+    """The file's text, less one trailing newline."""
+    return _password(_read(value))
+
+
+def password_from_environment(value: object) -> SecretStr:
+    """The variable's value."""
+    return _password(_look_up(value))
+
+
+def token_from_file(value: object) -> SecretStr:
+    """The file's text, less one trailing newline: fit to stand in an Authorization header."""
+    return _token(_read(value))
+
+
+def token_from_environment(value: object) -> SecretStr:
+    """The variable's value: fit to stand in an Authorization header."""
+    return _token(_look_up(value))
+
+
+def _read(value: object) -> str:
+    write = "the path of a readable file that holds the secret and nothing else"
+    given = text(value, write)
+    place = _shown(given)
+    try:
+        with open(os.path.expanduser(given), "rb") as file:
+            data = file.read(MAX_SECRET + 1)
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+        raise Mistake(f"{place}: {reason}", write) from None
+    if len(data) > MAX_SECRET:
+        raise Mistake(f"{place}: more than {MAX_SECRET} bytes", write)
+    try:
+        secret = data.decode()
+    except UnicodeDecodeError:
+        raise Mistake(f"{place}: not UTF-8 text", write) from None
+    secret = secret.removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise Mistake(f"{place}: empty", write)
+    return secret
+
+
+def _look_up(value: object) -> str:
+    write = "the name of an environment variable that is set and not empty"
+    secret = os.environ.get(text(value, write))
+    if secret is None:
+        raise Mistake("a variable that is not set", write)
+    if not secret:
+        raise Mistake("a variable that is empty", write)
+    return secret
+
+
+def _password(secret: str) -> SecretStr:
+    # RFC 7617, 2: "The user-id and password MUST NOT contain any control characters."
+    if CONTROL.search(secret):
+        raise Mistake(
+            "a secret of several lines or with control characters", "the secret as one line"
+        )
+    return SecretStr(secret)
+
+
+def _token(secret: str) -> SecretStr:
+    if not _BEARER.fullmatch(secret):
+        raise Mistake("a token with spaces or other signs that no token has", "the token as issued")
+    return SecretStr(secret)
+
+
+def _shown(given: str) -> str:
+    """The path, if its first folder exists; else it may be the secret itself."""
+    path = Path(given)
+    first = Path(*path.parts[: 2 if path.is_absolute() else 1])
+    return quoted(given) if first != path and first.is_dir() else "a file"

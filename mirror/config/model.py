@@ -1,0 +1,178 @@
+"""The shape of mirror.yaml, key by key, and what each value becomes.
+
+Made by `parse` and `load`: some rules bind several keys (see contradictions.py) and are checked
+there. `Config()` is the default: Docker Hub.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
+
+from . import logins, places, values
+from .places import Address, Network
+
+DOCKER_HUB = "docker.io"
+
+# Where a registry answers when its images' names begin with something else.
+_KNOWN_ENDPOINTS = {DOCKER_HUB: "https://registry-1.docker.io"}
+
+_STATE_FOLDER = Path("/var/lib/registry-mirror")
+
+
+def _or_empty(section: object) -> object:
+    """A section whose keys are all commented out is as good as none."""
+    return {} if section is None else section
+
+
+def _or_none_listed(section: object) -> object:
+    return () if section is None else section
+
+
+Seconds = Annotated[float, PlainValidator(values.seconds)]
+
+
+class Section(BaseModel):
+    """Frozen, and without a word about values in its own errors: some are secrets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _default_storage_path() -> Path:
+    """The system's folder for it where a package or unit has made one, else one beside the user."""
+    writable = _STATE_FOLDER.is_dir() and os.access(_STATE_FOLDER, os.W_OK | os.X_OK)
+    return _STATE_FOLDER if writable else Path("data")
+
+
+class Storage(Section):
+    """Where content rests. `max_size` in bytes. `durability` none: a blob may be visible before
+    the disk has it; the power's loss then costs downloads, never wrong bytes."""
+
+    path: Annotated[Path, PlainValidator(values.path)] = Field(
+        default_factory=_default_storage_path
+    )
+    max_size: Annotated[int, PlainValidator(values.cache_size)] = 50 * 2**30
+    durability: Annotated[
+        Literal["full", "none"], PlainValidator(values.choice("full", "none"))
+    ] = "full"
+
+
+class Tags(Section):
+    """The tag memory. `store` is None for the embedded one, else a Redis URL as it was written.
+
+    `password`, where there is one, goes before the URL's own. `ca_file` is PEM, for rediss://.
+    """
+
+    store: Annotated[SecretStr | None, PlainValidator(places.tag_store)] = None
+    password_file: Annotated[SecretStr | None, PlainValidator(logins.password_from_file)] = None
+    password_env: Annotated[SecretStr | None, PlainValidator(logins.password_from_environment)] = (
+        None
+    )
+    ca_file: Annotated[Path | None, PlainValidator(values.readable_file)] = None
+
+    @property
+    def password(self) -> SecretStr | None:
+        return self.password_file or self.password_env
+
+
+class Endpoint(Section):
+    """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
+    is asked for bytes by digest only."""
+
+    url: Annotated[str, PlainValidator(places.endpoint_url)]
+    trust: Annotated[
+        Literal["tags", "content"], PlainValidator(values.choice("tags", "content"))
+    ] = "tags"
+
+
+class Credentials(Section):
+    """The mirror's own login at a registry. Use `username` and `secret`.
+
+    With a username the secret is its password (a personal access token is one too); without, a
+    bearer token that is sent as it is.
+    """
+
+    username: Annotated[str | None, PlainValidator(logins.username)] = None
+    password_file: Annotated[SecretStr | None, PlainValidator(logins.password_from_file)] = None
+    password_env: Annotated[SecretStr | None, PlainValidator(logins.password_from_environment)] = (
+        None
+    )
+    token_file: Annotated[SecretStr | None, PlainValidator(logins.token_from_file)] = None
+    token_env: Annotated[SecretStr | None, PlainValidator(logins.token_from_environment)] = None
+
+    @property
+    def secret(self) -> SecretStr:
+        secret = self.password_file or self.password_env or self.token_file or self.token_env
+        assert secret is not None  # noqa: S101 - contradictions.py lets none pass without
+        return secret
+
+
+class Freshness(Section):
+    """Periods of a tag's age, in seconds.
+
+    `ttl`: answered without asking. `stale`: after that, how much longer it is answered when the
+    upstream cannot say (as stale-if-error of RFC 5861). `negative_ttl`: how long "no such tag" is
+    believed.
+    """
+
+    ttl: Seconds = 300.0
+    stale: Seconds = 86400.0
+    negative_ttl: Seconds = 30.0
+
+
+class RegistryConfig(Section):
+    """One registry. `allow_private`: networks, and host names in lower case."""
+
+    endpoints: tuple[Endpoint, ...]
+    credentials: Credentials | None = None
+    freshness: Annotated[Freshness, BeforeValidator(_or_empty)] = Freshness()
+    realm: Annotated[str | None, PlainValidator(places.realm_url)] = None
+    allow_private: Annotated[
+        tuple[Annotated[Network | str, PlainValidator(places.private_place)], ...],
+        BeforeValidator(_or_none_listed),
+    ] = ()
+
+
+def _own_endpoint(name: str) -> str:
+    # A name that is none is told as such; a URL made of it would be told a second time.
+    name = name if places.is_registry_name(name) else DOCKER_HUB
+    return _KNOWN_ENDPOINTS.get(name, f"https://{name}")
+
+
+def _with_endpoints(registries: object) -> Any:
+    """A registry without endpoints has the one that its name says."""
+    if registries is None:
+        registries = {DOCKER_HUB: {}}
+    if not isinstance(registries, dict):
+        return registries
+    filled = {}
+    for name, registry in registries.items():
+        if registry is None:
+            registry = {}
+        if isinstance(registry, dict) and registry.get("endpoints") is None:
+            registry = {**registry, "endpoints": [{"url": _own_endpoint(name)}]}
+        filled[name] = registry
+    return filled
+
+
+def _only_docker_hub() -> dict[str, RegistryConfig]:
+    return {DOCKER_HUB: RegistryConfig(endpoints=(Endpoint(url=_own_endpoint(DOCKER_HUB)),))}
+
+
+class Config(Section):
+    """A mirror, wholly described. Each name in `registries` is what image names begin with."""
+
+    listen: Annotated[Address, PlainValidator(places.address)] = Address(places.LOOPBACK, 5000)
+    admin: Annotated[Address, PlainValidator(places.address)] = Address(places.LOOPBACK, 5001)
+    workers: Annotated[int, PlainValidator(values.workers)] = 1
+    storage: Annotated[Storage, BeforeValidator(_or_empty)] = Field(default_factory=Storage)
+    tags: Annotated[Tags, BeforeValidator(_or_empty)] = Tags()
+    default_registry: Annotated[str, PlainValidator(places.registry_name)] = DOCKER_HUB
+    registries: Annotated[
+        Mapping[Annotated[str, PlainValidator(places.registry_name)], RegistryConfig],
+        BeforeValidator(_with_endpoints),
+    ] = Field(default_factory=_only_docker_hub)

@@ -1,0 +1,202 @@
+"""Text of the configuration → places on the network. Each function raises Mistake.
+
+What is shown of a URL is masked first: people put logins into them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import SecretStr
+
+from ..oci.errors import quoted
+from .problems import Mistake
+from .values import text
+
+LOOPBACK = "127.0.0.1"
+
+Network = IPv4Network | IPv6Network
+
+# An underscore is no DNS, but Docker's own networks resolve it.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_REGISTRY = re.compile(r"(?P<host>[a-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. `host` "" is every address of this host, IPv4 and IPv6, as asyncio has it;
+    an IPv6 address stands without brackets. `port` 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_host(name: str) -> bool:
+    """A host name or an IPv4 address. `127.1` and `1.2.3.999` are neither."""
+    if len(name) > 253 or not _HOST.fullmatch(name):
+        return False
+    if not name.rpartition(".")[2].isdigit():
+        return True
+    return _is(IPv4Address, name)
+
+
+def _is(parse: type[IPv4Address | IPv6Address], name: str) -> bool:
+    try:
+        parse(name)
+    except ValueError:
+        return False
+    return True
+
+
+def address(value: object) -> Address:
+    """`host:port`, `[IPv6]:port`, `:port` (every address), or a bare port (loopback only)."""
+    write = "host:port such as 127.0.0.1:5000, or :5000 for every address of this host"
+    given = text(value, write)
+    host, colon, port = given.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        known = _is(IPv6Address, host)
+    elif _is(IPv6Address, given) or _is(IPv6Address, host):
+        raise Mistake(quoted(given), "an IPv6 address in brackets, such as [::1]:5000")
+    else:
+        known = not host or is_host(host)
+    if not known or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise Mistake(quoted(given), write)
+    return Address(host if colon else LOOPBACK, int(port))
+
+
+def registry_name(value: object) -> str:
+    """A registry as image names begin with it: a host in lower case, with its port if any."""
+    write = "a registry's host name such as ghcr.io"
+    given = text(value, write)
+    if is_registry_name(given):
+        return given
+    bare = given.lower()
+    bare = (bare.partition("://")[2] or bare).partition("/")[0]
+    raise Mistake(masked(given), bare if is_registry_name(bare) else write)
+
+
+def is_registry_name(given: str) -> bool:
+    match = _REGISTRY.fullmatch(given)
+    return bool(match and is_host(match["host"]) and 1 <= int(match["port"] or 1) <= 65535)
+
+
+def endpoint_url(value: object) -> str:
+    """`https://host` or `https://host:port`, without a trailing slash; http too."""
+    example = "https://registry.example.com"
+    if isinstance(value, str) and is_registry_name(value):
+        raise Mistake(quoted(value), f"https://{value}")
+    url, origin = _http_url(value, example)
+    if url.path not in ("", "/"):
+        raise Mistake(masked(str(value)), f"{origin} alone, without a path")
+    return origin
+
+
+def realm_url(value: object) -> str:
+    """A token realm's URL, path included: the questions are added to it."""
+    url, origin = _http_url(value, "https://auth.example.com/token")
+    return origin + url.path
+
+
+def _http_url(value: object, example: str) -> tuple[SplitResult, str]:
+    """The URL's parts, and its `scheme://host:port`: with a host, without login or query."""
+    write = f"a URL such as {example}"
+    given = text(value, write)
+    # urlsplit itself drops tabs and newlines, and takes any character for a part of the host.
+    if not _VISIBLE.fullmatch(given) or not re.match(r"https?://", given, re.IGNORECASE):
+        raise Mistake(masked(given), write)
+    try:
+        url = urlsplit(given)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        raise Mistake(masked(given), write) from None
+    if "@" in given:
+        raise Mistake(
+            masked(given),
+            "the URL without a login: it goes into the registry's credentials, "
+            "as username and password_file",
+        )
+    if port == 0 or url.netloc.endswith(":") or not (is_host(host) or _is(IPv6Address, host)):
+        raise Mistake(masked(given), write)
+    host = f"[{host}]" if ":" in host else host
+    origin = f"{url.scheme}://{host}" + ("" if port is None else f":{port}")
+    if "?" in given or "#" in given:
+        raise Mistake(masked(given), f"it without '?' and '#', such as {example}")
+    return url, origin
+
+
+def masked(url: str) -> str:
+    """A URL quoted for a message, without what may be a secret: a login, a query, a port that is
+    no number. All before the last `@` goes: a password may hold any character."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or "@" in scheme:
+        scheme, separator, rest = "", "", url
+    _, at, place = rest.rpartition("@")
+    place = re.sub(r"[?#].*", "?***", place, flags=re.DOTALL)
+    host, colon, port = place.partition(":")
+    if colon and not host.startswith("[") and not re.match(r"[0-9]{1,5}(?:[/?]|$)", port):
+        place = f"{host}:***"
+    return quoted(scheme + separator + ("***@" if at else "") + place)
+
+
+def tag_store(value: object) -> SecretStr | None:
+    """None for `embedded`, else the Redis URL as written: it may have a password in it.
+
+    Nothing of a URL that cannot be read is shown: any part of it may be its password.
+    """
+    write = "embedded, or redis://host:6379/0"
+    given = text(value, write)
+    if given == "embedded":
+        return None
+    scheme, separator, _ = given.partition("://")
+    if scheme not in ("redis", "rediss") or not separator:
+        shown = "another store" if re.search("[:@]", given) else quoted(given)
+        raise Mistake(shown, write)
+    if not _is_redis_url(given):
+        raise Mistake(
+            f"a {scheme}:// URL that cannot be read",
+            f"{scheme}://user:password@host:6379/0; in the password, %40 for @, %2F for /, "
+            "%3A for :, %3F for ?, %23 for # and %25 for %, or use password_file instead",
+        )
+    return SecretStr(given)
+
+
+def _is_redis_url(given: str) -> bool:
+    """With a host, and nothing behind the database's number."""
+    try:
+        url = urlsplit(given)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        return False
+    return (
+        _VISIBLE.fullmatch(given) is not None
+        and url.netloc.count("@") <= 1
+        and (is_host(host) or _is(IPv6Address, host))
+        and port != 0
+        and re.fullmatch(r"/?[0-9]{0,5}", url.path) is not None
+        and "?" not in given
+        and "#" not in given
+    )
+
+
+def private_place(value: object) -> Network | str:
+    """A network, from `10.1.2.0/24` or a single address; or a host name, in lower case."""
+    write = "a network such as 10.1.2.0/24, or a host name such as cdn.corp.local"
+    given = text(value, write)
+    try:
+        interface = ip_interface(given)
+    except ValueError:
+        if not is_host(given):
+            raise Mistake(masked(given), write) from None
+        return given.lower()
+    if "/" in given and interface.ip != interface.network.network_address:
+        raise Mistake(quoted(given), str(interface.network))
+    return interface.network

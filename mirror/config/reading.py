@@ -1,0 +1,122 @@
+"""The two ways in: a file, or its text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .contradictions import contradictions
+from .document import MAX_LENGTH, Document, Location, read_document
+from .model import Config, Credentials, Endpoint, Freshness, RegistryConfig, Section, Storage, Tags
+from .problems import ConfigError, Mistake, Problem, kind
+
+
+def load(path: Path | None) -> Config:
+    """The configuration in this file, or, with None, the default. Reads the secrets it names.
+
+    Raises ConfigError with all the mistakes in it.
+    """
+    if path is None:
+        return Config()
+    source = str(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(4 * MAX_LENGTH + 1)  # UTF-8 has 4 bytes a character at most
+    except OSError as error:
+        found = (error.strerror or "an unreadable file").lower()
+        write = "the path of a readable configuration file"
+        raise ConfigError([Problem(source, None, "", found, write)]) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = Problem(source, line, "", "bytes that are no UTF-8", "the file as UTF-8 text")
+        if len(data) <= 4 * MAX_LENGTH:
+            raise ConfigError([problem]) from None
+        text = data.decode("latin-1")  # cut in a character, perhaps; and too long anyway
+    return parse(text, source)
+
+
+def parse(text: str, source: str) -> Config:
+    """The configuration in this text; `source` is what messages call it.
+
+    Raises ConfigError with all the mistakes in it.
+    """
+    document = read_document(text, source)
+    data: Any = {} if document.data is None else document.data
+    problems = list(document.problems)
+    if not isinstance(data, dict):
+        write = "'key: value' lines, such as 'listen: 127.0.0.1:5000'"
+        raise ConfigError([document.problem((), kind(data), write), *problems])
+    problems += [
+        document.problem(location, mistake.found, mistake.write)
+        for location, mistake in contradictions(data)
+    ]
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems += [_problem(document, details) for details in error.errors(include_url=False)]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _problem(document: Document, details: Any) -> Problem:
+    """A problem in our words, from one of pydantic's."""
+    location: Location = tuple(step for step in details["loc"] if step != "[key]")
+    mistake = details.get("ctx", {}).get("error")
+    if not isinstance(mistake, Mistake):
+        mistake = _misshapen(details["type"], location, details["input"])
+    return document.problem(location, mistake.found, mistake.write)
+
+
+def _misshapen(error: str, location: Location, value: object) -> Mistake:
+    """What is not a matter of one value's text. Values are not shown: they may be secrets."""
+    if error == "extra_forbidden":
+        return Mistake("a key that is not known", _known_key(location))
+    if error == "missing":
+        return Mistake(f"no {location[-1]}", f"{location[-1]}: too")
+    if error == "tuple_type":
+        return Mistake(kind(value), "a list: '- ' before each item")
+    if isinstance(location[-1], int):
+        return Mistake(kind(value), "- url: https://registry.example.com")
+    return Mistake(kind(value), "its keys below it, indented")
+
+
+# Sections by the name of the key they stand at.
+_SECTIONS: dict[str | int, type[Section]] = {
+    "storage": Storage,
+    "tags": Tags,
+    "credentials": Credentials,
+    "freshness": Freshness,
+}
+
+# Not the nearest in spelling, but what was meant.
+_MEANT = {
+    "password": "password_file, with the path of a file that holds it",
+    "token": "token_file, with the path of a file that holds it",
+}
+
+
+def _known_key(location: Location) -> str:
+    *parents, key = location
+    known = list(_section_at(parents).model_fields)
+    for meant, write in _MEANT.items():
+        if key == meant and f"{meant}_file" in known:
+            return write
+    close = get_close_matches(str(key)[:80].lower(), known, n=1)
+    return close[0] if close else "one of " + ", ".join(known)
+
+
+def _section_at(location: Sequence[str | int]) -> type[Section]:
+    if not location:
+        return Config
+    if isinstance(location[-1], int):
+        return Endpoint
+    if len(location) == 2 and location[0] == "registries":
+        return RegistryConfig
+    return _SECTIONS[location[-1]]

@@ -1,0 +1,1 @@
+"""The registry protocol's words: pure, no I/O, standard library only."""

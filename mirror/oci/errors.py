@@ -1,0 +1,139 @@
+"""The one table of failures: each exception is a registry error code with its HTTP status.
+
+Codes are those of the OCI distribution-spec ("Error Codes"), plus UNAVAILABLE, RANGE_INVALID and
+TAG_INVALID of Docker's registry for what the specification has no word for. The status here is the
+default; which status a given client is best served with is decided in `server/failures.py`.
+"""
+
+from __future__ import annotations
+
+import json
+
+
+def quoted(text: str, limit: int = 80) -> str:
+    """Hostile text made fit for a message: escaped, and cut at `limit` characters."""
+    shown = ascii(text[:limit])
+    return shown if len(text) <= limit else shown + "…"
+
+
+class RegistryError(Exception):
+    """A failure that has an answer in the registry protocol.
+
+    `retry_after` is in seconds: when asking again may help, where that is known.
+    """
+
+    code = "UNKNOWN"
+    status = 500
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class BadRequest(RegistryError):
+    """The client's words are not of the protocol's grammar."""
+
+    status = 400
+
+
+class NameInvalid(BadRequest):
+    code = "NAME_INVALID"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{quoted(name)} is no repository name: write lower-case components joined by '/', "
+            "255 characters at most, as in 'library/redis'"
+        )
+
+
+class TagInvalid(BadRequest):
+    code = "TAG_INVALID"
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(
+            f"{quoted(tag)} is neither a tag nor a digest: a tag is 1 to 128 letters, digits, "
+            "'_', '.' or '-', not beginning with '.' or '-'"
+        )
+
+
+class DigestInvalid(BadRequest):
+    code = "DIGEST_INVALID"
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(
+            f"{quoted(digest)} is no digest: write sha256: and 64 lower-case hex digits, "
+            "or sha512: and 128"
+        )
+
+
+class RangeInvalid(RegistryError):
+    """No byte of the asked range exists (RFC 9110, 15.5.17). `size` is the content's, in bytes."""
+
+    code = "RANGE_INVALID"
+    status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no byte of this range exists: the content has {size} bytes")
+        self.size = size
+
+
+class Unsupported(RegistryError):
+    """A mirror is read-only."""
+
+    code = "UNSUPPORTED"
+    status = 405
+
+
+class Denied(RegistryError):
+    """Policy here, or the upstream, does not let this be read."""
+
+    code = "DENIED"
+    status = 403
+
+
+class Unknown(RegistryError):
+    """The upstream, asked and answering, does not have it."""
+
+    status = 404
+
+
+class NameUnknown(Unknown):
+    code = "NAME_UNKNOWN"
+
+
+class ManifestUnknown(Unknown):
+    code = "MANIFEST_UNKNOWN"
+
+
+class BlobUnknown(Unknown):
+    code = "BLOB_UNKNOWN"
+
+
+class Unavailable(RegistryError):
+    """The upstream cannot be asked now, or is of no use now: it may be later."""
+
+    code = "UNAVAILABLE"
+    status = 503
+
+
+class RateLimited(Unavailable):
+    """The upstream refuses for a while (429). To clients that is one more way to be unavailable."""
+
+    code = "TOOMANYREQUESTS"
+
+
+class Untrustworthy(RegistryError):
+    """The upstream answered with something else than was asked: wrong bytes, HTML, nonsense."""
+
+    code = "MANIFEST_INVALID"
+    status = 502
+
+
+def render(error: RegistryError) -> bytes:
+    """The body of an error answer (distribution-spec, "Error Codes"), as application/json.
+
+    Pure ASCII, whatever the message holds. The specification's `detail` is left out: the message
+    says all there is, and it is what clients show.
+    """
+    return json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode("ascii")

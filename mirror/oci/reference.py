@@ -1,0 +1,60 @@
+"""Names and tags by the grammar of the OCI distribution-spec ("Pulling manifests")."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .digest import Digest
+from .errors import NameInvalid, TagInvalid
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+# Not of the grammar, but of the specification's advice: clients refuse longer ones.
+MAX_NAME = 255
+
+
+def parse_name(text: str) -> str:
+    """A repository's name, unchanged. Raises NameInvalid."""
+    if len(text) > MAX_NAME or not _NAME.fullmatch(text):
+        raise NameInvalid(text)
+    return text
+
+
+def parse_tag(text: str) -> str:
+    """A tag, unchanged. Raises TagInvalid."""
+    if not _TAG.fullmatch(text):
+        raise TagInvalid(text)
+    return text
+
+
+def parse_reference(text: str) -> Digest | str:
+    """What stands behind `/manifests/`: a digest (it has a colon, no tag has) or a tag.
+
+    Raises DigestInvalid or TagInvalid.
+    """
+    return Digest.parse(text) if ":" in text else parse_tag(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Where an image lives: `registry` as the configuration names it, `name` as the upstream does.
+
+    `name` always fits the grammar, however the Repository was made (the constructor raises
+    NameInvalid): it may go into a URL or a key as it is. `registry` is for the configuration to
+    vouch for.
+
+    >>> str(Repository("docker.io", "library/redis"))
+    'docker.io/library/redis'
+    """
+
+    registry: str
+    name: str
+
+    def __post_init__(self) -> None:
+        parse_name(self.name)
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.name}"

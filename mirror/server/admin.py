@@ -1,0 +1,81 @@
+"""The admin port: metrics and health, for this machine and its scraper."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import hdrs, web
+from yarl import URL
+
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format, which all its versions read."""
+
+
+def admin_application(
+    bound_to: str,
+    metrics: Callable[[], bytes],
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]],
+) -> web.Application:
+    """`/metrics`, `/healthz` (the event loop answers) and `/readyz` (`ready` says so; its details
+    are shown either way, as JSON).
+
+    `bound_to` is the address that the port listens on. If it is a loopback one, requests must name
+    it so: a web page somewhere can make a name of its own point to 127.0.0.1 (DNS rebinding), and
+    have its reader's browser ask here.
+    """
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={hdrs.CONTENT_TYPE: EXPOSITION})
+
+    async def show_health(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def show_readiness(_: web.Request) -> web.Response:
+        is_ready, details = ready()
+        document = {"status": "ready" if is_ready else "not ready", **details}
+        return web.json_response(document, status=200 if is_ready else 503)
+
+    application = web.Application(middlewares=[_only_loopback] if is_loopback(bound_to) else [])
+    application.router.add_get("/metrics", show_metrics)
+    application.router.add_get("/healthz", show_health)
+    application.router.add_get("/readyz", show_readiness)
+    return application
+
+
+@web.middleware
+async def _only_loopback(
+    request: web.Request, handler: Callable[[web.Request], Any]
+) -> web.StreamResponse:
+    origin = request.headers.get(hdrs.ORIGIN)
+    if not _names_loopback(f"http://{request.headers.get(hdrs.HOST, '')}"):
+        raise web.HTTPForbidden(
+            text="the Host header names another machine: ask for localhost or 127.0.0.1\n"
+        )
+    if origin is not None and not _names_loopback(origin):
+        raise web.HTTPForbidden(text="pages of other sites may not ask here\n")
+    response: web.StreamResponse = await handler(request)
+    return response
+
+
+def _names_loopback(url: str) -> bool:
+    try:
+        host = URL(url).host
+    except ValueError:
+        return False
+    return host is not None and is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address, without a port, can only mean this machine.
+
+    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("localhost.example.org")
+    (True, True, False)
+    """
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

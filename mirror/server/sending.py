@@ -1,0 +1,289 @@
+"""Files to sockets, off the event loop.
+
+The loop answers; it does not carry gigabytes. Once a response's head is on the wire, a `Transfer`
+hands spans of a file to a sender thread, which calls sendfile (no copy, and the interpreter's lock
+is released) and goes on with the next socket when one is full. So a small answer never waits behind
+a big one, and a slow client costs two descriptors and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+SLICE = 1 << 20
+"""Bytes that one socket may take before the next has its turn."""
+
+_CLIENT_LEFT = frozenset(
+    {
+        errno.EPIPE,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+    }
+)
+
+
+class ClientLeft(ConnectionError):
+    """The client closed its connection, or its network is gone: nobody's failure here."""
+
+
+class ClientSlow(ClientLeft):
+    """The client took less than the minimum for a whole window, and is not waited for."""
+
+
+class FileFault(Exception):
+    """The file could not be read, or ended before its time: the disk's fault, not the client's."""
+
+
+class Sender:
+    """A few threads that send files.
+
+    A client that takes fewer than `least` bytes within `window` seconds, while there are bytes for
+    it, is given up (ClientSlow); so a stuck one holds its place for one window at most.
+    """
+
+    def __init__(self, *, threads: int = 2, window: float = 60.0, least: int = 64 << 10) -> None:
+        self._lanes = [_Lane(window, least) for _ in range(threads)]
+
+    def start(self) -> None:
+        for lane in self._lanes:
+            lane.start()
+
+    def close(self) -> None:
+        """Ends the threads, and every span under way with ClientLeft."""
+        for lane in self._lanes:
+            lane.stop()
+
+    def transfer(self, socket: int, file: int) -> Transfer:
+        """A way for spans of `file` to `socket`. Both descriptors stay the caller's, who may close
+        them at any time: what is used is their duplicates. Raises OSError when there are none."""
+        lane = min(self._lanes, key=lambda lane: lane.transfers)
+        return Transfer(lane, socket, file)
+
+
+class Transfer:
+    """One response's body. Owns its two descriptors; close it, or use it as a context manager."""
+
+    def __init__(self, lane: _Lane, socket: int, file: int) -> None:
+        self._lane = lane
+        self._span: _Span | None = None
+        self._before = 0
+        self._closed = False
+        self._socket = os.dup(socket)
+        try:
+            self._file = os.dup(file)
+        except OSError:
+            os.close(self._socket)
+            raise
+        lane.transfers += 1
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the kernel has taken for the client, up to this moment."""
+        return self._before + (self._span.offset - self._span.start if self._span else 0)
+
+    async def send(self, start: int, stop: int) -> None:
+        """Sends bytes from `start` up to `stop`, and returns when the kernel has them all.
+
+        One at a time. Raises ClientLeft, ClientSlow or FileFault; when cancelled, close the
+        transfer: the span may be under way until then.
+        """
+        self._before = self.sent
+        self._span = span = _Span(self._socket, self._file, start, stop)
+        self._lane.post(lambda: self._lane.begin(span))
+        await span.ended
+
+    def close(self) -> None:
+        """Ends what is under way. The lane closes the descriptors, since it may be using them."""
+        if not self._closed:
+            self._closed = True
+            self._lane.transfers -= 1
+            span, descriptors = self._span, (self._socket, self._file)
+            self._lane.post(lambda: self._lane.drop(span, descriptors))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Span:
+    """Bytes of a file on their way to a socket: `offset` is the next, moved by the lane alone."""
+
+    __slots__ = ("_loop", "ended", "file", "mark", "offset", "over", "since", "socket", "start",
+                 "stop", "waiting")  # fmt: skip
+
+    def __init__(self, socket: int, file: int, start: int, stop: int) -> None:
+        self.socket = socket
+        self.file = file
+        self.start = self.offset = start
+        self.stop = stop
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.over = False
+        self.waiting = False
+        self.mark = start  # the offset at the beginning of this window, and when that was
+        self.since = time.monotonic()
+
+    def report(self, error: Exception | None) -> None:
+        """From the lane to the loop."""
+        with suppress(RuntimeError):  # the loop is closed, and whoever waited is gone with it
+            self._loop.call_soon_threadsafe(self._settle, error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.ended.done():
+            return
+        if error is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(error)
+
+
+class _Lane(threading.Thread):
+    """One sender thread. What is not said to be the loop's is touched by this thread alone."""
+
+    def __init__(self, window: float, least: int) -> None:
+        super().__init__(name="sender", daemon=True)
+        self._window = window
+        self._least = least
+        self._tick = min(1.0, window / 4)
+        self._selector = selectors.DefaultSelector()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._ready: deque[_Span] = deque()
+        self._checked = 0.0
+        self._stopping = False
+        self.transfers = 0  # the loop's
+        self._ended = False  # the loop's
+
+    # Called on the loop.
+
+    def post(self, command: Callable[[], None]) -> None:
+        if self._ended:
+            command()  # there is no thread any more that could be using the descriptors
+            return
+        self._inbox.append(command)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        if self._ended:
+            return
+        if self.is_alive():
+            self.post(self._stop)
+            self.join()  # within a slice
+        self._ended = True
+        while self._inbox:  # nobody started it
+            self._inbox.popleft()()
+        self._selector.close()
+        os.close(self._wake)
+
+    # Called on this thread.
+
+    def begin(self, span: _Span) -> None:
+        if self._ended:
+            span.over = True
+            span.report(ClientLeft("the server is stopping"))
+        else:
+            self._ready.append(span)
+
+    def drop(self, span: _Span | None, descriptors: tuple[int, ...]) -> None:
+        if span is not None and not span.over:
+            self._end(span, ClientLeft("the transfer was closed"))
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def run(self) -> None:
+        while not self._stopping:
+            for key, _ in self._selector.select(self._pause()):
+                if key.data is None:
+                    os.eventfd_read(self._wake)
+                else:
+                    self._selector.unregister(key.fd)
+                    key.data.waiting = False
+                    self._ready.append(key.data)
+            while self._inbox:
+                self._inbox.popleft()()
+            for _ in range(len(self._ready)):
+                span = self._ready.popleft()
+                if not span.over:
+                    self._advance(span)
+            self._give_up_slow()
+        for span in (*self._ready, *self._waiting()):
+            if not span.over:
+                self._end(span, ClientLeft("the server is stopping"))
+
+    def _pause(self) -> float | None:
+        if self._ready or self._stopping:
+            return 0
+        return self._tick if len(self._selector.get_map()) > 1 else None
+
+    def _advance(self, span: _Span) -> None:
+        wanted = min(SLICE, span.stop - span.offset)
+        try:
+            count = _sendfile(span, wanted)
+            if count == 0:
+                self._end(span, FileFault(f"the file ends at {span.offset}, before {span.stop}"))
+                return
+            span.offset += count or 0
+            if span.offset == span.stop:
+                self._end(span, None)
+            elif count == wanted:
+                self._ready.append(span)
+            else:
+                self._wait(span)
+        except OSError as error:
+            left = error.errno in _CLIENT_LEFT
+            self._end(span, ClientLeft(str(error)) if left else FileFault(str(error)))
+
+    def _wait(self, span: _Span) -> None:
+        span.waiting = True
+        self._selector.register(span.socket, selectors.EVENT_WRITE, span)
+
+    def _waiting(self) -> list[_Span]:
+        return [key.data for key in self._selector.get_map().values() if key.data is not None]
+
+    def _give_up_slow(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < self._tick:
+            return
+        self._checked = now
+        for span in self._waiting():
+            if now - span.since < self._window:
+                continue
+            taken = span.offset - span.mark
+            if taken < self._least:
+                self._end(span, ClientSlow(f"{taken} bytes taken in {self._window:g} s"))
+            span.mark, span.since = span.offset, now
+
+    def _end(self, span: _Span, error: Exception | None) -> None:
+        if span.waiting:
+            self._selector.unregister(span.socket)
+            span.waiting = False
+        span.over = True
+        span.report(error)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+
+def _sendfile(span: _Span, count: int) -> int | None:
+    """Bytes that the socket took; None when it is full."""
+    try:
+        return os.sendfile(span.socket, span.file, span.offset, count)
+    except BlockingIOError:
+        return None

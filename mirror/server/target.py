@@ -1,0 +1,147 @@
+"""What a request asks for: the words of its target, read strictly and before anything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import parse_qsl
+
+from ..oci.digest import Digest
+from ..oci.errors import BadRequest, Denied, NameUnknown, quoted
+from ..oci.reference import Repository, parse_name, parse_reference
+
+_MAX_FIELDS = 16
+_MAX_COUNT = 10_000
+_REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?(?::[0-9]{1,5})?", re.ASCII)
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+class Kind(StrEnum):
+    """What was asked for, as metrics and logs call it. `MANIFEST` is one asked for by digest: a
+    tag fails in other ways."""
+
+    PING = "ping"
+    MANIFEST = "manifest"
+    TAG = "tag"
+    BLOB = "blob"
+    TAGS = "tags"
+    REFERRERS = "referrers"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of the endpoints that a mirror has, with its words.
+
+    `name` is as the client wrote it; `reference` is a Digest, a tag, or "" where the endpoint has
+    none.
+    """
+
+    kind: Kind
+    name: str = ""
+    reference: Digest | str = ""
+
+
+def split(raw: str) -> tuple[str, str]:
+    """Path and query of a request's target as it came over the wire, escapes untouched.
+
+    Absolute-form (`GET http://mirror/v2/`) must be understood (RFC 9112, 3.2.2).
+
+    >>> split("/v2/x/tags/list?n=1"), split("http://mirror:5000/v2/?ns=docker.io")
+    (('/v2/x/tags/list', 'n=1'), ('/v2/', 'ns=docker.io'))
+    """
+    if not raw.startswith("/"):
+        raw = "/" + raw.partition("://")[2].partition("/")[2]
+    path, _, query = raw.partition("#")[0].partition("?")
+    return path, query
+
+
+def parse_path(path: str) -> Target:
+    """Which endpoint a path means. Nothing is unescaped or normalised: no name, tag or digest has
+    a character that needs it, so `%2e%2e%2f`, `//` and the like are simply not of the grammar.
+
+    Raises BadRequest for words that are no name, tag or digest, NameUnknown for other endpoints.
+    """
+    if path in ("/v2", "/v2/"):
+        return Target(Kind.PING)
+    if not path.startswith("/v2/"):
+        raise NameUnknown("there is nothing here but the registry protocol, below /v2/")
+    # From the right: "manifests" and "blobs" are good components of a name too.
+    rest, _, last = path.removeprefix("/v2/").rpartition("/")
+    name, _, endpoint = rest.rpartition("/")
+    match endpoint:
+        case "manifests":
+            reference = parse_reference(last)
+            kind = Kind.MANIFEST if isinstance(reference, Digest) else Kind.TAG
+            return Target(kind, parse_name(name), reference)
+        case "blobs":
+            return Target(Kind.BLOB, parse_name(name), Digest.parse(last))
+        case "referrers":
+            return Target(Kind.REFERRERS, parse_name(name), Digest.parse(last))
+        case "tags" if last == "list":
+            return Target(Kind.TAGS, parse_name(name))
+    raise NameUnknown(
+        f"{quoted(path)} is no endpoint of this mirror: it has /v2/<name>/manifests/<reference>, "
+        "/v2/<name>/blobs/<digest>, /v2/<name>/tags/list and /v2/<name>/referrers/<digest>"
+    )
+
+
+def parse_query(query: str) -> Mapping[str, str]:
+    """The query's fields, the first of each name. Raises BadRequest for very many."""
+    try:
+        fields = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise BadRequest(f"the query has more than {_MAX_FIELDS} fields") from None
+    return dict(reversed(fields))
+
+
+def repository_of(name: str, query: Mapping[str, str], default_registry: str) -> Repository:
+    """Which repository is meant: containerd names the registry in `?ns=`, Docker does not.
+
+    Raises Denied for an `ns` that cannot be a registry's name.
+    """
+    registry = query.get("ns") or default_registry
+    if registry != default_registry:
+        registry = registry.lower()
+        if not _REGISTRY.fullmatch(registry):
+            raise Denied(f"{quoted(registry)} is no registry: write a host name, as in docker.io")
+    return Repository(registry, official(registry, name))
+
+
+def official(registry: str, name: str) -> str:
+    """Docker Hub keeps its official images below library/. Container clients write that out
+    themselves; people with curl do not.
+
+    >>> official("docker.io", "redis"), official("quay.io", "redis")
+    ('library/redis', 'redis')
+    """
+    return f"library/{name}" if registry == "docker.io" and "/" not in name else name
+
+
+def parse_count(text: str | None) -> int | None:
+    """`n` of a tag list: how many to list at most (distribution-spec, "Listing Tags").
+
+    More than 10,000 is read as 10,000: what remains is behind the Link header. Raises BadRequest.
+    """
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text):
+        raise BadRequest(f"n is a number of tags, not {quoted(text)}")
+    return min(int(text), _MAX_COUNT)
+
+
+def parse_marker(text: str | None) -> str | None:
+    """`last` of a tag list: opaque to a mirror, but of a bounded length. Raises BadRequest."""
+    if text is not None and (len(text) > 255 or not text.isprintable()):
+        raise BadRequest(f"last is the tag to go on after, not {quoted(text)}")
+    return text or None
+
+
+def parse_artifact_type(text: str | None) -> str | None:
+    """`artifactType` of a referrers listing: a media type. Raises BadRequest."""
+    if text and not _MEDIA_TYPE.fullmatch(text):
+        raise BadRequest(f"artifactType is a media type, not {quoted(text)}")
+    return text or None

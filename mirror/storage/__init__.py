@@ -1,0 +1,1 @@
+"""Where bytes and records rest: content on disk; tags in an embedded database or in Redis."""

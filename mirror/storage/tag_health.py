@@ -1,0 +1,33 @@
+"""Whether a tag store works, told to the log when it changes and not at every request."""
+
+from __future__ import annotations
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Health:
+    """One thing a store does: works, or fails for a reason."""
+
+    def __init__(self, store: str, ability: str) -> None:
+        self._store = store
+        self._ability = ability
+        self._reason: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self._reason is None
+
+    def failed(self, reason: str) -> None:
+        """Logs when this is news. `reason` is of a few fixed kinds, and holds no secret."""
+        if reason != self._reason:
+            log.warning(
+                "tag store failing", store=self._store, ability=self._ability, reason=reason
+            )
+        self._reason = reason
+
+    def worked(self) -> None:
+        if self._reason is not None:
+            log.info("tag store works again", store=self._store, ability=self._ability)
+        self._reason = None

@@ -1,0 +1,168 @@
+"""The tag memory of one node: a SQLite database, shared by the workers of one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import structlog
+
+from ..interfaces import Clock, Meter, NoMeter, TagRecord, TagStoreError
+from ..oci.reference import Repository
+from .tag_database import DAMAGED, TagDatabase, in_memory, open_or_begin_anew
+from .tag_health import Health
+from .tag_records import decode, encode, tag_key
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_NO_METER = NoMeter()
+
+# A write waits at most this long, in seconds: its turn on the thread and the database's lock.
+_WRITE_LIMIT = 2.0
+
+# However long a record is to be kept, it is forgotten within ten years: a bound for nonsense.
+_LONGEST = 10 * 365 * 86400.0
+
+# Rows beyond their time or number are removed every so many writes, so many at once: the removal
+# outruns the growth, and no single one holds the database's lock for long.
+_TIDY_EVERY = 256
+_TIDY_ROWS = 512
+
+
+class EmbeddedTags:
+    """A TagStore in one file. Survives a restart and `kill -9`; several processes may share it.
+
+    Reads are a few microseconds and made in place; writes may wait for another process, so they
+    are made on one thread. Open it after forking: a SQLite connection does not survive a fork.
+
+    Expiry is by the wall clock, since it outlives the process. A clock set back makes records live
+    that much longer, set ahead that much shorter: their age is for the reader to judge.
+    """
+
+    @classmethod
+    def open(
+        cls, path: Path, clock: Clock, meter: Meter = _NO_METER, max_rows: int = 200_000
+    ) -> EmbeddedTags:
+        """Opens or makes the database. Never fails.
+
+        A file that is damaged, locked, or of a newer version is renamed to `….aside` and begun
+        anew. Where no file can be had at all, the memory is this process's alone and ends with it.
+        Beyond `max_rows` the records that would end first are forgotten.
+        """
+        try:
+            return cls(open_or_begin_anew(path), path, clock, meter, max_rows)
+        except (apsw.Error, OSError) as error:
+            log.warning("tags kept in memory only", path=str(path), reason=str(error))
+            return cls(in_memory(), None, clock, meter, max_rows)
+
+    def __init__(
+        self, database: TagDatabase, path: Path | None, clock: Clock, meter: Meter, max_rows: int
+    ) -> None:
+        self._database = database
+        self._path = path
+        self._clock = clock
+        self._meter = meter
+        self._max_rows = max_rows
+        self._writes = 0
+        self._reading = Health("embedded", "read")
+        self._writing = Health("embedded", "write")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tags")
+        self._closed = False
+
+    async def get(self, repository: Repository, tag: str) -> TagRecord | None:
+        """The record, if there is one and its time is not over. Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        now = self._clock.wall()
+        database = self._database
+        try:
+            if self._closed:
+                raise TagStoreError("closed")
+            data = database.read(key, now)
+        except apsw.BusyError:  # another process recovers the log: not to be waited for in place
+            data = await self._on_thread("get", lambda: database.read_waiting(key, now))
+        except DAMAGED:
+            await self._on_thread("get", lambda: self._begin_anew(database))
+            data = None
+        except apsw.Error as error:
+            raise self._failed("get", error) from error
+        self._reading.worked()
+        return None if data is None else decode(key, data)
+
+    async def put(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        """Remembers for `keep_for` seconds; for none, forgets. Raises TagStoreError."""
+        if not keep_for > 0:
+            await self.delete(repository, tag)
+            return
+        key = tag_key(repository, tag)
+        data = encode(key, record)
+        expires_at = self._clock.wall() + min(keep_for, _LONGEST)
+        await self._write("put", lambda database: database.put(key, data, expires_at))
+
+    async def delete(self, repository: Repository, tag: str) -> None:
+        """Forgets. Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        await self._write("delete", lambda database: database.delete(key))
+
+    async def close(self) -> None:
+        """Ends what was begun, then closes the file. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self._database.close()
+        )
+        self._thread.shutdown(wait=False)
+
+    async def _write(self, operation: str, work: Callable[[TagDatabase], None]) -> None:
+        await self._on_thread(operation, lambda: self._apply(work))
+        self._writing.worked()
+
+    async def _on_thread(self, operation: str, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise TagStoreError("closed")
+        try:
+            async with asyncio.timeout(_WRITE_LIMIT):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (apsw.Error, OSError) as error:  # a TimeoutError is an OSError
+            raise self._failed(operation, error) from error
+
+    def _failed(self, operation: str, error: Exception) -> TagStoreError:
+        reason = type(error).__name__
+        self._meter.tag_store_error("embedded", operation)
+        (self._reading if operation == "get" else self._writing).failed(reason)
+        return TagStoreError(f"the embedded tag store failed to {operation}: {reason}: {error}")
+
+    # From here on: on the thread.
+
+    def _apply(self, work: Callable[[TagDatabase], None]) -> None:
+        # Somebody deleted the file, or another worker set it aside: what goes into the old one is
+        # seen by nobody else and lost with this process.
+        if self._path is not None and not self._database.is_at(self._path):
+            self._database = open_or_begin_anew(self._path)
+        database = self._database
+        try:
+            work(database)
+        except DAMAGED:
+            self._begin_anew(database)
+            work(self._database)
+        if self._writes % _TIDY_EVERY == 0:
+            with contextlib.suppress(apsw.BusyError):  # the next one will do it
+                self._database.tidy(self._clock.wall(), self._max_rows, _TIDY_ROWS)
+        self._writes += 1
+
+    def _begin_anew(self, damaged: TagDatabase) -> None:
+        if self._database is not damaged:
+            return  # done already, for somebody else
+        if self._path is None:
+            self._database = in_memory()
+        else:
+            self._database = open_or_begin_anew(self._path, damaged)

@@ -1,0 +1,251 @@
+"""The tag memory of many nodes: Redis, and a memory of this process that stands in for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cachetools import LRUCache, TLRUCache
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
+
+from ..interfaces import Clock, Meter, TagRecord, TagStoreError
+from ..oci.reference import Repository
+from .redis_client import failure_kind, redis_client
+from .tag_health import Health
+from .tag_records import decode, encode, tag_key
+
+_PREFIX = "registry-mirror:1:tag:"
+
+# Holds a random name that Redis keeps as long as it keeps its data. When it is gone or another,
+# what else is missing was lost with it, and not deleted by another node.
+_EPOCH = "registry-mirror:1:epoch"
+
+# Seconds for one exchange with Redis: connecting, TLS and login included.
+_LIMIT = 0.25
+
+# Records remembered here for when Redis does not answer, and writes waiting for its return.
+_REMEMBERED = 10_000
+
+# Writes made up in one exchange after Redis came back.
+_BATCH = 100
+
+# However long a record is to be kept, it is forgotten within ten years: a bound for nonsense, far
+# inside what Redis accepts.
+_LONGEST = 10 * 365 * 86400.0
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """A record as remembered here. `expires` by the monotonic clock."""
+
+    record: TagRecord
+    expires: float
+    epoch: bytes | None  # Redis's when it was known to hold this
+
+
+class RedisTags:
+    """A TagStore in Redis that goes on without it.
+
+    While Redis is away (refuses, hangs, errs, has another password …) reads are answered from what
+    this process has seen, at no wait, and writes are kept; a task behind asks again after 0.5 to 5
+    seconds, and brings Redis what it missed. No method raises TagStoreError.
+
+    Nothing is connected before the first use, so the store can be made with Redis down.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        password: str | None,
+        meter: Meter,
+        clock: Clock,
+        *,
+        ca_file: Path | None = None,
+        pauses: tuple[float, float] = (1.0, 5.0),
+    ) -> None:
+        """`url` is `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, whose
+        certificate is verified, by `ca_file` when one is given, else by the system's authorities.
+        `password` goes before the URL's. `pauses` are the shortest and longest, in seconds,
+        between two tries to reach a Redis that is away.
+
+        Raises ValueError, without the password, for a URL of another form.
+        """
+        self._client: Redis = redis_client(url, password, ca_file, _LIMIT)
+        self._meter = meter
+        self._clock = clock
+        self._pauses = pauses
+        self._remembered: TLRUCache[str, _Kept] = TLRUCache(
+            _REMEMBERED, lambda _key, kept, _now: kept.expires, timer=clock.monotonic
+        )
+        # What Redis has not got yet; None: to be deleted. It goes before what Redis says.
+        self._unwritten: LRUCache[str, _Kept | None] = LRUCache(_REMEMBERED)
+        self._reaching = Health("redis", "reach")
+        self._writing = Health("redis", "write")  # a replica, or a full one, still can be read
+        self._mending: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def get(self, repository: Repository, tag: str) -> TagRecord | None:
+        """The record in Redis; what is remembered here while Redis cannot say."""
+        key = tag_key(repository, tag)
+        if key in self._unwritten:
+            return self._current(self._unwritten[key])
+        kept = self._remembered.get(key)
+        if not self._reaching.ok or self._closed:
+            return self._current(kept)
+        try:
+            record, keep_for, epoch = await self._load(key)
+        except TagStoreError as error:
+            self._failed("get", error)
+            return self._current(self._remembered.get(key))
+        if self._remembered.get(key) is not kept:
+            pass  # put or deleted meanwhile: that is newer than what Redis said
+        elif record is not None:
+            self._remembered[key] = _Kept(record, self._clock.monotonic() + keep_for, epoch)
+        elif kept is not None and kept.epoch != epoch:
+            self._unwritten[key] = kept  # Redis lost it
+            self._mend()
+            return self._current(kept)
+        else:
+            self._remembered.pop(key, None)  # another node deleted it
+        return record
+
+    async def put(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        """Remembers for `keep_for` seconds; for none, forgets."""
+        if not keep_for > 0:
+            await self.delete(repository, tag)
+            return
+        key = tag_key(repository, tag)
+        expires = self._clock.monotonic() + min(keep_for, _LONGEST)
+        kept = self._remembered[key] = _Kept(record, expires, None)
+        await self._write("put", key, kept)
+
+    async def delete(self, repository: Repository, tag: str) -> None:
+        key = tag_key(repository, tag)
+        self._remembered.pop(key, None)
+        await self._write("delete", key, None)
+
+    async def close(self) -> None:
+        """Ends the connections; what Redis has not got by then is lost. May be called again."""
+        self._closed = True
+        if self._mending is not None:
+            self._mending.cancel()
+            await asyncio.gather(self._mending, return_exceptions=True)
+        with contextlib.suppress(Exception):  # nothing is left to be done about it
+            async with asyncio.timeout(_LIMIT):
+                await self._client.aclose()
+
+    def _current(self, kept: _Kept | None) -> TagRecord | None:
+        if kept is None or kept.expires <= self._clock.monotonic():
+            return None
+        return kept.record
+
+    async def _write(self, operation: str, key: str, kept: _Kept | None) -> None:
+        self._unwritten[key] = kept
+        if self._closed or not (self._reaching.ok and self._writing.ok):
+            return
+        try:
+            await self._store([(key, kept)])
+        except TagStoreError as error:
+            self._failed(operation, error)
+        finally:
+            if key in self._unwritten:  # it failed, or the caller left
+                self._mend()
+
+    async def _load(self, key: str) -> tuple[TagRecord | None, float, bytes | None]:
+        """The record, its remaining seconds, and the epoch. Raises TagStoreError."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.get(_PREFIX + key)
+        pipeline.pttl(_PREFIX + key)
+        pipeline.get(_EPOCH)
+        data, milliseconds, epoch = await _exchange(pipeline)
+        if _is_other_type(data):
+            data = None
+        for answer in (data, milliseconds, epoch):
+            if isinstance(answer, ResponseError):
+                raise TagStoreError(failure_kind(answer)) from answer
+        record = decode(key, data) if isinstance(data, bytes) else None
+        return record, milliseconds / 1000, epoch
+
+    async def _store(self, writes: Sequence[tuple[str, _Kept | None]]) -> None:
+        """Writes all in one exchange; without any, finds out whether Redis takes writes.
+
+        Raises TagStoreError, of `_Refused` when Redis answers but will not write.
+        """
+        now = self._clock.monotonic()
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.set(_EPOCH, secrets.token_hex(8), nx=True)
+        pipeline.get(_EPOCH)
+        for key, kept in writes:
+            milliseconds = 0 if kept is None else int((kept.expires - now) * 1000)
+            if kept is not None and milliseconds > 0:
+                pipeline.set(_PREFIX + key, encode(key, kept.record), px=milliseconds)
+            else:
+                pipeline.delete(_PREFIX + key)
+        answers = await _exchange(pipeline)
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise _Refused(failure_kind(answer)) from answer
+        for key, kept in writes:
+            if kept is not None:
+                kept.epoch = answers[1]
+            if key in self._unwritten and self._unwritten[key] is kept:
+                del self._unwritten[key]
+
+    def _failed(self, operation: str, error: TagStoreError) -> None:
+        self._meter.tag_store_error("redis", operation)
+        health = self._writing if isinstance(error, _Refused) else self._reaching
+        health.failed(str(error))
+        self._mend()
+
+    def _mend(self) -> None:
+        if not self._closed and (self._mending is None or self._mending.done()):
+            self._mending = asyncio.get_running_loop().create_task(self._mend_until_well())
+
+    async def _mend_until_well(self) -> None:
+        pause, longest = self._pauses
+        while not (self._reaching.ok and self._writing.ok) or self._unwritten:
+            if not (self._reaching.ok and self._writing.ok):
+                # Spread, so that many nodes do not fall upon a Redis that has just come back.
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
+                pause = min(pause * 2, longest)
+            operation = "get"
+            try:
+                await self._load("")
+                self._reaching.worked()
+                operation = "put"
+                while True:
+                    writes = list(self._unwritten.items())[:_BATCH]
+                    await self._store(writes)
+                    self._writing.worked()
+                    if not self._unwritten:
+                        break
+            except TagStoreError as error:
+                self._failed(operation, error)
+
+
+class _Refused(TagStoreError):
+    """Redis is there, but does not write: a replica, a full one, a missing permission."""
+
+
+async def _exchange(pipeline: Pipeline) -> list[Any]:
+    """All answers, of commands that were refused a ResponseError. Raises TagStoreError in time."""
+    try:
+        async with asyncio.timeout(_LIMIT):
+            return await pipeline.execute(raise_on_error=False)
+    except Exception as error:  # whatever the client makes of whatever is at the other end
+        raise TagStoreError(failure_kind(error)) from error
+
+
+def _is_other_type(answer: object) -> bool:
+    """Under our key lies a list, a hash …: garbage, to be overwritten."""
+    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")

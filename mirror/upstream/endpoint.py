@@ -1,0 +1,72 @@
+"""What one registry endpoint is, and the bounds of every wait on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import SecretStr
+
+from .addresses import Allowed
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Trust(StrEnum):
+    """How far an endpoint's word goes."""
+
+    TAGS = "tags"  # it may say what a tag points to
+    CONTENT = "content"  # bytes by digest only: they prove themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A name and password: shown to the token realm, or to a registry that asks for Basic."""
+
+    username: str
+    password: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class GivenToken:
+    """A bearer token from the configuration: shown to the registry as it is, never negotiated."""
+
+    token: SecretStr
+
+
+Credentials = Login | GivenToken | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds, in seconds and bytes; speeds in bytes per second."""
+
+    dns: float = 5.0
+    connect: float = 5.0
+    headers: float = 15.0  # from asking to the answer's headers, connecting included
+    idle: float = 30.0  # between two pieces of a body
+    answer: float = 30.0  # until the final headers: tokens, redirects and retries together
+    slow_window: float = 30.0
+    slow_speed: float = 4.0 * KIB  # a body slower than this over a window is given up
+    connections: int = 128  # per host; a blob holds one for as long as it takes
+    manifest: int = 4 * MIB  # the distribution-spec's own limit for pushing manifests
+    token: int = 32 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One registry at one URL.
+
+    `name` stands in messages and metrics. `url` has no query and no login; a path before `/v2/` is
+    fine. `realm`: the token realm that may see the login although its host is another than the
+    endpoint's. `allowed`: private addresses that this endpoint may lead to.
+    """
+
+    name: str
+    url: str
+    trust: Trust = Trust.TAGS
+    credentials: Credentials = None
+    realm: str | None = None
+    allowed: Allowed = field(default_factory=Allowed)
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,73 @@
+"""Failures of an endpoint, and whether asking it again at once may mend them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from ..interfaces import Clock
+from ..oci.errors import RateLimited, Unavailable
+from ..oci.retry import parse_http_date, parse_retry_after
+
+DEFAULT_RATE_LIMIT = 60.0  # seconds, for a 429 that does not say
+
+
+class Kind(StrEnum):
+    """How an exchange failed that brought no HTTP status: the words of the metric's label."""
+
+    CONNECT = "connect"
+    DNS = "dns"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    CUT = "cut"
+
+
+class Unreached(Unavailable):
+    """There was no whole HTTP answer: no connection, or one that broke."""
+
+    def __init__(self, message: str, kind: Kind) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Faulty(Unavailable):
+    """The endpoint answered that it has trouble (5xx)."""
+
+
+class ReferralExpired(Unavailable):
+    """Where the registry had sent us refuses us: its signed URL has ended. The registry knows a
+    new one."""
+
+
+def pause_before_retry(error: Unavailable) -> float | None:
+    """The least seconds to wait before asking again: 0 where the fault is likely gone already,
+    None where asking again soon is of no use.
+
+    A refused certificate stays refused, and a timeout has cost the caller enough already.
+    """
+    if isinstance(error, ReferralExpired):
+        return 0.0
+    if isinstance(error, Unreached):
+        return None if error.kind in (Kind.TLS, Kind.TIMEOUT) else 0.0
+    if isinstance(error, Faulty | RateLimited):
+        return error.retry_after or 0.0
+    return None
+
+
+def rate_limited(where: str, headers: Mapping[str, str], clock: Clock) -> RateLimited:
+    """A 429, with what its Retry-After says."""
+    seconds = _retry_after(headers, clock)
+    if seconds is None:
+        seconds = DEFAULT_RATE_LIMIT
+    return RateLimited(f"{where} limits our requests (429)", retry_after=seconds)
+
+
+def faulty(where: str, status: int, headers: Mapping[str, str], clock: Clock) -> Faulty:
+    """A 5xx, with what its Retry-After says."""
+    return Faulty(f"{where} has trouble ({status})", retry_after=_retry_after(headers, clock))
+
+
+def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
+    """A date counts from the sender's own Date: this host's clock may be wrong."""
+    now = parse_http_date(headers.get("Date"))
+    return parse_retry_after(headers.get("Retry-After"), clock.wall() if now is None else now)

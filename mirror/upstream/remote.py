@@ -1,0 +1,374 @@
+"""One registry endpoint as an `Upstream`: the distribution-spec's pull API, asked over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import aiohttp
+import structlog
+from cachetools import TTLCache
+from yarl import URL
+
+from ..interfaces import BytesContent, Clock, Meter, Outcome, TagPage
+from ..oci.challenges import parse_challenges
+from ..oci.descriptor import OCTET_STREAM, Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import (
+    BlobUnknown,
+    Denied,
+    ManifestUnknown,
+    NameUnknown,
+    RangeInvalid,
+    RegistryError,
+    Unavailable,
+    Unknown,
+    Untrustworthy,
+)
+from ..oci.manifests import ACCEPT, MANIFEST_TYPES, OCI_INDEX, read_manifest
+from ..oci.ranges import ByteRange, ContentRange, format_range
+from ..oci.reference import Repository
+from . import answers
+from .endpoint import KIB, MIB, Endpoint, Login
+from .failures import Kind, ReferralExpired, Unreached, faulty, rate_limited
+from .retries import Retries
+from .stream import BlobStream
+from .tokens import Authorizer
+from .transport import Transport, origin
+
+_log = structlog.get_logger()
+
+_ACCEPT_MANIFESTS = {"Accept": ", ".join(ACCEPT)}
+_MAX_ERROR = 64 * KIB
+_MAX_LIST = 16 * MIB
+_NO_REFERRERS = (
+    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+)
+# What a CDN says to a signed URL whose time is over (Google 400, S3 and Azure 403).
+_EXPIRED = frozenset((400, 401, 403))
+# What some hosts say to a HEAD of a URL that was signed for GET.
+_NO_HEAD = _EXPIRED | {404, 405, 501}
+
+# Manifests that a tag's GET brought, until they are asked for by digest.
+_HANDOVER_BYTES = 16 * MIB
+_HANDOVER_SECONDS = 60
+
+Usable = Callable[[aiohttp.ClientResponse], bool]
+
+
+class Remote:
+    """An Upstream. `transport` is this endpoint's own; closing the remote closes it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        retries: Retries,
+        meter: Meter,
+        clock: Clock,
+    ) -> None:
+        self.endpoint = endpoint
+        self._base = endpoint.url.rstrip("/")
+        self._transport = transport
+        self._authorizer = Authorizer(endpoint, transport, clock)
+        self._retries = retries
+        self._meter = meter
+        self._clock = clock
+        self._handover: TTLCache[tuple[str, Digest], BytesContent] = TTLCache(
+            _HANDOVER_BYTES,
+            _HANDOVER_SECONDS,
+            timer=clock.monotonic,
+            getsizeof=lambda content: len(content.data),
+        )
+
+    async def close(self) -> None:
+        await self._authorizer.close()
+        await self._transport.close()
+
+    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+        """By HEAD; by GET where the HEAD leaves something open, and then `manifest` of that digest
+        costs no second one."""
+        path = f"{repository.name}/manifests/{tag}"
+        response = await self._ask(
+            "HEAD",
+            path,
+            repository,
+            _ACCEPT_MANIFESTS,
+            usable=lambda response: response.status in (200, 405, 501),
+            missing=ManifestUnknown,
+        )
+        await self._transport.discard(response)
+        digest = answers.claimed_digest(response.headers)
+        media_type = answers.media_type(response.headers)
+        size = response.content_length
+        if (
+            response.status == 200
+            and digest is not None
+            and media_type in MANIFEST_TYPES
+            and size is not None
+            and 0 < size <= self.endpoint.limits.manifest
+            and not answers.encoding(response.headers)
+        ):
+            return Descriptor(media_type, digest, size)
+        content = await self._get_manifest(path, repository, None)
+        self._handover[repository.name, content.descriptor.digest] = content
+        return content.descriptor
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        kept = self._handover.pop((repository.name, digest), None)
+        if kept is not None:
+            return kept
+        return await self._get_manifest(f"{repository.name}/manifests/{digest}", repository, digest)
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        path = f"{repository.name}/blobs/{digest}"
+        response = await self._ask(
+            "HEAD",
+            path,
+            repository,
+            {},
+            usable=lambda response: (
+                response.status == 200
+                or response.status in (405, 501)
+                or (self._is_elsewhere(response) and response.status in _NO_HEAD)
+            ),
+            missing=BlobUnknown,
+        )
+        await self._transport.discard(response)
+        if response.status == 200 and response.content_length is not None:
+            self._refuse_masked(response)
+            return Descriptor(OCTET_STREAM, digest, response.content_length)
+        response = await self._ask(
+            "GET",
+            path,
+            repository,
+            {"Range": format_range(ByteRange(0, 1))},
+            usable=lambda response: response.status in (200, 206, 416),
+            missing=BlobUnknown,
+        )
+        response.close()
+        self._refuse_masked(response)
+        if response.status == 200:
+            size = response.content_length
+        elif response.status == 206:
+            part = ContentRange.parse(response.headers.get("Content-Range"))
+            size = part.total if part else None
+        else:  # a blob of no bytes has no first one
+            size = answers.size_of_unsatisfied(response.headers)
+        if size is None:
+            raise Untrustworthy(f"{self.endpoint.name} does not say how long {digest} is")
+        return Descriptor(OCTET_STREAM, digest, size)
+
+    async def blob(
+        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+    ) -> BlobStream:
+        """The stream starts at 0 also where the endpoint answered the range with nonsense: then the
+        whole is asked for, since whoever resumes has to get on."""
+        path = f"{repository.name}/blobs/{digest}"
+        if range is not None:
+            response = await self._ask(
+                "GET",
+                path,
+                repository,
+                {"Range": format_range(range)},
+                usable=lambda response: response.status in (200, 206, 416),
+                missing=BlobUnknown,
+            )
+            try:
+                return self._stream(response, digest, range)
+            except Untrustworthy as error:
+                response.close()
+                _log.warning("range_refused", endpoint=self.endpoint.name, reason=error.message)
+            except BaseException:
+                response.close()
+                raise
+        response = await self._ask(
+            "GET",
+            path,
+            repository,
+            {},
+            usable=lambda response: response.status == 200,
+            missing=BlobUnknown,
+        )
+        try:
+            return self._stream(response, digest, None)
+        except BaseException:
+            response.close()
+            raise
+
+    def _stream(
+        self, response: aiohttp.ClientResponse, digest: Digest, range: ByteRange | None
+    ) -> BlobStream:
+        start, size = 0, response.content_length
+        if range is not None and response.status == 416:
+            total = answers.size_of_unsatisfied(response.headers)
+            if total is not None and total <= range.start:
+                raise RangeInvalid(total)
+            raise Untrustworthy("a 416 to a range that it says exists")
+        self._refuse_masked(response)
+        if range is not None and response.status == 206:
+            part = answers.delivered(response.headers, range, response.content_length)
+            start, size = part.start, part.total
+        return BlobStream(
+            response,
+            Descriptor(OCTET_STREAM, digest, size),
+            start,
+            self.endpoint.name,
+            self.endpoint.limits,
+            self._meter,
+            self._clock,
+        )
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        """From the referrers API, else from the fallback tag (distribution-spec, "Referrers Tag
+        Schema"), which knows no filter: a client filters for itself then."""
+        query = "?" + urlencode({"artifactType": artifact_type}) if artifact_type else ""
+        paths = (
+            f"{repository.name}/referrers/{digest}{query}",
+            f"{repository.name}/manifests/{digest.algorithm}-{digest.hex[:64]}",
+        )
+        for path in paths:
+            try:
+                content = await self._get_manifest(path, repository, None)
+            except Unknown:
+                continue
+            if content.descriptor.media_type != OCI_INDEX:
+                raise Untrustworthy(f"{self.endpoint.name}: the referrers are no OCI index")
+            return replace(content, outcome=Outcome.PASSED)
+        descriptor = Descriptor(OCI_INDEX, Digest.of(_NO_REFERRERS), len(_NO_REFERRERS))
+        return BytesContent(descriptor, _NO_REFERRERS, Outcome.PASSED)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        asked = {"n": count, "last": last}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        path = f"{repository.name}/tags/list" + (f"?{query}" if query else "")
+        response = await self._ask(
+            "GET", path, repository, {"Accept": "application/json"}, _is_200, NameUnknown
+        )
+        data = await self._body(response, _MAX_LIST)
+        try:
+            tags = answers.tag_names(data)
+        except Untrustworthy as error:
+            raise Untrustworthy(f"{self.endpoint.name}: {error.message}") from error
+        return TagPage(tags, answers.next_marker(response.headers.getall("Link", []), tags))
+
+    async def _get_manifest(
+        self, path: str, repository: Repository, digest: Digest | None
+    ) -> BytesContent:
+        """GET, proven by `digest` where one was asked, and by the one that is claimed."""
+        response = await self._ask(
+            "GET", path, repository, _ACCEPT_MANIFESTS, _is_200, ManifestUnknown
+        )
+        data = await self._body(response, self.endpoint.limits.manifest)
+        proof = digest or answers.claimed_digest(response.headers) or Digest.of(data)
+        if not proof.matches(data):
+            self._meter.upstream_rejected(self.endpoint.name)
+            raise Untrustworthy(f"{self.endpoint.name} sent other bytes than those of {proof}")
+        try:
+            manifest = read_manifest(data, response.headers.get("Content-Type"))
+        except Untrustworthy as error:
+            self._meter.upstream_rejected(self.endpoint.name)
+            raise Untrustworthy(f"{self.endpoint.name}: {error.message}") from error
+        return BytesContent(Descriptor(manifest.media_type, proof, len(data)), data, Outcome.FILLED)
+
+    async def _body(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
+        data = await self._transport.read(response, limit)
+        if data is None:
+            raise Untrustworthy(
+                f"{self.endpoint.name} sent more than {limit} bytes; no more are taken"
+            )
+        return answers.decoded(data, response.headers, limit, self.endpoint.name)
+
+    def _refuse_masked(self, response: aiohttp.ClientResponse) -> None:
+        """A blob that is encoded, or a web page, is not the blob: nothing of it need be read."""
+        name = answers.encoding(response.headers)
+        if name:
+            raise Untrustworthy(f"{self.endpoint.name} sent a blob with a Content-Encoding")
+        if answers.media_type(response.headers) == "text/html":
+            raise Untrustworthy(f"{self.endpoint.name} sent a web page instead of a blob")
+
+    def _is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
+        return origin(response.url) != origin(URL(self._base))
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        repository: Repository,
+        headers: Mapping[str, str],
+        usable: Usable,
+        missing: type[Unknown],
+    ) -> aiohttp.ClientResponse:
+        """An answer that the caller can use, within `limits.answer` seconds; else the error."""
+
+        async def attempt() -> aiohttp.ClientResponse:
+            response = await self._authorized(method, path, repository, headers)
+            if usable(response):
+                return response
+            raise await self._error(response, path, repository, missing)
+
+        seconds = self.endpoint.limits.answer
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._retries.run(attempt)
+        except TimeoutError as error:
+            raise Unreached(
+                f"{self.endpoint.name}: no answer within {seconds:g} s, retries included",
+                Kind.TIMEOUT,
+            ) from error
+
+    async def _authorized(
+        self, method: str, path: str, repository: Repository, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """One ask, and one more with other credentials after a 401."""
+        url = URL(f"{self._base}/v2/{path}", encoded=True)
+        shown = await self._authorizer.authorization(repository.name)
+        response = await self._transport.fetch(method, url, headers, shown)
+        if response.status != 401 or self._is_elsewhere(response):
+            return response
+        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        other = await self._authorizer.answer(challenges, repository.name, refused=shown)
+        if other is None:
+            return response
+        await self._transport.discard(response)
+        return await self._transport.fetch(method, url, headers, other)
+
+    async def _error(
+        self,
+        response: aiohttp.ClientResponse,
+        path: str,
+        repository: Repository,
+        missing: type[Unknown],
+    ) -> RegistryError:
+        """What an answer means that is of no use. Ends the response."""
+        name, status = self.endpoint.name, response.status
+        elsewhere = self._is_elsewhere(response)
+        where = f"{name}, at {origin(response.url)}," if elsewhere else name
+        if status == 404:
+            body = await self._transport.read(response, _MAX_ERROR)
+            return answers.unknown(body, f"{where} does not have {path.partition('?')[0]}", missing)
+        await self._transport.discard(response)
+        if elsewhere and status in _EXPIRED:
+            return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
+        if status in (401, 403):
+            login = self.endpoint.credentials
+            whom = f"the login {login.username!r}" if isinstance(login, Login) else "us"
+            return Denied(
+                f"{name} does not let {whom} read {repository.name} ({status}): "
+                "it does not exist there, or it is private"
+            )
+        if status == 429:
+            return rate_limited(where, response.headers, self._clock)
+        if status >= 500:
+            return faulty(where, status, response.headers, self._clock)
+        return Unavailable(f"{where} answered {status}")
+
+
+def _is_200(response: aiohttp.ClientResponse) -> bool:
+    return response.status == 200

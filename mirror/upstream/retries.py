@@ -1,0 +1,112 @@
+"""Asking again: how often, after how long, and when to stop for the endpoint's sake."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..interfaces import Clock
+from ..oci.errors import Unavailable
+from .failures import Kind, ReferralExpired, Unreached, pause_before_retry
+
+T = TypeVar("T")
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Seconds, except `attempts` (in all, the first included) and `budget` (retries).
+
+    A pause doubles from `first` up to `longest`, and is drawn between its half and its whole, so
+    that many who failed together do not come back together.
+    """
+
+    attempts: int = 3
+    first: float = 0.2
+    longest: float = 2.0
+    patience: float = 3.0  # a Retry-After above this is the caller's to decide on
+    budget: float = 10.0
+    refill: float = 0.5  # retries a second
+
+
+def pause(error: Unavailable, attempt: int, policy: Policy, draw: float) -> float | None:
+    """Seconds to wait after the failure of attempt number `attempt` (from 1); None: give up.
+
+    `draw` is a random number in [0, 1).
+    """
+    least = pause_before_retry(error)
+    if least is None or attempt >= policy.attempts or least > policy.patience:
+        return None
+    if attempt == 1 and _likely_gone(error):
+        return 0.0
+    backoff = min(policy.longest, policy.first * 2.0 ** (attempt - 1))
+    return max(least, backoff * (0.5 + draw / 2))
+
+
+def _likely_gone(error: Unavailable) -> bool:
+    """A kept connection that was closed in the same instant, or a URL that had just ended: the
+    next try begins anew and need not wait."""
+    return isinstance(error, ReferralExpired) or (
+        isinstance(error, Unreached) and error.kind is Kind.CUT
+    )
+
+
+class Budget:
+    """A token bucket of retries for one endpoint.
+
+    While an endpoint is well, nobody notices it. When it is dead, each of a thousand waiting
+    requests may ask once, but they share these retries.
+    """
+
+    def __init__(self, policy: Policy, clock: Clock) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._left = policy.budget
+        self._counted_at = clock.monotonic()
+
+    def take(self) -> bool:
+        """Whether one more retry is allowed; it is counted when it is."""
+        now = self._clock.monotonic()
+        grown = self._left + (now - self._counted_at) * self._policy.refill
+        self._left, self._counted_at = min(self._policy.budget, grown), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Retries:
+    """Runs attempts against one endpoint under a policy and the endpoint's budget.
+
+    Only for what may safely be done twice: GET and HEAD.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        clock: Clock,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._policy = policy
+        self._budget = Budget(policy, clock)
+        self._sleep = sleep
+        self._draw = draw
+
+    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The first success, or the last failure as it was raised."""
+        number = 1
+        while True:
+            try:
+                return await attempt()
+            except Unavailable as error:
+                seconds = pause(error, number, self._policy, self._draw())
+                if seconds is None or not self._budget.take():
+                    raise
+            number += 1
+            await self._sleep(seconds)

@@ -1,0 +1,305 @@
+"""HTTP to one endpoint and to wherever it leads: connections, redirects, and what each may see.
+
+Errors name the endpoint, and hosts; never a path or a query, since signed URLs carry their secret
+there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from .. import __version__
+from ..interfaces import Meter
+from ..oci.errors import Unavailable, Untrustworthy
+from .addresses import Guard, ReferralRefused
+from .endpoint import KIB, MIB, Endpoint
+from .failures import Kind, Unreached
+
+MAX_HOPS = 5
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_LOCATION = re.compile(r"[\x21-\x7e]{1,8192}")
+# Reading a short body to its end keeps the connection; above this a new one is cheaper.
+_DRAIN = 64 * KIB
+
+
+def origin(url: URL) -> str:
+    """Scheme, host and port: all of a URL that may stand in a message or decide on a secret."""
+    return str(url.origin()) if url.absolute else "nowhere"
+
+
+class Resolver(AbstractResolver):
+    """getaddrinfo in threads of its own, and not for longer than `timeout` seconds.
+
+    A name server that hangs would else hold the threads that hash and write.
+    """
+
+    def __init__(self, timeout: float, threads: int = 4) -> None:
+        self._timeout = timeout
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="dns")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        # AI_ADDRCONFIG: no IPv6 addresses on a machine that has none.
+        ask = partial(
+            socket.getaddrinfo,
+            host,
+            port,
+            family=family,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except TimeoutError:
+            # Not a TimeoutError: the connector takes only an OSError with a number for DNS's.
+            raise OSError(0, f"no answer within {self._timeout:g} s") from None
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=found_family,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for found_family, _, proto, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Why(Enum):
+    """Why a host is connected, which decides what is checked."""
+
+    ENDPOINT = "endpoint"  # the configuration names it
+    ALLOWED = "allowed"  # the configuration lets the upstream name it
+    REFERRED = "referred"  # only the upstream names it
+
+
+class Transport:
+    """Sends requests for one endpoint. Safe to make outside a running loop; close it inside.
+
+    `resolver` and `tls` may be shared; the closer of this transport closes only its own resolver.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        meter: Meter,
+        *,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._limits = endpoint.limits
+        self._meter = meter
+        self._origin = origin(URL(endpoint.url))
+        self._realm = origin(URL(endpoint.realm)) if endpoint.realm else None
+        self._guard = Guard(endpoint.allowed)
+        self._own_resolver = Resolver(endpoint.limits.dns) if resolver is None else None
+        self._resolver = resolver or self._own_resolver
+        # The default context verifies, and takes SSL_CERT_FILE and SSL_CERT_DIR into account.
+        self._tls = tls or ssl.create_default_context()
+        self._sessions: dict[_Why, aiohttp.ClientSession] = {}
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+        if self._own_resolver is not None:
+            await self._own_resolver.close()
+
+    async def fetch(
+        self, method: str, url: URL, headers: Mapping[str, str], authorization: str | None = None
+    ) -> aiohttp.ClientResponse:
+        """The answer after at most MAX_HOPS redirects; `response.url` is where it came from.
+
+        `authorization` is for the origin of `url` alone: once a redirect has left it, it is not
+        shown again, not even where a later redirect leads back. Raises Unreached when there is no
+        answer, Untrustworthy for a redirect that is not followed.
+        """
+        asked = {**headers, "Authorization": authorization} if authorization else dict(headers)
+        for _ in range(MAX_HOPS + 1):
+            response = await self.send(method, url, asked)
+            if response.status not in _REDIRECTS:
+                return response
+            location = response.headers.get("Location")
+            await self.discard(response)
+            target = self._target(url, location)
+            if target.origin() != url.origin():
+                asked.pop("Authorization", None)
+            url = target
+        raise Untrustworthy(f"{self._endpoint.name}: more than {MAX_HOPS} redirects")
+
+    async def send(
+        self, method: str, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """One exchange; redirects are handed back. The caller discards or reads the response."""
+        where = f"{self._endpoint.name}: {origin(url)}"
+        try:
+            async with asyncio.timeout(self._limits.headers):
+                response = await self._session(url).request(
+                    method, url, headers=headers, allow_redirects=False
+                )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = _failure(error, where, self._limits.headers)
+            if isinstance(failure, Unreached):
+                self._meter.upstream_request(self._endpoint.name, method, failure.kind)
+            raise failure from error
+        self._meter.upstream_request(self._endpoint.name, method, str(response.status))
+        return response
+
+    async def read(self, response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+        """A body of at most `limit` bytes, whole; None when it is longer. Ends the response.
+
+        Raises Unreached when it is cut, or not here within the idle time in all.
+        """
+        where = f"{self._endpoint.name}: {origin(response.url)}"
+        if response.content_length is not None and response.content_length > limit:
+            response.close()
+            return None
+        data = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.idle):
+                while piece := await response.content.read(min(MIB, limit + 1 - len(data))):
+                    data += piece
+                    if len(data) > limit:
+                        return None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _failure(error, where, self._limits.idle) from error
+        finally:
+            self._meter.upstream_bytes(self._endpoint.name, len(data))
+            response.release()  # closes the connection when the body was not read to its end
+        return bytes(data)
+
+    async def discard(self, response: aiohttp.ClientResponse) -> None:
+        """Ends a response whose body nobody wants, keeping the connection where that is cheap."""
+        length = response.content_length
+        if length is None or length > _DRAIN:
+            response.close()
+            return
+        try:
+            await self.read(response, _DRAIN)
+        except Unavailable:
+            response.close()
+
+    def _target(self, url: URL, location: str | None) -> URL:
+        """Where a redirect leads. A login in it, and its fragment, are left out."""
+        name = self._endpoint.name
+        if not location:
+            raise Untrustworthy(f"{name}: a redirect without Location from {origin(url)}")
+        if not _LOCATION.fullmatch(location):
+            raise Untrustworthy(f"{name}: a redirect from {origin(url)} with a broken Location")
+        try:
+            # `encoded`: a signed URL is signed as it is written.
+            target = url.join(URL(location, encoded=True))
+            target = target.with_user(None).with_fragment(None)
+            downgrade = url.scheme == "https" and target.scheme == "http"
+            usable = target.scheme in ("http", "https") and bool(target.host)
+        except ValueError:
+            raise Untrustworthy(
+                f"{name}: a redirect from {origin(url)} with a broken Location"
+            ) from None
+        if downgrade:
+            raise Untrustworthy(
+                f"{name}: {origin(url)} redirects from https to {origin(target)}; refused"
+            )
+        if not usable:
+            raise Untrustworthy(f"{name}: a redirect from {origin(url)} to no http URL")
+        return target
+
+    def _session(self, url: URL) -> aiohttp.ClientSession:
+        if origin(url) == self._origin:
+            why = _Why.ENDPOINT
+        elif origin(url) == self._realm or self._endpoint.allowed.names(url.host or ""):
+            why = _Why.ALLOWED
+        else:
+            why = _Why.REFERRED
+        if why not in self._sessions:
+            self._sessions[why] = self._open_session(why)
+        return self._sessions[why]
+
+    def _open_session(self, why: _Why) -> aiohttp.ClientSession:
+        limits = self._limits
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=self._tls,
+                resolver=self._resolver,
+                ttl_dns_cache=30,
+                limit=0,
+                limit_per_host=limits.connections,
+                socket_factory=self._socket_factory(why),
+            ),
+            # Bytes come as they were sent, no cookie is kept, and nothing is taken from the
+            # environment: neither a proxy, behind which no address could be checked, nor .netrc.
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            headers={
+                "User-Agent": f"registry-mirror/{__version__}",
+                "Accept-Encoding": "identity",
+            },
+            read_bufsize=MIB,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
+        )
+
+    def _socket_factory(self, why: _Why) -> Callable[[Any], socket.socket]:
+        """Makes the socket for one address: the last place before it is connected, which names and
+        IP literals, redirects and rebinding DNS must all pass."""
+
+        def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
+            family, kind, protocol, _, address = info
+            if why is _Why.ENDPOINT:
+                self._guard.endpoint_at(address[0])
+            elif why is _Why.REFERRED:
+                self._guard.check(address[0])
+            return socket.socket(family, kind, protocol)
+
+        return make
+
+
+def _failure(error: Exception, where: str, seconds: float) -> Unreached | Untrustworthy:
+    """What an exception of aiohttp means, in words that name which and where."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            detail = error.os_error.strerror or "failed"
+            return Unreached(f"{where}: its name cannot be resolved: {detail}", Kind.DNS)
+        case aiohttp.ClientConnectorCertificateError():
+            detail = getattr(error.certificate_error, "verify_message", "") or "not valid"
+            return Unreached(f"{where}: its TLS certificate is refused: {detail}", Kind.TLS)
+        case aiohttp.ClientConnectorSSLError():
+            detail = getattr(error.os_error, "reason", "") or "no handshake"
+            return Unreached(f"{where}: TLS failed: {detail}", Kind.TLS)
+        case aiohttp.ClientConnectorError(os_error=ReferralRefused()):
+            return Untrustworthy(
+                f"{where} was named by the upstream, and is at an address that is not public; "
+                "list it under allow_private if that is meant"
+            )
+        case aiohttp.ConnectionTimeoutError():
+            return Unreached(f"{where}: no connection in time", Kind.TIMEOUT)
+        case TimeoutError():
+            return Unreached(f"{where}: no answer within {seconds:g} s", Kind.TIMEOUT)
+        case aiohttp.ClientConnectorError():
+            detail = error.os_error.strerror or "no connection"
+            return Unreached(f"{where}: cannot be connected: {detail}", Kind.CONNECT)
+        case aiohttp.InvalidURL() | ValueError():
+            return Untrustworthy(f"{where}: not a URL that can be asked")
+        case aiohttp.ClientResponseError():
+            return Unreached(f"{where}: does not answer in HTTP", Kind.CUT)
+        case _:
+            return Unreached(f"{where}: the connection broke", Kind.CUT)
