@@ -22,6 +22,7 @@ from .server.listening import Listener
 from .server.sending import Sender
 from .server.v2 import V2
 from .storage.disk import DiskContent, StorageUnusable
+from .storage.room import Bounds
 from .storage.tags_embedded import EmbeddedTags
 from .storage.tags_redis import RedisTags
 from .upstream.addresses import Allowed
@@ -108,7 +109,7 @@ def _store(config: Config, clock: Clock) -> DiskContent:
     try:
         return DiskContent(
             config.storage.path,
-            config.storage.max_size,
+            Bounds(config.storage.max_size),
             sync=config.storage.durability == "full",
             clock=clock,
         )

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from .oci.descriptor import Descriptor
 from .oci.digest import Digest
 from .oci.ranges import ByteRange
 from .oci.reference import Repository
+
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
+"""Whose request this is (an address), for sharing fairly what is scarce. Set by the server; it
+would otherwise be a parameter of every Registry that only the innermost reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,9 @@ class FileContent(Protocol):
     """An open file with how far it may be read by now: a hit, or a fill in progress.
 
     The holder closes it. Until then the descriptor stays good, whatever eviction and commit do.
-    Read by offset only (`os.pread`, `os.sendfile`): the file's own position is shared.
+    Read by offset only (`os.pread`, `os.sendfile`): the file's own position is shared. Ask
+    `readable` first, each time: `fileno` is the file that has the bytes behind `beyond`, and may
+    be another one after the next ask.
     """
 
     @property
@@ -202,13 +209,14 @@ class Partial(Protocol):
     def offset(self) -> int:
         """Bytes written and hashed: where a resumed download goes on."""
 
-    async def reserve(self, size: int) -> None:
-        """Makes sure of room for `size` bytes in all. Raises StoreFull."""
+    async def announce(self, size: int) -> None:
+        """The whole will have `size` bytes: makes sure of room for them. Raises StoreFull."""
 
-    async def append(self, pieces: Sequence[bytes]) -> int:
-        """Writes and hashes these pieces, off the event loop; returns the new offset.
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        """Writes and hashes these pieces, off the event loop.
 
-        Raises StoreFull when the disk will not take them, OSError for other faults of the disk.
+        Raises StoreFull when there is no room for them, OSError for other faults of the disk. Then
+        `offset` tells how much was taken all the same.
         """
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
@@ -227,6 +235,42 @@ class Partial(Protocol):
 
     def open(self) -> int:
         """A descriptor of its own on the growing file, for a reader to keep and close."""
+
+    def hasher(self) -> Hasher:
+        """The hash of the bytes up to `offset`, to be continued elsewhere."""
+
+
+class Followed(Protocol):
+    """Content that another process is writing, seen from here."""
+
+    @property
+    def size(self) -> int | None:
+        """The size of the whole, as its writer announced it; None when it has not."""
+
+    def written(self) -> int:
+        """Bytes written by now, not yet proven."""
+
+    def state(self) -> WriterState:
+        """What has become of it."""
+
+    def open(self) -> int:
+        """As Partial.open."""
+
+    def close(self) -> None: ...
+
+
+class WriterState(Enum):
+    WRITING = "writing"  # or killed: who gets the lock (`partial`) knows
+    PROVEN = "proven"  # it has its name now
+    GONE = "gone"  # removed: it was wrong, or there was no room
+
+
+class Hasher(Protocol):
+    """What hashlib gives."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +299,9 @@ class ContentStore(Protocol):
 
     async def partial(self, digest: Digest) -> Partial | None:
         """Begins or resumes writing; None when somebody else is writing this digest."""
+
+    async def follow(self, digest: Digest) -> Followed | None:
+        """What another process is writing; None when nobody is."""
 
     def touch(self, digest: Digest) -> None:
         """Notes that this content was used now, and with it what it refers to."""

@@ -139,29 +139,29 @@ class PullThrough:
             raise
 
     async def blob(self, repository: Repository, digest: Digest) -> FileContent:
-        outcome = Outcome.HIT
-        for attempt in range(_REJECTED_TRIES):
-            content = await self._store.open(digest, outcome)
+        for tries_left in reversed(range(_REJECTED_TRIES)):
+            content = await self._store.open(digest)
             if content is not None:
                 return content
             self._refuse_if_unknown(repository, digest)
             fill, outcome = self._fills.join(digest, self._upstream, repository)
+            reader = fill.reader(outcome)
             try:
-                await fill.readable(0)
+                await reader.readable(0)
+                return reader
             except Unknown as error:
+                reader.close()
                 self._unknown[repository, digest] = error
                 raise
             except Untrustworthy:
+                reader.close()
                 # Nothing was given out yet, and the liar has been marked: ask again elsewhere.
-                if attempt == _REJECTED_TRIES - 1:
+                if not tries_left:
                     raise
-                continue
-            if not fill.proven:
-                return fill.open(outcome)
-        content = await self._store.open(digest, outcome)
-        if content is None:
-            raise Unavailable(f"{digest} was lost as soon as it had come", retry_after=5)
-        return content
+            except BaseException:
+                reader.close()
+                raise
+        raise AssertionError("the last try returns or raises")
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
@@ -281,7 +281,7 @@ class PullThrough:
             if partial is None:  # another process is just writing it
                 return
             try:
-                await partial.reserve(len(content.data))
+                await partial.announce(len(content.data))
                 if partial.offset < len(content.data):
                     await partial.append([content.data[partial.offset :]])
                 await partial.commit(_needs(read_manifest(content.data, None)))

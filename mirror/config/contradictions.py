@@ -87,7 +87,7 @@ def _redis_keys(tags: dict[str, Any]) -> Found:
     sources = [key for key in ("password_file", "password_env") if key in tags]
     url = urlsplit(store.get_secret_value()) if store else None
     if url is None:
-        for key in tags.keys() & {"password_file", "password_env", "ca_file"}:
+        for key in (key for key in ("password_file", "password_env", "ca_file") if key in tags):
             write = "store: redis://host:6379/0 beside it, or leave it out"
             yield ("tags", key), Mistake("a key of Redis at the embedded store", write)
         return

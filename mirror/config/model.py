@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from . import logins, places, values
 from .places import Address, Network
@@ -33,7 +33,7 @@ def _or_none_listed(section: object) -> object:
     return () if section is None else section
 
 
-Seconds = Annotated[float, PlainValidator(values.seconds)]
+Seconds = Annotated[float, BeforeValidator(values.seconds)]
 
 
 class Section(BaseModel):
@@ -52,12 +52,12 @@ class Storage(Section):
     """Where content rests. `max_size` in bytes. `durability` none: a blob may be visible before
     the disk has it; the power's loss then costs downloads, never wrong bytes."""
 
-    path: Annotated[Path, PlainValidator(values.path)] = Field(
+    path: Annotated[Path, BeforeValidator(values.path)] = Field(
         default_factory=_default_storage_path
     )
-    max_size: Annotated[int, PlainValidator(values.cache_size)] = 50 * 2**30
+    max_size: Annotated[int, BeforeValidator(values.cache_size)] = 50 * 2**30
     durability: Annotated[
-        Literal["full", "none"], PlainValidator(values.choice("full", "none"))
+        Literal["full", "none"], BeforeValidator(values.choice("full", "none"))
     ] = "full"
 
 
@@ -67,12 +67,12 @@ class Tags(Section):
     `password`, where there is one, goes before the URL's own. `ca_file` is PEM, for rediss://.
     """
 
-    store: Annotated[SecretStr | None, PlainValidator(places.tag_store)] = None
-    password_file: Annotated[SecretStr | None, PlainValidator(logins.password_from_file)] = None
-    password_env: Annotated[SecretStr | None, PlainValidator(logins.password_from_environment)] = (
+    store: Annotated[SecretStr | None, BeforeValidator(places.tag_store)] = None
+    password_file: Annotated[SecretStr | None, BeforeValidator(logins.password_from_file)] = None
+    password_env: Annotated[SecretStr | None, BeforeValidator(logins.password_from_environment)] = (
         None
     )
-    ca_file: Annotated[Path | None, PlainValidator(values.readable_file)] = None
+    ca_file: Annotated[Path | None, BeforeValidator(values.readable_file)] = None
 
     @property
     def password(self) -> SecretStr | None:
@@ -83,9 +83,9 @@ class Endpoint(Section):
     """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
     is asked for bytes by digest only."""
 
-    url: Annotated[str, PlainValidator(places.endpoint_url)]
+    url: Annotated[str, BeforeValidator(places.endpoint_url)]
     trust: Annotated[
-        Literal["tags", "content"], PlainValidator(values.choice("tags", "content"))
+        Literal["tags", "content"], BeforeValidator(values.choice("tags", "content"))
     ] = "tags"
 
 
@@ -96,13 +96,13 @@ class Credentials(Section):
     bearer token that is sent as it is.
     """
 
-    username: Annotated[str | None, PlainValidator(logins.username)] = None
-    password_file: Annotated[SecretStr | None, PlainValidator(logins.password_from_file)] = None
-    password_env: Annotated[SecretStr | None, PlainValidator(logins.password_from_environment)] = (
+    username: Annotated[str | None, BeforeValidator(logins.username)] = None
+    password_file: Annotated[SecretStr | None, BeforeValidator(logins.password_from_file)] = None
+    password_env: Annotated[SecretStr | None, BeforeValidator(logins.password_from_environment)] = (
         None
     )
-    token_file: Annotated[SecretStr | None, PlainValidator(logins.token_from_file)] = None
-    token_env: Annotated[SecretStr | None, PlainValidator(logins.token_from_environment)] = None
+    token_file: Annotated[SecretStr | None, BeforeValidator(logins.token_from_file)] = None
+    token_env: Annotated[SecretStr | None, BeforeValidator(logins.token_from_environment)] = None
 
     @property
     def secret(self) -> SecretStr:
@@ -130,9 +130,9 @@ class RegistryConfig(Section):
     endpoints: tuple[Endpoint, ...]
     credentials: Credentials | None = None
     freshness: Annotated[Freshness, BeforeValidator(_or_empty)] = Freshness()
-    realm: Annotated[str | None, PlainValidator(places.realm_url)] = None
+    realm: Annotated[str | None, BeforeValidator(places.realm_url)] = None
     allow_private: Annotated[
-        tuple[Annotated[Network | str, PlainValidator(places.private_place)], ...],
+        tuple[Annotated[Network | str, BeforeValidator(places.private_place)], ...],
         BeforeValidator(_or_none_listed),
     ] = ()
 
@@ -166,13 +166,13 @@ def _only_docker_hub() -> dict[str, RegistryConfig]:
 class Config(Section):
     """A mirror, wholly described. Each name in `registries` is what image names begin with."""
 
-    listen: Annotated[Address, PlainValidator(places.address)] = Address(places.LOOPBACK, 5000)
-    admin: Annotated[Address, PlainValidator(places.address)] = Address(places.LOOPBACK, 5001)
-    workers: Annotated[int, PlainValidator(values.workers)] = 1
+    listen: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5000)
+    admin: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5001)
+    workers: Annotated[int, BeforeValidator(values.workers)] = 1
     storage: Annotated[Storage, BeforeValidator(_or_empty)] = Field(default_factory=Storage)
     tags: Annotated[Tags, BeforeValidator(_or_empty)] = Tags()
-    default_registry: Annotated[str, PlainValidator(places.registry_name)] = DOCKER_HUB
+    default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
     registries: Annotated[
-        Mapping[Annotated[str, PlainValidator(places.registry_name)], RegistryConfig],
+        Mapping[Annotated[str, BeforeValidator(places.registry_name)], RegistryConfig],
         BeforeValidator(_with_endpoints),
     ] = Field(default_factory=_only_docker_hub)

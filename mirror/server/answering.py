@@ -173,9 +173,13 @@ class Responder:
 
 
 def _hold_nothing_back(request: web.BaseRequest) -> None:
-    """From now on, draining this connection means that all of it has left the process."""
-    if request.transport is not None:
-        request.transport.set_write_buffer_limits(high=0)
+    """From now on, draining this connection means that all of it has left the process.
+
+    Not over TLS: asyncio takes an empty buffer for a full one there, and never goes on.
+    """
+    transport = request.transport
+    if transport is not None and transport.get_extra_info("sslcontext") is None:
+        transport.set_write_buffer_limits(high=0)
 
 
 def _cached(file: int, start: int, count: int) -> bytes | None:

@@ -67,6 +67,11 @@ class Listener:
         """Where it listens: (address, port) pairs, with the port that a 0 became."""
         return [name[:2] for name in self._runner.addresses] if self._runner else []
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._server.connections) if self._server else 0
+
     async def start(self) -> None:
         """Raises OSError when the address cannot be had."""
         self._server = _Server(

@@ -22,6 +22,8 @@ from typing import Self
 SLICE = 1 << 20
 """Bytes that one socket may take before the next has its turn."""
 
+_LAST_SLICE = 5.0  # seconds to wait for it when stopping
+
 _CLIENT_LEFT = frozenset(
     {
         errno.EPIPE,
@@ -153,11 +155,11 @@ class _Span:
             self.ended.set_exception(error)
 
 
-class _Lane(threading.Thread):
+class _Lane:
     """One sender thread. What is not said to be the loop's is touched by this thread alone."""
 
     def __init__(self, window: float, least: int) -> None:
-        super().__init__(name="sender", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._window = window
         self._least = least
         self._tick = min(1.0, window / 4)
@@ -173,6 +175,9 @@ class _Lane(threading.Thread):
 
     # Called on the loop.
 
+    def start(self) -> None:
+        self._thread.start()
+
     def post(self, command: Callable[[], None]) -> None:
         if self._ended:
             command()  # there is no thread any more that could be using the descriptors
@@ -183,9 +188,11 @@ class _Lane(threading.Thread):
     def stop(self) -> None:
         if self._ended:
             return
-        if self.is_alive():
-            self.post(self._stop)
-            self.join()  # within a slice
+        if self._thread.is_alive():
+            self.post(self._quit)
+            self._thread.join(_LAST_SLICE)
+            if self._thread.is_alive():
+                return  # stuck in a read of a dead disk: it may use its descriptors for ever
         self._ended = True
         while self._inbox:  # nobody started it
             self._inbox.popleft()()
@@ -207,7 +214,7 @@ class _Lane(threading.Thread):
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def run(self) -> None:
+    def _run(self) -> None:
         while not self._stopping:
             for key, _ in self._selector.select(self._pause()):
                 if key.data is None:
@@ -277,7 +284,7 @@ class _Lane(threading.Thread):
         span.over = True
         span.report(error)
 
-    def _stop(self) -> None:
+    def _quit(self) -> None:
         self._stopping = True
 
 

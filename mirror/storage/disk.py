@@ -22,11 +22,12 @@ from typing import TypeVar
 import apsw
 import structlog
 
-from ..interfaces import Clock, Entry, Outcome, StoreFull, Usage
+from ..interfaces import Clock, Entry, Outcome, Usage
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import ALGORITHMS, Digest
-from .index import Index
-from .partial import DiskPartial, lock_partial
+from .index import Index, Ledger
+from .partial import DiskFollowed, DiskPartial, lock_partial
+from .room import Bounds, Room
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ class DiskContent:
     """A ContentStore in one directory, shared by all workers of a node."""
 
     def __init__(
-        self, root: Path, max_bytes: int, *, sync: bool = True, clock: Clock | None = None
+        self, root: Path, bounds: Bounds, *, sync: bool = True, clock: Clock | None = None
     ) -> None:
         """Opens or makes the store. Raises StorageUnusable. Blocking.
 
@@ -84,17 +85,17 @@ class DiskContent:
             probe = root / f".probe-{os.getpid()}"
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             probe.unlink()
-            self._index = Index(root / "index.db", max_bytes)
+            self._index = Index(root / "index.db", bounds.max_size)
         except (OSError, apsw.Error) as error:
             raise StorageUnusable(
-                f"storage.path {root} cannot be used: {_words(error)}; "
+                f"storage.path {root} cannot be used: {words(error)}; "
                 "name a directory that this user may write to"
             ) from error
         if root.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             log.warning("storage is writable by others", path=str(root), advice="chmod go-w")
-        # Files: writing and hashing. Records: the index, one at a time, in the order asked.
+        self.ledger = Ledger(self._index)
+        self.room = Room(root, bounds, self.ledger, self.delete, self._flush_uses)
         self._files = ThreadPoolExecutor(4, thread_name_prefix="files")
-        self._records = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._used: dict[Digest, float] = {}
         self._toucher: asyncio.Task[None] | None = None
 
@@ -105,8 +106,7 @@ class DiskContent:
                 await self._toucher
         await self._flush_uses()
         await asyncio.to_thread(self._files.shutdown)
-        await asyncio.to_thread(self._records.shutdown)
-        self._index.close()
+        await self.ledger.close()
 
     async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> DiskFile | None:
         fd = self._open(digest)
@@ -131,9 +131,9 @@ class DiskContent:
         try:
             if os.fstat(fd).st_size > limit:
                 return None
-            data = await self._on_files(_read_whole, fd, limit)
+            data = await self.on_files(_read_whole, fd, limit)
         except OSError as error:
-            await self.quarantine(digest, str(error))
+            await self.quarantine(digest, words(error))
             return None
         finally:
             os.close(fd)
@@ -141,18 +141,26 @@ class DiskContent:
             await self.quarantine(digest, "its bytes have changed")
             return None
         if self._recorded(digest) is None:
-            await self._note(self._index.add, digest, len(data), self._clock.wall())
+            await self.ledger.note(self._index.add, digest, len(data), self._clock.wall())
         self.touch(digest)
         return data
 
     async def partial(self, digest: Digest) -> DiskPartial | None:
-        path = self._partial_path(digest)
-        fd = await self._on_files(lock_partial, path)
+        path = self.partial_path(digest)
+        fd = await self.on_files(lock_partial, path)
         if fd is None:
             return None
         partial = DiskPartial(digest, path, fd, self._files, self)
-        await self._on_files(partial.resume)
+        await self.on_files(partial.resume)
         return partial
+
+    async def follow(self, digest: Digest) -> DiskFollowed | None:
+        path = self.partial_path(digest)
+        try:
+            fd = os.open(path, _READ_ONLY)
+        except FileNotFoundError:
+            return None
+        return DiskFollowed(path, self.blob_path(digest), fd, lambda: self._index.announced(digest))
 
     def touch(self, digest: Digest) -> None:
         self._used[digest] = self._clock.wall()
@@ -160,12 +168,12 @@ class DiskContent:
             self._toucher = asyncio.create_task(self._touch_later())
 
     async def delete(self, digest: Digest) -> None:
-        await self._on_files(self._unlink, self._blob_path(digest))
-        await self._note(self._index.remove, digest)
+        await self.on_files(_unlink, self.blob_path(digest))
+        await self.ledger.note(self._index.remove, digest)
 
     async def scan(self) -> AsyncIterator[Entry]:
         after = ""
-        while page := await self._record(self._index.entries, after):
+        while page := await self.ledger.ask(self._index.entries, after):
             for entry in page:
                 yield entry
             after = str(page[-1].digest)
@@ -173,56 +181,58 @@ class DiskContent:
     def usage(self) -> Usage:
         return self._index.usage()
 
+    async def verify(self, digest: Digest) -> bool | None:
+        """Hashes the content anew; what is wrong is set aside. None when it is not here."""
+        fd = self._open(digest)
+        if fd is None:
+            await self.ledger.note(self._index.remove, digest)
+            return None
+        try:
+            found = await self.on_files(_hash_of, fd, digest)
+        except OSError as error:  # a failing disk
+            found = words(error)
+        finally:
+            os.close(fd)
+        if found != digest.hex:
+            await self.quarantine(digest, f"its bytes are not its digest's: {found}")
+            return False
+        return True
+
     async def quarantine(self, digest: Digest, reason: str) -> None:
         """Moves damaged content aside: it is a miss from now on, and will be filled again."""
         log.error("content quarantined", digest=str(digest), reason=reason)
-        await self._on_files(self._set_aside, digest)
-        await self._note(self._index.remove, digest)
+        await self.on_files(self._set_aside, digest)
+        await self.ledger.note(self._index.remove, digest)
+
+    async def on_files(self, work: Callable[..., T], *arguments: object) -> T:
+        """Runs what touches files, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
 
     # The account of a partial (see partial.Account).
 
-    async def reserve(self, digest: Digest, size: int) -> None:
-        for _ in range(64):
-            try:
-                await self._note(self._index.reserve, digest, size)
-                return
-            except StoreFull as full:
-                if size > self._index.max_bytes or not await self._evict(int(full.args[0])):
-                    raise
-        raise StoreFull(size)
+    async def reserve(self, digest: Digest, size: int, more: int, total: int | None) -> None:
+        await self.room.reserve(digest, size, more, total)
 
     async def release(self, digest: Digest) -> None:
-        await self._note(self._index.release, digest)
+        await self.room.release(digest)
 
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
-        await self._on_files(partial.publish, self._blob_path(partial.digest), self._sync)
-        await self._note(
+        await self.on_files(partial.publish, self.blob_path(partial.digest), self._sync)
+        await self.ledger.note(
             self._index.add, partial.digest, partial.offset, self._clock.wall(), refers_to
         )
 
     # Inside.
 
-    async def _evict(self, wanted: int) -> bool:
-        """Frees at least `wanted` bytes, least recently used first; whether anything went."""
-        await self._flush_uses()
-        freed = 0
-        for entry in await self._record(self._index.oldest):
-            if freed >= wanted:
-                break
-            await self.delete(entry.digest)
-            freed += entry.size
-            log.info("evicted", digest=str(entry.digest), size=entry.size)
-        return freed > 0
-
     def _open(self, digest: Digest) -> int | None:
         """A descriptor on the content's file; anything but a regular file there is set aside."""
-        path = self._blob_path(digest)
+        path = self.blob_path(digest)
         try:
             fd = os.open(path, _READ_ONLY)
         except FileNotFoundError:
             return None
         except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
-            log.error("content cannot be opened", digest=str(digest), reason=_words(error))
+            log.error("content cannot be opened", digest=str(digest), reason=words(error))
             with contextlib.suppress(OSError):
                 self._set_aside(digest)
             return None
@@ -235,15 +245,9 @@ class DiskContent:
 
     async def _adopt(self, digest: Digest, fd: int) -> bool:
         """Takes a file without a record into the account, once its bytes are proven."""
-        try:
-            proven = await self._on_files(_hash_of, fd, digest)
-        except OSError as error:
-            proven = None
-            log.error("content cannot be read", digest=str(digest), reason=_words(error))
-        if proven != digest.hex:
-            await self.quarantine(digest, "its bytes are not its digest's")
+        if not await self.verify(digest):
             return False
-        await self._note(self._index.add, digest, os.fstat(fd).st_size, self._clock.wall())
+        await self.ledger.note(self._index.add, digest, os.fstat(fd).st_size, self._clock.wall())
         return True
 
     def _recorded(self, digest: Digest) -> int | None:
@@ -260,35 +264,18 @@ class DiskContent:
     async def _flush_uses(self) -> None:
         used, self._used = self._used, {}
         if used:
-            await self._note(self._index.touch, list(used.items()))
+            await self.ledger.note(self._index.touch, list(used.items()))
 
     def _set_aside(self, digest: Digest) -> None:
         target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
         with contextlib.suppress(FileNotFoundError):
-            os.rename(self._blob_path(digest), target)
+            os.rename(self.blob_path(digest), target)
 
-    def _unlink(self, path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-
-    def _blob_path(self, digest: Digest) -> Path:
+    def blob_path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
 
-    def _partial_path(self, digest: Digest) -> Path:
+    def partial_path(self, digest: Digest) -> Path:
         return self.root / "partials" / digest.algorithm / digest.hex
-
-    async def _on_files(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
-
-    async def _note(self, work: Callable[..., None], *arguments: object) -> None:
-        """Writes to the index. Its faults are survived: the files are the truth."""
-        try:
-            await self._record(work, *arguments)
-        except apsw.Error as error:
-            log.warning("index does not take a record", reason=str(error))
-
-    async def _record(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._records, work, *arguments)
 
 
 def _directories(root: Path) -> Iterator[Path]:
@@ -296,6 +283,11 @@ def _directories(root: Path) -> Iterator[Path]:
     for kind in (root / "blobs", root / "partials"):
         yield kind
         yield from (kind / algorithm for algorithm in ALGORITHMS)
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
 
 
 def _read_whole(fd: int, limit: int) -> bytes:
@@ -316,5 +308,6 @@ def _hash_of(fd: int, digest: Digest) -> str:
     return hasher.hexdigest()
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """The error without Python's decoration."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

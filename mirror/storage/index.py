@@ -7,11 +7,13 @@ Losing the database loses the order of eviction, nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import structlog
@@ -36,7 +38,10 @@ CREATE INDEX content_by_use ON content (used_at, rank DESC);
 CREATE TABLE needs (
     parent TEXT NOT NULL, child TEXT NOT NULL, PRIMARY KEY (parent, child)
 ) WITHOUT ROWID;
-CREATE TABLE reserved (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE reserved (
+    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, total INTEGER
+) WITHOUT ROWID;
+CREATE TABLE pins (name TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE totals (bytes INTEGER NOT NULL, entries INTEGER NOT NULL, reserved INTEGER NOT NULL);
 INSERT INTO totals VALUES (0, 0, 0);
 CREATE TRIGGER content_in AFTER INSERT ON content BEGIN
@@ -60,6 +65,16 @@ WITH RECURSIVE used (digest) AS (
 )
 UPDATE content SET used_at = ?1 WHERE used_at < ?1 AND digest IN (SELECT digest FROM used)
 """
+
+_OLDEST = """
+WITH RECURSIVE pinned (digest) AS (
+    SELECT digest FROM pins UNION SELECT child FROM needs JOIN pinned ON parent = pinned.digest
+)
+SELECT digest, size, used_at FROM content WHERE digest NOT IN (SELECT digest FROM pinned)
+ORDER BY used_at, rank DESC LIMIT ?
+"""
+
+T = TypeVar("T")
 
 
 class Index:
@@ -134,10 +149,11 @@ class Index:
         with self._write() as db:
             db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
 
-    def reserve(self, digest: Digest, size: int) -> None:
-        """Sets aside `size` bytes in all for this digest.
+    def reserve(self, digest: Digest, size: int, total: int | None) -> None:
+        """Sets aside `size` bytes in all for this digest, which will have `total` when whole.
 
-        Raises StoreFull when they do not fit beside what is there: evict, and ask again.
+        Raises StoreFull, with the bytes that are missing, when they do not fit beside what is
+        there: evict, and ask again.
         """
         with self._write() as db:
             [(held,)] = _rows(
@@ -148,8 +164,9 @@ class Index:
             if size > held and wanted > self.max_bytes:
                 raise StoreFull(wanted - self.max_bytes)
             db.execute(
-                "INSERT INTO reserved VALUES (?1, ?2) ON CONFLICT (digest) DO UPDATE SET size = ?2",
-                (str(digest), size),
+                "INSERT INTO reserved VALUES (?1, ?2, ?3) "
+                "ON CONFLICT (digest) DO UPDATE SET size = ?2, total = coalesce(?3, total)",
+                (str(digest), size, total),
             )
 
     def release(self, digest: Digest) -> None:
@@ -157,18 +174,32 @@ class Index:
         with self._write() as db:
             db.execute("DELETE FROM reserved WHERE digest = ?", (str(digest),))
 
+    def announced(self, digest: Digest) -> int | None:
+        """The size of the whole of what is being written, None when it is not known."""
+        rows = self._read("SELECT total FROM reserved WHERE digest = ?", str(digest))
+        return rows[0][0] if rows else None
+
     def reservations(self) -> list[Digest]:
         rows = self._read("SELECT digest FROM reserved")
         return [Digest.parse(digest) for (digest,) in rows]
 
     def oldest(self, count: int = 64) -> list[Entry]:
-        """The least recently used content, what needs others before what is needed."""
-        return _entries(
-            self._read(
-                "SELECT digest, size, used_at FROM content ORDER BY used_at, rank DESC LIMIT ?",
-                count,
-            )
-        )
+        """The least recently used content, what needs others before what is needed; without what
+        is pinned."""
+        return _entries(self._read(_OLDEST, count))
+
+    def pin(self, name: str, digest: Digest | None) -> None:
+        """Keeps this content, and all that it needs, whatever its age; in place of what was kept
+        under this name. None: keeps nothing under it any more."""
+        with self._write() as db:
+            if digest is None:
+                db.execute("DELETE FROM pins WHERE name = ?", (name,))
+            else:
+                db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, str(digest)))
+
+    def pins(self) -> dict[str, Digest]:
+        rows = self._read("SELECT name, digest FROM pins")
+        return {name: Digest.parse(digest) for name, digest in rows}
 
     def _read(self, query: str, *values: str | int) -> Rows:
         with self._reading:
@@ -184,6 +215,29 @@ class Index:
                 self._writer.execute("ROLLBACK")
                 raise
             self._writer.execute("COMMIT")
+
+
+class Ledger:
+    """The index off the event loop: one record at a time, in the order asked."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
+
+    async def ask(self, work: Callable[..., T], *arguments: object) -> T:
+        """Raises what `work`, a method of the index, does."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def note(self, work: Callable[..., None], *arguments: object) -> None:
+        """As `ask`, but the database's faults are survived: the files are the truth."""
+        try:
+            await self.ask(work, *arguments)
+        except apsw.Error as error:
+            log.warning("index does not take a record", reason=str(error))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._thread.shutdown)
+        self.index.close()
 
 
 def _rows(db: apsw.Connection, query: str, *values: str | int) -> Rows:

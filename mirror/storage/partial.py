@@ -12,9 +12,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ..interfaces import StoreFull
+from ..interfaces import Hasher, StoreFull, WriterState
 from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
+
+GROWTH = 8 << 20
+"""Bytes that are set aside at a time for content whose length is not known."""
 
 _SLICE = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -25,7 +28,7 @@ T = TypeVar("T")
 class Account(Protocol):
     """What a partial needs of the store it belongs to."""
 
-    async def reserve(self, digest: Digest, size: int) -> None: ...
+    async def reserve(self, digest: Digest, size: int, more: int, total: int | None) -> None: ...
 
     async def release(self, digest: Digest) -> None: ...
 
@@ -40,12 +43,7 @@ class DiskPartial:
     """
 
     def __init__(
-        self,
-        digest: Digest,
-        path: Path,
-        fd: int,
-        executor: Executor,
-        account: Account,
+        self, digest: Digest, path: Path, fd: int, executor: Executor, account: Account
     ) -> None:
         self._digest = digest
         self._path = path
@@ -54,6 +52,7 @@ class DiskPartial:
         self._account = account
         self._hash = digest.hasher()
         self._offset = 0
+        self._reserved = 0
 
     @property
     def digest(self) -> Digest:
@@ -64,15 +63,29 @@ class DiskPartial:
         return self._offset
 
     def open(self) -> int:
-        # A new open file description, not a dup: a dup would share the lock, and keep it held.
-        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return _reopen(self._fd)
 
-    async def reserve(self, size: int) -> None:
-        await self._account.reserve(self._digest, size)
+    def hasher(self) -> Hasher:
+        return self._hash.copy()
 
-    async def append(self, pieces: Sequence[bytes]) -> int:
-        self._offset = await self._run(self._append, pieces)
-        return self._offset
+    async def announce(self, size: int) -> None:
+        await self._account.reserve(self._digest, size, max(0, size - self._offset), size)
+        self._reserved = size
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        coming = sum(map(len, pieces))
+        if self._offset + coming > self._reserved:
+            # Its length was never told: room is taken in steps, so that no piece costs a record.
+            try:
+                await self._grow(max(coming, GROWTH))
+            except StoreFull:
+                await self._grow(coming)
+        await self._run(self._append, pieces)
+
+    async def _grow(self, more: int) -> None:
+        size = self._offset + more
+        await self._account.reserve(self._digest, size, more, None)
+        self._reserved = size
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
         if self._hash.hexdigest() != self._digest.hex:
@@ -82,14 +95,15 @@ class DiskPartial:
         await self._close()
 
     async def suspend(self) -> None:
-        if self._fd >= 0:
-            if self._offset == 0:
-                await self.discard()
-                return
-            # What is set aside from now on is what is there.
-            with contextlib.suppress(StoreFull):
-                await self._account.reserve(self._digest, self._offset)
-            await self._close()
+        if self._fd < 0:
+            return
+        if self._offset == 0:
+            await self.discard()
+            return
+        # What is set aside from now on is what is there.
+        with contextlib.suppress(StoreFull):
+            await self._account.reserve(self._digest, self._offset, 0, None)
+        await self._close()
 
     async def discard(self) -> None:
         if self._fd >= 0:
@@ -104,6 +118,7 @@ class DiskPartial:
         while piece := os.pread(self._fd, _SLICE, self._offset):
             self._hash.update(piece)
             self._offset += len(piece)
+        self._reserved = self._offset
 
     def publish(self, target: Path, sync: bool) -> None:
         """Gives the proven file its name in `target`. Blocking."""
@@ -114,24 +129,21 @@ class DiskPartial:
         if sync:
             _sync_directory(target.parent)
 
-    def _append(self, pieces: Sequence[bytes]) -> int:
-        # Written first: readers are told of bytes that are on the file, never of hashed ones only.
-        offset = self._offset
+    def _append(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
             view = memoryview(piece)
             while view:
                 try:
-                    written = os.pwrite(self._fd, view, offset)
+                    written = os.pwrite(self._fd, view, self._offset)
                 except OSError as error:
                     if error.errno in _FULL:
-                        raise StoreFull(len(view)) from error
+                        raise StoreFull(error.strerror) from error
                     raise
+                # In step with each other, whatever fails next. Written first: a process that
+                # follows the file must not see less than is told to the readers of this one.
                 self._hash.update(view[:written])
-                offset += written
-                # Kept in step piece by piece: after a fault the hash is of what `offset` says.
-                self._offset = offset
+                self._offset += written
                 view = view[written:]
-        return offset
 
     def _unlink(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -147,6 +159,48 @@ class DiskPartial:
         return await loop.run_in_executor(self._executor, work, *arguments)
 
 
+class DiskFollowed:
+    """A partial that another process writes. Its files are looked at; nothing of it is changed."""
+
+    def __init__(self, path: Path, target: Path, fd: int, announced: Callable[[], int | None]):
+        self._path = path
+        self._target = target
+        self._fd = fd
+        self._announced = announced
+
+    @property
+    def size(self) -> int | None:
+        return self._announced()
+
+    def written(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def state(self) -> WriterState:
+        if _names(self._path, self._fd):
+            return WriterState.WRITING
+        # Renamed or removed. In this order: a rename in between is not taken for a removal.
+        return WriterState.PROVEN if _names(self._target, self._fd) else WriterState.GONE
+
+    def open(self) -> int:
+        return _reopen(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _names(path: Path, fd: int) -> bool:
+    """Whether this name means the open file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _reopen(fd: int) -> int:
+    # A new open file description, not a dup: a dup would share the lock, and keep it held.
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def lock_partial(path: Path) -> int | None:
     """Opens or makes the partial at `path` and locks it; None when another holds the lock.
 
@@ -157,13 +211,11 @@ def lock_partial(path: Path) -> int | None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us may have renamed or removed it between our open and our lock.
-            if os.path.samestat(os.fstat(fd), os.lstat(path)):
+            if _names(path, fd):
                 return fd
         except BlockingIOError:
             os.close(fd)
             return None
-        except FileNotFoundError:
-            pass
         except BaseException:
             os.close(fd)
             raise

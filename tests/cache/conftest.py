@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache.fills import Fills, Patience
+from mirror.cache.download import Patience
+from mirror.cache.fills import Fills
 from mirror.cache.freshness import Freshness
 from mirror.cache.pull_through import PullThrough, Waits
 from mirror.interfaces import Clock, NoMeter
 from mirror.storage.disk import DiskContent
+from mirror.storage.room import Bounds
 
 from .fakes import FakeTags, FakeUpstream
 
@@ -41,7 +43,7 @@ def tags() -> FakeTags:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", 1 << 30, sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False)
     yield store
     await store.close()
 
@@ -64,7 +66,6 @@ async def cache(
         tags,
         fills,
         Freshness(ttl=300, stale=3600, negative_ttl=30),
-        NoMeter(),
         clock=Clock(wall=wall),
         waits=Waits(stale=0.1, tag=0.5, manifest=1, pause=0.01),
     )

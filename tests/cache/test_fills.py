@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache.fills import HELD_BACK, SMALL, Fills
+from mirror.cache.fill import HELD_BACK, SMALL
+from mirror.cache.fills import Fills
 from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import FileContent, Outcome
 from mirror.oci.digest import Digest

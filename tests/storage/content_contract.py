@@ -16,7 +16,7 @@ async def put(store: ContentStore, data: bytes, refers_to: tuple[Digest, ...] = 
     digest = Digest.of(data)
     partial = await store.partial(digest)
     assert partial is not None
-    await partial.reserve(len(data))
+    await partial.announce(len(data))
     await partial.append([data])
     await partial.commit(refers_to)
     return digest
@@ -128,7 +128,7 @@ class ContentContract:
         await put(store, b"x" * 10)
         partial = await store.partial(Digest.of(b"coming"))
         assert partial is not None
-        await partial.reserve(6)
+        await partial.announce(6)
         usage = store.usage()
         assert (usage.content_bytes, usage.entries, usage.reserved_bytes) == (10, 1, 6)
         await partial.discard()
@@ -138,7 +138,7 @@ class ContentContract:
         partial = await store.partial(Digest.of(b"huge"))
         assert partial is not None
         with pytest.raises(StoreFull):
-            await partial.reserve(store.usage().max_bytes + 1)
+            await partial.announce(store.usage().max_bytes + 1)
         await partial.discard()
         assert store.usage().reserved_bytes == 0
 

@@ -1,0 +1,189 @@
+"""One fill as its readers see it: a growing file, or what is left of it in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from ..interfaces import Hasher, Outcome
+from ..oci.descriptor import OCTET_STREAM, Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import RegistryError, Unavailable
+from .window import Segment, Window
+
+# The last piece of a blob is held back until the digest is proven: no client can hold a whole
+# wrong blob which it believes complete.
+HELD_BACK = 64 << 10
+
+# A blob below this is given out only once it is proven: it costs no time worth naming, and saves
+# the clients that never ask again after wrong bytes (containerd, podman).
+SMALL = 1 << 20
+
+
+class Fill:
+    """One blob on its way from the upstream to the disk, and to all who read it meanwhile.
+
+    Its file is open as long as it runs or somebody reads it.
+    """
+
+    def __init__(self, digest: Digest) -> None:
+        self.digest = digest
+        self.size: int | None = None
+        self.proven = False
+        self.error: RegistryError | None = None
+        self.window: Window | None = None
+        self._written = 0
+        self._file: Segment | None = None
+        self._readers: set[FillReader] = set()
+        self._running = True
+        self._change: asyncio.Future[None] | None = None
+
+    # For those who read.
+
+    def reader(self, outcome: Outcome) -> FillReader:
+        """A reader at the beginning. Close it."""
+        reader = FillReader(self, outcome)
+        self._readers.add(reader)
+        return reader
+
+    async def readable(self, beyond: int) -> int:
+        """As FileContent.readable."""
+        while True:
+            if self.error is not None:
+                raise self.error.with_traceback(None)
+            limit = self.limit
+            if limit > beyond or self.proven:
+                return limit
+            await self._next_change()
+
+    @property
+    def limit(self) -> int:
+        """Up to where the bytes may be read by now."""
+        if self.proven:
+            return self._written
+        if self.size is None:
+            return max(0, self._written - HELD_BACK) if self._written > SMALL else 0
+        if self.size < SMALL:
+            return 0
+        return max(0, min(self._written, self.size - HELD_BACK))
+
+    def segment(self, offset: int) -> tuple[Segment, int | None]:
+        """Where the byte at `offset` is, and up to where that file goes (None: to the end)."""
+        files = [self._file] if self._file else []
+        files += self.window.segments if self.window else []
+        for file, following in zip(files, [*files[1:], None], strict=True):
+            if following is None or offset < following.start:
+                return file, following.start if following else None
+        raise Unavailable(f"{self.digest} has not begun to come")
+
+    def leave(self, reader: FillReader) -> None:
+        self._readers.discard(reader)
+        self.changed()
+        self._close_if_over()
+
+    # For those who write.
+
+    @property
+    def has_file(self) -> bool:
+        return self._file is not None
+
+    def writes_to(self, fd: int) -> None:
+        """The growing file, whose descriptor is the fill's from now on."""
+        if self._file is None:
+            self._file = Segment(0, fd)
+        else:  # the same file, whose writer has died: the readers keep what they have
+            os.close(fd)
+
+    def spill(self, offset: int, hasher: Hasher) -> Window:
+        """From `offset` on, the bytes go through memory."""
+        self.window = Window(self.digest, offset, hasher, self._slowest)
+        return self.window
+
+    def progress(self, written: int) -> None:
+        self._written = written
+        self.changed()
+
+    def finish(self, size: int) -> None:
+        """Every byte is there, and proven."""
+        self.size, self.proven = size, True
+        self.progress(size)
+
+    def fail(self, error: RegistryError) -> None:
+        self.error = error
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._running = False
+        self.changed()
+        self._close_if_over()
+
+    def changed(self) -> None:
+        """Wakes everybody who waits for this fill."""
+        if self._change is not None:
+            self._change.set_result(None)
+            self._change = None
+
+    async def _next_change(self) -> None:
+        if self._change is None:
+            self._change = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._change)
+
+    async def _slowest(self, least: int) -> int:
+        while True:
+            if not self._readers:
+                raise Unavailable("nobody reads any more, and there is no room to keep it")
+            slowest = min(reader.position for reader in self._readers)
+            if slowest >= least:
+                return slowest
+            await self._next_change()
+
+    def _close_if_over(self) -> None:
+        if self._running or self._readers:
+            return
+        files = [self._file] if self._file else []
+        if self.window is not None:
+            files += self.window.segments
+            self.window.segments = []
+        self._file = None
+        if files:  # off the loop: the last close of a removed file frees its blocks
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(None, _close, files)
+
+
+class FillReader:
+    """A FileContent over a fill."""
+
+    def __init__(self, fill: Fill, outcome: Outcome) -> None:
+        self._fill = fill
+        self._outcome = outcome
+        self._segment: Segment | None = None
+        self.position = 0
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(OCTET_STREAM, self._fill.digest, self._fill.size)
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._outcome
+
+    def fileno(self) -> int:
+        if self._segment is None:
+            raise ValueError("ask what is readable first")
+        return self._segment.fd
+
+    async def readable(self, beyond: int) -> int:
+        self.position = beyond
+        if self._fill.window is not None:
+            self._fill.changed()  # its writer may be waiting for this reader
+        limit = await self._fill.readable(beyond)
+        self._segment, end = self._fill.segment(beyond)
+        return limit if end is None else min(limit, end)
+
+    def close(self) -> None:
+        self._fill.leave(self)
+
+
+def _close(files: list[Segment]) -> None:
+    for file in files:
+        os.close(file.fd)

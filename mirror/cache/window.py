@@ -1,0 +1,89 @@
+"""Where a fill's bytes go when the disk will not take them: a few MiB of memory that its readers
+empty. They get their bytes, nothing is kept, and the slowest of them sets the pace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from ..interfaces import Hasher
+from ..oci.digest import Digest
+from ..oci.errors import Untrustworthy
+
+CAPACITY = 16 << 20
+"""Bytes that the slowest reader may lag behind. Above what a fill writes at once."""
+
+_SEGMENT = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes from `start` on, at these same offsets of the file `fd`."""
+
+    start: int
+    fd: int
+
+
+class Window:
+    """A Partial (see interfaces) that keeps nothing.
+
+    `slowest` tells the offset below which nobody reads any more, and waits, at most as long as a
+    reader may be slow, until it is at least the one asked for; it raises when nobody reads at all.
+    """
+
+    def __init__(
+        self,
+        digest: Digest,
+        offset: int,
+        hasher: Hasher,
+        slowest: Callable[[int], Awaitable[int]],
+    ) -> None:
+        self.digest = digest
+        self.offset = offset
+        self.segments: list[Segment] = []
+        self._hash = hasher
+        self._slowest = slowest
+
+    async def announce(self, size: int) -> None:
+        """Any size: it only passes through."""
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        coming = sum(map(len, pieces))
+        read = await self._slowest(self.offset + coming - CAPACITY)
+        while len(self.segments) > 1 and self.segments[1].start <= read:
+            os.close(self.segments.pop(0).fd)
+        for piece in pieces:
+            if not self.segments or self.offset - self.segments[-1].start >= _SEGMENT:
+                self.segments.append(Segment(self.offset, _memory()))
+            await asyncio.to_thread(self._write, self.segments[-1].fd, piece)
+
+    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        if self._hash.hexdigest() != self.digest.hex:
+            raise Untrustworthy(f"the {self.offset} bytes that came are not {self.digest}")
+
+    async def suspend(self) -> None:
+        """Nothing is kept; the segments are the fill's, which closes them after its readers."""
+
+    async def discard(self) -> None:
+        """As `suspend`."""
+
+    def open(self) -> int:
+        raise NotImplementedError("a window is read by its segments")
+
+    def hasher(self) -> Hasher:
+        return self._hash
+
+    def _write(self, fd: int, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(fd, view, self.offset)
+            self._hash.update(view[:written])
+            self.offset += written
+            view = view[written:]
+
+
+def _memory() -> int:
+    # Sparse: what is below the segment's start takes no memory.
+    return os.memfd_create("fill", os.MFD_CLOEXEC)

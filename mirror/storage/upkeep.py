@@ -1,0 +1,143 @@
+"""What a store does when nobody asks: mends its account, forgets, and looks for rot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from ..oci.digest import ALGORITHMS, Digest
+from ..oci.errors import DigestInvalid
+from .disk import DiskContent
+from .partial import lock_partial
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """In seconds, and bytes a second.
+
+    `partial_ttl`: how long a download that nobody asks for any more is kept for resuming. `every`:
+    between two rounds of tidying. `scrub`: within which time all content is rehashed, at most at
+    `scrub_speed`; 0: never.
+    """
+
+    partial_ttl: float = 24 * 3600.0
+    every: float = 60.0
+    scrub: float = 7 * 86400.0
+    scrub_speed: float = 32 << 20
+
+
+class Upkeep:
+    """The background work of one node's store: of one of its workers, however many there are."""
+
+    def __init__(self, store: DiskContent, habits: Habits, rotten: Callable[[], None]) -> None:
+        self._store = store
+        self._habits = habits
+        self._rotten = rotten
+
+    async def run(self) -> None:
+        """Until cancelled. Its faults are logged, and are nobody else's."""
+        await self._surviving(self.mend)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tidy_for_ever())
+            if self._habits.scrub:
+                group.create_task(self._scrub_for_ever())
+
+    async def mend(self) -> None:
+        """After a crash: records without a file go, and files without a record are proven."""
+        store = self._store
+        async for entry in store.scan():
+            if not await store.on_files(store.blob_path(entry.digest).exists):
+                await store.ledger.note(store.ledger.index.remove, entry.digest)
+        recorded = store.ledger.index.size
+        for algorithm in ALGORITHMS:
+            for digest in await store.on_files(_stored, store.root / "blobs" / algorithm):
+                if recorded(digest) is None and (content := await store.open(digest)):
+                    content.close()
+        for digest in store.ledger.index.reservations():
+            if not await store.on_files(store.partial_path(digest).exists):
+                await store.room.release(digest)
+
+    async def tidy(self) -> None:
+        """Forgets old partials, and evicts down to the marks."""
+        store = self._store
+        for algorithm in ALGORITHMS:
+            for path in await store.on_files(_files, store.root / "partials" / algorithm):
+                digest = await store.on_files(self._forget, path)
+                if digest is not None:
+                    log.info("partial forgotten", digest=str(digest))
+                    await store.room.release(digest)
+        await store.room.tidy()
+
+    async def scrub(self) -> AsyncIterator[tuple[Digest, bool]]:
+        """Rehashes all content, without haste; tells of each piece whether it is sound."""
+        async for entry in self._store.scan():
+            sound = await self._store.verify(entry.digest)
+            if sound is None:
+                continue
+            if not sound:
+                self._rotten()
+            yield entry.digest, sound
+            await asyncio.sleep(entry.size / self._habits.scrub_speed)
+
+    async def _tidy_for_ever(self) -> None:
+        while True:
+            await self._surviving(self.tidy)
+            await asyncio.sleep(self._habits.every)
+
+    async def _scrub_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._habits.scrub / 100)
+            started = time.monotonic()
+            async for _ in self.scrub():
+                pass
+            took = time.monotonic() - started
+            log.info("content scrubbed", seconds=round(took))
+            await asyncio.sleep(max(0.0, self._habits.scrub - took))
+
+    async def _surviving(self, work: Callable[[], object]) -> None:
+        try:
+            await work()  # type: ignore[misc]
+        except Exception:
+            log.exception("upkeep failed")
+
+    def _forget(self, path: Path) -> Digest | None:
+        """Removes a partial that is old, and that nobody is writing. Blocking."""
+        try:
+            digest = Digest.parse(f"{path.parent.name}:{path.name}")
+            if time.time() - path.lstat().st_mtime < self._habits.partial_ttl:
+                return None
+            fd = lock_partial(path)
+        except (OSError, DigestInvalid):
+            return None
+        if fd is None:
+            return None
+        try:
+            os.unlink(path)
+        finally:
+            os.close(fd)
+        return digest
+
+
+def _files(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+def _stored(directory: Path) -> list[Digest]:
+    return [
+        Digest(directory.name, path.name)
+        for prefix in directory.iterdir()
+        for path in _entries(prefix)
+        if len(path.name) == ALGORITHMS[directory.name]
+    ]
+
+
+def _entries(directory: Path) -> Iterator[Path]:
+    return directory.iterdir() if directory.is_dir() else iter(())
