@@ -166,20 +166,23 @@ class Download:
 
     async def _take(self, pieces: Sequence[bytes]) -> None:
         """Writes these pieces, and tells the readers."""
-        before = self.partial.offset
-        try:
-            await self.partial.append(pieces)
-        except (StoreFull, OSError) as error:
-            done = self.partial.offset - before
-            await self._pass_through(error)
-            await self.partial.append(_behind(pieces, done))
-        self.fill.progress(self.partial.offset)
+        if self.fill.window is None:
+            before = self.partial.offset
+            try:
+                await self.partial.append(pieces)
+            except (StoreFull, OSError) as error:
+                pieces = _behind(pieces, self.partial.offset - before)
+                await self._pass_through(error)
+            else:
+                self.fill.progress(self.partial.offset)
+                return
+        for piece in pieces:  # one by one: the next may have to wait until this one was read
+            await self.partial.append([piece])
+            self.fill.progress(self.partial.offset)
 
     async def _pass_through(self, error: Exception) -> None:
         """The disk takes no more: what comes from now on goes to those who read, and is not kept.
         Nothing half-written stays."""
-        if self.fill.window is not None:
-            raise error
         log.error(
             "blob not stored",
             digest=str(self.partial.digest),

@@ -49,8 +49,8 @@ def _default_storage_path() -> Path:
 
 
 class Storage(Section):
-    """Where content rests. `max_size` in bytes. `durability` none: a blob may be visible before
-    the disk has it; the power's loss then costs downloads, never wrong bytes."""
+    """Where content rests. `max_size` in bytes. `durability` full: a blob is on
+    the disk before it is visible; none: it may be damaged there after a power cut."""
 
     path: Annotated[Path, BeforeValidator(values.path)] = Field(
         default_factory=_default_storage_path

@@ -26,7 +26,6 @@ _QUOTABLE = r"[\t !#-\[\]-~]*+"
 _END = r"[ \t]*+(?=,|\Z)"
 _SEPARATORS = re.compile(r"[ \t,]*+")
 _SCHEME = re.compile(rf"({_WORD})(?:{_END}|[ \t]++(?!=))")
-_TOKEN68 = re.compile(rf"[A-Za-z0-9._~+/-]++=*+{_END}")
 _PARAMETER = re.compile(
     rf'({_WORD})[ \t]*+=[ \t]*+(?:({_WORD})|"({_QUOTABLE}(?:\\[\t !-~]{_QUOTABLE})*)"){_END}'
 )
@@ -64,13 +63,13 @@ def parse_challenges(headers: Sequence[str]) -> tuple[Challenge, ...]:
 
 def _parse_line(line: str) -> list[Challenge]:
     found: list[tuple[str, dict[str, str]]] = []
-    parameters: dict[str, str] = {}  # of the challenge begun last
+    parameters: dict[str, str] = {}  # of the challenge begun last, while it can take any
     position = 0
     while (position := _after(_SEPARATORS, line, position)) < len(line):
         if scheme := _SCHEME.match(line, position):
             parameters = {}
             found.append((scheme[1].lower(), parameters))
-            position = _after(_TOKEN68, line, scheme.end())
+            position = scheme.end()
             if position == len(line) or line[position] == ",":
                 continue
         # Here begins an element, or goes on behind its scheme: a parameter, or nothing known.
@@ -81,7 +80,7 @@ def _parse_line(line: str) -> list[Challenge]:
             position = parameter.end()
             continue
         if not _BROKEN_PARAMETER.match(line, position):
-            parameters = {}  # of a challenge that is left out
+            parameters = {}  # a token68, or a challenge that is left out: what follows is no one's
         position = _after(_REST_OF_ELEMENT, line, position)
         if position < len(line) and line[position] != ",":
             break  # a quote that never closes: nobody knows what the rest is

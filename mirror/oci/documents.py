@@ -10,9 +10,9 @@ from .errors import Untrustworthy, quoted
 MAX_DEPTH = 32
 """Objects and arrays within one another. An index with platforms has 5."""
 
-MAX_CONTAINERS = 100_000
-"""Objects and arrays in all: what 4 MiB of `[],[],…` would cost, in memory and time, is no
-manifest's due. Counted as brackets in the bytes, so those within strings count too."""
+MAX_VALUES = 200_000
+"""Values in all: what 4 MiB of `[],[],…` would cost, in memory and time, is no manifest's due.
+Each value begins its container or follows a comma, so these are counted, within strings too."""
 
 
 def read_object(data: bytes) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def read_object(data: bytes) -> dict[str, Any]:
     Raises Untrustworthy, and nothing else; its message never shows the bytes, which may be a
     secret (a token's answer). The caller bounds the length.
     """
-    if data.count(b"{") + data.count(b"[") > MAX_CONTAINERS:
-        raise Untrustworthy(f"the JSON has more than {MAX_CONTAINERS} objects and arrays")
+    if data.count(b"{") + data.count(b"[") + data.count(b",") > MAX_VALUES:
+        raise Untrustworthy(f"the JSON has more than {MAX_VALUES} values")
     try:
         document = json.loads(
             data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant

@@ -24,8 +24,7 @@ def parse_retry_after(value: str | None, now_wall: float) -> float | None:
     """
     text = (value or "").strip(" \t")
     if _DELAY.fullmatch(text):
-        digits = text.lstrip("0")
-        return min(float(digits or "0"), MAX_RETRY_AFTER) if len(digits) < 10 else MAX_RETRY_AFTER
+        return min(float(text), MAX_RETRY_AFTER)
     date = parse_http_date(text)
     return None if date is None else min(max(0.0, date - now_wall), MAX_RETRY_AFTER)
 

@@ -39,7 +39,10 @@ DEFAULT_RETRY_AFTER = 5.0
 
 READS = "GET, HEAD"
 
-_WAITS_FOR_429 = re.compile(r"(skopeo|containers|libpod|podman)/", re.ASCII | re.IGNORECASE)
+# All of them fetch by one library (containers/image).
+_WAITS_FOR_429 = re.compile(
+    r"(skopeo|containers|libpod|podman|buildah|cri-o)/", re.ASCII | re.IGNORECASE
+)
 _UNKNOWN: Mapping[Kind, type[Unknown]] = {
     Kind.TAG: ManifestUnknown,
     Kind.MANIFEST: ManifestUnknown,

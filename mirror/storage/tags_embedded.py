@@ -151,12 +151,15 @@ class EmbeddedTags:
         database = self._database
         try:
             work(database)
+            self._tidy_now_and_then(database)
         except DAMAGED:
             self._begin_anew(database)
             work(self._database)
+
+    def _tidy_now_and_then(self, database: TagDatabase) -> None:
         if self._writes % _TIDY_EVERY == 0:
             with contextlib.suppress(apsw.BusyError):  # the next one will do it
-                self._database.tidy(self._clock.wall(), self._max_rows, _TIDY_ROWS)
+                database.tidy(self._clock.wall(), self._max_rows, _TIDY_ROWS)
         self._writes += 1
 
     def _begin_anew(self, damaged: TagDatabase) -> None:

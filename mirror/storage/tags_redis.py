@@ -29,7 +29,7 @@ _PREFIX = "registry-mirror:1:tag:"
 _EPOCH = "registry-mirror:1:epoch"
 
 # Seconds for one exchange with Redis: connecting, TLS and login included.
-_LIMIT = 0.25
+LIMIT = 0.25
 
 # Records remembered here for when Redis does not answer, and writes waiting for its return.
 _REMEMBERED = 10_000
@@ -69,16 +69,18 @@ class RedisTags:
         clock: Clock,
         *,
         ca_file: Path | None = None,
+        limit: float = LIMIT,
         pauses: tuple[float, float] = (1.0, 5.0),
     ) -> None:
         """`url` is `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, whose
         certificate is verified, by `ca_file` when one is given, else by the system's authorities.
-        `password` goes before the URL's. `pauses` are the shortest and longest, in seconds,
-        between two tries to reach a Redis that is away.
+        `password` goes before the URL's. No operation takes longer than `limit`; `pauses` are the
+        shortest and the longest between two tries to reach a Redis that is away. All in seconds.
 
         Raises ValueError, without the password, for a URL of another form.
         """
-        self._client: Redis = redis_client(url, password, ca_file, _LIMIT)
+        self._client: Redis = redis_client(url, password, ca_file, limit)
+        self._limit = limit
         self._meter = meter
         self._clock = clock
         self._pauses = pauses
@@ -141,7 +143,7 @@ class RedisTags:
             self._mending.cancel()
             await asyncio.gather(self._mending, return_exceptions=True)
         with contextlib.suppress(Exception):  # nothing is left to be done about it
-            async with asyncio.timeout(_LIMIT):
+            async with asyncio.timeout(self._limit):
                 await self._client.aclose()
 
     def _current(self, kept: _Kept | None) -> TagRecord | None:
@@ -167,7 +169,7 @@ class RedisTags:
         pipeline.get(_PREFIX + key)
         pipeline.pttl(_PREFIX + key)
         pipeline.get(_EPOCH)
-        data, milliseconds, epoch = await _exchange(pipeline)
+        data, milliseconds, epoch = await self._exchange(pipeline)
         if _is_other_type(data):
             data = None
         for answer in (data, milliseconds, epoch):
@@ -191,7 +193,7 @@ class RedisTags:
                 pipeline.set(_PREFIX + key, encode(key, kept.record), px=milliseconds)
             else:
                 pipeline.delete(_PREFIX + key)
-        answers = await _exchange(pipeline)
+        answers = await self._exchange(pipeline)
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise _Refused(failure_kind(answer)) from answer
@@ -200,6 +202,14 @@ class RedisTags:
                 kept.epoch = answers[1]
             if key in self._unwritten and self._unwritten[key] is kept:
                 del self._unwritten[key]
+
+    async def _exchange(self, pipeline: Pipeline) -> list[Any]:
+        """All answers; of a command that was refused, a ResponseError. Raises TagStoreError."""
+        try:
+            async with asyncio.timeout(self._limit):
+                return await pipeline.execute(raise_on_error=False)
+        except Exception as error:  # whatever the client makes of whatever is at the other end
+            raise TagStoreError(failure_kind(error)) from error
 
     def _failed(self, operation: str, error: TagStoreError) -> None:
         self._meter.tag_store_error("redis", operation)
@@ -235,15 +245,6 @@ class RedisTags:
 
 class _Refused(TagStoreError):
     """Redis is there, but does not write: a replica, a full one, a missing permission."""
-
-
-async def _exchange(pipeline: Pipeline) -> list[Any]:
-    """All answers, of commands that were refused a ResponseError. Raises TagStoreError in time."""
-    try:
-        async with asyncio.timeout(_LIMIT):
-            return await pipeline.execute(raise_on_error=False)
-    except Exception as error:  # whatever the client makes of whatever is at the other end
-        raise TagStoreError(failure_kind(error)) from error
 
 
 def _is_other_type(answer: object) -> bool:

@@ -132,5 +132,5 @@ class Guard:
         reach = reach_of(address)
         if reach is Reach.PUBLIC or self._allowed.covers(address):
             return
-        if reach is Reach.FORBIDDEN or reach > (self._endpoint or Reach.PUBLIC):
+        if reach > (self._endpoint or Reach.PUBLIC):
             raise ReferralRefused

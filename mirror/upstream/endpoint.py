@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
+from ..oci.manifests import MAX_MANIFEST
 from .addresses import Allowed
 
 KIB = 1024
@@ -50,7 +51,7 @@ class Limits:
     slow_window: float = 30.0
     slow_speed: float = 4.0 * KIB  # a body slower than this over a window is given up
     connections: int = 128  # per host; a blob holds one for as long as it takes
-    manifest: int = 4 * MIB  # the distribution-spec's own limit for pushing manifests
+    manifest: int = MAX_MANIFEST
     token: int = 32 * KIB
 
 

@@ -127,9 +127,11 @@ class Pool:
             seconds = min(error.retry_after or 0.0, self._step_back.longest)
         else:
             seconds = self._step_back.unavailable
-        back_at = self._clock.monotonic() + seconds
-        self._back_at[member.name] = max(back_at, self._back_at.get(member.name, back_at))
-        _log.warning("endpoint_steps_back", endpoint=member.name, reason=error.message)
+        now = self._clock.monotonic()
+        before = self._back_at.get(member.name, now)
+        self._back_at[member.name] = max(before, now + seconds)
+        if before <= now:  # said once, not by each request while it lasts
+            _log.warning("endpoint_steps_back", endpoint=member.name, reason=error.message)
 
 
 def _verdict(errors: Sequence[tuple[Member, RegistryError]]) -> RegistryError:
