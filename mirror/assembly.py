@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import structlog
 from aiohttp import web
 
 from . import __version__
+from .cache.download import Patience
 from .cache.fills import Fills
 from .cache.freshness import Freshness
+from .cache.gate import FillLimits
+from .cache.patterns import Patterns
 from .cache.pull_through import PullThrough
-from .config import Config, Credentials, RegistryConfig
-from .interfaces import Clock, ContentStore, Meter, Registry, TagStore
+from .config import Address, Config, Credentials, RegistryConfig
+from .interfaces import Clock, Meter, Registry, TagStore
 from .metrics import Metrics
 from .server.admin import admin_application
 from .server.listening import Listener
@@ -25,6 +30,7 @@ from .storage.disk import DiskContent, StorageUnusable
 from .storage.room import Bounds
 from .storage.tags_embedded import EmbeddedTags
 from .storage.tags_redis import RedisTags
+from .storage.upkeep import Habits, Upkeep
 from .upstream.addresses import Allowed
 from .upstream.endpoint import Credentials as Shown
 from .upstream.endpoint import Endpoint, GivenToken, Login, Trust
@@ -47,27 +53,49 @@ class CannotStart(Exception):
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[None]:
-    """A mirror that serves while the context lasts, and drains when it ends.
+    """A mirror in one process: it serves while the context lasts, and drains when it ends.
 
-    Raises CannotStart. It starts with every upstream, and
-    Redis, down.
+    Raises CannotStart. It starts with every upstream, and Redis, down.
     """
-    clock, metrics = Clock(), Metrics()
+    metrics = Metrics()
+    async with (
+        keeping_house(config, metrics),
+        serving_admin(config, metrics, lambda: (True, {})),
+        serving_pulls(config, metrics),
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving_pulls(
+    config: Config, metrics: Metrics, *, reuse_port: bool = False
+) -> AsyncIterator[None]:
+    """The mirror's port, and all that answers on it. Raises CannotStart."""
+    clock = Clock()
     async with contextlib.AsyncExitStack() as stack:
-        store = _store(config, clock)
+        store = open_store(config, metrics, clock)
         stack.push_async_callback(store.close)
-        metrics.watch(store.usage)
         tags = tag_store(config, clock, metrics)
         stack.push_async_callback(tags.close)
-        fills = Fills(store, metrics, clock)
+        fills = Fills(
+            store,
+            metrics,
+            clock,
+            Patience(largest=config.limits.blob),
+            FillLimits(config.limits.fills, config.limits.fills_per_registry),
+        )
         stack.push_async_callback(fills.close)
+        pinned = Patterns(config.storage.pin)
         registries: dict[str, Registry] = {}
         tls = ssl.create_default_context()
         for name, registry in config.registries.items():
-            registries[name] = await _registry(
-                stack, name, registry, store, tags, fills, metrics, clock, tls
+            pool = _pool(stack, name, registry, metrics, clock, tls)
+            cache = PullThrough(
+                pool, store, tags, fills, _freshness(registry), pinned=pinned, clock=clock
             )
-        sender = Sender()
+            stack.push_async_callback(cache.close)
+            registries[name] = cache
+        sender = Sender(window=config.limits.idle)
         sender.start()
         stack.callback(sender.close)
         handler = V2(
@@ -76,19 +104,92 @@ async def running(config: Config) -> AsyncIterator[None]:
             default_registry=config.default_registry,
             meter=metrics,
             clock=clock,
+            patience=config.limits.idle,
         )
-        await _serve_admin(stack, config, metrics)
-        await _serve(stack, config, handler, metrics)
+        listener = Listener(
+            handler,
+            config.listen.host,
+            config.listen.port,
+            reuse_port=reuse_port,
+            idle=config.limits.idle,
+            patience=config.limits.idle,
+            meter=metrics,
+        )
+        try:
+            await listener.start()
+        except OSError as error:
+            raise _taken("listen", config.listen, error) from error
+        stack.push_async_callback(listener.stop, GRACE)
         log.info(
             "serving",
             version=__version__,
             listen=str(config.listen),
-            admin=str(config.admin),
             storage=str(config.storage.path),
             registries=sorted(registries),
         )
         yield
-        log.info("draining", grace=GRACE)
+        log.info("draining", seconds=GRACE)
+
+
+@contextlib.asynccontextmanager
+async def serving_admin(
+    config: Config, metrics: Metrics, ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+) -> AsyncIterator[None]:
+    """The admin port. Raises CannotStart."""
+    application = admin_application(config.admin.host, metrics.exposition, ready)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, config.admin.host, config.admin.port).start()
+        except OSError as error:
+            raise _taken("admin", config.admin, error) from error
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]:
+    """The store's upkeep, and the count of what it holds. Raises CannotStart."""
+    store = open_store(config, metrics, Clock())
+    metrics.watch(store.usage)
+    habits = Habits(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
+    upkeep = asyncio.create_task(Upkeep(store, habits).run())
+    try:
+        yield
+    finally:
+        upkeep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await upkeep
+        await store.close()
+
+
+def open_store(config: Config, meter: Meter, clock: Clock) -> DiskContent:
+    """The configured store. Raises CannotStart."""
+    try:
+        return DiskContent(
+            config.storage.path,
+            Bounds(config.storage.max_size, config.storage.min_free),
+            sync=config.storage.durability == "full",
+            clock=clock,
+            meter=meter,
+        )
+    except StorageUnusable as error:
+        raise CannotStart(str(error)) from error
+
+
+def probe_port(key: str, address: Address) -> None:
+    """Raises CannotStart when somebody else has this port: those who share a port (SO_REUSEPORT)
+    would not be told."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+            probe.listen()
+        except OSError as error:
+            raise _taken(key, address, error) from error
 
 
 def tag_store(config: Config, clock: Clock, meter: Meter) -> TagStore:
@@ -105,47 +206,27 @@ def tag_store(config: Config, clock: Clock, meter: Meter) -> TagStore:
     )
 
 
-def _store(config: Config, clock: Clock) -> DiskContent:
-    try:
-        return DiskContent(
-            config.storage.path,
-            Bounds(config.storage.max_size),
-            sync=config.storage.durability == "full",
-            clock=clock,
-        )
-    except StorageUnusable as error:
-        raise CannotStart(str(error)) from error
-
-
-async def _registry(
+def _pool(
     stack: contextlib.AsyncExitStack,
     name: str,
     config: RegistryConfig,
-    store: ContentStore,
-    tags: TagStore,
-    fills: Fills,
     meter: Meter,
     clock: Clock,
     tls: ssl.SSLContext,
-) -> PullThrough:
-    """The cache in front of the pool of one registry's endpoints."""
+) -> Pool:
+    """One registry's endpoints, as one upstream."""
     members = []
     for endpoint in _endpoints(name, config):
-        remote = Remote(
-            endpoint,
-            Transport(endpoint, meter, tls=tls),
-            Retries(Policy(), clock),
-            meter,
-            clock,
-        )
+        transport = Transport(endpoint, meter, tls=tls)
+        remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock)
         stack.push_async_callback(remote.close)
         members.append(Member(endpoint.name, remote, endpoint.trust))
-    freshness = Freshness(
-        config.freshness.ttl, config.freshness.stale, config.freshness.negative_ttl
-    )
-    cache = PullThrough(Pool(members, clock), store, tags, fills, freshness, clock=clock)
-    stack.push_async_callback(cache.close)
-    return cache
+    return Pool(members, clock)
+
+
+def _freshness(config: RegistryConfig) -> Freshness:
+    periods = config.freshness
+    return Freshness(periods.ttl, periods.stale, periods.negative_ttl)
 
 
 def _endpoints(name: str, config: RegistryConfig) -> list[Endpoint]:
@@ -173,33 +254,7 @@ def _shown(credentials: Credentials | None) -> Shown:
     return Login(credentials.username, credentials.secret)
 
 
-async def _serve(
-    stack: contextlib.AsyncExitStack, config: Config, handler: V2, meter: Meter
-) -> None:
-    listener = Listener(handler, config.listen.host, config.listen.port, meter=meter)
-    try:
-        await listener.start()
-    except OSError as error:
-        raise _taken("listen", str(config.listen), error) from error
-    stack.push_async_callback(listener.stop, GRACE)
-
-
-async def _serve_admin(stack: contextlib.AsyncExitStack, config: Config, metrics: Metrics) -> None:
-    def ready() -> tuple[bool, Mapping[str, Any]]:
-        return True, {"version": __version__}
-
-    runner = web.AppRunner(
-        admin_application(config.admin.host, metrics.exposition, ready), access_log=None
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    try:
-        await web.TCPSite(runner, config.admin.host, config.admin.port).start()
-    except OSError as error:
-        raise _taken("admin", str(config.admin), error) from error
-
-
-def _taken(key: str, address: str, error: OSError) -> CannotStart:
+def _taken(key: str, address: Address, error: OSError) -> CannotStart:
     return CannotStart(
         f"{key}: {address} cannot be listened on ({error.strerror or error}); "
         "stop whatever uses it, or write another port"

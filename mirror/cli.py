@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -49,15 +53,17 @@ def serve(config: ConfigOption = None) -> None:
     """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
     loaded = _load(config)
     _log_json()
-    from .assembly import CannotStart
+    with _counts(loaded) as counts:
+        # Not before: prometheus-client decides how to count when it is imported.
+        from .assembly import CannotStart
 
-    try:
-        asyncio.run(_serve(loaded))
-    except CannotStart as error:
-        err.print(f"registry-mirror: {error}")
-        raise typer.Exit(CANNOT_START) from None
-    except asyncio.CancelledError:
-        raise typer.Exit(CANNOT_START) from None
+        try:
+            asyncio.run(_serve(loaded, counts))
+        except CannotStart as error:
+            err.print(f"registry-mirror: {error}", markup=False)
+            raise typer.Exit(CANNOT_START) from None
+        except asyncio.CancelledError:  # told to stop twice
+            raise typer.Exit(CANNOT_START) from None
 
 
 @app.command()
@@ -82,24 +88,39 @@ def _load(path: Path | None) -> Config:
         raise typer.Exit(CONFIGURATION_WRONG) from None
 
 
-async def _serve(config: Config) -> None:
+@contextlib.contextmanager
+def _counts(config: Config) -> Iterator[str | None]:
+    """Where several processes count together, if there are several."""
+    if config.workers == 1:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="registry-mirror-counts-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield directory
+
+
+async def _serve(config: Config, counts: str | None) -> None:
     from .assembly import running
+    from .workers import serve_with_workers
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    main_task = asyncio.current_task()
+    serving = asyncio.current_task()
 
     def told_to_stop() -> None:
-        if stop.is_set() and main_task is not None:
-            main_task.cancel()
+        if stop.is_set() and serving is not None:
+            serving.cancel()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    async with running(config):
-        if sys.stderr.isatty():
-            _welcome(config)
-        await stop.wait()
+    if sys.stderr.isatty():
+        _welcome(config)
+    if counts is not None:
+        await serve_with_workers(config, counts, stop, _log_json)
+    else:
+        async with running(config):
+            await stop.wait()
 
 
 def _welcome(config: Config) -> None:

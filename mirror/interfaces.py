@@ -306,6 +306,10 @@ class ContentStore(Protocol):
     def touch(self, digest: Digest) -> None:
         """Notes that this content was used now, and with it what it refers to."""
 
+    async def pin(self, name: str, digest: Digest) -> None:
+        """Keeps this content, and all that it needs, whatever its age; in place of what was kept
+        under this name before."""
+
     async def delete(self, digest: Digest) -> None: ...
 
     def scan(self) -> AsyncIterator[Entry]: ...
@@ -357,9 +361,13 @@ class Meter(Protocol):
     def fill_started(self) -> None: ...
 
     def fill_ended(self, result: str) -> None:
-        """`result`: committed, rejected, suspended, failed or uncached."""
+        """`result`: committed, followed (another process did), rejected, suspended, failed, or
+        uncached (there was no room)."""
 
     def tag_store_error(self, store: str, operation: str) -> None: ...
+
+    def content_rotten(self) -> None:
+        """A piece of content was found damaged, and set aside."""
 
     def credentials_dropped(self) -> None:
         """A client sent credentials to the mirror; they went no further."""
@@ -382,6 +390,7 @@ class NoMeter:
     def fill_started(self) -> None: ...
     def fill_ended(self, result: str) -> None: ...
     def tag_store_error(self, store: str, operation: str) -> None: ...
+    def content_rotten(self) -> None: ...
     def credentials_dropped(self) -> None: ...
     def sent(self, kind: str, count: int) -> None: ...
     def answered(

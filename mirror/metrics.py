@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from . import __version__
@@ -19,8 +21,15 @@ _LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 60
 class Metrics:
     """A Meter (see interfaces) that Prometheus can read."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: str | None = None) -> None:
+        """`shared`: the folder in which several processes count together (PROMETHEUS_MULTIPROC_DIR
+        must have named it before this module was imported); `exposition` then adds them up."""
         self._registry = CollectorRegistry()
+        self._shared = shared
+        self._shown = self._registry
+        if shared is not None:
+            self._shown = CollectorRegistry()
+            MultiProcessCollector(self._shown, path=shared)  # type: ignore[no-untyped-call]
 
         def counter(name: str, words: str, *labels: str) -> Counter:
             return Counter(f"registry_mirror_{name}", words, labels, registry=self._registry)
@@ -34,8 +43,14 @@ class Metrics:
                 registry=self._registry,
             )
 
-        def gauge(name: str, words: str, *labels: str) -> Gauge:
-            return Gauge(f"registry_mirror_{name}", words, labels, registry=self._registry)
+        def gauge(name: str, words: str, *labels: str, of_many: Literal["livesum", "max"]) -> Gauge:
+            return Gauge(
+                f"registry_mirror_{name}",
+                words,
+                labels,
+                registry=self._registry,
+                multiprocess_mode=of_many,
+            )
 
         self._requests = counter(
             "requests",
@@ -64,7 +79,7 @@ class Metrics:
         self._rejected = counter(
             "upstream_rejected", "Answers whose bytes were proven wrong", "endpoint"
         )
-        self._fills_running = gauge("fills_running", "Downloads under way")
+        self._fills_running = gauge("fills_running", "Downloads under way", of_many="livesum")
         self._fills = counter("fills", "Downloads ended, by result", "result")
         self._tag_store_errors = counter(
             "tag_store_errors", "Failures of the tag memory", "store", "operation"
@@ -72,15 +87,25 @@ class Metrics:
         self._credentials = counter(
             "credentials_dropped", "Requests in which a client sent credentials to the mirror"
         )
-        gauge("build_info", "The version that runs", "version").labels(__version__).set(1)
+        self._rotten = counter(
+            "content_rotten", "Pieces of content found damaged on the disk, and set aside"
+        )
+        gauge("build_info", "The version that runs", "version", of_many="max").labels(
+            __version__
+        ).set(1)
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self._shown)
 
     def watch(self, usage: Callable[[], Usage]) -> None:
         """Exports what this store holds, asked at each scrape."""
-        self._registry.register(_Store(usage))
+        self._shown.register(_Store(usage))
+
+    def forget(self, pid: int) -> None:
+        """A process that counted along has died: what it had running runs no more."""
+        if self._shared is not None:
+            mark_process_dead(pid, path=self._shared)  # type: ignore[no-untyped-call]
 
     def upstream_request(self, endpoint: str, method: str, status: str) -> None:
         self._upstream_requests.labels(endpoint, method, status).inc()
@@ -100,6 +125,9 @@ class Metrics:
 
     def tag_store_error(self, store: str, operation: str) -> None:
         self._tag_store_errors.labels(store, operation).inc()
+
+    def content_rotten(self) -> None:
+        self._rotten.inc()
 
     def credentials_dropped(self) -> None:
         self._credentials.inc()

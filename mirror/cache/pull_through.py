@@ -32,6 +32,7 @@ from ..oci.reference import Repository
 from .fills import Fills
 from .flights import Flights
 from .freshness import Freshness, State, age_of, judge
+from .patterns import Patterns
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class PullThrough:
         fills: Fills,
         freshness: Freshness,
         *,
+        pinned: Patterns | None = None,
         clock: Clock | None = None,
         waits: Waits | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class PullThrough:
         self._tags = tags
         self._fills = fills
         self._freshness = freshness
+        self._pinned = pinned or Patterns(())
         self._clock = clock or Clock()
         self._waits = waits or Waits()
         self._manifests: LRUCache[Digest, BytesContent] = LRUCache(
@@ -201,6 +204,8 @@ class PullThrough:
             TagRecord(content.descriptor, self._clock.wall()),
             self._freshness.keep_for,
         )
+        if self._pinned.match(repository, tag):
+            await self._store.pin(f"{repository}:{tag}", content.descriptor.digest)
         same = record is not None and record.descriptor == content.descriptor
         return Resolved(content.descriptor, Outcome.REVALIDATED if same else Outcome.FILLED)
 

@@ -59,6 +59,24 @@ class Storage(Section):
     durability: Annotated[
         Literal["full", "none"], BeforeValidator(values.choice("full", "none"))
     ] = "full"
+    min_free: Annotated[int, BeforeValidator(values.size_or_none)] = 0
+    partial_ttl: Seconds = 86400.0
+    scrub: Seconds = 7 * 86400.0
+    pin: Annotated[
+        tuple[Annotated[str, BeforeValidator(values.image_pattern)], ...],
+        BeforeValidator(_or_none_listed),
+    ] = ()
+
+
+class Limits(Section):
+    """What may be used at once, and for how long. `fills`: downloads that run, in all and from one
+    registry. `blob`: bytes of the largest that is taken. `idle`: seconds that a client may be
+    silent, or take nothing."""
+
+    fills: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 64
+    fills_per_registry: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 32
+    blob: Annotated[int, BeforeValidator(values.cache_size)] = 2**40
+    idle: Seconds = 60.0
 
 
 class Tags(Section):
@@ -168,9 +186,10 @@ class Config(Section):
 
     listen: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5000)
     admin: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5001)
-    workers: Annotated[int, BeforeValidator(values.workers)] = 1
+    workers: Annotated[int, BeforeValidator(values.count(values.MAX_WORKERS))] = 1
     storage: Annotated[Storage, BeforeValidator(_or_empty)] = Field(default_factory=Storage)
     tags: Annotated[Tags, BeforeValidator(_or_empty)] = Tags()
+    limits: Annotated[Limits, BeforeValidator(_or_empty)] = Limits()
     default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
     registries: Annotated[
         Mapping[Annotated[str, BeforeValidator(places.registry_name)], RegistryConfig],

@@ -11,7 +11,17 @@ from pydantic import ValidationError
 
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
-from .model import Config, Credentials, Endpoint, Freshness, RegistryConfig, Section, Storage, Tags
+from .model import (
+    Config,
+    Credentials,
+    Endpoint,
+    Freshness,
+    Limits,
+    RegistryConfig,
+    Section,
+    Storage,
+    Tags,
+)
 from .problems import ConfigError, Mistake, Problem, kind
 
 
@@ -91,6 +101,7 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
 _SECTIONS: dict[str | int, type[Section]] = {
     "storage": Storage,
     "tags": Tags,
+    "limits": Limits,
     "credentials": Credentials,
     "freshness": Freshness,
 }

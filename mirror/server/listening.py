@@ -97,11 +97,7 @@ class Listener:
             reuse_port=self._reuse_port or None,
             ssl_context=self._tls,
         )
-        try:
-            await site.start()
-        except BaseException:
-            await self._runner.cleanup()
-            raise
+        await site.start()
 
     async def stop(self, grace: float) -> None:
         """Accepts nothing any more, lets running requests end for `grace` seconds, cuts the rest.

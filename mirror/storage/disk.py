@@ -22,7 +22,7 @@ from typing import TypeVar
 import apsw
 import structlog
 
-from ..interfaces import Clock, Entry, Outcome, Usage
+from ..interfaces import Clock, Entry, Meter, NoMeter, Outcome, Usage
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import ALGORITHMS, Digest
 from .index import Index, Ledger
@@ -69,7 +69,13 @@ class DiskContent:
     """A ContentStore in one directory, shared by all workers of a node."""
 
     def __init__(
-        self, root: Path, bounds: Bounds, *, sync: bool = True, clock: Clock | None = None
+        self,
+        root: Path,
+        bounds: Bounds,
+        *,
+        sync: bool = True,
+        clock: Clock | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Opens or makes the store. Raises StorageUnusable. Blocking.
 
@@ -79,6 +85,7 @@ class DiskContent:
         self.root = root
         self._sync = sync
         self._clock = clock or Clock()
+        self._meter = meter or NoMeter()
         try:
             for directory in _directories(root):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,6 +174,9 @@ class DiskContent:
         if self._toucher is None or self._toucher.done():
             self._toucher = asyncio.create_task(self._touch_later())
 
+    async def pin(self, name: str, digest: Digest) -> None:
+        await self.ledger.note(self._index.pin, name, digest)
+
     async def delete(self, digest: Digest) -> None:
         await self.on_files(_unlink, self.blob_path(digest))
         await self.ledger.note(self._index.remove, digest)
@@ -201,6 +211,7 @@ class DiskContent:
     async def quarantine(self, digest: Digest, reason: str) -> None:
         """Moves damaged content aside: it is a miss from now on, and will be filled again."""
         log.error("content quarantined", digest=str(digest), reason=reason)
+        self._meter.content_rotten()
         await self.on_files(self._set_aside, digest)
         await self.ledger.note(self._index.remove, digest)
 

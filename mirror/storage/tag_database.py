@@ -6,7 +6,6 @@ Nothing here is for the event loop, but for `TagDatabase.read`.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import time
@@ -161,12 +160,7 @@ def _prepare(writer: apsw.Connection) -> None:
 
 
 def _connect(path: Path, mode: int) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=mode | apsw.SQLITE_OPEN_NOFOLLOW)
-    # By default the last to close removes the log *by name*: after the file was set aside or
-    # deleted, that name is the new database's log, in use.
-    keep = ctypes.c_int(1)
-    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
-    return connection
+    return apsw.Connection(str(path), flags=mode | apsw.SQLITE_OPEN_NOFOLLOW)
 
 
 def _read(connection: apsw.Connection, key: str, now: float) -> bytes | None:

@@ -8,6 +8,7 @@ import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -233,12 +234,8 @@ class RedisTags:
                 await self._load("")
                 self._reaching.worked()
                 operation = "put"
-                while True:
-                    writes = list(self._unwritten.items())[:_BATCH]
-                    await self._store(writes)
-                    self._writing.worked()
-                    if not self._unwritten:
-                        break
+                await self._store(list(islice(self._unwritten.items(), _BATCH)))
+                self._writing.worked()
             except TagStoreError as error:
                 self._failed(operation, error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,11 @@ class Habits:
 
 
 class Upkeep:
-    """The background work of one node's store: of one of its workers, however many there are."""
+    """The background work of one node's store: one process does it, however many serve."""
 
-    def __init__(self, store: DiskContent, habits: Habits, rotten: Callable[[], None]) -> None:
+    def __init__(self, store: DiskContent, habits: Habits) -> None:
         self._store = store
         self._habits = habits
-        self._rotten = rotten
 
     async def run(self) -> None:
         """Until cancelled. Its faults are logged, and are nobody else's."""
@@ -82,8 +81,6 @@ class Upkeep:
             sound = await self._store.verify(entry.digest)
             if sound is None:
                 continue
-            if not sound:
-                self._rotten()
             yield entry.digest, sound
             await asyncio.sleep(entry.size / self._habits.scrub_speed)
 
@@ -102,9 +99,9 @@ class Upkeep:
             log.info("content scrubbed", seconds=round(took))
             await asyncio.sleep(max(0.0, self._habits.scrub - took))
 
-    async def _surviving(self, work: Callable[[], object]) -> None:
+    async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work()  # type: ignore[misc]
+            await work()
         except Exception:
             log.exception("upkeep failed")
 

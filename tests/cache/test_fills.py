@@ -18,6 +18,7 @@ from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 
+from ..waiting import eventually
 from .fakes import FakeUpstream
 
 REDIS = Repository("docker.io", "library/redis")
@@ -321,6 +322,6 @@ async def test_no_descriptor_or_partial_is_left(
         await store.delete(big)
         Break(upstream, fault)
         await read_all(await cache.blob(REDIS, big))
-    assert len(os.listdir("/proc/self/fd")) == before
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
     assert [path for path in (store.root / "partials").rglob("*") if path.is_file()] == []
     assert store.usage().reserved_bytes == 0

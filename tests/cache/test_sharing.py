@@ -39,9 +39,7 @@ class Worker:
 
 
 @pytest.fixture
-async def workers(
-    tmp_path: Path, upstream: FakeUpstream
-) -> AsyncIterator[tuple[Worker, Worker]]:
+async def workers(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[tuple[Worker, Worker]]:
     pair = Worker(tmp_path / "store", upstream), Worker(tmp_path / "store", upstream)
     yield pair
     for worker in pair:

@@ -11,7 +11,6 @@ import pytest
 from mirror.interfaces import Clock
 from mirror.oci.digest import Digest
 from mirror.storage.disk import DiskContent, StorageUnusable
-
 from mirror.storage.room import Bounds
 
 from .content_contract import ContentContract, content, put

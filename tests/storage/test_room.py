@@ -1,0 +1,129 @@
+"""Room: what is promised, what goes first, and what never goes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.interfaces import Clock, StoreFull
+from mirror.oci.digest import Digest
+from mirror.storage.disk import DiskContent
+from mirror.storage.room import Bounds
+
+from .content_contract import content, put
+from .test_disk import Wall
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, wall: Wall) -> AsyncIterator[DiskContent]:
+    bounds = Bounds(1000, high=0.8, low=0.5)
+    store = DiskContent(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall))
+    yield store
+    await store.close()
+
+
+async def test_what_is_set_aside_is_not_given_twice(store: DiskContent) -> None:
+    first = await store.partial(Digest.of(b"first"))
+    second = await store.partial(Digest.of(b"second"))
+    assert first is not None
+    assert second is not None
+    await first.announce(600)
+    with pytest.raises(StoreFull):
+        await second.announce(600)
+    await first.discard()
+    await second.announce(600)
+    await second.discard()
+
+
+async def test_content_of_unknown_length_takes_room_as_it_grows(store: DiskContent) -> None:
+    partial = await store.partial(Digest.of(b"growing"))
+    assert partial is not None
+    await partial.append([b"x" * 900])
+    assert store.usage().reserved_bytes >= 900
+    with pytest.raises(StoreFull):
+        await partial.append([b"x" * 200])
+    await partial.discard()
+    assert store.usage().reserved_bytes == 0
+
+
+async def test_a_suspended_partial_keeps_room_for_what_is_there(store: DiskContent) -> None:
+    digest = Digest.of(b"later")
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.announce(500)
+    await partial.append([b"x" * 100])
+    await partial.suspend()
+    assert store.usage().reserved_bytes == 100
+    resumed = await store.partial(digest)
+    assert resumed is not None
+    await resumed.discard()
+    assert store.usage().reserved_bytes == 0
+
+
+async def test_between_the_marks_nothing_goes_and_above_the_high_one_the_oldest(
+    store: DiskContent, wall: Wall
+) -> None:
+    digests = []
+    for n in range(4):
+        digests.append(await put(store, bytes([n]) * 200))
+        wall.now += 60
+    await store.room.tidy()
+    assert store.usage().content_bytes == 800
+    digests.append(await put(store, b"4" * 100))
+    await store.room.tidy()
+    assert store.usage().content_bytes <= 500
+    assert [await content(store, digest) is not None for digest in digests] == [
+        False, False, True, True, True,
+    ]  # fmt: skip
+
+
+async def test_what_is_pinned_stays_with_all_it_needs(store: DiskContent, wall: Wall) -> None:
+    layer = await put(store, b"l" * 200)
+    manifest = await put(store, b"m" * 100, (layer,))
+    await store.pin("library/redis:7", manifest)
+    wall.now += 60
+    for n in range(5):
+        await put(store, bytes([n]) * 300)
+        wall.now += 60
+    assert await content(store, layer) is not None
+    assert await content(store, manifest) is not None
+    assert store.usage().content_bytes <= 1000
+
+
+async def test_a_pin_moves_with_its_tag(store: DiskContent, wall: Wall) -> None:
+    old = await put(store, b"o" * 300)
+    await store.pin("library/redis:7", old)
+    new = await put(store, b"n" * 300)
+    await store.pin("library/redis:7", new)
+    wall.now += 60
+    await put(store, b"x" * 500)
+    assert await content(store, old) is None
+    assert await content(store, new) is not None
+
+
+async def test_when_all_is_pinned_there_is_no_room(store: DiskContent) -> None:
+    kept = await put(store, b"k" * 800)
+    await store.pin("library/redis:7", kept)
+    partial = await store.partial(Digest.of(b"more"))
+    assert partial is not None
+    with pytest.raises(StoreFull):
+        await partial.announce(300)
+    await partial.discard()
+    assert await content(store, kept) is not None
+
+
+async def test_the_disks_floor_is_kept_free(tmp_path: Path) -> None:
+    store = DiskContent(tmp_path / "store", Bounds(1000, min_free=1 << 60), sync=False)
+    partial = await store.partial(Digest.of(b"x"))
+    assert partial is not None
+    with pytest.raises(StoreFull):
+        await partial.announce(1)
+    await partial.discard()
+    await store.close()

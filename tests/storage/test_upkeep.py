@@ -1,0 +1,115 @@
+"""Upkeep: what a crash left is mended, what is old is forgotten, what rots is found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.oci.digest import Digest
+from mirror.storage.disk import DiskContent
+from mirror.storage.room import Bounds
+from mirror.storage.upkeep import Habits, Upkeep
+
+from .content_contract import content, put
+from .test_disk import blob_path
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
+    store = DiskContent(tmp_path / "store", Bounds(1000), sync=False)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def upkeep(store: DiskContent) -> Upkeep:
+    return Upkeep(store, Habits(partial_ttl=3600, scrub_speed=1e12))
+
+
+def partial_path(store: DiskContent, digest: Digest) -> Path:
+    return store.root / "partials" / digest.algorithm / digest.hex
+
+
+def grow_old(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+async def test_f34_a_record_without_a_file_goes(store: DiskContent, upkeep: Upkeep) -> None:
+    blob_path(store, await put(store, b"lost")).unlink()
+    kept = await put(store, b"kept")
+    await upkeep.mend()
+    assert [entry.digest async for entry in store.scan()] == [kept]
+
+
+async def test_f30_a_file_without_a_record_is_proven_and_kept(
+    store: DiskContent, upkeep: Upkeep
+) -> None:
+    for data, name in ((b"sound", Digest.of(b"sound")), (b"rotten", Digest.of(b"fresh"))):
+        path = blob_path(store, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    await upkeep.mend()
+    assert [entry.digest async for entry in store.scan()] == [Digest.of(b"sound")]
+    assert not blob_path(store, Digest.of(b"fresh")).exists()
+
+
+async def test_f30_a_reservation_without_a_partial_is_given_back(
+    store: DiskContent, upkeep: Upkeep
+) -> None:
+    digest = Digest.of(b"killed")
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.announce(600)
+    partial_path(store, digest).unlink()
+    await upkeep.mend()
+    assert store.usage().reserved_bytes == 0
+
+
+async def test_an_old_partial_is_forgotten(store: DiskContent, upkeep: Upkeep) -> None:
+    old, new = Digest.of(b"old"), Digest.of(b"new")
+    for digest in (old, new):
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"x" * 100])
+        await partial.suspend()
+    grow_old(partial_path(store, old))
+    await upkeep.tidy()
+    assert not partial_path(store, old).exists()
+    assert partial_path(store, new).exists()
+    assert store.usage().reserved_bytes == 100
+
+
+async def test_a_partial_that_is_being_written_is_never_forgotten(
+    store: DiskContent, upkeep: Upkeep
+) -> None:
+    digest = Digest.of(b"whole")
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.append([b"who"])
+    grow_old(partial_path(store, digest))
+    await upkeep.tidy()
+    await partial.append([b"le"])
+    await partial.commit()
+    assert await content(store, digest) == b"whole"
+
+
+async def test_f33_the_scrub_finds_a_flipped_bit_of_any_blob(
+    store: DiskContent, upkeep: Upkeep
+) -> None:
+    rotten, sound = await put(store, b"layer one"), await put(store, b"layer two")
+    blob_path(store, rotten).write_bytes(b"layer onE")
+    assert dict([found async for found in upkeep.scrub()]) == {rotten: False, sound: True}
+    assert await store.open(rotten) is None
+    assert await content(store, sound) == b"layer two"
+    assert len(list((store.root / "quarantine").iterdir())) == 1
+
+
+async def test_what_does_not_belong_here_is_left_alone(store: DiskContent, upkeep: Upkeep) -> None:
+    stranger = store.root / "partials" / "sha256" / "notes.txt"
+    stranger.write_text("mine")
+    grow_old(stranger)
+    await upkeep.tidy()
+    assert stranger.exists()

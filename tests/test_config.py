@@ -1,0 +1,892 @@
+"""mirror.yaml: what is taken, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror import config
+from mirror.config import Address, Config, ConfigError, Endpoint, Freshness, document, model
+
+SHIPPED = Path(__file__).parent.parent / "mirror.yaml"
+HUB = "https://registry-1.docker.io"
+SECRET = "hunter2-s3cr3t"
+
+
+def parse(text: str) -> Config:
+    return config.parse(text, "mirror.yaml")
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value).splitlines() == [str(each) for each in caught.value.problems]
+    return str(caught.value).splitlines()
+
+
+def only_problem(text: str) -> str:
+    found = problems(text)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def docker_hub(lines: str) -> str:
+    """The keys of docker.io, at line 3 and after."""
+    indented = "".join(f"    {line}\n" for line in lines.splitlines())
+    return f"registries:\n  docker.io:\n{indented}"
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    file = tmp_path / "secret"
+    file.write_text(SECRET + "\n")
+    return file
+
+
+# What is taken
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~", "registries:\n", "storage:\n"])
+def test_nothing_said_is_docker_hub(text):
+    assert parse(text) == config.load(None) == Config()
+
+
+def test_the_defaults():
+    default = config.load(None)
+    assert default.listen == Address("127.0.0.1", 5000)
+    assert default.admin == Address("127.0.0.1", 5001)
+    assert default.workers == 1
+    assert default.storage.max_size == 50 * 1024**3
+    assert default.storage.durability == "full"
+    assert default.tags.store is None
+    assert default.default_registry == "docker.io"
+    assert list(default.registries) == ["docker.io"]
+    hub = default.registries["docker.io"]
+    assert hub.endpoints == (Endpoint(url=HUB, trust="tags"),)
+    assert hub.freshness == Freshness(ttl="5m", stale="24h", negative_ttl="30s")
+    assert (hub.freshness.ttl, hub.freshness.stale, hub.freshness.negative_ttl) == (300, 86400, 30)
+    assert (hub.credentials, hub.realm, hub.allow_private) == (None, None, ())
+
+
+def test_the_shipped_file_is_the_default_but_for_its_path():
+    shipped = config.load(SHIPPED)
+    assert shipped.storage.path == Path("data")
+    same_path = {"storage": Config().storage.model_copy(update={"path": Path("data")})}
+    assert shipped == Config().model_copy(update=same_path)
+
+
+def shipped_examples() -> list[str]:
+    """The blocks that are commented out by a bare '#', not by '# '."""
+    return re.findall(r"(?m)(?:^#(?:  |\w).*\n)+", SHIPPED.read_text())
+
+
+def uncommented(text: str, block: str) -> str:
+    """The file with this example in use, in the place of the keys that it stands for."""
+    indentation = len(block) - len(block[1:].lstrip()) - 1
+    keys = re.findall(rf"(?m)^#( {{{indentation}}}\w[\w.]*:)", block)
+    used = text.replace(block, re.sub(r"(?m)^#", "", block))
+    for key in keys:
+        in_use = re.search(rf"(?m)^{key}.*\n", text)
+        used = used.replace(in_use[0], "") if in_use else used
+    return used
+
+
+@pytest.mark.parametrize("block", shipped_examples(), ids=lambda block: block.split()[1])
+def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
+    for name in ("hub", "ghcr", "corp", "redis", "redis-ca.pem"):
+        (tmp_path / name).write_text(SECRET)
+    shipped = SHIPPED.read_text()
+    used = uncommented(shipped, block).replace("/run/secrets", str(tmp_path))
+    assert parse(used) != parse(shipped)
+
+
+def test_the_shipped_file_has_its_examples():
+    examples = "".join(shipped_examples())
+    for word in (
+        "rediss://",
+        "trust: content",
+        "ghcr.io",
+        "quay.io",
+        "registry.corp.local:5000",
+        "pin:",
+    ):
+        assert word in examples
+    assert len(shipped_examples()) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:5000", "127.0.0.1", 5000),
+        (":5000", "", 5000),
+        ("5000", "127.0.0.1", 5000),
+        ("0.0.0.0:80", "0.0.0.0", 80),
+        ("'[::]:5000'", "::", 5000),
+        ("'[::1]:5000'", "::1", 5000),
+        ("localhost:65535", "localhost", 65535),
+        ("127.0.0.1:0", "127.0.0.1", 0),
+    ],
+)
+def test_addresses(text, host, port):
+    assert parse(f"listen: {text}").listen == Address(host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1MiB", 2**20),
+        ("50GiB", 50 * 2**30),
+        ("50 GiB", 50 * 2**30),
+        ("1.5TiB", 3 * 2**39),
+        ("2048KiB", 2**21),
+        ("2000kB", 2 * 10**6),
+        ("20MB", 2 * 10**7),
+        ("50GB", 5 * 10**10),
+        ("2TB", 2 * 10**12),
+        ("1048576", 2**20),
+        ("010485760", 10485760),  # not YAML 1.1's octal
+    ],
+)
+def test_sizes(text, size):
+    assert parse(f"storage: {{max_size: {text}}}").storage.max_size == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("1ms", 0.001),
+        ("30s", 30.0),
+        ("5m", 300.0),
+        ("1.5h", 5400.0),
+        ("24 h", 86400.0),
+        ("7d", 604800.0),
+        ("0s", 0.0),
+    ],
+)
+def test_times(text, seconds):
+    freshness = parse(docker_hub(f"freshness: {{ttl: {text}}}")).registries["docker.io"].freshness
+    assert freshness.ttl == seconds
+    assert isinstance(freshness.ttl, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://mirror.example.com", "https://mirror.example.com"),
+        ("https://Mirror.example.com/", "https://mirror.example.com"),
+        ("http://10.0.0.7:5000", "http://10.0.0.7:5000"),
+        ("http://my_registry:5000/", "http://my_registry:5000"),
+        ("https://[2001:db8::1]:443", "https://[2001:db8::1]:443"),
+    ],
+)
+def test_endpoints(text, url):
+    registry = parse(docker_hub(f"endpoints:\n- url: '{text}'")).registries["docker.io"]
+    assert registry.endpoints == (Endpoint(url=url, trust="tags"),)
+
+
+@pytest.mark.parametrize("said", ["", " {}", "\n    credentials:", "\n    endpoints:"])
+def test_a_registry_is_asked_at_its_own_name_when_no_endpoint_is_given(said):
+    registries = parse(f"registries:\n  docker.io:\n  localhost:5000:{said}\n").registries
+    assert [each.url for each in registries["docker.io"].endpoints] == [HUB]
+    assert [each.url for each in registries["localhost:5000"].endpoints] == [
+        "https://localhost:5000"
+    ]
+
+
+def test_another_default_registry():
+    assert parse("default_registry: ghcr.io\nregistries: {ghcr.io: }").default_registry == "ghcr.io"
+
+
+def test_realm_and_private_places():
+    keys = (
+        "realm: https://Auth.example.com:8443/token\n"
+        "allow_private: [10.1.2.0/24, 192.168.1.7, 'fd00::/8', CDN.corp.local]"
+    )
+    registry = parse(docker_hub(keys)).registries["docker.io"]
+    assert registry.realm == "https://auth.example.com:8443/token"
+    assert registry.allow_private == (
+        ip_network("10.1.2.0/24"),
+        ip_network("192.168.1.7/32"),
+        ip_network("fd00::/8"),
+        "cdn.corp.local",
+    )
+
+
+def test_the_systems_folder_is_taken_when_it_is_there_and_writable(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "_STATE_FOLDER", tmp_path)
+    assert parse("storage: {max_size: 1GiB}").storage.path == tmp_path
+    assert config.load(None).storage.path == tmp_path
+    assert parse("storage: {path: other}").storage.path == Path("other")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert parse("").storage.path == Path("data")
+
+
+def test_the_systems_folder_is_not_taken_when_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "_STATE_FOLDER", tmp_path / "missing")
+    assert parse("").storage.path == Path("data")
+
+
+def test_a_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert parse("storage: {path: ~/cache}").storage.path == Path("/home/somebody/cache")
+
+
+def test_a_byte_order_mark_and_windows_lines_are_no_mistake(tmp_path):
+    file = tmp_path / "mirror.yaml"
+    file.write_bytes("\ufeffworkers: 3\r\nlisten: :80\r\n".encode())
+    assert (config.load(file).workers, config.load(file).listen) == (3, Address("", 80))
+
+
+def test_a_configuration_cannot_be_altered():
+    with pytest.raises(ValueError, match="frozen"):
+        parse("").workers = 2  # type: ignore[misc]
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_a_password_from_a_file_loses_one_line_ending(tmp_path, ending):
+    file = tmp_path / "secret"
+    file.write_bytes(f" {SECRET} {ending}".encode())
+    keys = f"credentials: {{username: me, password_file: '{file}'}}"
+    credentials = parse(docker_hub(keys)).registries["docker.io"].credentials
+    assert credentials is not None
+    assert (credentials.username, credentials.secret.get_secret_value()) == ("me", f" {SECRET} ")
+
+
+@pytest.mark.parametrize(
+    ("keys", "username"),
+    [
+        ("username: me, password_env: LOGIN", "me"),
+        ("username: me, token_env: LOGIN", "me"),
+        ("token_env: LOGIN", None),
+        ("token_file: FILE", None),
+    ],
+)
+def test_where_a_secret_may_come_from(keys, username, secret_file, monkeypatch):
+    monkeypatch.setenv("LOGIN", SECRET)
+    text = docker_hub(f"credentials: {{{keys}}}").replace("FILE", str(secret_file))
+    credentials = parse(text).registries["docker.io"].credentials
+    assert credentials is not None
+    assert credentials.secret.get_secret_value() == SECRET
+    assert credentials.username == username
+
+
+def test_f71_a_configuration_shows_none_of_its_secrets(secret_file, monkeypatch):
+    monkeypatch.setenv("LOGIN", SECRET)
+    text = f"tags: {{store: 'redis://u:{SECRET}@redis'}}\n" + docker_hub(
+        f"credentials: {{username: me, password_file: '{secret_file}'}}"
+    )
+    text += "  ghcr.io:\n    credentials: {token_env: LOGIN}\n"
+    taken = parse(text)
+    for shown in (repr(taken), str(taken), taken.model_dump_json(), repr(taken.tags.store)):
+        assert SECRET not in shown
+    assert taken.tags.store is not None
+    assert taken.tags.store.get_secret_value() == f"redis://u:{SECRET}@redis"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"tags: {{store: 'redis://:{SECRET}'}}",
+        f"tags: {{store: 'redis://:{SECRET}/x@redis:6379/0'}}",
+        f"tags: {{store: 'redis://:a@{SECRET}@redis:6379/0'}}",
+        f"tags: {{store: 'redis://redis:6379/0?password={SECRET}'}}",
+        f"tags: {{store: 'redis:/u:{SECRET}@redis'}}",
+        f"tags: {{store: 'redis://u:{SECRET}@redis:99999'}}",
+        f"tags: {{password: {SECRET}}}",
+        f"tags: {{store: 'redis://redis', password_file: {SECRET}}}",
+        f"tags: {{store: 'redis://redis', password_env: {SECRET}}}",
+        f"tags: {{store: embedded, password_file: /{SECRET}}}",
+        f"tags: {{store: &{SECRET} x}}",
+        f"tags: {{store: *{SECRET} }}",
+        f"tags: {{store: !{SECRET} x}}",
+        f"tags: {{store: !a!{SECRET} x}}",
+        f'tags: {{store: "\\u0007{SECRET}"}}',
+        f"tags: {{store: {SECRET}: x}}",
+        docker_hub(f"credentials: {SECRET}"),
+        docker_hub(f"credentials: [{SECRET}]"),
+        docker_hub(f"credentials: {{username: me, password: {SECRET}}}"),
+        docker_hub(f"credentials: {{username: me, token: {{a: {SECRET}}}}}"),
+        docker_hub(f"credentials: {{username: 'me:{SECRET}', token_env: X}}"),
+        docker_hub(f"credentials: {{username: me, password_file: 'x/{SECRET}'}}"),
+        docker_hub(f"credentials: {{username: me, password_env: {SECRET}}}"),
+        docker_hub(f"endpoints:\n- url: https://me:{SECRET}@registry.example.com"),
+        docker_hub(f"endpoints:\n- url: https://me:{SECRET}"),
+        docker_hub(f"endpoints:\n- url: 'me:{SECRET}'"),
+        docker_hub(f"endpoints:\n- url: 'me:p@ss/{SECRET}@https://registry.example.com'"),
+        docker_hub(f"endpoints:\n- url: https://registry.example.com/?token={SECRET}"),
+        docker_hub(f"endpoints:\n- https://me:{SECRET}@registry.example.com"),
+        docker_hub(f"realm: https://me:{SECRET}@auth.example.com/token"),
+        docker_hub(f"realm: https://auth.example.com/token#{SECRET}"),
+        docker_hub(f"allow_private: ['https://me:{SECRET}@cdn.corp.local']"),
+        f"registries:\n  docker.io:\n  https://me:{SECRET}@ghcr.io:\n    realm: x\n",
+        f"default_registry: https://me:{SECRET}@ghcr.io",
+    ],
+)
+def test_f71_a_mistake_shows_no_secret(text):
+    assert SECRET not in "\n".join(problems(text))
+
+
+def test_f71_a_secret_that_cannot_be_used_is_not_shown(tmp_path, monkeypatch):
+    file = tmp_path / "secret"
+    for content in (f"{SECRET}\nmore", f"{SECRET}\x00"):
+        file.write_text(content)
+        keys = f"credentials: {{username: me, password_file: '{file}'}}"
+        assert SECRET not in only_problem(docker_hub(keys))
+    monkeypatch.setenv("LOGIN", f"{SECRET} {SECRET}")
+    assert SECRET not in only_problem(docker_hub("credentials: {token_env: LOGIN}"))
+
+
+def test_a_missing_secret_file_is_named_when_it_looks_like_a_path(tmp_path):
+    keys = f"credentials:\n  username: me\n  password_file: {tmp_path}/missing"
+    assert only_problem(docker_hub(keys)) == (
+        "mirror.yaml:5: registries.docker.io.credentials.password_file: "
+        f"found '{tmp_path}/missing': no such file or directory, "
+        "write the path of a readable file that holds the secret and nothing else"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "empty"),
+        (b"\n", "empty"),
+        (b"\xff\xfe", "not UTF-8 text"),
+        (b"x" * 65537, "more than 65536 bytes"),
+        (b"one\ntwo\n", "a secret of several lines"),
+        (None, "is a directory"),
+    ],
+)
+def test_secret_files_of_no_use(tmp_path, content, found):
+    file = tmp_path / "secret"
+    file.mkdir() if content is None else file.write_bytes(content)
+    keys = f"credentials:\n  username: me\n  password_file: {file}"
+    problem = only_problem(docker_hub(keys))
+    assert problem.startswith("mirror.yaml:5: registries.docker.io.credentials.password_file: ")
+    assert found in problem
+
+
+def test_the_password_of_redis_need_not_stand_in_the_url(secret_file):
+    tags = parse(f"tags: {{store: 'rediss://me@redis/1', password_file: '{secret_file}'}}").tags
+    assert tags.store is not None
+    assert tags.store.get_secret_value() == "rediss://me@redis/1"
+    assert tags.password is not None
+    assert tags.password.get_secret_value() == SECRET
+
+
+# Mistakes: the text, its line, where, and words of what was found and what to write
+
+ENDPOINT = "registries.docker.io.endpoints[0].url"
+CREDENTIALS = "registries.docker.io.credentials"
+FRESHNESS = "registries.docker.io.freshness"
+A_SIZE = "write a size such as 50GiB"
+A_TIME = "write a time such as 30s, 5m or 24h"
+AN_ADDRESS = "write host:port such as 127.0.0.1:5000, or :5000 for every address of this host"
+A_URL = "write a URL such as https://registry.example.com"
+A_PLACE = "write a network such as 10.1.2.0/24, or a host name such as cdn.corp.local"
+SECTION = "write its keys below it, indented"
+A_NAME = "write a registry's host name such as ghcr.io"
+A_REDIS = "write embedded, or redis://host:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "where", "found", "write"),
+    [
+        # Keys
+        ("\n\nworker: 2", 3, "worker", "a key that is not known", "write workers"),
+        ("zzz: 2", 1, "zzz", "a key that is not known", "write one of listen, admin, workers"),
+        ("storage:\n  maxsize: 2", 2, "storage.maxsize", "a key that", "write max_size"),
+        ("registry: x", 1, "registry", "a key that is not known", "write registries"),
+        (docker_hub("endpoint: x"), 3, "registries.docker.io.endpoint", "", "write endpoints"),
+        (docker_hub("freshness:\n  tll: 5m"), 4, f"{FRESHNESS}.tll", "", "write ttl"),
+        (
+            docker_hub(f"endpoints:\n- url: {HUB}\n  trusts: tags"),
+            5,
+            "registries.docker.io.endpoints[0].trusts",
+            "a key that is not known",
+            "write trust",
+        ),
+        (
+            docker_hub("credentials:\n  username: me\n  password: x"),
+            5,
+            f"{CREDENTIALS}.password",
+            "a key that is not known",
+            "write password_file, with the path",
+        ),
+        ("workers: 1\nadmin: :9\nworkers: 2", 3, "workers", "this key twice", "at line 1 already"),
+        (
+            "registries:\n  docker.io:\n  ghcr.io:\n  docker.io:\n",
+            4,
+            "registries.docker.io",
+            "this key twice",
+            "at line 2 already",
+        ),
+        # Addresses
+        ("listen: host", 1, "listen", "'host'", AN_ADDRESS),
+        ("listen: 127.0.0.1:70000", 1, "listen", "'127.0.0.1:70000'", AN_ADDRESS),
+        ("listen: 1.2.3.999:80", 1, "listen", "'1.2.3.999:80'", AN_ADDRESS),
+        ("listen: 127.0.0.1:http", 1, "listen", "'127.0.0.1:http'", AN_ADDRESS),
+        ("listen: '[::zz]:80'", 1, "listen", "'[::zz]:80'", AN_ADDRESS),
+        ("listen: '[1.2.3.4]:80'", 1, "listen", "'[1.2.3.4]:80'", AN_ADDRESS),
+        ("listen: http://x:80", 1, "listen", "'http://x:80'", AN_ADDRESS),
+        ("listen: ::1:5000", 1, "listen", "'::1:5000'", "write an IPv6 address in brackets"),
+        ("listen: -5", 1, "listen", "'-5'", AN_ADDRESS),
+        ("admin:", 1, "admin", "nothing", AN_ADDRESS),
+        ("admin: [a]", 1, "admin", "a list", AN_ADDRESS),
+        ("admin: 5000", 1, "admin", "port 5000, which is listen's too", "write another port"),
+        ("listen: :5001", 1, "listen", "port 5001, which is admin's too", "127.0.0.1:5002"),
+        ("admin: 127.0.0.1:80\nlisten: :80", 1, "admin", "port 80, which", "127.0.0.1:81"),
+        # Numbers, words, sizes, times, paths
+        ("limits: {fills: 0}", 1, "limits.fills", "'0'", "write a whole number from 1 to 4096"),
+        ("limits: {blob: 1}", 1, "limits.blob", "'1'", "write a size such as 50GiB"),
+        ("limits: {idle: 60}", 1, "limits.idle", "'60'", "write the unit too, such as 60s"),
+        ("storage: {min_free: x}", 1, "storage.min_free", "'x'", "a size such as 10GiB, or 0"),
+        ("storage: {pin: ['a b']}", 1, "storage.pin[0]", "'a b'", "such as library/redis:7"),
+        ("storage: {scrub: often}", 1, "storage.scrub", "'often'", "write a time such as 30s"),
+        ("workers: 0", 1, "workers", "'0'", "write a whole number from 1 to 256"),
+        ("workers: 1.5", 1, "workers", "'1.5'", "write a whole number from 1 to 256"),
+        ("workers: many", 1, "workers", "'many'", "write a whole number from 1 to 256"),
+        ("storage:\n  max_size: 50GBB", 2, "storage.max_size", "'50GBB'", A_SIZE),
+        ("storage:\n  max_size: 50gib", 2, "storage.max_size", "'50gib'", A_SIZE),
+        ("storage:\n  max_size: -1GiB", 2, "storage.max_size", "'-1GiB'", A_SIZE),
+        ("storage:\n  max_size: 50", 2, "storage.max_size", "'50'", f"{A_SIZE}, from 1MiB"),
+        ("storage:\n  max_size: 9999999TiB", 2, "storage.max_size", "'9999999TiB'", A_SIZE),
+        ("storage:\n  max_size: ٥GiB", 2, "storage.max_size", "'\\u0665GiB'", A_SIZE),
+        ("storage:\n  path: ''", 2, "storage.path", "nothing", "write a path such as /var/lib"),
+        ('storage:\n  path: "a\\0"', 2, "storage.path", "control characters", "write a path"),
+        ("storage:\n  durability: some", 2, "storage.durability", "'some'", "write full or none"),
+        (
+            docker_hub("freshness: {ttl: 5}"),
+            3,
+            f"{FRESHNESS}.ttl",
+            "'5'",
+            "the unit too, such as 5s",
+        ),
+        (docker_hub("freshness: {stale: 24hr}"), 3, f"{FRESHNESS}.stale", "'24hr'", A_TIME),
+        (docker_hub("freshness: {ttl: 1h30m}"), 3, f"{FRESHNESS}.ttl", "'1h30m'", A_TIME),
+        (docker_hub("freshness: {ttl: -5m}"), 3, f"{FRESHNESS}.ttl", "'-5m'", A_TIME),
+        (docker_hub("freshness: {ttl: 9999d}"), 3, f"{FRESHNESS}.ttl", "'9999d'", "3650d at most"),
+        # Sections of the wrong kind
+        ("storage: ./data", 1, "storage", "text", SECTION),
+        ("storage: [a]", 1, "storage", "a list", SECTION),
+        ("registries: [docker.io]", 1, "registries", "a list", SECTION),
+        ("registries:\n  docker.io: []", 2, "registries.docker.io", "a list", SECTION),
+        (docker_hub("credentials: x"), 3, CREDENTIALS, "text", SECTION),
+        (docker_hub("endpoints: x"), 3, "registries.docker.io.endpoints", "text", "write a list"),
+        (
+            docker_hub("endpoints: {url: x}"),
+            3,
+            "registries.docker.io.endpoints",
+            "keys and values",
+            "write a list: '- ' before each item",
+        ),
+        (
+            docker_hub(f"endpoints:\n- {HUB}"),
+            4,
+            "registries.docker.io.endpoints[0]",
+            "text",
+            "write - url: https://registry.example.com",
+        ),
+        # The tag store
+        ("tags:\n  store: redis", 2, "tags.store", "'redis'", A_REDIS),
+        ("tags:\n  store: memcached://x", 2, "tags.store", "another store", A_REDIS),
+        (
+            "tags:\n  store: redis://",
+            2,
+            "tags.store",
+            "a redis:// URL that cannot",
+            "user:password@",
+        ),
+        ("tags:\n  store: redis://h#0", 2, "tags.store", "a redis:// URL that", "password_file"),
+        ("tags:\n  store: redis://h:0", 2, "tags.store", "a redis:// URL that", "password_file"),
+        (
+            "tags:\n  store: rediss://h/x",
+            2,
+            "tags.store",
+            "a rediss:// URL that",
+            "write rediss://",
+        ),
+        ("tags:\n  store: redis://h\n  ca_file: {file}", 3, "tags.ca_file", "", "store: rediss://"),
+        ("tags:\n  password_file: {file}", 2, "tags.password_file", "embedded", "store: redis://"),
+        (
+            "tags:\n  password_file: {file}\n  store: redis://:x@h",
+            3,
+            "tags.store",
+            "a password in the URL and password_file",
+            "write the URL without the password",
+        ),
+        (
+            "tags:\n  store: redis://h\n  password_file: {file}\n  password_env: LOGIN",
+            4,
+            "tags.password_env",
+            "a password besides password_file",
+            "write one of them",
+        ),
+        (
+            "tags:\n  store: rediss://h\n  ca_file: /etc/missing.pem",
+            3,
+            "tags.ca_file",
+            "'/etc/missing.pem': no such file",
+            "write the path of a readable file",
+        ),
+        # Registries
+        (
+            "registries:\n  Docker.io:\n  docker.io:",
+            2,
+            "registries.Docker.io",
+            "'Docker.io'",
+            "docker.io",
+        ),
+        (
+            "registries:\n  docker.io:\n  https://quay.io/x:",
+            3,
+            "",
+            "'https://quay.io/x'",
+            "quay.io",
+        ),
+        ("registries:\n  docker.io:\n  a_b.io:", 3, "registries.a_b.io", "'a_b.io'", A_NAME),
+        ("registries:\n  docker.io:\n  h:99999:", 3, "registries.h:99999", "'h:99999'", A_NAME),
+        ("default_registry: GHCR.io", 1, "default_registry", "'GHCR.io'", "write ghcr.io"),
+        ("default_registry: ghcr.io", 1, "default_registry", "not among", "write docker.io"),
+        (
+            "listen: :1\nregistries:\n  ghcr.io:\n  quay.io:",
+            2,
+            "registries",
+            "no docker.io, which is the default_registry",
+            "write default_registry: ghcr.io or quay.io, or add docker.io: here",
+        ),
+        # Endpoints
+        (docker_hub("endpoints:\n- trust: tags"), 4, ENDPOINT, "no url", "write url: too"),
+        (docker_hub("endpoints: []"), 3, "registries.docker.io.endpoints", "an empty", "- url: "),
+        (
+            docker_hub("endpoints:\n- url: ghcr.io"),
+            4,
+            ENDPOINT,
+            "'ghcr.io'",
+            "write https://ghcr.io",
+        ),
+        (docker_hub("endpoints:\n- url: ftp://x"), 4, ENDPOINT, "'ftp://x'", A_URL),
+        (docker_hub("endpoints:\n- url: https://"), 4, ENDPOINT, "'https://'", A_URL),
+        (docker_hub("endpoints:\n- url: https://x:0"), 4, ENDPOINT, "'https://x:0'", A_URL),
+        (docker_hub("endpoints:\n- url: https://x:70000"), 4, ENDPOINT, "'https://x:70000'", A_URL),
+        (docker_hub("endpoints:\n- url: 'https://x:'"), 4, ENDPOINT, "'https://x:***'", A_URL),
+        (docker_hub("endpoints:\n- url: 'https://[::1'"), 4, ENDPOINT, "'https://[::1'", A_URL),
+        (docker_hub("endpoints:\n- url: https://a b"), 4, ENDPOINT, "'https://a b'", A_URL),
+        (docker_hub("endpoints:\n- url: https://ü.de"), 4, ENDPOINT, "'https://\\xfc.de'", A_URL),
+        (docker_hub("endpoints:\n- url: 'https://a\\b.c'"), 4, ENDPOINT, "'https://a", A_URL),
+        (docker_hub("endpoints:\n- url: https://127.1"), 4, ENDPOINT, "'https://127.1'", A_URL),
+        (
+            docker_hub(f"endpoints:\n- url: {HUB}/v2/"),
+            4,
+            ENDPOINT,
+            f"'{HUB}/v2/'",
+            f"write {HUB} alone, without a path",
+        ),
+        (docker_hub(f"endpoints:\n- url: {HUB}?a=b"), 4, ENDPOINT, "?***'", "without '?' and '#'"),
+        (
+            docker_hub("endpoints:\n- url: https://me:pw@h"),
+            4,
+            ENDPOINT,
+            "'https://***@h'",
+            "write the URL without a login: it goes into the registry's credentials",
+        ),
+        (
+            docker_hub(f"endpoints:\n- url: {HUB}\n  trust: all"),
+            5,
+            "registries.docker.io.endpoints[0].trust",
+            "'all'",
+            "write tags or content",
+        ),
+        (
+            docker_hub(f"endpoints:\n- url: {HUB}\n  trust: content"),
+            3,
+            "registries.docker.io.endpoints",
+            "trust: content at every endpoint",
+            "write trust: tags at the registry's own",
+        ),
+        (
+            docker_hub(f"endpoints:\n- url: {HUB}\n- url: {HUB}/"),
+            5,
+            "registries.docker.io.endpoints[1].url",
+            f"'{HUB}' a second time",
+            "write it once",
+        ),
+        # Credentials
+        (docker_hub("credentials: {username: me}"), 3, CREDENTIALS, "no secret", "password_file, "),
+        (docker_hub("credentials: {}"), 3, CREDENTIALS, "no secret", "write password_file, "),
+        (
+            docker_hub("credentials: {password_env: LOGIN}"),
+            3,
+            CREDENTIALS,
+            "password_env without a username",
+            "write username: too",
+        ),
+        (
+            docker_hub("credentials:\n  username: me\n  token_env: LOGIN\n  password_env: LOGIN"),
+            6,
+            f"{CREDENTIALS}.password_env",
+            "a secret besides token_env",
+            "write one of them",
+        ),
+        (
+            docker_hub("credentials: {username: 'a:b', password_env: LOGIN}"),
+            3,
+            f"{CREDENTIALS}.username",
+            "a colon",
+            "write the user's name",
+        ),
+        (
+            docker_hub("credentials: {token_env: MISSING}"),
+            3,
+            f"{CREDENTIALS}.token_env",
+            "a variable that is not set",
+            "write the name of an environment variable",
+        ),
+        (
+            docker_hub("credentials: {token_env: EMPTY}"),
+            3,
+            f"{CREDENTIALS}.token_env",
+            "a variable that is empty",
+            "write the name of an environment variable",
+        ),
+        (
+            docker_hub("credentials: {token_env: SPACED}"),
+            3,
+            f"{CREDENTIALS}.token_env",
+            "a token with spaces",
+            "write the token as issued",
+        ),
+        # Realms and private places
+        (
+            docker_hub("realm: auth"),
+            3,
+            "registries.docker.io.realm",
+            "'auth'",
+            "write a URL such as",
+        ),
+        (
+            docker_hub("realm: https://a/?b"),
+            3,
+            "registries.docker.io.realm",
+            "'https://a/?***'",
+            "",
+        ),
+        (
+            docker_hub("allow_private: 10.0.0.0/8"),
+            3,
+            "registries.docker.io.allow_private",
+            "text",
+            "write a list",
+        ),
+        (
+            docker_hub("allow_private:\n- 10.1.2.3/24"),
+            4,
+            "registries.docker.io.allow_private[0]",
+            "'10.1.2.3/24'",
+            "write 10.1.2.0/24",
+        ),
+        (
+            docker_hub("allow_private:\n- ok.corp\n- '*.corp'"),
+            5,
+            "registries.docker.io.allow_private[1]",
+            "'*.corp'",
+            A_PLACE,
+        ),
+        # YAML
+        ("listen: :1\n\tadmin: :2", 2, "", "", "write "),
+        ("storage:\n\tpath: x", 2, "", "a tab", "write spaces"),
+        ("listen: a: b", 1, "", "a ': ' where no key can stand", "needs quotes"),
+        (
+            "listen: 'a\nadmin: b\n",
+            1,
+            "",
+            "a quote that is never closed",
+            "write the closing quote",
+        ),
+        ("storage: {path: a\nworkers: 1\n", 2, "", "a bracket that is never closed", ""),
+        (
+            "listen: @a",
+            1,
+            "",
+            "a value that begins with a sign of YAML's own",
+            "write it in quotes",
+        ),
+        ("storage:\n  path: a\n max_size: b", 3, "", "indented unlike its neighbours", ""),
+        ("listen: a\nadmin\nworkers: 1\n", 2, "", "a line that is no 'key: value'", "a colon"),
+        ("listen: '\x07'", 1, "", "an unprintable character", "write plain UTF-8 text"),
+        ("? [a]\n: b", 1, "", "a key that is no text", "write 'key: value'"),
+        ("workers: 1\n---\nworkers: 2", 2, "", "a second document", "write one document"),
+        ("- a\n", 1, "", "a list", "write 'key: value' lines"),
+        ("hello", 1, "", "text", "write 'key: value' lines"),
+        ("%YAML 9.0\n---\na: b", 1, "", "text that is not YAML", "write 'key: value' lines"),
+    ],
+)
+def test_a_mistake_is_told(text, line, where, found, write, secret_file, monkeypatch):
+    monkeypatch.setenv("LOGIN", SECRET)
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.setenv("SPACED", "Bearer x")
+    monkeypatch.delenv("MISSING", raising=False)
+    problem = only_problem(text.replace("{file}", str(secret_file)))
+    place = f"mirror.yaml:{line}: " + (f"{where}: " if where else "")
+    assert problem.startswith(place)
+    said, _, advised = problem.partition(", write ")
+    assert found in said
+    assert write.removeprefix("write ") in advised
+
+
+def test_a_mistake_is_one_line_in_this_form():
+    assert only_problem("\n\nstorage:\n  max_size: 50GBB") == (
+        "mirror.yaml:4: storage.max_size: found '50GBB', write a size such as 50GiB"
+    )
+
+
+def test_all_mistakes_are_told_at_once_in_the_files_order():
+    found = problems(
+        "listen: 127.0.0.1:5000\n"
+        "admin: :5000\n"
+        "worker: 2\n"
+        "storage:\n"
+        "  max_size: 50GBB\n"
+        "  max_size: 50GiB\n"
+        "tags: {store: redis:/}\n"
+        "default_registry: quay.io\n"
+        "registries:\n"
+        "  docker.io:\n"
+        "    endpoints:\n"
+        "      - url: https://registry-1.docker.io/v2/\n"
+        "        trust: content\n"
+        "    credentials: {password_env: NO_SUCH_VARIABLE, token_env: NO_SUCH_VARIABLE}\n"
+        "    freshness: {ttl: 5, stale: 1y}\n"
+        "  ghcr.io: {realm: x}\n"
+    )
+    assert [int(line.split(":")[1]) for line in found] == [
+        *(2, 3, 5, 6, 7, 8, 11, 12, 14, 14, 14, 14, 15, 15, 16)
+    ]
+
+
+def test_hostile_values_are_escaped_and_cut():
+    problem = only_problem(f"workers: '{'é' * 1000}'")
+    assert problem.isascii() or problem.replace("…", "").isascii()
+    assert len(problem) < 600
+    problem = only_problem(f"'{'k' * 5000}': 1")
+    assert len(problem) < 600
+
+
+# YAML that costs more than it is long, or makes objects
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "workers: &a 1\nadmin: *a\nlisten: !!python/object/apply:os.system ['x']\n",
+            ["1: found an anchor", "2: found an alias", "3: found a YAML tag"],
+        ),
+        (
+            "a: &a [x]\n" + "b: &b [*a, *a]\n",
+            ["1: found an anchor", "2: found an anchor", "2:", "2:"],
+        ),
+        ("a: &a [*a]\n", ["1: found an anchor", "1: found an alias"]),
+        ("<<: *a\n", ["1: found an alias"]),
+    ],
+)
+def test_f72_anchors_aliases_and_tags_are_refused_all_at_once(text, expected):
+    found = problems(text)
+    assert len(found) == len(expected)
+    for problem, words in zip(found, expected, strict=True):
+        assert problem.startswith(f"mirror.yaml:{words}")
+
+
+@pytest.mark.parametrize("opening", ["[", "{", "- ", "? ", "[{a: "])
+def test_f72_deep_documents_are_refused(opening):
+    found = only_problem(opening * (document.MAX_LENGTH // len(opening)))
+    assert f"more than {document.MAX_DEPTH} levels" in found
+
+
+def test_f72_a_tag_makes_nothing(tmp_path):
+    made = tmp_path / "made"
+    problems(f"listen: !!python/object/apply:pathlib.Path.touch [{made}]")
+    problems(f"listen: !!python/object/apply:os.mkdir ['{made}']")
+    assert not made.exists()
+
+
+def test_f72_a_huge_text_is_refused_unread():
+    assert only_problem("#" * (document.MAX_LENGTH + 1)) == (
+        "mirror.yaml: found more than 256 KiB, write a configuration smaller than that"
+    )
+
+
+WITHOUT_COMMENTS = re.sub(r"(?m)^ *#.*\n|^\n", "", SHIPPED.read_text())
+
+
+@settings(deadline=None)
+@given(
+    at=st.integers(0, len(WITHOUT_COMMENTS)),
+    removed=st.integers(0, 20),
+    put=st.text(st.sampled_from("\t \n:#-[]{}&*!|>'\"%@`,?~=<0aé\ud800\x00\ufeff"), max_size=4),
+)
+def test_whatever_is_written_is_taken_or_told(at, removed, put):
+    text = WITHOUT_COMMENTS[:at] + put + WITHOUT_COMMENTS[at + removed :]
+    try:
+        taken = parse(text)
+    except ConfigError as error:
+        assert "found" in str(error).encode().decode()  # noqa: PT017 - most are told, not all
+    else:
+        assert isinstance(taken, Config)
+
+
+# Files
+
+
+def load_problem(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+def test_a_missing_file(tmp_path):
+    path = tmp_path / "missing.yaml"
+    assert load_problem(path) == (
+        f"{path}: found no such file or directory, write the path of a readable configuration file"
+    )
+
+
+def test_a_folder(tmp_path):
+    assert load_problem(tmp_path).startswith(f"{tmp_path}: found is a directory, write the path")
+
+
+def test_a_file_that_is_not_utf8(tmp_path):
+    path = tmp_path / "mirror.yaml"
+    path.write_bytes(b"workers: 1\n# caf\xe9\n")
+    assert load_problem(path) == (
+        f"{path}:2: found bytes that are no UTF-8, write the file as UTF-8 text"
+    )
+    path.write_text("workers: 1\n", encoding="utf-16")
+    assert "no UTF-8" in load_problem(path)
+
+
+def test_a_file_without_end():
+    assert "more than 256 KiB" in load_problem(Path("/dev/zero"))
+
+
+def test_a_mistake_in_a_file_names_the_file(tmp_path):
+    path = tmp_path / "m.yaml"
+    path.write_text("workers: 0\n")
+    assert load_problem(path).startswith(f"{path}:1: workers: found '0', write ")
+
+
+def test_the_shipped_file_is_plain_yaml_for_other_tools():
+    assert yaml.safe_load(SHIPPED.read_text())["registries"]["docker.io"]["endpoints"] == [
+        {"url": HUB, "trust": "tags"}
+    ]

@@ -1,0 +1,315 @@
+"""A small Docker Hub: a registry, its token realm, and a blob host that it redirects to.
+
+    async with Hub() as hub:
+        digest = hub.add_blob(b"...")
+        hub.fail("blobs", status(503), times=2)
+        ...
+        assert hub.count("blobs", "GET") == 3
+
+Three HTTP servers on 127.0.0.1 in this process. Each request is recorded before it is answered, and
+faults are served in the order in which they were ordered, before anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+import secrets
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request that came in. `server` is registry, realm or blobs."""
+
+    server: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+def status(code: int, headers: Mapping[str, str] | None = None, body: str | bytes = b"") -> Fault:
+    """Answers with this status, and does nothing."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        data = body.encode() if isinstance(body, str) else body
+        return web.Response(status=code, headers=headers, body=data)
+
+    return fault
+
+
+def page() -> Fault:
+    """A login page with status 200, as captive portals and vanished accelerators send it."""
+    return status(200, {"Content-Type": "text/html"}, "<html><body>Sign in</body></html>")
+
+
+def cut(data: bytes = b"", announced: int | None = None) -> Fault:
+    """Closes the connection: before any answer, or after `data` of an `announced` longer body."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if announced is not None:
+            response.content_length = announced
+            await response.prepare(request)
+            await response.write(data)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    return fault
+
+
+def hang(until: asyncio.Event, data: bytes = b"", announced: int | None = None) -> Fault:
+    """Says nothing until the event; or stops in the middle of a body, and is cut then."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if announced is not None:
+            response.content_length = announced
+            await response.prepare(request)
+            await response.write(data)
+        await until.wait()
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    return fault
+
+
+def basic(username: str, password: str) -> str:
+    """The Authorization header of this login (RFC 7617, in UTF-8)."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+class Hub:
+    """See the module. Attributes may be set at any time, and hold from the next request on."""
+
+    def __init__(self) -> None:
+        self.anonymous = True  # the realm gives tokens to those who show no login
+        self.login: tuple[str, str] | None = None  # the one login that the realm knows
+        self.challenge = "bearer"  # or "basic", or "none": everybody may read
+        self.redirects = True  # blobs are redirected to the blob host
+        self.head_digest = True  # HEAD of a manifest tells its digest
+        self.token_answer: Callable[[str], dict[str, object]] = lambda token: {
+            "token": token,
+            "expires_in": 300,
+        }
+        self.realm_url = ""
+        self.blobs_url = ""
+        self.url = ""
+        self.requests: list[Seen] = []
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, tuple[bytes, str]] = {}
+        self.tags: dict[str, dict[str, str]] = defaultdict(dict)
+        self.tokens: dict[str, str] = {}  # token: scope
+        self._signatures: set[str] = set()
+        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self._runners: list[web.AppRunner] = []
+
+    async def __aenter__(self) -> Self:
+        self.url = await self._serve("registry", self._registry)
+        self.realm_url = await self._serve("realm", self._realm) + "/token"
+        self.blobs_url = await self._serve("blobs", self._blob_host)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+
+    # What it holds
+
+    def add_blob(self, data: bytes) -> str:
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        return digest
+
+    def add_manifest(
+        self, name: str, tag: str | None, data: bytes, media_type: str = OCI_MANIFEST
+    ) -> str:
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self.manifests[digest] = data, media_type
+        if tag is not None:
+            self.tags[name][tag] = digest
+        return digest
+
+    def add_image(self, name: str, tag: str, *layers: bytes) -> str:
+        """An image of one platform; gives back its manifest's digest."""
+        described = [
+            {
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": self.add_blob(layer),
+                "size": len(layer),
+            }
+            for layer in layers
+        ]
+        config = json.dumps({"architecture": "amd64", "os": "linux", "of": name, "at": tag})
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": self.add_blob(config.encode()),
+                "size": len(config),
+            },
+            "layers": described,
+        }
+        return self.add_manifest(name, tag, json.dumps(manifest, indent=2).encode())
+
+    # What happens to it
+
+    def fail(self, server: str, fault: Fault, times: int = 1) -> None:
+        """The next `times` requests to this server get the fault."""
+        self._faults[server].extend([fault] * times)
+
+    def revoke_tokens(self) -> None:
+        """No token given so far is good any more."""
+        self.tokens.clear()
+
+    def count(self, server: str, method: str | None = None, path: str = "") -> int:
+        return len(self.seen(server, method, path))
+
+    def seen(self, server: str, method: str | None = None, path: str = "") -> list[Seen]:
+        return [
+            one
+            for one in self.requests
+            if one.server == server and method in (None, one.method) and path in one.path
+        ]
+
+    # How it answers
+
+    async def _serve(
+        self, server: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> str:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self.requests.append(
+                Seen(server, request.method, request.path, request.query, request.headers)
+            )
+            if self._faults[server]:
+                answer = await self._faults[server].popleft()(request)
+                if answer is not None:
+                    return answer
+            return await handler(request)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self._runners.append(runner)
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def _registry(self, request: web.Request) -> web.StreamResponse:
+        match = re.fullmatch(
+            r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tags)/(?P<what>[^/]+)",
+            request.path,
+        )
+        if match is None:
+            return web.Response(status=404)
+        name, kind, what = match["name"], match["kind"], match["what"]
+        if not self._may_read(request, f"repository:{name}:pull"):
+            return self._unauthorized(name)
+        if kind == "blobs":
+            return self._blob(request, what)
+        if kind == "tags":
+            return self._tag_list(request, name)
+        if kind == "manifests":
+            return self._manifest(name, what)
+        return _error(404, "NOT_FOUND")
+
+    def _may_read(self, request: web.Request, scope: str) -> bool:
+        shown = request.headers.get("Authorization", "")
+        if self.challenge == "none":
+            return True
+        if self.challenge == "basic":
+            return self.login is not None and shown == basic(*self.login)
+        return self.tokens.get(shown.removeprefix("Bearer ")) == scope
+
+    def _unauthorized(self, name: str) -> web.Response:
+        wanted = 'Basic realm="hub"'
+        if self.challenge == "bearer":
+            wanted = f'Bearer realm="{self.realm_url}",service="hub",scope="repository:{name}:pull"'
+        return web.Response(status=401, headers={"WWW-Authenticate": wanted})
+
+    def _manifest(self, name: str, reference: str) -> web.Response:
+        digest = self.tags.get(name, {}).get(reference, reference)
+        if digest not in self.manifests:
+            return _error(404, "MANIFEST_UNKNOWN")
+        data, media_type = self.manifests[digest]
+        headers = {"Content-Type": media_type}
+        if self.head_digest:
+            headers["Docker-Content-Digest"] = digest
+        return web.Response(body=data, headers=headers)
+
+    def _tag_list(self, request: web.Request, name: str) -> web.Response:
+        if name not in self.tags:
+            return _error(404, "NAME_UNKNOWN")
+        tags = sorted(tag for tag in self.tags[name] if tag > request.query.get("last", ""))
+        count = int(request.query.get("n", len(tags)))
+        headers = {}
+        if count < len(tags):
+            tags = tags[:count]
+            headers["Link"] = f'</v2/{name}/tags/list?last={tags[-1]}&n={count}>; rel="next"'
+        return web.json_response({"name": name, "tags": tags}, headers=headers)
+
+    def _blob(self, request: web.Request, digest: str) -> web.Response:
+        if digest not in self.blobs:
+            return _error(404, "BLOB_UNKNOWN")
+        if not self.redirects:
+            return self._bytes(request, digest)
+        signature = secrets.token_hex(8)
+        self._signatures.add(signature)
+        location = f"{self.blobs_url}/data/{digest}?signature={signature}"
+        return web.Response(status=307, headers={"Location": location}, text="moved")
+
+    async def _blob_host(self, request: web.Request) -> web.StreamResponse:
+        if "Authorization" in request.headers:
+            return web.Response(status=400, text="only one way to authenticate, please")
+        if request.query.get("signature") not in self._signatures:
+            return web.Response(status=403, text="expired")
+        return self._bytes(request, request.path.rpartition("/")[2])
+
+    def _bytes(self, request: web.Request, digest: str) -> web.Response:
+        data = self.blobs[digest]
+        headers = {"Content-Type": "application/octet-stream", "ETag": f'"{digest[-8:]}"'}
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+        if match is None:
+            return web.Response(body=data, headers=headers)
+        start, stop = int(match[1]), min(int(match[2] or len(data)) + 1, len(data))
+        if start >= len(data):
+            headers["Content-Range"] = f"bytes */{len(data)}"
+            return web.Response(status=416, headers=headers)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+        return web.Response(status=206, body=data[start:stop], headers=headers)
+
+    async def _realm(self, request: web.Request) -> web.StreamResponse:
+        shown = request.headers.get("Authorization")
+        known = self.login is not None and shown == basic(*self.login)
+        if (shown is not None and not known) or (shown is None and not self.anonymous):
+            return web.json_response({"details": "incorrect username or password"}, status=401)
+        token = secrets.token_urlsafe(24)
+        self.tokens[token] = request.query.get("scope", "")
+        return web.json_response(self.token_answer(token))
+
+
+def _error(code: int, word: str) -> web.Response:
+    return web.json_response({"errors": [{"code": word, "message": word.lower()}]}, status=code)

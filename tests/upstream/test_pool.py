@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from mirror.interfaces import BytesContent, Outcome, StreamContent, TagPage, Upstream
+from mirror.oci.descriptor import OCTET_STREAM, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    BlobUnknown,
+    Denied,
+    ManifestUnknown,
+    RangeInvalid,
+    RateLimited,
+    RegistryError,
+    Unavailable,
+    Untrustworthy,
+)
+from mirror.oci.manifests import OCI_MANIFEST
+from mirror.oci.ranges import ByteRange
+from mirror.oci.reference import Repository
+from mirror.upstream.endpoint import Trust
+from mirror.upstream.pool import Member, Pool
+
+from .conftest import REDIS, MakeRemote, Time
+from .hub import Hub
+
+DIGEST = Digest.of(b"content")
+DOWN, GONE, LIES = Unavailable("down"), ManifestUnknown("gone"), Untrustworthy("lies")
+PRIVATE, LIMITED = Denied("private"), RateLimited("429", retry_after=100)
+
+
+class Stream:
+    descriptor = Descriptor(OCTET_STREAM, DIGEST, 7)
+    start = 0
+    validator = '"v"'
+
+    def __init__(self, upstream: Fake) -> None:
+        self.source = upstream.name
+        self.rejected: list[str] = []
+        self.closed = False
+        self.breaks: RegistryError | None = None
+
+    async def read(self) -> bytes:
+        if self.breaks:
+            raise self.breaks
+        return b"content"
+
+    def reject(self, reason: str) -> None:
+        self.rejected.append(reason)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Fake:
+    """An upstream that answers with its own name, or with its error."""
+
+    def __init__(self, name: str, asked: list[str], error: RegistryError | None) -> None:
+        self.name = name
+        self.error = error
+        self.asked = asked
+        self.stream = Stream(self)
+
+    def _answer(self) -> None:
+        self.asked.append(self.name)
+        if self.error:
+            raise self.error
+
+    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+        self._answer()
+        return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        self._answer()
+        return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), self.name.encode(), Outcome.FILLED)
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        self._answer()
+        return Descriptor(OCTET_STREAM, digest, 7)
+
+    async def blob(
+        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+    ) -> StreamContent:
+        self._answer()
+        return self.stream
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        return await self.manifest(repository, digest)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        self._answer()
+        return TagPage((self.name,))
+
+
+class Endpoints:
+    """A pool of fakes; `asked` is which of them were asked, in order."""
+
+    def __init__(self, time: Time, **members: tuple[Trust, RegistryError | None]) -> None:
+        self.asked: list[str] = []
+        self.fakes = {name: Fake(name, self.asked, error) for name, (_, error) in members.items()}
+        self.pool = Pool(
+            [Member(name, self.fakes[name], trust) for name, (trust, _) in members.items()],
+            time.clock(),
+        )
+
+    def asked_now(self) -> list[str]:
+        asked, self.asked[:] = list(self.asked), []
+        return asked
+
+
+TAGS, CONTENT = Trust.TAGS, Trust.CONTENT
+
+
+def test_a_pool_is_an_upstream(time: Time) -> None:
+    upstream: Upstream = Pool([], time.clock())
+    assert upstream
+
+
+async def test_content_comes_from_the_first_in_order(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
+    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
+    assert (await these.pool.blob(REDIS, DIGEST)).source == "near"
+    assert these.asked_now() == ["near", "near"]
+
+
+async def test_f67_words_without_proof_come_only_from_those_trusted_with_tags(
+    time: Time,
+) -> None:
+    these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
+    assert (await these.pool.resolve(REDIS, "7")).digest == Digest.of(b"hub")
+    assert (await these.pool.tags(REDIS)).tags == ("hub",)
+    assert (await these.pool.referrers(REDIS, DIGEST)).data == b"hub"
+    await these.pool.stat(REDIS, DIGEST)
+    assert these.asked_now() == ["hub"] * 4
+
+
+async def test_f67_they_do_not_come_from_others_when_those_are_down(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, DOWN))
+    with pytest.raises(Unavailable, match="down"):
+        await these.pool.resolve(REDIS, "7")
+    assert these.asked_now() == ["hub"]
+
+
+async def test_f67_a_pool_that_trusts_nobody_with_tags_says_what_to_write(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, None))
+    with pytest.raises(Denied, match="trust: tags"):
+        await these.pool.resolve(REDIS, "7")
+    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
+
+
+@pytest.mark.parametrize("error", [DOWN, GONE, LIES, PRIVATE, LIMITED])
+async def test_the_next_endpoint_is_asked_when_one_fails(time: Time, error: RegistryError) -> None:
+    these = Endpoints(time, near=(CONTENT, error), hub=(TAGS, None))
+    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"hub"
+    assert these.asked_now() == ["near", "hub"]
+
+
+async def test_a_range_behind_the_end_is_an_answer(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, RangeInvalid(7)), hub=(TAGS, None))
+    with pytest.raises(RangeInvalid):
+        await these.pool.blob(REDIS, DIGEST, ByteRange(7))
+    assert these.asked_now() == ["near"]
+
+
+@pytest.mark.parametrize(
+    ("near", "hub", "other", "says"),
+    [
+        (GONE, GONE, GONE, ManifestUnknown),
+        (DOWN, GONE, GONE, ManifestUnknown),  # an accelerator knows no more than the registry
+        (GONE, DOWN, DOWN, Unavailable),
+        (GONE, GONE, DOWN, Unavailable),  # the other one may still have it
+        (GONE, PRIVATE, PRIVATE, Denied),
+        (DOWN, PRIVATE, GONE, ManifestUnknown),
+        (GONE, LIES, GONE, Untrustworthy),
+        (DOWN, LIMITED, LIMITED, RateLimited),
+    ],
+)
+async def test_what_is_unknown_is_final_only_from_all_who_must_know(
+    time: Time,
+    near: RegistryError,
+    hub: RegistryError,
+    other: RegistryError,
+    says: type[RegistryError],
+) -> None:
+    these = Endpoints(time, near=(CONTENT, near), hub=(TAGS, hub), other=(TAGS, other))
+    with pytest.raises(says) as caught:
+        await these.pool.manifest(REDIS, DIGEST)
+    assert type(caught.value) is says
+    assert these.asked_now() == ["near", "hub", "other"]
+
+
+async def test_without_anybody_trusted_all_must_say_so(time: Time) -> None:
+    these = Endpoints(time, a=(CONTENT, GONE), b=(CONTENT, DOWN))
+    with pytest.raises(Unavailable, match="down"):
+        await these.pool.manifest(REDIS, DIGEST)
+    these.fakes["b"].error = BlobUnknown("gone too")
+    with pytest.raises(ManifestUnknown, match="gone"):
+        await these.pool.manifest(REDIS, DIGEST)
+
+
+@pytest.mark.parametrize(("error", "seconds"), [(DOWN, 15), (LIES, 600), (LIMITED, 100)])
+async def test_an_endpoint_that_failed_is_asked_last_for_a_while(
+    time: Time, error: RegistryError, seconds: float
+) -> None:
+    these = Endpoints(time, near=(CONTENT, error), hub=(TAGS, None))
+    await these.pool.manifest(REDIS, DIGEST)
+    these.fakes["near"].error = None
+    these.asked_now()
+    time.now += seconds - 1
+    await these.pool.manifest(REDIS, DIGEST)
+    assert these.asked_now() == ["hub"]
+    time.now += 1
+    await these.pool.manifest(REDIS, DIGEST)
+    assert these.asked_now() == ["near"]
+
+
+async def test_endpoints_that_stepped_back_are_still_asked_when_there_is_no_other(
+    time: Time,
+) -> None:
+    these = Endpoints(time, near=(CONTENT, LIES), hub=(TAGS, DOWN))
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await these.pool.manifest(REDIS, DIGEST)
+    assert these.asked_now() == ["near", "hub", "hub", "near"]
+    these.fakes["near"].error = None
+    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
+
+
+async def test_stepping_back_is_logged_once_while_it_lasts(time: Time) -> None:
+    these = Endpoints(time, hub=(TAGS, DOWN))
+    with capture_logs() as logs:
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await these.pool.manifest(REDIS, DIGEST)
+    assert [log["endpoint"] for log in logs] == ["hub"]
+
+
+async def test_an_endpoint_that_lacks_something_does_not_step_back(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, GONE), hub=(TAGS, None))
+    await these.pool.manifest(REDIS, DIGEST)
+    await these.pool.manifest(REDIS, DIGEST)
+    assert these.asked_now() == ["near", "hub", "near", "hub"]
+
+
+async def test_f01_an_endpoint_whose_bytes_were_wrong_steps_back_for_long(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
+    stream = await these.pool.blob(REDIS, DIGEST)
+    stream.reject("wrong digest")
+    await stream.close()
+    inner = these.fakes["near"].stream
+    assert (inner.rejected, inner.closed) == (["wrong digest"], True)
+    time.now += 599
+    assert (await these.pool.blob(REDIS, DIGEST)).source == "hub"
+    time.now += 1
+    assert (await these.pool.blob(REDIS, DIGEST)).source == "near"
+
+
+async def test_f02_a_stream_that_broke_is_resumed_elsewhere(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
+    stream = await these.pool.blob(REDIS, DIGEST)
+    assert await stream.read() == b"content"
+    these.fakes["near"].stream.breaks = DOWN
+    with pytest.raises(Unavailable):
+        await stream.read()
+    assert (await these.pool.blob(REDIS, DIGEST, ByteRange(7))).source == "hub"
+
+
+async def test_a_stream_shows_what_the_endpoints_shows(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, None))
+    stream = await these.pool.blob(REDIS, DIGEST)
+    assert (stream.descriptor, stream.start) == (Stream.descriptor, 0)
+    assert getattr(stream, "validator") == '"v"'  # noqa: B009 - not of the contract
+
+
+async def test_a_liar_is_passed_over_with_real_endpoints(
+    hub: Hub, time: Time, make_remote: MakeRemote
+) -> None:
+    async with Hub() as liar:
+        for one in (hub, liar):
+            one.challenge = "none"
+        digest = Digest.parse(hub.add_blob(b"right bytes"))
+        liar.blobs[str(digest)] = b"wrong bytes"
+        near, real = make_remote(liar.url), make_remote(hub.url)
+        pool = Pool(
+            [Member("near", near, Trust.CONTENT), Member("hub", real, Trust.TAGS)], time.clock()
+        )
+        stream = await pool.blob(REDIS, digest)
+        assert await stream.read() == b"wrong bytes"
+        stream.reject("not its digest")
+        await stream.close()
+        stream = await pool.blob(REDIS, digest)
+        assert await stream.read() == b"right bytes"
+        await stream.close()
