@@ -143,8 +143,12 @@ class Registry(Protocol):
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
         """What a blob is, without its bytes (HEAD)."""
 
-    async def blob(self, repository: Repository, digest: Digest) -> FileContent:
-        """A blob, verified before its last byte may be read."""
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        """A blob, verified before its last byte may be read.
+
+        `start` is the first byte that will be read: one that is far ahead of a running fill comes
+        on its own, and the client has to verify the whole.
+        """
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None

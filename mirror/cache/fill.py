@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from dataclasses import dataclass
 
 from ..interfaces import Hasher, Outcome
 from ..oci.descriptor import OCTET_STREAM, Descriptor
@@ -18,6 +20,15 @@ HELD_BACK = 64 << 10
 # A blob below this is given out only once it is proven: it costs no time worth naming, and saves
 # the clients that never ask again after wrong bytes (containerd, podman).
 SMALL = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Soon:
+    """When a fill is said to reach a byte soon: in `within` seconds, at the speed that it showed
+    over `measure` seconds."""
+
+    within: float = 5.0
+    measure: float = 0.5
 
 
 class Fill:
@@ -55,6 +66,24 @@ class Fill:
             if limit > beyond or self.proven:
                 return limit
             await self._next_change()
+
+    async def reaches(self, offset: int, soon: Soon) -> bool:
+        """Whether the byte at `offset` may be read, now or soon: waits for it if so."""
+        loop = asyncio.get_running_loop()
+        began, written = loop.time(), self._written
+        while True:
+            if self.error is not None:
+                raise self.error.with_traceback(None)
+            if self.limit > offset or self.proven:
+                return True
+            elapsed = loop.time() - began
+            if elapsed >= soon.measure:
+                speed = (self._written - written) / elapsed
+                if (offset - self._written) > speed * soon.within:
+                    return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(soon.measure):
+                    await self._next_change()
 
     @property
     def limit(self) -> int:

@@ -29,6 +29,8 @@ from ..oci.digest import Digest
 from ..oci.errors import ManifestUnknown, RegistryError, Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import MAX_MANIFEST, Manifest, media_type_of, read_manifest
 from ..oci.reference import Repository
+from .detour import Detour
+from .fill import Soon
 from .fills import Fills
 from .flights import Flights
 from .freshness import Freshness, State, age_of, judge
@@ -70,6 +72,7 @@ class PullThrough:
         pinned: Patterns | None = None,
         clock: Clock | None = None,
         waits: Waits | None = None,
+        soon: Soon | None = None,
     ) -> None:
         self._upstream = upstream
         self._store = store
@@ -79,6 +82,7 @@ class PullThrough:
         self._pinned = pinned or Patterns(())
         self._clock = clock or Clock()
         self._waits = waits or Waits()
+        self._soon = soon or Soon()
         self._manifests: LRUCache[Digest, BytesContent] = LRUCache(
             _MEMORY_BYTES, getsizeof=lambda content: len(content.data)
         )
@@ -141,7 +145,7 @@ class PullThrough:
             self._unknown[repository, digest] = error
             raise
 
-    async def blob(self, repository: Repository, digest: Digest) -> FileContent:
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
         for tries_left in reversed(range(_REJECTED_TRIES)):
             content = await self._store.open(digest)
             if content is not None:
@@ -150,8 +154,14 @@ class PullThrough:
             fill, outcome = self._fills.join(digest, self._upstream, repository)
             reader = fill.reader(outcome)
             try:
-                await reader.readable(0)
-                return reader
+                if start == 0 or await fill.reaches(start, self._soon):
+                    await reader.readable(start)
+                    return reader
+                detour = await Detour.open(self._upstream, repository, digest, start)
+                if detour is None:
+                    return reader
+                reader.close()
+                return detour
             except Unknown as error:
                 reader.close()
                 self._unknown[repository, digest] = error

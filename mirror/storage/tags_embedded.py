@@ -81,9 +81,9 @@ class EmbeddedTags:
         key = tag_key(repository, tag)
         now = self._clock.wall()
         database = self._database
+        if self._closed:
+            raise TagStoreError("closed")
         try:
-            if self._closed:
-                raise TagStoreError("closed")
             data = database.read(key, now)
         except apsw.BusyError:  # another process recovers the log: not to be waited for in place
             data = await self._on_thread("get", lambda: database.read_waiting(key, now))

@@ -29,8 +29,8 @@ class Routed:
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
         return await self._of(repository).stat(repository, digest)
 
-    async def blob(self, repository: Repository, digest: Digest) -> FileContent:
-        return await self._of(repository).blob(repository, digest)
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        return await self._of(repository).blob(repository, digest, start)
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None

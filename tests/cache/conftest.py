@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.cache.download import Patience
+from mirror.cache.fill import Soon
 from mirror.cache.fills import Fills
 from mirror.cache.freshness import Freshness
 from mirror.cache.pull_through import PullThrough, Waits
@@ -68,6 +69,7 @@ async def cache(
         Freshness(ttl=300, stale=3600, negative_ttl=30),
         clock=Clock(wall=wall),
         waits=Waits(stale=0.1, tag=0.5, manifest=1, pause=0.01),
+        soon=Soon(within=0.1, measure=0.05),
     )
     yield cache
     await cache.close()

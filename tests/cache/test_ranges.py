@@ -1,0 +1,124 @@
+"""Ranges of a blob that is being filled: what is there, what comes soon, what is far ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from mirror.cache.fill import SMALL
+from mirror.cache.pull_through import PullThrough
+from mirror.interfaces import FileContent
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Unavailable
+
+from ..waiting import eventually
+from .fakes import FakeUpstream
+from .test_fills import BIG, REDIS, Hold, read_all
+
+FAR = 2 * SMALL + 12345
+
+
+@pytest.fixture
+def big(upstream: FakeUpstream) -> Digest:
+    digest = Digest.of(BIG)
+    upstream.blobs[digest] = BIG
+    return digest
+
+
+class HoldBelow(Hold):
+    """Holds the stream that begins at zero, and lets others pass."""
+
+    async def __call__(self, position: int) -> None:
+        if self.at <= position < FAR:
+            await super().__call__(position)
+
+
+async def read_from(content: FileContent, start: int) -> bytes:
+    data = b""
+    try:
+        while (limit := await content.readable(start + len(data))) > start + len(data):
+            data += os.pread(content.fileno(), limit - start - len(data), start + len(data))
+    finally:
+        content.close()
+    return data
+
+
+async def test_f56_a_range_that_is_there_is_read_at_once(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = Hold(upstream, at=2 * SMALL)
+    (await cache.blob(REDIS, big)).close()
+    await hold.reached.wait()
+    content = await cache.blob(REDIS, big, 1000)
+    assert os.pread(content.fileno(), 10, 1000) == BIG[1000:1010]
+    hold.go.set()
+    assert await read_from(content, 1000) == BIG[1000:]
+    assert upstream.asked["blob"] == 1
+
+
+async def test_f56_a_range_that_comes_soon_is_waited_for(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
+    assert upstream.asked["blob"] == 1
+
+
+async def test_f56_a_range_far_ahead_does_not_wait(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    part = await cache.blob(REDIS, big, FAR)
+    assert part.descriptor.size == len(BIG)
+    assert await read_from(part, FAR) == BIG[FAR:]
+    hold.go.set()
+    assert await read_all(whole) == BIG
+    await eventually(lambda: upstream.open_streams == 0)
+
+
+async def test_f56_a_range_far_ahead_that_is_cut_goes_on(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    cuts = [FAR, FAR + 100_000]
+
+    async def cut(position: int) -> None:
+        if cuts and position >= cuts[0]:
+            cuts.pop(0)
+            raise Unavailable("the body was cut")
+        await hold(position)
+
+    upstream.before_read = cut  # type: ignore[assignment]
+    assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
+    hold.go.set()
+    assert await read_all(whole) == BIG
+
+
+async def test_f56_who_leaves_a_range_midway_leaves_nothing_open(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    part = await cache.blob(REDIS, big, FAR)
+    await part.readable(FAR)
+    part.close()
+    await eventually(lambda: upstream.open_streams == 1)
+    hold.go.set()
+    assert await read_all(whole) == BIG
+
+
+async def test_f07_an_upstream_without_ranges_makes_the_far_one_wait(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    upstream.takes_ranges = False
+    hold = Hold(upstream, at=SMALL)
+    asking = asyncio.create_task(cache.blob(REDIS, big, FAR))
+    await eventually(lambda: upstream.asked["blob"] == 2)
+    hold.go.set()
+    assert await read_from(await asking, FAR) == BIG[FAR:]

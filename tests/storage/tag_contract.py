@@ -1,0 +1,142 @@
+"""What every TagStore must do, whatever is below it: a suite to inherit from.
+
+A subclass gives the fixture `store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mirror.interfaces import TagRecord, TagStore
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Repository
+
+from ..waiting import eventually
+
+REDIS = Repository("docker.io", "library/redis")
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def found(
+    text: str = "", size: int | None = 1234, checked_at: float = 1_700_000_000.25
+) -> TagRecord:
+    """A record of a tag that exists; each text is another digest."""
+    return TagRecord(Descriptor(INDEX, Digest.of(text.encode()), size), checked_at)
+
+
+def missing(checked_at: float = 1_700_000_000.0) -> TagRecord:
+    """A record of a tag that the upstream said there is none of."""
+    return TagRecord(None, checked_at)
+
+
+class TagStoreContract:
+    async def test_gives_back_what_was_put(self, store: TagStore) -> None:
+        await store.put(REDIS, "7", found("seven"), 3600)
+        assert await store.get(REDIS, "7") == found("seven")
+
+    async def test_knows_nothing_of_a_tag_that_was_never_put(self, store: TagStore) -> None:
+        assert await store.get(REDIS, "7") is None
+
+    async def test_remembers_that_a_tag_does_not_exist(self, store: TagStore) -> None:
+        await store.put(REDIS, "8", missing(), 3600)
+        assert await store.get(REDIS, "8") == missing()
+
+    async def test_the_last_put_replaces_the_one_before(self, store: TagStore) -> None:
+        await store.put(REDIS, "7", missing(), 3600)
+        await store.put(REDIS, "7", found("old"), 3600)
+        await store.put(REDIS, "7", found("new"), 3600)
+        assert await store.get(REDIS, "7") == found("new")
+
+    async def test_forgets_what_is_deleted(self, store: TagStore) -> None:
+        await store.put(REDIS, "7", found(), 3600)
+        await store.delete(REDIS, "7")
+        assert await store.get(REDIS, "7") is None
+
+    async def test_deleting_what_is_not_there_is_no_error(self, store: TagStore) -> None:
+        await store.delete(REDIS, "7")
+        assert await store.get(REDIS, "7") is None
+
+    async def test_forgets_by_itself_when_the_time_is_over(self, store: TagStore) -> None:
+        await store.put(REDIS, "short", found(), 0.2)
+        await store.put(REDIS, "long", found(), 3600)
+
+        async def is_forgotten() -> bool:
+            return await store.get(REDIS, "short") is None
+
+        await eventually(is_forgotten)
+        assert await store.get(REDIS, "long") == found()
+
+    async def test_putting_again_begins_the_time_anew(self, store: TagStore) -> None:
+        await store.put(REDIS, "7", found(), 0.2)
+        await store.put(REDIS, "7", found(), 3600)
+        await store.put(REDIS, "other", found(), 0.3)
+
+        async def longer_than_the_first_time() -> bool:
+            return await store.get(REDIS, "other") is None
+
+        await eventually(longer_than_the_first_time)
+        assert await store.get(REDIS, "7") == found()
+
+    @pytest.mark.parametrize("keep_for", [0, -1, -1e12, float("-inf"), float("nan")])
+    async def test_f29_no_time_to_keep_means_forgotten(
+        self, store: TagStore, keep_for: float
+    ) -> None:
+        await store.put(REDIS, "7", found("old"), 3600)
+        await store.put(REDIS, "7", found("new"), keep_for)
+        assert await store.get(REDIS, "7") is None
+
+    @pytest.mark.parametrize("keep_for", [1e12, 1e300, float("inf")])
+    async def test_f29_an_absurdly_long_time_is_a_long_time(
+        self, store: TagStore, keep_for: float
+    ) -> None:
+        await store.put(REDIS, "7", found(), keep_for)
+        assert await store.get(REDIS, "7") == found()
+
+    @pytest.mark.parametrize("checked_at", [4e9, 0.0, -86400.0])
+    async def test_f29_a_time_of_a_wrong_clock_is_kept_as_it_is(
+        self, store: TagStore, checked_at: float
+    ) -> None:
+        await store.put(REDIS, "7", found(checked_at=checked_at), 3600)
+        assert await store.get(REDIS, "7") == found(checked_at=checked_at)
+
+    async def test_a_size_that_is_unknown_and_a_sha512_are_kept(self, store: TagStore) -> None:
+        record = TagRecord(Descriptor(INDEX, Digest.of(b"x", "sha512"), None), 1.0)
+        await store.put(REDIS, "7", record, 3600)
+        assert await store.get(REDIS, "7") == record
+
+    async def test_tags_and_repositories_that_look_alike_are_apart(self, store: TagStore) -> None:
+        places = [
+            (Repository("docker.io", "a"), "b"),
+            (Repository("docker.io", "a/b"), "c"),
+            (Repository("docker.io", "a/b"), "C"),
+            (Repository("docker.io", "a"), "b.c"),
+            (Repository("docker.io", "b/c"), "a"),
+            (Repository("localhost", "5000/a"), "b"),
+            (Repository("localhost:5000", "a"), "b"),
+            (Repository("localhost:5000", "a/b"), "b"),
+            (Repository("ghcr.io", "a/b"), "c"),
+            (Repository("docker.io", "n" * 255), "t" * 128),
+        ]
+        for repository, tag in places:
+            await store.put(repository, tag, found(f"{repository} {tag}"), 3600)
+        await store.delete(Repository("docker.io", "a"), "b.c")
+        for repository, tag in places:
+            wanted = None if tag == "b.c" else found(f"{repository} {tag}")
+            assert await store.get(repository, tag) == wanted
+
+    async def test_many_at_once_each_get_their_own(self, store: TagStore) -> None:
+        async def one(number: int) -> None:
+            for turn in range(5):
+                record = found(f"{number} {turn}")
+                await store.put(REDIS, str(number), record, 3600)
+                assert await store.get(REDIS, str(number)) == record
+
+        await asyncio.gather(*(one(number) for number in range(60)))
+
+    async def test_closing_twice_is_no_error(self, store: TagStore) -> None:
+        await store.put(REDIS, "7", found(), 3600)
+        await store.close()
+        await store.close()

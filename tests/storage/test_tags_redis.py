@@ -1,0 +1,564 @@
+"""Redis as the tag memory, against a real redis-server and all that may befall it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import structlog
+from redis.asyncio import Redis
+
+from mirror.interfaces import Clock, NoMeter
+from mirror.storage.tags_redis import LIMIT, RedisTags
+
+from ..redis_server import RedisServer
+from ..waiting import eventually
+from .tag_contract import REDIS, TagStoreContract, found, missing
+
+KEY = "registry-mirror:1:tag:docker.io/library/redis:"
+
+# Pauses between two tries to reach a Redis that is away: short, for the tests' sake.
+PAUSES = (0.05, 0.1)
+
+# Long enough that nothing here is tried again by itself.
+NEVER = (3600.0, 3600.0)
+
+# A limit that a Redis which answers never meets, however busy this machine is.
+PATIENT = 30.0
+
+
+@dataclass
+class Errors(NoMeter):
+    """Which operations failed, in order."""
+
+    operations: list[tuple[str, str]] = field(default_factory=list)
+
+    def tag_store_error(self, store: str, operation: str) -> None:
+        self.operations.append((store, operation))
+
+
+class Monotonic:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Connect = Callable[..., RedisTags]
+
+
+@pytest.fixture
+def errors() -> Errors:
+    return Errors()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def connect(server: RedisServer, errors: Errors) -> AsyncIterator[Connect]:
+    """Makes stores on the server, each as another node has one; closes them."""
+    stores: list[RedisTags] = []
+
+    def connect(
+        url: str | None = None,
+        password: str | None = None,
+        clock: Clock | None = None,
+        limit: float = PATIENT,
+        pauses: tuple[float, float] = PAUSES,
+        ca_file: Path | None = None,
+    ) -> RedisTags:
+        store = RedisTags(
+            url or server.url,
+            password,
+            errors,
+            clock or Clock(),
+            limit=limit,
+            pauses=pauses,
+            ca_file=ca_file,
+        )
+        stores.append(store)
+        return store
+
+    yield connect
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def raw(server: RedisServer) -> AsyncIterator[Redis]:
+    """The server itself, without our store."""
+    client = Redis.from_url(server.url, password=server.password)
+    yield client
+    await client.aclose()
+
+
+def holds(raw: Redis, tag: str) -> Callable[[], Awaitable[bool]]:
+    async def is_there() -> bool:
+        return bool(await raw.exists(KEY + tag))
+
+    return is_there
+
+
+class TestRedisTags(TagStoreContract):
+    @pytest.fixture
+    def store(self, server: RedisServer, connect: Connect) -> RedisTags:
+        server.start()
+        return connect()
+
+
+class TestRedisTagsWithoutRedis(TagStoreContract):
+    """What one node sees when Redis is away all the time is the contract too."""
+
+    @pytest.fixture
+    def store(self, connect: Connect) -> RedisTags:
+        return connect()
+
+
+async def test_nodes_share_what_one_has_put(server: RedisServer, connect: Connect) -> None:
+    server.start()
+    await connect().put(REDIS, "7", found(), 3600)
+    assert await connect().get(REDIS, "7") == found()
+
+
+async def test_redis_itself_forgets_in_time(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    server.start()
+    await connect().put(REDIS, "7", found(), 60)
+    assert 50_000 < await raw.pttl(KEY + "7") <= 60_000
+
+
+async def test_what_one_node_deletes_no_other_remembers(
+    server: RedisServer, connect: Connect
+) -> None:
+    server.start()
+    here, there = connect(), connect()
+    await here.put(REDIS, "7", found(), 3600)
+    assert await there.get(REDIS, "7") == found()
+    await here.delete(REDIS, "7")
+    assert await there.get(REDIS, "7") is None
+    server.kill()
+    assert await there.get(REDIS, "7") is None
+
+
+async def test_f45_down_at_start(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    store = connect()
+    assert await store.get(REDIS, "7") is None
+    await store.put(REDIS, "7", found(), 3600)
+    assert await store.get(REDIS, "7") == found()
+    assert ("redis", "get") in errors.operations
+    server.start()
+    await eventually(holds(raw, "7"))
+    assert await connect().get(REDIS, "7") == found()
+
+
+async def test_f45_dies_and_comes_back_empty(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    server.start()
+    store = connect()
+    await store.put(REDIS, "before", found("before"), 3600)
+    await store.put(REDIS, "deleted", found("deleted"), 3600)
+    server.kill()
+    assert await store.get(REDIS, "before") == found("before")
+    await store.put(REDIS, "during", found("during"), 3600)
+    await store.delete(REDIS, "deleted")
+    assert await store.get(REDIS, "during") == found("during")
+    assert await store.get(REDIS, "deleted") is None
+    server.start()
+    await eventually(holds(raw, "during"))
+    # What Redis lost is brought back by whoever still knows it, when it is asked for.
+    assert await store.get(REDIS, "before") == found("before")
+    await eventually(holds(raw, "before"))
+    assert await connect().get(REDIS, "before") == found("before")
+    assert await store.get(REDIS, "deleted") is None
+
+
+async def test_f45_what_was_deleted_while_it_was_away_is_deleted_there(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    server.start()
+    store = connect(limit=LIMIT)
+    await store.put(REDIS, "7", found(), 3600)
+    await eventually(holds(raw, "7"))
+    server.pause()
+    await store.delete(REDIS, "7")
+    assert await store.get(REDIS, "7") is None
+    server.resume()
+    await eventually(lambda: _is_gone(raw, "7"))
+    assert await store.get(REDIS, "7") is None
+
+
+async def _is_gone(raw: Redis, tag: str) -> bool:
+    return not await raw.exists(KEY + tag)
+
+
+async def test_f45_emptied_while_it_runs(server: RedisServer, connect: Connect, raw: Redis) -> None:
+    server.start()
+    store = connect()
+    await store.put(REDIS, "7", found(), 3600)
+    await raw.flushall()
+    assert await store.get(REDIS, "7") == found()
+    await eventually(holds(raw, "7"))
+
+
+async def test_f45_hangs(server: RedisServer, connect: Connect, raw: Redis, errors: Errors) -> None:
+    server.start()
+    await connect().put(REDIS, "elsewhere", found("elsewhere"), 3600)
+    store = connect(limit=LIMIT)
+    await store.put(REDIS, "7", found(), 3600)
+    await eventually(holds(raw, "7"))
+    server.pause()
+    async with asyncio.timeout(10):
+        assert await store.get(REDIS, "7") == found()
+        assert await store.get(REDIS, "elsewhere") is None
+        await store.put(REDIS, "8", found("8"), 3600)
+    assert errors.operations
+    server.resume()
+    await eventually(holds(raw, "8"))
+
+    async def asks_redis_again() -> bool:
+        return await store.get(REDIS, "elsewhere") == found("elsewhere")
+
+    await eventually(asks_redis_again)
+
+
+async def test_f45_only_the_first_pull_waits_for_a_redis_that_hangs(
+    server: RedisServer, connect: Connect, errors: Errors
+) -> None:
+    server.start()
+    store = connect(limit=2, pauses=NEVER)
+    await store.put(REDIS, "7", found(), 3600)
+    server.pause()
+    for _ in range(100):
+        assert await store.get(REDIS, "7") == found()
+        await store.put(REDIS, "8", found(), 3600)
+    assert errors.operations == [("redis", "get")]
+
+
+async def test_f45_each_answer_is_of_its_own_question_after_a_hang(
+    server: RedisServer, connect: Connect
+) -> None:
+    server.start()
+    store = connect()
+    for number in range(40):
+        await store.put(REDIS, str(number), found(str(number)), 3600)
+    other = connect(limit=LIMIT)
+
+    async def right(number: int) -> bool:
+        record = await other.get(REDIS, str(number))
+        assert record in (None, found(str(number)))
+        return record is not None
+
+    async def all_right() -> bool:
+        return all(await asyncio.gather(*(right(number) for number in range(40))))
+
+    server.pause()
+    early = await asyncio.gather(*(other.get(REDIS, str(number)) for number in range(40)))
+    assert early == [None] * 40
+    server.resume()
+    await eventually(all_right)
+
+
+async def test_f45_slow(server: RedisServer, connect: Connect, raw: Redis, errors: Errors) -> None:
+    server.start()
+    store = connect(limit=LIMIT)
+    await store.put(REDIS, "7", found(), 3600)
+    await eventually(holds(raw, "7"))
+    await raw.client_pause(2000)
+    assert await store.get(REDIS, "7") == found()
+    assert errors.operations  # not waited for
+    await store.put(REDIS, "8", found("8"), 3600)
+    await eventually(holds(raw, "8"))
+
+
+async def test_f45_read_only_replica(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start()
+    await connect().put(REDIS, "elsewhere", found("elsewhere"), 3600)
+    store = connect()
+    await store.put(REDIS, "7", found("old"), 3600)
+    await raw.replicaof("127.0.0.1", "1")
+    await store.put(REDIS, "7", found("new"), 3600)
+    assert ("redis", "put") in errors.operations
+    assert await store.get(REDIS, "7") == found("new")
+    assert await store.get(REDIS, "elsewhere") == found("elsewhere")  # reads go on
+    await raw.replicaof("NO", "ONE")
+
+    async def written() -> bool:
+        return await connect().get(REDIS, "7") == found("new")
+
+    await eventually(written)
+
+
+async def test_f45_out_of_memory(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start()
+    store = connect()
+    await store.put(REDIS, "7", found("old"), 3600)
+    await raw.config_set("maxmemory", "1")
+    await store.put(REDIS, "7", found("new"), 3600)
+    assert ("redis", "put") in errors.operations
+    assert await store.get(REDIS, "7") == found("new")
+    await raw.config_set("maxmemory", "0")
+
+    async def written() -> bool:
+        return await connect().get(REDIS, "7") == found("new")
+
+    await eventually(written)
+
+
+async def test_f45_wrong_password(tmp_path: Path, connect: Connect) -> None:
+    with RedisServer(tmp_path / "locked", password="right-secret").start() as server:
+        with structlog.testing.capture_logs() as logs:
+            url = server.url.replace("redis://", "redis://default:wrong-secret@")
+            store = connect(url)
+            assert await store.get(REDIS, "7") is None
+            await store.put(REDIS, "7", found(), 3600)
+            assert await store.get(REDIS, "7") == found()
+            async with Redis.from_url(server.url, password="right-secret") as raw:
+                await raw.config_set("requirepass", "wrong-secret")
+                await eventually(holds(raw, "7"))
+        assert [entry["reason"] for entry in logs if entry["log_level"] == "warning"] == [
+            "wrong user or password"
+        ]
+        assert "secret" not in str(logs)
+
+
+@pytest.mark.parametrize("where", ["argument", "url"])
+async def test_logs_in_with_the_password(tmp_path: Path, connect: Connect, where: str) -> None:
+    with RedisServer(tmp_path / "locked", password="s3cret/@:").start() as server:
+        if where == "url":
+            stores = [connect(server.url.replace("://", "://:s3cret%2F%40%3A@")) for _ in range(2)]
+        else:
+            stores = [connect(server.url, "s3cret/@:") for _ in range(2)]
+        await stores[0].put(REDIS, "7", found(), 3600)
+        assert await stores[1].get(REDIS, "7") == found()
+
+
+async def test_f45_not_a_redis_at_all(connect: Connect) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        store = connect(f"redis://127.0.0.1:{port}/0")
+        await store.put(REDIS, "7", found(), 3600)
+        assert await store.get(REDIS, "7") == found()
+        assert await store.get(REDIS, "8") is None
+
+
+async def test_f45_says_once_that_it_is_away_and_once_that_it_is_back(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start()
+    store = connect()
+    with structlog.testing.capture_logs() as logs:
+        server.kill()
+        for number in range(50):
+            await store.put(REDIS, str(number), found(), 3600)
+            await store.get(REDIS, str(number))
+        await eventually(lambda: len(errors.operations) > 3)
+        server.start()
+        await eventually(holds(raw, "49"))
+        await eventually(lambda: len(logs) >= 2)
+        await store.put(REDIS, "7", found(), 3600)
+    assert [(entry["log_level"], entry.get("reason")) for entry in logs] == [
+        ("warning", "connection refused"),
+        ("info", None),
+    ]
+
+
+async def test_a_caller_that_leaves_loses_nothing(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    server.start()
+    store = connect()
+    await store.get(REDIS, "7")
+    server.pause()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(store.put(REDIS, "7", found(), 3600), 0.05)
+    assert await store.get(REDIS, "7") == found()
+    server.resume()
+    await eventually(holds(raw, "7"))
+
+
+async def test_an_older_answer_of_redis_does_not_replace_what_was_put_meanwhile(
+    server: RedisServer, connect: Connect
+) -> None:
+    server.start()
+    await connect().put(REDIS, "7", found("old"), 3600)
+    store = connect()
+    assert await store.get(REDIS, "7") == found("old")
+    server.pause()
+    reading = asyncio.create_task(store.get(REDIS, "7"))
+    await asyncio.sleep(0)  # it has asked
+    writing = asyncio.create_task(store.put(REDIS, "7", found("new"), 3600))
+    await asyncio.sleep(0)
+    server.resume()
+    await asyncio.gather(reading, writing)
+    server.kill()
+    assert await store.get(REDIS, "7") == found("new")
+
+
+async def test_connections_that_redis_closed_are_no_error(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start()
+    store = connect()
+    await store.put(REDIS, "7", found(), 3600)
+    await raw.client_kill_filter(_type="normal", skipme=True)
+    assert await store.get(REDIS, "7") == found()
+    assert errors.operations == []
+
+
+async def test_what_is_remembered_here_ends_in_time_too(
+    server: RedisServer, connect: Connect
+) -> None:
+    server.start()
+    monotonic = Monotonic()
+    writer = connect()
+    await writer.put(REDIS, "seen", found("seen"), 60)
+    store = connect(clock=Clock(monotonic=monotonic))
+    assert await store.get(REDIS, "seen") == found("seen")
+    server.kill()
+    await store.put(REDIS, "put", missing(), 60)
+    monotonic.now = 50.0
+    assert await store.get(REDIS, "seen") == found("seen")
+    assert await store.get(REDIS, "put") == missing()
+    monotonic.now = 61.0
+    assert await store.get(REDIS, "seen") is None
+    assert await store.get(REDIS, "put") is None
+
+
+async def test_a_record_that_ended_while_redis_was_away_is_not_brought_back(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    monotonic = Monotonic()
+    store = connect(clock=Clock(monotonic=monotonic))
+    await store.put(REDIS, "short", found(), 60)
+    await store.put(REDIS, "long", found(), 3600)
+    monotonic.now = 61.0
+    server.start()
+    await eventually(holds(raw, "long"))
+    assert await raw.exists(KEY + "short") == 0
+
+
+async def test_f45_all_that_was_put_meanwhile_is_brought(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    store = connect()
+    for number in range(250):
+        await store.put(REDIS, str(number), found(), 3600)
+    server.start()
+
+    async def all_are_there() -> bool:
+        return await raw.exists(*(KEY + str(number) for number in range(250))) == 250
+
+    await eventually(all_are_there)
+
+
+async def test_f55_a_flood_while_redis_is_away_is_bounded(connect: Connect) -> None:
+    store = connect(pauses=NEVER)
+    await store.put(REDIS, "first", found(), 3600)
+    for number in range(10_000):
+        await store.put(REDIS, str(number), missing(), 3600)
+    assert await store.get(REDIS, "first") is None
+    assert await store.get(REDIS, "9999") == missing()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"garbage",
+        b"\x80\x04",
+        b"{}",
+        b'{"version":2}',
+        b'{"version":1,"tag":"docker.io/library/redis:8","checked_at":1,"descriptor":null}',
+    ],
+)
+async def test_f46_garbage_is_absent_and_overwritten(
+    server: RedisServer, connect: Connect, raw: Redis, garbage: bytes, errors: Errors
+) -> None:
+    server.start()
+    await raw.set(KEY + "7", garbage)
+    store = connect()
+    assert await store.get(REDIS, "7") is None
+    await store.put(REDIS, "7", found(), 3600)
+    assert await connect().get(REDIS, "7") == found()
+    assert errors.operations == []
+
+
+async def test_f46_a_value_of_another_type_is_absent_and_overwritten(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start()
+    await raw.rpush(KEY + "7", "a", "b")
+    store = connect()
+    assert await store.get(REDIS, "7") is None
+    await store.put(REDIS, "7", found(), 3600)
+    assert await connect().get(REDIS, "7") == found()
+    assert errors.operations == []
+
+
+class TestTls:
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[RedisServer]:
+        with RedisServer(tmp_path / "tls", tls=True).start() as server:
+            yield server
+
+    async def test_speaks_tls(self, server: RedisServer, connect: Connect, errors: Errors) -> None:
+        assert server.certificate is not None
+        for store in (connect(ca_file=server.certificate.authority) for _ in range(2)):
+            await store.put(REDIS, "7", found(), 3600)
+            assert await store.get(REDIS, "7") == found()
+        assert errors.operations == []
+
+    @pytest.mark.parametrize("fault", ["unknown authority", "wrong name"])
+    async def test_certificates_are_verified(
+        self, server: RedisServer, connect: Connect, errors: Errors, fault: str
+    ) -> None:
+        assert server.certificate is not None
+        if fault == "wrong name":
+            url = server.url.replace("localhost", "127.0.0.1")
+            store = connect(url, ca_file=server.certificate.authority, pauses=NEVER)
+        else:
+            store = connect(pauses=NEVER)
+        with structlog.testing.capture_logs() as logs:
+            await store.put(REDIS, "7", found(), 3600)
+        assert errors.operations == [("redis", "put")]
+        assert "certificate" in logs[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis://",
+        "http://:secret@redis:6379/0",
+        "redis://:secret@redis:port/0",
+        "redis://:secret@redis:99999/0",
+        "redis://:secret@[redis/0",
+        "redis://:secret@redis/zero",
+        "rediss://:secret@redis/0?ssl_cert_reqs=none",
+    ],
+)
+def test_a_url_of_another_form_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        RedisTags(url, None, NoMeter(), Clock())
+    assert "secret" not in str(raised.value)
