@@ -20,8 +20,9 @@ from .cache.gate import FillLimits
 from .cache.patterns import Patterns
 from .cache.pull_through import PullThrough
 from .config import Address, Config, Credentials, RegistryConfig
-from .interfaces import Clock, Meter, Registry, TagStore
+from .interfaces import Clock, Meter, NoMeter, Registry, TagStore
 from .metrics import Metrics
+from .oci.digest import Digest
 from .server.admin import admin_application
 from .server.listening import Listener
 from .server.sending import Sender
@@ -162,6 +163,20 @@ async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]
         upkeep.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await upkeep
+        await store.close()
+
+
+async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
+    """Rehashes all content, as fast as the disk gives it; tells of each piece whether it was sound.
+    What was not is set aside, and filled again when it is asked for. A mirror may be serving
+    meanwhile. Raises CannotStart."""
+    store = open_store(config, NoMeter(), Clock())
+    upkeep = Upkeep(store, Habits(scrub_speed=float("inf")))
+    try:
+        async for found in upkeep.scrub():
+            yield found
+        await upkeep.mend()
+    finally:
         await store.close()
 
 

@@ -26,11 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A pull-through mirror for container registries.",
 )
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 CONFIGURATION_WRONG = 2
 CANNOT_START = 1
+DAMAGED = 1
 
 ConfigOption = Annotated[
     Path | None,
@@ -75,6 +76,24 @@ def check(config: ConfigOption = None) -> None:
 
 
 @app.command()
+def verify(config: ConfigOption = None) -> None:
+    """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
+    loaded = _load(config)
+    _log_json()
+    from .assembly import CannotStart
+
+    try:
+        sound, damaged = asyncio.run(_verify(loaded))
+    except CannotStart as error:
+        err.print(f"registry-mirror: {error}", markup=False)
+        raise typer.Exit(CANNOT_START) from None
+    out.print(f"{sound + damaged} pieces of content: {sound} sound, {damaged} damaged.")
+    if damaged:
+        out.print(f"What was damaged is in {loaded.storage.path / 'quarantine'}, to be looked at.")
+        raise typer.Exit(DAMAGED)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     out.print(__version__)
@@ -86,6 +105,21 @@ def _load(path: Path | None) -> Config:
     except ConfigError as error:
         err.print(str(error), markup=False)
         raise typer.Exit(CONFIGURATION_WRONG) from None
+
+
+async def _verify(config: Config) -> tuple[int, int]:
+    from .assembly import verify as rehash
+
+    sound = damaged = 0
+    with err.status("hashing …") as status:
+        async for digest, is_sound in rehash(config):
+            if is_sound:
+                sound += 1
+            else:
+                damaged += 1
+                out.print(f"damaged: {digest}")
+            status.update(f"hashed {sound + damaged}")
+    return sound, damaged
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange, parse_range
 
-_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"', re.ASCII)
+_ENTITY_TAG = re.compile(r'"([\x21\x23-\x7e\x80-\xff]*)"', re.ASCII)
 
 
 def etag(digest: Digest) -> str:
@@ -20,7 +20,7 @@ def etag(digest: Digest) -> str:
 
 def not_modified(if_none_match: Sequence[str], digest: Digest) -> bool:
     """Whether the client has this already: weak comparison, in any of the header's lines
-    (RFC 9110, 13.1.2)."""
+    (RFC 9110, 13.1.2), so that a W/ before the tag is of no account."""
     return any(
         line.strip(" \t") == "*" or str(digest) in _ENTITY_TAG.findall(line)
         for line in if_none_match

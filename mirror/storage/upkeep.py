@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +56,9 @@ class Upkeep:
         async for entry in store.scan():
             if not await store.on_files(store.blob_path(entry.digest).exists):
                 await store.ledger.note(store.ledger.index.remove, entry.digest)
-        recorded = store.ledger.index.size
-        for algorithm in ALGORITHMS:
-            for digest in await store.on_files(_stored, store.root / "blobs" / algorithm):
-                if recorded(digest) is None and (content := await store.open(digest)):
-                    content.close()
+        async for digest, _ in self._files():
+            if store.ledger.index.size(digest) is None and (content := await store.open(digest)):
+                content.close()
         for digest in store.ledger.index.reservations():
             if not await store.on_files(store.partial_path(digest).exists):
                 await store.room.release(digest)
@@ -68,7 +67,7 @@ class Upkeep:
         """Forgets old partials, and evicts down to the marks."""
         store = self._store
         for algorithm in ALGORITHMS:
-            for path in await store.on_files(_files, store.root / "partials" / algorithm):
+            for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
                 digest = await store.on_files(self._forget, path)
                 if digest is not None:
                     log.info("partial forgotten", digest=str(digest))
@@ -77,12 +76,21 @@ class Upkeep:
 
     async def scrub(self) -> AsyncIterator[tuple[Digest, bool]]:
         """Rehashes all content, without haste; tells of each piece whether it is sound."""
-        async for entry in self._store.scan():
-            sound = await self._store.verify(entry.digest)
-            if sound is None:
-                continue
-            yield entry.digest, sound
-            await asyncio.sleep(entry.size / self._habits.scrub_speed)
+        async for digest, size in self._files():
+            sound = await self._store.verify(digest)
+            if sound is not None:
+                yield digest, sound
+            await asyncio.sleep(size / self._habits.scrub_speed)
+
+    async def _files(self) -> AsyncIterator[tuple[Digest, int]]:
+        """What is on the disk, recorded or not, a directory at a time."""
+        for algorithm in ALGORITHMS:
+            root = self._store.root / "blobs" / algorithm
+            for directory in await self._store.on_files(_sorted, root):
+                for path in await self._store.on_files(_sorted, directory):
+                    with contextlib.suppress(DigestInvalid, OSError):
+                        digest = Digest.parse(f"{algorithm}:{path.name}")
+                        yield digest, (await self._store.on_files(path.lstat)).st_size
 
     async def _tidy_for_ever(self) -> None:
         while True:
@@ -123,18 +131,5 @@ class Upkeep:
         return digest
 
 
-def _files(directory: Path) -> list[Path]:
-    return list(directory.iterdir())
-
-
-def _stored(directory: Path) -> list[Digest]:
-    return [
-        Digest(directory.name, path.name)
-        for prefix in directory.iterdir()
-        for path in _entries(prefix)
-        if len(path.name) == ALGORITHMS[directory.name]
-    ]
-
-
-def _entries(directory: Path) -> Iterator[Path]:
-    return directory.iterdir() if directory.is_dir() else iter(())
+def _sorted(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
