@@ -83,6 +83,9 @@ class FileContent(Protocol):
 
     def fileno(self) -> int: ...
 
+    def damaged(self, reason: str) -> None:
+        """Tells whoever keeps this content that its file could not be read."""
+
     async def readable(self, beyond: int) -> int:
         """Waits until bytes after offset `beyond` may be read, or the content is proven and ends
         there; returns the offset up to which bytes may be read (equal to `beyond` only at the end).

@@ -34,6 +34,7 @@ class FakeRegistry:
         self.failures: dict[str, Exception] = {}
         self.waits: dict[str, asyncio.Event] = {}
         self.open = 0
+        self.damaged: list[tuple[Digest, str]] = []
 
     def add_manifest(
         self,
@@ -85,7 +86,7 @@ class FakeRegistry:
         await self._ask("stat", repository, digest)
         return self._blob(repository, digest).descriptor
 
-    async def blob(self, repository: Repository, digest: Digest) -> FakeContent:
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FakeContent:
         await self._ask("blob", repository, digest)
         return FakeContent(self, self._blob(repository, digest))
 
@@ -193,6 +194,9 @@ class FakeContent:
     def fileno(self) -> int:
         assert not self._closed
         return self._file
+
+    def damaged(self, reason: str) -> None:
+        self._registry.damaged.append((self._blob.descriptor.digest, reason))
 
     async def readable(self, beyond: int) -> int:
         return await self._blob.readable(beyond)

@@ -59,6 +59,9 @@ class Detour:
     def fileno(self) -> int:
         return self._fd
 
+    def damaged(self, reason: str) -> None:
+        log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
+
     async def readable(self, beyond: int) -> int:
         if beyond == self._position and self._position != self._descriptor.size:
             await self._read()

@@ -7,11 +7,15 @@ import contextlib
 import os
 from dataclasses import dataclass
 
+import structlog
+
 from ..interfaces import Hasher, Outcome
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable
 from .window import Segment, Window
+
+log = structlog.get_logger()
 
 # The last piece of a blob is held back until the digest is proven: no client can hold a whole
 # wrong blob which it believes complete.
@@ -200,6 +204,9 @@ class FillReader:
         if self._segment is None:
             raise ValueError("ask what is readable first")
         return self._segment.fd
+
+    def damaged(self, reason: str) -> None:
+        log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
 
     async def readable(self, beyond: int) -> int:
         self.position = beyond

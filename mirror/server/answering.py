@@ -95,16 +95,16 @@ class Responder:
             await self._head(request, response)
             exchange.status = status
             exchange.first_byte = self._clock.monotonic()
-            transfer = self._transfer(request, content) if stop is not None else None
-            if stop is not None and transfer is not None:
-                await self._by_sender(transfer, exchange, content, start, stop)
-            else:
-                await self._by_loop(response, exchange, content, start, stop)
+            if stop is not None and not _is_tls(request):
+                start = await self._by_sender(request, exchange, content, start, stop)
+            await self._by_loop(response, exchange, content, start, stop)
             async with asyncio.timeout(self._patience):
                 await response.write_eof()
         except (TimeoutError, ConnectionError) as error:
             _give_up(request, response, exchange, error)
         except (RegistryError, FileFault, OSError) as error:
+            if not isinstance(error, RegistryError):
+                content.damaged(str(error))
             exchange.outcome = Outcome.FAILED
             exchange.error = f"cut: {error}"
             _cut(request, response)
@@ -121,31 +121,47 @@ class Responder:
                 await writer.drain()
 
     def _transfer(self, request: web.BaseRequest, content: FileContent) -> Transfer | None:
-        """None where the socket is not ours to write to (TLS), or descriptors have run out."""
+        """None where descriptors have run out."""
         transport = request.transport
-        if transport is None:
+        client = transport.get_extra_info("socket") if transport is not None else None
+        if client is None:
             raise ConnectionResetError("the client left")
-        client = transport.get_extra_info("socket")
-        if client is None or transport.get_extra_info("sslcontext") is not None:
-            return None
         try:
             return self._sender.transfer(client.fileno(), content.fileno())
         except OSError:
             return None
 
     async def _by_sender(
-        self, transfer: Transfer, exchange: Exchange, content: FileContent, start: int, stop: int
-    ) -> None:
-        with transfer:
-            try:
-                while start < stop:
-                    readable = min(await content.readable(start), stop)
-                    if readable <= start:
-                        raise Untrustworthy(f"the content ends at {start}, before {stop}")
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        content: FileContent,
+        start: int,
+        stop: int,
+    ) -> int:
+        """Sends the span, or as much of it as there are descriptors for; returns where it ended."""
+        transfer, file = None, -1
+        try:
+            while start < stop:
+                readable = min(await content.readable(start), stop)
+                if readable <= start:
+                    raise Untrustworthy(f"the content ends at {start}, before {stop}")
+                if transfer is None or content.fileno() != file:
+                    if transfer is not None:
+                        transfer.close()
+                    transfer, file = self._transfer(request, content), content.fileno()
+                    if transfer is None:
+                        break
+                before, sent = exchange.sent, transfer.sent
+                try:
                     await transfer.send(start, readable)
-                    start = readable
-            finally:
-                exchange.sent = transfer.sent
+                finally:
+                    exchange.sent = before + transfer.sent - sent
+                start = readable
+        finally:
+            if transfer is not None:
+                transfer.close()
+        return start
 
     async def _by_loop(
         self,
@@ -170,6 +186,12 @@ class Responder:
                 await response.write(data)
             start += len(data)
             exchange.sent += len(data)
+
+
+def _is_tls(request: web.BaseRequest) -> bool:
+    """Whether the socket is not ours to write to."""
+    transport = request.transport
+    return transport is not None and transport.get_extra_info("sslcontext") is not None
 
 
 def _hold_nothing_back(request: web.BaseRequest) -> None:

@@ -15,10 +15,20 @@ from urllib.parse import urlencode
 import structlog
 from aiohttp import hdrs, web
 
-from ..interfaces import BytesContent, Clock, Meter, NoMeter, Outcome, Registry, Resolved, TagPage
+from ..interfaces import (
+    CLIENT,
+    BytesContent,
+    Clock,
+    Meter,
+    NoMeter,
+    Outcome,
+    Registry,
+    Resolved,
+    TagPage,
+)
 from ..oci.digest import Digest
 from ..oci.errors import NameUnknown, RegistryError, Unsupported
-from ..oci.ranges import ContentRange
+from ..oci.ranges import ContentRange, parse_range
 from ..oci.reference import Repository
 from .access import Exchange, note
 from .answering import Responder
@@ -88,6 +98,7 @@ class V2:
             agent=request.headers.get(hdrs.USER_AGENT, ""),
             arrived=self._clock.monotonic(),
         )
+        CLIENT.set(exchange.client)
         if any(name in request.headers for name in _CREDENTIALS):
             self._meter.credentials_dropped()
         try:
@@ -174,7 +185,8 @@ class V2:
     ) -> web.StreamResponse:
         if _matches(request, digest):
             return await self._stat(request, exchange, repository, digest)
-        content = await self._registry.blob(repository, digest)
+        asked = parse_range(request.headers.get(hdrs.RANGE), None)
+        content = await self._registry.blob(repository, digest, asked.start if asked else 0)
         try:
             exchange.outcome = content.outcome
             size = content.descriptor.size

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import stat
 import time
@@ -50,6 +51,10 @@ class DiskFile:
     outcome: Outcome
     fd: int
     size: int
+    doubt: Callable[[str], None]
+
+    def damaged(self, reason: str) -> None:
+        self.doubt(reason)
 
     def fileno(self) -> int:
         return self.fd
@@ -105,8 +110,10 @@ class DiskContent:
         self._files = ThreadPoolExecutor(4, thread_name_prefix="files")
         self._used: dict[Digest, float] = {}
         self._toucher: asyncio.Task[None] | None = None
+        self._checking: set[asyncio.Future[bool | None]] = set()
 
     async def close(self) -> None:
+        await asyncio.gather(*self._checking, return_exceptions=True)
         if self._toucher is not None:
             self._toucher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -129,7 +136,13 @@ class DiskContent:
             await self.quarantine(digest, f"its size is {size}, not {recorded}")
             return None
         self.touch(digest)
-        return DiskFile(Descriptor(OCTET_STREAM, digest, size), outcome, fd, size)
+        return DiskFile(
+            Descriptor(OCTET_STREAM, digest, size),
+            outcome,
+            fd,
+            size,
+            functools.partial(self._doubt, digest),
+        )
 
     async def read(self, digest: Digest, limit: int) -> bytes | None:
         fd = self._open(digest)
@@ -234,6 +247,13 @@ class DiskContent:
         )
 
     # Inside.
+
+    def _doubt(self, digest: Digest, reason: str) -> None:
+        """A reader could not read this content: it is looked at, behind."""
+        log.error("content could not be read", digest=str(digest), reason=reason)
+        checking = asyncio.ensure_future(self.verify(digest))
+        self._checking.add(checking)
+        checking.add_done_callback(self._checking.discard)
 
     def _open(self, digest: Digest) -> int | None:
         """A descriptor on the content's file; anything but a regular file there is set aside."""

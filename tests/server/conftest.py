@@ -1,0 +1,181 @@
+"""A mirror's port over real sockets, with a FakeRegistry behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from mirror.server.listening import Listener
+from mirror.server.sending import Sender
+from mirror.server.v2 import V2
+from tests.fakes import FakeMeter, FakeRegistry
+
+DEADLINE = 10.0  # seconds after which a test is stuck
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@dataclass
+class Answer:
+    """An answer as it came over the wire; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+class Wire:
+    """A client that sends exactly what it is told, and sees exactly what comes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, raw: bytes) -> None:
+        self.writer.write(raw)
+        await self.writer.drain()
+
+    async def ask(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> None:
+        lines = [f"{method} {path} HTTP/1.1", "Host: mirror"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        await self.send("\r\n".join([*lines, "", ""]).encode())
+
+    async def head(self) -> Answer:
+        """Status and headers of the next answer, its body left unread."""
+        async with asyncio.timeout(DEADLINE):
+            raw = await self.reader.readuntil(b"\r\n\r\n")
+        status, *lines = raw.decode("latin-1").rstrip().split("\r\n")
+        pairs = [line.partition(": ") for line in lines]
+        assert len({name.lower() for name, _, _ in pairs}) == len(pairs), "a header came twice"
+        return Answer(int(status.split()[1]), {name.lower(): value for name, _, value in pairs})
+
+    async def answer(self, method: str = "GET") -> Answer:
+        answer = await self.head()
+        if method != "HEAD" and answer.status != 304:
+            answer.body = await self.read(int(answer.headers["content-length"]))
+        return answer
+
+    async def read(self, count: int) -> bytes:
+        async with asyncio.timeout(DEADLINE):
+            return await self.reader.readexactly(count)
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes; a reset is its end too."""
+        data = bytearray()
+        async with asyncio.timeout(DEADLINE):
+            try:
+                while piece := await self.reader.read(1 << 16):
+                    data += piece
+            except ConnectionError:
+                pass
+        return bytes(data)
+
+    def leave(self) -> None:
+        self.writer.transport.abort()
+
+
+@dataclass
+class Port:
+    """The port under test."""
+
+    registry: FakeRegistry
+    meter: FakeMeter
+    listener: Listener
+    wires: list[Wire] = field(default_factory=list)
+
+    async def connect(self, limit: int = 1 << 16) -> Wire:
+        host, port = self.listener.addresses[0]
+        wire = Wire(*await asyncio.open_connection(host, port, limit=limit))
+        self.wires.append(wire)
+        return wire
+
+    async def get(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        wire = await self.connect()
+        await wire.ask(path, method, headers)
+        answer = await wire.answer(method)
+        wire.leave()
+        return answer
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> FakeRegistry:
+    return FakeRegistry(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, with a certificate of its own making, and one of a client that does not
+    mind."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "m")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(path)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    return server, client
+
+
+@asynccontextmanager
+async def served(
+    registry: FakeRegistry, sender: Sender, *, patience: float = 60.0, **options: Any
+) -> AsyncIterator[Port]:
+    """This registry on a port of its own; `options` are the Listener's."""
+    meter = FakeMeter()
+    handler = V2(registry, sender, meter=meter, patience=patience)
+    listener = Listener(handler, "127.0.0.1", 0, meter=meter, **options)
+    await listener.start()
+    port = Port(registry, meter, listener)
+    try:
+        yield port
+    finally:
+        for wire in port.wires:
+            wire.leave()
+        await listener.stop(0)
+
+
+@pytest.fixture
+def sender() -> Iterator[Sender]:
+    sender = Sender()
+    sender.start()
+    yield sender
+    sender.close()
+
+
+@pytest.fixture
+async def port(registry: FakeRegistry, sender: Sender) -> AsyncIterator[Port]:
+    async with served(registry, sender) as port:
+        yield port
+    assert registry.open == 0, "a content was not closed"

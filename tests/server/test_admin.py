@@ -1,0 +1,81 @@
+"""The admin port."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from mirror.server.admin import admin_application
+
+Client = Callable[[web.Application], Awaitable[TestClient[Any, Any]]]
+
+READY = {"upstream": "ok"}
+
+
+def application(bound_to: str = "127.0.0.1", *, ready: bool = True) -> web.Application:
+    return admin_application(bound_to, lambda: b"up 1\n", lambda: (ready, READY))
+
+
+async def test_metrics_are_in_prometheus_text_format(aiohttp_client: Client) -> None:
+    client = await aiohttp_client(application())
+    answer = await client.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert await answer.read() == b"up 1\n"
+
+
+async def test_health_is_that_the_loop_answers(aiohttp_client: Client) -> None:
+    client = await aiohttp_client(application(ready=False))
+    assert (await client.get("/healthz")).status == 200
+
+
+@pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
+async def test_readiness_says_why(aiohttp_client: Client, ready: bool, status: int) -> None:
+    client = await aiohttp_client(application(ready=ready))
+    answer = await client.get("/readyz")
+    assert answer.status == status
+    assert (await answer.json())["upstream"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("Host", "localhost:5001", 200),
+        ("Host", "127.0.0.1", 200),
+        ("Host", "127.8.8.8:1", 200),
+        ("Host", "[::1]:5001", 200),
+        ("Host", "evil.example.org:5001", 403),
+        ("Host", "localhost.evil.example.org", 403),
+        ("Host", "127.0.0.1.evil.example.org", 403),
+        ("Host", "192.168.1.1", 403),
+        ("Host", "", 403),
+        ("Host", "[", 403),
+        ("Origin", "http://localhost:3000", 200),
+        ("Origin", "https://evil.example.org", 403),
+        ("Origin", "null", 403),
+    ],
+)
+async def test_f70_a_loopback_port_answers_only_those_who_name_it_so(
+    aiohttp_client: Client, header: str, value: str, status: int
+) -> None:
+    client = await aiohttp_client(application())
+    for path in ("/metrics", "/healthz", "/readyz"):
+        assert (await client.get(path, headers={header: value})).status == status
+
+
+async def test_f70_elsewhere_the_operator_decides_who_reaches_the_port(
+    aiohttp_client: Client,
+) -> None:
+    client = await aiohttp_client(application("0.0.0.0"))
+    assert (await client.get("/metrics", headers={"Host": "mirror.internal"})).status == 200
+
+
+async def test_f70_nothing_else_is_served(aiohttp_client: Client) -> None:
+    client = await aiohttp_client(application())
+    for path in ("/", "/v2/", "/../../etc/passwd", "/%2e%2e/etc/passwd"):
+        assert (await client.get(path)).status == 404
+    assert (await client.post("/metrics")).status == 405

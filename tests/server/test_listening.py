@@ -1,0 +1,153 @@
+"""Connections: what they may cost, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+
+import pytest
+
+from mirror.server.listening import Listener
+from mirror.server.sending import Sender
+from mirror.server.v2 import V2
+from tests.fakes import FakeRegistry
+from tests.server.conftest import DEADLINE, Wire, descriptors, served
+from tests.waiting import eventually
+
+
+async def test_f51_a_head_that_drips_in_is_not_waited_for_for_ever(
+    registry: FakeRegistry, sender: Sender
+) -> None:
+    async with served(registry, sender, idle=0.3) as port:
+        silent, dripping, used = [await port.connect() for _ in range(3)]
+        await used.ask("/v2/")
+        await used.answer()
+
+        async def drip() -> None:
+            for byte in b"GET /v2/ HTTP/1.1\r\nHost: " + b"m" * 1000:
+                await dripping.send(bytes([byte]))
+                await asyncio.sleep(0.01)
+
+        drop = asyncio.create_task(drip())
+        for wire in (silent, dripping, used):
+            assert await wire.rest() == b""
+        assert not drop.done() or drop.exception(), "it was let finish"
+        drop.cancel()
+        await asyncio.gather(drop, return_exceptions=True)
+
+
+async def test_f51_the_deadline_for_idle_clients_does_not_cut_an_answer(
+    registry: FakeRegistry, sender: Sender
+) -> None:
+    async with served(registry, sender, idle=0.1) as port:
+        data = os.urandom(500_000)
+        blob = registry.grow_blob(data)
+        blob.grow(1)
+        wire = await port.connect()
+        idle = await port.connect()
+        await wire.ask(f"/v2/a/blobs/{blob.digest}")
+        await wire.head()
+        await idle.rest()  # the deadline has passed
+        blob.grow(len(data))
+        blob.finish()
+        assert await wire.read(len(data)) == data
+
+
+async def test_f51_a_body_that_drips_in_is_not_waited_for_for_ever(
+    registry: FakeRegistry, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.server.listening._LINGER", 0.2)
+    async with served(registry, sender) as port:
+        wire = await port.connect()
+        await wire.send(b"PUT /v2/a/manifests/7 HTTP/1.1\r\nHost: m\r\nContent-Length: 99\r\n\r\nx")
+        assert (await wire.answer()).status == 405
+        assert await wire.rest() == b""
+
+
+async def test_f41_a_graceful_stop_lets_running_answers_end(
+    registry: FakeRegistry, sender: Sender
+) -> None:
+    async with served(registry, sender) as port:
+        data = os.urandom(1_000_000)
+        blob = registry.grow_blob(data)
+        blob.grow(100_000)
+        busy, idle = await port.connect(), await port.connect()
+        await idle.ask("/v2/")
+        await idle.answer()
+        await busy.ask(f"/v2/a/blobs/{blob.digest}")
+        await busy.head()
+        host, number = port.listener.addresses[0]
+        stopping = asyncio.create_task(port.listener.stop(DEADLINE))
+        assert await idle.rest() == b""  # closed at once
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, number)
+        assert not stopping.done()
+        blob.grow(len(data))
+        blob.finish()
+        assert await busy.read(len(data)) == data
+        assert await busy.rest() == b""
+        await stopping
+
+
+async def test_f41_what_is_not_done_within_the_grace_time_is_cut(
+    registry: FakeRegistry, sender: Sender
+) -> None:
+    before = descriptors()
+    async with served(registry, sender) as port:
+        blob = registry.grow_blob(os.urandom(1_000_000))
+        blob.grow(100_000)
+        waiting = registry.grow_blob(b"never comes")
+        wires = [await port.connect() for _ in range(4)]
+        for wire, digest in zip(wires, 2 * [blob.digest, waiting.digest], strict=True):
+            await wire.ask(f"/v2/a/blobs/{digest}")
+        await eventually(lambda: registry.open == 4)
+        await wires[0].head()
+        await asyncio.wait_for(port.listener.stop(0.05), DEADLINE)
+        assert registry.open == 0
+        for wire in wires:
+            await wire.rest()
+    await eventually(lambda: descriptors() <= before)
+
+
+async def test_two_processes_can_share_a_port(registry: FakeRegistry, sender: Sender) -> None:
+    async with served(registry, sender, reuse_port=True) as port:
+        _, number = port.listener.addresses[0]
+        second = Listener(V2(registry, sender), "127.0.0.1", number, reuse_port=True)
+        await second.start()
+        assert second.addresses == port.listener.addresses
+        await second.stop(0)
+
+
+async def test_a_port_that_is_taken_is_an_oserror_and_leaves_nothing_behind(
+    registry: FakeRegistry, sender: Sender
+) -> None:
+    async with served(registry, sender) as port:
+        _, number = port.listener.addresses[0]
+        before = descriptors()
+        second = Listener(V2(registry, sender), "127.0.0.1", number)
+        with pytest.raises(OSError, match=str(number)):
+            await second.start()
+        assert descriptors() <= before
+        await second.stop(0)
+
+
+async def test_over_tls_blobs_go_through_the_loop(
+    registry: FakeRegistry, sender: Sender, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    server, client = tls
+    async with served(registry, sender, tls=server) as port:
+        data = os.urandom(3_000_000)
+        blob = registry.grow_blob(data)
+        blob.grow(1_000_000)
+        host, number = port.listener.addresses[0]
+        streams = await asyncio.open_connection(host, number, ssl=client, server_hostname="m")
+        wire = Wire(*streams)
+        await wire.ask(f"/v2/a/blobs/{blob.digest}", headers={"Range": "bytes=7-"})
+        assert (await wire.head()).status == 206
+        blob.grow(len(data))
+        blob.finish()
+        assert await wire.read(len(data) - 7) == data[7:]
+        await wire.ask("/v2/")
+        assert (await wire.answer()).status == 200
+        wire.leave()
