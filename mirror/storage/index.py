@@ -20,6 +20,7 @@ import structlog
 
 from ..interfaces import Entry, StoreFull, Usage
 from ..oci.digest import Digest
+from .database_files import opening, set_aside
 
 log = structlog.get_logger()
 
@@ -250,33 +251,34 @@ def _entries(rows: Rows) -> list[Entry]:
 
 def _open(path: Path) -> apsw.Connection:
     """Opens the database, or sets aside what is none of ours and begins anew."""
-    for attempt in (1, 2):
-        db = apsw.Connection(str(path))
+    with opening(path):
         try:
-            db.set_busy_timeout(5000)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA journal_size_limit = 4194304")
-            db.execute("BEGIN IMMEDIATE")
-            [(version,)] = _rows(db, "PRAGMA user_version")
-            if version == 0:
-                db.execute(_SCHEMA)
-                db.execute(f"PRAGMA user_version = {_VERSION}")
-            db.execute("COMMIT")
-            if version in (0, _VERSION):
-                return db
-            reason = f"made by another version ({version})"
-        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
-            reason = str(error)
+            return _prepared(path)
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _OtherVersion) as error:
+            set_aside(path, str(error))
+            return _prepared(path)
+
+
+def _prepared(path: Path) -> apsw.Connection:
+    db = apsw.Connection(str(path))
+    try:
+        db.set_busy_timeout(5000)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA journal_size_limit = 4194304")
+        db.execute("BEGIN IMMEDIATE")
+        [(version,)] = _rows(db, "PRAGMA user_version")
+        if version == 0:
+            db.execute(_SCHEMA)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version != _VERSION:
+            raise _OtherVersion(f"made by another version ({version})")
+        db.execute("COMMIT")
+    except BaseException:
         db.close()
-        if attempt == 1:
-            _set_aside(path, reason)
-    raise apsw.CantOpenError(f"{path}: {reason}")
+        raise
+    return db
 
 
-def _set_aside(path: Path, reason: str) -> None:
-    log.warning("index set aside", path=str(path), reason=reason)
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            part = path.with_name(path.name + suffix)
-            part.rename(part.with_name(part.name + ".aside"))
+class _OtherVersion(Exception):
+    """A database of ours, but not one that this program reads."""

@@ -6,18 +6,14 @@ Nothing here is for the event loop, but for `TagDatabase.read`.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
-import structlog
 
-log = structlog.get_logger()
+from .database_files import opening, set_aside
 
 _VERSION = 1
 
@@ -36,9 +32,6 @@ _BUSY_MS = 1000
 
 # The write-ahead log is cut back beyond this. It grows while somebody reads all the time.
 _MAX_LOG_BYTES = 4 << 20
-
-# Seconds to wait for another process that opens the same database.
-_OPENING_LIMIT = 5.0
 
 # The file is not what it was: every further use of it fails the same way.
 DAMAGED = (apsw.CorruptError, apsw.NotADBError)
@@ -105,15 +98,15 @@ def open_or_begin_anew(path: Path, damaged: TagDatabase | None = None) -> TagDat
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = path.parent.resolve() / path.name  # SQLITE_OPEN_NOFOLLOW minds links in parents too
-    with _opening(path):
+    with opening(path):
         if damaged is not None and damaged.is_at(path):
-            _set_aside(path, "damaged")
+            set_aside(path, "damaged")
         try:
             return _open(path)
         except _NOT_THE_FILE:
             raise
         except apsw.Error as error:
-            _set_aside(path, str(error))
+            set_aside(path, str(error))
             return _open(path)
 
 
@@ -175,29 +168,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _set_aside(path: Path, reason: str) -> None:
-    log.warning("tag database set aside", path=str(path), aside=f"{path}.aside", reason=reason)
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")
-
-
-@contextlib.contextmanager
-def _opening(path: Path) -> Iterator[None]:
-    """One process at a time: else one sets aside what the other has just begun."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + _OPENING_LIMIT
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        yield
-    finally:
-        os.close(lock)

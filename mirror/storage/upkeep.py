@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from ..interfaces import StoreFull
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import DigestInvalid
 from .disk import DiskContent
@@ -51,7 +52,8 @@ class Upkeep:
                 group.create_task(self._scrub_for_ever())
 
     async def mend(self) -> None:
-        """After a crash: records without a file go, and files without a record are proven."""
+        """After a crash: records without a file go, files without a record are proven, and what is
+        set aside for a partial is what it holds."""
         store = self._store
         async for entry in store.scan():
             if not await store.on_files(store.blob_path(entry.digest).exists):
@@ -59,6 +61,9 @@ class Upkeep:
         async for digest, _ in self._files():
             if store.ledger.index.size(digest) is None and (content := await store.open(digest)):
                 content.close()
+        for algorithm in ALGORITHMS:
+            for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
+                await store.on_files(self._account, path)
         for digest in store.ledger.index.reservations():
             if not await store.on_files(store.partial_path(digest).exists):
                 await store.room.release(digest)
@@ -101,11 +106,15 @@ class Upkeep:
         while True:
             await asyncio.sleep(self._habits.scrub / 100)
             started = time.monotonic()
-            async for _ in self.scrub():
-                pass
+            await self._surviving(self._scrub)
             took = time.monotonic() - started
-            log.info("content scrubbed", seconds=round(took))
             await asyncio.sleep(max(0.0, self._habits.scrub - took))
+
+    async def _scrub(self) -> None:
+        count = 0
+        async for _ in self.scrub():
+            count += 1
+        log.info("content scrubbed", pieces=count)
 
     async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -116,19 +125,48 @@ class Upkeep:
     def _forget(self, path: Path) -> Digest | None:
         """Removes a partial that is old, and that nobody is writing. Blocking."""
         try:
-            digest = Digest.parse(f"{path.parent.name}:{path.name}")
             if time.time() - path.lstat().st_mtime < self._habits.partial_ttl:
                 return None
-            fd = lock_partial(path)
-        except (OSError, DigestInvalid):
+        except FileNotFoundError:
             return None
-        if fd is None:
-            return None
-        try:
+        with _left(path) as left:
+            if left is None:
+                return None
             os.unlink(path)
-        finally:
-            os.close(fd)
-        return digest
+            return left[0]
+
+    def _account(self, path: Path) -> None:
+        """Sets aside what a partial that nobody is writing holds: its writer, or the account, may
+        have been killed. It goes where that is nothing, or finds no room. Blocking."""
+        with _left(path) as left:
+            if left is None:
+                return
+            digest, size = left
+            try:
+                if size:
+                    self._store.ledger.index.reserve(digest, size, None)
+                    return
+            except StoreFull as error:
+                log.info("partial forgotten", digest=str(digest), reason=f"{error} bytes too many")
+            os.unlink(path)
+
+
+@contextlib.contextmanager
+def _left(path: Path) -> Iterator[tuple[Digest, int] | None]:
+    """The digest and the size of a partial, which nobody begins to write meanwhile; None when it
+    is being written, or is no partial. Blocking."""
+    try:
+        digest = Digest.parse(f"{path.parent.name}:{path.name}")
+        fd = lock_partial(path)
+    except (OSError, DigestInvalid):
+        fd = None
+    if fd is None:
+        yield None
+        return
+    try:
+        yield digest, os.fstat(fd).st_size
+    finally:
+        os.close(fd)
 
 
 def _sorted(directory: Path) -> list[Path]:

@@ -281,7 +281,7 @@ async def test_f35_a_useless_file_is_set_aside_and_begun_anew(
         store = reopen()
         assert await store.get(REDIS, "7") is None
         await store.put(REDIS, "7", found("new"), 3600)
-    assert [entry["event"] for entry in logs] == ["tag database set aside"]
+    assert [entry["event"] for entry in logs] == ["database set aside"]
     assert os.path.lexists(f"{path}.aside")
     await store.close()
     assert await reopen().get(REDIS, "7") == found("new")
