@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from mirror.cache.fills import Fills
+from mirror.cache.freshness import Freshness
+from mirror.cache.patterns import Patterns
 from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import Outcome
+from mirror.interfaces import Clock, Outcome
 from mirror.oci.errors import ManifestUnknown, Unavailable
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
@@ -218,3 +221,23 @@ async def test_short_trouble_with_a_manifest_is_waited_out(
         await asyncio.sleep(0)
     upstream.down = None
     assert (await asking).data == manifest_of()
+
+
+async def test_a_pinned_image_is_pinned_where_its_tag_points(
+    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall
+) -> None:
+    cache = PullThrough(
+        upstream,
+        store,
+        tags,
+        fills,
+        Freshness(),
+        pinned=Patterns(["library/redis:7"]),
+        clock=Clock(wall=wall),
+    )
+    digest = upstream.push("7", manifest_of())
+    upstream.push("8", manifest_of(note="eight"))
+    await cache.resolve(REDIS, "7")
+    await cache.resolve(REDIS, "8")
+    assert store.ledger.index.pins() == {"docker.io/library/redis:7": digest}
+    await cache.close()

@@ -411,7 +411,7 @@ async def test_a_database_held_by_another_process_fails_a_write_in_time_and_no_r
 async def test_another_process_that_opens_for_ever_does_not_stop_the_start(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.storage.tag_database._OPENING_LIMIT", 0.1)
+    monkeypatch.setattr("mirror.storage.database_files._OPENING_LIMIT", 0.1)
     path.parent.mkdir()
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
