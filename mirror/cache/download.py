@@ -37,6 +37,10 @@ class Patience:
     largest: int = 1 << 40  # bytes: a larger blob is refused
 
 
+class _TooLarge(Denied):
+    """The blob has more bytes than this mirror takes."""
+
+
 class Download:
     """Brings a partial to its end: resumes where a stream breaks, within its patience."""
 
@@ -58,12 +62,30 @@ class Download:
         self._repository = repository
         self._clock = clock
         self._patience = patience
+        self._resumed = partial.offset > 0
         self._rejects: list[Callable[[str], None]] = []
 
     def reject(self, reason: str) -> None:
-        """Tells every source of these bytes that the whole was wrong."""
-        for reject in self._rejects:
-            reject(reason)
+        """Tells every source of these bytes that the whole was wrong.
+
+        Not when some were here before: a power cut may have spoilt those, and nobody knows.
+        """
+        if not self._resumed:
+            for reject in self._rejects:
+                reject(reason)
+
+    async def commit(self) -> bool:
+        """Makes the content visible; whether it is kept. Raises Untrustworthy."""
+        try:
+            await self.partial.commit()
+        except OSError as error:
+            if self.partial.hasher().hexdigest() != self.fill.digest.hex:
+                raise
+            # It is proven, and whoever reads it has it open; only its name finds no place.
+            log.error("blob not stored", digest=str(self.fill.digest), reason=str(error))
+            await self.partial.discard()
+            return False
+        return self.fill.window is None
 
     async def run(self) -> None:
         """Returns when every byte is there, not yet proven. Raises RegistryError, StoreFull."""
@@ -77,6 +99,9 @@ class Download:
                 if await self._stream():
                     return
                 reason: RegistryError = Unavailable("the upstream's body ended early")
+            except _TooLarge:
+                await self.partial.discard()  # nobody will ever want to go on with it
+                raise
             except (Unknown, Untrustworthy, Denied):
                 raise
             except Unavailable as error:
@@ -138,7 +163,7 @@ class Download:
 
     def _refuse_larger(self, size: int) -> None:
         if size > self._patience.largest:
-            raise Denied(
+            raise _TooLarge(
                 f"the blob has more than {self._patience.largest} bytes, which is more than this "
                 "mirror takes"
             )

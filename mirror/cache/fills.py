@@ -110,15 +110,15 @@ class Fills:
             partial = self._spill(fill, 0, fill.digest.hasher())
         if partial is None:
             return "followed"
-        if fill.window is None:
-            fill.writes_to(partial.open())
         download = Download(
             fill, partial, upstream, repository, self._clock, self._patience, self._spill
         )
         try:
+            if fill.window is None:
+                fill.writes_to(partial.open())
             async with self._gate.turn(repository.registry, CLIENT.get()):
                 await download.run()
-            await download.partial.commit()
+            kept = await download.commit()
         except Untrustworthy as error:
             download.reject(error.message)
             await download.partial.discard()
@@ -127,7 +127,7 @@ class Fills:
             await download.partial.suspend()
         fill.finish(download.partial.offset)
         log.info("filled", digest=str(fill.digest), size=fill.size, sources=sorted(download.names))
-        return "committed" if fill.window is None else "uncached"
+        return "committed" if kept else "uncached"
 
     async def _follow(self, fill: Fill) -> Partial | None:
         """Reads along with the process that writes this; None when it has brought it to its end,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import os
 import stat
@@ -26,6 +27,7 @@ import structlog
 from ..interfaces import Clock, Entry, Meter, NoMeter, Outcome, Usage
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import ALGORITHMS, Digest
+from ..oci.errors import Unavailable
 from .index import Index, Ledger
 from .partial import DiskFollowed, DiskPartial, lock_partial
 from .room import Bounds, Room
@@ -33,6 +35,7 @@ from .room import Bounds, Room
 log = structlog.get_logger()
 
 _READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # no fault of the content
 _TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded
 _SLICE = 1 << 20
 
@@ -128,7 +131,12 @@ class DiskContent:
             return None
         size = os.fstat(fd).st_size
         recorded = self._recorded(digest)
-        if recorded is None and not await self._adopt(digest, fd):
+        try:
+            known = recorded is not None or await self._adopt(digest, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        if not known:
             os.close(fd)
             return None
         if recorded is not None and recorded != size:
@@ -171,7 +179,11 @@ class DiskContent:
         if fd is None:
             return None
         partial = DiskPartial(digest, path, fd, self._files, self)
-        await self.on_files(partial.resume)
+        try:
+            await self.on_files(partial.resume)
+        except OSError:  # what was written before cannot be read: the next writer begins anew
+            await partial.discard()
+            raise
         return partial
 
     async def follow(self, digest: Digest) -> DiskFollowed | None:
@@ -263,9 +275,10 @@ class DiskContent:
         except FileNotFoundError:
             return None
         except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
+            if error.errno in _EXHAUSTED:
+                raise Unavailable(f"out of means: {words(error)}", retry_after=1) from error
             log.error("content cannot be opened", digest=str(digest), reason=words(error))
-            with contextlib.suppress(OSError):
-                self._set_aside(digest)
+            self._set_aside(digest)
             return None
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return fd
@@ -299,8 +312,12 @@ class DiskContent:
 
     def _set_aside(self, digest: Digest) -> None:
         target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rename(self.blob_path(digest), target)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # a disk that takes nothing any more
+            log.error("content cannot be set aside", digest=str(digest), reason=words(error))
 
     def blob_path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex

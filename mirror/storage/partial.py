@@ -12,9 +12,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import structlog
+
 from ..interfaces import Hasher, StoreFull, WriterState
 from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
+
+log = structlog.get_logger()
 
 GROWTH = 8 << 20
 """Bytes that are set aside at a time for content whose length is not known."""
@@ -106,10 +110,15 @@ class DiskPartial:
         await self._close()
 
     async def discard(self) -> None:
-        if self._fd >= 0:
+        if self._fd < 0:
+            return
+        try:
             await self._run(self._unlink)
-            await self._close()
-            await self._account.release(self._digest)
+        except OSError as error:
+            # A disk that takes nothing more, not even that. What stays is proven before it is used.
+            log.error("partial cannot be removed", digest=str(self._digest), reason=str(error))
+        await self._close()
+        await self._account.release(self._digest)
 
     # What follows runs in the executor.
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import structlog
 
 from ..interfaces import Entry, StoreFull
@@ -80,14 +81,18 @@ class Room:
         await self._settle()
         gone = 0
         while gone < wanted:
-            oldest: list[Entry] = await self._ledger.ask(self._ledger.index.oldest)
+            try:
+                oldest: list[Entry] = await self._ledger.ask(self._ledger.index.oldest)
+                for entry in oldest:
+                    if gone >= wanted:
+                        break
+                    await self._evict(entry.digest)
+                    gone += entry.size
+            except (OSError, apsw.Error) as error:  # a disk that takes nothing, a damaged index
+                log.error("cannot evict", reason=str(error))
+                break
             if not oldest:
                 break
-            for entry in oldest:
-                if gone >= wanted:
-                    break
-                await self._evict(entry.digest)
-                gone += entry.size
         if gone:
             log.info("evicted", bytes=gone, wanted=wanted)
         return gone

@@ -9,7 +9,9 @@ from mirror.cache.download import Patience
 from mirror.cache.fill import Soon
 from mirror.cache.fills import Fills
 from mirror.cache.freshness import Freshness
-from mirror.cache.pull_through import PullThrough, Waits
+from mirror.cache.manifests import Hold
+from mirror.cache.pull_through import PullThrough
+from mirror.cache.tags import Patience as Waiting
 from mirror.interfaces import Clock, NoMeter
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
@@ -68,7 +70,8 @@ async def cache(
         fills,
         Freshness(ttl=300, stale=3600, negative_ttl=30),
         clock=Clock(wall=wall),
-        waits=Waits(stale=0.1, tag=0.5, manifest=1, pause=0.01),
+        patience=Waiting(stale=0.1, unknown=0.5),
+        hold=Hold(longest=1, pause=0.01),
         soon=Soon(within=0.1, measure=0.05),
     )
     yield cache

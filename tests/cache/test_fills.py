@@ -322,6 +322,6 @@ async def test_no_descriptor_or_partial_is_left(
         await store.delete(big)
         Break(upstream, fault)
         await read_all(await cache.blob(REDIS, big))
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
     assert [path for path in (store.root / "partials").rglob("*") if path.is_file()] == []
     assert store.usage().reserved_bytes == 0

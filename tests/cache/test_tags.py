@@ -192,7 +192,7 @@ async def test_a_fresh_tag_whose_manifest_was_lost_is_filled_again(
 ) -> None:
     digest = upstream.push("7", manifest_of())
     await cache.resolve(REDIS, "7")
-    cache._manifests.clear()
+    cache._manifests._memory.clear()
     await store.delete(digest)
     assert (await cache.resolve(REDIS, "7")).descriptor.digest == digest
     assert upstream.asked["manifest"] == 2

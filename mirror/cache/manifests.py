@@ -1,0 +1,128 @@
+"""Manifests: small, whole, verified, asked of the upstream once per digest ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+from cachetools import LRUCache
+
+from ..interfaces import BytesContent, Clock, ContentStore, Outcome, StoreFull, Upstream
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import Unavailable, Unknown, Untrustworthy
+from ..oci.manifests import MAX_MANIFEST, Manifest, media_type_of, read_manifest
+from ..oci.reference import Repository
+from .flights import Flights
+from .unknown import UnknownDigests
+
+log = structlog.get_logger()
+
+_MEMORY_BYTES = 32 << 20  # kept in memory, so that a hit reads no file
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How long short trouble with a manifest is waited out, in seconds: its tag has been answered,
+    and some clients have no second chance."""
+
+    longest: float = 30.0
+    pause: float = 0.25
+
+
+class Manifests:
+    """The manifests of one registry, by digest."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        store: ContentStore,
+        unknown: UnknownDigests,
+        clock: Clock,
+        hold: Hold,
+    ) -> None:
+        self._upstream = upstream
+        self._store = store
+        self._unknown = unknown
+        self._clock = clock
+        self._hold = hold
+        self._memory: LRUCache[Digest, BytesContent] = LRUCache(
+            _MEMORY_BYTES, getsizeof=lambda content: len(content.data)
+        )
+        self._fetches: Flights[Digest, BytesContent] = Flights()
+
+    async def close(self) -> None:
+        await self._fetches.close()
+
+    async def get(self, repository: Repository, digest: Digest) -> BytesContent:
+        """The manifest, from here or from the upstream. Raises RegistryError."""
+        found = await self.stored(digest)
+        if found is not None:
+            return found
+        self._unknown.check(repository, digest)
+        fetch, joined = self._fetches.join(digest, lambda: self._fetch(repository, digest))
+        content = await asyncio.shield(fetch)
+        return replace(content, outcome=Outcome.JOINED) if joined else content
+
+    async def stored(self, digest: Digest) -> BytesContent | None:
+        """The manifest, if it is here."""
+        content = self._memory.get(digest)
+        if content is not None:
+            self._store.touch(digest)
+            return content
+        data = await self._store.read(digest, MAX_MANIFEST)
+        if data is None:
+            return None
+        try:
+            media_type = media_type_of(data)
+        except Untrustworthy:
+            return None  # a blob, asked for as a manifest
+        content = BytesContent(Descriptor(media_type, digest, len(data)), data, Outcome.HIT)
+        self._memory[digest] = content
+        return content
+
+    async def _fetch(self, repository: Repository, digest: Digest) -> BytesContent:
+        deadline = self._clock.monotonic() + self._hold.longest
+        pause = self._hold.pause
+        while True:
+            try:
+                content = await self._upstream.manifest(repository, digest)
+                break
+            except Unknown as error:
+                self._unknown.note(repository, digest, error)
+                raise
+            except Unavailable as error:
+                wait = max(pause, error.retry_after or 0)
+                if self._clock.monotonic() + wait > deadline:
+                    raise
+                log.info("manifest asked again", digest=str(digest), reason=error.message)
+                await asyncio.sleep(wait)
+                pause *= 2
+        await self._keep(content)
+        return content
+
+    async def _keep(self, content: BytesContent) -> None:
+        """In memory, and on the disk where that takes it: a full one is no reason to fail."""
+        digest = content.descriptor.digest
+        self._memory[digest] = replace(content, outcome=Outcome.HIT)
+        try:
+            partial = await self._store.partial(digest)
+            if partial is None:  # another process is just writing it
+                return
+            try:
+                await partial.announce(len(content.data))
+                if partial.offset < len(content.data):
+                    await partial.append([content.data[partial.offset :]])
+                await partial.commit(_needs(read_manifest(content.data, None)))
+            finally:
+                await partial.suspend()
+        except (StoreFull, OSError, Untrustworthy) as error:
+            log.error("manifest not stored", digest=str(digest), reason=repr(error))
+
+
+def _needs(manifest: Manifest) -> Sequence[Digest]:
+    """What a manifest needs to be of use; foreign layers come from elsewhere."""
+    children = (child.descriptor.digest for child in manifest.children)
+    return (*children, *(blob.digest for blob in manifest.blobs))
