@@ -17,6 +17,10 @@ from .window import Window
 
 log = structlog.get_logger()
 
+# Bytes of one stream that count as progress: who sends less and breaks, again and again, is given
+# up in the end.
+_PROGRESS = 64 << 10
+
 # Bytes that are gathered while the disk is busy with what came before: a fill's memory is bounded
 # by twice this.
 BATCH = 4 << 20
@@ -107,7 +111,7 @@ class Download:
             except Unavailable as error:
                 reason = error
             now = self._clock.monotonic()
-            if self.partial.offset > before:
+            if self.partial.offset - before >= _PROGRESS:
                 progress_at, pause = now, self._patience.pause
                 patience = self._patience.stalled
             wait = max(pause, min(reason.retry_after or 0, self._patience.longest_pause))

@@ -47,7 +47,7 @@ class Fill:
         self.proven = False
         self.error: RegistryError | None = None
         self.window: Window | None = None
-        self._written = 0
+        self.written = 0  # bytes that have come, proven or not
         self._file: Segment | None = None
         self._readers: set[FillReader] = set()
         self._running = True
@@ -74,7 +74,7 @@ class Fill:
     async def reaches(self, offset: int, soon: Soon) -> bool:
         """Whether the byte at `offset` may be read, now or soon: waits for it if so."""
         loop = asyncio.get_running_loop()
-        began, written = loop.time(), self._written
+        began, written = loop.time(), self.written
         while True:
             if self.error is not None:
                 raise self.error.with_traceback(None)
@@ -82,8 +82,8 @@ class Fill:
                 return True
             elapsed = loop.time() - began
             if elapsed >= soon.measure:
-                speed = (self._written - written) / elapsed
-                if (offset - self._written) > speed * soon.within:
+                speed = (self.written - written) / elapsed
+                if (offset - self.written) > speed * soon.within:
                     return False
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(soon.measure):
@@ -93,12 +93,12 @@ class Fill:
     def limit(self) -> int:
         """Up to where the bytes may be read by now."""
         if self.proven:
-            return self._written
+            return self.written
         if self.size is None:
-            return max(0, self._written - HELD_BACK) if self._written > SMALL else 0
+            return max(0, self.written - HELD_BACK) if self.written > SMALL else 0
         if self.size < SMALL:
             return 0
-        return max(0, min(self._written, self.size - HELD_BACK))
+        return max(0, min(self.written, self.size - HELD_BACK))
 
     def segment(self, offset: int) -> tuple[Segment, int | None]:
         """Where the byte at `offset` is, and up to where that file goes (None: to the end)."""
@@ -133,7 +133,7 @@ class Fill:
         return self.window
 
     def progress(self, written: int) -> None:
-        self._written = written
+        self.written = written
         self.changed()
 
     def finish(self, size: int) -> None:

@@ -116,7 +116,8 @@ class Fills:
         try:
             if fill.window is None:
                 fill.writes_to(partial.open())
-            async with self._gate.turn(repository.registry, CLIENT.get()):
+            turn = self._gate.turn(repository.registry, CLIENT.get(), self._patience.first_byte)
+            async with turn:
                 await download.run()
             kept = await download.commit()
         except Untrustworthy as error:
@@ -133,7 +134,7 @@ class Fills:
         """Reads along with the process that writes this; None when it has brought it to its end,
         the partial when it has died and the writing is ours."""
         followed: Followed | None = None
-        look = 0
+        look, written, grew_at = 0, 0, self._clock.monotonic()
         try:
             while True:
                 followed = followed or await self._store.follow(fill.digest)
@@ -144,6 +145,10 @@ class Fills:
                     partial = await self._store.partial(fill.digest)
                     if partial is not None:
                         return partial
+                if fill.written > written:
+                    written, grew_at = fill.written, self._clock.monotonic()
+                elif self._clock.monotonic() - grew_at > self._patience.stalled:
+                    raise Unavailable(f"the other process that writes {fill.digest} stands still")
                 await asyncio.sleep(_LOOK)
         finally:
             if followed is not None:

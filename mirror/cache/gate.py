@@ -8,6 +8,8 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from ..oci.errors import Unavailable
+
 
 @dataclass(frozen=True, slots=True)
 class FillLimits:
@@ -27,10 +29,18 @@ class Gate:
         self._waiting: OrderedDict[str, deque[tuple[str, asyncio.Future[None]]]] = OrderedDict()
 
     @contextlib.asynccontextmanager
-    async def turn(self, registry: str, client: str) -> AsyncIterator[None]:
-        """Waits for a place, and holds it."""
+    async def turn(self, registry: str, client: str, within: float) -> AsyncIterator[None]:
+        """Waits for a place, at most `within` seconds, and holds it. Raises Unavailable."""
         if self._waiting or not self._has_place(registry):
-            await self._wait(registry, client)
+            try:
+                async with asyncio.timeout(within):
+                    await self._wait(registry, client)
+            except TimeoutError:
+                raise Unavailable(
+                    f"{self._running.total()} downloads run already, and none of them ended within "
+                    f"{within:g} s",
+                    retry_after=within,
+                ) from None
         else:
             self._running[registry] += 1
         try:

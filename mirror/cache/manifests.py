@@ -117,7 +117,7 @@ class Manifests:
                     await partial.append([content.data[partial.offset :]])
                 await partial.commit(_needs(read_manifest(content.data, None)))
             finally:
-                await partial.suspend()
+                await partial.discard()  # unless it was committed: too small to be resumed
         except (StoreFull, OSError, Untrustworthy) as error:
             log.error("manifest not stored", digest=str(digest), reason=repr(error))
 

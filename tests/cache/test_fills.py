@@ -325,3 +325,18 @@ async def test_no_descriptor_or_partial_is_left(
     await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
     assert [path for path in (store.root / "partials").rglob("*") if path.is_file()] == []
     assert store.usage().reserved_bytes == 0
+
+
+async def test_an_upstream_that_sends_crumbs_is_given_up(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    upstream.piece = 100
+
+    async def after_a_crumb(position: int) -> None:
+        if position % 100 == 0 and position == 100 * (upstream.asked["blob"]):
+            raise Unavailable("the body was cut")
+
+    upstream.before_read = after_a_crumb  # type: ignore[assignment]
+    with pytest.raises(Unavailable, match="cut"):
+        await read_all(await cache.blob(REDIS, big))
+    assert upstream.blob_bytes < SMALL

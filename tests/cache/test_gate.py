@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from mirror.cache.gate import FillLimits, Gate
+from mirror.oci.errors import Unavailable
 
 
 class Work:
@@ -29,7 +30,7 @@ class Work:
         await settle()
 
     async def _run(self, name: str, registry: str) -> None:
-        async with self.gate.turn(registry, client=name[0]):
+        async with self.gate.turn(registry, client=name[0], within=60):
             self.running.append(name)
             await self.ends[name].wait()
             self.running.remove(name)
@@ -83,3 +84,13 @@ async def test_who_leaves_gives_its_place_back(leaver: str) -> None:
             await work.end(name)
     assert work.gate._running.total() == 0
     assert not work.gate._waiting
+
+
+async def test_who_waits_too_long_is_told_and_forgotten() -> None:
+    work = Work(Gate(FillLimits(total=1)))
+    await work.begin("a1")
+    with pytest.raises(Unavailable, match="1 downloads run already"):
+        async with work.gate.turn("docker.io", client="b", within=0.01):
+            pytest.fail("there was no place")
+    assert not work.gate._waiting
+    await work.end("a1")
