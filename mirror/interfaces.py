@@ -40,7 +40,7 @@ class Outcome(StrEnum):
 
     HIT = "hit"  # from here, the upstream not asked
     REVALIDATED = "revalidated"  # the upstream said that what is here is still right
-    STALE = "stale"  # from here, older than its TTL, since the upstream could not say
+    STALE = "stale"  # from here, older than its TTL: the upstream could not say, or is yet to say
     FILLED = "filled"  # fetched now
     JOINED = "joined"  # being fetched already, for somebody else
     PASSED = "passed"  # handed through, never kept (tag lists, referrers)
@@ -189,6 +189,14 @@ class Upstream(Protocol):
     ) -> TagPage: ...
 
 
+class Budgeted(Protocol):
+    """What an Upstream may offer besides: whether it should be spared."""
+
+    def scarce(self) -> bool:
+        """Whether little is left of what the upstream gives (Docker Hub counts GETs of manifests):
+        who can wait should, and nothing should be fetched that nobody has asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One piece of content in a store. `size` in bytes, `used_at` in seconds since the epoch."""
@@ -225,6 +233,14 @@ class Partial(Protocol):
         Raises StoreFull when there is no room for them, OSError for other faults of the disk. Then
         `offset` tells how much was taken all the same.
         """
+
+    @property
+    def ahead(self) -> Sequence[tuple[int, int]]:
+        """What was placed behind `offset`: spans of bytes, in order, none of which touch."""
+
+    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+        """Writes these pieces behind `offset`, as one of several streams brings them: `offset`
+        moves over them when what is missing before them has come. Errors as `append`."""
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
         """Makes the content visible under its digest, durably.
@@ -335,6 +351,19 @@ class TagRecord:
     checked_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class TagEvent:
+    """What a tag pointed to for a while; `digest` None: there was no such tag any more.
+
+    When that was first and last said, in seconds since the epoch. By clocks that may have been
+    wrong: events are in the order in which they were noted, whatever their times.
+    """
+
+    digest: Digest | None
+    first_seen: float
+    last_seen: float
+
+
 class TagStore(Protocol):
     """Small records that age. A store that cannot answer raises TagStoreError, in bounded time."""
 
@@ -343,9 +372,27 @@ class TagStore(Protocol):
     async def put(
         self, repository: Repository, tag: str, record: TagRecord, keep_for: float
     ) -> None:
-        """Remembers for `keep_for` seconds, and forgets by itself."""
+        """Remembers for `keep_for` seconds, and forgets by itself; notes it in the history."""
 
-    async def delete(self, repository: Repository, tag: str) -> None: ...
+    async def delete(self, repository: Repository, tag: str) -> None:
+        """Forgets the record. The history stays."""
+
+    async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
+        """What the tag pointed to, the newest first.
+
+        Kept far longer than records, within bounds of its own. Saying the same again is no new
+        event. A tag that never was has no history, however often that was said.
+        """
+
+    async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
+        """Makes this what `frozen` says, on all nodes that share the store within a second, until
+        it is unfrozen."""
+
+    async def unfreeze(self, repository: Repository, tag: str) -> bool:
+        """Whether it was frozen."""
+
+    async def frozen(self, repository: Repository, tag: str) -> Digest | None:
+        """What the tag is frozen to. Asked at every pull by tag: cheap."""
 
     async def close(self) -> None: ...
 
@@ -364,6 +411,18 @@ class Meter(Protocol):
 
     def upstream_rejected(self, endpoint: str) -> None:
         """Bytes from there were not what their digest says."""
+
+    def upstream_hedged(self, endpoint: str, won: bool) -> None:
+        """This one was asked besides another that was late; whether it answered first."""
+
+    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None:
+        """`trouble`: fault, limited, or wrong."""
+
+    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None:
+        """How many manifests the endpoint gives to this login ("" for none), and still gives."""
+
+    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
+        """No manifest is asked for before (seconds since the epoch); 0: it may be."""
 
     def fill_started(self) -> None: ...
 
@@ -394,6 +453,10 @@ class NoMeter:
     def upstream_request(self, endpoint: str, method: str, status: str) -> None: ...
     def upstream_bytes(self, endpoint: str, count: int) -> None: ...
     def upstream_rejected(self, endpoint: str) -> None: ...
+    def upstream_hedged(self, endpoint: str, won: bool) -> None: ...
+    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None: ...
+    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None: ...
+    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None: ...
     def fill_started(self) -> None: ...
     def fill_ended(self, result: str) -> None: ...
     def tag_store_error(self, store: str, operation: str) -> None: ...

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from ..interfaces import Clock, Hasher, Partial, StoreFull, StreamContent, Upstream
-from ..oci.errors import Denied, RangeInvalid, RegistryError, Unavailable, Unknown, Untrustworthy
+from ..oci.errors import (
+    Denied,
+    RangeInvalid,
+    RateLimited,
+    RegistryError,
+    Unavailable,
+    Unknown,
+    Untrustworthy,
+)
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .fill import Fill
+from .segments import Parting, Segments
 from .window import Window
+from .write_behind import WriteBehind
 
 log = structlog.get_logger()
 
 # Bytes of one stream that count as progress: who sends less and breaks, again and again, is given
 # up in the end.
 _PROGRESS = 64 << 10
-
-# Bytes that are gathered while the disk is busy with what came before: a fill's memory is bounded
-# by twice this.
-BATCH = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,16 @@ class Download:
         clock: Clock,
         patience: Patience,
         spill: Callable[[Fill, int, Hasher], Window],
+        parting: Parting,
     ) -> None:
         self.fill = fill
         self.partial = partial
         self.names: set[str] = set()
+        self.upstream = upstream
+        self.repository = repository
+        self.parting = parting
         self._spill = spill
-        self._upstream = upstream
-        self._repository = repository
+        self._at = 0  # where in the content the next piece of the stream belongs
         self._clock = clock
         self._patience = patience
         self._resumed = partial.offset > 0
@@ -114,7 +123,10 @@ class Download:
             if self.partial.offset - before >= _PROGRESS:
                 progress_at, pause = now, self._patience.pause
                 patience = self._patience.stalled
-            wait = max(pause, min(reason.retry_after or 0, self._patience.longest_pause))
+            asked = reason.retry_after or 0
+            if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
+                asked = min(asked, self._patience.longest_pause)
+            wait = max(pause, asked)
             if now + wait - progress_at > patience:
                 raise reason
             log.info(
@@ -130,8 +142,8 @@ class Download:
         """Reads one stream as far as it goes; whether the content's end was reached."""
         offset = self.partial.offset
         try:
-            stream = await self._upstream.blob(
-                self._repository, self.partial.digest, ByteRange(offset) if offset else None
+            stream = await self.upstream.blob(
+                self.repository, self.partial.digest, ByteRange(offset) if offset else None
             )
         except RangeInvalid as error:
             # Every byte came before, only the proof did not: the mirror was stopped.
@@ -142,14 +154,30 @@ class Download:
             ) from error
         try:
             await self._begin(stream)
-            await self._pump(stream, skip=offset - stream.start)
+            if self._may_be_parted(stream):
+                try:
+                    await Segments(self, stream).run()
+                except (StoreFull, OSError) as error:
+                    await self._pass_through(error)  # the rest in order, over one connection
+            else:
+                await self._pump(stream, skip=offset - stream.start)
         finally:
             await stream.close()
         return self.fill.size is None or self.partial.offset == self.fill.size
 
-    async def _begin(self, stream: StreamContent) -> None:
+    def takes_from(self, stream: StreamContent) -> None:
+        """Bytes of this stream are going to be part of the whole."""
         self.names.add(stream.source)
         self._rejects.append(stream.reject)
+
+    def _may_be_parted(self, stream: StreamContent) -> bool:
+        size, offset = self.fill.size, self.partial.offset
+        if size is None or self.fill.window is not None or stream.start != offset:
+            return False
+        return bool(self.partial.ahead) or size - offset >= self.parting.over
+
+    async def _begin(self, stream: StreamContent) -> None:
+        self.takes_from(stream)
         size = stream.descriptor.size
         if size is None:
             return
@@ -174,7 +202,7 @@ class Download:
 
     async def _pump(self, stream: StreamContent, skip: int) -> None:
         """Carries bytes from the stream to the file."""
-        coming = self.partial.offset
+        self._at = coming = self.partial.offset
         writer = WriteBehind(self._take)
         try:
             while piece := await stream.read():
@@ -194,7 +222,10 @@ class Download:
             await writer.flush()
 
     async def _take(self, pieces: Sequence[bytes]) -> None:
-        """Writes these pieces, and tells the readers."""
+        """Writes these pieces, and tells the readers. What parts of an earlier try have brought
+        is passed over."""
+        passed, self._at = self.partial.offset - self._at, self._at + sum(map(len, pieces))
+        pieces = _behind(pieces, passed)
         if self.fill.window is None:
             before = self.partial.offset
             try:
@@ -221,46 +252,6 @@ class Download:
         stored = self.partial
         self.partial = self._spill(self.fill, stored.offset, stored.hasher())
         await stored.discard()
-
-
-class WriteBehind:
-    """Writes pieces while the next ones are read: at once when the disk is idle, else gathered, up
-    to BATCH bytes, until it is."""
-
-    def __init__(self, write: Callable[[Sequence[bytes]], Awaitable[None]]) -> None:
-        self._write = write
-        self._gathered: list[bytes] = []
-        self._waiting = 0  # bytes in `_gathered`
-        self._room = asyncio.Event()
-        self._room.set()
-        self._task: asyncio.Task[None] | None = None
-
-    async def put(self, piece: bytes) -> None:
-        """Takes a piece; waits while too much is gathered. Raises what writing raised before."""
-        await self._room.wait()
-        if self._task is not None and self._task.done():
-            self._task.result()
-        self._gathered.append(piece)
-        self._waiting += len(piece)
-        if self._task is None:
-            self._task = asyncio.create_task(self._write_all())
-        if self._waiting >= BATCH:
-            self._room.clear()
-
-    async def flush(self) -> None:
-        """Returns when everything is written, even if the caller is being cancelled."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
-
-    async def _write_all(self) -> None:
-        try:
-            while self._gathered:
-                batch, self._gathered, self._waiting = self._gathered, [], 0
-                self._room.set()
-                await self._write(batch)
-            self._task = None
-        finally:
-            self._room.set()
 
 
 def _behind(pieces: Sequence[bytes], done: int) -> list[bytes]:

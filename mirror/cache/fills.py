@@ -6,6 +6,8 @@ A fill belongs to the mirror, not to the request that began it: it goes on when 
 from __future__ import annotations
 
 import asyncio
+import os
+from dataclasses import replace
 
 import structlog
 
@@ -27,6 +29,7 @@ from ..oci.reference import Repository
 from .download import Download, Patience
 from .fill import Fill
 from .gate import FillLimits, Gate
+from .segments import Parting
 from .window import Window
 
 log = structlog.get_logger()
@@ -47,11 +50,13 @@ class Fills:
         clock: Clock | None = None,
         patience: Patience | None = None,
         limits: FillLimits | None = None,
+        parting: Parting | None = None,
     ) -> None:
         self._store = store
         self._meter = meter
         self._clock = clock or Clock()
         self._patience = patience or Patience()
+        self._parting = parting or Parting()
         self._gate = Gate(limits or FillLimits())
         self._fills: dict[Digest, Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,14 +66,17 @@ class Fills:
         return self._fills.get(digest)
 
     def join(
-        self, digest: Digest, upstream: Upstream, repository: Repository
+        self, digest: Digest, upstream: Upstream, repository: Repository, first_byte: float
     ) -> tuple[Fill, Outcome]:
-        """The running fill of this digest, or a new one from this upstream."""
+        """The running fill of this digest, or a new one from this upstream, which is given up when
+        it makes no progress within `first_byte` seconds."""
         fill = self._fills.get(digest)
         if fill is not None:
             return fill, Outcome.JOINED
         fill = self._fills[digest] = Fill(digest)
-        task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
+        task = asyncio.create_task(
+            self._run(fill, upstream, repository, first_byte), name=f"fill {digest}"
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return fill, Outcome.FILLED
@@ -79,11 +87,13 @@ class Fills:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, fill: Fill, upstream: Upstream, repository: Repository) -> None:
+    async def _run(
+        self, fill: Fill, upstream: Upstream, repository: Repository, first_byte: float
+    ) -> None:
         self._meter.fill_started()
         result = "failed"
         try:
-            result = await self._fill(fill, upstream, repository)
+            result = await self._fill(fill, upstream, repository, first_byte)
         except Untrustworthy as error:
             result = "rejected"
             fill.fail(error)
@@ -101,17 +111,26 @@ class Fills:
             self._meter.fill_ended(result)
             fill.end()
 
-    async def _fill(self, fill: Fill, upstream: Upstream, repository: Repository) -> str:
+    async def _fill(
+        self, fill: Fill, upstream: Upstream, repository: Repository, first_byte: float
+    ) -> str:
         """Brings the fill to its end; how it ended, for whoever counts."""
         try:
             partial = await self._store.partial(fill.digest) or await self._follow(fill)
         except OSError as error:
             log.error("store cannot be written", digest=str(fill.digest), reason=str(error))
             partial = self._spill(fill, 0, fill.digest.hasher())
-        if partial is None:
+        if partial is None or await self._came_meanwhile(fill, partial):
             return "followed"
         download = Download(
-            fill, partial, upstream, repository, self._clock, self._patience, self._spill
+            fill,
+            partial,
+            upstream,
+            repository,
+            self._clock,
+            replace(self._patience, first_byte=first_byte),
+            self._spill,
+            self._parting,
         )
         try:
             if fill.window is None:
@@ -129,6 +148,19 @@ class Fills:
         fill.finish(download.partial.offset)
         log.info("filled", digest=str(fill.digest), size=fill.size, sources=sorted(download.names))
         return "committed" if kept else "uncached"
+
+    async def _came_meanwhile(self, fill: Fill, partial: Partial) -> bool:
+        """Whether another process has brought it to its end, between our look and our lock."""
+        content = await self._store.open(fill.digest)
+        if content is None:
+            return False
+        try:
+            await partial.discard()
+            fill.writes_to(os.dup(content.fileno()))
+            fill.finish(await content.readable(0))
+        finally:
+            content.close()
+        return True
 
     async def _follow(self, fill: Fill) -> Partial | None:
         """Reads along with the process that writes this; None when it has brought it to its end,

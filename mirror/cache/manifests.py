@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -13,9 +12,10 @@ from ..interfaces import BytesContent, Clock, ContentStore, Outcome, StoreFull, 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable, Unknown, Untrustworthy
-from ..oci.manifests import MAX_MANIFEST, Manifest, media_type_of, read_manifest
+from ..oci.manifests import MAX_MANIFEST, media_type_of, read_manifest
 from ..oci.reference import Repository
 from .flights import Flights
+from .promises import Promises, needs
 from .unknown import UnknownDigests
 
 log = structlog.get_logger()
@@ -25,11 +25,14 @@ _MEMORY_BYTES = 32 << 20  # kept in memory, so that a hit reads no file
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """How long short trouble with a manifest is waited out, in seconds: its tag has been answered,
-    and some clients have no second chance."""
+    """How long trouble is waited out, in seconds: with what was promised, and with what was not."""
 
-    longest: float = 30.0
+    promised: float = 30.0
+    other: float = 2.0
     pause: float = 0.25
+
+    def within(self, promised: bool) -> float:
+        return self.promised if promised else self.other
 
 
 class Manifests:
@@ -40,12 +43,14 @@ class Manifests:
         upstream: Upstream,
         store: ContentStore,
         unknown: UnknownDigests,
+        promises: Promises,
         clock: Clock,
         hold: Hold,
     ) -> None:
         self._upstream = upstream
         self._store = store
         self._unknown = unknown
+        self._promises = promises
         self._clock = clock
         self._hold = hold
         self._memory: LRUCache[Digest, BytesContent] = LRUCache(
@@ -84,7 +89,8 @@ class Manifests:
         return content
 
     async def _fetch(self, repository: Repository, digest: Digest) -> BytesContent:
-        deadline = self._clock.monotonic() + self._hold.longest
+        hold = self._hold.within(self._promises.made(digest))
+        deadline = self._clock.monotonic() + hold
         pause = self._hold.pause
         while True:
             try:
@@ -115,14 +121,8 @@ class Manifests:
                 await partial.announce(len(content.data))
                 if partial.offset < len(content.data):
                     await partial.append([content.data[partial.offset :]])
-                await partial.commit(_needs(read_manifest(content.data, None)))
+                await partial.commit(needs(read_manifest(content.data, None)))
             finally:
                 await partial.discard()  # unless it was committed: too small to be resumed
         except (StoreFull, OSError, Untrustworthy) as error:
             log.error("manifest not stored", digest=str(digest), reason=repr(error))
-
-
-def _needs(manifest: Manifest) -> Sequence[Digest]:
-    """What a manifest needs to be of use; foreign layers come from elsewhere."""
-    children = (child.descriptor.digest for child in manifest.children)
-    return (*children, *(blob.digest for blob in manifest.blobs))

@@ -16,13 +16,14 @@ from ..interfaces import (
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Unknown, Untrustworthy
+from ..oci.patterns import Patterns
 from ..oci.reference import Repository
 from .detour import Detour
 from .fill import Soon
 from .fills import Fills
 from .freshness import Freshness
 from .manifests import Hold, Manifests
-from .patterns import Patterns
+from .promises import Promises
 from .tags import Patience, Tags
 from .unknown import UnknownDigests
 
@@ -52,7 +53,11 @@ class PullThrough:
         self._fills = fills
         self._soon = soon or Soon()
         self._unknown = UnknownDigests(clock)
-        self._manifests = Manifests(upstream, store, self._unknown, clock, hold or Hold())
+        self._promises = Promises(clock)
+        self._hold = hold or Hold()
+        self._manifests = Manifests(
+            upstream, store, self._unknown, self._promises, clock, self._hold
+        )
         self._tags = Tags(
             upstream,
             self._manifests,
@@ -72,7 +77,9 @@ class PullThrough:
         return await self._tags.resolve(repository, tag)
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        return await self._manifests.get(repository, digest)
+        content = await self._manifests.get(repository, digest)
+        self._promises.make(content)
+        return content
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
         content = await self._store.open(digest)
@@ -95,7 +102,8 @@ class PullThrough:
             if content is not None:
                 return content
             self._unknown.check(repository, digest)
-            fill, outcome = self._fills.join(digest, self._upstream, repository)
+            first_byte = self._hold.within(self._promises.made(digest))
+            fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
             reader = fill.reader(outcome)
             try:
                 if start == 0 or await fill.reaches(start, self._soon):

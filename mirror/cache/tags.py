@@ -19,11 +19,11 @@ from ..interfaces import (
 )
 from ..oci.descriptor import Descriptor
 from ..oci.errors import ManifestUnknown, RegistryError, Unavailable, Unknown
+from ..oci.patterns import Patterns
 from ..oci.reference import Repository
 from .flights import Flights
 from .freshness import Freshness, State, age_of, judge
 from .manifests import Manifests
-from .patterns import Patterns
 
 log = structlog.get_logger()
 

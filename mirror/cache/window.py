@@ -59,6 +59,13 @@ class Window:
                 self.segments.append(Segment(self.offset, _memory()))
             await asyncio.to_thread(self._write, self.segments[-1].fd, piece)
 
+    @property
+    def ahead(self) -> Sequence[tuple[int, int]]:
+        return ()
+
+    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+        raise NotImplementedError("what passes through memory comes in order")
+
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
         if self._hash.hexdigest() != self.digest.hex:
             raise Untrustworthy(f"the {self.offset} bytes that came are not {self.digest}")

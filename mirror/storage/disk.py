@@ -214,7 +214,11 @@ class DiskContent:
             after = str(page[-1].digest)
 
     def usage(self) -> Usage:
-        return self._index.usage()
+        try:
+            return self._index.usage()
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return Usage(0, 0, 0, self._index.max_bytes)
 
     async def verify(self, digest: Digest) -> bool | None:
         """Hashes the content anew; what is wrong is set aside. None when it is not here."""
@@ -236,7 +240,6 @@ class DiskContent:
     async def quarantine(self, digest: Digest, reason: str) -> None:
         """Moves damaged content aside: it is a miss from now on, and will be filled again."""
         log.error("content quarantined", digest=str(digest), reason=reason)
-        self._meter.content_rotten()
         await self.on_files(self._set_aside, digest)
         await self.ledger.note(self._index.remove, digest)
 
@@ -312,6 +315,7 @@ class DiskContent:
 
     def _set_aside(self, digest: Digest) -> None:
         target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
+        self._meter.content_rotten()
         try:
             os.rename(self.blob_path(digest), target)
         except FileNotFoundError:

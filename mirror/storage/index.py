@@ -28,6 +28,9 @@ Rows = list[tuple[Any, ...]]  # the schema below says what is in them
 
 _VERSION = 1
 
+# The file is not what it was: every further use of it fails the same way.
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+
 # `totals` is kept by triggers, so that no path through the code can forget to count.
 # A content's rank is 0 for what refers to nothing, 1 for a manifest, 2 for an index: among equals
 # in age, what needs others goes before what is needed.
@@ -87,11 +90,21 @@ class Index:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self._path = path
         self._lock = threading.Lock()
-        self._writer = _open(path)
-        self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        self._reader.set_busy_timeout(250)
         self._reading = threading.Lock()
+        self._writer, self._reader, self.identity = _open(path)
+
+    def begin_anew(self) -> None:
+        """Sets aside the database, which was found damaged in use; `identity` is another then.
+
+        Raises apsw.Error, OSError. Other processes find out by themselves.
+        """
+        with self._lock, self._reading:
+            old = self._writer, self._reader
+            self._writer, self._reader, self.identity = _open(self._path, damaged=self.identity)
+            for connection in old:
+                connection.close(force=True)
 
     def close(self) -> None:
         with self._lock, self._reading:
@@ -212,10 +225,10 @@ class Index:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
-            except BaseException:
-                self._writer.execute("ROLLBACK")
-                raise
-            self._writer.execute("COMMIT")
+                self._writer.execute("COMMIT")
+            finally:
+                if self._writer.in_transaction:  # a full disk may have ended it already
+                    self._writer.execute("ROLLBACK")
 
 
 class Ledger:
@@ -226,19 +239,27 @@ class Ledger:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
 
     async def ask(self, work: Callable[..., T], *arguments: object) -> T:
-        """Raises what `work`, a method of the index, does."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        """Raises what `work`, a method of the index, does. A damaged index is begun anew."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._work, work, *arguments)
 
     async def note(self, work: Callable[..., None], *arguments: object) -> None:
         """As `ask`, but the database's faults are survived: the files are the truth."""
         try:
             await self.ask(work, *arguments)
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             log.warning("index does not take a record", reason=str(error))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)
         self.index.close()
+
+    def _work(self, work: Callable[..., T], *arguments: object) -> T:
+        try:
+            return work(*arguments)
+        except _DAMAGED:
+            self.index.begin_anew()
+            return work(*arguments)
 
 
 def _rows(db: apsw.Connection, query: str, *values: str | int) -> Rows:
@@ -249,14 +270,27 @@ def _entries(rows: Rows) -> list[Entry]:
     return [Entry(Digest.parse(digest), size, used_at) for digest, size, used_at in rows]
 
 
-def _open(path: Path) -> apsw.Connection:
-    """Opens the database, or sets aside what is none of ours and begins anew."""
+def _open(
+    path: Path, damaged: tuple[int, int] | None = None
+) -> tuple[apsw.Connection, apsw.Connection, tuple[int, int]]:
+    """Opens the database to write and to read, and tells which file it is. What is none of ours,
+    or is the `damaged` one, is set aside and begun anew."""
     with opening(path):
+        if damaged is not None and path.exists() and _identity(path) == damaged:
+            set_aside(path, "damaged")
         try:
-            return _prepared(path)
-        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _OtherVersion) as error:
+            writer = _prepared(path)
+        except (*_DAMAGED, apsw.SQLError, _OtherVersion) as error:
             set_aside(path, str(error))
-            return _prepared(path)
+            writer = _prepared(path)
+        reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        reader.set_busy_timeout(250)
+        return writer, reader, _identity(path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _prepared(path: Path) -> apsw.Connection:

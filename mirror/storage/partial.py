@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -17,6 +18,7 @@ import structlog
 from ..interfaces import Hasher, StoreFull, WriterState
 from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
+from .ahead import Ahead
 
 log = structlog.get_logger()
 
@@ -57,6 +59,8 @@ class DiskPartial:
         self._hash = digest.hasher()
         self._offset = 0
         self._reserved = 0
+        self._ahead = Ahead(path)
+        self._hashing = threading.Lock()  # pieces of several streams come in several threads
 
     @property
     def digest(self) -> Digest:
@@ -84,7 +88,14 @@ class DiskPartial:
                 await self._grow(max(coming, GROWTH))
             except StoreFull:
                 await self._grow(coming)
-        await self._run(self._append, pieces)
+        await self._run(self._place, self._offset, pieces)
+
+    @property
+    def ahead(self) -> Sequence[tuple[int, int]]:
+        return self._ahead.spans
+
+    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+        await self._run(self._place, at, pieces)
 
     async def _grow(self, more: int) -> None:
         size = self._offset + more
@@ -101,12 +112,14 @@ class DiskPartial:
     async def suspend(self) -> None:
         if self._fd < 0:
             return
-        if self._offset == 0:
+        there = self._offset + sum(stop - start for start, stop in self.ahead)
+        if there == 0:
             await self.discard()
             return
         # What is set aside from now on is what is there.
         with contextlib.suppress(StoreFull):
-            await self._account.reserve(self._digest, self._offset, 0, None)
+            await self._account.reserve(self._digest, there, 0, None)
+        await self._run(self._ahead.save, self._offset)
         await self._close()
 
     async def discard(self) -> None:
@@ -124,13 +137,12 @@ class DiskPartial:
 
     def resume(self) -> None:
         """Hashes what an earlier writer left. Blocking."""
-        while piece := os.pread(self._fd, _SLICE, self._offset):
-            self._hash.update(piece)
-            self._offset += len(piece)
-        self._reserved = self._offset
+        self._advance(self._ahead.resume(os.fstat(self._fd).st_size))
+        self._reserved = max([self._offset, *(stop for _, stop in self._ahead.spans)])
 
     def publish(self, target: Path, sync: bool) -> None:
         """Gives the proven file its name in `target`. Blocking."""
+        self._ahead.end()
         if sync:
             os.fdatasync(self._fd)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,27 +150,48 @@ class DiskPartial:
         if sync:
             _sync_directory(target.parent)
 
-    def _append(self, pieces: Sequence[bytes]) -> None:
+    def _place(self, at: int, pieces: Sequence[bytes]) -> None:
+        with self._hashing:
+            if at != self._offset:
+                self._ahead.begin(self._offset)
         for piece in pieces:
             view = memoryview(piece)
             while view:
                 try:
-                    written = os.pwrite(self._fd, view, self._offset)
+                    written = os.pwrite(self._fd, view, at)
                 except OSError as error:
                     if error.errno in _FULL:
                         raise StoreFull(error.strerror) from error
                     raise
                 # In step with each other, whatever fails next. Written first: a process that
                 # follows the file must not see less than is told to the readers of this one.
-                self._hash.update(view[:written])
-                self._offset += written
+                with self._hashing:
+                    if at == self._offset:
+                        self._hash.update(view[:written])
+                        self._offset += written
+                        self._advance(self._ahead.reached(self._offset))
+                    else:
+                        self._ahead.add(at, at + written)
+                at += written
                 view = view[written:]
 
+    def _advance(self, target: int) -> None:
+        """Hashes what is on the file up to `target`."""
+        while self._offset < target:
+            piece = os.pread(self._fd, min(_SLICE, target - self._offset), self._offset)
+            if not piece:
+                raise OSError(errno.EIO, "the file ends before what was written to it")
+            self._hash.update(piece)
+            self._offset += len(piece)
+            target = max(target, self._ahead.reached(self._offset))
+
     def _unlink(self) -> None:
+        self._ahead.end()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 
     async def _close(self) -> None:
+        self._ahead.close()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             await self._run(os.close, fd)
@@ -182,7 +215,10 @@ class DiskFollowed:
         return self._announced()
 
     def written(self) -> int:
-        return os.fstat(self._fd).st_size
+        # The size first: the note of what is ahead goes only when nothing is.
+        size = os.fstat(self._fd).st_size
+        reached = Ahead(self._path).reached_by_another()
+        return size if reached is None else reached
 
     def state(self) -> WriterState:
         if _names(self._path, self._fd):
@@ -213,7 +249,8 @@ def _reopen(fd: int) -> int:
 def lock_partial(path: Path) -> int | None:
     """Opens or makes the partial at `path` and locks it; None when another holds the lock.
 
-    Blocking. Raises OSError. A symbolic link planted there is refused (ELOOP).
+    Blocking. Raises OSError. A symbolic link planted there is refused (ELOOP), a hard link
+    removed: what is written here would be written into the file of somebody else.
     """
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -221,7 +258,9 @@ def lock_partial(path: Path) -> int | None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us may have renamed or removed it between our open and our lock.
             if _names(path, fd):
-                return fd
+                if os.fstat(fd).st_nlink == 1:
+                    return fd
+                os.unlink(path)
         except BlockingIOError:
             os.close(fd)
             return None

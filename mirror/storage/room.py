@@ -99,7 +99,7 @@ class Room:
 
     async def tidy(self) -> None:
         """Brings the content below the high-water mark, and the disk above its floor."""
-        usage = self._ledger.index.usage()
+        usage = await self._ledger.ask(self._ledger.index.usage)
         used = usage.content_bytes + usage.reserved_bytes
         excess = 0
         if used > self.bounds.high * self.bounds.max_size:

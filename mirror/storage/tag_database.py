@@ -1,6 +1,6 @@
 """The file under the embedded tag memory: made, checked, set aside when it is of no use.
 
-Nothing here is for the event loop, but for `TagDatabase.read`.
+Nothing here is for the event loop, but for the reads (`record_of` and its like).
 """
 
 from __future__ import annotations
@@ -13,18 +13,30 @@ from pathlib import Path
 
 import apsw
 
+from ..interfaces import TagEvent, TagRecord
+from ..oci.digest import Digest
+from ..oci.errors import DigestInvalid
 from .database_files import opening, set_aside
+from .tag_history import KEPT, MOST
+from .tag_records import encode
 
-_VERSION = 1
-
-_SCHEMA = f"""
+# What each version added to the one before: a file of an older one is brought up to date.
+_SCHEMAS = (
+    """
 CREATE TABLE tags (key TEXT PRIMARY KEY, record BLOB NOT NULL, expires_at REAL NOT NULL)
     WITHOUT ROWID;
 CREATE INDEX tags_by_expiry ON tags (expires_at);
-PRAGMA user_version = {_VERSION};
-"""
+""",
+    """
+CREATE TABLE history (id INTEGER PRIMARY KEY, key TEXT NOT NULL, digest TEXT,
+    first_seen REAL NOT NULL, last_seen REAL NOT NULL);
+CREATE INDEX history_by_key ON history (key, id);
+CREATE INDEX history_by_age ON history (last_seen);
+CREATE TABLE frozen (key TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
+""",
+)
 
-_SELECT = "SELECT record FROM tags WHERE key = ? AND expires_at > ?"
+_VERSION = len(_SCHEMAS)
 
 # Milliseconds that a write waits for another process's: above the fsync of a busy disk, and below
 # what a pull would notice as a hang.
@@ -56,31 +68,44 @@ class TagDatabase:
         """Whether this is the database that others find under the name."""
         return self.identity == _identity(path)
 
-    def read(self, key: str, now: float) -> bytes | None:
-        """Microseconds. Raises BusyError at once rather than wait."""
-        return _read(self.reader, key, now)
-
-    def read_waiting(self, key: str, now: float) -> bytes | None:
-        return _read(self.writer, key, now)
-
-    def put(self, key: str, data: bytes, expires_at: float) -> None:
-        self.writer.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (key, data, expires_at))
+    def put(self, key: str, record: TagRecord, expires_at: float) -> None:
+        """Remembers the record, and notes in the history what it says, both or neither."""
+        with self.writer:
+            # Written to first: a transaction that only reads at first may not write any more when
+            # another process has written meanwhile.
+            self.writer.execute(
+                "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)",
+                (key, encode(key, record), expires_at),
+            )
+            self._note(key, record)
 
     def delete(self, key: str) -> None:
         self.writer.execute("DELETE FROM tags WHERE key = ?", (key,))
 
+    def freeze(self, key: str, digest: Digest) -> None:
+        self.writer.execute("INSERT OR REPLACE INTO frozen VALUES (?, ?)", (key, str(digest)))
+
+    def unfreeze(self, key: str) -> bool:
+        deleted = "DELETE FROM frozen WHERE key = ? RETURNING 1"
+        return bool(self.writer.execute(deleted, (key,)).fetchall())
+
     def tidy(self, now: float, max_rows: int, batch: int) -> None:
-        """Removes at most `batch` rows that are over, and as many of those beyond `max_rows`."""
-        self.writer.execute(
-            "DELETE FROM tags WHERE key IN "
-            "(SELECT key FROM tags WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
-            (now, batch),
-        )
-        self.writer.execute(
-            "DELETE FROM tags WHERE key IN (SELECT key FROM tags ORDER BY expires_at "
-            "LIMIT max(0, min(?, (SELECT count(*) FROM tags) - ?)))",
-            (batch, max_rows),
-        )
+        """Removes of each table at most `batch` rows that are over, and as many of those beyond
+        `max_rows`."""
+        for table, row, end, over in (
+            ("tags", "key", "expires_at", now),
+            ("history", "id", "last_seen", now - KEPT),
+        ):
+            self.writer.execute(
+                f"DELETE FROM {table} WHERE {row} IN "  # noqa: S608 (all words of ours)
+                f"(SELECT {row} FROM {table} WHERE {end} <= ? ORDER BY {end} LIMIT ?)",
+                (over, batch),
+            )
+            self.writer.execute(
+                f"DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} "  # noqa: S608
+                f"ORDER BY {end} LIMIT max(0, min(?, (SELECT count(*) FROM {table}) - ?)))",
+                (batch, max_rows),
+            )
         with contextlib.suppress(FileNotFoundError):  # in memory there is none
             if os.stat(f"{self.writer.filename}-wal").st_size > _MAX_LOG_BYTES:
                 self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -88,6 +113,65 @@ class TagDatabase:
     def close(self) -> None:
         self.reader.close()
         self.writer.close()
+
+    def _note(self, key: str, record: TagRecord) -> None:
+        said = None if record.descriptor is None else str(record.descriptor.digest)
+        at = record.checked_at
+        newest = self.writer.execute(
+            "SELECT id, digest FROM history WHERE key = ? ORDER BY id DESC LIMIT 1", (key,)
+        ).fetchall()
+        if newest and newest[0][1] == said:
+            self.writer.execute(
+                "UPDATE history SET first_seen = min(first_seen, ?), last_seen = ? WHERE id = ?",
+                (at, at, newest[0][0]),
+            )
+        elif newest or said is not None:
+            self.writer.execute(
+                "INSERT INTO history (key, digest, first_seen, last_seen) VALUES (?, ?, ?, ?)",
+                (key, said, at, at),
+            )
+            self.writer.execute(
+                "DELETE FROM history WHERE key = ? AND id <= (SELECT id FROM history "
+                "WHERE key = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (key, key, MOST),
+            )
+
+
+# Reads take microseconds. By a database's `reader` they raise BusyError rather than wait.
+
+
+def record_of(connection: apsw.Connection, key: str, now: float) -> bytes | None:
+    select = "SELECT record FROM tags WHERE key = ? AND expires_at > ?"
+    for (record,) in connection.execute(select, (key, now)).fetchall():
+        return bytes(record) if isinstance(record, bytes) else b""
+    return None
+
+
+def history_of(connection: apsw.Connection, key: str) -> tuple[TagEvent, ...]:
+    select = "SELECT digest, first_seen, last_seen FROM history WHERE key = ? ORDER BY id DESC"
+    rows = connection.execute(select, (key,)).fetchall()
+    return tuple(event for row in rows if (event := _event(*row)) is not None)
+
+
+def frozen_of(connection: apsw.Connection, key: str) -> Digest | None:
+    for (digest,) in connection.execute(
+        "SELECT digest FROM frozen WHERE key = ?", (key,)
+    ).fetchall():
+        with contextlib.suppress(DigestInvalid):
+            return Digest.parse(str(digest))
+    return None
+
+
+def _event(digest: object, first_seen: object, last_seen: object) -> TagEvent | None:
+    """None for what is none of ours."""
+    if not (isinstance(first_seen, float) and isinstance(last_seen, float)):
+        return None
+    try:
+        return TagEvent(
+            None if digest is None else Digest.parse(str(digest)), first_seen, last_seen
+        )
+    except DigestInvalid:
+        return None
 
 
 def open_or_begin_anew(path: Path, damaged: TagDatabase | None = None) -> TagDatabase:
@@ -116,7 +200,7 @@ def in_memory() -> TagDatabase:
     flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     writer = apsw.Connection(uri, flags=flags)
     writer.set_busy_timeout(_BUSY_MS)
-    writer.execute(_SCHEMA)
+    _bring_up_to_date(writer, 0)
     return TagDatabase(apsw.Connection(uri, flags=flags), writer, None)
 
 
@@ -129,7 +213,9 @@ def _open(path: Path) -> TagDatabase:
     try:
         _prepare(writer)
         database = TagDatabase(_connect(path, apsw.SQLITE_OPEN_READONLY), writer, _identity(path))
-        database.read("", 0.0)  # the table is there, and of our shape
+        record_of(database.reader, "", 0.0)  # the tables are there, and of our shape
+        history_of(database.reader, "")
+        frozen_of(database.reader, "")
     except Exception:
         writer.close()
         raise
@@ -145,21 +231,20 @@ def _prepare(writer: apsw.Connection) -> None:
     with contextlib.closing(writer.cursor()) as cursor:
         cursor.execute("BEGIN IMMEDIATE")  # also proves that nobody holds the file for good
         version = cursor.execute("PRAGMA user_version").fetchall()[0][0]
-        if version == 0:
-            cursor.execute(_SCHEMA)
-        elif version != _VERSION:
+        if not 0 <= version <= _VERSION:
             raise _Unusable(f"made by another version of this program ({version})")
+        _bring_up_to_date(writer, version)
         cursor.execute("COMMIT")
+
+
+def _bring_up_to_date(writer: apsw.Connection, version: int) -> None:
+    for schema in _SCHEMAS[version:]:
+        writer.execute(schema)
+    writer.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _connect(path: Path, mode: int) -> apsw.Connection:
     return apsw.Connection(str(path), flags=mode | apsw.SQLITE_OPEN_NOFOLLOW)
-
-
-def _read(connection: apsw.Connection, key: str, now: float) -> bytes | None:
-    for (record,) in connection.execute(_SELECT, (key, now)).fetchall():
-        return bytes(record) if isinstance(record, bytes) else b""
-    return None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +12,20 @@ from typing import TypeVar
 import apsw
 import structlog
 
-from ..interfaces import Clock, Meter, NoMeter, TagRecord, TagStoreError
+from ..interfaces import Clock, Meter, NoMeter, TagEvent, TagRecord, TagStoreError
+from ..oci.digest import Digest
 from ..oci.reference import Repository
-from .tag_database import DAMAGED, TagDatabase, in_memory, open_or_begin_anew
+from .tag_database import (
+    DAMAGED,
+    TagDatabase,
+    frozen_of,
+    history_of,
+    in_memory,
+    open_or_begin_anew,
+    record_of,
+)
 from .tag_health import Health
-from .tag_records import decode, encode, tag_key
+from .tag_records import decode, tag_key
 
 log = structlog.get_logger()
 
@@ -80,19 +89,7 @@ class EmbeddedTags:
         """The record, if there is one and its time is not over. Raises TagStoreError."""
         key = tag_key(repository, tag)
         now = self._clock.wall()
-        database = self._database
-        if self._closed:
-            raise TagStoreError("closed")
-        try:
-            data = database.read(key, now)
-        except apsw.BusyError:  # another process recovers the log: not to be waited for in place
-            data = await self._on_thread("get", lambda: database.read_waiting(key, now))
-        except DAMAGED:
-            await self._on_thread("get", lambda: self._begin_anew(database))
-            data = None
-        except apsw.Error as error:
-            raise self._failed("get", error) from error
-        self._reading.worked()
+        data = await self._read(lambda connection: record_of(connection, key, now))
         return None if data is None else decode(key, data)
 
     async def put(
@@ -103,14 +100,33 @@ class EmbeddedTags:
             await self.delete(repository, tag)
             return
         key = tag_key(repository, tag)
-        data = encode(key, record)
         expires_at = self._clock.wall() + min(keep_for, _LONGEST)
-        await self._write("put", lambda database: database.put(key, data, expires_at))
+        await self._write("put", lambda database: database.put(key, record, expires_at))
 
     async def delete(self, repository: Repository, tag: str) -> None:
         """Forgets. Raises TagStoreError."""
         key = tag_key(repository, tag)
         await self._write("delete", lambda database: database.delete(key))
+
+    async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
+        """The newest first. Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        return await self._read(lambda connection: history_of(connection, key)) or ()
+
+    async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
+        """Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        await self._write("put", lambda database: database.freeze(key, digest))
+
+    async def unfreeze(self, repository: Repository, tag: str) -> bool:
+        """Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        return await self._write("delete", lambda database: database.unfreeze(key))
+
+    async def frozen(self, repository: Repository, tag: str) -> Digest | None:
+        """Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        return await self._read(lambda connection: frozen_of(connection, key))
 
     async def close(self) -> None:
         """Ends what was begun, then closes the file. May be called again."""
@@ -122,9 +138,26 @@ class EmbeddedTags:
         )
         self._thread.shutdown(wait=False)
 
-    async def _write(self, operation: str, work: Callable[[TagDatabase], None]) -> None:
-        await self._on_thread(operation, lambda: self._apply(work))
+    async def _read(self, read: Callable[[apsw.Connection], T | None]) -> T | None:
+        database = self._database
+        if self._closed:
+            raise TagStoreError("closed")
+        try:
+            found = read(database.reader)
+        except apsw.BusyError:  # another process recovers the log: not to be waited for in place
+            found = await self._on_thread("get", lambda: read(database.writer))
+        except DAMAGED:
+            await self._on_thread("get", lambda: self._begin_anew(database))
+            found = None
+        except apsw.Error as error:
+            raise self._failed("get", error) from error
+        self._reading.worked()
+        return found
+
+    async def _write(self, operation: str, work: Callable[[TagDatabase], T]) -> T:
+        done = await self._on_thread(operation, lambda: self._apply(work))
         self._writing.worked()
+        return done
 
     async def _on_thread(self, operation: str, work: Callable[[], T]) -> T:
         if self._closed:
@@ -143,18 +176,19 @@ class EmbeddedTags:
 
     # From here on: on the thread.
 
-    def _apply(self, work: Callable[[TagDatabase], None]) -> None:
+    def _apply(self, work: Callable[[TagDatabase], T]) -> T:
         # Somebody deleted the file, or another worker set it aside: what goes into the old one is
         # seen by nobody else and lost with this process.
         if self._path is not None and not self._database.is_at(self._path):
             self._database = open_or_begin_anew(self._path)
         database = self._database
         try:
-            work(database)
+            done = work(database)
             self._tidy_now_and_then(database)
         except DAMAGED:
             self._begin_anew(database)
-            work(self._database)
+            done = work(self._database)
+        return done
 
     def _tidy_now_and_then(self, database: TagDatabase) -> None:
         if self._writes % _TIDY_EVERY == 0:

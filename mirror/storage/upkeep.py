@@ -45,7 +45,6 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled. Its faults are logged, and are nobody else's."""
-        await self._surviving(self.mend)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tidy_for_ever())
             if self._habits.scrub:
@@ -98,7 +97,12 @@ class Upkeep:
                         yield digest, (await self._store.on_files(path.lstat)).st_size
 
     async def _tidy_for_ever(self) -> None:
+        mended = None
         while True:
+            index = self._store.ledger.index
+            if index.identity != mended:  # at the start, and when the account was begun anew
+                mended = index.identity
+                await self._surviving(self.mend)
             await self._surviving(self.tidy)
             await asyncio.sleep(self._habits.every)
 

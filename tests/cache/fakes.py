@@ -7,7 +7,14 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
-from mirror.interfaces import BytesContent, Outcome, TagPage, TagRecord, TagStoreError
+from mirror.interfaces import (
+    BytesContent,
+    Outcome,
+    TagEvent,
+    TagPage,
+    TagRecord,
+    TagStoreError,
+)
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, ManifestUnknown, RangeInvalid
@@ -160,6 +167,8 @@ class FakeTags:
     def __init__(self) -> None:
         self.records: dict[tuple[Repository, str], TagRecord] = {}
         self.kept_for: dict[tuple[Repository, str], float] = {}
+        self.events: dict[tuple[Repository, str], list[TagEvent]] = {}
+        self.frozen_to: dict[tuple[Repository, str], Digest] = {}
         self.failing = False
 
     async def get(self, repository: Repository, tag: str) -> TagRecord | None:
@@ -177,5 +186,21 @@ class FakeTags:
 
     async def delete(self, repository: Repository, tag: str) -> None:
         self.records.pop((repository, tag), None)
+
+    async def history(self, repository: Repository, tag: str) -> list[TagEvent]:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        return self.events.get((repository, tag), [])
+
+    async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
+        self.frozen_to[repository, tag] = digest
+
+    async def unfreeze(self, repository: Repository, tag: str) -> bool:
+        return self.frozen_to.pop((repository, tag), None) is not None
+
+    async def frozen(self, repository: Repository, tag: str) -> Digest | None:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        return self.frozen_to.get((repository, tag))
 
     async def close(self) -> None: ...

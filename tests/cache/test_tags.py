@@ -8,10 +8,10 @@ import pytest
 
 from mirror.cache.fills import Fills
 from mirror.cache.freshness import Freshness
-from mirror.cache.patterns import Patterns
 from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import Clock, Outcome
 from mirror.oci.errors import ManifestUnknown, Unavailable
+from mirror.oci.patterns import Patterns
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 

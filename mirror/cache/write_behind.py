@@ -1,0 +1,50 @@
+"""Writing while the next bytes are read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+# Bytes that are gathered while the disk is busy with what came before: a fill's memory is bounded
+# by twice this.
+BATCH = 4 << 20
+
+
+class WriteBehind:
+    """Writes pieces while the next ones are read: at once when the disk is idle, else gathered, up
+    to BATCH bytes, until it is."""
+
+    def __init__(self, write: Callable[[Sequence[bytes]], Awaitable[None]]) -> None:
+        self._write = write
+        self._gathered: list[bytes] = []
+        self._waiting = 0  # bytes in `_gathered`
+        self._room = asyncio.Event()
+        self._room.set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def put(self, piece: bytes) -> None:
+        """Takes a piece; waits while too much is gathered. Raises what writing raised before."""
+        await self._room.wait()
+        if self._task is not None and self._task.done():
+            self._task.result()
+        self._gathered.append(piece)
+        self._waiting += len(piece)
+        if self._task is None:
+            self._task = asyncio.create_task(self._write_all())
+        if self._waiting >= BATCH:
+            self._room.clear()
+
+    async def flush(self) -> None:
+        """Returns when everything is written, even if the caller is being cancelled."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _write_all(self) -> None:
+        try:
+            while self._gathered:
+                batch, self._gathered, self._waiting = self._gathered, [], 0
+                self._room.set()
+                await self._write(batch)
+            self._task = None
+        finally:
+            self._room.set()

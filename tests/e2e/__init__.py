@@ -1,0 +1,1 @@
+"""Real clients against the mirror as a process, before an upstream that behaves like Docker Hub."""
