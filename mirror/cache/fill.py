@@ -89,6 +89,13 @@ class Fill:
                 async with asyncio.timeout(soon.measure):
                     await self._next_change()
 
+    async def ended(self) -> None:
+        """Returns when nothing more will come. Raises RegistryError when the fill has failed."""
+        while self._running:
+            await self._next_change()
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+
     @property
     def limit(self) -> int:
         """Up to where the bytes may be read by now."""

@@ -81,6 +81,10 @@ class Fills:
         task.add_done_callback(self._tasks.discard)
         return fill, Outcome.FILLED
 
+    async def spare(self, registry: str) -> None:
+        """Returns when a fill from this registry would keep nobody from theirs."""
+        await self._gate.spare(registry)
+
     async def close(self) -> None:
         """Stops all fills; what they have written stays, to be resumed."""
         for task in self._tasks:

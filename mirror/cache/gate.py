@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from ..oci.errors import Unavailable
 
+_FOR_CLIENTS = 0.25  # the share of the places that work ahead of clients leaves to them
+
 
 @dataclass(frozen=True, slots=True)
 class FillLimits:
@@ -26,6 +28,7 @@ class Gate:
     def __init__(self, limits: FillLimits) -> None:
         self._limits = limits
         self._running: Counter[str] = Counter()
+        self._quiet: asyncio.Future[None] | None = None
         self._waiting: OrderedDict[str, deque[tuple[str, asyncio.Future[None]]]] = OrderedDict()
 
     @contextlib.asynccontextmanager
@@ -48,11 +51,18 @@ class Gate:
         finally:
             self._leave(registry)
 
-    def _has_place(self, registry: str) -> bool:
-        return (
-            self._running.total() < self._limits.total
-            and self._running[registry] < self._limits.per_registry
-        )
+    async def spare(self, registry: str) -> None:
+        """Returns when there is a place that nobody waits for, and some more for who comes next."""
+        while self._waiting or not self._has_place(registry, leave=_FOR_CLIENTS):
+            if self._quiet is None:
+                self._quiet = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._quiet)
+
+    def _has_place(self, registry: str, leave: float = 0.0) -> bool:
+        """Whether one more may run; `leave` is the share of the places that is to stay free."""
+        total = self._limits.total * (1 - leave)
+        per_registry = self._limits.per_registry * (1 - leave)
+        return self._running.total() < total and self._running[registry] < per_registry
 
     async def _wait(self, registry: str, client: str) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,6 +80,9 @@ class Gate:
     def _leave(self, registry: str) -> None:
         self._running[registry] -= 1
         self._admit()
+        if self._quiet is not None:
+            self._quiet.set_result(None)
+            self._quiet = None
 
     def _admit(self) -> None:
         """Gives what places there are to the first of each client in turn."""

@@ -56,7 +56,7 @@ class Manifests:
         self._memory: LRUCache[Digest, BytesContent] = LRUCache(
             _MEMORY_BYTES, getsizeof=lambda content: len(content.data)
         )
-        self._fetches: Flights[Digest, BytesContent] = Flights()
+        self._fetches: Flights[tuple[Repository, Digest], BytesContent] = Flights()
 
     async def close(self) -> None:
         await self._fetches.close()
@@ -67,7 +67,10 @@ class Manifests:
         if found is not None:
             return found
         self._unknown.check(repository, digest)
-        fetch, joined = self._fetches.join(digest, lambda: self._fetch(repository, digest))
+        # By repository too: what one may not see says nothing of the others.
+        fetch, joined = self._fetches.join(
+            (repository, digest), lambda: self._fetch(repository, digest)
+        )
         content = await asyncio.shield(fetch)
         return replace(content, outcome=Outcome.JOINED) if joined else content
 

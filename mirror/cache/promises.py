@@ -26,13 +26,17 @@ class Promises:
         self._made: TTLCache[Digest, bool] = TTLCache(_MOST, _SECONDS, clock.monotonic)
         self._read: TTLCache[Digest, bool] = TTLCache(_MOST, _SECONDS / 2, clock.monotonic)
 
-    def make(self, content: BytesContent) -> None:
-        """This manifest is being answered."""
+    def make(self, content: BytesContent) -> Manifest | None:
+        """This manifest is being answered. It is read, and returned, once in a while only: not for
+        each of a thousand pulls."""
         digest = content.descriptor.digest
-        if digest not in self._read:  # not parsed for each of a thousand pulls
-            self._read[digest] = True
-            for needed in needs(read_manifest(content.data, None)):
-                self._made[needed] = True
+        if digest in self._read:
+            return None
+        self._read[digest] = True
+        manifest = read_manifest(content.data, None)
+        for needed in needs(manifest):
+            self._made[needed] = True
+        return manifest
 
     def made(self, digest: Digest) -> bool:
         return digest in self._made

@@ -23,6 +23,7 @@ from .fill import Soon
 from .fills import Fills
 from .freshness import Freshness
 from .manifests import Hold, Manifests
+from .prefetch import Prefetcher
 from .promises import Promises
 from .tags import Patience, Tags
 from .unknown import UnknownDigests
@@ -46,12 +47,14 @@ class PullThrough:
         patience: Patience | None = None,
         hold: Hold | None = None,
         soon: Soon | None = None,
+        prefetcher: Prefetcher | None = None,
     ) -> None:
         clock = clock or Clock()
         self._upstream = upstream
         self._store = store
         self._fills = fills
         self._soon = soon or Soon()
+        self._prefetcher = prefetcher
         self._unknown = UnknownDigests(clock)
         self._promises = Promises(clock)
         self._hold = hold or Hold()
@@ -70,6 +73,8 @@ class PullThrough:
         )
 
     async def close(self) -> None:
+        if self._prefetcher is not None:
+            await self._prefetcher.close()
         await self._tags.close()
         await self._manifests.close()
 
@@ -78,7 +83,9 @@ class PullThrough:
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
         content = await self._manifests.get(repository, digest)
-        self._promises.make(content)
+        manifest = self._promises.make(content)
+        if manifest is not None and self._prefetcher is not None:
+            self._prefetcher.know(repository, digest, manifest)
         return content
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
@@ -104,6 +111,8 @@ class PullThrough:
             self._unknown.check(repository, digest)
             first_byte = self._hold.within(self._promises.made(digest))
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
+            if self._prefetcher is not None:
+                self._prefetcher.asked(digest)
             reader = fill.reader(outcome)
             try:
                 if start == 0 or await fill.reaches(start, self._soon):

@@ -1,0 +1,210 @@
+"""Content is shared by its digest between all repositories; who may see it is not.
+
+A digest that came through one repository is given through another only when that one has shown it
+too: its registry pointed a tag at it, delivered it, or says so when asked with HEAD. So knowing a
+digest does not open a private image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from cachetools import LRUCache, TTLCache
+
+from ..interfaces import (
+    BytesContent,
+    Clock,
+    FileContent,
+    Links,
+    Outcome,
+    Registry,
+    Resolved,
+    TagPage,
+    Upstream,
+)
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import Denied, RegistryError, Unavailable, Unknown, Untrustworthy
+from ..oci.manifests import read_manifest
+from ..oci.reference import Repository
+from .flights import Flights
+
+log = structlog.get_logger()
+
+FETCHED = (Outcome.FILLED, Outcome.JOINED)
+
+_REMEMBERED = 50_000
+_REFUSALS = 10_000
+
+Key = tuple[Repository, Digest]
+Ask = Callable[[Repository, Digest], Awaitable[Descriptor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """Periods in seconds. A repository that has shown a digest is believed for `good`, one that has
+    not is not asked again for `refused`. `hold`: how long short trouble is waited out, since some
+    clients have no second chance at this point; `pause`: before the second ask."""
+
+    good: float = 30 * 86400.0
+    refused: float = 30.0
+    hold: float = 20.0
+    pause: float = 0.25
+
+
+class Linked:
+    """A Registry: a cache, with its store's content only for the repositories that show it.
+
+    `registry` is the cache; `upstream` is what is behind it, and is asked where only it can know.
+
+    What a manifest refers to is taken for shown where it shows config and layers: a registry
+    refuses a manifest whose blobs its repository lacks (MANIFEST_BLOB_UNKNOWN of the
+    distribution-spec). An index proves nothing of its manifests, since it may be sparse: those
+    are shown by being fetched.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        links: Links,
+        clock: Clock,
+        proofs: Proofs | None = None,
+    ) -> None:
+        self._registry = registry
+        self._upstream = upstream
+        self._links = links
+        self._clock = clock
+        self._proofs = proofs or Proofs()
+        self._seen: LRUCache[Key, float] = LRUCache(_REMEMBERED)
+        self._read: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
+        self._refused: TTLCache[Key, RegistryError] = TTLCache(
+            _REFUSALS, self._proofs.refused, clock.monotonic
+        )
+        self._asks: Flights[Key, Descriptor] = Flights()
+
+    async def close(self) -> None:
+        await self._asks.close()
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        resolved = await self._registry.resolve(repository, tag)
+        await self._note(repository, [resolved.descriptor.digest])
+        return resolved
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        content = await self._registry.manifest(repository, digest)
+        if content.outcome in FETCHED:
+            await self._note(repository, [digest])
+        else:
+            await self._prove(repository, digest, self._ask_manifest)
+        await self._note_blobs(repository, content)
+        return content
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        asked = await self._prove(repository, digest, self._upstream.stat)
+        return asked or await self._registry.stat(repository, digest)
+
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        # Where others show it, the proof comes before the fill: one that resumes, or that another
+        # process runs, gives out what they have brought. What nobody has shown is fetched now,
+        # which is proof enough; and others note it before they begin.
+        is_known = await self._seen_at(repository, digest) is not None
+        if is_known or await self._links.is_shown(digest):
+            await self._prove(repository, digest, self._upstream.stat)
+            return await self._registry.blob(repository, digest, start)
+        content = await self._registry.blob(repository, digest, start)
+        try:
+            if content.outcome is Outcome.FILLED and not await self._links.is_shown(digest):
+                await self._note(repository, [digest])
+            else:
+                await self._prove(repository, digest, self._upstream.stat)
+        except BaseException:
+            content.close()
+            raise
+        return content
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        return await self._registry.referrers(repository, digest, artifact_type)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        return await self._registry.tags(repository, count, last)
+
+    async def _seen_at(self, repository: Repository, digest: Digest) -> float | None:
+        key = (repository, digest)
+        seen = self._seen.get(key)
+        if seen is None and (seen := await self._links.seen(repository, digest)) is not None:
+            self._seen[key] = seen
+        return seen
+
+    async def _prove(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
+        """Returns when the repository shows this digest; with what the upstream said, where it was
+        asked. Raises RegistryError."""
+        key = (repository, digest)
+        seen = await self._seen_at(repository, digest)
+        if seen is not None and self._clock.wall() - seen < self._proofs.good:
+            return None
+        refusal = self._refused.get(key)
+        if refusal is not None:
+            raise refusal.with_traceback(None)
+        flight, _ = self._asks.join(key, lambda: self._ask(repository, digest, ask))
+        try:
+            return await asyncio.shield(flight)
+        except (Unavailable, Untrustworthy) as error:
+            if seen is None:
+                raise
+            log.info("old link believed", repository=str(repository), reason=error.message)
+            return None
+
+    async def _ask(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor:
+        deadline = self._clock.monotonic() + self._proofs.hold
+        pause = self._proofs.pause
+        while True:
+            try:
+                descriptor = await ask(repository, digest)
+                break
+            except (Unknown, Denied) as error:
+                self._refused[repository, digest] = error
+                raise
+            except Unavailable as error:
+                wait = max(pause, error.retry_after or 0)
+                if self._clock.monotonic() + wait > deadline:
+                    raise
+                await asyncio.sleep(wait)
+                pause *= 2
+        log.info("digest shown", repository=str(repository), digest=str(digest))
+        await self._note(repository, [digest])
+        return descriptor
+
+    async def _ask_manifest(self, repository: Repository, digest: Digest) -> Descriptor:
+        found = await self._upstream.resolve(repository, str(digest))
+        if found.digest != digest:
+            raise Untrustworthy(f"asked for {digest}, the upstream says {found.digest}")
+        return found
+
+    async def _note_blobs(self, repository: Repository, content: BytesContent) -> None:
+        key = (repository, content.descriptor.digest)
+        if key in self._read:
+            return
+        try:
+            manifest = read_manifest(content.data, content.descriptor.media_type)
+        except Untrustworthy:  # a cache gives out none such
+            return
+        await self._note(repository, [blob.digest for blob in manifest.blobs])
+        self._read[key] = True
+
+    async def _note(self, repository: Repository, digests: Sequence[Digest]) -> None:
+        """Written down before the answer leaves: the next request may meet another process."""
+        now = self._clock.wall()
+        # Half of the period, so that what is pulled again and again is never asked for again.
+        old = now - self._proofs.good / 2
+        new = [digest for digest in digests if self._seen.get((repository, digest), 0.0) <= old]
+        if new:
+            await self._links.add(repository, new)
+            self._seen.update({(repository, digest): now for digest in new})
