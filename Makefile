@@ -17,7 +17,7 @@ test: check programs
 
 # Seconds, and nothing but Python needed.
 unit: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --ignore tests/e2e --ignore tests/faults --ignore tests/deploy
+	$(BIN)/pytest -n 2 --ignore tests/e2e --ignore tests/faults --ignore tests/deploy --ignore tests/bench
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ else
     need nginx nginx-light
     need busybox busybox-static
     need openssl openssl
+    need wrk wrk
     need promtool prometheus
     need systemd-analyze systemd
     need dpkg-deb dpkg

@@ -1,0 +1,74 @@
+"""The command line: `python -m bench [FIGURE …] [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import report
+from .figures import FIGURES, Figure
+from .machine import description, disturbance, versions
+from .programs import ROOT, Unavailable
+from .scale import FULL, QUICK, Scale
+from .servers import House, WrongAnswer
+
+RESULTS = ROOT / "bench/results"
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measures, prints, and writes what came out. 2: a word was wrong; 1: a figure failed."""
+    options = _options(words)
+    names = [name for word in options.figures + options.only for name in word.split(",") if name]
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        print(f"no figure {', '.join(unknown)}; there are: {', '.join(FIGURES)}", file=sys.stderr)
+        return 2
+    scale = QUICK if options.quick else FULL
+    # A quick run is no measurement: it never takes the place of one.
+    results = options.results or (RESULTS / "tmp" if options.quick else RESULTS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is to stay behind
+    failed = False
+    for name in names or FIGURES:
+        try:
+            taken = _taken(FIGURES[name], scale)
+        except (Unavailable, WrongAnswer, RuntimeError) as error:
+            print(f"bench: {name} could not be measured: {error}", file=sys.stderr)
+            failed = True
+            continue
+        print("\n".join(taken.lines(name)), flush=True)
+        report.write(results, name, taken, list(FIGURES))
+    return int(failed)
+
+
+def _taken(figure: Figure, scale: Scale) -> report.Taken:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        with disturbance() as found, House(Path(folder)) as house:
+            result = figure.measure(house, scale)
+        return report.Taken(
+            title=figure.TITLE,
+            result=result,
+            date=time.strftime("%Y-%m-%d %H:%M"),
+            rounds=scale.rounds,
+            long_rounds=scale.long_rounds,
+            others=found.share,
+            machine=description(Path(folder)),
+            versions=versions(),
+            quick=scale is QUICK,
+        )
+
+
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
+    parser.add_argument("--only", action="append", default=[], metavar="FIGURE[,FIGURE]")
+    parser.add_argument("--quick", action="store_true", help="small and short: to see that it runs")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="instead of bench/results")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""One module a figure. Each has a TITLE and `measure(house, scale) -> Result`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..results import Result
+from ..scale import Scale
+from ..servers import House
+from . import calibration, cold, herd, manifests, mixed, slow, warm
+
+
+class Figure(Protocol):
+    """What a module here is."""
+
+    TITLE: str
+
+    def measure(self, house: House, scale: Scale) -> Result: ...
+
+
+FIGURES: dict[str, Figure] = {
+    "calibration": calibration,
+    "warm": warm,
+    "cold": cold,
+    "manifests": manifests,
+    "mixed": mixed,
+    "herd": herd,
+    "slow": slow,
+}

@@ -1,0 +1,80 @@
+"""A thousand slow readers, and a manifest hit beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..corpus import Corpus
+from ..load.probing import percentile, probe
+from ..load.slow_reading import SlowReaders
+from ..programs import Unavailable, allow_descriptors
+from ..results import Result, Table, Target, interleave
+from ..scale import Scale
+from ..servers import House, Server
+
+TITLE = "1,000 readers at 100 kB/s, and a manifest hit beside them"
+READERS = 1000
+RATE = 100e3
+_SETTLING = 2.0  # seconds for a thousand connections to be made
+
+
+def measure(house: House, scale: Scale) -> Result:
+    allow_descriptors()
+    corpus = Corpus(house.folder, scale.blob)
+    blob = next(corpus.blobs(scale.blob))
+    upstream = house.upstream()
+    upstream.offer([blob], corpus.manifest)
+    servers, notes = {"nginx": house.nginx(corpus, [blob], workers=2)}, []
+    for workers in (1, 2):
+        name = f"mirror, {workers} worker{'s' * (workers > 1)}"
+        try:
+            servers[name] = house.mirror(upstream, name, workers=workers)
+        except Unavailable as error:
+            notes.append(f"Not measured: {name}. The configuration refuses it: {error}")
+    table = Table("a manifest hit, ms")
+    path = corpus.manifest.path
+    for server in servers.values():
+        server.prove(blob.path, blob.digest)
+        server.prove(path, corpus.manifest.digest)
+
+    def measured(server: Server) -> Callable[[], None]:
+        def sample() -> None:
+            before = probe(server, path, scale.seconds)
+            with server.cost() as cost:
+                readers = SlowReaders(server, blob, READERS, RATE, scale.slow_seconds)
+                readers.go()
+                time.sleep(_SETTLING)
+                beside = probe(server, path, scale.slow_seconds - _SETTLING)
+                speed = readers.speed()
+            for point in (50, 99):
+                alone, then = percentile(before, point), percentile(beside, point)
+                table.add(server.name, f"p{point} alone", alone)
+                table.add(server.name, f"p{point} beside", then)
+                table.add(server.name, f"p{point} beside / alone", then / alone)
+            table.add(server.name, "MB/s of all readers", speed / 1e6)
+            table.add(server.name, "peak memory, MB", cost.memory / 1e6)
+            table.add(
+                server.name, "server's CPU s/GB", cost.cpu / (speed * scale.slow_seconds) * 1e9
+            )
+
+        return sample
+
+    interleave(scale.long_rounds, {name: measured(server) for name, server in servers.items()})
+    mirrors = [name for name in servers if name != "nginx"]
+    return Result(
+        [table],
+        [
+            target
+            for name in mirrors
+            for target in (
+                Target(f"{name}: memory, MiB", _mib(table.median(name, "peak memory, MB")), 150),
+                Target(f"{name}: p50 beside / alone", table.median(name, "p50 beside / alone"), 3),
+            )
+        ],
+        notes,
+    )
+
+
+def _mib(megabytes: float | None) -> float | None:
+    return None if megabytes is None else megabytes * 1e6 / 2**20

@@ -1,0 +1,136 @@
+"""What was measured: samples in a table, and what was promised held against their medians."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spread:
+    samples: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        return median(self.samples)
+
+    def __str__(self) -> str:
+        middle, low, high = map(_short, (self.median, min(self.samples), max(self.samples)))
+        return middle if low == high else f"{middle} ({low}–{high})"
+
+
+@dataclass
+class Table:
+    """Rows are those who were measured, columns what of them; a cell is all rounds' samples."""
+
+    title: str
+    cells: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, row: str, column: str, value: float) -> None:
+        self.cells.setdefault(row, {}).setdefault(column, []).append(value)
+
+    def median(self, row: str, column: str) -> float | None:
+        samples = self.cells.get(row, {}).get(column)
+        return median(samples) if samples else None
+
+    def ratio(self, column: str, row: str, other: str) -> float | None:
+        """How the medians of two rows compare; None when one was not measured."""
+        upper, lower = self.median(row, column), self.median(other, column)
+        return upper / lower if upper is not None and lower else None
+
+    @property
+    def columns(self) -> list[str]:
+        return list(dict.fromkeys(column for row in self.cells.values() for column in row))
+
+    def lines(self) -> Iterator[str]:
+        """As Markdown: the median, and in parentheses the smallest and the largest."""
+        yield f"**{self.title}**"
+        yield ""
+        yield f"| | {' | '.join(self.columns)} |"
+        yield f"|---|{'---|' * len(self.columns)}"
+        for row, cells in self.cells.items():
+            shown = (str(Spread(cells[name])) if name in cells else "–" for name in self.columns)
+            yield f"| {row} | {' | '.join(shown)} |"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise and what came of it. `value` None: it could not be measured here."""
+
+    promise: str
+    value: float | None
+    bound: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        if self.value is None:
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def line(self) -> str:
+        sign = "≥" if self.at_least else "≤"
+        value = "–" if self.value is None else _short(self.value)
+        met = {True: "yes", False: "**no**", None: "not measured"}[self.met]
+        return f"| {self.promise} | {sign} {_short(self.bound)} | {value} | {met} |"
+
+
+@dataclass
+class Result:
+    """One figure's outcome."""
+
+    tables: list[Table]
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        for table in self.tables:
+            yield from table.lines()
+            yield ""
+        if self.targets:
+            yield "| target | bound | came out | met |"
+            yield "|---|---|---|---|"
+            yield from (target.line() for target in self.targets)
+            yield ""
+        for note in self.notes:
+            yield f"- {note}"
+
+    def document(self) -> dict[str, Any]:
+        """For JSON: every sample."""
+        return {
+            "tables": [{"title": table.title, "samples": table.cells} for table in self.tables],
+            "targets": [
+                {
+                    "promise": target.promise,
+                    "bound": target.bound,
+                    "at_least": target.at_least,
+                    "value": target.value,
+                    "met": target.met,
+                }
+                for target in self.targets
+            ],
+            "notes": self.notes,
+        }
+
+
+def interleave(rounds: int, contestants: Mapping[str, Callable[[], None]]) -> None:
+    """Each contestant once a round, and each round begun by another one: what disturbs the machine
+    for a while disturbs all of them."""
+    order = list(contestants)
+    for number in range(rounds):
+        turn = number % len(order) if order else 0
+        for name in _rotated(order, turn):
+            contestants[name]()
+
+
+def _rotated(order: Sequence[str], by: int) -> Iterable[str]:
+    return [*order[by:], *order[:by]]
+
+
+def _short(value: float) -> str:
+    """Three significant digits, and no exponent."""
+    if value >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.3g}" if value >= 0.001 or value == 0 else f"{value:.4f}"

@@ -1,0 +1,260 @@
+"""The mirror, its peers and the upstream, each with a configuration that does it justice."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .corpus import MANIFEST_TYPE, TAG, Blob, Corpus, Manifest
+from .programs import Cost, Program, Unavailable, find, free_port
+
+# As dockerd asks: docker-registry hides OCI manifests from who does not name them.
+ACCEPT = f"{MANIFEST_TYPE}, application/vnd.oci.image.index.v1+json, */*"
+
+
+class WrongAnswer(Exception):
+    """A server gave something else than it was asked for: its figures are worth nothing."""
+
+
+@dataclass
+class Server:
+    """One that answers on a port of 127.0.0.1. `name` is what tables call it."""
+
+    name: str
+    port: int
+    program: Program
+
+    @contextmanager
+    def cost(self) -> Iterator[Cost]:
+        with self.program.cost() as cost:
+            yield cost
+
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers in lower case, body; on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            connection.request(method, path, body, {"Accept": ACCEPT, **(headers or {})})
+            answer = connection.getresponse()
+            fields = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, fields, answer.read()
+        finally:
+            connection.close()
+
+    def prove(self, path: str, digest: str) -> None:
+        """Takes the whole body, and raises WrongAnswer unless it is what the digest names."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            connection.request("GET", path, headers={"Accept": ACCEPT})
+            answer, seen = connection.getresponse(), hashlib.sha256()
+            while piece := answer.read(1 << 20):
+                seen.update(piece)
+        finally:
+            connection.close()
+        if answer.status != 200 or f"sha256:{seen.hexdigest()}" != digest:
+            raise WrongAnswer(f"{self.name} answered {answer.status} and wrong bytes for {path}")
+
+    def answers(self) -> bool:
+        with suppress(OSError, http.client.HTTPException):
+            return self.ask("/v2/")[0] == 200
+        return False
+
+
+@dataclass
+class Upstream(Server):
+    """The registry that all others pull from."""
+
+    def offer(self, blobs: Iterable[Blob] = (), manifest: Manifest | None = None) -> None:
+        offered: dict[str, dict[str, Any]] = {"blobs": {}, "manifests": {}}
+        for blob in blobs:
+            offered["blobs"] |= blob.offer()
+        if manifest is not None:
+            entry = {
+                "type": MANIFEST_TYPE,
+                "digest": manifest.digest,
+                "data": manifest.data.decode(),
+            }
+            offered["manifests"] = {manifest.digest: entry, TAG: entry}
+        self.ask("/_offer", "PUT", body=json.dumps(offered).encode())
+
+    def given(self, digest: str) -> tuple[int, int]:
+        """How many downloads of this were begun, and how many bytes of it were sent."""
+        given = json.loads(self.ask("/_given")[2])
+        return given["downloads"].get(digest, 0), given["bytes"].get(digest, 0)
+
+
+class House:
+    """Servers with their files in one folder; they are stopped when the context ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+        self._count = 0
+
+    def __enter__(self) -> House:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def upstream(self, *, rate: float | None = None, delay: float = 0.0) -> Upstream:
+        """`rate`: of its link, in bytes a second. `delay`: seconds before each answer."""
+        folder, port = self._room("upstream"), free_port()
+        argv = [sys.executable, "-m", "bench.upstream", "--port", str(port), "--delay", str(delay)]
+        if rate:
+            argv += ["--rate", str(rate)]
+        upstream = Upstream("upstream, direct", port, self._started(argv, folder))
+        upstream.program.wait_until(upstream.answers)
+        return upstream
+
+    def mirror(
+        self,
+        upstream: Server,
+        name: str = "mirror",
+        *,
+        workers: int = 1,
+        durability: str = "full",
+    ) -> Server:
+        """Raises Unavailable when it does not take this configuration."""
+        folder, port = self._room("mirror"), free_port()
+        configuration = folder / "mirror.yaml"
+        # JSON is YAML too.
+        configuration.write_text(
+            json.dumps(
+                {
+                    "listen": f"127.0.0.1:{port}",
+                    "admin": f"127.0.0.1:{free_port()}",
+                    "workers": workers,
+                    "storage": {
+                        "path": str(folder / "data"),
+                        "max_size": "100GiB",
+                        "durability": durability,
+                    },
+                    "registries": {
+                        "docker.io": {
+                            "endpoints": [{"url": f"http://127.0.0.1:{upstream.port}"}],
+                            "freshness": {"ttl": "1h"},
+                        }
+                    },
+                }
+            )
+        )
+        argv = [sys.executable, "-m", "mirror"]
+        check = subprocess.run(
+            [*argv, "check", "--config", str(configuration)], capture_output=True, text=True
+        )
+        if check.returncode != 0:
+            words = (check.stderr + check.stdout).replace(str(configuration), "mirror.yaml")
+            raise Unavailable(" ".join(words.split()))
+        server = Server(
+            name, port, self._started([*argv, "serve", "--config", str(configuration)], folder)
+        )
+        server.program.wait_until(server.answers)
+        return server
+
+    def docker_registry(self, upstream: Server) -> Server:
+        """Debian's docker-registry as a pull-through cache."""
+        folder, port = self._room("docker-registry"), free_port()
+        configuration = folder / "config.yml"
+        configuration.write_text(
+            json.dumps(
+                {
+                    "version": 0.1,
+                    "log": {"level": "error", "accesslog": {"disabled": True}},
+                    "storage": {
+                        "filesystem": {"rootdirectory": str(folder / "data"), "maxthreads": 100},
+                        "cache": {"blobdescriptor": "inmemory"},
+                    },
+                    "http": {"addr": f"127.0.0.1:{port}"},
+                    "proxy": {"remoteurl": f"http://127.0.0.1:{upstream.port}"},
+                }
+            )
+        )
+        program = self._started([find("docker-registry"), "serve", str(configuration)], folder)
+        server = Server("docker-registry", port, program)
+        server.program.wait_until(server.answers)
+        return server
+
+    def nginx(self, corpus: Corpus, blobs: Iterable[Blob] = (), *, workers: int) -> Server:
+        """nginx with the same content in files: sendfile, open files remembered, no access log."""
+        folder, port = self._room("nginx"), free_port()
+        files = folder / "www/v2/bench/app"
+        (files / "blobs").mkdir(parents=True)
+        (files / "manifests").mkdir()
+        for blob in (corpus.config, *blobs):
+            blob.write(files / "blobs" / blob.digest)
+        for name in (corpus.manifest.digest, TAG):
+            (files / "manifests" / name).write_bytes(corpus.manifest.data)
+        configuration = folder / "nginx.conf"
+        configuration.write_text(
+            _NGINX.format(
+                workers=workers,
+                user="user root;" if os.geteuid() == 0 else "",
+                folder=folder,
+                port=port,
+                manifest_type=MANIFEST_TYPE,
+                digest=corpus.manifest.digest,
+            )
+        )
+        argv = [find("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(configuration)]
+        name = "nginx, 1 worker" if workers == 1 else f"nginx, {workers} workers"
+        server = Server(name, port, self._started(argv, folder))
+        server.program.wait_until(server.answers)
+        return server
+
+    def _room(self, name: str) -> Path:
+        self._count += 1
+        folder = self.folder / f"{self._count}-{name}"
+        folder.mkdir()
+        return folder
+
+    def _started(self, argv: list[str], folder: Path) -> Program:
+        program = Program(argv, folder / "log")
+        self._stack.callback(program.stop)
+        return program
+
+
+_NGINX = """
+daemon off;
+{user}
+worker_processes {workers};
+pid {folder}/nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    open_file_cache max=1000;
+    client_body_temp_path {folder};
+    proxy_temp_path {folder};
+    fastcgi_temp_path {folder};
+    uwsgi_temp_path {folder};
+    scgi_temp_path {folder};
+    types {{ }}
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        root {folder}/www;
+        location = /v2/ {{ return 200; }}
+        location /v2/bench/app/blobs/ {{ default_type application/octet-stream; }}
+        location /v2/bench/app/manifests/ {{
+            default_type {manifest_type};
+            add_header Docker-Content-Digest {digest};
+        }}
+    }}
+}}
+"""
