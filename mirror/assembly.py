@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -15,29 +15,40 @@ from aiohttp import web
 from . import __version__
 from .cache.download import Patience
 from .cache.fills import Fills
-from .cache.freshness import Freshness
+from .cache.freshness import Freshness, Rule
+from .cache.frozen import Pins
 from .cache.gate import FillLimits
-from .cache.patterns import Patterns
+from .cache.images import Images, this_platform
+from .cache.linked import Linked
+from .cache.prefetch import Prefetcher
 from .cache.pull_through import PullThrough
+from .cache.segments import Parting
 from .config import Address, Config, Credentials, RegistryConfig
-from .interfaces import Clock, Meter, NoMeter, Registry, TagStore
+from .config import Endpoint as EndpointConfig
+from .interfaces import Clock, Meter, NoMeter, Registry, TagStore, Upstream
 from .metrics import Metrics
 from .oci.digest import Digest
+from .oci.patterns import Patterns
+from .oci.reference import parse_image
 from .server.admin import admin_application
 from .server.listening import Listener
+from .server.naming import Naming
 from .server.sending import Sender
 from .server.v2 import V2
 from .storage.disk import DiskContent, StorageUnusable
+from .storage.links import LinkRecords
 from .storage.room import Bounds
 from .storage.tags_embedded import EmbeddedTags
 from .storage.tags_redis import RedisTags
 from .storage.upkeep import Habits, Upkeep
 from .upstream.addresses import Allowed
 from .upstream.endpoint import Credentials as Shown
-from .upstream.endpoint import Endpoint, GivenToken, Login, Trust
-from .upstream.pool import Member, Pool
+from .upstream.endpoint import Endpoint, GivenToken, Limits, Login, Trust
+from .upstream.offline import Offline
+from .upstream.pool import Pool
 from .upstream.remote import Remote
 from .upstream.retries import Policy, Retries
+from .upstream.standing import Member
 from .upstream.transport import Transport
 from .wrappers.routed import Routed
 
@@ -46,6 +57,9 @@ log = structlog.get_logger()
 GRACE = 25.0
 """Seconds that running answers have to end when the mirror is told to stop: below the 30 s after
 which systemd, Docker and Kubernetes kill."""
+
+
+_TAGS = "tags.db"
 
 
 class CannotStart(Exception):
@@ -76,33 +90,14 @@ async def serving_pulls(
     async with contextlib.AsyncExitStack() as stack:
         store = open_store(config, metrics, clock)
         stack.push_async_callback(store.close)
-        tags = tag_store(config, clock, metrics)
-        stack.push_async_callback(tags.close)
-        fills = Fills(
-            store,
-            metrics,
-            clock,
-            Patience(largest=config.limits.blob),
-            FillLimits(config.limits.fills, config.limits.fills_per_registry),
-        )
-        stack.push_async_callback(fills.close)
-        pinned = Patterns(config.storage.pin)
-        registries: dict[str, Registry] = {}
-        tls = ssl.create_default_context()
-        for name, registry in config.registries.items():
-            pool = _pool(stack, name, registry, metrics, clock, tls)
-            cache = PullThrough(
-                pool, store, tags, fills, _freshness(registry), pinned=pinned, clock=clock
-            )
-            stack.push_async_callback(cache.close)
-            registries[name] = cache
+        registry = _registry(stack, config, store, metrics, clock)
         sender = Sender(window=config.limits.idle)
         sender.start()
         stack.callback(sender.close)
         handler = V2(
-            Routed(registries),
+            registry,
             sender,
-            default_registry=config.default_registry,
+            naming=_naming(config),
             meter=metrics,
             clock=clock,
             patience=config.limits.idle,
@@ -126,7 +121,7 @@ async def serving_pulls(
             version=__version__,
             listen=str(config.listen),
             storage=str(config.storage.path),
-            registries=sorted(registries),
+            registries=sorted(config.registries),
         )
         yield
         log.info("draining", seconds=GRACE)
@@ -137,17 +132,24 @@ async def serving_admin(
     config: Config, metrics: Metrics, ready: Callable[[], tuple[bool, Mapping[str, Any]]]
 ) -> AsyncIterator[None]:
     """The admin port. Raises CannotStart."""
-    application = admin_application(config.admin.host, metrics.exposition, ready)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
+    async with having_images(config.model_copy(update={"offline": True})) as images:
+
+        async def missing(text: str, platform: str | None) -> Sequence[str]:
+            image = parse_image(text, config.default_registry)
+            wanted = platform or this_platform()
+            return await images.missing(image.repository, image.reference, wanted)
+
+        application = admin_application(config.admin.host, metrics.exposition, ready, missing)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
         try:
-            await web.TCPSite(runner, config.admin.host, config.admin.port).start()
-        except OSError as error:
-            raise _taken("admin", config.admin, error) from error
-        yield
-    finally:
-        await runner.cleanup()
+            try:
+                await web.TCPSite(runner, config.admin.host, config.admin.port).start()
+            except OSError as error:
+                raise _taken("admin", config.admin, error) from error
+            yield
+        finally:
+            await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
@@ -164,6 +166,17 @@ async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]
         with contextlib.suppress(asyncio.CancelledError):
             await upkeep
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def having_images(config: Config) -> AsyncIterator[Images]:
+    """Images as a whole, on the configured store, beside a mirror that may be serving. What is not
+    here is fetched, unless the configuration is offline. Raises CannotStart."""
+    clock, metrics = Clock(), Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        store = open_store(config, metrics, clock)
+        stack.push_async_callback(store.close)
+        yield Images(_registry(stack, config, store, metrics, clock), store)
 
 
 async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
@@ -210,7 +223,7 @@ def probe_port(key: str, address: Address) -> None:
 def tag_store(config: Config, clock: Clock, meter: Meter) -> TagStore:
     """The configured tag memory."""
     if config.tags.store is None:
-        return EmbeddedTags.open(config.storage.path / "tags.db", clock, meter)
+        return EmbeddedTags.open(config.storage.path / _TAGS, clock, meter)
     password = config.tags.password
     return RedisTags(
         config.tags.store.get_secret_value(),
@@ -219,6 +232,77 @@ def tag_store(config: Config, clock: Clock, meter: Meter) -> TagStore:
         clock,
         ca_file=config.tags.ca_file,
     )
+
+
+@contextlib.asynccontextmanager
+async def tag_memory(config: Config) -> AsyncIterator[TagStore]:
+    """The tag memory of a mirror that may be serving meanwhile. Raises CannotStart where there is
+    none to share."""
+    path = config.storage.path / _TAGS
+    if config.tags.store is None and not path.exists():
+        # Not made here: this user may not be the one who runs the mirror.
+        raise CannotStart(f"there is no {path}: a mirror makes it when it first serves from there")
+    store = tag_store(config, Clock(), NoMeter())
+    try:
+        if isinstance(store, EmbeddedTags) and not store.is_shared:
+            raise CannotStart(f"{path} cannot be opened; try as the user who runs the mirror")
+        yield store
+    finally:
+        await store.close()
+
+
+def _registry(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    store: DiskContent,
+    metrics: Metrics,
+    clock: Clock,
+) -> Registry:
+    """All that answers for images, on this store; closed with the stack."""
+    tags = tag_store(config, clock, metrics)
+    stack.push_async_callback(tags.close)
+    links = LinkRecords.open(config.storage.path / "links.db", clock)
+    stack.push_async_callback(links.close)
+    fills = Fills(
+        store,
+        metrics,
+        clock,
+        Patience(largest=config.limits.blob),
+        FillLimits(config.limits.fills, config.limits.fills_per_registry),
+        Parting(over=config.limits.parted_over, connections=config.limits.parts),
+    )
+    stack.push_async_callback(fills.close)
+    pinned = Patterns(config.storage.pin)
+    pins = _pins(config)
+    registries: dict[str, Registry] = {}
+    tls = ssl.create_default_context()
+    for name, registry in config.registries.items():
+        upstream: Upstream = Offline()
+        scarce = _never
+        if not config.offline:
+            upstream = pool = _pool(stack, name, registry, metrics, clock, tls)
+            scarce = pool.scarce
+        prefetcher = None
+        if config.prefetch and not config.offline:
+            prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
+        cache = PullThrough(
+            upstream,
+            store,
+            tags,
+            fills,
+            Freshness(),
+            rules=_freshness(registry),
+            pins=pins,
+            scarce=scarce,
+            pinned=pinned,
+            clock=clock,
+            prefetcher=prefetcher,
+        )
+        stack.push_async_callback(cache.close)
+        linked = Linked(cache, upstream, links, clock)
+        stack.push_async_callback(linked.close)
+        registries[name] = linked
+    return Routed(registries)
 
 
 def _pool(
@@ -235,13 +319,51 @@ def _pool(
         transport = Transport(endpoint, meter, tls=tls)
         remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock)
         stack.push_async_callback(remote.close)
-        members.append(Member(endpoint.name, remote, endpoint.trust))
-    return Pool(members, clock)
+        members.append(
+            Member(
+                endpoint.name,
+                remote,
+                endpoint.trust,
+                endpoint.limits.connections,
+                remote.scarce,
+            )
+        )
+    return Pool(members, clock, meter)
 
 
-def _freshness(config: RegistryConfig) -> Freshness:
-    periods = config.freshness
-    return Freshness(periods.ttl, periods.stale, periods.negative_ttl)
+def _naming(config: Config) -> Naming:
+    return Naming(
+        default=config.default_registry,
+        configured=frozenset(config.registries),
+        hosts={host: name for name, each in config.registries.items() for host in each.hosts},
+        any_registry=config.allow_any_registry,
+    )
+
+
+def _never() -> bool:
+    return False
+
+
+def _freshness(config: RegistryConfig) -> list[Rule]:
+    return [
+        Rule(
+            Patterns(periods.match),
+            Freshness(
+                ttl=periods.ttl,
+                stale_while_revalidate=periods.stale_while_revalidate,
+                stale=periods.stale,
+                negative_ttl=periods.negative_ttl,
+                keeps_gone=periods.on_404 == "keep",
+                immutable=periods.immutable,
+            ),
+        )
+        for periods in config.freshness
+    ]
+
+
+def _pins(config: Config) -> Pins:
+    images = ((parse_image(given, config.default_registry), to) for given, to in config.pin.items())
+    return {(image.repository, str(image.reference)): to for image, to in images}
 
 
 def _endpoints(name: str, config: RegistryConfig) -> list[Endpoint]:
@@ -251,19 +373,24 @@ def _endpoints(name: str, config: RegistryConfig) -> list[Endpoint]:
             name=endpoint.url.partition("://")[2],
             url=endpoint.url,
             trust=Trust(endpoint.trust),
-            # The login is the registry's: an accelerator that only passes its content on has no
-            # business with it.
-            credentials=_shown(config.credentials) if endpoint.trust == "tags" else None,
+            credentials=tuple(map(_shown, _credentials(config, endpoint))),
             realm=config.realm,
             allowed=allowed,
+            limits=Limits(connections=endpoint.connections),
         )
         for endpoint in config.endpoints
     ]
 
 
-def _shown(credentials: Credentials | None) -> Shown:
-    if credentials is None:
-        return None
+def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[Credentials]:
+    """The endpoint's own, else the registry's. An accelerator that only passes the registry's
+    content on has no business with those."""
+    if endpoint.credentials or endpoint.trust != "tags":
+        return endpoint.credentials
+    return config.credentials
+
+
+def _shown(credentials: Credentials) -> Shown:
     if credentials.username is None:
         return GivenToken(credentials.secret)
     return Login(credentials.username, credentials.secret)

@@ -397,6 +397,24 @@ class TagStore(Protocol):
     async def close(self) -> None: ...
 
 
+class Links(Protocol):
+    """Which repositories have shown which digests: content is shared by all, but given only through
+    those. Bounded, and it outlives the process. Its faults are its own: what it cannot say, it
+    does not know."""
+
+    async def add(self, repository: Repository, digests: Sequence[Digest]) -> None:
+        """This repository shows these now. On return, other processes know it too."""
+
+    async def seen(self, repository: Repository, digest: Digest) -> float | None:
+        """When the repository was last known to show it, in seconds since the epoch. A few
+        microseconds."""
+
+    async def is_shown(self, digest: Digest) -> bool:
+        """Whether any repository is known to show it."""
+
+    async def close(self) -> None: ...
+
+
 class TagStoreError(Exception):
     """The tag memory does not answer. Never a reason to fail a pull."""
 

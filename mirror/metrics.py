@@ -43,7 +43,12 @@ class Metrics:
                 registry=self._registry,
             )
 
-        def gauge(name: str, words: str, *labels: str, of_many: Literal["livesum", "max"]) -> Gauge:
+        def gauge(
+            name: str,
+            words: str,
+            *labels: str,
+            of_many: Literal["livesum", "max", "livemax", "livemostrecent"],
+        ) -> Gauge:
             return Gauge(
                 f"registry_mirror_{name}",
                 words,
@@ -78,6 +83,40 @@ class Metrics:
         )
         self._rejected = counter(
             "upstream_rejected", "Answers whose bytes were proven wrong", "endpoint"
+        )
+        self._hedges = counter(
+            "upstream_hedges",
+            "Asks besides another endpoint that was late, by whether they answered first",
+            "endpoint",
+            "won",
+        )
+        self._breakers = gauge(
+            "upstream_breaker_open",
+            "Whether an endpoint is passed over for this kind of trouble",
+            "endpoint",
+            "trouble",
+            of_many="livemax",
+        )
+        self._quota_limit = gauge(
+            "upstream_quota_limit",
+            "Manifests that an endpoint gives to a login in its window",
+            "endpoint",
+            "login",
+            of_many="livemostrecent",
+        )
+        self._quota_remaining = gauge(
+            "upstream_quota_remaining",
+            "Manifests that are left of the limit",
+            "endpoint",
+            "login",
+            of_many="livemostrecent",
+        )
+        self._quota_until = gauge(
+            "upstream_quota_until_seconds",
+            "When an endpoint is asked for manifests again, in Unix time; 0 when it is now",
+            "endpoint",
+            "login",
+            of_many="livemax",
         )
         self._fills_running = gauge("fills_running", "Downloads under way", of_many="livesum")
         self._fills = counter("fills", "Downloads ended, by result", "result")
@@ -115,6 +154,19 @@ class Metrics:
 
     def upstream_rejected(self, endpoint: str) -> None:
         self._rejected.labels(endpoint).inc()
+
+    def upstream_hedged(self, endpoint: str, won: bool) -> None:
+        self._hedges.labels(endpoint, "yes" if won else "no").inc()
+
+    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None:
+        self._breakers.labels(endpoint, trouble).set(open)
+
+    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None:
+        self._quota_limit.labels(endpoint, login).set(limit)
+        self._quota_remaining.labels(endpoint, login).set(remaining)
+
+    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
+        self._quota_until.labels(endpoint, login).set(until)
 
     def fill_started(self) -> None:
         self._fills_running.inc()

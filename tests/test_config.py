@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from mirror import config
 from mirror.config import Address, Config, ConfigError, Endpoint, Freshness, document, model
+from mirror.oci.digest import Digest
 
 SHIPPED = Path(__file__).parent.parent / "mirror.yaml"
 HUB = "https://registry-1.docker.io"
@@ -70,9 +72,14 @@ def test_the_defaults():
     assert list(default.registries) == ["docker.io"]
     hub = default.registries["docker.io"]
     assert hub.endpoints == (Endpoint(url=HUB, trust="tags"),)
-    assert hub.freshness == Freshness(ttl="5m", stale="24h", negative_ttl="30s")
-    assert (hub.freshness.ttl, hub.freshness.stale, hub.freshness.negative_ttl) == (300, 86400, 30)
-    assert (hub.credentials, hub.realm, hub.allow_private) == (None, None, ())
+    assert hub.freshness == (Freshness(ttl="5m", stale="24h", negative_ttl="30s"),)
+    (freshness,) = hub.freshness
+    assert (freshness.ttl, freshness.stale, freshness.negative_ttl) == (300, 86400, 30)
+    assert (freshness.stale_while_revalidate, freshness.on_404, freshness.immutable) == (
+        *(0, "believe", False),
+    )
+    assert default.pin == {}
+    assert (hub.credentials, hub.realm, hub.allow_private) == ((), None, ())
 
 
 def test_the_shipped_file_is_the_default_but_for_its_path():
@@ -118,7 +125,7 @@ def test_the_shipped_file_has_its_examples():
         "pin:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 7
+    assert len(shipped_examples()) == 9
 
 
 @pytest.mark.parametrize(
@@ -172,7 +179,8 @@ def test_sizes(text, size):
     ],
 )
 def test_times(text, seconds):
-    freshness = parse(docker_hub(f"freshness: {{ttl: {text}}}")).registries["docker.io"].freshness
+    registry = parse(docker_hub(f"freshness: {{ttl: {text}}}")).registries["docker.io"]
+    (freshness,) = registry.freshness
     assert freshness.ttl == seconds
     assert isinstance(freshness.ttl, float)
 
@@ -250,6 +258,40 @@ def test_a_configuration_cannot_be_altered():
         parse("").workers = 2  # type: ignore[misc]
 
 
+def test_freshness_may_be_a_list_in_its_order():
+    keys = (
+        "freshness:\n"
+        "- {match: 'library/*:latest', ttl: 1m, stale_while_revalidate: 10m}\n"
+        "- {match: ['*:v[0-9]*', 'bob/*'], immutable: true}\n"
+        "- {on_404: keep}"
+    )
+    rules = parse(docker_hub(keys)).registries["docker.io"].freshness
+    assert [rule.match for rule in rules] == [
+        ("library/*:latest",),
+        ("*:v[0-9]*", "bob/*"),
+        ("*",),
+    ]
+    assert [rule.immutable for rule in rules] == [False, True, False]
+    assert [rule.on_404 for rule in rules] == ["believe", "believe", "keep"]
+    assert (rules[0].ttl, rules[0].stale_while_revalidate, rules[0].stale) == (60, 600, 86400)
+
+
+def test_frozen_tags():
+    digest = "sha256:" + "0f" * 32
+    pin = parse(
+        "registries: {docker.io: , ghcr.io: }\n"
+        "pin:\n"
+        f"  redis:7: {digest}\n"
+        "  bob/app: 2026-11-01\n"
+        "  ghcr.io/acme/app:v1: 2026-11-01T12:30+02:00\n"
+    ).pin
+    assert pin == {
+        "redis:7": Digest.parse(digest),
+        "bob/app": datetime(2026, 11, 1, tzinfo=UTC),
+        "ghcr.io/acme/app:v1": datetime(2026, 11, 1, 10, 30, tzinfo=UTC),
+    }
+
+
 # Secrets
 
 
@@ -258,8 +300,7 @@ def test_a_password_from_a_file_loses_one_line_ending(tmp_path, ending):
     file = tmp_path / "secret"
     file.write_bytes(f" {SECRET} {ending}".encode())
     keys = f"credentials: {{username: me, password_file: '{file}'}}"
-    credentials = parse(docker_hub(keys)).registries["docker.io"].credentials
-    assert credentials is not None
+    (credentials,) = parse(docker_hub(keys)).registries["docker.io"].credentials
     assert (credentials.username, credentials.secret.get_secret_value()) == ("me", f" {SECRET} ")
 
 
@@ -275,10 +316,27 @@ def test_a_password_from_a_file_loses_one_line_ending(tmp_path, ending):
 def test_where_a_secret_may_come_from(keys, username, secret_file, monkeypatch):
     monkeypatch.setenv("LOGIN", SECRET)
     text = docker_hub(f"credentials: {{{keys}}}").replace("FILE", str(secret_file))
-    credentials = parse(text).registries["docker.io"].credentials
-    assert credentials is not None
+    (credentials,) = parse(text).registries["docker.io"].credentials
     assert credentials.secret.get_secret_value() == SECRET
     assert credentials.username == username
+
+
+def test_a_registry_and_its_endpoints_may_have_several_logins(secret_file):
+    one = f"{{username: me, password_file: '{secret_file}'}}"
+    other = f"{{username: you, password_file: '{secret_file}'}}"
+    hub = parse(
+        docker_hub(
+            f"credentials:\n  - {one}\n  - {other}\n"
+            f"endpoints:\n  - url: {HUB}\n    connections: 8\n"
+            f"  - url: https://near.example.com\n    credentials: {one}"
+        )
+    ).registries["docker.io"]
+    assert [login.username for login in hub.credentials] == ["me", "you"]
+    assert [endpoint.connections for endpoint in hub.endpoints] == [8, 32]
+    assert [[login.username for login in each.credentials] for each in hub.endpoints] == [
+        [],
+        ["me"],
+    ]
 
 
 def test_f71_a_configuration_shows_none_of_its_secrets(secret_file, monkeypatch):
@@ -389,6 +447,7 @@ def test_the_password_of_redis_need_not_stand_in_the_url(secret_file):
 ENDPOINT = "registries.docker.io.endpoints[0].url"
 CREDENTIALS = "registries.docker.io.credentials"
 FRESHNESS = "registries.docker.io.freshness"
+ZEROS = "sha256:" + "0" * 64
 A_SIZE = "write a size such as 50GiB"
 A_TIME = "write a time such as 30s, 5m or 24h"
 AN_ADDRESS = "write host:port such as 127.0.0.1:5000, or :5000 for every address of this host"
@@ -476,6 +535,82 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         (docker_hub("freshness: {ttl: 1h30m}"), 3, f"{FRESHNESS}.ttl", "'1h30m'", A_TIME),
         (docker_hub("freshness: {ttl: -5m}"), 3, f"{FRESHNESS}.ttl", "'-5m'", A_TIME),
         (docker_hub("freshness: {ttl: 9999d}"), 3, f"{FRESHNESS}.ttl", "'9999d'", "3650d at most"),
+        # Freshness by pattern
+        (
+            docker_hub("freshness:\n- ttl: 1m\n  mach: x"),
+            5,
+            f"{FRESHNESS}[0].mach",
+            "a key that is not known",
+            "write match",
+        ),
+        (docker_hub("freshness:\n- ttl: 1"), 4, f"{FRESHNESS}[0].ttl", "'1'", "such as 1s"),
+        (docker_hub("freshness:\n- 5m"), 4, f"{FRESHNESS}[0]", "text", "library/*:latest"),
+        (docker_hub("freshness: []"), 3, FRESHNESS, "an empty list", "- {ttl: 5m} below it"),
+        (docker_hub("freshness: 5m"), 3, FRESHNESS, "text", SECTION),
+        (
+            docker_hub("freshness: {on_404: ignore}"),
+            3,
+            f"{FRESHNESS}.on_404",
+            "'ignore'",
+            "write believe or keep",
+        ),
+        (
+            docker_hub("freshness:\n- match: 'a b'"),
+            4,
+            f"{FRESHNESS}[0].match",
+            "'a b'",
+            "such as library/redis:7",
+        ),
+        (
+            docker_hub("freshness:\n- match: []\n- ttl: 1m"),
+            4,
+            f"{FRESHNESS}[0].match",
+            "an empty list",
+            "a pattern",
+        ),
+        (
+            docker_hub("freshness:\n- ttl: 1m\n- {match: bob/*, ttl: 2m}"),
+            5,
+            f"{FRESHNESS}[1]",
+            "a rule after [0], which is for all tags",
+            "write it before, or match: at [0]",
+        ),
+        (
+            docker_hub("freshness:\n  immutable: true"),
+            4,
+            f"{FRESHNESS}.immutable",
+            "latest too",
+            "match: with tags that never move",
+        ),
+        # Frozen tags
+        ("pin: redis", 1, "pin", "text", SECTION),
+        ("pin:\n  Redis: 2026-11-01", 2, "pin.Redis", "'Redis'", "an image such as redis:7"),
+        (
+            f"pin:\n  redis@{ZEROS}: 2026-11-01",
+            2,
+            "pin.'***@sha256:***'",
+            "with a digest",
+            "redis:latest",
+        ),
+        ("pin:\n  redis: yesterday", 2, "pin.redis", "'yesterday'", "a date such as 2026-11-01"),
+        ("pin:\n  redis: 2026-13-01", 2, "pin.redis", "'2026-13-01'", "a date such as"),
+        ("pin:\n  redis: 0001-01-01", 2, "pin.redis", "'0001-01-01'", "of this century"),
+        ("pin:\n  redis: sha256:12", 2, "pin.redis", "'sha256:12'", "64 lower-case hex digits"),
+        ("pin:\n  redis:", 2, "pin.redis", "nothing", "a date such as 2026-11-01"),
+        (
+            "pin:\n  redis: 2026-11-01\n  library/redis:latest: 2026-11-02",
+            3,
+            "pin.'library/redis:***'",
+            "docker.io/library/redis:latest a second time",
+            "it once: redis is it too",
+        ),
+        (
+            "pin:\n  ghcr.io/acme/app: 2026-11-01",
+            2,
+            "pin.'ghcr.io/acme/app'",
+            "an image of ghcr.io, which is not mirrored",
+            "one of docker.io",
+        ),
         # Sections of the wrong kind
         ("storage: ./data", 1, "storage", "text", SECTION),
         ("storage: [a]", 1, "storage", "a list", SECTION),
@@ -623,6 +758,51 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         ),
         # Credentials
         (docker_hub("credentials: {username: me}"), 3, CREDENTIALS, "no secret", "password_file, "),
+        (
+            docker_hub("credentials:\n  - {username: me, token_env: LOGIN}\n  - {username: you}"),
+            5,
+            f"{CREDENTIALS}[1]",
+            "no secret",
+            "password_file, ",
+        ),
+        (
+            docker_hub(
+                "credentials:\n  - {username: me, token_env: LOGIN}\n"
+                "  - {username: me, token_env: LOGIN}"
+            ),
+            5,
+            f"{CREDENTIALS}[1].username",
+            "a login a second time",
+            "each login once",
+        ),
+        (
+            docker_hub("credentials: [x]"),
+            3,
+            f"{CREDENTIALS}[0]",
+            "text",
+            "{username: me, password_file: ",
+        ),
+        (
+            docker_hub("credentials:\n  - {username: me, pasword_file: x}"),
+            4,
+            f"{CREDENTIALS}[0].pasword_file",
+            "a key that is not known",
+            "password_file",
+        ),
+        (
+            docker_hub(f"endpoints:\n  - url: {HUB}\n    credentials: {{username: me}}"),
+            5,
+            "registries.docker.io.endpoints[0].credentials",
+            "no secret",
+            "password_file, ",
+        ),
+        (
+            docker_hub(f"endpoints:\n  - url: {HUB}\n    connections: 0"),
+            5,
+            "registries.docker.io.endpoints[0].connections",
+            "'0'",
+            "a whole number from 1 to 1024",
+        ),
         (docker_hub("credentials: {}"), 3, CREDENTIALS, "no secret", "write password_file, "),
         (
             docker_hub("credentials: {password_env: LOGIN}"),
@@ -888,5 +1068,5 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path):
 
 def test_the_shipped_file_is_plain_yaml_for_other_tools():
     assert yaml.safe_load(SHIPPED.read_text())["registries"]["docker.io"]["endpoints"] == [
-        {"url": HUB, "trust": "tags"}
+        {"url": HUB, "trust": "tags", "connections": 32}
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform as os_platform
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -12,6 +13,10 @@ from ..oci.errors import ManifestUnknown, RegistryError
 from ..oci.manifests import MANIFEST_TYPES, Manifest, Platform, read_manifest
 from ..oci.reference import Repository
 
+ALL_PLATFORMS = "all"
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -19,6 +24,12 @@ class Piece:
 
     role: str
     descriptor: Descriptor
+
+
+def this_platform() -> str:
+    """The platform of this host, in the words of the image-spec."""
+    machine = os_platform.machine().lower()
+    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
 class PlatformMissing(ManifestUnknown):
@@ -36,9 +47,9 @@ class Images:
         self._store = store
 
     async def pieces(
-        self, repository: Repository, reference: str | Digest, platform: str | None
+        self, repository: Repository, reference: str | Digest, platform: str
     ) -> AsyncIterator[Piece]:
-        """The index, and for the platform (`linux/arm64`; None: each one that is a real one) its
+        """The index, and for the platform (`linux/arm64`, or `all`) its
         manifest, config and layers. Raises RegistryError when a manifest cannot be had."""
         digest = reference
         if not isinstance(digest, Digest):
@@ -56,7 +67,7 @@ class Images:
                 yield piece
 
     async def missing(
-        self, repository: Repository, reference: str | Digest, platform: str | None
+        self, repository: Repository, reference: str | Digest, platform: str
     ) -> list[str]:
         """What would not be served with no network, in words; nothing when all is here."""
         lacking = []
@@ -93,7 +104,7 @@ def _image(descriptor: Descriptor, manifest: Manifest) -> list[Piece]:
     return [*pieces, *(Piece("layer", layer) for layer in manifest.layers)]
 
 
-def _chosen(manifest: Manifest, platform: str | None) -> list[Descriptor]:
+def _chosen(manifest: Manifest, platform: str) -> list[Descriptor]:
     """The children to take: manifests, of the platform asked for. Attestations (unknown/unknown)
     are of no platform."""
     children = [
@@ -102,7 +113,7 @@ def _chosen(manifest: Manifest, platform: str | None) -> list[Descriptor]:
         if child.descriptor.media_type in MANIFEST_TYPES
     ]
     real = [(made_for, child) for made_for, child in children if _is_real(made_for)]
-    if platform is None:
+    if platform == ALL_PLATFORMS:
         return [child for _, child in (real or children)]
     chosen = [child for made_for, child in real if _is(made_for, platform)]
     if not chosen:

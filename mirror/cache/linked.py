@@ -38,6 +38,7 @@ FETCHED = (Outcome.FILLED, Outcome.JOINED)
 
 _REMEMBERED = 50_000
 _REFUSALS = 10_000
+_NEVER = float("-inf")
 
 Key = tuple[Repository, Digest]
 Ask = Callable[[Repository, Digest], Awaitable[Descriptor]]
@@ -46,12 +47,12 @@ Ask = Callable[[Repository, Digest], Awaitable[Descriptor]]
 @dataclass(frozen=True, slots=True)
 class Proofs:
     """Periods in seconds. A repository that has shown a digest is believed for `good`, one that has
-    not is not asked again for `refused`. `hold`: how long short trouble is waited out, since some
-    clients have no second chance at this point; `pause`: before the second ask."""
+    not is not asked again for `refused`. `hold`: how long short trouble is waited out, which is not
+    long: what a client was promised is linked already. `pause`: before the second ask."""
 
     good: float = 30 * 86400.0
     refused: float = 30.0
-    hold: float = 20.0
+    hold: float = 5.0
     pause: float = 0.25
 
 
@@ -204,7 +205,7 @@ class Linked:
         now = self._clock.wall()
         # Half of the period, so that what is pulled again and again is never asked for again.
         old = now - self._proofs.good / 2
-        new = [digest for digest in digests if self._seen.get((repository, digest), 0.0) <= old]
+        new = [digest for digest in digests if self._seen.get((repository, digest), _NEVER) <= old]
         if new:
             await self._links.add(repository, new)
             self._seen.update({(repository, digest): now for digest in new})

@@ -3,6 +3,8 @@ verified and kept."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from ..interfaces import (
     BytesContent,
     Clock,
@@ -21,7 +23,8 @@ from ..oci.reference import Repository
 from .detour import Detour
 from .fill import Soon
 from .fills import Fills
-from .freshness import Freshness
+from .freshness import Freshness, Rule, Rules
+from .frozen import Frozen, Pins
 from .manifests import Hold, Manifests
 from .prefetch import Prefetcher
 from .promises import Promises
@@ -42,6 +45,9 @@ class PullThrough:
         fills: Fills,
         freshness: Freshness,
         *,
+        rules: Sequence[Rule] = (),
+        pins: Pins | None = None,
+        scarce: Callable[[], bool] = lambda: False,
         pinned: Patterns | None = None,
         clock: Clock | None = None,
         patience: Patience | None = None,
@@ -49,6 +55,8 @@ class PullThrough:
         soon: Soon | None = None,
         prefetcher: Prefetcher | None = None,
     ) -> None:
+        """`freshness` is for tags that none of `rules` means; `pins` are the frozen tags of the
+        configuration, `pinned` the images that are never evicted."""
         clock = clock or Clock()
         self._upstream = upstream
         self._store = store
@@ -66,10 +74,12 @@ class PullThrough:
             self._manifests,
             store,
             tags,
-            freshness,
+            Rules(rules, freshness),
+            Frozen(pins or {}, tags, clock),
             pinned or Patterns(()),
             clock,
             patience or Patience(),
+            scarce,
         )
 
     async def close(self) -> None:

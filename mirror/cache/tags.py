@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -18,11 +19,14 @@ from ..interfaces import (
     Upstream,
 )
 from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
 from ..oci.errors import ManifestUnknown, RegistryError, Unavailable, Unknown
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
+from .backoff import Backoff
 from .flights import Flights
-from .freshness import Freshness, State, age_of, judge
+from .freshness import Freshness, Rules, State, age_of, judge
+from .frozen import Frozen
 from .manifests import Manifests
 
 log = structlog.get_logger()
@@ -50,72 +54,125 @@ class Tags:
         manifests: Manifests,
         store: ContentStore,
         memory: TagStore,
-        freshness: Freshness,
+        rules: Rules,
+        frozen: Frozen,
         pinned: Patterns,
         clock: Clock,
         patience: Patience,
+        scarce: Callable[[], bool],
     ) -> None:
+        """`scarce` says whether the upstream is to be spared: tags are then fresh for longer."""
         self._upstream = upstream
         self._manifests = manifests
         self._store = store
         self._memory = memory
-        self._freshness = freshness
+        self._rules = rules
+        self._frozen = frozen
         self._pinned = pinned
         self._clock = clock
         self._patience = patience
+        self._scarce = scarce
         self._checks: Flights[tuple[Repository, str], Resolved] = Flights()
+        self._failures: Backoff[tuple[Repository, str]] = Backoff(clock.monotonic)
 
     async def close(self) -> None:
         await self._checks.close()
 
     async def resolve(self, repository: Repository, tag: str) -> Resolved:
         """What the tag points to. Raises RegistryError."""
+        image = f"{repository}:{tag}"
+        frozen = await self._frozen.digest(repository, tag)
+        if frozen is not None:
+            return await self._held(repository, frozen, image)
         record = await self._recall(repository, tag)
+        periods = self._rules.of(repository, tag)
         now = self._clock.wall()
-        state = judge(record, now, self._freshness)
+        state = judge(record, now, periods.stretched() if self._scarce() else periods)
         if state is State.FRESH and record is not None and record.descriptor is None:
-            raise ManifestUnknown(f"{repository}:{tag} is not known upstream")
+            raise ManifestUnknown(f"{image} is not known upstream")
         known = await self._known(record)
         age = age_of(record, now) if record is not None else 0.0
         if state is State.FRESH and known is not None:
             return Resolved(known, Outcome.HIT, age)
-        check, joined = self._checks.join(
-            (repository, tag), lambda: self._check(repository, tag, record)
-        )
+        if state is State.REVALIDATE and known is not None:
+            if not self._failures.waiting((repository, tag)):
+                self._join(repository, tag, record, periods)
+            return Resolved(known, Outcome.STALE, age)
+        check, joined = self._join(repository, tag, record, periods)
         if known is None or state is State.EXPIRED:
-            resolved = await self._within(self._patience.unknown, check, f"{repository}:{tag}")
+            resolved = await self._within(self._patience.unknown, check, image)
             if joined and resolved.outcome is Outcome.FILLED:
                 return replace(resolved, outcome=Outcome.JOINED)
             return resolved
         try:
-            return await self._within(self._patience.stale, check, f"{repository}:{tag}")
+            return await self._within(self._patience.stale, check, image)
         except Unknown:
             raise
         except RegistryError as error:
-            log.info("answered stale", image=f"{repository}:{tag}", reason=error.message)
+            log.info("answered stale", image=image, reason=error.message)
             return Resolved(known, Outcome.STALE, age)
 
-    async def _check(self, repository: Repository, tag: str, record: TagRecord | None) -> Resolved:
+    async def _held(self, repository: Repository, digest: Digest, image: str) -> Resolved:
+        """A frozen tag, with its manifest in hand."""
+        try:
+            async with asyncio.timeout(self._patience.unknown):
+                content = await self._manifests.get(repository, digest)
+        except Unknown as error:
+            raise ManifestUnknown(f"{image} is frozen to {digest}: {error.message}") from error
+        except TimeoutError:
+            raise _silent(self._patience.unknown, f"{image}, frozen to {digest}") from None
+        return Resolved(content.descriptor, content.outcome)
+
+    def _join(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> tuple[asyncio.Task[Resolved], bool]:
+        return self._checks.join(
+            (repository, tag), lambda: self._check(repository, tag, record, periods)
+        )
+
+    async def _check(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> Resolved:
         """Asks the upstream what the tag points to, and has that manifest in hand."""
         try:
-            descriptor = await self._ask(repository, tag, record)
-        except Unknown:
+            resolved = await self._ask(repository, tag, record, periods)
+        except RegistryError:
+            self._failures.failed((repository, tag))
+            raise
+        if resolved.outcome is Outcome.STALE:
+            self._failures.failed((repository, tag))
+        else:
+            self._failures.worked((repository, tag))
+        return resolved
+
+    async def _ask(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> Resolved:
+        try:
+            descriptor = await self._said(repository, tag, record, periods)
+        except Unknown as error:
+            kept = await self._known(record) if periods.keeps_gone else None
+            if kept is not None and record is not None:
+                log.warning("tag kept though gone", image=f"{repository}:{tag}", said=error.message)
+                return Resolved(kept, Outcome.STALE, age_of(record, self._clock.wall()))
             negative = TagRecord(None, self._clock.wall())
-            await self._remember(repository, tag, negative, self._freshness.negative_ttl)
+            await self._remember(repository, tag, negative, periods.negative_ttl)
             raise
         content = await self._manifests.get(repository, descriptor.digest)
         found = TagRecord(content.descriptor, self._clock.wall())
-        await self._remember(repository, tag, found, self._freshness.keep_for)
+        await self._remember(repository, tag, found, periods.keep_for)
         if self._pinned.match(repository, tag):
             await self._store.pin(f"{repository}:{tag}", content.descriptor.digest)
         same = record is not None and record.descriptor == content.descriptor
         return Resolved(content.descriptor, Outcome.REVALIDATED if same else Outcome.FILLED)
 
-    async def _ask(self, repository: Repository, tag: str, record: TagRecord | None) -> Descriptor:
+    async def _said(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> Descriptor:
         try:
             return await self._upstream.resolve(repository, tag)
         except Unknown:
-            if record is None or record.descriptor is None:
+            if record is None or record.descriptor is None or periods.keeps_gone:
                 raise
             # It was there: one word is not enough to take it away from everybody.
             return await self._upstream.resolve(repository, tag)
@@ -146,6 +203,8 @@ class Tags:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(check)
         except TimeoutError:
-            raise Unavailable(
-                f"the upstream said nothing of {image} within {seconds:g} s", retry_after=5
-            ) from None
+            raise _silent(seconds, image) from None
+
+
+def _silent(seconds: float, image: str) -> Unavailable:
+    return Unavailable(f"the upstream said nothing of {image} within {seconds:g} s", retry_after=5)

@@ -5,6 +5,7 @@ secrets already read) or raise ConfigError, whose text is for the user as it sta
 """
 
 from .model import (
+    AccessRule,
     Config,
     Credentials,
     Endpoint,
@@ -15,10 +16,12 @@ from .model import (
     Tags,
 )
 from .places import Address, Network
-from .problems import ConfigError, Problem
+from .problems import ConfigError, Mistake, Problem
 from .reading import load, parse
+from .values import digest_or_time, tagged_image
 
 __all__ = [
+    "AccessRule",
     "Address",
     "Config",
     "ConfigError",
@@ -26,11 +29,14 @@ __all__ = [
     "Endpoint",
     "Freshness",
     "Limits",
+    "Mistake",
     "Network",
     "Problem",
     "RegistryConfig",
     "Storage",
     "Tags",
+    "digest_or_time",
     "load",
     "parse",
+    "tagged_image",
 ]

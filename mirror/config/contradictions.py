@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..oci.errors import quoted
+from ..oci.errors import BadRequest, quoted
+from ..oci.reference import ImageReference, parse_image
 from . import places
 from .document import Location
-from .model import DOCKER_HUB, Config, Credentials
+from .model import DOCKER_HUB, AccessRule, Config, Credentials, Freshness
 from .problems import Mistake
 
 Found = Iterator[tuple[Location, Mistake]]
@@ -24,10 +25,14 @@ def contradictions(data: dict[str, Any]) -> Found:
     yield from _port_twice(data)
     yield from _default_registry(data)
     yield from _redis_keys(_section(data, "tags"))
+    yield from _hosts_twice(_section(data, "registries"))
+    yield from _access(data.get("access"))
+    yield from _pins(data)
     for name, registry in _section(data, "registries").items():
         if isinstance(registry, dict):
             yield from _endpoints(registry.get("endpoints"), ("registries", name, "endpoints"))
-            yield from _secret(registry.get("credentials"), ("registries", name, "credentials"))
+            yield from _logins(registry, ("registries", name))
+            yield from _freshness(registry.get("freshness"), ("registries", name, "freshness"))
 
 
 def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
@@ -125,6 +130,118 @@ def _endpoints(endpoints: object, place: Location) -> Found:
             continue
         if url is not None and first_at.setdefault(url, index) != index:
             yield (*place, index, "url"), Mistake(f"{quoted(url)} a second time", "it once")
+
+
+def _pins(data: dict[str, Any]) -> Found:
+    default = data.get("default_registry", DOCKER_HUB)
+    registries = data.get("registries") or {DOCKER_HUB: None}
+    if not (isinstance(default, str) and isinstance(registries, dict)):
+        return
+    first_at: dict[ImageReference, str] = {}
+    for given in _section(data, "pin"):
+        try:
+            image = parse_image(given, default)
+        except BadRequest:
+            continue
+        first = first_at.setdefault(image, given)
+        if first != given:
+            yield ("pin", given), Mistake(f"{image} a second time", f"it once: {first} is it too")
+        registry = image.repository.registry
+        if registry not in registries and "allow_any_registry" not in data:
+            listed = " or ".join(list(registries)[:3])
+            mistake = Mistake(f"an image of {registry}, which is not mirrored", f"one of {listed}")
+            yield ("pin", given), mistake
+
+
+def _freshness(rules: object, place: Location) -> Found:
+    """Rules that can never mean a tag, or that mean more than anybody wants."""
+    if isinstance(rules, dict):
+        yield from _immutable(rules, place)
+    if not isinstance(rules, list):
+        return
+    if not rules:
+        yield place, Mistake("an empty list", "- {ttl: 5m} below it, or leave it out")
+    every: int | None = None
+    for index, rule in enumerate(rules):
+        if not isinstance(rule, dict):
+            continue
+        yield from _immutable(rule, (*place, index))
+        if every is not None:
+            mistake = Mistake(
+                f"a rule after [{every}], which is for all tags",
+                f"it before, or match: at [{every}]",
+            )
+            yield (*place, index), mistake
+        elif set(rule) <= set(Freshness.model_fields) and rule.get("match", "*") in ("*", ["*"]):
+            every = index
+
+
+def _immutable(rule: dict[str, Any], place: Location) -> Found:
+    if rule.get("immutable") == "true" and rule.get("match", "*") in ("*", ["*"]):
+        mistake = Mistake(
+            "immutable: true for all tags, latest too",
+            'match: with tags that never move, such as "*:v[0-9]*.[0-9]*.[0-9]*"',
+        )
+        yield (*place, "immutable"), mistake
+
+
+def _hosts_twice(registries: dict[str, Any]) -> Found:
+    """A Host that means two registries means none."""
+    first_at: dict[str, str] = {}
+    for name, registry in registries.items():
+        hosts = registry.get("hosts") if isinstance(registry, dict) else None
+        for index, host in enumerate(hosts if isinstance(hosts, list) else ()):
+            try:
+                other = first_at.setdefault(places.own_name(host), name)
+            except Mistake:
+                continue
+            if other != name:
+                yield (
+                    ("registries", name, "hosts", index),
+                    Mistake(f"{quoted(host)}, which is {other}'s too", "another host name"),
+                )
+
+
+def _access(rules: object) -> Found:
+    if not isinstance(rules, list):
+        return
+    first_at: dict[str, int] = {}
+    for index, rule in enumerate(rules):
+        if not isinstance(rule, dict):
+            continue
+        place: Location = ("access", index)
+        name = rule.get("name")
+        if isinstance(name, str) and first_at.setdefault(name, index) != index:
+            yield (*place, "name"), Mistake(f"{quoted(name)} a second time", "another name")
+        if set(rule) - set(AccessRule.model_fields):
+            continue  # what is missing may be what the unknown key meant
+        if "allow" in rule and "deny" in rule:
+            yield (*place, "deny"), Mistake("deny besides allow", "one of them, or two rules")
+        elif "allow" not in rule and "deny" not in rule:
+            yield place, Mistake("neither allow nor deny", "allow: or deny: with a repository")
+        elif "min_age" in rule and "allow" not in rule:
+            yield (*place, "min_age"), Mistake("min_age at a rule that denies", "allow: with it")
+
+
+def _logins(registry: dict[str, Any], place: Location) -> Found:
+    """Those of the registry, and those of its endpoints."""
+    endpoints = registry.get("endpoints")
+    sections: list[tuple[Location, object]] = [(place, registry)]
+    for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
+        sections.append(((*place, "endpoints", index), endpoint))
+    for where, section in sections:
+        given = section.get("credentials") if isinstance(section, dict) else None
+        if not isinstance(given, list):
+            yield from _secret(given, (*where, "credentials"))
+            continue
+        first_at: dict[str, int] = {}
+        for index, credentials in enumerate(given):
+            here = (*where, "credentials", index)
+            yield from _secret(credentials, here)
+            name = credentials.get("username") if isinstance(credentials, dict) else None
+            if isinstance(name, str) and first_at.setdefault(name, index) != index:
+                mistake = Mistake("a login a second time", "each login once: a limit is a login's")
+                yield (*here, "username"), mistake
 
 
 def _secret(credentials: object, place: Location) -> Found:

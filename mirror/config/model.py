@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from ..oci.digest import Digest
 from . import logins, places, values
 from .places import Address, Network
 
@@ -70,12 +72,15 @@ class Storage(Section):
 
 class Limits(Section):
     """What may be used at once, and for how long. `fills`: downloads that run, in all and from one
-    registry. `blob`: bytes of the largest that is taken. `idle`: seconds that a client may be
+    registry. `blob`: bytes of the largest that is taken. A blob of more than `parted_over` bytes
+    may come over as many as `parts` connections. `idle`: seconds that a client may be
     silent, or take nothing."""
 
     fills: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 64
     fills_per_registry: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 32
     blob: Annotated[int, BeforeValidator(values.cache_size)] = 2**40
+    parted_over: Annotated[int, BeforeValidator(values.cache_size)] = 64 * 2**20
+    parts: Annotated[int, BeforeValidator(values.count(values.MAX_PARTS))] = 8
     idle: Seconds = 60.0
 
 
@@ -95,16 +100,6 @@ class Tags(Section):
     @property
     def password(self) -> SecretStr | None:
         return self.password_file or self.password_env
-
-
-class Endpoint(Section):
-    """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
-    is asked for bytes by digest only."""
-
-    url: Annotated[str, BeforeValidator(places.endpoint_url)]
-    trust: Annotated[
-        Literal["tags", "content"], BeforeValidator(values.choice("tags", "content"))
-    ] = "tags"
 
 
 class Credentials(Section):
@@ -129,30 +124,80 @@ class Credentials(Section):
         return secret
 
 
-class Freshness(Section):
-    """Periods of a tag's age, in seconds.
+def _one_or_more(section: object) -> object:
+    """A section that may stand once, or as a list of them."""
+    if section is None:
+        return ()
+    return section if isinstance(section, list) else [section]
 
-    `ttl`: answered without asking. `stale`: after that, how much longer it is answered when the
-    upstream cannot say (as stale-if-error of RFC 5861). `negative_ttl`: how long "no such tag" is
-    believed.
+
+Logins = Annotated[tuple[Credentials, ...], BeforeValidator(_one_or_more)]
+
+
+class Endpoint(Section):
+    """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
+    is asked for bytes by digest only. `connections`: to it, at most, from each worker.
+    `credentials`: its own, instead of the registry's."""
+
+    url: Annotated[str, BeforeValidator(places.endpoint_url)]
+    trust: Annotated[
+        Literal["tags", "content"], BeforeValidator(values.choice("tags", "content"))
+    ] = "tags"
+    connections: Annotated[int, BeforeValidator(values.count(values.MAX_CONNECTIONS))] = 32
+    credentials: Logins = ()
+
+
+class Freshness(Section):
+    """Periods of a tag's age, in seconds, for the tags that one of the `match` patterns means.
+
+    `ttl`: answered without asking. After that, for `stale_while_revalidate`, answered while asking,
+    and for `stale`, when the upstream cannot say (RFC 5861). `negative_ttl`: how long "no such tag"
+    is believed. `on_404`: whether that is believed of a tag that was known. `immutable`: once
+    known, a tag is never asked about again.
     """
 
+    match: Annotated[tuple[str, ...], BeforeValidator(values.image_patterns)] = ("*",)
     ttl: Seconds = 300.0
+    stale_while_revalidate: Seconds = 0.0
     stale: Seconds = 86400.0
     negative_ttl: Seconds = 30.0
+    on_404: Annotated[
+        Literal["believe", "keep"], BeforeValidator(values.choice("believe", "keep"))
+    ] = "believe"
+    immutable: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
+
+
+def _freshness_rules(section: object) -> object:
+    return section if isinstance(section, list) else [_or_empty(section)]
 
 
 class RegistryConfig(Section):
-    """One registry. `allow_private`: networks, and host names in lower case."""
+    """One registry. Of `freshness` the first that means a tag is for it. `allow_private`: networks,
+    and host names in lower case. `hosts`: the names of this mirror, in lower case, by which clients
+    mean this registry."""
 
     endpoints: tuple[Endpoint, ...]
-    credentials: Credentials | None = None
-    freshness: Annotated[Freshness, BeforeValidator(_or_empty)] = Freshness()
+    credentials: Logins = ()
+    freshness: Annotated[tuple[Freshness, ...], BeforeValidator(_freshness_rules)] = (Freshness(),)
     realm: Annotated[str | None, BeforeValidator(places.realm_url)] = None
+    hosts: Annotated[
+        tuple[Annotated[str, BeforeValidator(places.own_name)], ...],
+        BeforeValidator(_or_none_listed),
+    ] = ()
     allow_private: Annotated[
         tuple[Annotated[Network | str, BeforeValidator(places.private_place)], ...],
         BeforeValidator(_or_none_listed),
     ] = ()
+
+
+class AccessRule(Section):
+    """Which repositories may be read: `allow` or `deny`, never both. `min_age`, in seconds, is for
+    tags: what they point to now is given only once it is that old."""
+
+    name: Annotated[str, BeforeValidator(values.rule_name)]
+    allow: Annotated[tuple[str, ...], BeforeValidator(values.repository_patterns)] = ()
+    deny: Annotated[tuple[str, ...], BeforeValidator(values.repository_patterns)] = ()
+    min_age: Seconds = 0.0
 
 
 def _own_endpoint(name: str) -> str:
@@ -182,7 +227,8 @@ def _only_docker_hub() -> dict[str, RegistryConfig]:
 
 
 class Config(Section):
-    """A mirror, wholly described. Each name in `registries` is what image names begin with."""
+    """A mirror, wholly described. Each name in `registries` is what image names begin with. `pin`:
+    images, as `parse_image` reads them, frozen to a digest, or to what they were at a time."""
 
     listen: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5000)
     admin: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5001)
@@ -191,6 +237,17 @@ class Config(Section):
     tags: Annotated[Tags, BeforeValidator(_or_empty)] = Tags()
     limits: Annotated[Limits, BeforeValidator(_or_empty)] = Limits()
     default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
+    offline: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
+    prefetch: Annotated[bool, BeforeValidator(values.yes_or_no)] = True
+    allow_any_registry: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
+    access: Annotated[tuple[AccessRule, ...], BeforeValidator(_or_none_listed)] = ()
+    pin: Annotated[
+        Mapping[
+            Annotated[str, BeforeValidator(values.tagged_image)],
+            Annotated[Digest | datetime, BeforeValidator(values.digest_or_time)],
+        ],
+        BeforeValidator(_or_empty),
+    ] = Field(default_factory=dict)
     registries: Annotated[
         Mapping[Annotated[str, BeforeValidator(places.registry_name)], RegistryConfig],
         BeforeValidator(_with_endpoints),

@@ -147,6 +147,16 @@ def masked(url: str) -> str:
     return quoted(scheme + separator + ("***@" if at else "") + place)
 
 
+def own_name(value: object) -> str:
+    """A host name of this mirror, in lower case: without a port, which is `listen`'s to say."""
+    write = "a host name such as ghcr.mirror.lan"
+    given = text(value, write)
+    bare = given.rpartition(":")[0]
+    if not is_host(given):
+        raise Mistake(masked(given), bare if is_host(bare) else write)
+    return given.lower()
+
+
 def tag_store(value: object) -> SecretStr | None:
     """None for `embedded`, else the Redis URL as written: it may have a password in it.
 

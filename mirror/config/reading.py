@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
 from .model import (
+    AccessRule,
     Config,
     Credentials,
     Endpoint,
@@ -77,11 +78,26 @@ def parse(text: str, source: str) -> Config:
 
 def _problem(document: Document, details: Any) -> Problem:
     """A problem in our words, from one of pydantic's."""
-    location: Location = tuple(step for step in details["loc"] if step != "[key]")
+    location = _as_written(document, tuple(step for step in details["loc"] if step != "[key]"))
     mistake = details.get("ctx", {}).get("error")
     if not isinstance(mistake, Mistake):
         mistake = _misshapen(details["type"], location, details["input"])
     return document.problem(location, mistake.found, mistake.write)
+
+
+def _as_written(document: Document, location: Location) -> Location:
+    """The location without the indices of lists that were written as their one item."""
+    written: list[str | int] = []
+    data: Any = document.data
+    for step in location:
+        if isinstance(step, int) and not isinstance(data, list):
+            continue
+        written.append(step)
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            data = None if isinstance(data, dict) else []
+    return tuple(written)
 
 
 def _misshapen(error: str, location: Location, value: object) -> Mistake:
@@ -92,6 +108,12 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
         return Mistake(f"no {location[-1]}", f"{location[-1]}: too")
     if error == "tuple_type":
         return Mistake(kind(value), "a list: '- ' before each item")
+    if location[0] == "access" and isinstance(location[-1], int):
+        return Mistake(kind(value), "- {name: no-internal, deny: internal/*}")
+    if isinstance(location[-1], int) and location[-2] == "credentials":
+        return Mistake(kind(value), "- {username: me, password_file: /run/secrets/hub}")
+    if isinstance(location[-1], int) and location[-2] == "freshness":
+        return Mistake(kind(value), '- {match: "library/*:latest", ttl: 1m}')
     if isinstance(location[-1], int):
         return Mistake(kind(value), "- url: https://registry.example.com")
     return Mistake(kind(value), "its keys below it, indented")
@@ -127,7 +149,11 @@ def _section_at(location: Sequence[str | int]) -> type[Section]:
     if not location:
         return Config
     if isinstance(location[-1], int):
-        return Endpoint
+        if location[-2] == "credentials":
+            return Credentials
+        if location[-2] == "freshness":
+            return Freshness
+        return AccessRule if location[0] == "access" else Endpoint
     if len(location) == 2 and location[0] == "registries":
         return RegistryConfig
     return _SECTIONS[location[-1]]

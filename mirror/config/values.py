@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from ..oci.errors import quoted
+from ..oci.digest import ALGORITHMS, Digest
+from ..oci.errors import BadRequest, DigestInvalid, quoted
+from ..oci.reference import parse_image
 from .problems import Mistake, kind
 
 MIN_CACHE = 2**20  # bytes; less than that is a forgotten unit
 MAX_CACHE = 2**60
 MAX_WORKERS = 256
 MAX_FILLS = 4096
+MAX_CONNECTIONS = 1024
+MAX_PARTS = 16
 MAX_SECONDS = 3650 * 86400
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -25,6 +30,7 @@ _SIZE_UNITS = {
 }
 _TIME = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|m|h|d)", re.ASCII)
 _IMAGE_PATTERN = re.compile(r"[A-Za-z0-9._:/*?\[\]!-]{1,384}", re.ASCII)
+_RULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -88,6 +94,11 @@ def count(most: int) -> Callable[[object], int]:
     return number
 
 
+def yes_or_no(value: object) -> bool:
+    """`true` or `false`, and none of YAML's other words for them."""
+    return choice("true", "false")(value) == "true"
+
+
 def choice(*allowed: str) -> Callable[[object], str]:
     """A validator that takes one of these words."""
 
@@ -116,6 +127,72 @@ def readable_file(value: object) -> Path:
         found = f"{quoted(str(place))}: {reason}"
         raise Mistake(found, "the path of a readable file") from None
     return place
+
+
+def repository_patterns(value: object) -> tuple[str, ...]:
+    """One pattern of repositories, or a list of them: `library/*`, `ghcr.io/acme/*`, `*`."""
+    write = "a repository such as library/redis, or a pattern such as ghcr.io/acme/*"
+    patterns = []
+    for each in value if isinstance(value, list) else [value]:
+        given = text(each, write)
+        bare, colon, _ = given.rpartition(":")
+        if colon and "/" not in given[len(bare) :]:
+            # What a tag points to can be had by its digest too: a rule for tags would hold nobody.
+            raise Mistake(quoted(given), f"{bare}: a rule is for a repository with all its tags")
+        if not _IMAGE_PATTERN.fullmatch(given):
+            raise Mistake(quoted(given), write)
+        patterns.append(given)
+    if not patterns:
+        raise Mistake("an empty list", write)
+    return tuple(patterns)
+
+
+def rule_name(value: object) -> str:
+    """What messages to clients call a rule."""
+    write = "a name such as no-internal: letters, digits, '-', '_', '.', 64 at most"
+    given = text(value, write)
+    if not _RULE_NAME.fullmatch(given):
+        raise Mistake(quoted(given), write)
+    return given
+
+
+def image_patterns(value: object) -> tuple[str, ...]:
+    """One pattern as `image_pattern` takes it, or a list of them."""
+    patterns = tuple(map(image_pattern, value if isinstance(value, list) else [value]))
+    if not patterns:
+        raise Mistake("an empty list", "a pattern such as library/*:latest")
+    return patterns
+
+
+def tagged_image(value: object) -> str:
+    """`redis`, `redis:7`, `ghcr.io/acme/app:v1`: whose registry is read where the default is
+    known (`parse_image`)."""
+    write = "an image such as redis:7 or ghcr.io/acme/app:v1"
+    given = text(value, write)
+    try:
+        image = parse_image(given, "docker.io")
+    except BadRequest:
+        raise Mistake(quoted(given), write) from None
+    if isinstance(image.reference, Digest):
+        raise Mistake("an image with a digest", f"its tag, as in {image.repository.name}:latest")
+    return given
+
+
+def digest_or_time(value: object) -> Digest | datetime:
+    """A digest, or a time with its zone: `2026-11-01` is its first moment in UTC."""
+    write = "sha256:… (a digest), a date such as 2026-11-01, or a time such as 2026-11-01T12:30Z"
+    given = text(value, write)
+    try:
+        if given.partition(":")[0] in ALGORITHMS:
+            return Digest.parse(given)
+        time = datetime.fromisoformat(given)
+    except DigestInvalid:
+        raise Mistake(quoted(given), "sha256: and 64 lower-case hex digits") from None
+    except ValueError:
+        raise Mistake(quoted(given), write) from None
+    if not 1970 < time.year < 3000:
+        raise Mistake(quoted(given), "a date of this century")
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def image_pattern(value: object) -> str:

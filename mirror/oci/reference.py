@@ -38,6 +38,13 @@ def parse_reference(text: str) -> Digest | str:
     return Digest.parse(text) if ":" in text else parse_tag(text)
 
 
+# A registry where it stands in an image: a host, with its port if any. The first component is one
+# only if it looks like one: Docker's rule, kept by all clients.
+_REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
+
+_DOCKER_HUB = "docker.io"
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """Where an image lives: `registry` as the configuration names it, `name` as the upstream does.
@@ -58,3 +65,51 @@ class Repository:
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """An image as people write it: what is meant by `redis:7`.
+
+    `reference` is a tag, or a digest.
+    """
+
+    repository: Repository
+    reference: Digest | str
+
+    def __str__(self) -> str:
+        separator = ":" if isinstance(self.reference, str) else "@"
+        return f"{self.repository}{separator}{self.reference}"
+
+
+def parse_image(text: str, default_registry: str) -> ImageReference:
+    """Reads what stands behind `docker pull`: `[registry/]name[:tag][@digest]`.
+
+    Without a registry it is `default_registry`; without a tag, `latest`; Docker Hub's images of
+    one component are below `library/`. A digest goes before a tag, as with Docker. Raises
+    NameInvalid, TagInvalid or DigestInvalid, whose messages say what to write.
+
+    >>> str(parse_image("redis", "docker.io"))
+    'docker.io/library/redis:latest'
+    >>> str(parse_image("localhost:5000/app:v1", "docker.io"))
+    'localhost:5000/app:v1'
+    """
+    name, at, digest = text.partition("@")
+    tag = "latest"
+    before, colon, after = name.rpartition(":")
+    if colon and "/" not in after:
+        name, tag = before, parse_tag(after)
+    registry, name = _registry_and_name(name, default_registry)
+    if registry == _DOCKER_HUB and "/" not in name:
+        name = f"library/{name}"
+    return ImageReference(Repository(registry, name), Digest.parse(digest) if at else tag)
+
+
+def _registry_and_name(name: str, default_registry: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        return default_registry, name
+    if not _REGISTRY.fullmatch(first):
+        raise NameInvalid(name)
+    # The name that Docker's own configuration files still have for it.
+    return (_DOCKER_HUB if first == "index.docker.io" else first), rest

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import hdrs, web
 from yarl import URL
+
+from ..oci.errors import RegistryError
+
+_SHOWN = 400  # characters of what was asked for that an answer repeats
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, which all its versions read."""
@@ -17,9 +21,11 @@ def admin_application(
     bound_to: str,
     metrics: Callable[[], bytes],
     ready: Callable[[], tuple[bool, Mapping[str, Any]]],
+    missing: Callable[[str, str | None], Awaitable[Sequence[str]]],
 ) -> web.Application:
     """`/metrics`, `/healthz` (the event loop answers) and `/readyz` (`ready` says so; its details
-    are shown either way, as JSON).
+    are shown either way, as JSON). `/readyz?image=redis:7&platform=linux/arm64` asks `missing` what
+    of that image could not be served with no network.
 
     `bound_to` is the address that the port listens on. If it is a loopback one, requests must name
     it so: a web page somewhere can make a name of its own point to 127.0.0.1 (DNS rebinding), and
@@ -32,10 +38,24 @@ def admin_application(
     async def show_health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    async def show_readiness(_: web.Request) -> web.Response:
+    async def show_readiness(request: web.Request) -> web.Response:
+        image = request.query.get("image")
+        if image is not None:
+            return await show_image(image, request.query.get("platform"))
         is_ready, details = ready()
         document = {"status": "ready" if is_ready else "not ready", **details}
         return web.json_response(document, status=200 if is_ready else 503)
+
+    async def show_image(image: str, platform: str | None) -> web.Response:
+        try:
+            lacking = list(await missing(image, platform))
+        except RegistryError as error:
+            return web.json_response({"image": image[:_SHOWN], "error": error.message}, status=400)
+        status = "not ready" if lacking else "ready"
+        return web.json_response(
+            {"status": status, "image": image[:_SHOWN], "missing": lacking},
+            status=503 if lacking else 200,
+        )
 
     application = web.Application(middlewares=[_only_loopback] if is_loopback(bound_to) else [])
     application.router.add_get("/metrics", show_metrics)

@@ -22,9 +22,7 @@ from .sending import ClientSlow, FileFault, Sender, Transfer
 _SMALL = 64 << 10  # bytes worth a copy through the loop: a thread's detour costs more
 _PIECE = 256 << 10  # bytes at a time, where sendfile cannot be used
 
-# Close with a reset. For a body that only the connection's end delimits, that is the one way to say
-# that it is not whole.
-_RESET = struct.pack("ii", 1, 0)
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
 
 class Responder:
@@ -221,6 +219,9 @@ def _give_up(
     exchange.left = True
     if isinstance(error, TimeoutError | ClientSlow):
         exchange.error = "the client took nothing for too long"
+        # Else the kernel would go on to offer it what it has not taken, and the client not notice
+        # that there is no more: it is to ask again from where it stopped.
+        _reset_when_closed(request)
     _cut(request, response)
 
 
@@ -233,7 +234,14 @@ def _cut(request: web.BaseRequest, response: web.StreamResponse) -> None:
     delimited = (
         hdrs.CONTENT_LENGTH in response.headers or hdrs.TRANSFER_ENCODING in response.headers
     )
-    client = transport.get_extra_info("socket")
-    if not delimited and client is not None:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    if not delimited:
+        # For a body that only the connection's end delimits, that is the one way to say that it is
+        # not whole.
+        _reset_when_closed(request)
     transport.abort()
+
+
+def _reset_when_closed(request: web.BaseRequest) -> None:
+    client = request.transport.get_extra_info("socket") if request.transport else None
+    if client is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

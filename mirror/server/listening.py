@@ -34,7 +34,7 @@ class Listener:
 
     `idle` is the time, in seconds, that a client has from connecting, or from the last answer, to
     the end of its next request's head: no matter whether it sends nothing or a byte a second.
-    `patience` is how long bytes sent may remain unread before the kernel ends the connection.
+    Twice `patience` is how long bytes sent may remain unread before the kernel ends the connection.
     `reuse_port` lets several processes share the port.
     """
 
@@ -159,10 +159,11 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # For whoever reads nothing: the sender and the responder have their own deadlines, but not
         # for what is in the kernel's hands when all is written. Linux counts a closed window too.
+        # Later than theirs, since the kernel gives up without telling the client.
         client = transport.get_extra_info("socket")
         with suppress(OSError):  # not TCP, or gone already
             client.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(self._patience * 1000))
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(self._patience * 2000))
             )
         super().connection_made(transport)
 

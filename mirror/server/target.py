@@ -9,12 +9,11 @@ from enum import StrEnum
 from urllib.parse import parse_qsl
 
 from ..oci.digest import Digest
-from ..oci.errors import BadRequest, Denied, NameUnknown, quoted
-from ..oci.reference import Repository, parse_name, parse_reference
+from ..oci.errors import BadRequest, NameUnknown, quoted
+from ..oci.reference import parse_reference
 
 _MAX_FIELDS = 16
 _MAX_COUNT = 10_000
-_REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?(?::[0-9]{1,5})?", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -36,8 +35,8 @@ class Kind(StrEnum):
 class Target:
     """One of the endpoints that a mirror has, with its words.
 
-    `name` is as the client wrote it; `reference` is a Digest, a tag, or "" where the endpoint has
-    none.
+    `name` is as the client wrote it, not read yet: a registry may stand before the repository's
+    (see naming.py). `reference` is a Digest, a tag, or "" where the endpoint has none.
     """
 
     kind: Kind
@@ -63,7 +62,7 @@ def parse_path(path: str) -> Target:
     """Which endpoint a path means. Nothing is unescaped or normalised: no name, tag or digest has
     a character that needs it, so `%2e%2e%2f`, `//` and the like are simply not of the grammar.
 
-    Raises BadRequest for words that are no name, tag or digest, NameUnknown for other endpoints.
+    Raises BadRequest for words that are no tag or digest, NameUnknown for other endpoints.
     """
     if path in ("/v2", "/v2/"):
         return Target(Kind.PING)
@@ -76,13 +75,13 @@ def parse_path(path: str) -> Target:
         case "manifests":
             reference = parse_reference(last)
             kind = Kind.MANIFEST if isinstance(reference, Digest) else Kind.TAG
-            return Target(kind, parse_name(name), reference)
+            return Target(kind, name, reference)
         case "blobs":
-            return Target(Kind.BLOB, parse_name(name), Digest.parse(last))
+            return Target(Kind.BLOB, name, Digest.parse(last))
         case "referrers":
-            return Target(Kind.REFERRERS, parse_name(name), Digest.parse(last))
+            return Target(Kind.REFERRERS, name, Digest.parse(last))
         case "tags" if last == "list":
-            return Target(Kind.TAGS, parse_name(name))
+            return Target(Kind.TAGS, name)
     raise NameUnknown(
         f"{quoted(path)} is no endpoint of this mirror: it has /v2/<name>/manifests/<reference>, "
         "/v2/<name>/blobs/<digest>, /v2/<name>/tags/list and /v2/<name>/referrers/<digest>"
@@ -96,29 +95,6 @@ def parse_query(query: str) -> Mapping[str, str]:
     except ValueError:
         raise BadRequest(f"the query has more than {_MAX_FIELDS} fields") from None
     return dict(reversed(fields))
-
-
-def repository_of(name: str, query: Mapping[str, str], default_registry: str) -> Repository:
-    """Which repository is meant: containerd names the registry in `?ns=`, Docker does not.
-
-    Raises Denied for an `ns` that cannot be a registry's name.
-    """
-    registry = query.get("ns") or default_registry
-    if registry != default_registry:
-        registry = registry.lower()
-        if not _REGISTRY.fullmatch(registry):
-            raise Denied(f"{quoted(registry)} is no registry: write a host name, as in docker.io")
-    return Repository(registry, official(registry, name))
-
-
-def official(registry: str, name: str) -> str:
-    """Docker Hub keeps its official images below library/. Container clients write that out
-    themselves; people with curl do not.
-
-    >>> official("docker.io", "redis"), official("quay.io", "redis")
-    ('library/redis', 'redis')
-    """
-    return f"library/{name}" if registry == "docker.io" and "/" not in name else name
 
 
 def parse_count(text: str | None) -> int | None:

@@ -34,6 +34,7 @@ from .access import Exchange, note
 from .answering import Responder
 from .conditions import etag, not_modified, wanted
 from .failures import failure
+from .naming import Naming
 from .sending import Sender
 from .target import (
     Kind,
@@ -43,7 +44,6 @@ from .target import (
     parse_marker,
     parse_path,
     parse_query,
-    repository_of,
     split,
 )
 
@@ -80,13 +80,13 @@ class V2:
         registry: Registry,
         sender: Sender,
         *,
-        default_registry: str = "docker.io",
+        naming: Naming | None = None,
         meter: Meter | None = None,
         clock: Clock | None = None,
         patience: float = 60.0,
     ) -> None:
         self._registry = registry
-        self._default_registry = default_registry
+        self._naming = naming or Naming()
         self._meter = meter or NoMeter()
         self._clock = clock or Clock()
         self._responder = Responder(sender, self._clock, patience)
@@ -127,7 +127,9 @@ class V2:
             exchange.outcome = Outcome.HIT
             return await self._whole(request, exchange, 200, _JSON, b"{}")
         query = parse_query(raw_query)
-        repository = repository_of(target.name, query, self._default_registry)
+        repository = self._naming.repository(
+            target.name, query.get("ns"), request.headers.get(hdrs.HOST, "")
+        )
         exchange.registry, exchange.repository = repository.registry, repository.name
         exchange.reference = str(target.reference)
         match target:
@@ -295,7 +297,7 @@ def _provenance(outcome: Outcome, resolved: Resolved | None) -> dict[str, str]:
         headers[hdrs.AGE] = str(age)
         if resolved.outcome is Outcome.STALE:
             headers["Warning"] = (
-                f'299 - "the upstream could not be asked; what this tag points to was last '
-                f'confirmed {age} seconds ago"'
+                f'299 - "older than its TTL: what this tag points to was last confirmed '
+                f'{age} seconds ago"'
             )
     return headers

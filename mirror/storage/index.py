@@ -95,14 +95,21 @@ class Index:
         self._reading = threading.Lock()
         self._writer, self._reader, self.identity = _open(path)
 
-    def begin_anew(self) -> None:
-        """Sets aside the database, which was found damaged in use; `identity` is another then.
+    @property
+    def is_current(self) -> bool:
+        """Whether this is the database that others find under its name."""
+        return _identity(self._path) == self.identity
 
-        Raises apsw.Error, OSError. Other processes find out by themselves.
+    def open_again(self, damaged: bool) -> None:
+        """Goes on with the database that is at the path now, or begins one; `identity` is another
+        then. `damaged`: this one was found so in use, and is set aside if it is still there.
+
+        Raises apsw.Error, OSError.
         """
         with self._lock, self._reading:
             old = self._writer, self._reader
-            self._writer, self._reader, self.identity = _open(self._path, damaged=self.identity)
+            unwanted = self.identity if damaged else None
+            self._writer, self._reader, self.identity = _open(self._path, unwanted)
             for connection in old:
                 connection.close(force=True)
 
@@ -239,7 +246,8 @@ class Ledger:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
 
     async def ask(self, work: Callable[..., T], *arguments: object) -> T:
-        """Raises what `work`, a method of the index, does. A damaged index is begun anew."""
+        """Raises what `work`, a method of the index, does. An index that is damaged, or was set
+        aside by another process, is begun anew."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._work, work, *arguments)
 
@@ -255,10 +263,12 @@ class Ledger:
         self.index.close()
 
     def _work(self, work: Callable[..., T], *arguments: object) -> T:
+        if not self.index.is_current:
+            self.index.open_again(damaged=False)
         try:
             return work(*arguments)
         except _DAMAGED:
-            self.index.begin_anew()
+            self.index.open_again(damaged=True)
             return work(*arguments)
 
 
@@ -272,11 +282,11 @@ def _entries(rows: Rows) -> list[Entry]:
 
 def _open(
     path: Path, damaged: tuple[int, int] | None = None
-) -> tuple[apsw.Connection, apsw.Connection, tuple[int, int]]:
+) -> tuple[apsw.Connection, apsw.Connection, tuple[int, int] | None]:
     """Opens the database to write and to read, and tells which file it is. What is none of ours,
     or is the `damaged` one, is set aside and begun anew."""
     with opening(path):
-        if damaged is not None and path.exists() and _identity(path) == damaged:
+        if damaged is not None and _identity(path) == damaged:
             set_aside(path, "damaged")
         try:
             writer = _prepared(path)
@@ -288,8 +298,11 @@ def _open(
         return writer, reader, _identity(path)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
     return found.st_dev, found.st_ino
 
 

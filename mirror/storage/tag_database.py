@@ -38,6 +38,22 @@ CREATE TABLE frozen (key TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 
 _VERSION = len(_SCHEMAS)
 
+_SAID_AGAIN = """
+UPDATE history SET first_seen = min(first_seen, :at), last_seen = :at
+WHERE id = (SELECT max(id) FROM history WHERE key = :key) AND digest IS :said
+"""
+
+# `IS NOT` takes NULL for a value, and a history that is not there for NULL.
+_SAID_ANEW = """
+INSERT INTO history (key, digest, first_seen, last_seen) SELECT :key, :said, :at, :at
+WHERE (SELECT digest FROM history WHERE key = :key ORDER BY id DESC LIMIT 1) IS NOT :said
+"""
+
+_NO_MORE_THAN_MOST = """
+DELETE FROM history WHERE key = :key AND id <=
+    (SELECT id FROM history WHERE key = :key ORDER BY id DESC LIMIT 1 OFFSET :most)
+"""
+
 # Milliseconds that a write waits for another process's: above the fsync of a busy disk, and below
 # what a pull would notice as a hang.
 _BUSY_MS = 1000
@@ -69,15 +85,18 @@ class TagDatabase:
         return self.identity == _identity(path)
 
     def put(self, key: str, record: TagRecord, expires_at: float) -> None:
-        """Remembers the record, and notes in the history what it says, both or neither."""
-        with self.writer:
-            # Written to first: a transaction that only reads at first may not write any more when
-            # another process has written meanwhile.
-            self.writer.execute(
-                "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)",
-                (key, encode(key, record), expires_at),
-            )
-            self._note(key, record)
+        """Remembers the record, then notes in the history what it says. Between the two a crash
+        costs an event that is noted with the next record."""
+        self.writer.execute(
+            "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (key, encode(key, record), expires_at)
+        )
+        said = None if record.descriptor is None else str(record.descriptor.digest)
+        names = {"key": key, "said": said, "at": record.checked_at, "most": MOST}
+        # One statement or the other, each of one piece: another process may note meanwhile.
+        self.writer.execute(_SAID_AGAIN, names)
+        self.writer.execute(_SAID_ANEW, names)
+        if self.writer.changes():
+            self.writer.execute(_NO_MORE_THAN_MOST, names)
 
     def delete(self, key: str) -> None:
         self.writer.execute("DELETE FROM tags WHERE key = ?", (key,))
@@ -113,28 +132,6 @@ class TagDatabase:
     def close(self) -> None:
         self.reader.close()
         self.writer.close()
-
-    def _note(self, key: str, record: TagRecord) -> None:
-        said = None if record.descriptor is None else str(record.descriptor.digest)
-        at = record.checked_at
-        newest = self.writer.execute(
-            "SELECT id, digest FROM history WHERE key = ? ORDER BY id DESC LIMIT 1", (key,)
-        ).fetchall()
-        if newest and newest[0][1] == said:
-            self.writer.execute(
-                "UPDATE history SET first_seen = min(first_seen, ?), last_seen = ? WHERE id = ?",
-                (at, at, newest[0][0]),
-            )
-        elif newest or said is not None:
-            self.writer.execute(
-                "INSERT INTO history (key, digest, first_seen, last_seen) VALUES (?, ?, ?, ?)",
-                (key, said, at, at),
-            )
-            self.writer.execute(
-                "DELETE FROM history WHERE key = ? AND id <= (SELECT id FROM history "
-                "WHERE key = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-                (key, key, MOST),
-            )
 
 
 # Reads take microseconds. By a database's `reader` they raise BusyError rather than wait.
@@ -231,7 +228,7 @@ def _prepare(writer: apsw.Connection) -> None:
     with contextlib.closing(writer.cursor()) as cursor:
         cursor.execute("BEGIN IMMEDIATE")  # also proves that nobody holds the file for good
         version = cursor.execute("PRAGMA user_version").fetchall()[0][0]
-        if not 0 <= version <= _VERSION:
+        if not isinstance(version, int) or not 0 <= version <= _VERSION:
             raise _Unusable(f"made by another version of this program ({version})")
         _bring_up_to_date(writer, version)
         cursor.execute("COMMIT")

@@ -85,6 +85,11 @@ class EmbeddedTags:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tags")
         self._closed = False
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is in the file, for other processes to see; else it ends with this one."""
+        return self._path is not None
+
     async def get(self, repository: Repository, tag: str) -> TagRecord | None:
         """The record, if there is one and its time is not over. Raises TagStoreError."""
         key = tag_key(repository, tag)

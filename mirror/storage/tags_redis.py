@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import secrets
 from collections.abc import Sequence
@@ -17,13 +18,18 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
-from ..interfaces import Clock, Meter, TagRecord, TagStoreError
+from ..interfaces import Clock, Meter, TagEvent, TagRecord, TagStoreError
+from ..oci.digest import Digest
+from ..oci.errors import DigestInvalid
 from ..oci.reference import Repository
 from .redis_client import failure_kind, redis_client
 from .tag_health import Health
+from .tag_history import NOTE, noting, read_event
 from .tag_records import decode, encode, tag_key
 
 _PREFIX = "registry-mirror:1:tag:"
+_HISTORY = "registry-mirror:1:history:"
+_FROZEN = "registry-mirror:1:frozen"  # a hash: tag → digest
 
 # Holds a random name that Redis keeps as long as it keeps its data. When it is gone or another,
 # what else is missing was lost with it, and not deleted by another node.
@@ -34,6 +40,10 @@ LIMIT = 0.25
 
 # Records remembered here for when Redis does not answer, and writes waiting for its return.
 _REMEMBERED = 10_000
+
+# Seconds for which this process believes its copy of what is frozen: with the exchange it takes to
+# see it anew, less than the second that is promised.
+_FROZEN_COPY = 0.5
 
 # Writes made up in one exchange after Redis came back.
 _BATCH = 100
@@ -57,7 +67,8 @@ class RedisTags:
 
     While Redis is away (refuses, hangs, errs, has another password …) reads are answered from what
     this process has seen, at no wait, and writes are kept; a task behind asks again after 0.5 to 5
-    seconds, and brings Redis what it missed. No method raises TagStoreError.
+    seconds, and brings Redis what it missed. Of what is frozen, the last that was seen holds. Only
+    `history`, `freeze` and `unfreeze` raise TagStoreError: they are of Redis or of no use.
 
     Nothing is connected before the first use, so the store can be made with Redis down.
     """
@@ -90,8 +101,11 @@ class RedisTags:
         )
         # What Redis has not got yet; None: to be deleted. It goes before what Redis says.
         self._unwritten: LRUCache[str, _Kept | None] = LRUCache(_REMEMBERED)
+        self._frozen: dict[str, Digest] | None = None  # a copy of all, as of `_frozen_at`
+        self._frozen_at = 0.0
         self._reaching = Health("redis", "reach")
         self._writing = Health("redis", "write")  # a replica, or a full one, still can be read
+        self._noting = Health("redis", "history")
         self._mending: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -137,6 +151,42 @@ class RedisTags:
         self._remembered.pop(key, None)
         await self._write("delete", key, None)
 
+    async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
+        """As Redis has it, the newest first. Raises TagStoreError."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.lrange(_HISTORY + tag_key(repository, tag), 0, -1)
+        (lines,) = await self._ask("get", pipeline)
+        if _is_other_type(lines):
+            return ()
+        return tuple(event for line in lines if (event := read_event(line)) is not None)
+
+    async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
+        """In Redis. Raises TagStoreError."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hset(_FROZEN, tag_key(repository, tag), str(digest))
+        await self._ask("put", pipeline)
+        self._frozen_at = -math.inf
+
+    async def unfreeze(self, repository: Repository, tag: str) -> bool:
+        """In Redis. Raises TagStoreError."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hdel(_FROZEN, tag_key(repository, tag))
+        (deleted,) = await self._ask("delete", pipeline)
+        self._frozen_at = -math.inf
+        return bool(deleted)
+
+    async def frozen(self, repository: Repository, tag: str) -> Digest | None:
+        """As Redis said within the last half second, or last when it does not answer."""
+        now = self._clock.monotonic()
+        known = self._frozen
+        if (known is None or now - self._frozen_at >= _FROZEN_COPY) and self._reaching.ok:
+            if known is not None:
+                self._frozen_at = now  # one asks; the others have the copy meanwhile
+            with contextlib.suppress(TagStoreError):
+                self._frozen = await self._load_frozen()
+                self._frozen_at = now
+        return (self._frozen or {}).get(tag_key(repository, tag))
+
     async def close(self) -> None:
         """Ends the connections; what Redis has not got by then is lost. May be called again."""
         self._closed = True
@@ -179,6 +229,30 @@ class RedisTags:
         record = decode(key, data) if isinstance(data, bytes) else None
         return record, milliseconds / 1000, epoch
 
+    async def _load_frozen(self) -> dict[str, Digest]:
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hgetall(_FROZEN)
+        (fields,) = await self._ask("get", pipeline)
+        frozen = {}
+        for key, said in () if _is_other_type(fields) else fields.items():
+            with contextlib.suppress(UnicodeDecodeError, DigestInvalid):  # none of ours
+                frozen[key.decode()] = Digest.parse(said.decode())
+        return frozen
+
+    async def _ask(self, operation: str, pipeline: Pipeline) -> list[Any]:
+        """All answers; under our key may lie another type. Raises TagStoreError."""
+        if self._closed:
+            raise TagStoreError("closed")
+        try:
+            answers = await self._exchange(pipeline)
+            for answer in answers:
+                if isinstance(answer, ResponseError) and not _is_other_type(answer):
+                    raise _Refused(failure_kind(answer)) from answer
+        except TagStoreError as error:
+            self._failed(operation, error)
+            raise
+        return answers
+
     async def _store(self, writes: Sequence[tuple[str, _Kept | None]]) -> None:
         """Writes all in one exchange; without any, finds out whether Redis takes writes.
 
@@ -194,15 +268,28 @@ class RedisTags:
                 pipeline.set(_PREFIX + key, encode(key, kept.record), px=milliseconds)
             else:
                 pipeline.delete(_PREFIX + key)
+        essential = len(pipeline)
+        for key, kept in writes:
+            if kept is not None:
+                pipeline.eval(NOTE, 1, _HISTORY + key, *noting(kept.record))
         answers = await self._exchange(pipeline)
-        for answer in answers:
+        for answer in answers[:essential]:
             if isinstance(answer, ResponseError):
                 raise _Refused(failure_kind(answer)) from answer
+        self._judge_noting(answers[essential:])
         for key, kept in writes:
             if kept is not None:
                 kept.epoch = answers[1]
             if key in self._unwritten and self._unwritten[key] is kept:
                 del self._unwritten[key]
+
+    def _judge_noting(self, answers: Sequence[Any]) -> None:
+        """A user without the permission for scripts has records all the same."""
+        refused = next((each for each in answers if isinstance(each, ResponseError)), None)
+        if refused is not None:
+            self._noting.failed(failure_kind(refused))
+        elif answers:
+            self._noting.worked()
 
     async def _exchange(self, pipeline: Pipeline) -> list[Any]:
         """All answers; of a command that was refused, a ResponseError. Raises TagStoreError."""

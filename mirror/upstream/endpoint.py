@@ -13,6 +13,8 @@ from .addresses import Allowed
 KIB = 1024
 MIB = 1024 * KIB
 
+CONNECTIONS = 32  # to one host
+
 
 class Trust(StrEnum):
     """How far an endpoint's word goes."""
@@ -36,7 +38,7 @@ class GivenToken:
     token: SecretStr
 
 
-Credentials = Login | GivenToken | None
+Credentials = Login | GivenToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Limits:
     answer: float = 30.0  # until the final headers: tokens, redirects and retries together
     slow_window: float = 30.0
     slow_speed: float = 4.0 * KIB  # a body slower than this over a window is given up
-    connections: int = 128  # per host; a blob holds one for as long as it takes
+    connections: int = CONNECTIONS  # per host; a blob holds one for as long as it takes
     manifest: int = MAX_MANIFEST
     token: int = 32 * KIB
 
@@ -60,14 +62,15 @@ class Endpoint:
     """One registry at one URL.
 
     `name` stands in messages and metrics. `url` has no query and no login; a path before `/v2/` is
-    fine. `realm`: the token realm that may see the login although its host is another than the
-    endpoint's. `allowed`: private addresses that this endpoint may lead to.
+    fine. Of several `credentials` the one that has most left is shown. `realm`: the token realm
+    that may see the login although its host is another than the endpoint's. `allowed`: private
+    addresses that this endpoint may lead to.
     """
 
     name: str
     url: str
     trust: Trust = Trust.TAGS
-    credentials: Credentials = None
+    credentials: tuple[Credentials, ...] = ()
     realm: str | None = None
     allowed: Allowed = field(default_factory=Allowed)
     limits: Limits = field(default_factory=Limits)

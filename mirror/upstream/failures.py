@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from ..interfaces import Clock
-from ..oci.errors import RateLimited, Unavailable
+from ..oci.errors import RateLimited, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
 
 DEFAULT_RATE_LIMIT = 60.0  # seconds, for a 429 that does not say
@@ -39,6 +39,11 @@ class ReferralExpired(Unavailable):
     new one."""
 
 
+class Unfit(Untrustworthy):
+    """The very bytes that their digest names are nothing that a client may be given. That is no
+    fault of who sent them: whoever may push to a registry can put them there."""
+
+
 def pause_before_retry(error: Unavailable) -> float | None:
     """The least seconds to wait before asking again: 0 where the fault is likely gone already,
     None where asking again soon is of no use.
@@ -56,7 +61,7 @@ def pause_before_retry(error: Unavailable) -> float | None:
 
 def rate_limited(where: str, headers: Mapping[str, str], clock: Clock) -> RateLimited:
     """A 429, with what its Retry-After says."""
-    seconds = _retry_after(headers, clock)
+    seconds = retry_after(headers, clock)
     if seconds is None:
         seconds = DEFAULT_RATE_LIMIT
     return RateLimited(f"{where} limits our requests (429)", retry_after=seconds)
@@ -64,10 +69,11 @@ def rate_limited(where: str, headers: Mapping[str, str], clock: Clock) -> RateLi
 
 def faulty(where: str, status: int, headers: Mapping[str, str], clock: Clock) -> Faulty:
     """A 5xx, with what its Retry-After says."""
-    return Faulty(f"{where} has trouble ({status})", retry_after=_retry_after(headers, clock))
+    return Faulty(f"{where} has trouble ({status})", retry_after=retry_after(headers, clock))
 
 
-def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
-    """A date counts from the sender's own Date: this host's clock may be wrong."""
+def retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
+    """What Retry-After says, in seconds. A date counts from the sender's own Date: this host's
+    clock may be wrong."""
     now = parse_http_date(headers.get("Date"))
     return parse_retry_after(headers.get("Retry-After"), clock.wall() if now is None else now)

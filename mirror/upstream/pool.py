@@ -2,184 +2,275 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
-import structlog
-
-from ..interfaces import BytesContent, Clock, StreamContent, TagPage, Upstream
+from ..interfaces import BytesContent, Clock, Meter, NoMeter, StreamContent, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
+from ..oci.errors import Denied, RegistryError, Unavailable, Unknown
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .endpoint import Trust
-
-_log = structlog.get_logger()
+from .hedge import NobodyAnswered, Race
+from .standing import Asked, Member, Standing, Turn
+from .watched import WatchedStream
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One endpoint of a pool; `name` is for messages."""
-
-    name: str
-    upstream: Upstream
-    trust: Trust
-
-
-@dataclass(frozen=True, slots=True)
-class StepBack:
-    """For how many seconds an endpoint is asked after the others, once it has failed."""
-
-    unavailable: float = 15.0
-    untrustworthy: float = 600.0
-    longest: float = 3600.0
+# One ask for content in so many seconds goes first to an endpoint that was not measured for long.
+_EXPLORE_EVERY = 30.0
+_MEASURED_FOR = 300.0
 
 
 class Pool:
-    """An Upstream that asks its members in their order until one can answer.
+    """An Upstream that asks its members until one can answer.
 
-    Members that failed lately are asked last, not never: what may be the only way stays open. What
-    a tag points to, and every other word that proves itself by nothing, comes only from members
-    whose trust is `tags`; content by digest may come from any.
+    What a tag points to, and every other word that proves itself by nothing, comes only from
+    members whose trust is `tags`, in their order. Content by digest may come from any, the best
+    first: manifests by latency, blobs by the speed that one more may expect. When one is late by
+    its own measure the next is asked too, and the first answer wins.
+
+    Members that failed lately are asked last; those whose breaker is open are not asked, and when
+    there are no others the error comes at once.
     """
 
     def __init__(
-        self, members: Sequence[Member], clock: Clock, step_back: StepBack | None = None
+        self,
+        members: Sequence[Member],
+        clock: Clock,
+        meter: Meter | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._members = tuple(members)
         self._clock = clock
-        self._step_back = step_back or StepBack()
-        self._back_at: dict[str, float] = {}
+        self._meter = meter or NoMeter()
+        self._sleep = sleep
+        self._all = tuple(Standing(member, clock, self._meter) for member in members)
+        self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
+        self._explore_at = clock.monotonic() + _EXPLORE_EVERY
+
+    def scarce(self) -> bool:
+        """See Budgeted: whether all who may say what a tag points to have little left."""
+        return bool(self._trusted) and all(one.member.scarce() for one in self._trusted)
 
     async def resolve(self, repository: Repository, tag: str) -> Descriptor:
-        return await self._first(
-            lambda member: member.upstream.resolve(repository, tag), self._trusted()
+        return await self._word(
+            repository, lambda standing: standing.member.upstream.resolve(repository, tag)
         )
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        return await self._first(
-            lambda member: member.upstream.manifest(repository, digest), self._members
+        return await self._answer(
+            Asked.MANIFEST,
+            repository,
+            lambda standing: standing.member.upstream.manifest(repository, digest),
         )
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        return await self._first(
-            lambda member: member.upstream.stat(repository, digest), self._trusted()
+        return await self._word(
+            repository, lambda standing: standing.member.upstream.stat(repository, digest)
         )
 
     async def blob(
         self, repository: Repository, digest: Digest, range: ByteRange | None = None
     ) -> StreamContent:
-        async def open_stream(member: Member) -> StreamContent:
-            stream = await member.upstream.blob(repository, digest, range)
-            return _WatchedStream(stream, lambda error: self._failed(member, error))
+        """Its first piece has come: so an endpoint that sends nothing is passed over too."""
 
-        return await self._first(open_stream, self._members)
+        async def open_stream(standing: Standing) -> StreamContent:
+            stream = await standing.member.upstream.blob(repository, digest, range)
+            try:
+                first = await stream.read()
+                if not first and stream.descriptor.size not in (None, stream.start):
+                    raise Unavailable(f"{stream.source} sent nothing of a blob")
+            except BaseException:
+                await stream.close()
+                raise
+            return WatchedStream(
+                stream, first, standing, self._clock, lambda: self._fastest_but(standing)
+            )
+
+        return await self._answer(Asked.BLOB, repository, open_stream)
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
     ) -> BytesContent:
-        return await self._first(
-            lambda member: member.upstream.referrers(repository, digest, artifact_type),
-            self._trusted(),
+        return await self._word(
+            repository,
+            lambda standing: standing.member.upstream.referrers(repository, digest, artifact_type),
         )
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None
     ) -> TagPage:
-        return await self._first(
-            lambda member: member.upstream.tags(repository, count, last), self._trusted()
+        return await self._word(
+            repository, lambda standing: standing.member.upstream.tags(repository, count, last)
         )
 
-    def _trusted(self) -> tuple[Member, ...]:
-        trusted = tuple(member for member in self._members if member.trust is Trust.TAGS)
-        if not trusted:
+    async def _word(self, repository: Repository, ask: Callable[[Standing], Awaitable[T]]) -> T:
+        if not self._trusted:
             raise Denied(
                 "no endpoint of this registry may say what a tag points to: "
                 "give one of them `trust: tags`"
             )
-        return trusted
+        return await self._answer(Asked.WORD, repository, ask)
 
-    async def _first(self, ask: Callable[[Member], Awaitable[T]], members: Sequence[Member]) -> T:
-        errors: list[tuple[Member, RegistryError]] = []
-        for member in sorted(members, key=self._turn):
+    async def _answer(
+        self, asked: Asked, repository: Repository, ask: Callable[[Standing], Awaitable[T]]
+    ) -> T:
+        among = self._trusted if asked is Asked.WORD else self._all
+        candidates, refused = self._in_turn(asked, repository, among)
+        errors: list[tuple[Standing, RegistryError]] = [
+            (one, one.refusal(asked)) for one in refused
+        ]
+        race: Race[Standing, tuple[Standing, T]] = Race(
+            ask=lambda standing: self._ask(standing, asked, repository, ask),
+            late=lambda standing: standing.late(asked),
+            spare=lambda standing: self._spare(standing, asked, repository),
+            failed=lambda standing, error: errors.append((standing, error)),
+            discard=lambda answer: _close(answer[1]),
+            sleep=self._sleep,
+        )
+        try:
+            (winner, answer), hedges = await race.run(candidates)
+        except NobodyAnswered:
+            raise _verdict(errors) from None
+        for hedge in hedges:
+            self._meter.upstream_hedged(hedge.member.name, hedge is winner)
+        if asked is not Asked.WORD:
+            for standing, error in errors:
+                if isinstance(error, Unknown | Denied):
+                    standing.lacks(repository, error)
+        return answer
+
+    async def _ask(
+        self,
+        standing: Standing,
+        asked: Asked,
+        repository: Repository,
+        ask: Callable[[Standing], Awaitable[T]],
+    ) -> tuple[Standing, T]:
+        """One member's answer, within its connections; its standing is told how it went."""
+        blob = asked is Asked.BLOB
+        await standing.slots.take(blob)
+        keeps = False
+        try:
+            standing.begins(asked, repository)
+            began = self._clock.monotonic()
             try:
-                return await ask(member)
-            except (Unknown, Denied) as error:
-                errors.append((member, error))
-            except (Unavailable, Untrustworthy) as error:
-                self._failed(member, error)
-                errors.append((member, error))
-        raise _verdict(errors)
+                answer = await ask(standing)
+            except RegistryError as error:
+                standing.failed(asked, error)
+                raise
+            except asyncio.CancelledError:
+                standing.not_waited_for(asked, self._clock.monotonic() - began)
+                raise
+            standing.answered(asked, repository, self._clock.monotonic() - began)
+            keeps = blob  # until the stream is closed
+            return standing, answer
+        finally:
+            if not keeps:
+                standing.slots.give(blob)
 
-    def _turn(self, member: Member) -> float:
-        """Those that are well keep their order; the others follow, soonest back first."""
-        back_at = self._back_at.get(member.name, 0.0)
-        return back_at if back_at > self._clock.monotonic() else float("-inf")
+    # Whose turn it is
 
-    def _failed(self, member: Member, error: RegistryError) -> None:
-        if isinstance(error, Untrustworthy):
-            seconds = self._step_back.untrustworthy
-        elif isinstance(error, RateLimited):
-            seconds = min(error.retry_after or 0.0, self._step_back.longest)
-        else:
-            seconds = self._step_back.unavailable
+    def _in_turn(
+        self, asked: Asked, repository: Repository, among: Sequence[Standing]
+    ) -> tuple[list[Standing], list[Standing]]:
+        """Whom to ask, in order, and who is not asked."""
+        turns = {one: one.turn(asked, repository) for one in among}
+        candidates = [one for one in among if turns[one] is not Turn.NEVER]
+        refused = [one for one in among if turns[one] is Turn.NEVER]
+        if not candidates:
+            # Its pause has grown for the others' sake. There are none: one ask in a while finds
+            # out soon that it is back.
+            candidates = [one for one in refused if one.may_try_early(asked)][:1]
+            return candidates, [one for one in refused if one not in candidates]
+        if asked is not Asked.WORD:
+            explored = self._to_explore(asked, candidates, turns)
+            if explored is not None:
+                turns[explored] = Turn.TRIAL
+        blob = asked is Asked.BLOB
+        cost = self._cost(asked, candidates)
+        candidates.sort(  # stable: equals stay in the configuration's order
+            key=lambda one: (turns[one], one.steps_back(), not one.slots.free(blob), cost(one))
+        )
+        return candidates, refused
+
+    def _cost(self, asked: Asked, among: Sequence[Standing]) -> Callable[[Standing], float]:
+        """The lower, the sooner asked. Who was never measured counts as the best that was."""
+        if asked is Asked.WORD:
+            return lambda standing: 0.0
+        if asked is Asked.MANIFEST:
+            known = [mean for one in among if (mean := one.latency[asked].mean) is not None]
+            least = min(known, default=0.0)
+
+            def latency(standing: Standing) -> float:
+                mean = standing.latency[asked].mean
+                return least if mean is None else mean
+
+            return latency
+        most = max((one.speed.mean or 0.0 for one in among), default=0.0) or 1.0
+
+        def seconds_a_byte(standing: Standing) -> float:
+            return (standing.slots.blobs_held + 1) / (standing.speed.mean or most)
+
+        return seconds_a_byte
+
+    def _to_explore(
+        self, asked: Asked, candidates: Sequence[Standing], turns: dict[Standing, Turn]
+    ) -> Standing | None:
         now = self._clock.monotonic()
-        before = self._back_at.get(member.name, now)
-        self._back_at[member.name] = max(before, now + seconds)
-        if before <= now:  # said once, not by each request while it lasts
-            _log.warning("endpoint_steps_back", endpoint=member.name, reason=error.message)
+        if now < self._explore_at or len(candidates) < 2:
+            return None
+        usual = [one for one in candidates if turns[one] is Turn.USUAL and not one.steps_back()]
+        oldest = min(usual, key=lambda one: one.latency[asked].measured_at, default=None)
+        if oldest is None or now - oldest.latency[asked].measured_at < _MEASURED_FOR:
+            return None
+        self._explore_at = now + _EXPLORE_EVERY
+        return oldest
+
+    def _spare(self, standing: Standing, asked: Asked, repository: Repository) -> bool:
+        """Whether it may be asked besides one that is late: not where pulls are scarce, nor one
+        that is to be asked last."""
+        return standing.slots.free(asked is Asked.BLOB) and standing.turn(asked, repository) in (
+            Turn.TRIAL,
+            Turn.USUAL,
+        )
+
+    def _fastest_but(self, standing: Standing) -> float:
+        """What the best of the others has shown, of those that may be asked for a blob now."""
+        return max(
+            (
+                one.speed.mean or 0.0
+                for one in self._all
+                if one is not standing and one.slots.free(blob=True) and one.is_well(Asked.BLOB)
+            ),
+            default=0.0,
+        )
 
 
-def _verdict(errors: Sequence[tuple[Member, RegistryError]]) -> RegistryError:
+async def _close(answer: object) -> None:
+    """An answer that came too late: a stream holds a connection."""
+    if isinstance(answer, WatchedStream):
+        await answer.close()
+
+
+def _verdict(errors: Sequence[tuple[Standing, RegistryError]]) -> RegistryError:
     """Which of the members' errors is the pool's.
 
     That something does not exist, or may not be read, is final only from whoever must know it:
     the members trusted with tags, or all where there are none. An accelerator that lacks something
     says nothing of the registry; a registry that was not reached may still have it.
     """
-    trusted = [error for member, error in errors if member.trust is Trust.TAGS]
+    trusted = [error for standing, error in errors if standing.member.trust is Trust.TAGS]
     words = trusted or [error for _, error in errors]
     open_ends = [error for error in words if not isinstance(error, Unknown | Denied)]
-    return (open_ends or [error for error in words if isinstance(error, Unknown)] or words)[0]
+    if open_ends:
+        return min(open_ends, key=_patience)
+    return next((error for error in words if isinstance(error, Unknown)), words[0])
 
 
-class _WatchedStream:
-    """A member's stream; tells the pool when it breaks or brings wrong bytes."""
-
-    def __init__(self, stream: StreamContent, failed: Callable[[RegistryError], None]) -> None:
-        self._stream = stream
-        self._failed = failed
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return self._stream.descriptor
-
-    @property
-    def start(self) -> int:
-        return self._stream.start
-
-    @property
-    def source(self) -> str:
-        return self._stream.source
-
-    @property
-    def validator(self) -> str | None:
-        return getattr(self._stream, "validator", None)
-
-    async def read(self) -> bytes:
-        try:
-            return await self._stream.read()
-        except Unavailable as error:
-            self._failed(error)
-            raise
-
-    def reject(self, reason: str) -> None:
-        self._failed(Untrustworthy(reason))
-        self._stream.reject(reason)
-
-    async def close(self) -> None:
-        await self._stream.close()
+def _patience(error: RegistryError) -> float:
+    """The first that may have an end."""
+    return 0.0 if not isinstance(error, Unavailable) else (error.retry_after or 0.0)

@@ -31,11 +31,11 @@ from ..oci.manifests import ACCEPT, MANIFEST_TYPES, OCI_INDEX, read_manifest
 from ..oci.ranges import ByteRange, ContentRange, format_range
 from ..oci.reference import Repository
 from . import answers
+from .accounts import Account, Accounts
 from .endpoint import KIB, MIB, Endpoint, Login
-from .failures import Kind, ReferralExpired, Unreached, faulty, rate_limited
+from .failures import Kind, ReferralExpired, Unfit, Unreached, faulty, rate_limited
 from .retries import Retries
 from .stream import BlobStream
-from .tokens import Authorizer
 from .transport import Transport, origin
 
 _log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Remote:
         self.endpoint = endpoint
         self._base = endpoint.url.rstrip("/")
         self._transport = transport
-        self._authorizer = Authorizer(endpoint, transport, clock)
+        self._accounts = Accounts(endpoint, transport, clock, meter)
         self._retries = retries
         self._meter = meter
         self._clock = clock
@@ -84,8 +84,12 @@ class Remote:
         )
 
     async def close(self) -> None:
-        await self._authorizer.close()
+        await self._accounts.close()
         await self._transport.close()
+
+    def scarce(self) -> bool:
+        """See Budgeted."""
+        return self._accounts.scarce()
 
     async def resolve(self, repository: Repository, tag: str) -> Descriptor:
         """By HEAD; by GET where the HEAD leaves something open, and then `manifest` of that digest
@@ -274,7 +278,8 @@ class Remote:
             manifest = read_manifest(data, response.headers.get("Content-Type"))
         except Untrustworthy as error:
             self._meter.upstream_rejected(self.endpoint.name)
-            raise Untrustworthy(f"{self.endpoint.name}: {error.message}") from error
+            wrong = Unfit if digest is not None else Untrustworthy
+            raise wrong(f"{self.endpoint.name}: {error.message}") from error
         return BytesContent(Descriptor(manifest.media_type, proof, len(data)), data, Outcome.FILLED)
 
     async def _body(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -308,10 +313,10 @@ class Remote:
         """An answer that the caller can use, within `limits.answer` seconds; else the error."""
 
         async def attempt() -> aiohttp.ClientResponse:
-            response = await self._authorized(method, path, repository, headers)
+            account, response = await self._governed(method, path, repository, headers)
             if usable(response):
                 return response
-            raise await self._error(response, path, repository, missing)
+            raise await self._error(response, account, path, repository, missing)
 
         seconds = self.endpoint.limits.answer
         try:
@@ -323,17 +328,43 @@ class Remote:
                 Kind.TIMEOUT,
             ) from error
 
-    async def _authorized(
+    async def _governed(
         self, method: str, path: str, repository: Repository, headers: Mapping[str, str]
+    ) -> tuple[Account, aiohttp.ClientResponse]:
+        """An answer, and for which login it was: a manifest is asked for only by those whose limits
+        allow it. Raises RateLimited when none may ask."""
+        if not path.removeprefix(repository.name).startswith("/manifests/"):
+            account = self._accounts.any()
+            return account, await self._authorized(account, method, path, repository, headers)
+        pull = method == "GET"
+        while True:
+            account = self._accounts.for_manifest(pull)
+            response = await self._authorized(account, method, path, repository, headers)
+            if self._is_elsewhere(response):
+                return account, response
+            if response.status != 429:
+                account.quota.answered(pull, response.headers)
+                return account, response
+            account.quota.refused(pull, response.headers)
+            await self._transport.discard(response)
+
+    async def _authorized(
+        self,
+        account: Account,
+        method: str,
+        path: str,
+        repository: Repository,
+        headers: Mapping[str, str],
     ) -> aiohttp.ClientResponse:
-        """One ask, and one more with other credentials after a 401."""
+        """One ask, and one more with another token after a 401."""
         url = URL(f"{self._base}/v2/{path}", encoded=True)
-        shown = await self._authorizer.authorization(repository.name)
+        authorizer = account.authorizer
+        shown = await authorizer.authorization(repository.name)
         response = await self._transport.fetch(method, url, headers, shown)
         if response.status != 401 or self._is_elsewhere(response):
             return response
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
-        other = await self._authorizer.answer(challenges, repository.name, refused=shown)
+        other = await authorizer.answer(challenges, repository.name, refused=shown)
         if other is None:
             return response
         await self._transport.discard(response)
@@ -342,6 +373,7 @@ class Remote:
     async def _error(
         self,
         response: aiohttp.ClientResponse,
+        account: Account,
         path: str,
         repository: Repository,
         missing: type[Unknown],
@@ -357,7 +389,7 @@ class Remote:
         if elsewhere and status in _EXPIRED:
             return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
         if status in (401, 403):
-            login = self.endpoint.credentials
+            login = account.authorizer.credentials
             whom = f"the login {login.username!r}" if isinstance(login, Login) else "us"
             return Denied(
                 f"{name} does not let {whom} read {repository.name} ({status}): "

@@ -21,7 +21,7 @@ from ..interfaces import Clock
 from ..oci.challenges import Challenge
 from ..oci.documents import read_object
 from ..oci.errors import Denied, RegistryError, Untrustworthy, quoted
-from .endpoint import Endpoint, GivenToken, Login
+from .endpoint import Credentials, Endpoint, GivenToken, Login
 from .failures import Unreached, faulty, rate_limited
 from .transport import Transport, origin
 
@@ -61,13 +61,20 @@ class _Token:
 
 
 class Authorizer:
-    """Knows what to show to one endpoint.
+    """Knows what to show to one endpoint for one login, or for none.
 
     It learns from the first 401 what the endpoint wants, so that later requests bring it along.
     """
 
-    def __init__(self, endpoint: Endpoint, transport: Transport, clock: Clock) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials | None,
+        transport: Transport,
+        clock: Clock,
+    ) -> None:
         self._endpoint = endpoint
+        self.credentials = credentials
         self._origin = URL(endpoint.url).origin()
         self._transport = transport
         self._clock = clock
@@ -78,7 +85,7 @@ class Authorizer:
 
     async def authorization(self, repository: str) -> str | None:
         """The Authorization header for this repository, by what is known so far."""
-        credentials = self._endpoint.credentials
+        credentials = self.credentials
         if isinstance(credentials, GivenToken):
             return f"Bearer {credentials.token.get_secret_value()}"
         if self._wanted is None:
@@ -99,7 +106,7 @@ class Authorizer:
 
         The caller asks again once: a second 401 is the registry's last word.
         """
-        if isinstance(self._endpoint.credentials, GivenToken):
+        if isinstance(self.credentials, GivenToken):
             return None
         wanted = _chosen(challenges) or self._wanted
         if wanted is not None and wanted.scheme == "bearer":
@@ -172,7 +179,7 @@ class Authorizer:
 
     def _login_for(self, realm: URL) -> Login | None:
         """The login, if this realm may see it."""
-        login = self._endpoint.credentials
+        login = self.credentials
         if not isinstance(login, Login):
             return None
         configured = self._endpoint.realm

@@ -63,6 +63,12 @@ def busy() -> Callable[[], bytes]:
             metrics.upstream_request("hub", "GET", status)
         metrics.upstream_bytes("hub", 100)
         metrics.upstream_rejected("hub")
+        for won in (True, False):
+            metrics.upstream_hedged("hub", won)
+        for trouble in ("fault", "limited", "wrong"):
+            metrics.upstream_breaker("hub", trouble, True)
+        metrics.upstream_quota("hub", "me", 200, 20)
+        metrics.upstream_quota_until("hub", "me", 2e9)
         metrics.fill_started()
         for result in ("committed", "followed", "rejected", "suspended", "failed", "uncached"):
             metrics.fill_started()

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from mirror.oci import reference as module
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BadRequest, DigestInvalid, NameInvalid, TagInvalid
-from mirror.oci.reference import MAX_NAME, Repository, parse_name, parse_reference, parse_tag
+from mirror.oci.reference import (
+    MAX_NAME,
+    ImageReference,
+    Repository,
+    parse_image,
+    parse_name,
+    parse_reference,
+    parse_tag,
+)
 
 from .attempts import attempt
 
@@ -128,3 +136,73 @@ def test_long_hostile_text_is_refused_with_a_short_message(hostile):
         with pytest.raises((NameInvalid, TagInvalid)) as caught:
             parse(hostile)
         assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("redis", "docker.io/library/redis:latest"),
+        ("redis:7", "docker.io/library/redis:7"),
+        ("library/redis:7", "docker.io/library/redis:7"),
+        ("bob/app", "docker.io/bob/app:latest"),
+        ("bob/app/deep:V1.2_x-y", "docker.io/bob/app/deep:V1.2_x-y"),
+        ("docker.io/redis:7", "docker.io/library/redis:7"),
+        ("index.docker.io/bob/app", "docker.io/bob/app:latest"),
+        ("ghcr.io/acme/app:v1", "ghcr.io/acme/app:v1"),
+        ("ghcr.io/app", "ghcr.io/app:latest"),
+        ("localhost/app", "localhost/app:latest"),
+        ("localhost:5000/app", "localhost:5000/app:latest"),
+        ("registry:5000/a/b:c", "registry:5000/a/b:c"),
+        ("10.0.0.7/app", "10.0.0.7/app:latest"),
+        (f"redis@{DIGEST}", f"docker.io/library/redis@{DIGEST}"),
+        (f"redis:7@{DIGEST}", f"docker.io/library/redis@{DIGEST}"),
+        (f"localhost:5000/app@{DIGEST}", f"localhost:5000/app@{DIGEST}"),
+    ],
+)
+def test_what_is_meant_by_an_image(text, meant):
+    assert str(parse_image(text, "docker.io")) == meant
+
+
+def test_an_image_without_a_registry_is_of_the_default_one():
+    assert parse_image("redis", "ghcr.io") == ImageReference(
+        Repository("ghcr.io", "redis"), "latest"
+    )
+    assert parse_image("docker.io/redis", "ghcr.io") == parse_image("redis", "docker.io")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", NameInvalid),
+        (":7", NameInvalid),
+        ("/redis", NameInvalid),
+        ("redis/", NameInvalid),
+        ("Redis", NameInvalid),
+        ("https://ghcr.io/acme/app", NameInvalid),
+        ("ghcr.io/", NameInvalid),
+        ("GHCR.io/acme/app", NameInvalid),
+        ("me:secret/app", NameInvalid),
+        ("user@host/app", DigestInvalid),
+        ("../etc.d/passwd", NameInvalid),
+        ("a..b/../c", NameInvalid),
+        ("redis:", TagInvalid),
+        ("redis:-7", TagInvalid),
+        ("redis:" + "t" * 129, TagInvalid),
+        ("redis@", DigestInvalid),
+        ("redis@sha256:12", DigestInvalid),
+        (f"redis@{DIGEST}@{DIGEST}", DigestInvalid),
+        ("a" * 250 + "/bbbbbb", NameInvalid),
+        ("redis\n", NameInvalid),
+        ("redis 7", NameInvalid),
+    ],
+)
+def test_what_is_no_image(text, error):
+    with pytest.raises(error):
+        parse_image(text, "docker.io")
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_image_or_told(text):
+    made = attempt(BadRequest, parse_image, text, "docker.io")
+    if isinstance(made, ImageReference):
+        assert parse_image(str(made), "docker.io") == made

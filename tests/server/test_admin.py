@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
+from mirror.oci.errors import NameInvalid
 from mirror.server.admin import admin_application
 
 Client = Callable[[web.Application], Awaitable[TestClient[Any, Any]]]
@@ -17,7 +18,7 @@ READY = {"upstream": "ok"}
 
 
 def application(bound_to: str = "127.0.0.1", *, ready: bool = True) -> web.Application:
-    return admin_application(bound_to, lambda: b"up 1\n", lambda: (ready, READY))
+    return admin_application(bound_to, lambda: b"up 1\n", lambda: (ready, READY), missing)
 
 
 async def test_metrics_are_in_prometheus_text_format(aiohttp_client: Client) -> None:
@@ -79,3 +80,27 @@ async def test_f70_nothing_else_is_served(aiohttp_client: Client) -> None:
     for path in ("/", "/v2/", "/../../etc/passwd", "/%2e%2e/etc/passwd"):
         assert (await client.get(path)).status == 404
     assert (await client.post("/metrics")).status == 405
+
+
+async def missing(image: str, platform: str | None) -> list[str]:
+    """What the image of this test lacks."""
+    if image == "Bad":
+        raise NameInvalid(image)
+    return [] if (image, platform) == ("redis:7", "linux/arm64") else ["layer sha256:abc"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("image=redis:7&platform=linux/arm64", 200, '"status": "ready"'),
+        ("image=redis:7", 503, '"missing": ["layer sha256:abc"]'),
+        ("image=Bad", 400, "is no repository name"),
+    ],
+)
+async def test_readyz_tells_whether_an_image_is_whole(
+    aiohttp_client: Client, query: str, status: int, words: str
+) -> None:
+    client = await aiohttp_client(application())
+    answer = await client.get(f"/readyz?{query}", headers={"Host": "localhost"})
+    assert answer.status == status
+    assert words in await answer.text()

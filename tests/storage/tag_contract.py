@@ -1,4 +1,4 @@
-"""What every TagStore must do, whatever is below it: a suite to inherit from.
+"""What every TagStore must do, whatever is below it: suites to inherit from.
 
 A subclass gives the fixture `store`.
 """
@@ -6,10 +6,11 @@ A subclass gives the fixture `store`.
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from mirror.interfaces import TagRecord, TagStore
+from mirror.interfaces import TagEvent, TagRecord, TagStore
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
@@ -17,6 +18,9 @@ from mirror.oci.reference import Repository
 from ..waiting import eventually
 
 REDIS = Repository("docker.io", "library/redis")
+T = time.time() // 1 - 10_000
+"""A time not long ago: what is old is forgotten."""
+
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
@@ -30,6 +34,15 @@ def found(
 def missing(checked_at: float = 1_700_000_000.0) -> TagRecord:
     """A record of a tag that the upstream said there is none of."""
     return TagRecord(None, checked_at)
+
+
+def digest(text: str) -> Digest:
+    return Digest.of(text.encode())
+
+
+def event(text: str | None, first_seen: float, last_seen: float) -> TagEvent:
+    """What `found(text)`, or `missing`, leaves in the history."""
+    return TagEvent(None if text is None else digest(text), first_seen, last_seen)
 
 
 class TagStoreContract:
@@ -140,3 +153,104 @@ class TagStoreContract:
         await store.put(REDIS, "7", found(), 3600)
         await store.close()
         await store.close()
+
+
+class HistoryContract:
+    """Of every store that can be reached. `found(text)` is another digest for each text."""
+
+    async def test_history_tells_what_a_tag_pointed_to_the_newest_first(
+        self, store: TagStore
+    ) -> None:
+        await store.put(REDIS, "7", found("old", checked_at=T + 1000), 3600)
+        await store.put(REDIS, "7", found("new", checked_at=T + 2000.5), 3600)
+        await store.put(REDIS, "8", found("eight", checked_at=T + 1500), 3600)
+        assert list(await store.history(REDIS, "7")) == [
+            event("new", T + 2000.5, T + 2000.5),
+            event("old", T + 1000, T + 1000),
+        ]
+
+    async def test_a_tag_that_was_never_put_has_no_history(self, store: TagStore) -> None:
+        assert list(await store.history(REDIS, "7")) == []
+
+    async def test_the_same_said_again_is_the_same_event(self, store: TagStore) -> None:
+        for at in (T + 1000, T + 1300, T + 1600):
+            await store.put(REDIS, "7", found("same", checked_at=at), 3600)
+        assert list(await store.history(REDIS, "7")) == [event("same", T + 1000, T + 1600)]
+
+    async def test_a_digest_that_came_back_is_another_event(self, store: TagStore) -> None:
+        for at, text in ((T + 1000, "a"), (T + 2000, "b"), (T + 3000, "a"), (T + 4000, "a")):
+            await store.put(REDIS, "7", found(text, checked_at=at), 3600)
+        assert list(await store.history(REDIS, "7")) == [
+            event("a", T + 3000, T + 4000),
+            event("b", T + 2000, T + 2000),
+            event("a", T + 1000, T + 1000),
+        ]
+
+    async def test_a_tag_that_went_away_has_that_in_its_history(self, store: TagStore) -> None:
+        await store.put(REDIS, "7", found("a", checked_at=T + 1000), 3600)
+        await store.put(REDIS, "7", missing(T + 2000), 30)
+        await store.put(REDIS, "7", missing(T + 2100), 30)
+        await store.put(REDIS, "7", found("a", checked_at=T + 3000), 3600)
+        assert list(await store.history(REDIS, "7")) == [
+            event("a", T + 3000, T + 3000),
+            event(None, T + 2000, T + 2100),
+            event("a", T + 1000, T + 1000),
+        ]
+
+    async def test_f55_a_name_that_never_was_has_no_history(self, store: TagStore) -> None:
+        await store.put(REDIS, "nope", missing(), 3600)
+        await store.put(REDIS, "nope", missing(), 3600)
+        assert list(await store.history(REDIS, "nope")) == []
+
+    async def test_history_outlives_the_record(self, store: TagStore) -> None:
+        await store.put(REDIS, "7", found("a", checked_at=T + 1000), 0.05)
+        await store.put(REDIS, "8", found("b", checked_at=T + 1000), 3600)
+        await store.delete(REDIS, "8")
+
+        async def is_forgotten() -> bool:
+            return await store.get(REDIS, "7") is None
+
+        await eventually(is_forgotten)
+        assert list(await store.history(REDIS, "7")) == [event("a", T + 1000, T + 1000)]
+        assert list(await store.history(REDIS, "8")) == [event("b", T + 1000, T + 1000)]
+
+    async def test_f55_the_oldest_events_of_a_tag_are_forgotten(self, store: TagStore) -> None:
+        for number in range(40):
+            await store.put(REDIS, "7", found(str(number), checked_at=T + 1000 + number), 3600)
+        history = await store.history(REDIS, "7")
+        assert [each.first_seen for each in history] == [T + 1039 - number for number in range(32)]
+
+    async def test_f29_a_clock_that_was_wrong_does_not_end_the_history(
+        self, store: TagStore
+    ) -> None:
+        await store.put(REDIS, "7", found("a", checked_at=4e9), 3600)
+        await store.put(REDIS, "7", found("b", checked_at=T + 1000), 3600)
+        assert list(await store.history(REDIS, "7")) == [
+            event("b", T + 1000, T + 1000),
+            event("a", 4e9, 4e9),
+        ]
+        await store.put(REDIS, "7", found("b", checked_at=-5.0), 3600)
+        assert (await store.history(REDIS, "7"))[0] == event("b", -5.0, -5.0)
+
+    async def test_many_notes_at_once_are_one_event(self, store: TagStore) -> None:
+        await asyncio.gather(
+            *(store.put(REDIS, "7", found("a", checked_at=T + 1000), 3600) for _ in range(30))
+        )
+        assert list(await store.history(REDIS, "7")) == [event("a", T + 1000, T + 1000)]
+
+    async def test_a_tag_is_frozen_until_it_is_unfrozen(self, store: TagStore) -> None:
+        assert await store.frozen(REDIS, "7") is None
+        await store.freeze(REDIS, "7", digest("a"))
+        assert await store.frozen(REDIS, "7") == digest("a")
+        assert await store.frozen(REDIS, "8") is None
+        await store.freeze(REDIS, "7", digest("b"))
+        assert await store.frozen(REDIS, "7") == digest("b")
+        assert await store.unfreeze(REDIS, "7") is True
+        assert await store.frozen(REDIS, "7") is None
+        assert await store.unfreeze(REDIS, "7") is False
+
+    async def test_a_frozen_tag_has_its_record_and_history_still(self, store: TagStore) -> None:
+        await store.freeze(REDIS, "7", digest("a"))
+        await store.put(REDIS, "7", found("b", checked_at=T + 1000), 3600)
+        assert await store.get(REDIS, "7") == found("b", checked_at=T + 1000)
+        assert list(await store.history(REDIS, "7")) == [event("b", T + 1000, T + 1000)]

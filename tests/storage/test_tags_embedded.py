@@ -21,7 +21,7 @@ from mirror.interfaces import Clock, NoMeter, TagStoreError
 from mirror.oci.reference import Repository
 from mirror.storage.tags_embedded import EmbeddedTags
 
-from .tag_contract import REDIS, TagStoreContract, found, missing
+from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
 
 # A process that is told when to open the database, puts the tags `<name>-<n>` without end or up to
 # a count, and says each when it is remembered.
@@ -121,13 +121,13 @@ def write(path: Path) -> Iterator[Write]:
         process.communicate()
 
 
-class TestEmbeddedTags(TagStoreContract):
+class TestEmbeddedTags(TagStoreContract, HistoryContract):
     @pytest.fixture
     def store(self, reopen: Open) -> EmbeddedTags:
         return reopen()
 
 
-class TestEmbeddedTagsWithoutAFile(TagStoreContract):
+class TestEmbeddedTagsWithoutAFile(TagStoreContract, HistoryContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[EmbeddedTags]:
         (tmp_path / "file").touch()
@@ -239,7 +239,7 @@ def rotten(path: Path) -> None:
 
 def from_a_newer_version(path: Path) -> None:
     database = apsw.Connection(str(path))
-    database.execute("PRAGMA user_version = 2")
+    database.execute("PRAGMA user_version = 3")
     database.close()
 
 
@@ -458,6 +458,61 @@ async def test_only_its_owner_can_read_it(path: Path, reopen: Open) -> None:
         assert file.stat().st_mode & 0o077 == 0
 
 
+async def test_workers_see_at_once_what_one_freezes(reopen: Open) -> None:
+    one, other = reopen(), reopen()
+    assert await other.frozen(REDIS, "7") is None
+    await one.freeze(REDIS, "7", digest("a"))
+    assert await other.frozen(REDIS, "7") == digest("a")
+    await one.close()
+    assert await reopen().frozen(REDIS, "7") == digest("a")
+
+
+async def test_a_file_from_before_there_was_a_history_is_brought_up_to_date(
+    path: Path, reopen: Open
+) -> None:
+    store = reopen()
+    await store.put(REDIS, "7", found(), 3600)
+    await store.close()
+    database = apsw.Connection(str(path))
+    database.execute("DROP TABLE history; DROP TABLE frozen; PRAGMA user_version = 1")
+    database.close()
+    with structlog.testing.capture_logs() as logs:
+        store = reopen()
+    assert logs == []
+    assert await store.get(REDIS, "7") == found()
+    await store.put(REDIS, "7", found("new", checked_at=T + 1000), 3600)
+    assert list(await store.history(REDIS, "7")) == [event("new", T + 1000, T + 1000)]
+
+
+async def test_what_was_not_said_for_long_is_removed_from_the_history(
+    path: Path, reopen: Open
+) -> None:
+    wall = Wall()
+    store = reopen(Clock(wall=wall))
+    await store.put(REDIS, "7", found("old", checked_at=wall.now), 60)
+    wall.now += 399 * 86400
+    await store.put(REDIS, "8", found("old", checked_at=wall.now), 60)
+    await tidied(store, wall)
+    assert len(await store.history(REDIS, "7")) == 1
+    wall.now += 2 * 86400
+    await tidied(store, wall)
+    assert list(await store.history(REDIS, "7")) == []
+    assert len(await store.history(REDIS, "8")) == 1
+
+
+async def tidied(store: EmbeddedTags, wall: Wall) -> None:
+    for number in range(256):
+        await store.put(REDIS, "busy", found("busy", checked_at=wall.now + number), 60)
+
+
+async def test_f55_the_history_of_a_flood_is_bounded(path: Path, reopen: Open) -> None:
+    store = reopen(max_rows=100)
+    for number in range(2000):
+        flood = Repository("docker.io", f"flood/{number}")
+        await store.put(flood, "latest", found(checked_at=T + 1000 + number), 60)
+    assert rows(path, "history") <= 100 + 256
+
+
 async def test_a_closed_store_says_so(reopen: Open) -> None:
     store = reopen()
     await store.close()
@@ -467,9 +522,9 @@ async def test_a_closed_store_says_so(reopen: Open) -> None:
         await store.put(REDIS, "7", found(), 60)
 
 
-def rows(path: Path) -> int:
+def rows(path: Path, table: str = "tags") -> int:
     database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        return int(database.execute("SELECT count(*) FROM tags").fetchall()[0][0])
+        return int(database.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
     finally:
         database.close()

@@ -11,14 +11,17 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from mirror.interfaces import Clock, NoMeter
+from mirror.interfaces import Clock, NoMeter, TagStoreError
 from mirror.storage.tags_redis import LIMIT, RedisTags
 
 from ..redis_server import RedisServer
 from ..waiting import eventually
-from .tag_contract import REDIS, TagStoreContract, found, missing
+from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
 
 KEY = "registry-mirror:1:tag:docker.io/library/redis:"
+
+HISTORY = "registry-mirror:1:history:docker.io/library/redis:"
+FROZEN = "registry-mirror:1:frozen"
 
 # Pauses between two tries to reach a Redis that is away: short, for the tests' sake.
 PAUSES = (0.05, 0.1)
@@ -106,7 +109,7 @@ def holds(raw: Redis, tag: str) -> Callable[[], Awaitable[bool]]:
     return is_there
 
 
-class TestRedisTags(TagStoreContract):
+class TestRedisTags(TagStoreContract, HistoryContract):
     @pytest.fixture
     def store(self, server: RedisServer, connect: Connect) -> RedisTags:
         server.start()
@@ -513,6 +516,110 @@ async def test_f46_a_value_of_another_type_is_absent_and_overwritten(
     await store.put(REDIS, "7", found(), 3600)
     assert await connect().get(REDIS, "7") == found()
     assert errors.operations == []
+
+
+async def test_the_history_ends_in_redis_by_itself(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    server.start()
+    await connect().put(REDIS, "7", found(), 60)
+    left = await raw.pttl(HISTORY + "7")
+    assert 399 * 86_400_000 < left <= 400 * 86_400_000
+
+
+async def test_nodes_note_into_one_history(server: RedisServer, connect: Connect) -> None:
+    server.start()
+    here, there = connect(), connect()
+    await here.put(REDIS, "7", found("a", checked_at=T + 1000), 60)
+    await there.put(REDIS, "7", found("a", checked_at=T + 1500), 60)
+    await there.put(REDIS, "7", found("b", checked_at=T + 2000), 60)
+    await here.put(REDIS, "7", found("b", checked_at=T + 2500), 60)
+    assert list(await connect().history(REDIS, "7")) == [
+        event("b", T + 2000, T + 2500),
+        event("a", T + 1000, T + 1500),
+    ]
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"a b c", b"sha256:00 1 nan", b"\xff 1 2"])
+async def test_f46_garbage_in_the_history_is_absent_and_overwritten(
+    server: RedisServer, connect: Connect, raw: Redis, garbage: bytes, errors: Errors
+) -> None:
+    server.start()
+    await raw.rpush(HISTORY + "7", garbage)
+    await raw.set(HISTORY + "8", garbage)
+    store = connect()
+    for tag in ("7", "8"):
+        assert list(await store.history(REDIS, tag)) == []
+        await store.put(REDIS, tag, found("a", checked_at=T + 1000), 60)
+        assert list(await store.history(REDIS, tag)) == [event("a", T + 1000, T + 1000)]
+    assert errors.operations == []
+
+
+async def test_records_are_kept_where_scripts_are_not_allowed(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start()
+    await raw.execute_command("ACL SETUSER plain on >word ~* +@all -@scripting")
+    store = connect(server.url.replace("redis://", "redis://plain:word@"))
+    with structlog.testing.capture_logs() as logs:
+        for number in range(3):
+            await store.put(REDIS, "7", found(str(number)), 3600)
+    assert await connect().get(REDIS, "7") == found("2")
+    assert list(await store.history(REDIS, "7")) == []
+    assert errors.operations == []
+    assert [(entry["ability"], entry["reason"]) for entry in logs] == [
+        ("history", "the user has no permission for this")
+    ]
+
+
+async def test_f45_history_and_freezing_say_that_redis_is_away(connect: Connect) -> None:
+    store = connect(pauses=NEVER)
+    with pytest.raises(TagStoreError):
+        await store.history(REDIS, "7")
+    with pytest.raises(TagStoreError):
+        await store.freeze(REDIS, "7", digest("a"))
+    with pytest.raises(TagStoreError):
+        await store.unfreeze(REDIS, "7")
+    assert await store.frozen(REDIS, "7") is None
+
+
+async def test_nodes_see_within_a_second_what_one_freezes(
+    server: RedisServer, connect: Connect
+) -> None:
+    server.start()
+    monotonic = Monotonic()
+    here, there = connect(), connect(clock=Clock(monotonic=monotonic))
+    assert await there.frozen(REDIS, "7") is None
+    await here.freeze(REDIS, "7", digest("a"))
+    monotonic.now += 0.9
+    assert await there.frozen(REDIS, "7") == digest("a")
+    await here.unfreeze(REDIS, "7")
+    monotonic.now += 0.9
+    assert await there.frozen(REDIS, "7") is None
+
+
+async def test_f45_what_was_seen_frozen_stays_so_while_redis_is_away(
+    server: RedisServer, connect: Connect
+) -> None:
+    server.start()
+    monotonic = Monotonic()
+    store = connect(clock=Clock(monotonic=monotonic), pauses=NEVER)
+    await store.freeze(REDIS, "7", digest("a"))
+    assert await store.frozen(REDIS, "7") == digest("a")
+    server.kill()
+    for _ in range(3):
+        monotonic.now += 10
+        assert await store.frozen(REDIS, "7") == digest("a")
+
+
+async def test_f46_garbage_among_the_frozen_is_absent(
+    server: RedisServer, connect: Connect, raw: Redis
+) -> None:
+    server.start()
+    await raw.hset(FROZEN, mapping={b"\xff": b"x", "docker.io/library/redis:8": "nonsense"})
+    await connect().freeze(REDIS, "7", digest("a"))
+    assert await connect().frozen(REDIS, "7") == digest("a")
+    assert await connect().frozen(REDIS, "8") is None
 
 
 class TestTls:

@@ -40,6 +40,10 @@ class Counts(NoMeter):
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     bytes: int = 0
     rejected: int = 0
+    hedges: list[tuple[str, bool]] = field(default_factory=list)
+    breakers: list[tuple[str, str, bool]] = field(default_factory=list)
+    quotas: list[tuple[str, str, int, int]] = field(default_factory=list)
+    untils: list[tuple[str, str, float]] = field(default_factory=list)
 
     def upstream_request(self, endpoint: str, method: str, status: str) -> None:
         self.requests.append((endpoint, method, status))
@@ -49,6 +53,18 @@ class Counts(NoMeter):
 
     def upstream_rejected(self, endpoint: str) -> None:
         self.rejected += 1
+
+    def upstream_hedged(self, endpoint: str, won: bool) -> None:
+        self.hedges.append((endpoint, won))
+
+    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None:
+        self.breakers.append((endpoint, trouble, open))
+
+    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None:
+        self.quotas.append((endpoint, login, limit, remaining))
+
+    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
+        self.untils.append((endpoint, login, until))
 
 
 @pytest.fixture(scope="session")

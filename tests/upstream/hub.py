@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -58,11 +58,16 @@ def page() -> Fault:
     return status(200, {"Content-Type": "text/html"}, "<html><body>Sign in</body></html>")
 
 
-def cut(data: bytes = b"", announced: int | None = None) -> Fault:
+def cut(
+    data: bytes = b"",
+    announced: int | None = None,
+    code: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Fault:
     """Closes the connection: before any answer, or after `data` of an `announced` longer body."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
+        response = web.StreamResponse(status=code, headers=headers)
         if announced is not None:
             response.content_length = announced
             await response.prepare(request)
@@ -102,6 +107,11 @@ class Hub:
     def __init__(self) -> None:
         self.anonymous = True  # the realm gives tokens to those who show no login
         self.login: tuple[str, str] | None = None  # the one login that the realm knows
+        self.more_logins: list[tuple[str, str]] = []
+        self.limit: int | None = None  # GETs of manifests that each login has, and the anonymous
+        self.window = 21600
+        self.source = "192.0.2.7"
+        self.pulls: Counter[str] = Counter()
         self.challenge = "bearer"  # or "basic", or "none": everybody may read
         self.redirects = True  # blobs are redirected to the blob host
         self.head_digest = True  # HEAD of a manifest tells its digest
@@ -117,6 +127,7 @@ class Hub:
         self.manifests: dict[str, tuple[bytes, str]] = {}
         self.tags: dict[str, dict[str, str]] = defaultdict(dict)
         self.tokens: dict[str, str] = {}  # token: scope
+        self.accounts: dict[str, str] = {}  # token: whose login it was for
         self._signatures: set[str] = set()
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._runners: list[web.AppRunner] = []
@@ -233,7 +244,7 @@ class Hub:
         if kind == "tags":
             return self._tag_list(request, name)
         if kind == "manifests":
-            return self._manifest(name, what)
+            return self._limited(request, self._manifest(name, what))
         return _error(404, "NOT_FOUND")
 
     def _may_read(self, request: web.Request, scope: str) -> bool:
@@ -259,6 +270,23 @@ class Hub:
         if self.head_digest:
             headers["Docker-Content-Digest"] = digest
         return web.Response(body=data, headers=headers)
+
+    def _limited(self, request: web.Request, answer: web.Response) -> web.Response:
+        """As Docker Hub counts: GETs of manifests, by login."""
+        if self.limit is None:
+            return answer
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        account = self.accounts.get(shown, "")
+        spent = request.method == "GET" and self.pulls[account] >= self.limit
+        if request.method == "GET" and not spent and answer.status == 200:
+            self.pulls[account] += 1
+        if spent:
+            answer = _error(429, "TOOMANYREQUESTS")
+        window = f";w={self.window}"
+        answer.headers["ratelimit-limit"] = f"{self.limit}{window}"
+        answer.headers["ratelimit-remaining"] = f"{self.limit - self.pulls[account]}{window}"
+        answer.headers["docker-ratelimit-source"] = self.source
+        return answer
 
     def _tag_list(self, request: web.Request, name: str) -> web.Response:
         if name not in self.tags:
@@ -303,11 +331,14 @@ class Hub:
 
     async def _realm(self, request: web.Request) -> web.StreamResponse:
         shown = request.headers.get("Authorization")
-        known = self.login is not None and shown == basic(*self.login)
+        logins = [login for login in (self.login, *self.more_logins) if login is not None]
+        account = next((login[0] for login in logins if shown == basic(*login)), "")
+        known = bool(account)
         if (shown is not None and not known) or (shown is None and not self.anonymous):
             return web.json_response({"details": "incorrect username or password"}, status=401)
         token = secrets.token_urlsafe(24)
         self.tokens[token] = request.query.get("scope", "")
+        self.accounts[token] = account
         return web.json_response(self.token_answer(token))
 
 

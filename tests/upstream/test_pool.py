@@ -20,7 +20,8 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool import Member, Pool
+from mirror.upstream.pool import Pool
+from mirror.upstream.standing import Member
 
 from .conftest import REDIS, MakeRemote, Time
 from .hub import Hub
@@ -255,8 +256,11 @@ async def test_f01_an_endpoint_whose_bytes_were_wrong_steps_back_for_long(time: 
     inner = these.fakes["near"].stream
     assert (inner.rejected, inner.closed) == (["wrong digest"], True)
     time.now += 599
-    assert (await these.pool.blob(REDIS, DIGEST)).source == "hub"
+    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"hub"
     time.now += 1
+    assert (await these.pool.blob(REDIS, DIGEST)).source == "hub"
+    # The trial is with what is proven before anybody is given it.
+    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
     assert (await these.pool.blob(REDIS, DIGEST)).source == "near"
 
 

@@ -194,7 +194,7 @@ async def test_the_login_goes_to_a_realm_on_the_endpoints_own_host(
 ) -> None:
     hub.login, hub.anonymous = ("ann", "pass:wörd"), False
     hub.add_image("library/redis", "7")
-    await make_remote(hub.url, credentials=LOGIN).resolve(REDIS, "7")
+    await make_remote(hub.url, credentials=(LOGIN,)).resolve(REDIS, "7")
     asked = hub.seen("realm")[0]
     assert asked.headers["Authorization"].startswith("Basic ")
     assert asked.query["account"] == "ann"
@@ -209,7 +209,7 @@ async def test_a_refused_login_is_named_without_its_password(
 ) -> None:
     hub.login = ("ann", "another")
     with pytest.raises(Denied, match="'ann'") as caught:
-        await make_remote(hub.url, credentials=LOGIN).resolve(REDIS, "7")
+        await make_remote(hub.url, credentials=(LOGIN,)).resolve(REDIS, "7")
     assert "wörd" not in str(caught.value)
 
 
@@ -218,7 +218,7 @@ async def test_f61_a_realm_on_another_host_gets_no_login_and_that_is_said_once(
 ) -> None:
     hub.add_image("library/redis", "7")
     hub.realm_url = hub.realm_url.replace("127.0.0.1", "localhost")
-    remote = make_remote(hub.url, credentials=LOGIN)
+    remote = make_remote(hub.url, credentials=(LOGIN,))
     with capture_logs() as logs:
         await remote.resolve(REDIS, "7")
         hub.revoke_tokens()
@@ -233,7 +233,7 @@ async def test_f61_a_configured_realm_gets_the_login(hub: Hub, make_remote: Make
     hub.login = ("ann", "pass:wörd")
     hub.add_image("library/redis", "7")
     hub.realm_url = hub.realm_url.replace("127.0.0.1", "localhost")
-    remote = make_remote(hub.url, credentials=LOGIN, realm=hub.realm_url)
+    remote = make_remote(hub.url, credentials=(LOGIN,), realm=hub.realm_url)
     await remote.resolve(REDIS, "7")
     assert "Authorization" in hub.seen("realm")[0].headers
 
@@ -244,7 +244,7 @@ async def test_f61_a_redirect_of_the_realm_leaves_the_login_behind(
     hub.add_image("library/redis", "7")
     elsewhere = hub.realm_url.replace("127.0.0.1", "localhost")
     hub.fail("realm", status(307, {"Location": elsewhere}))
-    remote = make_remote(hub.url, credentials=LOGIN)
+    remote = make_remote(hub.url, credentials=(LOGIN,))
     with pytest.raises(Denied):  # an anonymous token without the scope
         await remote.resolve(REDIS, "7")
     first, second = hub.seen("realm")[:2]
@@ -257,8 +257,8 @@ class Nowhere:
 
 
 def authorizer(url: str, realm: str | None = None) -> Authorizer:
-    endpoint = Endpoint("it", url, credentials=LOGIN, realm=realm)
-    return Authorizer(endpoint, Nowhere(), Clock())  # type: ignore[arg-type]
+    endpoint = Endpoint("it", url, credentials=(LOGIN,), realm=realm)
+    return Authorizer(endpoint, LOGIN, Nowhere(), Clock())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ async def test_a_basic_registry_gets_the_login_itself(hub: Hub, make_remote: Mak
     hub.challenge, hub.login = "basic", ("ann", "pass:wörd")
     digest = hub.add_blob(b"layer")
     hub.add_image("library/redis", "7")
-    remote = make_remote(hub.url, credentials=LOGIN)
+    remote = make_remote(hub.url, credentials=(LOGIN,))
     await remote.resolve(REDIS, "7")
     await (await remote.blob(REDIS, Digest.parse(digest))).close()
     assert hub.count("registry") == 3, "the login comes along once it is known to be wanted"
@@ -349,7 +349,7 @@ async def test_a_basic_registry_without_a_login_is_denied(
 async def test_a_given_token_is_shown_as_it_is(hub: Hub, make_remote: MakeRemote) -> None:
     hub.add_image("library/redis", "7")
     hub.tokens["given"] = "repository:library/redis:pull"
-    remote = make_remote(hub.url, credentials=GivenToken(SecretStr("given")))
+    remote = make_remote(hub.url, credentials=(GivenToken(SecretStr("given")),))
     await remote.resolve(REDIS, "7")
     hub.revoke_tokens()
     with pytest.raises(Denied):
@@ -359,5 +359,5 @@ async def test_a_given_token_is_shown_as_it_is(hub: Hub, make_remote: MakeRemote
 
 def test_f71_secrets_are_not_in_any_representation() -> None:
     for credentials in (LOGIN, GivenToken(SecretStr("pass:wörd"))):
-        endpoint = Endpoint("it", "https://ghcr.io", credentials=credentials)
+        endpoint = Endpoint("it", "https://ghcr.io", credentials=(credentials,))
         assert "wörd" not in f"{endpoint!r} {endpoint} {credentials!r}"

@@ -249,7 +249,7 @@ async def test_f63_a_public_registrys_realm_is_not_on_loopback(
 ) -> None:
     login = Login("ann", SecretStr("secret"))
     with pytest.raises(Untrustworthy, match="allow_private"):
-        await is_public(make_remote(hub.url, credentials=login)).resolve(REDIS, "7")
+        await is_public(make_remote(hub.url, credentials=(login,))).resolve(REDIS, "7")
     assert hub.count("realm") == 0
 
 

@@ -1,4 +1,4 @@
-"""The commands. The only place that prints."""
+"""The commands. This package is the only place that prints."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated
 
 import structlog
 import typer
-from rich.console import Console
 
-from . import __version__
-from .config import Config, ConfigError, load
+from .. import __version__
+from ..config import Config
+from .console import CANNOT_START, ConfigOption, err, load_or_exit, out
+from .images import ready, warm
+from .tags import pin, tags, unpin
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,22 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A pull-through mirror for container registries.",
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-CONFIGURATION_WRONG = 2
-CANNOT_START = 1
 DAMAGED = 1
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="mirror.yaml; without it, the defaults serve Docker Hub.",
-    ),
-]
 
 
 def main() -> None:
@@ -52,11 +37,11 @@ def main() -> None:
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
-    loaded = _load(config)
+    loaded = load_or_exit(config)
     _log_json()
     with _counts(loaded) as counts:
         # Not before: prometheus-client decides how to count when it is imported.
-        from .assembly import CannotStart
+        from ..assembly import CannotStart
 
         try:
             asyncio.run(_serve(loaded, counts))
@@ -70,7 +55,7 @@ def serve(config: ConfigOption = None) -> None:
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Read the configuration, tell every mistake in it, and do nothing else."""
-    loaded = _load(config)
+    loaded = load_or_exit(config)
     names = ", ".join(sorted(loaded.registries))
     out.print(f"{config or 'the defaults'}: good. Serves {names} on {loaded.listen}.")
 
@@ -78,9 +63,9 @@ def check(config: ConfigOption = None) -> None:
 @app.command()
 def verify(config: ConfigOption = None) -> None:
     """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
-    loaded = _load(config)
+    loaded = load_or_exit(config)
     _log_json()
-    from .assembly import CannotStart
+    from ..assembly import CannotStart
 
     try:
         sound, damaged = asyncio.run(_verify(loaded))
@@ -99,16 +84,12 @@ def version() -> None:
     out.print(__version__)
 
 
-def _load(path: Path | None) -> Config:
-    try:
-        return load(path)
-    except ConfigError as error:
-        err.print(str(error), markup=False)
-        raise typer.Exit(CONFIGURATION_WRONG) from None
+for command in (ready, warm, tags, pin, unpin):
+    app.command()(command)
 
 
 async def _verify(config: Config) -> tuple[int, int]:
-    from .assembly import verify as rehash
+    from ..assembly import verify as rehash
 
     sound = damaged = 0
     with err.status("hashing …") as status:
@@ -134,8 +115,8 @@ def _counts(config: Config) -> Iterator[str | None]:
 
 
 async def _serve(config: Config, counts: str | None) -> None:
-    from .assembly import running
-    from .workers import serve_with_workers
+    from ..assembly import running
+    from ..workers import serve_with_workers
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -1,0 +1,165 @@
+"""What tags pointed to, and freezing them: works beside a mirror that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+import structlog
+import typer
+from rich.table import Table
+
+from ..cache.frozen import event_at, spoken
+from ..config import Config, Mistake, digest_or_time, tagged_image
+from ..interfaces import TagEvent, TagStore, TagStoreError
+from ..oci.digest import Digest
+from ..oci.reference import ImageReference, Repository, parse_image
+from .console import CONFIGURATION_WRONG, ConfigOption, give_up, load_or_exit, out
+
+T = TypeVar("T")
+
+_WIDEST = 1000  # columns; more than the longest digest needs
+
+ImageArgument = Annotated[
+    str,
+    typer.Argument(metavar="IMAGE", help="As behind docker pull: redis:7, ghcr.io/acme/app:v1."),
+]
+
+
+def tags(image: ImageArgument, config: ConfigOption = None) -> None:
+    """Show what a tag pointed to, and since when, as far as this mirror has seen it."""
+    loaded = load_or_exit(config)
+    repository, tag = _tag(image, loaded)
+
+    async def look(store: TagStore) -> tuple[Sequence[TagEvent], Digest | None]:
+        return await store.history(repository, tag), await store.frozen(repository, tag)
+
+    events, frozen = _with_tag_memory(loaded, look)
+    name = f"{repository}:{tag}"
+    if events:
+        _print_history(name, events)
+    if frozen is not None:
+        out.print(f"{name} is frozen to {frozen}, by command.", markup=False)
+    elif (configured := _configured(loaded, repository, tag)) is not None:
+        out.print(f"{name} is frozen to {configured}, by the configuration.", markup=False)
+    elif not events:
+        raise give_up(f"nothing is known of {name}: no one has pulled it through this mirror")
+
+
+def pin(
+    image: ImageArgument,
+    to: Annotated[
+        str,
+        typer.Argument(metavar="DIGEST|DATE", help="sha256:…, 2026-11-01 or 2026-11-01T12:30Z."),
+    ],
+    config: ConfigOption = None,
+) -> None:
+    """Freeze a tag: to a digest, or to what it was at a date. It holds at once, on all workers and
+    nodes, until `unpin`."""
+    loaded = load_or_exit(config)
+    repository, tag = _tag(image, loaded)
+    try:
+        wanted = digest_or_time(to)
+    except Mistake as mistake:
+        raise give_up(f"DIGEST|DATE: {mistake}", CONFIGURATION_WRONG) from None
+    if isinstance(wanted, datetime) and wanted > datetime.now(UTC):
+        raise give_up(f"DIGEST|DATE: {spoken(wanted)} is yet to come", CONFIGURATION_WRONG)
+
+    async def freeze(store: TagStore) -> Digest:
+        digest = wanted
+        if isinstance(digest, datetime):
+            digest = _what_it_was(repository, tag, await store.history(repository, tag), digest)
+        await store.freeze(repository, tag, digest)
+        return digest
+
+    digest = _with_tag_memory(loaded, freeze)
+    out.print(f"{repository}:{tag} is frozen to {digest}.", markup=False)
+
+
+def unpin(image: ImageArgument, config: ConfigOption = None) -> None:
+    """Let a tag that `pin` has frozen follow its registry again."""
+    loaded = load_or_exit(config)
+    repository, tag = _tag(image, loaded)
+    was_frozen = _with_tag_memory(loaded, lambda store: store.unfreeze(repository, tag))
+    configured = _configured(loaded, repository, tag)
+    name = f"{repository}:{tag}"
+    if configured is not None:
+        raise give_up(
+            f"{name} is still frozen to {configured}, by the configuration: see pin there"
+        )
+    if not was_frozen:
+        raise give_up(f"{name} was not frozen")
+    out.print(f"{name} follows its registry again.", markup=False)
+
+
+def _print_history(name: str, events: Sequence[TagEvent]) -> None:
+    table = Table("pointed to", "first seen", "last seen", title=name, title_justify="left")
+    for event in events:
+        said = "nothing: it was gone" if event.digest is None else str(event.digest)
+        table.add_row(said, _moment(event.first_seen), _moment(event.last_seen))
+    # Whole digests, however narrow the terminal: they are there to be copied.
+    width = out.measure(table, options=out.options.update(max_width=_WIDEST)).maximum
+    out.print(table, width=max(width, out.width), crop=False)
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # by a clock that was very wrong
+        return "?"
+
+
+def _what_it_was(
+    repository: Repository, tag: str, events: Sequence[TagEvent], at: datetime
+) -> Digest:
+    event = event_at(events, at)
+    name = f"{repository}:{tag}"
+    if event is None:
+        known = f"it is first known at {_moment(events[-1].first_seen)}" if events else "nothing is"
+        raise give_up(f"what {name} was at {spoken(at)} is not known: {known}")
+    if event.digest is None:
+        raise give_up(f"there was no {name} at {spoken(at)}")
+    return event.digest
+
+
+def _tag(given: str, config: Config) -> tuple[Repository, str]:
+    """What is meant by IMAGE, which is to have a tag and be of a registry that is mirrored."""
+    try:
+        image = parse_image(tagged_image(given), config.default_registry)
+    except Mistake as mistake:
+        raise give_up(f"IMAGE: {mistake}", CONFIGURATION_WRONG) from None
+    registry = image.repository.registry
+    if registry not in config.registries and not config.allow_any_registry:
+        names = ", ".join(sorted(config.registries))
+        raise give_up(f"IMAGE: {registry} is not mirrored; {names} is", CONFIGURATION_WRONG)
+    return image.repository, str(image.reference)
+
+
+def _configured(config: Config, repository: Repository, tag: str) -> str | None:
+    """What the configuration freezes this tag to, in words."""
+    image = ImageReference(repository, tag)
+    for given, to in config.pin.items():
+        if parse_image(given, config.default_registry) == image:
+            return f"what it was at {spoken(to)}" if isinstance(to, datetime) else str(to)
+    return None
+
+
+def _with_tag_memory(config: Config, work: Callable[[TagStore], Awaitable[T]]) -> T:
+    from ..assembly import CannotStart, tag_memory
+
+    # What goes wrong with the tag memory is told in words: not as the log of a server, too.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+    async def run() -> T:
+        async with tag_memory(config) as store:
+            return await work(store)
+
+    try:
+        return asyncio.run(run())
+    except CannotStart as error:
+        raise give_up(str(error)) from None
+    except TagStoreError as error:
+        raise give_up(f"the tag memory does not answer: {error}") from None

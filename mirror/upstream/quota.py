@@ -1,0 +1,156 @@
+"""How many manifests an endpoint still gives to one login, in the endpoint's own words.
+
+Docker Hub counts GETs of manifests, by login or by address: each answer to a manifest, HEAD too,
+says `ratelimit-limit: 100;w=21600` (so many in so many seconds) and `ratelimit-remaining`, and
+`docker-ratelimit-source` whom it counts. HEADs and blobs are free. A second limit, on any kind of
+request, has no headers; its 429 may answer a HEAD.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from ..interfaces import Clock, Meter
+from ..oci.errors import RateLimited, quoted
+from .failures import DEFAULT_RATE_LIMIT, retry_after
+
+_NUMBER = re.compile(r"\s*([0-9]{1,9})\s*(?:;\s*w=([0-9]{1,8})\s*)?(?:[,;].*)?", re.ASCII)
+_SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an account's UUID
+_LEAST_PAUSE = 1.0
+_LONGEST_GUESS = 3600.0
+LOW = 0.2
+"""The share of the limit below which what remains is scarce."""
+
+
+class QuotaSpent(RateLimited):
+    """No GET of a manifest is left, and none is sent. All else may still be asked."""
+
+
+class Quota:
+    """What is left to one login at one endpoint. `login` is "" for anonymous asking."""
+
+    def __init__(self, endpoint: str, login: str, clock: Clock, meter: Meter) -> None:
+        self._endpoint = endpoint
+        self._login = login
+        self._clock = clock
+        self._meter = meter
+        self._limit: int | None = None
+        self._remaining: int | None = None
+        self._window: float | None = None
+        self._source = ""
+        self._read_at = 0.0
+        self._guess = DEFAULT_RATE_LIMIT
+        self._pulls_at = 0.0  # monotonic: no manifest is pulled before
+        self._counted = False  # whether it was the count that stopped the pulls
+        self._asks_at = 0.0  # monotonic: no manifest is asked for at all before
+
+    @property
+    def left(self) -> float:
+        """The share of the limit that is left, from 0 to 1; 1 where nothing is known."""
+        if self._remaining is None or not self._limit or self._outdated():
+            return 1.0
+        return min(1.0, self._remaining / self._limit)
+
+    def low(self) -> bool:
+        """Whether pulls should be spared."""
+        return self.left < LOW or self._clock.monotonic() < self._pulls_at
+
+    def _note(self, headers: Mapping[str, str]) -> int | None:
+        """Reads what an answer to a manifest tells: how many remain; None when it tells nothing."""
+        limit = _NUMBER.fullmatch(headers.get("ratelimit-limit", ""))
+        remaining = _NUMBER.fullmatch(headers.get("ratelimit-remaining", ""))
+        if limit is None or remaining is None:
+            return None
+        self._limit, self._remaining = int(limit[1]), int(remaining[1])
+        window = limit[2] or remaining[2]
+        self._window = float(window) if window else None
+        source = headers.get("docker-ratelimit-source", "")
+        self._source = source if _SOURCE.fullmatch(source) else ""
+        self._read_at = self._clock.monotonic()
+        self._meter.upstream_quota(self._endpoint, self._login, self._limit, self._remaining)
+        if self._remaining and self._counted and self._pulls_at:
+            self._pulls_at = 0.0  # sooner than was thought; a HEAD told so
+            self._tell_until()
+        return self._remaining
+
+    def refused(self, pull: bool, headers: Mapping[str, str]) -> None:
+        """A 429 came, to a GET (`pull`) or a HEAD of a manifest."""
+        remaining = self._note(headers)
+        now = self._clock.monotonic()
+        told = retry_after(headers, self._clock)
+        self._counted = pull and remaining == 0
+        if told is None and self._counted and self._window:
+            told = self._window
+        elif told is None:
+            told, self._guess = self._guess, min(self._guess * 2, _LONGEST_GUESS)
+        until = now + max(told, _LEAST_PAUSE)
+        if pull and not remaining:
+            self._pulls_at = max(self._pulls_at, until)
+        else:  # a limit that the count does not explain is one on asking
+            self._asks_at = max(self._asks_at, until)
+        self._tell_until()
+
+    def answered(self, pull: bool, headers: Mapping[str, str]) -> None:
+        """An answer to a GET (`pull`) or a HEAD of a manifest came that was no 429."""
+        self._note(headers)
+        if pull:
+            self._guess = DEFAULT_RATE_LIMIT
+
+    def refusal(self, pull: bool) -> RateLimited | None:
+        """What to raise instead of asking; None: ask."""
+        now = self._clock.monotonic()
+        if now < self._asks_at:
+            until = self._asks_at - now
+            return RateLimited(
+                f"{self._endpoint} limits our requests (429), and not only pulls: {self._whom()} "
+                f"asks for no manifest before {self._time(until)}; {self._help()}",
+                retry_after=until,
+            )
+        if pull and now < self._pulls_at:
+            until = self._pulls_at - now
+            return QuotaSpent(
+                f"{self._endpoint} limits our requests (429): {self._spent()}, and "
+                f"{self._whom()} pulls none before {self._time(until)}; {self._help()}",
+                retry_after=until,
+            )
+        return None
+
+    def _outdated(self) -> bool:
+        return self._window is not None and self._clock.monotonic() - self._read_at >= self._window
+
+    def _spent(self) -> str:
+        if not self._counted or self._limit is None:
+            return "it gives no more manifests for now"
+        window = f" in {_duration(self._window)}" if self._window else ""
+        source = f" (counted as {quoted(self._source)})" if self._source else ""
+        return f"its {self._limit} manifests{window}{source} are used up"
+
+    def _whom(self) -> str:
+        return (
+            f"the login {quoted(self._login)}" if self._login else "this mirror, without a login,"
+        )
+
+    def _help(self) -> str:
+        if self._login:
+            return (
+                "another login beside it (credentials may be a list) is used when this one is out"
+            )
+        return "a login (credentials) has a limit of its own, and a higher one"
+
+    def _time(self, seconds: float) -> str:
+        at = datetime.fromtimestamp(self._clock.wall() + seconds, UTC)
+        return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+    def _tell_until(self) -> None:
+        ahead = max(self._pulls_at, self._asks_at) - self._clock.monotonic()
+        until = self._clock.wall() + ahead if ahead > 0 else 0.0
+        self._meter.upstream_quota_until(self._endpoint, self._login, until)
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:g} {name}"
+    return f"{seconds:g} s"

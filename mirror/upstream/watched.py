@@ -1,0 +1,105 @@
+"""A blob's stream, seen by the pool it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..interfaces import Clock, StreamContent
+from ..oci.descriptor import Descriptor
+from ..oci.errors import Unavailable, Untrustworthy
+from .health import LEAST_BYTES
+from .standing import Asked, Standing
+
+# A stream is measured over so many seconds of waiting, and left when another endpoint is known to
+# be so many times as fast.
+_WINDOW = 3.0
+_MUCH_FASTER = 4.0
+
+
+class WatchedStream:
+    """A StreamContent whose first piece has come. It tells the endpoint's standing when it breaks,
+    brings wrong bytes, and how fast it is; it holds a connection until it is closed.
+
+    `fastest`: the best speed of the other endpoints, in bytes a second, 0 where it is not known. A
+    stream that is much slower breaks off, to be resumed there.
+    """
+
+    def __init__(
+        self,
+        stream: StreamContent,
+        first: bytes,
+        standing: Standing,
+        clock: Clock,
+        fastest: Callable[[], float],
+    ) -> None:
+        self._stream = stream
+        self._first: bytes | None = first
+        self._standing = standing
+        self._clock = clock
+        self._fastest = fastest
+        self._waited = 0.0
+        self._came = 0
+        self._closed = False
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self._stream.descriptor
+
+    @property
+    def start(self) -> int:
+        return self._stream.start
+
+    @property
+    def source(self) -> str:
+        return self._stream.source
+
+    @property
+    def validator(self) -> str | None:
+        return getattr(self._stream, "validator", None)
+
+    async def read(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        self._leave_if_slow()
+        began = self._clock.monotonic()
+        try:
+            piece = await self._stream.read()
+        except Unavailable as error:
+            self._standing.failed(Asked.BLOB, error)
+            raise
+        self._waited += self._clock.monotonic() - began
+        self._came += len(piece)
+        return piece
+
+    def reject(self, reason: str) -> None:
+        self._standing.failed(Asked.BLOB, Untrustworthy(reason))
+        self._stream.reject(reason)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._measured()
+        self._standing.slots.give(blob=True)
+        await self._stream.close()
+
+    def _leave_if_slow(self) -> None:
+        """Between two pieces: what has come was handed on."""
+        if self._waited < _WINDOW:
+            return
+        speed, other = self._came / self._waited, self._fastest()
+        self._measured()
+        if speed * _MUCH_FASTER < other:
+            error = Unavailable(
+                f"{self.source} sends a blob at {speed:.0f} bytes/s, and another endpoint sent at "
+                f"{other:.0f}"
+            )
+            self._standing.is_slow(error)
+            raise error
+
+    def _measured(self) -> None:
+        """One window is over. Of a short one only a long wait says something."""
+        if self._came >= LEAST_BYTES or self._waited >= _WINDOW:
+            self._standing.speed.took(self._came, self._waited)
+        self._waited, self._came = 0.0, 0

@@ -1,0 +1,264 @@
+"""Knowing a digest does not open a private image: content is shared, who may see it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.cache.fills import Fills
+from mirror.cache.freshness import Freshness
+from mirror.cache.linked import Linked, Proofs
+from mirror.cache.manifests import Hold
+from mirror.cache.pull_through import PullThrough
+from mirror.interfaces import Clock
+from mirror.oci.digest import Digest
+from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, Unavailable
+from mirror.oci.manifests import OCI_INDEX
+from mirror.oci.reference import Repository
+from mirror.storage.disk import DiskContent
+from mirror.storage.links import LinkRecords
+
+from .conftest import Wall
+from .fakes import FakeTags, FakeUpstream, manifest_of
+
+SECRET = Repository("corp", "team/secret")
+PUBLIC = Repository("docker.io", "library/redis")
+LAYER = b"layer" * 1000
+CONFIG = b"{}"
+MANIFEST = manifest_of(CONFIG, LAYER)
+
+
+class House:
+    """Two registries over one store; `restart` is what a restart of the mirror forgets."""
+
+    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: Wall) -> None:
+        self.corp, self.hub = FakeUpstream(), FakeUpstream()
+        self._folder, self._store, self._fills, self._tags = folder, store, fills, FakeTags()
+        self._clock = Clock(wall=wall)
+        self._closing: list[Linked | PullThrough | LinkRecords] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.links = LinkRecords.open(self._folder / "links.db", self._clock)
+        self._closing.append(self.links)
+        self.private, self.public = self._cache(self.corp), self._cache(self.hub)
+
+    def _cache(self, upstream: FakeUpstream) -> Linked:
+        cache = PullThrough(
+            upstream,
+            self._store,
+            self._tags,
+            self._fills,
+            Freshness(),
+            clock=self._clock,
+            hold=Hold(promised=0, other=0, pause=0),
+        )
+        linked = Linked(cache, upstream, self.links, self._clock, Proofs(hold=0, pause=0))
+        self._closing += [linked, cache]
+        return linked
+
+    async def close(self) -> None:
+        for each in reversed(self._closing):
+            await each.close()
+
+
+@pytest.fixture
+async def house(
+    tmp_path: Path, store: DiskContent, fills: Fills, wall: Wall
+) -> AsyncIterator[House]:
+    house = House(tmp_path, store, fills, wall)
+    house.corp.push("v1", MANIFEST, CONFIG, LAYER)
+    yield house
+    await house.close()
+
+
+async def blob(registry: Linked, repository: Repository, data: bytes) -> bytes:
+    content = await registry.blob(repository, Digest.of(data))
+    try:
+        while (end := await content.readable(0)) < len(data):
+            await content.readable(end)
+        return os.pread(content.fileno(), end, 0)
+    finally:
+        content.close()
+
+
+async def pull(registry: Linked, repository: Repository, tag: str = "v1") -> None:
+    resolved = await registry.resolve(repository, tag)
+    await pull_digest(registry, repository, resolved.descriptor.digest)
+
+
+async def pull_digest(registry: Linked, repository: Repository, digest: Digest) -> None:
+    await registry.manifest(repository, digest)
+    assert await blob(registry, repository, CONFIG) == CONFIG
+    assert await blob(registry, repository, LAYER) == LAYER
+
+
+async def test_a_cold_pull_asks_for_nothing_but_its_content(house: House) -> None:
+    await pull(house.private, SECRET)
+    assert house.corp.asked == {"resolve": 1, "manifest": 1, "blob": 2}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_warm_pull_asks_nothing(house: House, restarted: bool) -> None:
+    await pull(house.private, SECRET)
+    house.corp.asked.clear()
+    if restarted:
+        house.restart()
+    await pull(house.private, SECRET)
+    assert not house.corp.asked
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_was_pulled_by_tag_can_be_had_by_digest_with_the_upstream_down(
+    house: House, restarted: bool
+) -> None:
+    await pull(house.private, SECRET)
+    house.corp.down = Unavailable("down")
+    if restarted:
+        house.restart()
+    await pull_digest(house.private, SECRET, Digest.of(MANIFEST))
+
+
+async def test_f66_a_private_digest_is_not_given_through_another_repository(house: House) -> None:
+    await pull(house.private, SECRET)
+    with pytest.raises(ManifestUnknown):
+        await house.public.manifest(PUBLIC, Digest.of(MANIFEST))
+    for data in (CONFIG, LAYER):
+        with pytest.raises(BlobUnknown):
+            await house.public.blob(PUBLIC, Digest.of(data))
+        with pytest.raises(BlobUnknown):
+            await house.public.stat(PUBLIC, Digest.of(data))
+
+
+async def test_f66_nor_through_another_repository_of_the_same_registry(house: House) -> None:
+    await pull(house.private, SECRET)
+    house.corp.blobs.clear()
+    house.corp.down = Denied("not yours")
+    with pytest.raises(Denied):
+        await house.private.blob(Repository("corp", "team/other"), Digest.of(LAYER))
+
+
+async def test_f66_nor_while_it_is_being_fetched(house: House) -> None:
+    await house.private.manifest(SECRET, Digest.of(MANIFEST))
+    house.corp.gate.clear()
+    pulling = asyncio.create_task(blob(house.private, SECRET, LAYER))
+    while not house.corp.asked["blob"]:
+        await asyncio.sleep(0)
+    with pytest.raises(BlobUnknown):
+        await house.public.blob(PUBLIC, Digest.of(LAYER))
+    house.corp.gate.set()
+    assert await pulling == LAYER
+
+
+async def test_f66_nor_when_nothing_is_known_of_where_it_came_from(
+    house: House, tmp_path: Path
+) -> None:
+    await pull(house.private, SECRET)
+    await house.links.close()
+    for file in tmp_path.glob("links.db*"):
+        file.unlink()
+    house.restart()
+    with pytest.raises(BlobUnknown):
+        await house.public.blob(PUBLIC, Digest.of(LAYER))
+    await pull(house.private, SECRET)  # the tag is memory enough
+    assert house.corp.asked["blob"] == 2
+
+
+async def test_f66_an_index_opens_no_manifest_that_its_repository_lacks(house: House) -> None:
+    """Registries take sparse indexes: anybody's may list anybody's manifest."""
+    await pull(house.private, SECRET)
+    entry = {"mediaType": "x/y", "digest": str(Digest.of(MANIFEST)), "size": len(MANIFEST)}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+    house.hub.push("evil", json.dumps(index).encode())
+    await house.public.resolve(PUBLIC, "evil")
+    await house.public.manifest(PUBLIC, house.hub.tags_of["evil"])
+    with pytest.raises(ManifestUnknown):
+        await house.public.manifest(PUBLIC, Digest.of(MANIFEST))
+
+
+async def test_who_shows_it_too_is_asked_once_with_head_and_downloads_nothing(
+    house: House,
+) -> None:
+    await pull(house.private, SECRET)
+    house.hub.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull_digest(house.public, PUBLIC, Digest.of(MANIFEST))
+    assert house.hub.asked == {"resolve": 1}  # a manifest's blobs are shown with it
+    house.restart()
+    house.hub.down = Unavailable("down")
+    await pull_digest(house.public, PUBLIC, Digest.of(MANIFEST))
+    assert house.hub.asked == {"resolve": 1}
+
+
+async def test_a_blob_that_others_have_is_asked_for_once_by_many(house: House) -> None:
+    await pull(house.private, SECRET)
+    house.hub.blobs[Digest.of(LAYER)] = LAYER
+    await asyncio.gather(*(blob(house.public, PUBLIC, LAYER) for _ in range(10)))
+    assert house.hub.asked == {"stat": 1}
+
+
+async def test_a_refusal_is_remembered_shortly(house: House, tmp_path: Path, wall: Wall) -> None:
+    await pull(house.private, SECRET)
+    for _ in range(3):
+        with pytest.raises(BlobUnknown):
+            await house.public.blob(PUBLIC, Digest.of(LAYER))
+    assert house.hub.asked == {"stat": 1}
+
+
+async def test_without_a_link_and_without_the_upstream_it_may_come_back_later(
+    house: House,
+) -> None:
+    await pull(house.private, SECRET)
+    house.hub.down = Unavailable("down")
+    for ask in (house.public.blob, house.public.stat):
+        with pytest.raises(Unavailable):
+            await ask(PUBLIC, Digest.of(LAYER))
+    with pytest.raises(Unavailable):
+        await house.public.manifest(PUBLIC, Digest.of(MANIFEST))
+    house.hub.down = None
+    house.hub.blobs[Digest.of(LAYER)] = LAYER
+    assert await blob(house.public, PUBLIC, LAYER) == LAYER
+
+
+async def test_an_old_link_is_asked_for_again_and_believed_when_nobody_can_say(
+    house: House, wall: Wall
+) -> None:
+    await pull(house.private, SECRET)
+    wall.now += 31 * 86400
+    house.corp.asked.clear()
+    house.corp.down = Unavailable("down")
+    assert await blob(house.private, SECRET, LAYER) == LAYER
+    assert house.corp.asked == {"stat": 1}
+    house.corp.down = Denied("private now")
+    with pytest.raises(Denied):
+        await blob(house.private, SECRET, LAYER)
+
+
+async def test_the_records_survive_what_is_no_database(tmp_path: Path, wall: Wall) -> None:
+    path = tmp_path / "links.db"
+    path.write_bytes(b"nonsense" * 1000)
+    links = LinkRecords.open(path, Clock(wall=wall))
+    await links.add(PUBLIC, [Digest.of(LAYER)])
+    assert await links.seen(PUBLIC, Digest.of(LAYER)) == wall.now
+    assert await links.seen(SECRET, Digest.of(LAYER)) is None
+    assert await links.is_shown(Digest.of(LAYER))
+    await links.close()
+    assert (tmp_path / "links.db.aside").exists()
+
+
+async def test_the_records_are_bounded_and_forget_the_longest_unseen(
+    tmp_path: Path, wall: Wall
+) -> None:
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), max_rows=100)
+    digests = [Digest.of(str(n).encode()) for n in range(2048)]
+    for start in range(0, 2048, 256):
+        wall.now += 10
+        await links.add(PUBLIC, digests[start : start + 256])
+    shown = [digest for digest in digests if await links.is_shown(digest)]
+    assert shown == [digest for digest in digests[-256:] if digest in shown]
+    assert 0 < len(shown) <= 256
+    await links.close()

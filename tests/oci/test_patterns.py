@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from mirror.oci.patterns import Patterns
+from mirror.oci.reference import Repository
+
+
+@pytest.mark.parametrize(
+    ("pattern", "image", "meant"),
+    [
+        ("library/redis:7", ("docker.io", "library/redis", "7"), True),
+        ("library/redis:7", ("docker.io", "library/redis", "7.2"), False),
+        ("library/redis", ("docker.io", "library/redis", "7.2"), True),
+        ("library/*:latest", ("docker.io", "library/redis", "latest"), True),
+        ("library/*:latest", ("docker.io", "bob/redis", "latest"), False),
+        ("ghcr.io/acme/*", ("ghcr.io", "acme/app", "v1"), True),
+        ("ghcr.io/acme/*", ("quay.io", "acme/app", "v1"), False),
+        ("registry.corp:5000/app", ("registry.corp:5000", "app", "v1"), True),
+        ("*", ("docker.io", "library/redis", "7"), True),
+        ("library/redis:[67]", ("docker.io", "library/redis", "6"), True),
+        ("library.redis:7", ("docker.io", "library/redis", "7"), False),
+        ("ghcr.io/acme/*", ("harbor.corp", "ghcr.io/acme/app", "v1"), False),
+        ("harbor.corp/ghcr.io/*", ("harbor.corp", "ghcr.io/acme/app", "v1"), True),
+        ("library/*", ("docker.io", "library/redis", ""), True),
+        ("library/*:latest", ("docker.io", "library/redis", ""), False),
+    ],
+)
+def test_which_images_a_pattern_means(
+    pattern: str, image: tuple[str, str, str], meant: bool
+) -> None:
+    registry, name, tag = image
+    assert Patterns([pattern]).match(Repository(registry, name), tag) is meant
+
+
+def test_no_pattern_means_nothing() -> None:
+    assert not Patterns([]).match(Repository("docker.io", "library/redis"), "7")

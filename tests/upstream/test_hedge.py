@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from mirror.oci.errors import RangeInvalid, RegistryError, Unavailable
+from mirror.upstream.hedge import NobodyAnswered, Race
+
+from ..waiting import eventually
+
+
+class Course:
+    """A race between names; each answers when it is told to. Time passes when it is told to."""
+
+    def __init__(self, *names: str, spare: str = "abc") -> None:
+        self.names = names
+        self.asked: list[str] = []
+        self.left: list[str] = []  # cancelled
+        self.discarded: list[str] = []
+        self.errors: list[str] = []
+        self.answers: dict[str, asyncio.Future[str]] = {}
+        self.alarms: list[asyncio.Future[None]] = []
+        self.late_of: list[str] = []
+        loop = asyncio.get_running_loop()
+        for name in names:
+            self.answers[name] = loop.create_future()
+        self.race: Race[str, str] = Race(
+            ask=self._ask,
+            late=self._late,
+            spare=lambda name: name in spare,
+            failed=lambda name, error: self.errors.append(name),
+            discard=self._discard,
+            sleep=self._sleep,
+        )
+        self.running = asyncio.create_task(self.race.run(names))
+
+    async def _ask(self, name: str) -> str:
+        self.asked.append(name)
+        try:
+            return await self.answers[name]
+        except asyncio.CancelledError:
+            self.left.append(name)
+            raise
+
+    def _late(self, name: str) -> float:
+        self.late_of.append(name)
+        return 1.0
+
+    async def _sleep(self, seconds: float) -> None:
+        self.alarms.append(asyncio.get_running_loop().create_future())
+        await self.alarms[-1]
+
+    async def _discard(self, answer: str) -> None:
+        self.discarded.append(answer)
+
+    async def asked_are(self, *names: str) -> None:
+        await eventually(lambda: self.asked == [*names] and len(self.alarms) >= len(names))
+
+    def fail(self, name: str, error: RegistryError | None = None) -> None:
+        self.answers[name].set_exception(error or Unavailable(name))
+
+    def late(self) -> None:
+        self.alarms[-1].set_result(None)
+
+
+async def outcome(course: Course) -> tuple[str, Sequence[str]]:
+    async with asyncio.timeout(10):
+        return await course.running
+
+
+async def test_who_answers_in_time_is_the_only_one_asked() -> None:
+    course = Course("a", "b")
+    await course.asked_are("a")
+    course.answers["a"].set_result("A")
+    assert await outcome(course) == ("A", [])
+    assert course.asked == ["a"]
+    assert course.alarms[0].cancelled()
+
+
+async def test_when_the_first_is_late_the_next_is_asked_too_and_the_loser_is_left() -> None:
+    course = Course("a", "b", "c")
+    await course.asked_are("a")
+    course.late()
+    await course.asked_are("a", "b")
+    course.answers["b"].set_result("B")
+    assert await outcome(course) == ("B", ["b"])
+    assert course.left == ["a"]
+    assert course.late_of == ["a", "b"]
+
+
+async def test_the_late_one_may_still_win() -> None:
+    course = Course("a", "b")
+    await course.asked_are("a")
+    course.late()
+    await eventually(lambda: course.asked == ["a", "b"])
+    course.answers["a"].set_result("A")
+    assert await outcome(course) == ("A", ["b"])
+    assert course.left == ["b"]
+
+
+async def test_of_two_answers_in_the_same_instant_one_is_closed() -> None:
+    course = Course("a", "b")
+    await course.asked_are("a")
+    course.late()
+    await eventually(lambda: course.asked == ["a", "b"])
+    course.answers["a"].set_result("A")
+    course.answers["b"].set_result("B")
+    winner, _ = await outcome(course)
+    assert {winner, *course.discarded} == {"A", "B"}
+
+
+async def test_a_failure_is_followed_by_the_next_and_ends_nothing_while_another_is_asked() -> None:
+    course = Course("a", "b", "c")
+    await course.asked_are("a")
+    course.fail("a")
+    await course.asked_are("a", "b")
+    course.late()
+    await eventually(lambda: course.asked == ["a", "b", "c"])
+    course.fail("c")
+    await eventually(lambda: course.errors == ["a", "c"])
+    course.answers["b"].set_result("B")
+    assert await outcome(course) == ("B", ["c"])
+
+
+async def test_who_is_not_spare_is_asked_only_when_all_before_have_failed() -> None:
+    course = Course("a", "b", "c", spare="c")
+    await course.asked_are("a")
+    course.late()
+    await course.asked_are("a", "c")
+    course.fail("a")
+    course.fail("c")
+    await eventually(lambda: course.asked == ["a", "c", "b"])
+    course.answers["b"].set_result("B")
+    assert await outcome(course) == ("B", ["c"])
+
+
+async def test_when_all_have_failed_nobody_answered() -> None:
+    course = Course("a", "b")
+    course.fail("a")
+    course.fail("b")
+    with pytest.raises(NobodyAnswered):
+        await outcome(course)
+    assert course.errors == ["a", "b"]
+
+
+async def test_an_error_that_is_an_answer_ends_the_race() -> None:
+    course = Course("a", "b")
+    course.fail("a", RangeInvalid(7))
+    with pytest.raises(RangeInvalid):
+        await outcome(course)
+    assert course.asked == ["a"]
+
+
+async def test_who_leaves_takes_all_that_were_asked_along() -> None:
+    course = Course("a", "b", "c")
+    await course.asked_are("a")
+    course.late()
+    await course.asked_are("a", "b")
+    course.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outcome(course)
+    assert course.left == ["a", "b"]

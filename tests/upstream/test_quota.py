@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import SecretStr
+
+from mirror.oci.digest import Digest
+from mirror.oci.errors import ManifestUnknown, RateLimited, Unavailable
+from mirror.upstream.endpoint import Login
+from mirror.upstream.quota import Quota, QuotaSpent
+from mirror.upstream.remote import Remote
+
+from .conftest import REDIS, Counts, MakeRemote, Time
+from .hub import Hub, status
+
+ME, YOU = Login("me", SecretStr("one")), Login("you", SecretStr("two"))
+SPENT = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "0;w=21600"}
+
+
+def told(limit: str, remaining: str, source: str = "192.0.2.7") -> dict[str, str]:
+    return {
+        "ratelimit-limit": limit,
+        "ratelimit-remaining": remaining,
+        "docker-ratelimit-source": source,
+    }
+
+
+@pytest.fixture
+def quota(time: Time, counts: Counts) -> Quota:
+    return Quota("hub", "", time.clock(), counts)
+
+
+def add(hub: Hub, count: int) -> list[Digest]:
+    """So many different manifests."""
+    return [
+        Digest.parse(hub.add_image("library/redis", f"{number}", b"%d" % number))
+        for number in range(count)
+    ]
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "left"),
+    [
+        ("100;w=21600", "25;w=21600", 0.25),
+        ("100", "25", 0.25),
+        (" 100 ; w=21600 ", "100", 1.0),
+        ("100, 100;w=60", "50", 0.5),
+        ("100;w=21600", "500", 1.0),
+        ("0;w=21600", "0;w=21600", 1.0),  # no limit that could be spent
+        ("many", "25", 1.0),
+        ("-100", "25", 1.0),
+        ("100", "", 1.0),
+        ("100;w=21600" + "0" * 100, "25", 0.25),
+    ],
+)
+def test_what_is_left_is_read_from_the_headers(
+    quota: Quota, limit: str, remaining: str, left: float
+) -> None:
+    quota.answered(False, told(limit, remaining))
+    assert quota.left == left
+
+
+def test_what_was_read_is_void_once_its_window_has_passed(quota: Quota, time: Time) -> None:
+    quota.answered(True, told("100;w=21600", "3;w=21600"))
+    assert (quota.left, quota.low()) == (0.03, True)
+    time.now += 21600
+    assert (quota.left, quota.low()) == (1.0, False)
+
+
+def test_it_is_low_below_a_fifth(quota: Quota) -> None:
+    quota.answered(True, told("100", "20"))
+    assert not quota.low()
+    quota.answered(True, told("100", "19"))
+    assert quota.low()
+
+
+# After a 429
+
+
+def test_a_pull_refused_because_the_count_is_used_up_leaves_heads_free(
+    quota: Quota, time: Time
+) -> None:
+    quota.refused(True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
+    assert quota.refusal(pull=False) is None
+    error = quota.refusal(pull=True)
+    assert isinstance(error, QuotaSpent)
+    assert error.retry_after == 21600
+    assert error.message == (
+        "hub limits our requests (429): its 100 manifests in 6 h (counted as '192.0.2.7') are used "
+        "up, and this mirror, without a login, pulls none before 2023-11-15 04:13:20 UTC; a login "
+        "(credentials) has a limit of its own, and a higher one"
+    )
+    time.now += 21600
+    assert quota.refusal(pull=True) is None
+
+
+def test_retry_after_goes_before_the_window(quota: Quota, time: Time) -> None:
+    quota.refused(True, {**SPENT, "Retry-After": "90"})
+    error = quota.refusal(pull=True)
+    assert error is not None
+    assert error.retry_after == 90
+    time.now += 90
+    assert quota.refusal(pull=True) is None
+
+
+def test_a_head_that_tells_of_pulls_left_ends_the_waiting(quota: Quota) -> None:
+    quota.refused(True, SPENT)
+    quota.answered(False, told("100;w=21600", "0;w=21600"))
+    assert quota.refusal(pull=True) is not None
+    quota.answered(False, told("100;w=21600", "1;w=21600"))
+    assert quota.refusal(pull=True) is None
+
+
+def test_a_pull_refused_though_pulls_are_left_is_a_limit_on_asking(quota: Quota) -> None:
+    quota.refused(True, {**told("100;w=21600", "50;w=21600"), "Retry-After": "30"})
+    for pull in (True, False):
+        error = quota.refusal(pull)
+        assert isinstance(error, RateLimited)
+        assert error.retry_after == 30
+        assert "not only pulls" in error.message
+    quota.answered(False, told("100;w=21600", "50;w=21600"))  # one that was under way
+    assert quota.refusal(pull=True) is not None
+
+
+def test_a_head_refused_is_a_limit_on_asking(quota: Quota, time: Time) -> None:
+    quota.refused(False, {"Retry-After": "300"})
+    assert quota.refusal(pull=True) is not None
+    assert quota.refusal(pull=False) is not None
+    time.now += 300
+    assert quota.refusal(pull=False) is None
+
+
+def test_without_any_word_the_guesses_grow_until_a_pull_goes_well(quota: Quota, time: Time) -> None:
+    waits = []
+    for _ in range(8):
+        quota.refused(True, {})
+        error = quota.refusal(pull=True)
+        assert error is not None
+        assert error.retry_after is not None
+        waits.append(error.retry_after)
+        time.now += error.retry_after
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    quota.answered(True, {})
+    quota.refused(True, {})
+    error = quota.refusal(pull=True)
+    assert error is not None
+    assert error.retry_after == 60
+
+
+def test_f69_a_source_that_is_no_address_is_not_repeated(quota: Quota) -> None:
+    quota.refused(True, {**SPENT, "docker-ratelimit-source": "x\r\nSet-Cookie: <b>"})
+    error = quota.refusal(pull=True)
+    assert error is not None
+    assert "counted" not in error.message
+    assert "Cookie" not in error.message
+
+
+# With a registry
+
+
+async def test_no_pull_is_sent_after_a_429_while_heads_and_blobs_go_on(
+    hub: Hub, remote: Remote, counts: Counts, time: Time
+) -> None:
+    first, second, third = add(hub, 3)
+    hub.limit = 2
+    for digest in (first, second):
+        await remote.manifest(REDIS, digest)
+    assert counts.quotas[-1] == ("hub", "", 2, 0)
+    for _ in range(5):
+        with pytest.raises(QuotaSpent, match="its 2 manifests in 6 h"):
+            await remote.manifest(REDIS, third)
+    assert hub.count("registry", "GET", f"manifests/{third}") == 1
+    assert counts.untils[-1] == ("hub", "", time.wall + 21600)
+    assert (await remote.resolve(REDIS, "2")).digest == third
+    blob = Digest.parse(hub.add_blob(b"free"))
+    stream = await remote.blob(REDIS, blob)
+    assert await stream.read() == b"free"
+    await stream.close()
+
+
+async def test_pulls_go_on_as_soon_as_a_head_tells_of_some_left(hub: Hub, remote: Remote) -> None:
+    first, second = add(hub, 2)
+    hub.limit = 1
+    await remote.manifest(REDIS, first)
+    with pytest.raises(QuotaSpent):
+        await remote.manifest(REDIS, second)
+    hub.pulls.clear()
+    await remote.resolve(REDIS, "1")
+    assert (await remote.manifest(REDIS, second)).descriptor.digest == second
+
+
+async def test_a_tag_whose_head_is_refused_is_not_asked_for_again(
+    hub: Hub, remote: Remote, time: Time
+) -> None:
+    hub.challenge = "none"
+    add(hub, 1)
+    hub.fail("registry", status(429, {"Retry-After": "300"}))
+    for _ in range(3):
+        with pytest.raises(RateLimited, match="2023-11-14 22:18:20 UTC"):
+            await remote.resolve(REDIS, "0")
+    assert len(hub.requests) == 1
+    time.now += 300
+    await remote.resolve(REDIS, "0")
+
+
+async def test_several_logins_are_used_by_what_each_has_left(
+    hub: Hub, make_remote: MakeRemote, counts: Counts
+) -> None:
+    hub.login, hub.more_logins = ("me", "one"), [("you", "two")]
+    hub.anonymous = False
+    remote = make_remote(hub.url, credentials=(ME, YOU), realm=hub.realm_url)
+    hub.limit = 10
+    digests = add(hub, 20)
+    for digest in digests[:10]:
+        await remote.manifest(REDIS, digest)
+    assert hub.pulls == {"me": 5, "you": 5}
+    for digest in digests[10:]:
+        await remote.manifest(REDIS, digest)
+    assert hub.pulls == {"me": 10, "you": 10}
+    assert remote.scarce()
+    last = Digest.parse(hub.add_image("library/redis", "last", b"last"))
+    with pytest.raises(QuotaSpent, match="another login beside it"):
+        await remote.manifest(REDIS, last)
+    assert {login for _, login, *_ in counts.quotas} == {"me", "you"}
+
+
+async def test_a_login_that_is_refused_is_followed_by_the_other_in_the_same_ask(
+    hub: Hub, make_remote: MakeRemote
+) -> None:
+    hub.login, hub.more_logins = ("me", "one"), [("you", "two")]
+    remote = make_remote(hub.url, credentials=(ME, YOU), realm=hub.realm_url)
+    first, *others = add(hub, 5)
+    await remote.manifest(REDIS, first)
+    hub.limit = 4
+    hub.pulls["me"] = 4  # used up by somebody else meanwhile
+    for digest in others:
+        await remote.manifest(REDIS, digest)
+    assert hub.pulls == {"me": 4, "you": 4}
+    assert remote.scarce()
+
+
+async def test_a_registry_without_such_headers_is_never_scarce(hub: Hub, remote: Remote) -> None:
+    for digest in add(hub, 3):
+        await remote.manifest(REDIS, digest)
+    assert not remote.scarce()
+
+
+async def test_a_refused_login_does_not_hide_what_is_missing(
+    hub: Hub, make_remote: MakeRemote
+) -> None:
+    hub.login, hub.more_logins = ("me", "one"), [("you", "two")]
+    hub.limit = 0
+    remote = make_remote(hub.url, credentials=(ME, YOU), realm=hub.realm_url)
+    with pytest.raises(ManifestUnknown):
+        await remote.resolve(REDIS, "none")
+    with pytest.raises(Unavailable):
+        await remote.manifest(REDIS, Digest.of(json.dumps({}).encode()))
