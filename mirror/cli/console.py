@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -34,6 +36,11 @@ def load_or_exit(path: Path | None) -> Config:
     except ConfigError as error:
         err.print(str(error), markup=False)
         raise typer.Exit(CONFIGURATION_WRONG) from None
+
+
+def log_nothing() -> None:
+    """What goes wrong in a command is told in words: not as the log of a server, too."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def give_up(message: str, status: int = 1) -> typer.Exit:

@@ -13,7 +13,7 @@ from ..cache.images import Images, Piece, this_platform
 from ..config import Config
 from ..oci.errors import BadRequest, RegistryError
 from ..oci.reference import ImageReference, parse_image
-from .console import CONFIGURATION_WRONG, ConfigOption, err, give_up, load_or_exit, out
+from .console import CONFIGURATION_WRONG, ConfigOption, err, give_up, load_or_exit, log_nothing, out
 
 ImagesArgument = Annotated[
     list[str],
@@ -56,6 +56,8 @@ def _with_images(
 ) -> int:
     """Does this work for each image; how many it failed for."""
     from ..assembly import CannotStart, having_images
+
+    log_nothing()
 
     try:
         wanted = [parse_image(text, config.default_registry) for text in texts]

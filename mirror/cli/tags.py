@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
-import structlog
 import typer
 from rich.table import Table
 
@@ -17,7 +15,7 @@ from ..config import Config, Mistake, digest_or_time, tagged_image
 from ..interfaces import TagEvent, TagStore, TagStoreError
 from ..oci.digest import Digest
 from ..oci.reference import ImageReference, Repository, parse_image
-from .console import CONFIGURATION_WRONG, ConfigOption, give_up, load_or_exit, out
+from .console import CONFIGURATION_WRONG, ConfigOption, give_up, load_or_exit, log_nothing, out
 
 T = TypeVar("T")
 
@@ -150,8 +148,7 @@ def _configured(config: Config, repository: Repository, tag: str) -> str | None:
 def _with_tag_memory(config: Config, work: Callable[[TagStore], Awaitable[T]]) -> T:
     from ..assembly import CannotStart, tag_memory
 
-    # What goes wrong with the tag memory is told in words: not as the log of a server, too.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    log_nothing()
 
     async def run() -> T:
         async with tag_memory(config) as store:

@@ -149,12 +149,17 @@ class Standing:
 
     def answered(self, asked: Asked, repository: Repository, seconds: float) -> None:
         self.latency[asked].took(seconds, self._clock.monotonic())
-        self._close(self._fault, Trouble.FAULT)
+        if asked is not Asked.BLOB:  # of which only the beginning has come
+            self.delivers()
         self._close(self._limited[asked], Trouble.LIMITED)
         if asked is not Asked.WORD:
             self._missing.pop(repository, None)
         if asked is Asked.MANIFEST and self._wrong.trying:
             self._close(self._wrong, Trouble.WRONG)
+
+    def delivers(self) -> None:
+        """It brought what it promised, or a good part of it: no fault is left."""
+        self._close(self._fault, Trouble.FAULT)
 
     def not_waited_for(self, asked: Asked, seconds: float) -> None:
         """Another was faster, or nobody wants the answer any more."""
@@ -172,7 +177,7 @@ class Standing:
         match error:
             case QuotaSpent() | Unfit() | Unknown() | Denied():
                 if isinstance(error, Unknown | Denied):
-                    self._close(self._fault, Trouble.FAULT)
+                    self.delivers()
             case Untrustworthy():
                 self._lied(now, error)
             case RateLimited():
@@ -189,6 +194,8 @@ class Standing:
 
     def _lied(self, now: float, error: RegistryError) -> None:
         opened = self._wrong.failed(now, error)
+        # Of several liars the one whose lie is oldest goes first.
+        self._steps_back_until = max(self._steps_back_until, now + _STEP_BACK)
         self._meter.upstream_breaker(self.member.name, Trouble.WRONG, True)
         if opened:
             _log.error(

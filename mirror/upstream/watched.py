@@ -39,6 +39,7 @@ class WatchedStream:
         self._fastest = fastest
         self._waited = 0.0
         self._came = 0
+        self._total = 0
         self._closed = False
 
     @property
@@ -60,6 +61,7 @@ class WatchedStream:
     async def read(self) -> bytes:
         if self._first is not None:
             first, self._first = self._first, None
+            self._comes(first)
             return first
         self._leave_if_slow()
         began = self._clock.monotonic()
@@ -70,6 +72,7 @@ class WatchedStream:
             raise
         self._waited += self._clock.monotonic() - began
         self._came += len(piece)
+        self._comes(piece)
         return piece
 
     def reject(self, reason: str) -> None:
@@ -83,6 +86,17 @@ class WatchedStream:
         self._measured()
         self._standing.slots.give(blob=True)
         await self._stream.close()
+
+    def _comes(self, piece: bytes) -> None:
+        """Only what is more than a beginning tells that the endpoint is well."""
+        before, self._total = self._total, self._total + len(piece)
+        size = self.descriptor.size
+        if (
+            not piece
+            or before < LEAST_BYTES <= self._total
+            or (size is not None and self.start + self._total == size)
+        ):
+            self._standing.delivers()
 
     def _leave_if_slow(self) -> None:
         """Between two pieces: what has come was handed on."""

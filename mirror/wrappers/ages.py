@@ -30,11 +30,16 @@ _USUAL = "linux/amd64"
 
 
 class Ages:
-    """Ages of what tags point to; `registry` is asked for the images' configs."""
+    """Ages of what tags point to; `registry` is asked for the images' configs.
 
-    def __init__(self, registry: Registry, history: History, clock: Clock) -> None:
+    `most` is how many events a history has at most. One that is full has lost its beginning, and
+    whoever moves a tag often enough could pass for that.
+    """
+
+    def __init__(self, registry: Registry, history: History, most: int, clock: Clock) -> None:
         self._registry = registry
         self._history = history
+        self._most = most
         self._clock = clock
         self._built: LRUCache[Digest, float | None] = LRUCache(_REMEMBERED)
 
@@ -67,8 +72,8 @@ class Ages:
     ) -> float:
         """In seconds since the epoch."""
         first_seen = min((each.first_seen for each in events if each.digest == digest), default=now)
-        moved_here = bool(events) and events[-1].digest != digest
-        if moved_here:
+        is_the_first = not events or events[-1].digest == digest
+        if not is_the_first or len(events) >= self._most:
             return first_seen
         built = await self._built_at(repository, digest)
         # One from the future is no time at all.
@@ -79,14 +84,12 @@ class Ages:
 
         Of an index, one of its images speaks for all: they are built together.
         """
-        if digest in self._built:
-            return self._built[digest]
-        try:
-            built = await self._read(repository, digest)
-        except (Unknown, Denied, Untrustworthy):
-            built = None
-        self._built[digest] = built
-        return built
+        if digest not in self._built:
+            try:
+                self._built[digest] = await self._read(repository, digest)
+            except (Unknown, Denied, Untrustworthy):
+                return None
+        return self._built[digest]
 
     async def _read(self, repository: Repository, digest: Digest) -> float | None:
         manifest = read_manifest((await self._registry.manifest(repository, digest)).data, None)

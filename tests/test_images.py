@@ -1,0 +1,88 @@
+"""`warm` and `ready`, and /readyz?image=: whole images, with a registry and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mirror.cache.images import this_platform
+
+from .upstream.hub import Hub
+
+
+@dataclass
+class Said:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def config(tmp_path: Path, hub: Hub) -> Path:
+    config = tmp_path / "mirror.yaml"
+    config.write_text(
+        f"storage: {{path: {tmp_path / 'store'}}}\n"
+        f"registries: {{docker.io: {{endpoints: [{{url: '{hub.url}'}}]}}}}\n"
+    )
+    return config
+
+
+async def say(config: Path, *words: str) -> Said:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "mirror", *words, "--config", str(config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return Said(process.returncode or 0, out.decode(), err.decode())
+
+
+async def test_an_image_that_was_warmed_is_ready_with_no_registry(hub: Hub, config: Path) -> None:
+    hub.add_image("library/redis", "7", b"layer one" * 1000, b"layer two" * 1000)
+    before = await say(config, "ready", "redis:7")
+    assert before.status == 1
+    assert "docker.io/library/redis:7: not ready" in before.out
+    warmed = await say(config, "warm", "redis:7")
+    assert warmed.status == 0, warmed.err
+    assert "docker.io/library/redis:7: whole" in warmed.out
+    asked = len(hub.seen("registry"))
+    after = await say(config, "ready", "redis:7")
+    assert after.status == 0, after.out
+    assert f"docker.io/library/redis:7: ready for {this_platform()}" in after.out
+    assert len(hub.seen("registry")) == asked
+
+
+async def test_what_is_missing_is_named(hub: Hub, config: Path, tmp_path: Path) -> None:
+    hub.add_image("library/redis", "7", b"layer one" * 1000)
+    await say(config, "warm", "redis:7")
+    for path in (tmp_path / "store" / "blobs").rglob("*"):
+        if path.is_file() and path.read_bytes().startswith(b"layer one"):
+            path.unlink()
+    said = await say(config, "ready", "redis:7")
+    assert said.status == 1
+    assert "layer sha256:" in said.out
+
+
+async def test_an_image_that_is_not_there_is_told(hub: Hub, config: Path) -> None:
+    said = await say(config, "warm", "redis:nope")
+    assert said.status == 1
+    assert "docker.io/library/redis:nope" in said.err
+    assert "Traceback" not in said.err
+
+
+async def test_a_name_that_is_none_is_told_before_anything_is_done(hub: Hub, config: Path) -> None:
+    said = await say(config, "warm", "Redis")
+    assert said.status == 2
+    assert "'Redis' is no repository name" in said.err or "'library/Redis'" in said.err
