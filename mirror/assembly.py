@@ -23,6 +23,7 @@ from .cache.linked import Linked
 from .cache.prefetch import Prefetcher
 from .cache.pull_through import PullThrough
 from .cache.segments import Parting
+from .cache.unvouched import Unvouched
 from .config import Address, Config, Credentials, RegistryConfig
 from .config import Endpoint as EndpointConfig
 from .interfaces import Clock, Meter, NoMeter, Registry, TagStore, Upstream
@@ -38,6 +39,7 @@ from .server.v2 import V2
 from .storage.disk import DiskContent, StorageUnusable
 from .storage.links import LinkRecords
 from .storage.room import Bounds
+from .storage.tag_history import MOST
 from .storage.tags_embedded import EmbeddedTags
 from .storage.tags_redis import RedisTags
 from .storage.upkeep import Habits, Upkeep
@@ -50,6 +52,10 @@ from .upstream.remote import Remote
 from .upstream.retries import Policy, Retries
 from .upstream.standing import Member
 from .upstream.transport import Transport
+from .wrappers.ages import Ages
+from .wrappers.guarded import Guarded
+from .wrappers.guarded import Rule as AccessRule
+from .wrappers.on_demand import OnDemand, Opened
 from .wrappers.routed import Routed
 
 log = structlog.get_logger()
@@ -274,13 +280,15 @@ def _registry(
     stack.push_async_callback(fills.close)
     pinned = Patterns(config.storage.pin)
     pins = _pins(config)
-    registries: dict[str, Registry] = {}
     tls = ssl.create_default_context()
-    for name, registry in config.registries.items():
+
+    def cached(
+        stack: contextlib.AsyncExitStack, registry: RegistryConfig, endpoints: Sequence[Endpoint]
+    ) -> tuple[PullThrough, Upstream]:
         upstream: Upstream = Offline()
         scarce = _never
         if not config.offline:
-            upstream = pool = _pool(stack, name, registry, metrics, clock, tls)
+            upstream = pool = _pool(stack, endpoints, metrics, clock, tls)
             scarce = pool.scarce
         prefetcher = None
         if config.prefetch and not config.offline:
@@ -299,23 +307,52 @@ def _registry(
             prefetcher=prefetcher,
         )
         stack.push_async_callback(cache.close)
+        return cache, upstream
+
+    registries: dict[str, Registry] = {}
+    for name, registry in config.registries.items():
+        cache, upstream = cached(stack, registry, _endpoints(registry))
         linked = Linked(cache, upstream, links, clock)
         stack.push_async_callback(linked.close)
         registries[name] = linked
-    return Routed(registries)
+    others = None
+    if config.allow_any_registry:
+        own = LinkRecords.open(config.storage.path / "links-others.db", clock)
+        stack.push_async_callback(own.close)
+
+        def opened(name: str) -> Opened:
+            within = contextlib.AsyncExitStack()
+            unvouched = Unvouched(
+                *cached(within, RegistryConfig(endpoints=()), [_unconfigured(name)]),
+                store,
+                links,
+                own,
+            )
+            within.push_async_callback(unvouched.close)
+            return Opened(unvouched, lambda: fills.is_idle(name), within.aclose)
+
+        others = OnDemand(opened, clock)
+        stack.push_async_callback(others.close)
+    routed = Routed(registries, others)
+    if not config.access:
+        return routed
+    rules = [
+        AccessRule(rule.name, Patterns(rule.allow or rule.deny), bool(rule.allow), rule.min_age)
+        for rule in config.access
+    ]
+    return Guarded(routed, rules, Ages(routed, tags.history, MOST, clock))
 
 
 def _pool(
     stack: contextlib.AsyncExitStack,
-    name: str,
-    config: RegistryConfig,
+    endpoints: Sequence[Endpoint],
     meter: Meter,
     clock: Clock,
     tls: ssl.SSLContext,
 ) -> Pool:
     """One registry's endpoints, as one upstream."""
     members = []
-    for endpoint in _endpoints(name, config):
+    for endpoint in endpoints:
         transport = Transport(endpoint, meter, tls=tls)
         remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock)
         stack.push_async_callback(remote.close)
@@ -366,7 +403,7 @@ def _pins(config: Config) -> Pins:
     return {(image.repository, str(image.reference)): to for image, to in images}
 
 
-def _endpoints(name: str, config: RegistryConfig) -> list[Endpoint]:
+def _endpoints(config: RegistryConfig) -> list[Endpoint]:
     allowed = Allowed.parse(map(str, config.allow_private))
     return [
         Endpoint(
@@ -380,6 +417,12 @@ def _endpoints(name: str, config: RegistryConfig) -> list[Endpoint]:
         )
         for endpoint in config.endpoints
     ]
+
+
+def _unconfigured(name: str) -> Endpoint:
+    """The endpoint of a registry that a client named. All of them count as one: a metric's labels
+    are from a bounded set."""
+    return Endpoint(name="unconfigured", url=f"https://{name}", configured=False)
 
 
 def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[Credentials]:

@@ -105,7 +105,7 @@ class Download:
         self.fill.progress(self.partial.offset)
         pause = self._patience.pause
         progress_at = self._clock.monotonic()
-        patience = self._patience.first_byte
+        stalled: float | None = None  # the patience, once there was progress
         while True:
             before = self.partial.offset
             try:
@@ -122,11 +122,12 @@ class Download:
             now = self._clock.monotonic()
             if self.partial.offset - before >= _PROGRESS:
                 progress_at, pause = now, self._patience.pause
-                patience = self._patience.stalled
+                stalled = self._patience.stalled
             asked = reason.retry_after or 0
             if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
                 asked = min(asked, self._patience.longest_pause)
             wait = max(pause, asked)
+            patience = self.fill.first_byte if stalled is None else stalled
             if now + wait - progress_at > patience:
                 raise reason
             log.info(

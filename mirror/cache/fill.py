@@ -41,8 +41,9 @@ class Fill:
     Its file is open as long as it runs or somebody reads it.
     """
 
-    def __init__(self, digest: Digest) -> None:
+    def __init__(self, digest: Digest, first_byte: float) -> None:
         self.digest = digest
+        self.first_byte = first_byte  # seconds that those who wait have for it to make progress
         self.size: int | None = None
         self.proven = False
         self.error: RegistryError | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
 
 import structlog
 
@@ -72,11 +71,10 @@ class Fills:
         it makes no progress within `first_byte` seconds."""
         fill = self._fills.get(digest)
         if fill is not None:
+            fill.first_byte = max(fill.first_byte, first_byte)  # of all who wait for it
             return fill, Outcome.JOINED
-        fill = self._fills[digest] = Fill(digest)
-        task = asyncio.create_task(
-            self._run(fill, upstream, repository, first_byte), name=f"fill {digest}"
-        )
+        fill = self._fills[digest] = Fill(digest, first_byte)
+        task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return fill, Outcome.FILLED
@@ -85,19 +83,21 @@ class Fills:
         """Returns when a fill from this registry would keep nobody from theirs."""
         await self._gate.spare(registry)
 
+    def is_idle(self, registry: str) -> bool:
+        """Whether no fill from this registry runs, or waits for its turn."""
+        return self._gate.is_idle(registry)
+
     async def close(self) -> None:
         """Stops all fills; what they have written stays, to be resumed."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(
-        self, fill: Fill, upstream: Upstream, repository: Repository, first_byte: float
-    ) -> None:
+    async def _run(self, fill: Fill, upstream: Upstream, repository: Repository) -> None:
         self._meter.fill_started()
         result = "failed"
         try:
-            result = await self._fill(fill, upstream, repository, first_byte)
+            result = await self._fill(fill, upstream, repository)
         except Untrustworthy as error:
             result = "rejected"
             fill.fail(error)
@@ -115,9 +115,7 @@ class Fills:
             self._meter.fill_ended(result)
             fill.end()
 
-    async def _fill(
-        self, fill: Fill, upstream: Upstream, repository: Repository, first_byte: float
-    ) -> str:
+    async def _fill(self, fill: Fill, upstream: Upstream, repository: Repository) -> str:
         """Brings the fill to its end; how it ended, for whoever counts."""
         try:
             partial = await self._store.partial(fill.digest) or await self._follow(fill)
@@ -132,7 +130,7 @@ class Fills:
             upstream,
             repository,
             self._clock,
-            replace(self._patience, first_byte=first_byte),
+            self._patience,
             self._spill,
             self._parting,
         )

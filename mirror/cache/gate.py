@@ -58,6 +58,11 @@ class Gate:
                 self._quiet = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._quiet)
 
+    def is_idle(self, registry: str) -> bool:
+        """Whether nothing runs or waits that is this registry's."""
+        waiting = (name for queue in self._waiting.values() for name, _ in queue)
+        return self._running[registry] == 0 and registry not in waiting
+
     def _has_place(self, registry: str, leave: float = 0.0) -> bool:
         """Whether one more may run; `leave` is the share of the places that is to stay free."""
         total = self._limits.total * (1 - leave)
@@ -79,6 +84,8 @@ class Gate:
 
     def _leave(self, registry: str) -> None:
         self._running[registry] -= 1
+        if not self._running[registry]:
+            del self._running[registry]
         self._admit()
         if self._quiet is not None:
             self._quiet.set_result(None)

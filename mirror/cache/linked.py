@@ -52,7 +52,7 @@ class Proofs:
 
     good: float = 30 * 86400.0
     refused: float = 30.0
-    hold: float = 5.0
+    hold: float = 2.0
     pause: float = 0.25
 
 

@@ -153,7 +153,7 @@ class Tags:
         except Unknown as error:
             kept = await self._known(record) if periods.keeps_gone else None
             if kept is not None and record is not None:
-                log.warning("tag kept though gone", image=f"{repository}:{tag}", said=error.message)
+                log.info("tag kept though gone", image=f"{repository}:{tag}", said=error.message)
                 return Resolved(kept, Outcome.STALE, age_of(record, self._clock.wall()))
             negative = TagRecord(None, self._clock.wall())
             await self._remember(repository, tag, negative, periods.negative_ttl)

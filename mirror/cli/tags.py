@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from ..cache.frozen import event_at, spoken
@@ -19,7 +20,7 @@ from .console import CONFIGURATION_WRONG, ConfigOption, give_up, load_or_exit, l
 
 T = TypeVar("T")
 
-_WIDEST = 1000  # columns; more than the longest digest needs
+_WIDEST = 200  # columns: more than the longest digest and two times need
 
 ImageArgument = Annotated[
     str,
@@ -99,8 +100,7 @@ def _print_history(name: str, events: Sequence[TagEvent]) -> None:
         said = "nothing: it was gone" if event.digest is None else str(event.digest)
         table.add_row(said, _moment(event.first_seen), _moment(event.last_seen))
     # Whole digests, however narrow the terminal: they are there to be copied.
-    width = out.measure(table, options=out.options.update(max_width=_WIDEST)).maximum
-    out.print(table, width=max(width, out.width), crop=False)
+    Console(highlight=False, width=_WIDEST).print(table, crop=False)
 
 
 def _moment(seconds: float) -> str:

@@ -122,14 +122,15 @@ class V2:
         if request.method not in _READS and (path == "/v2" or path.startswith("/v2/")):
             raise Unsupported("a mirror is for reading: push to the registry itself")
         target = parse_path(path)
-        exchange.kind = target.kind
         if target.kind is Kind.PING:
+            exchange.kind = target.kind
             exchange.outcome = Outcome.HIT
             return await self._whole(request, exchange, 200, _JSON, b"{}")
         query = parse_query(raw_query)
         repository = self._naming.repository(
             target.name, query.get("ns"), request.headers.get(hdrs.HOST, "")
         )
+        exchange.kind = target.kind
         exchange.registry, exchange.repository = repository.registry, repository.name
         exchange.reference = str(target.reference)
         match target:

@@ -79,6 +79,10 @@ class ReferralRefused(OSError):
         super().__init__("a referral led to an address that is not public")
 
 
+class EndpointRefused(ReferralRefused):
+    """An endpoint that nobody configured is at an address that is not public."""
+
+
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """What the operator lets upstreams lead to all the same (`allow_private`)."""
@@ -125,6 +129,11 @@ class Guard:
         if reach is Reach.FORBIDDEN:  # configured, so be it; it is as near as a private one
             reach = Reach.PRIVATE
         self._endpoint = reach if self._endpoint is None else min(self._endpoint, reach)
+
+    def check_public(self, host: str) -> None:
+        """Raises EndpointRefused unless this address is public."""
+        if reach_of(ip_address(host)) is not Reach.PUBLIC:
+            raise EndpointRefused
 
     def check(self, host: str) -> None:
         """Raises ReferralRefused unless the endpoint may lead to this address."""

@@ -52,6 +52,15 @@ def encoding(headers: Mapping[str, str]) -> str:
     return "" if name == "identity" else name
 
 
+def refuse_masked(headers: Mapping[str, str], where: str) -> None:
+    """A blob that is encoded, or a web page, is not the blob: nothing of it need be read. Raises
+    Untrustworthy."""
+    if encoding(headers):
+        raise Untrustworthy(f"{where} sent a blob with a Content-Encoding")
+    if media_type(headers) == "text/html":
+        raise Untrustworthy(f"{where} sent a web page instead of a blob")
+
+
 def decoded(data: bytes, headers: Mapping[str, str], limit: int, where: str) -> bytes:
     """The bytes of a small answer, at most `limit`; gzip is undone though nobody asked for it.
 

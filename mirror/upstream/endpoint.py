@@ -64,7 +64,8 @@ class Endpoint:
     `name` stands in messages and metrics. `url` has no query and no login; a path before `/v2/` is
     fine. Of several `credentials` the one that has most left is shown. `realm`: the token realm
     that may see the login although its host is another than the endpoint's. `allowed`: private
-    addresses that this endpoint may lead to.
+    addresses that this endpoint may lead to. `configured` False: a client named it, so its own
+    address has to be a public one.
     """
 
     name: str
@@ -73,4 +74,5 @@ class Endpoint:
     credentials: tuple[Credentials, ...] = ()
     realm: str | None = None
     allowed: Allowed = field(default_factory=Allowed)
+    configured: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -142,7 +142,7 @@ class Remote:
         )
         await self._transport.discard(response)
         if response.status == 200 and response.content_length is not None:
-            self._refuse_masked(response)
+            answers.refuse_masked(response.headers, self.endpoint.name)
             return Descriptor(OCTET_STREAM, digest, response.content_length)
         response = await self._ask(
             "GET",
@@ -153,7 +153,7 @@ class Remote:
             missing=BlobUnknown,
         )
         response.close()
-        self._refuse_masked(response)
+        answers.refuse_masked(response.headers, self.endpoint.name)
         if response.status == 200:
             size = response.content_length
         elif response.status == 206:
@@ -211,7 +211,7 @@ class Remote:
             if total is not None and total <= range.start:
                 raise RangeInvalid(total)
             raise Untrustworthy("a 416 to a range that it says exists")
-        self._refuse_masked(response)
+        answers.refuse_masked(response.headers, self.endpoint.name)
         if range is not None and response.status == 206:
             part = answers.delivered(response.headers, range, response.content_length)
             start, size = part.start, part.total
@@ -289,14 +289,6 @@ class Remote:
                 f"{self.endpoint.name} sent more than {limit} bytes; no more are taken"
             )
         return answers.decoded(data, response.headers, limit, self.endpoint.name)
-
-    def _refuse_masked(self, response: aiohttp.ClientResponse) -> None:
-        """A blob that is encoded, or a web page, is not the blob: nothing of it need be read."""
-        name = answers.encoding(response.headers)
-        if name:
-            raise Untrustworthy(f"{self.endpoint.name} sent a blob with a Content-Encoding")
-        if answers.media_type(response.headers) == "text/html":
-            raise Untrustworthy(f"{self.endpoint.name} sent a web page instead of a blob")
 
     def _is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
         return origin(response.url) != origin(URL(self._base))

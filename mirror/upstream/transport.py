@@ -22,8 +22,8 @@ from yarl import URL
 
 from .. import __version__
 from ..interfaces import Meter
-from ..oci.errors import Unavailable, Untrustworthy
-from .addresses import Guard, ReferralRefused
+from ..oci.errors import Denied, Unavailable, Untrustworthy
+from .addresses import EndpointRefused, Guard, ReferralRefused
 from .endpoint import KIB, MIB, Endpoint
 from .failures import Kind, Unreached
 
@@ -116,8 +116,10 @@ class Transport:
         # The default context verifies, and takes SSL_CERT_FILE and SSL_CERT_DIR into account.
         self._tls = tls or ssl.create_default_context()
         self._sessions: dict[_Why, aiohttp.ClientSession] = {}
+        self._closed = False
 
     async def close(self) -> None:
+        self._closed = True
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()
@@ -151,6 +153,8 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         """One exchange; redirects are handed back. The caller discards or reads the response."""
         where = f"{self._endpoint.name}: {origin(url)}"
+        if self._closed:  # whoever still tries would open connections that nobody closes
+            raise Unavailable(f"{where}: not asked any more")
         try:
             async with asyncio.timeout(self._limits.headers):
                 response = await self._session(url).request(
@@ -264,7 +268,9 @@ class Transport:
 
         def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
             family, kind, protocol, _, address = info
-            if why is _Why.ENDPOINT:
+            if why is _Why.ENDPOINT and not self._endpoint.configured:
+                self._guard.check_public(address[0])
+            elif why is _Why.ENDPOINT:
                 self._guard.endpoint_at(address[0])
             elif why is _Why.REFERRED:
                 self._guard.check(address[0])
@@ -273,7 +279,7 @@ class Transport:
         return make
 
 
-def _failure(error: Exception, where: str, seconds: float) -> Unreached | Untrustworthy:
+def _failure(error: Exception, where: str, seconds: float) -> Unreached | Untrustworthy | Denied:
     """What an exception of aiohttp means, in words that name which and where."""
     match error:
         case aiohttp.ClientConnectorDNSError():
@@ -285,6 +291,11 @@ def _failure(error: Exception, where: str, seconds: float) -> Unreached | Untrus
         case aiohttp.ClientConnectorSSLError():
             detail = getattr(error.os_error, "reason", "") or "no handshake"
             return Unreached(f"{where}: TLS failed: {detail}", Kind.TLS)
+        case aiohttp.ClientConnectorError(os_error=EndpointRefused()):
+            return Denied(
+                f"{where} is at an address that is not public, where only registries of the "
+                "configuration may be"
+            )
         case aiohttp.ClientConnectorError(os_error=ReferralRefused()):
             return Untrustworthy(
                 f"{where} was named by the upstream, and is at an address that is not public; "

@@ -14,11 +14,13 @@ from ..oci.reference import Repository
 class Routed:
     """A Registry of registries, each under the name that the configuration gives it.
 
-    One that is not configured is refused (Denied): the mirror is no open proxy.
+    One that is not configured is refused (Denied): the mirror is no open proxy. Unless there are
+    `others`, which answers for those.
     """
 
-    def __init__(self, registries: Mapping[str, Registry]) -> None:
+    def __init__(self, registries: Mapping[str, Registry], others: Registry | None = None) -> None:
         self._registries = registries
+        self._others = others
 
     async def resolve(self, repository: Repository, tag: str) -> Resolved:
         return await self._of(repository).resolve(repository, tag)
@@ -43,10 +45,10 @@ class Routed:
         return await self._of(repository).tags(repository, count, last)
 
     def _of(self, repository: Repository) -> Registry:
-        try:
-            return self._registries[repository.registry]
-        except KeyError:
+        registry = self._registries.get(repository.registry, self._others)
+        if registry is None:
             raise Denied(
                 f"registry {quoted(repository.registry)} is not served here; "
                 f"configured are {', '.join(sorted(self._registries))}"
-            ) from None
+            )
+        return registry

@@ -1,0 +1,153 @@
+"""The content of a registry that nobody configured, and whose word therefore proves nothing.
+
+It shares the store with the others, so that its digests could open what they hold: whoever runs a
+registry can say of any digest that it is there, and list it in any manifest. So what a configured
+registry has shown is given through an unconfigured one only after its very bytes came from there.
+What none of them has shown is nobody's secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from cachetools import LRUCache
+
+from ..interfaces import (
+    BytesContent,
+    ContentStore,
+    FileContent,
+    Links,
+    Registry,
+    Resolved,
+    TagPage,
+    Upstream,
+)
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import Untrustworthy
+from ..oci.reference import Repository
+from .flights import Flights
+from .linked import FETCHED
+
+_REMEMBERED = 10_000
+_AT_ONCE = 2  # blobs that are fetched for proof: whole, and for nothing else
+
+Key = tuple[Repository, Digest]
+
+
+class Unvouched:
+    """A Registry: the cache of one, for which nobody vouches.
+
+    `links` are those of the configured registries. `own` tell what came through others, so that
+    content of which nothing at all is known (the links were lost) is not taken for nobody's.
+    """
+
+    def __init__(
+        self, registry: Registry, upstream: Upstream, store: ContentStore, links: Links, own: Links
+    ) -> None:
+        self._registry = registry
+        self._upstream = upstream
+        self._store = store
+        self._links = links
+        self._own = own
+        self._proven: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
+        self._fetches: Flights[Key, None] = Flights()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def close(self) -> None:
+        await self._fetches.close()
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        return await self._registry.resolve(repository, tag)
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        content = await self._registry.manifest(repository, digest)
+        if content.outcome in FETCHED:
+            self._proven[repository, digest] = True
+        else:
+            await self._admit(repository, digest, self._fetch_manifest)
+        await self._note(repository, digest)
+        return content
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        return await self._upstream.stat(repository, digest)
+
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        while True:
+            # Before the fill: one that resumes gives out what is there already.
+            await self._admit(repository, digest, self._fetch_blob)
+            content = await self._registry.blob(repository, digest, start)
+            if (repository, digest) in self._proven or not await self._links.is_shown(digest):
+                break
+            content.close()  # in this very moment a configured registry has shown it
+        await self._note(repository, digest)
+        return content
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        return await self._registry.referrers(repository, digest, artifact_type)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        return await self._registry.tags(repository, count, last)
+
+    async def _admit(
+        self,
+        repository: Repository,
+        digest: Digest,
+        fetch: Callable[[Repository, Digest], Awaitable[None]],
+    ) -> None:
+        """Returns when this digest may be given through the repository. Raises RegistryError."""
+        key = (repository, digest)
+        if key in self._proven or await self._is_nobodys(digest):
+            return
+        flight, _ = self._fetches.join(key, lambda: fetch(repository, digest))
+        await asyncio.shield(flight)
+        self._proven[key] = True
+
+    async def _is_nobodys(self, digest: Digest) -> bool:
+        if await self._links.is_shown(digest):
+            return False
+        if await self._own.is_shown(digest):
+            return True
+        content = await self._store.open(digest)
+        if content is not None:
+            content.close()
+        return content is None
+
+    async def _note(self, repository: Repository, digest: Digest) -> None:
+        if await self._own.seen(repository, digest) is None:
+            await self._own.add(repository, [digest])
+
+    async def _fetch_manifest(self, repository: Repository, digest: Digest) -> None:
+        await self._upstream.manifest(repository, digest)  # which verifies it
+
+    async def _fetch_blob(self, repository: Repository, digest: Digest) -> None:
+        async with self._places:
+            size = await self._size(digest)
+            stream = await self._upstream.blob(repository, digest)
+            try:
+                hasher = digest.hasher()
+                came = 0
+                while piece := await stream.read():
+                    came += len(piece)
+                    if size is not None and came > size:
+                        break
+                    await asyncio.to_thread(hasher.update, piece)
+                if stream.start != 0 or hasher.hexdigest() != digest.hex:
+                    stream.reject("a blob sent for proof has another digest")
+                    raise Untrustworthy(f"{stream.source} sent other bytes than those of {digest}")
+            finally:
+                await stream.close()
+
+    async def _size(self, digest: Digest) -> int | None:
+        content = await self._store.open(digest)
+        if content is None:
+            return None
+        try:
+            return content.descriptor.size
+        finally:
+            content.close()
