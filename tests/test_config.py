@@ -123,9 +123,10 @@ def test_the_shipped_file_has_its_examples():
         "quay.io",
         "registry.corp.local:5000",
         "pin:",
+        "access:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 9
+    assert len(shipped_examples()) == 10
 
 
 @pytest.mark.parametrize(
@@ -442,6 +443,25 @@ def test_the_password_of_redis_need_not_stand_in_the_url(secret_file):
     assert tags.password.get_secret_value() == SECRET
 
 
+def test_rules_of_access_are_kept_in_their_order():
+    rules = parse(
+        "access:\n"
+        "- {name: no-corp, deny: ['registry.corp:5000/*', 'internal/*']}\n"
+        "- {name: cool-down, allow: '*', min_age: 3d}\n"
+    ).access
+    assert [(rule.name, rule.allow, rule.deny, rule.min_age) for rule in rules] == [
+        ("no-corp", (), ("registry.corp:5000/*", "internal/*"), 0),
+        ("cool-down", ("*",), (), 3 * 86400),
+    ]
+
+
+def test_a_registry_may_have_host_names_and_others_may_be_asked():
+    taken = parse("allow_any_registry: true\n" + docker_hub("hosts: [Hub.mirror.lan]"))
+    assert taken.allow_any_registry
+    assert taken.registries["docker.io"].hosts == ("hub.mirror.lan",)
+    assert not parse("").allow_any_registry
+
+
 # Mistakes: the text, its line, where, and words of what was found and what to write
 
 ENDPOINT = "registries.docker.io.endpoints[0].url"
@@ -673,6 +693,59 @@ A_REDIS = "write embedded, or redis://host:6379/0"
             "tags.ca_file",
             "'/etc/missing.pem': no such file",
             "write the path of a readable file",
+        ),
+        # Access
+        ("allow_any_registry: yes", 1, "allow_any_registry", "'yes'", "write true or false"),
+        ("access: {a: b}", 1, "access", "keys and values", "write a list"),
+        ("access: [x]", 1, "access[0]", "text", "write - {name: no-internal, deny: internal/*}"),
+        ("access:\n- name: a\n  denny: x", 3, "access[0].denny", "a key that", "write deny"),
+        ("access:\n- {deny: x}", 2, "access[0]", "no name", "write name: too"),
+        ("access:\n- {name: a}", 2, "access[0]", "neither allow nor deny", "write allow: or deny"),
+        ("access:\n- {name: a b, deny: x}", 2, "access[0].name", "'a b'", "such as no-internal"),
+        ("access:\n- {name: a, deny: []}", 2, "access[0].deny", "an empty list", "a repository"),
+        ("access:\n- {name: a, deny: a b}", 2, "access[0].deny", "'a b'", "write a repository"),
+        (
+            "access:\n- name: a\n  deny: x\n  allow: y",
+            3,
+            "access[0].deny",
+            "deny besides allow",
+            "write one of them",
+        ),
+        (
+            "access:\n- name: a\n  deny: x\n  min_age: 3d",
+            4,
+            "access[0].min_age",
+            "min_age at a rule that denies",
+            "write allow: with it",
+        ),
+        (
+            "access:\n- {name: a, deny: x}\n- {name: a, deny: y}",
+            3,
+            "access[1].name",
+            "'a' a second time",
+            "write another name",
+        ),
+        (
+            "access:\n- {name: a, deny: 'library/redis:7'}",
+            2,
+            "access[0].deny",
+            "'library/redis:7'",
+            "write library/redis: a rule is for a repository with all its tags",
+        ),
+        (docker_hub("hosts: [m:5000]"), 3, "registries.docker.io.hosts[0]", "'m:5000'", "write m"),
+        (
+            docker_hub("hosts: [m, https://m]"),
+            3,
+            "registries.docker.io.hosts[1]",
+            "'https://m'",
+            "write a host name such as ghcr.mirror.lan",
+        ),
+        (
+            "registries:\n  docker.io: {hosts: [m.lan]}\n  ghcr.io: {hosts: [g.lan, M.lan]}",
+            3,
+            "registries.ghcr.io.hosts[1]",
+            "'M.lan', which is docker.io's too",
+            "write another host name",
         ),
         # Registries
         (

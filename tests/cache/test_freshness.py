@@ -187,6 +187,15 @@ async def test_failures_behind_back_off(
     await cache.resolve(REDIS, "7")
     await settled(cache)
     assert (await cache.resolve(REDIS, "7")).outcome is Outcome.HIT
+    # It worked: the next failures begin with the shortest pause again.
+    wall.now += 301
+    upstream.down = Unavailable("refused")
+    before = upstream.asked["resolve"]
+    for second in (1001.0, 1002.0):
+        monotonic.now = second
+        await cache.resolve(REDIS, "7")
+        await settled(cache)
+    assert upstream.asked["resolve"] == before + 2
 
 
 async def settled(cache: PullThrough) -> None:
@@ -219,6 +228,7 @@ async def test_f24_a_tag_that_is_gone_is_kept_where_that_is_wanted(
         kept = await cache.resolve(REDIS, "7")
         assert (kept.descriptor.digest, kept.outcome) == (digest, Outcome.STALE)
         assert kept.age == wall.now - 1_000_000.0
+    assert upstream.asked["resolve"] == 1 + 3  # not believed anyway: not asked a second time
     with pytest.raises(ManifestUnknown):
         await cache.resolve(REDIS, "never")
     upstream.push("7", manifest_of(note="back"))

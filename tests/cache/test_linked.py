@@ -23,6 +23,7 @@ from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 from mirror.storage.links import LinkRecords
 
+from ..waiting import eventually
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 
@@ -147,8 +148,7 @@ async def test_f66_nor_while_it_is_being_fetched(house: House) -> None:
     await house.private.manifest(SECRET, Digest.of(MANIFEST))
     house.corp.gate.clear()
     pulling = asyncio.create_task(blob(house.private, SECRET, LAYER))
-    while not house.corp.asked["blob"]:
-        await asyncio.sleep(0)
+    await eventually(lambda: house.corp.asked["blob"])
     with pytest.raises(BlobUnknown):
         await house.public.blob(PUBLIC, Digest.of(LAYER))
     house.corp.gate.set()
@@ -201,7 +201,7 @@ async def test_a_blob_that_others_have_is_asked_for_once_by_many(house: House) -
     assert house.hub.asked == {"stat": 1}
 
 
-async def test_a_refusal_is_remembered_shortly(house: House, tmp_path: Path, wall: Wall) -> None:
+async def test_a_refusal_is_remembered_shortly(house: House) -> None:
     await pull(house.private, SECRET)
     for _ in range(3):
         with pytest.raises(BlobUnknown):

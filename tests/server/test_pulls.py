@@ -194,7 +194,7 @@ async def test_an_answer_says_where_it_comes_from(
     stale = tag_outcome is Outcome.STALE
     assert ("warning" in answer.headers) == stale
     if stale:
-        assert answer.headers["warning"].startswith('299 - "')
+        assert answer.headers["warning"].startswith('299 - "older than its TTL')
         assert "61 seconds" in answer.headers["warning"]
 
 
@@ -246,6 +246,16 @@ async def test_tags_are_listed_in_pages(port: Port) -> None:
     second = await port.get(link[1 : link.index(">")])
     assert json.loads(second.body)["tags"] == ["3"]
     assert "link" not in second.headers
+
+
+async def test_a_page_leads_to_the_next_in_the_clients_own_words(port: Port) -> None:
+    port.registry.add_manifest(MANIFEST, "1", "2", "3")
+    first = await port.get("/v2/docker.io/library/redis/tags/list?n=2&ns=docker.io")
+    link = first.headers["link"]
+    assert link.startswith("</v2/docker.io/library/redis/tags/list?n=2&last=2&ns=docker.io>")
+    second = await port.get(link[1 : link.index(">")])
+    assert json.loads(second.body) == {"name": "docker.io/library/redis", "tags": ["3"]}
+    assert port.registry.asked[1] == ("tags", REDIS, (2, "2"))
 
 
 async def test_no_tags_are_listed_when_none_are_asked_for(port: Port) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BadRequest, Denied, NameUnknown
 from mirror.server import access, admin, target
-from mirror.server.target import Kind, Target, parse_path, parse_query, repository_of, split
+from mirror.server.naming import Naming
+from mirror.server.target import Kind, Target, parse_path, parse_query, split
 
 DIGEST = Digest.of(b"x")
 
@@ -43,7 +44,7 @@ def test_no_target_raises_anything_but_the_clients_fault(text: str) -> None:
             path, query = split(raw)
             found = parse_path(path)
             if found.name:
-                repository_of(found.name, parse_query(query), "docker.io")
+                Naming().repository(found.name, parse_query(query).get("ns"))
 
 
 @pytest.mark.parametrize("module", [access, admin, target])

@@ -81,7 +81,7 @@ class ContentMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for reader in self.readers:
-            reader.content.close()
+            self.run(_close(reader.content))
         for fd, _ in self.followers:
             os.close(fd)
         for writer in self.writers.values():
@@ -321,5 +321,5 @@ async def _close(content: FileContent) -> None:
 
 TestContentMachine = ContentMachine.TestCase
 TestContentMachine.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, print_blob=True
+    max_examples=60, stateful_step_count=40, deadline=None, print_blob=True
 )

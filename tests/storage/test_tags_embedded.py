@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -204,6 +205,10 @@ async def test_four_processes_write_at_once_and_nothing_is_lost(reopen: Open, wr
     store = reopen()
     await holds_all(store, "abcd", 200)
     assert await store.get(REDIS, "shared") in [found(name) for name in "abcd"]
+    history = await store.history(REDIS, "shared")
+    assert 1 <= len(history) <= 32
+    for one, before in itertools.pairwise(history):
+        assert one.digest != before.digest  # else two noted the same at once
 
 
 async def all_end(processes: list[subprocess.Popen[str]]) -> None:

@@ -22,7 +22,7 @@ from yarl import URL
 
 from mirror.interfaces import NoMeter
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, Unavailable, Untrustworthy
+from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
 from mirror.upstream.addresses import Allowed
 from mirror.upstream.endpoint import Endpoint, Login
 from mirror.upstream.failures import Kind, Unreached
@@ -242,6 +242,25 @@ async def test_f63_a_registry_on_loopback_does_not_lead_to_a_metadata_service(
     hub.blobs_url = "http://169.254.169.254/latest/meta-data"
     with pytest.raises(Untrustworthy, match="allow_private"):
         await read_all(make_remote(hub.url), hub.add_blob(LAYER))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1"])
+async def test_f63_a_registry_that_a_client_named_is_not_at_a_private_address(
+    hub: Hub, make_remote: MakeRemote, address: str
+) -> None:
+    url = hub.url.replace("127.0.0.1", "registry.example")
+    remote = make_remote(url, resolver=Names(address), configured=False)
+    with pytest.raises(Denied, match=r"registry\.example.* not public"):
+        await remote.resolve(REDIS, "7")
+    assert hub.requests == []
+
+
+async def test_who_is_closed_connects_no_more(hub: Hub, make_remote: MakeRemote) -> None:
+    remote = make_remote(hub.url, policy=ONCE)
+    await remote.close()
+    with pytest.raises(Unavailable, match="not asked any more"):
+        await remote.resolve(REDIS, "7")
+    assert hub.requests == []
 
 
 async def test_f63_a_public_registrys_realm_is_not_on_loopback(

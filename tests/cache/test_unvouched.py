@@ -1,0 +1,136 @@
+"""A registry that anybody may run opens nothing of the others by its word."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.cache.fills import Fills
+from mirror.cache.freshness import Freshness
+from mirror.cache.linked import Linked
+from mirror.cache.manifests import Hold
+from mirror.cache.pull_through import PullThrough
+from mirror.cache.unvouched import Unvouched
+from mirror.interfaces import Clock, Registry
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError, Untrustworthy
+from mirror.oci.reference import Repository
+from mirror.storage.disk import DiskContent
+from mirror.storage.links import LinkRecords
+
+from .conftest import Wall
+from .fakes import FakeTags, FakeUpstream, manifest_of
+
+SECRET = Repository("corp", "team/secret")
+EVIL = Repository("evil.example", "x")
+LAYER = b"layer" * 1000
+CONFIG = b"{}"
+MANIFEST = manifest_of(CONFIG, LAYER)
+
+
+class House:
+    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: Wall) -> None:
+        clock = Clock(wall=wall)
+        self.corp, self.evil = FakeUpstream(), FakeUpstream()
+        self.corp.push("v1", MANIFEST, CONFIG, LAYER)
+        self.links = LinkRecords.open(folder / "links.db", clock)
+        self.own = LinkRecords.open(folder / "others.db", clock)
+        self.caches = [
+            PullThrough(
+                upstream,
+                store,
+                FakeTags(),
+                fills,
+                Freshness(),
+                clock=clock,
+                hold=Hold(promised=0, other=0, pause=0),
+            )
+            for upstream in (self.corp, self.evil)
+        ]
+        self.private = Linked(self.caches[0], self.corp, self.links, clock)
+        self.anybodys = Unvouched(self.caches[1], self.evil, store, self.links, self.own)
+
+
+@pytest.fixture
+async def house(
+    tmp_path: Path, store: DiskContent, fills: Fills, wall: Wall
+) -> AsyncIterator[House]:
+    house = House(tmp_path, store, fills, wall)
+    yield house
+    for each in (house.private, house.anybodys, *house.caches, house.links, house.own):
+        await each.close()
+
+
+async def blob(registry: Registry, repository: Repository, data: bytes) -> None:
+    content = await registry.blob(repository, Digest.of(data))
+    try:
+        end = 0
+        while (further := await content.readable(end)) > end:
+            end = further
+        assert end == len(data)
+    finally:
+        content.close()
+
+
+async def pull(registry: Registry, repository: Repository) -> None:
+    resolved = await registry.resolve(repository, "v1")
+    await registry.manifest(repository, resolved.descriptor.digest)
+    await blob(registry, repository, CONFIG)
+    await blob(registry, repository, LAYER)
+
+
+async def test_a_pull_downloads_once_and_the_next_nothing(house: House) -> None:
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(house.anybodys, EVIL)
+    # The tag's manifest once more: that it is here proves nothing.
+    asked = {"resolve": 1, "manifest": 2, "blob": 2}
+    assert house.evil.asked == asked
+    await pull(house.anybodys, EVIL)
+    assert house.evil.asked == asked
+
+
+async def test_f66_its_word_opens_nothing(house: House) -> None:
+    await pull(house.private, SECRET)
+    # It says that a tag points there, that the blob is there, and lists it in a manifest.
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    other = house.evil.push("v2", manifest_of(LAYER))
+    await house.anybodys.manifest(EVIL, other)
+    house.evil.corrupt = True
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+    assert house.evil.rejected
+    assert house.evil.open_streams == 0
+    resolved = await house.anybodys.resolve(EVIL, "v1")
+    del house.evil.manifests[resolved.descriptor.digest]
+    with pytest.raises(RegistryError):
+        await house.anybodys.manifest(EVIL, resolved.descriptor.digest)
+
+
+async def test_f66_nor_what_it_claimed_before_others_showed_it(house: House) -> None:
+    await house.own.add(EVIL, [Digest.of(LAYER)])
+    await pull(house.private, SECRET)
+    house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+
+
+async def test_f66_nor_what_is_here_and_nobody_knows_from_where(
+    house: House, tmp_path: Path, wall: Wall
+) -> None:
+    await pull(house.private, SECRET)
+    nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
+    house.anybodys._links = nothing
+    house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+    await nothing.close()
+
+
+async def test_its_bytes_open_what_they_are(house: House) -> None:
+    await pull(house.private, SECRET)
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(house.anybodys, EVIL)
+    await pull(house.anybodys, EVIL)
+    assert house.evil.asked == {"resolve": 1, "manifest": 1, "blob": 2}
