@@ -699,7 +699,7 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         ("access: {a: b}", 1, "access", "keys and values", "write a list"),
         ("access: [x]", 1, "access[0]", "text", "write - {name: no-internal, deny: internal/*}"),
         ("access:\n- name: a\n  denny: x", 3, "access[0].denny", "a key that", "write deny"),
-        ("access:\n- {deny: x}", 2, "access[0]", "no name", "write name: too"),
+        ("access:\n- {deny: x}", 2, "access[0].name", "no name", "write name: too"),
         ("access:\n- {name: a}", 2, "access[0]", "neither allow nor deny", "write allow: or deny"),
         ("access:\n- {name: a b, deny: x}", 2, "access[0].name", "'a b'", "such as no-internal"),
         ("access:\n- {name: a, deny: []}", 2, "access[0].deny", "an empty list", "a repository"),

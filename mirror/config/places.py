@@ -151,9 +151,9 @@ def own_name(value: object) -> str:
     """A host name of this mirror, in lower case: without a port, which is `listen`'s to say."""
     write = "a host name such as ghcr.mirror.lan"
     given = text(value, write)
-    bare = given.rpartition(":")[0]
+    bare, _, port = given.rpartition(":")
     if not is_host(given):
-        raise Mistake(masked(given), bare if is_host(bare) else write)
+        raise Mistake(masked(given), bare if is_host(bare) and port.isdigit() else write)
     return given.lower()
 
 

@@ -76,8 +76,7 @@ class Ages:
         if not is_the_first or len(events) >= self._most:
             return first_seen
         built = await self._built_at(repository, digest)
-        # One from the future is no time at all.
-        return first_seen if built is None or built > now else min(built, first_seen)
+        return first_seen if built is None else min(built, first_seen)
 
     async def _built_at(self, repository: Repository, digest: Digest) -> float | None:
         """The `created` of the image's config (image-spec, config.md); None when there is none.

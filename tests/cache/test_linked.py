@@ -150,7 +150,7 @@ async def test_f66_nor_while_it_is_being_fetched(house: House) -> None:
     pulling = asyncio.create_task(blob(house.private, SECRET, LAYER))
     await eventually(lambda: house.corp.asked["blob"])
     with pytest.raises(BlobUnknown):
-        await house.public.blob(PUBLIC, Digest.of(LAYER))
+        await asyncio.wait_for(house.public.blob(PUBLIC, Digest.of(LAYER)), 10)
     house.corp.gate.set()
     assert await pulling == LAYER
 

@@ -1,0 +1,135 @@
+"""What a hub is told to send in place of a blob: the beginnings and ends that upstreams make up.
+
+Each honours `Range: bytes=N-`, as a good server does, unless its words say otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from tests.upstream.hub import Fault, Hub
+
+MIB = 1 << 20
+
+
+def mend(hub: Hub) -> None:
+    """No fault that was ordered is served any more."""
+    hub._faults.clear()
+
+
+def wrong(data: bytes) -> bytes:
+    """The same length, and another last byte."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def sends(data: bytes, headers: Mapping[str, str] | None = None) -> Fault:
+    """All of it, from the beginning, whatever was asked."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=data, headers=headers)
+
+    return fault
+
+
+def breaks(data: bytes, at: int, headers: Mapping[str, str] | None = None) -> Fault:
+    """The body up to this offset; then the connection is closed."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = await _begin(request, data, at, headers)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    return fault
+
+
+def stalls(data: bytes, at: int) -> Fault:
+    """The body up to this offset; then nothing, for ever."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        await _begin(request, data, at)
+        return await asyncio.Future()
+
+    return fault
+
+
+def waits(data: bytes, at: int, until: asyncio.Event) -> Fault:
+    """The body up to this offset, and the rest after the event."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = await _begin(request, data, at)
+        await until.wait()
+        await response.write(data[at:])
+        return response
+
+    return fault
+
+
+def drips(data: bytes, at: int) -> Fault:
+    """The body up to this offset, and what follows a byte at a time."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = await _begin(request, data, at)
+        for number in range(at, len(data)):
+            await asyncio.sleep(0.02)  # a drip is made of time
+            await response.write(data[number : number + 1])
+        return response
+
+    return fault
+
+
+def unmeasured(*pieces: bytes, endless: bool = False) -> Fault:
+    """Chunked, without a Content-Length; `endless`: the last piece comes again and again."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        while endless:
+            await response.write(pieces[-1])
+        await response.write_eof()
+        return response
+
+    return fault
+
+
+def part(data: bytes, claim: str | None, status: int = 206) -> Fault:
+    """These bytes, with this Content-Range, whatever was asked."""
+    return _answer(status, {"Content-Range": claim} if claim else {}, data)
+
+
+def _answer(status: int, headers: Mapping[str, str], data: bytes) -> Fault:
+    async def fault(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers=headers, body=data)
+
+    return fault
+
+
+async def _begin(
+    request: web.Request, data: bytes, at: int, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """The head, and the body from where it was asked up to the offset `at`."""
+    match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+    start = int(match[1]) if match else 0
+    response = web.StreamResponse(status=206 if match else 200, headers=headers)
+    if match:
+        response.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+    response.content_length = len(data) - start
+    await response.prepare(request)
+    await response.write(data[start:at])
+    return response
+
+
+def says_nothing() -> Fault:
+    """No answer, for ever."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        return await asyncio.Future()
+
+    return fault

@@ -1,0 +1,368 @@
+"""A house for one test: a hub, mirrors as real processes, and what has to be true when all is over.
+
+    async def test_…(house: House) -> None:
+        digest = house.hub.add_blob(data)
+        mirror = await house.mirror()
+        answer = await mirror.blob(digest)
+        assert answer.is_whole(digest)
+
+When the test ends the hub is closed, and every mirror that still runs must come to rest (see
+`Mirror.at_rest`): that is the part which all faults have in common.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from tests.e2e.programs import REPOSITORY, loopback_address
+from tests.upstream.hub import Hub
+from tests.waiting import eventually
+
+from .client import DOCKERD, Answer, Wire, fetch
+from .client import digest_of as digest_of
+from .nursery import Forked
+
+PORT, ADMIN_PORT = 5000, 5001
+START = 30  # seconds, on a busy machine
+END = 40  # seconds: more than a mirror's grace, and less than for ever
+
+_SAMPLE = re.compile(r"registry_mirror_(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+
+
+@dataclass
+class Mirror:
+    """`mirror serve` in a process of its own, at an address of its own.
+
+    `keys` are those of mirror.yaml beside listen, admin and storage.path. `module` is what is run:
+    mirror, or one that changes it first (see quick.py). `wrap` is put before the command, as in
+    `prlimit …`.
+    """
+
+    folder: Path
+    keys: dict[str, Any]
+    module: str = "mirror"
+    wrap: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    storage: Path = field(init=False)
+    address: str = field(init=False, default_factory=loopback_address)
+    process: subprocess.Popen[bytes] | Forked | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        storage = {"path": str(self.folder / "storage"), **self.keys.get("storage", {})}
+        self.storage = Path(storage["path"])
+        self.url = f"http://{self.address}:{PORT}"
+        self.admin = f"http://{self.address}:{ADMIN_PORT}"
+        self.log = self.folder / "mirror.log"
+        self.log.touch()
+        self.config = self.folder / "mirror.yaml"
+        addresses = {"listen": f"{self.address}:{PORT}", "admin": f"{self.address}:{ADMIN_PORT}"}
+        # YAML contains JSON.
+        self.config.write_text(json.dumps({**self.keys, **addresses, "storage": storage}))
+        self._rest: Counter[str] = Counter()
+        self._held: dict[str, object] = {}
+
+    # Its life.
+
+    async def start(self) -> Self:
+        """Starts it, and waits until `/v2/` answers. Also again, after it was stopped or killed."""
+        lives = len(self.events("serving"))
+        self.launch()
+        await eventually(self._answers, START)
+        # The other workers too: what they have open now is what they need at rest.
+        workers = self.keys.get("workers", 1)
+        await eventually(lambda: len(self.events("serving")) == lives + workers, START)
+        self._rest = self.descriptors()
+        return self
+
+    def launch(self) -> None:
+        """Starts it, and waits for nothing."""
+        arguments = ["serve", "--config", str(self.config)]
+        if not self.wrap and self.keys.get("workers", 1) == 1:
+            self.process = Forked(self.module, arguments, self.log, self.env)
+            return
+        argv = [*self.wrap, sys.executable, "-m", self.module, *arguments]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                argv,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.env},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, "the mirror was not started"
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """kill -9, with all its workers. Does nothing when it does not run."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def terminate(self) -> None:
+        """SIGTERM, and does not wait."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    async def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        self.terminate()
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Waits until it has ended; returns the exit status."""
+        assert self.process is not None, "the mirror was not started"
+        return await asyncio.to_thread(self.process.wait, END)
+
+    async def _answers(self) -> bool:
+        assert self.running, f"the mirror has ended:\n{self.words()}"
+        try:
+            return (await self.ask("/v2/")).status == 200
+        except aiohttp.ClientError:
+            return False
+
+    # What clients do.
+
+    async def ask(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request on a connection of its own, as dockerd and podman ask. Raises ClientError
+        when there is no head of an answer."""
+        return await fetch(self.url + path, method, headers or DOCKERD)
+
+    async def blob(
+        self, digest: str, headers: Mapping[str, str] | None = None, *, name: str = "library/redis"
+    ) -> Answer:
+        return await self.ask(f"/v2/{name}/blobs/{digest}", headers=headers)
+
+    async def manifest(
+        self,
+        reference: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        *,
+        name: str = "library/redis",
+    ) -> Answer:
+        return await self.ask(f"/v2/{name}/manifests/{reference}", method, headers)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Wire]:
+        """A client's bare connection."""
+        reader, writer = await asyncio.open_connection(self.address, PORT)
+        try:
+            yield Wire(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    # What an operator sees.
+
+    async def metrics(self) -> str:
+        answer = await fetch(f"{self.admin}/metrics")
+        assert answer.status == 200
+        return answer.body.decode()
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples that carry these labels; the name without registry_mirror_."""
+        total = 0.0
+        for line in (await self.metrics()).splitlines():
+            sample = _SAMPLE.fullmatch(line)
+            if sample and sample["name"] == name:
+                carried = dict(re.findall(r'(\w+)="([^"]*)"', sample["labels"] or ""))
+                if labels.items() <= carried.items():
+                    total += float(sample["value"])
+        return total
+
+    def words(self) -> str:
+        """All that it wrote, over all its lives."""
+        return self.log.read_text(errors="replace")
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log that tell of this."""
+        lines = (json.loads(line) for line in self.words().splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == event]
+
+    # What the machine sees.
+
+    def processes(self) -> list[int]:
+        """Its process id, and those of its workers."""
+        found = [self.pid]
+        for pid in found:
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                with contextlib.suppress(FileNotFoundError):
+                    found += map(int, children.read_text().split())
+        return found
+
+    def memory(self) -> int:
+        """Bytes that all its processes hold (resident, anonymous)."""
+        status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in self.processes())
+        return sum(int(kib) << 10 for kib in re.findall(r"RssAnon:\s+(\d+) kB", status))
+
+    def descriptors(self) -> Counter[str]:
+        """What its processes hold open, but for its databases, whose connections come and go."""
+        found: Counter[str] = Counter()
+        for pid in self.processes():
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    target = os.readlink(descriptor)
+                    if not re.search(r"\.db(-\w+)?( \(deleted\))?$", target):
+                        found[re.sub(r":\[\d+\]$", "", target)] += 1
+        return found
+
+    def partials(self) -> list[Path]:
+        return _files(self.storage / "partials")
+
+    def blobs(self) -> list[Path]:
+        return _files(self.storage / "blobs")
+
+    def rotten(self) -> list[Path]:
+        """Visible content whose bytes are not those of its name."""
+        return [
+            path
+            for path in self.blobs()
+            if hashlib.new(path.relative_to(self.storage / "blobs").parts[0], path.read_bytes())
+            .hexdigest() != path.name
+        ]  # fmt: skip
+
+    def locks(self) -> list[str]:
+        """The locks on partials that its processes hold."""
+        holders = {str(pid) for pid in self.processes()}
+        rows = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+        return [" ".join(row) for row in rows if row[1] == "FLOCK" and holders & {row[4]}]
+
+    async def at_rest(self, *, partials: bool = False, seconds: float = 20) -> None:
+        """What holds after every fault, as soon as its clients and its upstream are gone: it runs,
+        nothing of it went wrong unseen, and it holds nothing that it does not need.
+
+        `partials`: some may be left, to be resumed.
+        """
+        assert self.running, f"the mirror has ended:\n{self.words()}"
+        try:
+            await eventually(self._holds_nothing, seconds)
+        except AssertionError:
+            raise AssertionError(f"after {seconds:g} s it still holds {self._held}") from None
+        self.wrote_well()
+        assert self.rotten() == []
+        assert partials or self.partials() == []
+
+    async def _holds_nothing(self) -> bool:
+        reserved = await self.metric("cache_reserved_bytes")
+        kept = sum(path.stat().st_size for path in self.partials())
+        held = {
+            "descriptors": dict(self.descriptors() - self._rest),
+            "locks": self.locks(),
+            "fills": await self.metric("fills_running"),
+            "reserved": reserved - kept,  # a partial that stays keeps its room
+        }
+        self._held = {what: value for what, value in held.items() if value}
+        return not self._held
+
+    def wrote_well(self) -> None:
+        """Its log has one JSON object a line, and no traceback in it."""
+        for line in self.words().splitlines():
+            assert "event" in json.loads(line), line
+            assert '"exception":' not in line, line
+            assert "Traceback" not in line, line
+
+
+class House:
+    """See the module. Use as a context."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hub = Hub()
+        self.hubs = [self.hub]
+        self.mirrors: list[Mirror] = []
+        self.partials = False  # whether the mirrors may keep some, to be resumed
+        self.failed = False
+
+    async def __aenter__(self) -> Self:
+        await self.hub.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            for hub in self.hubs:  # with it goes what mirrors keep open towards it
+                await hub.__aexit__(None, None, None)
+            for mirror in self.mirrors:
+                if mirror.running and not self.failed:
+                    await mirror.at_rest(partials=self.partials)
+        finally:
+            for mirror in self.mirrors:
+                mirror.kill()
+                print(mirror.words()[-20_000:])  # shown when the test has failed
+
+    async def another_hub(self) -> Hub:
+        hub = Hub()
+        self.hubs.append(hub)
+        return await hub.__aenter__()
+
+    def prepare(
+        self,
+        *hubs: Hub | str | dict[str, str],
+        quick: bool = False,
+        module: str = "mirror",
+        wrap: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        docker_io: Mapping[str, Any] | None = None,
+        **keys: Any,
+    ) -> Mirror:
+        """A mirror that is not started yet. Its docker.io is `hubs`, in this order, all trusted
+        with tags, or the house's hub; `docker_io` adds keys to that registry."""
+        endpoints = [_endpoint(hub) for hub in hubs or (self.hub,)]
+        registries = {"docker.io": {"endpoints": endpoints, **(docker_io or {})}}
+        registries |= keys.pop("registries", {})
+        mirror = Mirror(
+            self.folder / f"mirror{len(self.mirrors)}",
+            {"registries": registries, **keys},
+            "tests.faults.quick" if quick else module,
+            wrap,
+            env or {},
+        )
+        self.mirrors.append(mirror)
+        return mirror
+
+    async def mirror(self, *hubs: Hub | str | dict[str, str], **keys: Any) -> Mirror:
+        """As `prepare`, started."""
+        return await self.prepare(*hubs, **keys).start()
+
+
+def _endpoint(hub: Hub | str | dict[str, str]) -> dict[str, str]:
+    if isinstance(hub, Hub):
+        hub = hub.url
+    return {"url": hub, "trust": "tags"} if isinstance(hub, str) else hub
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if not path.is_dir()]

@@ -1,0 +1,52 @@
+"""Mirrors in a tenth of the time: forked from a process that has imported everything already.
+
+What runs is the same: `python -m mirror …` as a process of its own, with its own session, files and
+environment. Only the second that importing takes is spent once for all.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+
+_FORKS = get_context("forkserver")
+_FORKS.set_forkserver_preload(["mirror.cli", "mirror.assembly", "runpy"])
+
+
+class Forked:
+    """As much of subprocess.Popen as a test needs."""
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
+    ) -> None:
+        self._process = _FORKS.Process(target=_run, args=(module, arguments, log, env))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises subprocess.TimeoutExpired."""
+        self._process.join(timeout)
+        status = self._process.exitcode
+        if status is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return status
+
+
+def _run(module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    os.setsid()
+    os.environ.update(env)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

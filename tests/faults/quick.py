@@ -1,0 +1,39 @@
+"""`mirror serve` with short waits for its upstreams, so that a test which needs one of them to end
+takes seconds: `python -m tests.faults.quick serve --config F`.
+
+How long a client may be silent is in mirror.yaml (`limits: idle:`); these are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from mirror import cli
+from mirror.cache import download, manifests, tags
+from mirror.upstream.endpoint import Limits
+
+IDLE = 1.0
+HEADERS = 2.0
+PATIENCE = 5.0
+
+
+def shorten(kind: type, **defaults: object) -> None:
+    """Gives a dataclass, whose fields all have defaults, other ones."""
+    values = {field.name: field.default for field in fields(kind)}
+    kind.__init__.__defaults__ = tuple((values | defaults).values())  # type: ignore[misc]
+
+
+def hurry() -> None:
+    """Shortens what is waited for in this process, from now on."""
+    shorten(Limits, dns=0.5, connect=1.0, headers=HEADERS, idle=IDLE, answer=4.0, slow_window=1.0)
+    shorten(download.Patience, first_byte=PATIENCE, stalled=PATIENCE, longest_pause=1.0)
+    shorten(tags.Patience, unknown=PATIENCE)
+    shorten(manifests.Hold, longest=PATIENCE)
+
+
+# Also in workers, which import this module anew under another name.
+if __name__ in ("__main__", "__mp_main__"):
+    hurry()
+
+if __name__ == "__main__":
+    cli.main()
