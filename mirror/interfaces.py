@@ -170,7 +170,7 @@ class Upstream(Protocol):
 
     async def resolve(self, repository: Repository, tag: str) -> Descriptor:
         """What the tag points to, asked with a HEAD where that suffices: it is not counted
-        against Docker Hub's limits."""
+        against Docker Hub's limits. A digest in the tag's place asks whether it is there."""
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent: ...
 

@@ -172,8 +172,12 @@ class Fills:
         try:
             while True:
                 followed = followed or await self._store.follow(fill.digest)
-                if followed is not None and self._look(fill, followed):
-                    return None
+                if followed is not None:
+                    state = self._look(fill, followed)
+                    if state is WriterState.PROVEN:
+                        return None
+                    if state is WriterState.GONE:
+                        return await self._go_on_alone(fill)
                 look += 1
                 if look % _TRY_LOCK == 0 or followed is None:
                     partial = await self._store.partial(fill.digest)
@@ -188,22 +192,32 @@ class Fills:
             if followed is not None:
                 followed.close()
 
-    def _look(self, fill: Fill, followed: Followed) -> bool:
-        """Tells the readers of what has come; whether it is over."""
+    async def _go_on_alone(self, fill: Fill) -> Window:
+        """The other process has removed its file: it was wrong, or found no room. Those who have
+        read of it here get the rest, unless the whole turns out wrong."""
+        if fill.written == 0:
+            raise Untrustworthy(f"the other process that wrote {fill.digest} gave it up")
+        file, _ = fill.segment(0)
+        hasher = fill.digest.hasher()
+        offset = await asyncio.to_thread(_hash_up_to, file.fd, fill.written, hasher)
+        return self._spill(fill, offset, hasher)
+
+    def _look(self, fill: Fill, followed: Followed) -> WriterState:
+        """Tells the readers of what has come; what has become of its writer."""
         state = followed.state()
         if state is WriterState.GONE:
-            raise Untrustworthy(f"the other process that wrote {fill.digest} gave it up")
+            return state
         written = followed.written()
         if not fill.has_file:
             fill.writes_to(followed.open())
         if state is WriterState.PROVEN:
             fill.finish(written)
-            return True
+            return state
         if fill.size is None:
             fill.size = followed.size
         if fill.size is None or written <= fill.size:
             fill.progress(written)
-        return False
+        return state
 
     def _spill(self, fill: Fill, offset: int, hasher: Hasher) -> Window:
         """The disk takes no more: from here on, those who read already are served from memory."""
@@ -213,3 +227,12 @@ class Fills:
     def _leave_table(self, fill: Fill) -> None:
         if self._fills.get(fill.digest) is fill:
             del self._fills[fill.digest]
+
+
+def _hash_up_to(fd: int, stop: int, hasher: Hasher) -> int:
+    """Hashes a file's beginning, as far as it is there; returns how far. Blocking."""
+    offset = 0
+    while piece := os.pread(fd, min(1 << 20, stop - offset), offset):
+        hasher.update(piece)
+        offset += len(piece)
+    return offset

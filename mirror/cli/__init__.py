@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Iterator
 
 import structlog
+import structlog.stdlib
 import typer
+from structlog.typing import Processor
 
 from .. import __version__
 from ..config import Config
@@ -149,13 +151,27 @@ def _welcome(config: Config) -> None:
 
 
 def _log_json() -> None:
-    """One JSON object a line, on standard error."""
+    """One JSON object a line, on standard error; what libraries log, too."""
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.dict_tracebacks,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            *shared,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

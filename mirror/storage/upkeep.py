@@ -15,6 +15,7 @@ import structlog
 from ..interfaces import StoreFull
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import DigestInvalid
+from .ahead import Ahead
 from .disk import DiskContent
 from .partial import lock_partial
 
@@ -137,6 +138,7 @@ class Upkeep:
             if left is None:
                 return None
             os.unlink(path)
+            Ahead(path).end()
             return left[0]
 
     def _account(self, path: Path) -> None:

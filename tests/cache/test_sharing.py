@@ -112,3 +112,20 @@ async def test_f01_a_follower_of_wrong_bytes_is_cut_too(
         with pytest.raises(Untrustworthy):
             await read_all(content)
     assert await read_all(await follower.cache.blob(REDIS, Digest.of(BIG))) == BIG
+
+
+async def test_f31_a_follower_goes_on_when_the_writer_found_no_room(
+    workers: tuple[Worker, Worker], upstream: FakeUpstream
+) -> None:
+    upstream.blobs[Digest.of(BIG)] = BIG
+    writer, follower = workers
+    hold = Hold(upstream, at=2 * SMALL)
+    first = await writer.cache.blob(REDIS, Digest.of(BIG))
+    await hold.reached.wait()
+    second = await follower.cache.blob(REDIS, Digest.of(BIG))
+    assert await second.readable(0) > 0
+    partial = writer.store.partial_path(Digest.of(BIG))
+    partial.unlink()  # as a writer does that found no room
+    hold.go.set()
+    assert await read_all(second) == BIG
+    first.close()

@@ -237,13 +237,17 @@ DATA = random.Random(7).randbytes(LARGE)
         sends(DATA),
         part(DATA, f"bytes 0-{LARGE - 1}/{LARGE}"),
         part(DATA[MIB - 1 :], f"bytes {MIB - 1}-{LARGE - 1}/{LARGE}"),
+        part(DATA[MIB + 1 :], f"bytes {MIB + 1}-{LARGE - 1}/{LARGE}"),
         part(DATA[MIB:], None),
         part(DATA[MIB:], "bytes nonsense"),
         part(b"", f"bytes */{LARGE}", 416),
         part(b"", None, 416),
     ],
-    ids=["200", "from-zero", "a-byte-before", "no-range", "nonsense", "416", "416-without-size"],
-)
+    ids=[
+        "200", "from-zero", "a-byte-before", "a-byte-after", "no-range", "nonsense",
+        "416", "416-without-size",
+    ],
+)  # fmt: skip
 async def test_f07_a_range_that_is_answered_wrongly_splices_nothing(
     house: House, second: Fault
 ) -> None:

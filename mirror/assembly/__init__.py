@@ -1,0 +1,26 @@
+"""Builds a running mirror from a Config: the one place where the rooms meet."""
+
+from .serving import (
+    GRACE,
+    having_images,
+    keeping_house,
+    probe_port,
+    running,
+    serving_admin,
+    serving_pulls,
+    verify,
+)
+from .stores import CannotStart, tag_memory
+
+__all__ = [
+    "GRACE",
+    "CannotStart",
+    "having_images",
+    "keeping_house",
+    "probe_port",
+    "running",
+    "serving_admin",
+    "serving_pulls",
+    "tag_memory",
+    "verify",
+]

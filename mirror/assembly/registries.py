@@ -1,0 +1,225 @@
+"""All that answers for images, as the configuration describes it: the rooms stacked."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Sequence
+
+from ..cache.download import Patience
+from ..cache.fills import Fills
+from ..cache.freshness import Freshness, Rule
+from ..cache.frozen import Pins
+from ..cache.gate import FillLimits
+from ..cache.linked import Linked
+from ..cache.prefetch import Prefetcher
+from ..cache.pull_through import PullThrough
+from ..cache.segments import Parting
+from ..cache.unvouched import Unvouched
+from ..config import Config, Credentials, RegistryConfig
+from ..config import Endpoint as EndpointConfig
+from ..interfaces import Clock, Meter, Registry, Upstream
+from ..metrics import Metrics
+from ..oci.patterns import Patterns
+from ..oci.reference import parse_image
+from ..server.naming import Naming
+from ..storage.disk import DiskContent
+from ..storage.links import LinkRecords
+from ..storage.tag_history import MOST
+from ..upstream.addresses import Allowed
+from ..upstream.endpoint import Credentials as Shown
+from ..upstream.endpoint import Endpoint, GivenToken, Limits, Login, Trust
+from ..upstream.offline import Offline
+from ..upstream.pool import Pool
+from ..upstream.remote import Remote
+from ..upstream.retries import Policy, Retries
+from ..upstream.standing import Member
+from ..upstream.transport import Transport
+from ..wrappers.ages import Ages
+from ..wrappers.guarded import Guarded
+from ..wrappers.guarded import Rule as AccessRule
+from ..wrappers.on_demand import OnDemand, Opened
+from ..wrappers.routed import Routed
+from .stores import tag_store
+
+
+def registry_of(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    store: DiskContent,
+    metrics: Metrics,
+    clock: Clock,
+) -> Registry:
+    """All that answers for images, on this store; closed with the stack."""
+    tags = tag_store(config, clock, metrics)
+    stack.push_async_callback(tags.close)
+    links = LinkRecords.open(config.storage.path / "links.db", clock)
+    stack.push_async_callback(links.close)
+    fills = Fills(
+        store,
+        metrics,
+        clock,
+        Patience(largest=config.limits.blob),
+        FillLimits(config.limits.fills, config.limits.fills_per_registry),
+        Parting(over=config.limits.parted_over, connections=config.limits.parts),
+    )
+    stack.push_async_callback(fills.close)
+    pinned = Patterns(config.storage.pin)
+    pins = _pins(config)
+    tls = ssl.create_default_context()
+
+    def cached(
+        stack: contextlib.AsyncExitStack, registry: RegistryConfig, endpoints: Sequence[Endpoint]
+    ) -> tuple[PullThrough, Upstream]:
+        upstream: Upstream = Offline()
+        scarce = _never
+        if not config.offline:
+            upstream = pool = _pool(stack, endpoints, metrics, clock, tls)
+            scarce = pool.scarce
+        prefetcher = None
+        if config.prefetch and not config.offline:
+            prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
+        cache = PullThrough(
+            upstream,
+            store,
+            tags,
+            fills,
+            Freshness(),
+            rules=_freshness(registry),
+            pins=pins,
+            scarce=scarce,
+            pinned=pinned,
+            clock=clock,
+            prefetcher=prefetcher,
+        )
+        stack.push_async_callback(cache.close)
+        return cache, upstream
+
+    registries: dict[str, Registry] = {}
+    for name, registry in config.registries.items():
+        cache, upstream = cached(stack, registry, _endpoints(registry))
+        linked = Linked(cache, upstream, links, clock)
+        stack.push_async_callback(linked.close)
+        registries[name] = linked
+    others = None
+    if config.allow_any_registry:
+        own = LinkRecords.open(config.storage.path / "links-others.db", clock)
+        stack.push_async_callback(own.close)
+
+        def opened(name: str) -> Opened:
+            within = contextlib.AsyncExitStack()
+            unvouched = Unvouched(
+                *cached(within, RegistryConfig(endpoints=()), [_unconfigured(name)]),
+                store,
+                links,
+                own,
+            )
+            within.push_async_callback(unvouched.close)
+            return Opened(unvouched, lambda: fills.is_idle(name), within.aclose)
+
+        others = OnDemand(opened, clock)
+        stack.push_async_callback(others.close)
+    routed = Routed(registries, others)
+    if not config.access:
+        return routed
+    rules = [
+        AccessRule(rule.name, Patterns(rule.allow or rule.deny), bool(rule.allow), rule.min_age)
+        for rule in config.access
+    ]
+    return Guarded(routed, rules, Ages(routed, tags.history, MOST, clock))
+
+
+def _pool(
+    stack: contextlib.AsyncExitStack,
+    endpoints: Sequence[Endpoint],
+    meter: Meter,
+    clock: Clock,
+    tls: ssl.SSLContext,
+) -> Pool:
+    """One registry's endpoints, as one upstream."""
+    members = []
+    for endpoint in endpoints:
+        transport = Transport(endpoint, meter, tls=tls)
+        remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock)
+        stack.push_async_callback(remote.close)
+        members.append(
+            Member(
+                endpoint.name,
+                remote,
+                endpoint.trust,
+                endpoint.limits.connections,
+                remote.scarce,
+            )
+        )
+    return Pool(members, clock, meter)
+
+
+def naming_of(config: Config) -> Naming:
+    return Naming(
+        default=config.default_registry,
+        configured=frozenset(config.registries),
+        hosts={host: name for name, each in config.registries.items() for host in each.hosts},
+        any_registry=config.allow_any_registry,
+    )
+
+
+def _never() -> bool:
+    return False
+
+
+def _freshness(config: RegistryConfig) -> list[Rule]:
+    return [
+        Rule(
+            Patterns(periods.match),
+            Freshness(
+                ttl=periods.ttl,
+                stale_while_revalidate=periods.stale_while_revalidate,
+                stale=periods.stale,
+                negative_ttl=periods.negative_ttl,
+                keeps_gone=periods.on_404 == "keep",
+                immutable=periods.immutable,
+            ),
+        )
+        for periods in config.freshness
+    ]
+
+
+def _pins(config: Config) -> Pins:
+    images = ((parse_image(given, config.default_registry), to) for given, to in config.pin.items())
+    return {(image.repository, str(image.reference)): to for image, to in images}
+
+
+def _endpoints(config: RegistryConfig) -> list[Endpoint]:
+    allowed = Allowed.parse(map(str, config.allow_private))
+    return [
+        Endpoint(
+            name=endpoint.url.partition("://")[2],
+            url=endpoint.url,
+            trust=Trust(endpoint.trust),
+            credentials=tuple(map(_shown, _credentials(config, endpoint))),
+            realm=config.realm,
+            allowed=allowed,
+            limits=Limits(connections=endpoint.connections),
+        )
+        for endpoint in config.endpoints
+    ]
+
+
+def _unconfigured(name: str) -> Endpoint:
+    """The endpoint of a registry that a client named. All of them count as one: a metric's labels
+    are from a bounded set."""
+    return Endpoint(name="unconfigured", url=f"https://{name}", configured=False)
+
+
+def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[Credentials]:
+    """The endpoint's own, else the registry's. An accelerator that only passes the registry's
+    content on has no business with those."""
+    if endpoint.credentials or endpoint.trust != "tags":
+        return endpoint.credentials
+    return config.credentials
+
+
+def _shown(credentials: Credentials) -> Shown:
+    if credentials.username is None:
+        return GivenToken(credentials.secret)
+    return Login(credentials.username, credentials.secret)

@@ -1,0 +1,180 @@
+"""Running mirrors: the ports, and what goes on behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from .. import __version__
+from ..cache.images import Images, this_platform
+from ..config import Address, Config
+from ..interfaces import Clock, NoMeter
+from ..metrics import Metrics
+from ..oci.digest import Digest
+from ..oci.reference import parse_image
+from ..server.admin import admin_application
+from ..server.listening import Listener
+from ..server.sending import Sender
+from ..server.v2 import V2
+from ..storage.upkeep import Habits, Upkeep
+from .registries import naming_of, registry_of
+from .stores import CannotStart, open_store
+
+log = structlog.get_logger()
+
+GRACE = 25.0
+"""Seconds that running answers have to end when the mirror is told to stop: below the 30 s after
+which systemd, Docker and Kubernetes kill."""
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[None]:
+    """A mirror in one process: it serves while the context lasts, and drains when it ends.
+
+    Raises CannotStart. It starts with every upstream, and Redis, down.
+    """
+    metrics = Metrics()
+    async with (
+        keeping_house(config, metrics),
+        serving_admin(config, metrics, lambda: (True, {})),
+        serving_pulls(config, metrics),
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving_pulls(
+    config: Config, metrics: Metrics, *, reuse_port: bool = False
+) -> AsyncIterator[None]:
+    """The mirror's port, and all that answers on it. Raises CannotStart."""
+    clock = Clock()
+    async with contextlib.AsyncExitStack() as stack:
+        store = open_store(config, metrics, clock)
+        stack.push_async_callback(store.close)
+        registry = registry_of(stack, config, store, metrics, clock)
+        sender = Sender(window=config.limits.idle)
+        sender.start()
+        stack.callback(sender.close)
+        handler = V2(
+            registry,
+            sender,
+            naming=naming_of(config),
+            meter=metrics,
+            clock=clock,
+            patience=config.limits.idle,
+        )
+        listener = Listener(
+            handler,
+            config.listen.host,
+            config.listen.port,
+            reuse_port=reuse_port,
+            idle=config.limits.idle,
+            patience=config.limits.idle,
+            meter=metrics,
+        )
+        try:
+            await listener.start()
+        except OSError as error:
+            raise _taken("listen", config.listen, error) from error
+        stack.push_async_callback(listener.stop, GRACE)
+        log.info(
+            "serving",
+            version=__version__,
+            listen=str(config.listen),
+            storage=str(config.storage.path),
+            registries=sorted(config.registries),
+        )
+        yield
+        log.info("draining", seconds=GRACE)
+
+
+@contextlib.asynccontextmanager
+async def serving_admin(
+    config: Config, metrics: Metrics, ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+) -> AsyncIterator[None]:
+    """The admin port. Raises CannotStart."""
+    async with having_images(config.model_copy(update={"offline": True})) as images:
+
+        async def missing(text: str, platform: str | None) -> Sequence[str]:
+            image = parse_image(text, config.default_registry)
+            wanted = platform or this_platform()
+            return await images.missing(image.repository, image.reference, wanted)
+
+        application = admin_application(config.admin.host, metrics.exposition, ready, missing)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, config.admin.host, config.admin.port).start()
+            except OSError as error:
+                raise _taken("admin", config.admin, error) from error
+            yield
+        finally:
+            await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]:
+    """The store's upkeep, and the count of what it holds. Raises CannotStart."""
+    store = open_store(config, metrics, Clock())
+    metrics.watch(store.usage)
+    habits = Habits(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
+    upkeep = asyncio.create_task(Upkeep(store, habits).run())
+    try:
+        yield
+    finally:
+        upkeep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await upkeep
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def having_images(config: Config) -> AsyncIterator[Images]:
+    """Images as a whole, on the configured store, beside a mirror that may be serving. What is not
+    here is fetched, unless the configuration is offline. Raises CannotStart."""
+    clock, metrics = Clock(), Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        store = open_store(config, metrics, clock)
+        stack.push_async_callback(store.close)
+        yield Images(registry_of(stack, config, store, metrics, clock), store)
+
+
+async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
+    """Rehashes all content, as fast as the disk gives it; tells of each piece whether it was sound.
+    What was not is set aside, and filled again when it is asked for. A mirror may be serving
+    meanwhile. Raises CannotStart."""
+    store = open_store(config, NoMeter(), Clock())
+    upkeep = Upkeep(store, Habits(scrub_speed=float("inf")))
+    try:
+        async for found in upkeep.scrub():
+            yield found
+        await upkeep.mend()
+    finally:
+        await store.close()
+
+
+def probe_port(key: str, address: Address) -> None:
+    """Raises CannotStart when somebody else has this port: those who share a port (SO_REUSEPORT)
+    would not be told."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+            probe.listen()
+        except OSError as error:
+            raise _taken(key, address, error) from error
+
+
+def _taken(key: str, address: Address, error: OSError) -> CannotStart:
+    return CannotStart(
+        f"{key}: {address} cannot be listened on ({error.strerror or error}); "
+        "stop whatever uses it, or write another port"
+    )
