@@ -13,6 +13,7 @@ import aiohttp.web
 import pytest
 
 from mirror import assembly, config
+from mirror.assembly import registries as assembled
 from mirror.upstream.endpoint import Endpoint
 
 from .upstream.hub import Hub
@@ -199,7 +200,7 @@ async def test_any_registry_is_served_on_demand_and_opens_nothing(
     house.corp.add_image("team/secret", "1", LAYER)
     async with Hub() as elsewhere:
         endpoint = Endpoint(name="unconfigured", url=elsewhere.url)
-        monkeypatch.setattr(assembly, "_unconfigured", lambda name: endpoint)
+        monkeypatch.setattr(assembled, "_unconfigured", lambda name: endpoint)
         await house.start("allow_any_registry: true")
         elsewhere.add_image("owner/app", "1", b"elsewhere")
         for _ in range(2):
