@@ -6,16 +6,20 @@ environment. Only the second that importing takes is spent once for all.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
+
 _FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(["mirror.cli", "mirror.assembly", "runpy"])
+_FORKS.set_forkserver_preload(["mirror.cli", "mirror.assembly", "ctypes", "runpy"])
 
 
 class Forked:
@@ -43,6 +47,9 @@ class Forked:
 
 def _run(module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
     os.setsid()
+    # As an exec would, close what the parent needed; and end with it, however it ends.
+    os.closerange(3, 256)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.environ.update(env)
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
