@@ -86,6 +86,7 @@ class Linked:
             _REFUSALS, self._proofs.refused, clock.monotonic
         )
         self._asks: Flights[Key, Descriptor] = Flights()
+        self._firsts: dict[Key, asyncio.Future[None]] = {}
 
     async def close(self) -> None:
         await self._asks.close()
@@ -116,16 +117,26 @@ class Linked:
         if is_known or await self._links.is_shown(digest):
             await self._prove(repository, digest, self._upstream.stat)
             return await self._registry.blob(repository, digest, start)
-        content = await self._registry.blob(repository, digest, start)
+        key = (repository, digest)
+        first = self._firsts.get(key)
+        if first is None:
+            self._firsts[key] = asyncio.get_running_loop().create_future()
         try:
-            if content.outcome is Outcome.FILLED and not await self._links.is_shown(digest):
-                await self._note(repository, [digest])
-            else:
-                await self._prove(repository, digest, self._upstream.stat)
-        except BaseException:
-            content.close()
-            raise
-        return content
+            content = await self._registry.blob(repository, digest, start)
+            try:
+                if first is not None:  # it may be just about to note what its fetch shows
+                    await asyncio.wait([first])
+                if content.outcome is Outcome.FILLED and not await self._links.is_shown(digest):
+                    await self._note(repository, [digest])
+                else:
+                    await self._prove(repository, digest, self._upstream.stat)
+            except BaseException:
+                content.close()
+                raise
+            return content
+        finally:
+            if first is None:
+                self._firsts.pop(key).set_result(None)
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None

@@ -201,6 +201,23 @@ async def test_a_blob_that_others_have_is_asked_for_once_by_many(house: House) -
     assert house.hub.asked == {"stat": 1}
 
 
+async def test_who_joins_a_fill_of_its_own_repository_has_the_proof_that_began_it(
+    house: House,
+) -> None:
+    got = await asyncio.gather(*(blob(house.private, SECRET, LAYER) for _ in range(10)))
+    assert got == [LAYER] * 10
+    assert house.corp.asked == {"blob": 1}
+
+
+async def test_when_the_first_asker_fails_or_leaves_the_others_go_on(house: House) -> None:
+    house.corp.gate.clear()
+    asking = [asyncio.create_task(blob(house.private, SECRET, LAYER)) for _ in range(3)]
+    await eventually(lambda: house.corp.asked["blob"])
+    asking[0].cancel()
+    house.corp.gate.set()
+    assert await asyncio.gather(*asking[1:]) == [LAYER] * 2
+
+
 async def test_a_refusal_is_remembered_shortly(house: House) -> None:
     await pull(house.private, SECRET)
     for _ in range(3):

@@ -100,7 +100,8 @@ def _sent_by(
             response.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         response.content_length = len(data) - start
         await response.prepare(request)
-        await send(response, data, start)
+        if request.method == "GET":
+            await send(response, data, start)
         return response
 
     return fault
