@@ -1,0 +1,200 @@
+"""Three registries through one port, pulled by real clients while endpoints are killed, revived and
+made to lie at random: every pull succeeds.
+
+`CHAOS_SECONDS=600 pytest tests/e2e/test_chaos.py` goes on for longer; `CHAOS_SEED=…`, as a failed
+run prints it, begins the same way again (what the processes make of it is not repeated).
+
+Of each registry one endpoint trusted with tags is well at any time. Nothing that a client could go
+to beside the mirror is there: where it gives the mirror up, its pull fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+
+from .clients import Client, Containerd, Dockerd, Flavour
+from .conftest import MB, have
+from .images import DOCKER, OCI, Image, build
+from .mirror import Mirror
+from .moods import Endpoint, Registry
+from .programs import House, loopback_address, needs, run
+
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "25"))
+SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(1 << 32))))
+
+REGISTRIES = ("docker.io", "ghcr.io", "quay.io")
+REPOSITORIES = 8
+AT_ONCE = 2  # pulls by one client
+
+# Less than half of what the images take: what was evicted is fetched again.
+ROOM = "24MiB"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Images that all the registries carry. Their layers are few, their manifests ever new."""
+
+    registries: Sequence[Registry]
+    chance: random.Random
+    images: dict[str, Image] = field(default_factory=dict)  # by repository
+    published: list[str] = field(default_factory=list)  # repository:tag
+
+    def fill(self) -> None:
+        for number in range(REPOSITORIES):
+            sizes = [self.chance.randrange(most) for most in (MB // 10, MB, 3 * MB, 6 * MB)]
+            repository = f"acme/app-{number}"
+            kind = self.chance.choice((OCI, DOCKER))
+            self.images[repository] = build(repository, kind, sizes)
+
+    def some_image(self) -> str:
+        """Without its registry's name; mostly one that nobody has asked for so far."""
+        if self.published and self.chance.random() < 0.3:
+            return self.chance.choice(self.published[-40:])
+        repository = self.chance.choice([*self.images])
+        tag = f"v{len(self.published)}"
+        image = with_other_manifests(self.images[repository], tag)
+        for registry in self.registries:
+            registry.publish(image, repository, tag)
+        self.published.append(f"{repository}:{tag}")
+        by_digest = self.chance.random() < 0.2
+        return f"{repository}@{image.digest}" if by_digest else f"{repository}:{tag}"
+
+
+def with_other_manifests(image: Image, word: str) -> Image:
+    """The same layers and configs, by manifests that hold this word."""
+    manifests: dict[str, bytes] = {}
+    other: dict[str, str] = {}
+    for digest, data in image.manifests.items():  # the index is the last
+        document = json.loads(data) | {"annotations": {"word": word}}
+        for platform in document.get("manifests", ()):
+            platform["digest"] = other[platform["digest"]]
+            platform["size"] = len(manifests[platform["digest"]])
+        changed = json.dumps(document).encode()
+        other[digest] = f"sha256:{hashlib.sha256(changed).hexdigest()}"
+        manifests[other[digest]] = changed
+    return replace(
+        image,
+        digest=other[image.digest],
+        manifests=manifests,
+        manifest_of={name: other[digest] for name, digest in image.manifest_of.items()},
+    )
+
+
+class Pulls:
+    """A client that pulls, looks at what it got, and forgets it, again and again."""
+
+    def __init__(self, client: Client, registries: Sequence[Registry], shelf: Shelf) -> None:
+        self.client = client
+        self.registries = registries
+        self.shelf = shelf
+        self.done: Counter[str] = Counter()
+
+    async def run(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end:
+            names = [self.shelf.chance.choice(self.registries).name for _ in range(AT_ONCE)]
+            images = [f"{name}/{self.shelf.some_image()}" for name in names]
+            results = await asyncio.gather(*map(self._pull, set(images)), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+            self.done.update(names)
+            # What it prints is what the repository's images print, and no other's.
+            said = await asyncio.to_thread(self.client.run, images[0])
+            assert f"hello from {repository_of(images[0])}\n" == said
+            await asyncio.to_thread(self.client.forget)
+
+    async def _pull(self, image: str) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await asyncio.to_thread(self.client.pull, image)
+        except BaseException as error:
+            strikes = [
+                f"{at - began:8.2f} {url} {what}"
+                for registry in self.registries
+                if image.startswith(registry.name)
+                for at, url, what in registry.strikes[-20:]
+            ]
+            raise AssertionError(
+                "\n".join((f"{image} was not pulled", str(error), *strikes))
+            ) from None
+
+
+def repository_of(image: str) -> str:
+    return image.partition("/")[2].partition("@")[0].partition(":")[0]
+
+
+def containerd_of(house: House, mirror: Mirror) -> Client:
+    """containerd, for which every registry has this mirror; the registries are out of reach."""
+    client = have(Flavour(Containerd)).start(house, mirror.url)
+    for name in REGISTRIES:
+        folder = house.folder / "hosts.d" / name
+        folder.mkdir(exist_ok=True)
+        (folder / "hosts.toml").write_text(
+            f'server = "http://{loopback_address()}"\n'
+            f'[host."{mirror.url}"]\n  capabilities = ["pull", "resolve"]\n'
+        )
+    return client
+
+
+async def test_every_pull_succeeds_while_endpoints_come_and_go(house: House) -> None:
+    needs("busybox", *Dockerd.programs, *Containerd.programs)
+    print(f"CHAOS_SEED={SEED}")
+    chance = random.Random(SEED)
+    async with AsyncExitStack() as stack:
+
+        async def endpoints(count: int) -> list[Endpoint]:
+            return [await stack.enter_async_context(Endpoint(chance)) for _ in range(count)]
+
+        registries = [
+            Registry("docker.io", await endpoints(2), await endpoints(1)),
+            Registry("ghcr.io", await endpoints(3), []),
+            Registry("quay.io", await endpoints(1), await endpoints(2)),
+        ]
+        shelf = Shelf(registries, chance)
+        shelf.fill()
+        mirror = Mirror(
+            house,
+            {},
+            registries={each.name: each.configuration() for each in registries},
+            storage={"path": str(house.folder / "storage"), "max_size": ROOM},
+        )
+        await asyncio.to_thread(mirror.start)
+        dockerd = await asyncio.to_thread(have(Flavour(Dockerd)).start, house, mirror.url)
+        containerd = await asyncio.to_thread(containerd_of, house, mirror)
+        pulls = [Pulls(dockerd, registries[:1], shelf), Pulls(containerd, registries, shelf)]
+
+        chaos = [asyncio.create_task(registry.suffer(chance)) for registry in registries]
+        try:
+            await asyncio.gather(*(each.run(SECONDS) for each in pulls))
+        finally:
+            for task in chaos:
+                task.cancel()
+            await asyncio.gather(*chaos, return_exceptions=True)
+            moods = Counter(what for each in registries for _, _, what in each.strikes)
+            print([dict(each.done) for each in pulls], dict(moods))
+        for each in pulls:
+            assert set(each.done) == {registry.name for registry in each.registries}
+        for registry in registries:
+            for endpoint in registry.others:  # its word on a tag is nothing to go by
+                assert not endpoint.count("registry", path="/manifests/v")
+        assert await asyncio.to_thread(mirror.stop) == 0
+
+    for line in mirror.words().splitlines():
+        assert '"exception":' not in line, line
+        assert "event" in json.loads(line), line
+    done = run(
+        sys.executable, "-m", "mirror", "verify", "--config", house.folder / "mirror.yaml"
+    ).stdout
+    assert ", 0 damaged" in done
