@@ -49,8 +49,11 @@ def registry_of(
     store: DiskContent,
     metrics: Metrics,
     clock: Clock,
+    *,
+    asking: bool,
 ) -> Registry:
-    """All that answers for images, on this store; closed with the stack."""
+    """All that answers for images, on this store; closed with the stack. Not `asking`: for no
+    upstream, and for what the configured mirror would answer without any."""
     tags = tag_store(config, clock, metrics)
     stack.push_async_callback(tags.close)
     links = LinkRecords.open(config.storage.path / "links.db", clock)
@@ -72,22 +75,23 @@ def registry_of(
         stack: contextlib.AsyncExitStack, registry: RegistryConfig, endpoints: Sequence[Endpoint]
     ) -> tuple[PullThrough, Upstream]:
         upstream: Upstream = Offline()
-        scarce = _never
-        if not config.offline:
-            upstream = pool = _pool(stack, endpoints, metrics, clock, tls)
-            scarce = pool.scarce
+        scarce = away = _never
         prefetcher = None
-        if config.prefetch and not config.offline:
-            prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
+        if asking and not config.offline:
+            upstream = pool = _pool(stack, endpoints, metrics, clock, tls)
+            scarce, away = pool.scarce, pool.away
+            if config.prefetch:
+                prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
         cache = PullThrough(
             upstream,
             store,
             tags,
             fills,
-            Freshness(),
-            rules=_freshness(registry),
+            Freshness().offline() if config.offline else Freshness(),
+            rules=_freshness(registry, config.offline),
             pins=pins,
             scarce=scarce,
+            away=away,
             pinned=pinned,
             clock=clock,
             prefetcher=prefetcher,
@@ -167,21 +171,19 @@ def _never() -> bool:
     return False
 
 
-def _freshness(config: RegistryConfig) -> list[Rule]:
-    return [
-        Rule(
-            Patterns(periods.match),
-            Freshness(
-                ttl=periods.ttl,
-                stale_while_revalidate=periods.stale_while_revalidate,
-                stale=periods.stale,
-                negative_ttl=periods.negative_ttl,
-                keeps_gone=periods.on_404 == "keep",
-                immutable=periods.immutable,
-            ),
+def _freshness(config: RegistryConfig, offline: bool) -> list[Rule]:
+    rules = []
+    for given in config.freshness:
+        periods = Freshness(
+            ttl=given.ttl,
+            stale_while_revalidate=given.stale_while_revalidate,
+            stale=given.stale,
+            negative_ttl=given.negative_ttl,
+            keeps_gone=given.on_404 == "keep",
+            immutable=given.immutable,
         )
-        for periods in config.freshness
-    ]
+        rules.append(Rule(Patterns(given.match), periods.offline() if offline else periods))
+    return rules
 
 
 def _pins(config: Config) -> Pins:

@@ -57,7 +57,7 @@ async def serving_pulls(
     async with contextlib.AsyncExitStack() as stack:
         store = open_store(config, metrics, clock)
         stack.push_async_callback(store.close)
-        registry = registry_of(stack, config, store, metrics, clock)
+        registry = registry_of(stack, config, store, metrics, clock, asking=True)
         sender = Sender(window=config.limits.idle)
         sender.start()
         stack.callback(sender.close)
@@ -99,7 +99,7 @@ async def serving_admin(
     config: Config, metrics: Metrics, ready: Callable[[], tuple[bool, Mapping[str, Any]]]
 ) -> AsyncIterator[None]:
     """The admin port. Raises CannotStart."""
-    async with having_images(config.model_copy(update={"offline": True})) as images:
+    async with having_images(config, asking=False) as images:
 
         async def missing(text: str, platform: str | None) -> Sequence[str]:
             image = parse_image(text, config.default_registry)
@@ -136,14 +136,15 @@ async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]
 
 
 @contextlib.asynccontextmanager
-async def having_images(config: Config) -> AsyncIterator[Images]:
-    """Images as a whole, on the configured store, beside a mirror that may be serving. What is not
-    here is fetched, unless the configuration is offline. Raises CannotStart."""
+async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images]:
+    """Images as a whole, on the configured store, beside a mirror that may be serving. Where it is
+    `asking`, what is not here is fetched, unless the configuration is offline. Raises CannotStart.
+    """
     clock, metrics = Clock(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
         store = open_store(config, metrics, clock)
         stack.push_async_callback(store.close)
-        yield Images(registry_of(stack, config, store, metrics, clock), store)
+        yield Images(registry_of(stack, config, store, metrics, clock, asking=asking), store)
 
 
 async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:

@@ -50,6 +50,11 @@ class Freshness:
         """These periods while the upstream is to be spared."""
         return replace(self, ttl=self.ttl * STRETCH)
 
+    def offline(self) -> Freshness:
+        """These periods where no upstream is ever asked: nobody else can say what a tag is, so it
+        is answered however old."""
+        return replace(self, stale=float("inf"))
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -48,6 +48,7 @@ class PullThrough:
         rules: Sequence[Rule] = (),
         pins: Pins | None = None,
         scarce: Callable[[], bool] = lambda: False,
+        away: Callable[[], bool] = lambda: False,
         pinned: Patterns | None = None,
         clock: Clock | None = None,
         patience: Patience | None = None,
@@ -80,6 +81,7 @@ class PullThrough:
             clock,
             patience or Patience(),
             scarce,
+            away,
         )
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import structlog
 
@@ -18,7 +19,7 @@ from ..interfaces import (
     TagStoreError,
     Upstream,
 )
-from ..oci.descriptor import Descriptor
+from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import ManifestUnknown, RegistryError, Unavailable, Unknown
 from ..oci.patterns import Patterns
@@ -60,8 +61,10 @@ class Tags:
         clock: Clock,
         patience: Patience,
         scarce: Callable[[], bool],
+        away: Callable[[], bool],
     ) -> None:
-        """`scarce` says whether the upstream is to be spared: tags are then fresh for longer."""
+        """`scarce` says whether the upstream is to be spared: tags are then fresh for longer.
+        `away`, whether it was lately not there: what can be answered stale then does not wait."""
         self._upstream = upstream
         self._manifests = manifests
         self._store = store
@@ -72,6 +75,7 @@ class Tags:
         self._clock = clock
         self._patience = patience
         self._scarce = scarce
+        self._away = away
         self._checks: Flights[tuple[Repository, str], Resolved] = Flights()
         self._failures: Backoff[tuple[Repository, str]] = Backoff(clock.monotonic)
 
@@ -84,8 +88,8 @@ class Tags:
         frozen = await self._frozen.digest(repository, tag)
         if frozen is not None:
             return await self._held(repository, frozen, image)
-        record = await self._recall(repository, tag)
         periods = self._rules.of(repository, tag)
+        record = await self._recall(repository, tag, periods)
         now = self._clock.wall()
         state = judge(record, now, periods.stretched() if self._scarce() else periods)
         if state is State.FRESH and record is not None and record.descriptor is None:
@@ -104,6 +108,8 @@ class Tags:
             if joined and resolved.outcome is Outcome.FILLED:
                 return replace(resolved, outcome=Outcome.JOINED)
             return resolved
+        if self._away():  # the check behind is what finds out that it is back
+            return Resolved(known, Outcome.STALE, age)
         try:
             return await self._within(self._patience.stale, check, image)
         except Unknown:
@@ -184,11 +190,21 @@ class Tags:
         content = await self._manifests.stored(record.descriptor.digest)
         return content.descriptor if content else None
 
-    async def _recall(self, repository: Repository, tag: str) -> TagRecord | None:
+    async def _recall(
+        self, repository: Repository, tag: str, periods: Freshness
+    ) -> TagRecord | None:
+        """The record; where it was forgotten and age is no matter, the last of the history."""
         try:
-            return await self._memory.get(repository, tag)
+            record = await self._memory.get(repository, tag)
+            if record is not None or isfinite(periods.stale):
+                return record
+            last = next(iter(await self._memory.history(repository, tag)), None)
         except TagStoreError:
             return None
+        if last is None or last.digest is None:
+            return None
+        # Of what media type it is, the manifest itself says.
+        return TagRecord(Descriptor(OCTET_STREAM, last.digest, None), last.last_seen)
 
     async def _remember(
         self, repository: Repository, tag: str, record: TagRecord, keep_for: float

@@ -35,7 +35,7 @@ def ready(
 ) -> None:
     """Tell whether whole images could be served with no network (exit 1 if any could not)."""
     loaded = load_or_exit(config)
-    lacking = _with_images(loaded, images, platform, _check, offline=True)
+    lacking = _with_images(loaded, images, platform, _check, asking=False)
     if lacking:
         raise typer.Exit(1)
 
@@ -46,13 +46,13 @@ def warm(
     """Fetch whole images into the cache, beside a mirror that may be serving (exit 1 if any could
     not be had)."""
     loaded = load_or_exit(config)
-    failed = _with_images(loaded, images, platform, _bring, offline=loaded.offline)
+    failed = _with_images(loaded, images, platform, _bring, asking=True)
     if failed:
         raise typer.Exit(1)
 
 
 def _with_images(
-    config: Config, texts: Sequence[str], platform: str, work: Work, *, offline: bool
+    config: Config, texts: Sequence[str], platform: str, work: Work, *, asking: bool
 ) -> int:
     """Does this work for each image; how many it failed for."""
     from ..assembly import CannotStart, having_images
@@ -66,8 +66,8 @@ def _with_images(
 
     async def run() -> int:
         # What is fetched here is asked for one by one: nothing is to come ahead of it.
-        settings = config.model_copy(update={"offline": offline, "prefetch": False})
-        async with having_images(settings) as images:
+        settings = config.model_copy(update={"prefetch": False})
+        async with having_images(settings, asking=asking) as images:
             return sum([not await work(images, image, platform) for image in wanted])
 
     try:

@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from ..interfaces import BytesContent, StreamContent, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Unavailable
+from ..oci.errors import Denied, Unavailable
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 
+_NOT_HERE = "it is not in the cache, and no upstream is asked (offline)"
+_NOBODY_SAYS = (
+    "no upstream is asked (offline), and the cache knows nothing of it that is still good"
+)
+_RETRY_AFTER = 60.0  # seconds: longer than anything waits here for trouble to pass
+
 
 class Offline:
-    """An Upstream that refuses at once, whatever it is asked."""
+    """An Upstream that refuses at once, whatever it is asked.
+
+    Content is denied: there is nothing to wait for. To say what a tag is, or whether a repository
+    shows a digest, it is unavailable: what was said before is still believed then.
+    """
 
     async def resolve(self, repository: Repository, tag: str) -> Descriptor:
-        _refuse()
+        raise _unavailable()
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        _refuse()
+        raise Denied(_NOT_HERE)
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        _refuse()
+        raise _unavailable()
 
     async def blob(
         self, repository: Repository, digest: Digest, range: ByteRange | None = None
     ) -> StreamContent:
-        _refuse()
+        raise Denied(_NOT_HERE)
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
     ) -> BytesContent:
-        _refuse()
+        raise _unavailable()
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None
     ) -> TagPage:
-        _refuse()
+        raise _unavailable()
 
 
-def _refuse() -> NoReturn:
-    raise Unavailable("the mirror is offline by its configuration, and this is not in its cache")
+def _unavailable() -> Unavailable:
+    return Unavailable(_NOBODY_SAYS, retry_after=_RETRY_AFTER)

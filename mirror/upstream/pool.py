@@ -55,6 +55,10 @@ class Pool:
         """See Budgeted: whether all who may say what a tag points to have little left."""
         return bool(self._trusted) and all(one.member.scarce() for one in self._trusted)
 
+    def away(self) -> bool:
+        """See Budgeted."""
+        return bool(self._trusted) and all(one.is_away() for one in self._trusted)
+
     async def resolve(self, repository: Repository, tag: str) -> Descriptor:
         return await self._word(
             repository, lambda standing: standing.member.upstream.resolve(repository, tag)

@@ -111,6 +111,10 @@ class Standing:
             breaker.state(now) is State.CLOSED for breaker in breakers
         )
 
+    def is_away(self) -> bool:
+        """Whether it failed lately, and has not answered since."""
+        return self._fault.state(self._clock.monotonic()) is not State.CLOSED
+
     def late(self, asked: Asked) -> float:
         """Seconds after which its answer is late, by its own measure."""
         usual = self.latency[asked].usual

@@ -12,7 +12,7 @@ from mirror.cache.fills import Fills
 from mirror.cache.freshness import STRETCH, Freshness, Rule, Rules, State, judge
 from mirror.cache.pull_through import PullThrough
 from mirror.cache.tags import Patience
-from mirror.interfaces import Clock, Outcome, TagRecord
+from mirror.interfaces import Clock, Outcome, TagEvent, TagRecord
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, Unavailable
@@ -55,7 +55,12 @@ async def build(
     """Makes a cache with these periods for every tag."""
     caches: list[PullThrough] = []
 
-    def build(scarce: Callable[[], bool] = lambda: False, **periods: float) -> PullThrough:
+    def build(
+        scarce: Callable[[], bool] = lambda: False,
+        away: Callable[[], bool] = lambda: False,
+        patience: float = 0.1,
+        **periods: float,
+    ) -> PullThrough:
         cache = PullThrough(
             upstream,
             store,
@@ -63,8 +68,9 @@ async def build(
             fills,
             Freshness(**periods),  # type: ignore[arg-type]
             scarce=scarce,
+            away=away,
             clock=Clock(wall=wall, monotonic=monotonic),
-            patience=Patience(stale=0.1, unknown=5),
+            patience=Patience(stale=patience, unknown=5),
         )
         caches.append(cache)
         return cache
@@ -273,3 +279,48 @@ def test_f55_a_flood_of_failures_takes_bounded_memory() -> None:
         backoff.failed(number)
     assert len(backoff._waits) == 10_000
     assert backoff.waiting(19_999)
+
+
+async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_back_by_itself(
+    build: Build, upstream: FakeUpstream, wall: Wall
+) -> None:
+    cache = build(away=lambda: True, patience=3600, ttl=300, stale=86400)
+    old = upstream.push("7", manifest_of(note="old"))
+    await cache.resolve(REDIS, "7")
+    wall.now += 301
+    upstream.gate.clear()  # whoever waited would wait an hour
+    async with asyncio.timeout(30):
+        stale = await cache.resolve(REDIS, "7")
+    assert (stale.descriptor.digest, stale.outcome, stale.age) == (old, Outcome.STALE, 301)
+    new = upstream.push("7", manifest_of(note="new"))
+    upstream.gate.set()
+
+    async def is_new() -> bool:
+        return (await cache.resolve(REDIS, "7")).descriptor.digest == new
+
+    await eventually(is_new)
+
+
+async def test_f22_while_the_upstream_is_away_stale_still_has_an_end(
+    build: Build, upstream: FakeUpstream, wall: Wall
+) -> None:
+    cache = build(away=lambda: True, ttl=300, stale=3600)
+    upstream.push("7", manifest_of())
+    await cache.resolve(REDIS, "7")
+    wall.now += 3900
+    upstream.down = Unavailable("refused")
+    with pytest.raises(Unavailable, match="refused"):
+        await cache.resolve(REDIS, "7")
+
+
+async def test_a_tag_that_was_forgotten_is_not_looked_up_in_its_history(
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+) -> None:
+    cache = build(ttl=300, stale=3600)
+    digest = upstream.push("7", manifest_of())
+    await cache.resolve(REDIS, "7")
+    tags.records.clear()
+    tags.events[REDIS, "7"] = [TagEvent(digest, wall.now, wall.now)]
+    upstream.down = Unavailable("refused")
+    with pytest.raises(Unavailable, match="refused"):
+        await cache.resolve(REDIS, "7")

@@ -293,6 +293,25 @@ async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
     assert ("hub", "fault", False) in counts.breakers
 
 
+async def test_the_pool_is_away_while_none_answers_that_may_say_what_a_tag_points_to(
+    these: These, time: Time
+) -> None:
+    assert not these.pool.away()
+    these["near"].error = these["hub"].error = DOWN
+    await these.fails(these.resolve)
+    assert not these.pool.away()  # one failure is no rule
+    await these.fails(these.resolve)
+    assert these.pool.away()
+    these["near"].error = None
+    assert await these.manifest() == "near"
+    assert these.pool.away()
+    time.now += 3600
+    assert these.pool.away()
+    these["hub"].error = None
+    await these.resolve()
+    assert not these.pool.away()
+
+
 async def test_offline_for_long_one_ask_a_second_looks_whether_it_is_back(
     these: These, time: Time
 ) -> None:
