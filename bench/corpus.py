@@ -1,4 +1,4 @@
-"""What is pulled: one big file of random bytes that many blobs share, and a small image."""
+"""What is pulled: one big file of random bytes that many blobs share, and images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = "bench/app"
@@ -16,6 +16,7 @@ TAIL = 32
 """Bytes at a blob's end that are its own: what is before them all blobs have in common."""
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _LAYERS = 20
 _MIB = 1 << 20
 
@@ -28,10 +29,16 @@ class Blob:
     file: Path
     size: int
     tail: bytes = b""
+    repository: str = REPOSITORY
+
+    @classmethod
+    def of(cls, data: bytes, repository: str = REPOSITORY) -> Blob:
+        """A small one, which needs no file."""
+        return cls(_digest(data), Path(os.devnull), len(data), data, repository)
 
     @property
     def path(self) -> str:
-        return f"/v2/{REPOSITORY}/blobs/{self.digest}"
+        return f"/v2/{self.repository}/blobs/{self.digest}"
 
     def write(self, target: Path) -> None:
         """The whole of it, as a file of its own."""
@@ -47,18 +54,49 @@ class Blob:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest of 20 layers: about what a well-grown image has."""
+    """A manifest or an index. `tag`: what points to it, if anything."""
 
-    digest: str
     data: bytes
+    media_type: str = MANIFEST_TYPE
+    tag: str | None = TAG
+    repository: str = REPOSITORY
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", _digest(self.data))
 
     @property
     def path(self) -> str:
-        return f"/v2/{REPOSITORY}/manifests/{self.digest}"
+        return f"/v2/{self.repository}/manifests/{self.digest}"
 
     @property
     def tag_path(self) -> str:
-        return f"/v2/{REPOSITORY}/manifests/{TAG}"
+        return f"/v2/{self.repository}/manifests/{self.tag}"
+
+    def offer(self) -> dict[str, dict[str, object]]:
+        """As the upstream wants to be told of it: tags are to be unique among all repositories."""
+        entry = {"type": self.media_type, "digest": self.digest, "data": self.data.decode()}
+        return {name: entry for name in (self.digest, self.tag) if name}
+
+
+@dataclass(frozen=True)
+class SmallImage:
+    """Of one small layer, in a repository of its own. Its tag points to an index."""
+
+    index: Manifest
+    manifest: Manifest
+    config: Blob
+    layer: Blob
+
+    @property
+    def pull(self) -> list[tuple[str, str]]:
+        """What a client asks for, in its order: paths, and the digests of what is to come."""
+        return [
+            (self.index.tag_path, self.index.digest),
+            (self.manifest.path, self.manifest.digest),
+            (self.config.path, self.config.digest),
+            (self.layer.path, self.layer.digest),
+        ]
 
 
 class Corpus:
@@ -76,6 +114,7 @@ class Corpus:
             _digest(self._config.read_bytes()), self._config, self._config.stat().st_size
         )
         self.manifest = _manifest(self.config)
+        self.manifests = [self.manifest]
 
     def blobs(self, size: int) -> Iterator[Blob]:
         """Different blobs without end. Each costs nothing but its last bytes: the hash of what
@@ -98,6 +137,7 @@ def _digest(data: bytes) -> str:
 
 
 def _manifest(config: Blob) -> Manifest:
+    """Of 20 layers: about what a well-grown image has."""
     layers = [
         {
             "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -109,12 +149,35 @@ def _manifest(config: Blob) -> Manifest:
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": config.digest,
-            "size": config.size,
-        },
+        "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
         "layers": layers,
     }
     data = json.dumps(document, indent=2).encode()
-    return Manifest(_digest(data), data)
+    return Manifest(data)
+
+
+def small_images(count: int) -> list[SmallImage]:
+    """New ones each time: nobody has asked for any of them before."""
+    return [_small_image(f"bench/{os.urandom(6).hex()}") for _ in range(count)]
+
+
+def _small_image(repository: str) -> SmallImage:
+    config = Blob.of(json.dumps({"rootfs": os.urandom(1024).hex()}).encode(), repository)
+    layer = Blob.of(os.urandom(4096), repository)
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
+        "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar+gzip", layer)],
+    }
+    manifest = Manifest(json.dumps(document).encode(), tag=None, repository=repository)
+    part = {"mediaType": MANIFEST_TYPE, "digest": manifest.digest, "size": len(manifest.data)}
+    platform = {"platform": {"architecture": "amd64", "os": "linux"}}
+    listed = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [part | platform]}
+    tag = f"v{repository.rpartition('/')[2]}"
+    index = Manifest(json.dumps(listed).encode(), INDEX_TYPE, tag, repository)
+    return SmallImage(index, manifest, config, layer)
+
+
+def _descriptor(media_type: str, blob: Blob) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": blob.digest, "size": blob.size}

@@ -16,7 +16,7 @@ from time import monotonic
 
 from mirror import __version__
 
-from .programs import ROOT, Unavailable, find
+from .programs import ROOT, Unavailable, drayage, find
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -42,6 +42,7 @@ def versions() -> dict[str, str]:
         "aiohttp": version("aiohttp"),
         "nginx": _says("nginx", "-v"),
         "docker-registry": _says("docker-registry", "--version"),
+        "drayage": _says("drayage", "--version"),
         "wrk": _says("wrk", "-v"),
     }
 
@@ -96,7 +97,8 @@ def _commit() -> str:
 def _says(program: str, option: str) -> str:
     """The first version number among its words."""
     try:
-        found = subprocess.run([find(program), option], capture_output=True, text=True)
+        path = drayage() if program == "drayage" else find(program)
+        found = subprocess.run([path, option], capture_output=True, text=True)
     except Unavailable:
         return "not installed"
     number = re.search(r"\d+\.\d[\w.+~-]*", found.stdout + found.stderr)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import venv
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+WORK = ROOT / "bench/work"
+"""What is kept between two runs."""
 
 # Servers are in /usr/sbin, which is not on every user's PATH.
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PACKAGES = {"nginx": "nginx-light"}
+_DRAYAGE = "0.2.9"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,6 +37,23 @@ def find(name: str) -> str:
     if path is None:
         raise Unavailable(f"{name} is not installed: apt-get install {_PACKAGES.get(name, name)}")
     return path
+
+
+def drayage() -> str:
+    """The path of this peer, which is a package of PyPI: installed once, in an environment of its
+    own. Raises Unavailable."""
+    folder = WORK / f"drayage-{_DRAYAGE}"
+    program = folder / "bin/drayage"
+    if not program.exists():
+        try:
+            venv.create(folder, with_pip=True, clear=True)
+            pip = [folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, f"drayage=={_DRAYAGE}"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            words = getattr(error, "stderr", None) or str(error).encode()
+            last = words.decode(errors="replace").strip().rpartition("\n")[2]
+            raise Unavailable(f"drayage {_DRAYAGE} cannot be installed: {last}") from error
+    return str(program)
 
 
 def allow_descriptors() -> None:
@@ -49,22 +71,56 @@ def free_port() -> int:
 @dataclass
 class Cost:
     """What a program used while something was measured: CPU seconds of it and its children; in
-    bytes, the peaks of their resident memory added up, and the largest of them."""
+    bytes, the peaks of their resident memory added up, and the largest of them; what they took out
+    of files by read and sendfile, wherever it was (and what they read from pipes); and what of it
+    had to come from the disk."""
 
     cpu: float = 0.0
     memory: int = 0
     largest: int = 0
+    taken: int = 0
+    disk: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of a program and its children now, in bytes. `resident` counts what they share once for each
+    of them, `own` (PSS) once for all."""
+
+    resident: int
+    own: int
 
 
 class Program:
     """One running program with its children, its words in a file."""
 
-    def __init__(self, argv: list[str], log: Path) -> None:
+    def __init__(
+        self, argv: list[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._argv = argv
         self._log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        self._environment = {**os.environ, **(environment or {})}
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as output:
+            return subprocess.Popen(
+                self._argv,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
             )
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._log.parent
+
+    def start_again(self) -> None:
+        """Once it was stopped."""
+        self._process = self._started()
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         """Polls; fails with the program's words when it has ended, or the time has."""
@@ -96,14 +152,43 @@ class Program:
         for pid in self._family():
             with suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
-        cost, before = Cost(), self._cpu()
+        cost, cpu, (taken, disk) = Cost(), self.cpu(), self._read()
         yield cost
-        cost.cpu = self._cpu() - before
+        cost.cpu = self.cpu() - cpu
+        cost.taken, cost.disk = (
+            now - then for now, then in zip(self._read(), (taken, disk), strict=True)
+        )
         peaks = [_peak_memory(pid) for pid in self._family()]
         cost.memory, cost.largest = sum(peaks), max(peaks)
 
-    def _cpu(self) -> float:
+    def cpu(self) -> float:
+        """CPU seconds of it and its children since they were started."""
         return sum(map(_cpu_seconds, self._family()))
+
+    def memory(self) -> Memory:
+        found = [_fields(pid, "smaps_rollup") for pid in self._family()]
+        return Memory(
+            resident=1024 * sum(fields.get("Rss", 0) for fields in found),
+            own=1024 * sum(fields.get("Pss", 0) for fields in found),
+        )
+
+    def wait_until_idle(self, seconds: float = 180) -> None:
+        """Until it uses less than a fiftieth of a core."""
+        before = [self.cpu()]
+
+        def is_idle() -> bool:
+            time.sleep(1)
+            before.append(self.cpu())
+            return before[-1] - before[-2] < 0.02
+
+        self.wait_until(is_idle, seconds)
+
+    def _read(self) -> tuple[int, int]:
+        found = [_fields(pid, "io") for pid in self._family()]
+        return (
+            sum(fields.get("rchar", 0) for fields in found),
+            sum(fields.get("read_bytes", 0) for fields in found),
+        )
 
     def _family(self) -> list[int]:
         """Its process id and those of its children and theirs."""
@@ -125,11 +210,14 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _peak_memory(pid: int) -> int:
+    return _fields(pid, "status").get("VmHWM", 0) * 1024
+
+
+def _fields(pid: int, name: str) -> dict[str, int]:
+    """The numbers in a file of /proc of this process; memory in KiB. Empty when it has ended."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        lines = Path(f"/proc/{pid}/{name}").read_text().splitlines()
     except OSError:
-        return 0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        return {}
+    found = (re.match(r"(\w+):\s+(\d+)( kB)?$", line) for line in lines)
+    return {field[1]: int(field[2]) for field in found if field}

@@ -8,6 +8,12 @@ from statistics import median
 from typing import Any
 
 
+# How the names of rows begin that are ours, and that no cache can beat: sendfile by nginx, a
+# direct download, a program that does only what has to be done.
+_OURS = "mirror"
+_LIMITS = ("nginx", "upstream", "limit")
+
+
 @dataclass(frozen=True)
 class Spread:
     samples: Sequence[float]
@@ -17,7 +23,7 @@ class Spread:
         return median(self.samples)
 
     def __str__(self) -> str:
-        middle, low, high = map(_short, (self.median, min(self.samples), max(self.samples)))
+        middle, low, high = map(short, (self.median, min(self.samples), max(self.samples)))
         return middle if low == high else f"{middle} ({low}–{high})"
 
 
@@ -57,12 +63,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Target:
-    """A promise and what came of it. `value` None: it could not be measured here."""
+    """A promise and what came of it. `value` None: it could not be measured here.
+
+    `of`: the table and the column that it is about; `row`: which of its rows is ours. With these
+    its line in the README shows what peers and limits gave in the same place.
+    """
 
     promise: str
     value: float | None
     bound: float
     at_least: bool = False
+    of: tuple[Table, str] | None = None
+    row: str = "mirror"
 
     @property
     def met(self) -> bool | None:
@@ -72,9 +84,36 @@ class Target:
 
     def line(self) -> str:
         sign = "≥" if self.at_least else "≤"
-        value = "–" if self.value is None else _short(self.value)
+        value = "–" if self.value is None else short(self.value)
         met = {True: "yes", False: "**no**", None: "not measured"}[self.met]
-        return f"| {self.promise} | {sign} {_short(self.bound)} | {value} | {met} |"
+        return f"| {self.promise} | {sign} {short(self.bound)} | {value} | {met} |"
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "promise": self.promise,
+            "bound": self.bound,
+            "at_least": self.at_least,
+            "value": self.value,
+            "met": self.met,
+            "beside": self._beside(),
+        }
+
+    def _beside(self) -> dict[str, tuple[str, float]]:
+        """The medians of the mirror, of the best peer and of the limit, with their names."""
+        if self.of is None:
+            return {}
+        table, column = self.of
+        found = {name: table.median(name, column) for name in table.cells}
+        medians = {name: value for name, value in found.items() if value is not None}
+        limits = [name for name in medians if name.startswith(_LIMITS)]
+        peers = [name for name in medians if not name.startswith((*_LIMITS, _OURS))]
+        best = max if self.at_least else min
+        chosen = {
+            "mirror": self.row if self.row in medians else None,
+            "peer": best(peers, key=medians.__getitem__, default=None),
+            "limit": limits[0] if limits else None,
+        }
+        return {role: (name, medians[name]) for role, name in chosen.items() if name}
 
 
 @dataclass
@@ -101,16 +140,7 @@ class Result:
         """For JSON: every sample."""
         return {
             "tables": [{"title": table.title, "samples": table.cells} for table in self.tables],
-            "targets": [
-                {
-                    "promise": target.promise,
-                    "bound": target.bound,
-                    "at_least": target.at_least,
-                    "value": target.value,
-                    "met": target.met,
-                }
-                for target in self.targets
-            ],
+            "targets": [target.document() for target in self.targets],
             "notes": self.notes,
         }
 
@@ -129,7 +159,7 @@ def _rotated(order: Sequence[str], by: int) -> Iterable[str]:
     return [*order[by:], *order[:by]]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three significant digits, and no exponent."""
     if value >= 100:
         return f"{value:,.0f}".replace(",", " ")

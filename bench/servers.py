@@ -8,17 +8,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from .corpus import MANIFEST_TYPE, TAG, Blob, Corpus, Manifest
-from .programs import Cost, Program, Unavailable, find, free_port
+from .corpus import INDEX_TYPE, MANIFEST_TYPE, Blob, Manifest
+from .programs import Cost, Program, Unavailable, drayage, find, free_port
 
 # As dockerd asks: docker-registry hides OCI manifests from who does not name them.
-ACCEPT = f"{MANIFEST_TYPE}, application/vnd.oci.image.index.v1+json, */*"
+ACCEPT = f"{MANIFEST_TYPE}, {INDEX_TYPE}, */*"
 
 
 class WrongAnswer(Exception):
@@ -78,23 +78,28 @@ class Server:
 class Upstream(Server):
     """The registry that all others pull from."""
 
-    def offer(self, blobs: Iterable[Blob] = (), manifest: Manifest | None = None) -> None:
+    def offer(self, blobs: Iterable[Blob] = (), *manifests: Manifest) -> None:
         offered: dict[str, dict[str, Any]] = {"blobs": {}, "manifests": {}}
         for blob in blobs:
             offered["blobs"] |= blob.offer()
-        if manifest is not None:
-            entry = {
-                "type": MANIFEST_TYPE,
-                "digest": manifest.digest,
-                "data": manifest.data.decode(),
-            }
-            offered["manifests"] = {manifest.digest: entry, TAG: entry}
+        for manifest in manifests:
+            offered["manifests"] |= manifest.offer()
         self.ask("/_offer", "PUT", body=json.dumps(offered).encode())
 
     def given(self, digest: str) -> tuple[int, int]:
         """How many downloads of this were begun, and how many bytes of it were sent."""
         given = json.loads(self.ask("/_given")[2])
         return given["downloads"].get(digest, 0), given["bytes"].get(digest, 0)
+
+
+class Content(Protocol):
+    """What a static server is to have of small things."""
+
+    @property
+    def config(self) -> Blob: ...
+
+    @property
+    def manifests(self) -> Sequence[Manifest]: ...
 
 
 class House:
@@ -117,7 +122,7 @@ class House:
         argv = [sys.executable, "-m", "bench.upstream", "--port", str(port), "--delay", str(delay)]
         if rate:
             argv += ["--rate", str(rate)]
-        upstream = Upstream("upstream, direct", port, self._started(argv, folder))
+        upstream = Upstream("upstream, direct", port, self.started(argv, folder))
         upstream.program.wait_until(upstream.answers)
         return upstream
 
@@ -128,8 +133,10 @@ class House:
         *,
         workers: int = 1,
         durability: str = "full",
+        others: Sequence[Server] = (),
     ) -> Server:
-        """Raises Unavailable when it does not take this configuration."""
+        """`others`: more endpoints of the same registry. Raises Unavailable when it does not take
+        this configuration."""
         folder, port = self._room("mirror"), free_port()
         configuration = folder / "mirror.yaml"
         # JSON is YAML too.
@@ -146,7 +153,10 @@ class House:
                     },
                     "registries": {
                         "docker.io": {
-                            "endpoints": [{"url": f"http://127.0.0.1:{upstream.port}"}],
+                            "endpoints": [
+                                {"url": f"http://127.0.0.1:{each.port}"}
+                                for each in (upstream, *others)
+                            ],
                             "freshness": {"ttl": "1h"},
                         }
                     },
@@ -161,7 +171,7 @@ class House:
             words = (check.stderr + check.stdout).replace(str(configuration), "mirror.yaml")
             raise Unavailable(" ".join(words.split()))
         server = Server(
-            name, port, self._started([*argv, "serve", "--config", str(configuration)], folder)
+            name, port, self.started([*argv, "serve", "--config", str(configuration)], folder)
         )
         server.program.wait_until(server.answers)
         return server
@@ -184,21 +194,43 @@ class House:
                 }
             )
         )
-        program = self._started([find("docker-registry"), "serve", str(configuration)], folder)
+        program = self.started([find("docker-registry"), "serve", str(configuration)], folder)
         server = Server("docker-registry", port, program)
         server.program.wait_until(server.answers)
         return server
 
-    def nginx(self, corpus: Corpus, blobs: Iterable[Blob] = (), *, workers: int) -> Server:
+    def drayage(self, upstream: Server) -> Server:
+        """drayage as a pull-through cache, with one thread for its event loop. Raises Unavailable
+        where it cannot be installed."""
+        folder, port = self._room("drayage"), free_port()
+        (folder / "data").mkdir()
+        configuration = folder / "config.toml"
+        configuration.write_text(
+            f'listen = "127.0.0.1:{port}"\ncache_dir = "{folder}/data"\n'
+            "manifest_ttl_seconds = 3600\n"
+            f'[upstreams.docker_io]\nregistry = "http://127.0.0.1:{upstream.port}"\n'
+        )
+        argv = [drayage(), "serve", "--config", str(configuration)]
+        environment = {"TOKIO_WORKER_THREADS": "1", "RUST_LOG": "error"}
+        server = Server("drayage", port, self.started(argv, folder, environment))
+        server.program.wait_until(server.answers)
+        return server
+
+    def nginx(self, content: Content, blobs: Iterable[Blob] = (), *, workers: int) -> Server:
         """nginx with the same content in files: sendfile, open files remembered, no access log."""
         folder, port = self._room("nginx"), free_port()
         files = folder / "www/v2/bench/app"
         (files / "blobs").mkdir(parents=True)
         (files / "manifests").mkdir()
-        for blob in (corpus.config, *blobs):
+        for blob in (content.config, *blobs):
             blob.write(files / "blobs" / blob.digest)
-        for name in (corpus.manifest.digest, TAG):
-            (files / "manifests" / name).write_bytes(corpus.manifest.data)
+        types = ""
+        for manifest in content.manifests:
+            for name in filter(None, (manifest.digest, manifest.tag)):
+                (files / "manifests" / name).write_bytes(manifest.data)
+                types += _NGINX_MANIFEST.format(
+                    name=name, media_type=manifest.media_type, digest=manifest.digest
+                )
         configuration = folder / "nginx.conf"
         configuration.write_text(
             _NGINX.format(
@@ -206,13 +238,12 @@ class House:
                 user="user root;" if os.geteuid() == 0 else "",
                 folder=folder,
                 port=port,
-                manifest_type=MANIFEST_TYPE,
-                digest=corpus.manifest.digest,
+                manifests=types,
             )
         )
         argv = [find("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(configuration)]
         name = "nginx, 1 worker" if workers == 1 else f"nginx, {workers} workers"
-        server = Server(name, port, self._started(argv, folder))
+        server = Server(name, port, self.started(argv, folder))
         server.program.wait_until(server.answers)
         return server
 
@@ -222,8 +253,10 @@ class House:
         folder.mkdir()
         return folder
 
-    def _started(self, argv: list[str], folder: Path) -> Program:
-        program = Program(argv, folder / "log")
+    def started(
+        self, argv: list[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> Program:
+        program = Program(argv, folder / "log", environment)
         self._stack.callback(program.stop)
         return program
 
@@ -233,7 +266,7 @@ daemon off;
 {user}
 worker_processes {workers};
 pid {folder}/nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     sendfile on;
@@ -251,10 +284,14 @@ http {{
         root {folder}/www;
         location = /v2/ {{ return 200; }}
         location /v2/bench/app/blobs/ {{ default_type application/octet-stream; }}
-        location /v2/bench/app/manifests/ {{
-            default_type {manifest_type};
-            add_header Docker-Content-Digest {digest};
-        }}
+        {manifests}
     }}
 }}
+"""
+
+_NGINX_MANIFEST = """
+        location = /v2/bench/app/manifests/{name} {{
+            default_type {media_type};
+            add_header Docker-Content-Digest {digest};
+        }}
 """

@@ -97,7 +97,7 @@ def test_wrong_answers_are_noticed(upstream: Upstream, corpus: Corpus, wrong: st
 
 
 def test_the_own_loop_refuses_what_it_did_not_ask_for(upstream: Upstream, corpus: Corpus) -> None:
-    upstream.offer(manifest=corpus.manifest)
+    upstream.offer([], corpus.manifest)
     assert ask(upstream, corpus.manifest.path, 2, 0.2).requests > 0
     with pytest.raises(WrongAnswer):
         ask(upstream, corpus.config.path, 2, 0.2)
