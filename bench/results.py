@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-
 # How the names of rows begin that are ours, and that no cache can beat: sendfile by nginx, a
 # direct download, a program that does only what has to be done.
 _OURS = "mirror"

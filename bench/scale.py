@@ -10,7 +10,10 @@ MIB = 1 << 20
 @dataclass(frozen=True)
 class Scale:
     """`seconds`: how long one sample of a steady state takes. Sizes in bytes. `long_rounds`: of
-    what takes many seconds each time. `first_bytes`: how many misses one sample of them is."""
+    what takes many seconds each time. `first_bytes`: how many misses one sample of them is.
+    `images`: of a round of small ones. `layer`: of the image that real clients pull. `tags`: as
+    many are kept hot. `blobs`, `connections`: how many there are, for what may not depend on it.
+    """
 
     rounds: int
     long_rounds: int
@@ -19,6 +22,11 @@ class Scale:
     herd_blob: int
     slow_seconds: float
     first_bytes: int
+    images: int
+    layer: int
+    tags: int
+    blobs: tuple[int, ...]
+    connections: tuple[int, ...]
 
 
 FULL = Scale(
@@ -29,6 +37,11 @@ FULL = Scale(
     herd_blob=256 * MIB,
     slow_seconds=15.0,
     first_bytes=20,
+    images=1000,
+    layer=8 * MIB,
+    tags=10_000,
+    blobs=(1_000, 10_000, 100_000, 1_000_000),
+    connections=(1, 10, 100, 1_000, 10_000),
 )
 QUICK = Scale(
     rounds=1,
@@ -38,4 +51,9 @@ QUICK = Scale(
     herd_blob=32 * MIB,
     slow_seconds=6.0,
     first_bytes=3,
+    images=100,
+    layer=MIB // 8,
+    tags=200,
+    blobs=(100, 1_000),
+    connections=(1, 100),
 )

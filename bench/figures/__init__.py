@@ -7,7 +7,7 @@ from typing import Protocol
 from ..results import Result
 from ..scale import Scale
 from ..servers import House
-from . import calibration, cold, herd, manifests, mixed, slow, warm
+from . import calibration, cold, herd, images, manifests, mixed, ranges, slow, wan, warm
 
 
 class Figure(Protocol):
@@ -23,7 +23,10 @@ FIGURES: dict[str, Figure] = {
     "warm": warm,
     "cold": cold,
     "manifests": manifests,
+    "ranges": ranges,
+    "images": images,
     "mixed": mixed,
     "herd": herd,
     "slow": slow,
+    "wan": wan,
 }
