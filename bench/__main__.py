@@ -18,6 +18,9 @@ from .servers import House, WrongAnswer
 
 RESULTS = ROOT / "bench/results"
 
+# A real client that fails is an AssertionError, and what does not come in time a TimeoutError.
+FAILURES = (Unavailable, WrongAnswer, RuntimeError, AssertionError, TimeoutError)
+
 
 def main(words: list[str] | None = None) -> int:
     """Measures, prints, and writes what came out. 2: a word was wrong; 1: a figure failed."""
@@ -35,7 +38,7 @@ def main(words: list[str] | None = None) -> int:
     for name in names or FIGURES:
         try:
             taken = _taken(FIGURES[name], scale)
-        except (Unavailable, WrongAnswer, RuntimeError) as error:
+        except FAILURES as error:
             print(f"bench: {name} could not be measured: {error}", file=sys.stderr)
             failed = True
             continue

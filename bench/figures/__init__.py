@@ -7,7 +7,7 @@ from typing import Protocol
 from ..results import Result
 from ..scale import Scale
 from ..servers import House
-from . import calibration, cold, herd, images, manifests, mixed, ranges, slow, wan, warm
+from . import calibration, cold, herd, images, manifests, mixed, pull, ranges, slow, wan, warm
 
 
 class Figure(Protocol):
@@ -25,6 +25,7 @@ FIGURES: dict[str, Figure] = {
     "manifests": manifests,
     "ranges": ranges,
     "images": images,
+    "pull": pull,
     "mixed": mixed,
     "herd": herd,
     "slow": slow,
