@@ -1,0 +1,212 @@
+"""A registry that is far away: each connection is slow, and the link has room for many."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tests.e2e.clients import Dockerd
+from tests.e2e.machines import no_hub
+from tests.e2e.programs import House as ClientsHouse
+from tests.e2e.programs import missing
+
+from ..corpus import MANIFEST_TYPE, REPOSITORY, Blob, Corpus, Manifest
+from ..far import Distance
+from ..results import Result, Table, Target, interleave
+from ..scale import MIB, Scale
+from ..servers import House, Server, Upstream
+
+TITLE = "from a registry 80 ms away: 5 MB/s a connection, 60 MB/s in all"
+ROUND_TRIP = 0.08
+RATE = 5e6
+TOTAL = 60e6
+DIRECT = "direct"
+MIRROR = "mirror"
+THREE = "mirror, three endpoints"
+CUT = "mirror, two of three cut midway"
+SILENT = "mirror, two of three silent from midway"
+# Of an image's bytes, what each layer has: one dominates, as in most images.
+LAYERS = (0.375, 0.1875, 0.125, 0.125, 0.0625, 0.0625, 0.03125, 0.03125)
+
+
+def measure(house: House, scale: Scale) -> Result:
+    size = scale.herd_blob
+    upstream = house.upstream()
+    blobs = _blobs(house, upstream, Corpus(house.folder, size).blobs(size), size, scale)
+    images = Table(f"a cold image of {size // MIB} MiB in {len(LAYERS)} layers, by dockerd")
+    notes = []
+    if wanted := missing(*Dockerd.programs):
+        notes.append(f"Not measured: an image. To have it here: {wanted}")
+    else:
+        with ClientsHouse() as one, ClientsHouse() as other:
+            _images(house, (one, other), upstream, images, size, scale)
+    return Result(
+        [blobs, images],
+        [
+            Target("blob: direct / mirror", blobs.ratio("seconds", DIRECT, MIRROR), 5.0, True),
+            Target("image: direct / mirror", images.ratio("seconds", DIRECT, MIRROR), 2.0, True),
+            Target("two of three cut: time / undisturbed", blobs.ratio("seconds", CUT, THREE), 1.3),
+            Target(
+                "two of three silent: time / undisturbed",
+                blobs.ratio("seconds", SILENT, THREE),
+                1.3,
+            ),
+        ],
+        [
+            *notes,
+            "Direct and the mirror's upstream are the same link; between the mirror and its client "
+            "is none. Every connection is at full speed at once: with TCP's slow start all would "
+            "be a little slower.",
+            "A client hashes what it gets, and fails the figure when it is not the blob.",
+            "The three endpoints are behind one link: what three gave, one can give as well.",
+        ],
+    )
+
+
+def _distance(house: House, upstream: Server, endpoints: int) -> Distance:
+    return Distance(
+        house, upstream, endpoints=endpoints, round_trip=ROUND_TRIP, rate=RATE, total=TOTAL
+    )
+
+
+def _blobs(
+    house: House, upstream: Upstream, blobs: Iterator[Blob], size: int, scale: Scale
+) -> Table:
+    table = Table(f"a cold blob of {size // MIB} MiB")
+
+    def fetch(
+        name: str, way: Distance, server: Server, disturb: Callable[[], None] = lambda: None
+    ) -> Callable[[], None]:
+        def sample() -> None:
+            blob = next(blobs)
+            upstream.offer([blob])
+            carried = way.carried
+            disturb()
+            with server.cost() as cost:
+                began = time.monotonic()
+                server.prove(blob.path, blob.digest)
+                table.add(name, "seconds", time.monotonic() - began)
+            table.add(name, "bytes over the link / blob", (way.carried - carried) / size)
+            if server.program is not way.endpoints[0].program:
+                table.add(name, "mirror's CPU s/GB", cost.cpu / size * 1e9)
+            way.mend()
+
+        return sample
+
+    one = _distance(house, upstream, 1)
+    samples = {
+        DIRECT: fetch(DIRECT, one, one.endpoints[0]),
+        MIRROR: fetch(MIRROR, one, house.mirror(one.endpoints[0])),
+    }
+    for name, how in ((THREE, ""), (CUT, "cut"), (SILENT, "silent")):
+        # Each has a mirror of its own, which knows nothing of the others' trouble.
+        way = _distance(house, upstream, 3)
+        mirror = house.mirror(way.endpoints[0], name, others=way.endpoints[1:])
+        samples[name] = fetch(name, way, mirror, _trouble(way, how, size))
+    interleave(scale.long_rounds, samples)
+    return table
+
+
+def _trouble(way: Distance, how: str, size: int) -> Callable[[], None]:
+    def begin() -> None:
+        if how:
+            way.fail(way.endpoints[:2], how, after=size // 2)
+
+    return begin
+
+
+def _images(
+    house: House,
+    clients: Sequence[ClientsHouse],
+    upstream: Upstream,
+    table: Table,
+    size: int,
+    scale: Scale,
+) -> None:
+    layers = [
+        _layers(house.folder / f"layer-{n}", int(size * part)) for n, part in enumerate(LAYERS)
+    ]
+    way = _distance(house, upstream, 1)
+    servers = {DIRECT: way.endpoints[0], MIRROR: house.mirror(way.endpoints[0])}
+
+    def pull(name: str, client: Dockerd) -> Callable[[], None]:
+        def sample() -> None:
+            manifest, blobs = _image([next(each) for each in layers])
+            upstream.offer(blobs, manifest)
+            carried = way.carried
+            began = time.monotonic()
+            client.pull(f"docker.io/{REPOSITORY}@{manifest.digest}")
+            table.add(name, "seconds", time.monotonic() - began)
+            of_image = sum(blob.size for blob in blobs)
+            table.add(name, "bytes over the link / image", (way.carried - carried) / of_image)
+            client.forget()
+
+        return sample
+
+    samples = {}
+    for own, (name, server) in zip(clients, servers.items(), strict=True):
+        client = Dockerd(own, f"http://127.0.0.1:{server.port}", "", no_hub())
+        samples[name] = pull(name, client)
+    interleave(scale.long_rounds, samples)
+
+
+# Layers that are as cheap to make as blobs are: what they have in common is packed and hashed once.
+
+
+def _layers(file: Path, size: int) -> Iterator[tuple[Blob, str]]:
+    """Different layers without end, and the digests of what is in them."""
+    noise = os.urandom(size)
+    head = _tar_header(file.name, size + 32)
+    common = gzip.compress(head + noise, 0, mtime=0)
+    file.write_bytes(common)
+    packed, content = hashlib.sha256(common), hashlib.sha256(head + noise)
+    while True:
+        # A file of gzip may be of several parts; the last is this layer's own.
+        own = os.urandom(32)
+        rest = own + bytes(-(size + 32) % 512 + 1024)
+        tail = gzip.compress(rest, mtime=0)
+        whole, inside = packed.copy(), content.copy()
+        whole.update(tail)
+        inside.update(rest)
+        blob = Blob(f"sha256:{whole.hexdigest()}", file, len(common) + len(tail), tail)
+        yield blob, f"sha256:{inside.hexdigest()}"
+
+
+def _tar_header(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _image(layers: Sequence[tuple[Blob, str]]) -> tuple[Manifest, list[Blob]]:
+    config = Blob.of(
+        json.dumps(
+            {
+                "architecture": "amd64",
+                "os": "linux",
+                "config": {},
+                "rootfs": {"type": "layers", "diff_ids": [inside for _, inside in layers]},
+            }
+        ).encode()
+    )
+    media_type = "application/vnd.oci.image.config.v1+json"
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": {"mediaType": media_type, "digest": config.digest, "size": config.size},
+        "layers": [
+            {
+                "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                "digest": blob.digest,
+                "size": blob.size,
+            }
+            for blob, _ in layers
+        ],
+    }
+    return Manifest(json.dumps(document).encode(), tag=None), [config, *(b for b, _ in layers)]
