@@ -419,6 +419,37 @@ class Links(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaRecord:
+    """What an endpoint said of the manifests that it gives to one login: so many in `window`
+    seconds, so many left; `source` is whom it counts, "" when it does not say.
+
+    Times are in seconds since the epoch. Before `pulls_at` no manifest is pulled, because the count
+    was used up where it was `counted`; before `asks_at` none is asked for at all.
+    """
+
+    limit: int | None
+    remaining: int | None
+    window: float | None
+    source: str
+    said_at: float
+    pulls_at: float
+    counted: bool
+    asks_at: float
+
+
+class QuotaNotes(Protocol):
+    """What the processes of one node tell each other of one login at one endpoint. Its faults are
+    its own: what it cannot say, it does not know."""
+
+    def heard(self) -> QuotaRecord | None:
+        """What another has noted since this was last asked; None: nothing new. A few
+        microseconds."""
+
+    def note(self, record: QuotaRecord) -> None:
+        """Tells the others, soon."""
+
+
 class TagStoreError(Exception):
     """The tag memory does not answer. Never a reason to fail a pull."""
 

@@ -79,6 +79,7 @@ def test_the_defaults():
         *(0, "believe", False),
     )
     assert default.pin == {}
+    assert hub.quota.low == 0.2
     assert (hub.credentials, hub.realm, hub.allow_private) == ((), None, ())
 
 
@@ -275,6 +276,13 @@ def test_freshness_may_be_a_list_in_its_order():
     assert [rule.immutable for rule in rules] == [False, True, False]
     assert [rule.on_404 for rule in rules] == ["believe", "believe", "keep"]
     assert (rules[0].ttl, rules[0].stale_while_revalidate, rules[0].stale) == (60, 600, 86400)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("20%", 0.2), ("0%", 0), ("100 %", 1), ("2.5%", 0.025)]
+)
+def test_shares(text, share):
+    assert parse(docker_hub(f"quota: {{low: {text}}}")).registries["docker.io"].quota.low == share
 
 
 def test_frozen_tags():
@@ -509,6 +517,23 @@ A_REDIS = "write embedded, or redis://host:6379/0"
             "registries.docker.io",
             "this key twice",
             "at line 2 already",
+        ),
+        (docker_hub("quota:\n  lo: 5%"), 4, "registries.docker.io.quota.lo", "", "write low"),
+        # Shares
+        *(
+            (
+                docker_hub(f"quota: {{low: {text}}}"),
+                3,
+                "registries.docker.io.quota.low",
+                found,
+                "20%",
+            )
+            for text, found in (
+                ("20", "'20'"),
+                ("101%", "'101%'"),
+                ("-1%", "'-1%'"),
+                ("", "nothing"),
+            )
         ),
         # Addresses
         ("listen: host", 1, "listen", "'host'", AN_ADDRESS),

@@ -200,7 +200,7 @@ async def test_any_registry_is_served_on_demand_and_opens_nothing(
     house.corp.add_image("team/secret", "1", LAYER)
     async with Hub() as elsewhere:
         endpoint = Endpoint(name="unconfigured", url=elsewhere.url)
-        monkeypatch.setattr(assembled, "_unconfigured", lambda name: endpoint)
+        monkeypatch.setattr(assembled, "_unconfigured", lambda name, workers: endpoint)
         await house.start("allow_any_registry: true")
         elsewhere.add_image("owner/app", "1", b"elsewhere")
         for _ in range(2):

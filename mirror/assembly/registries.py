@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 from ..cache.download import Patience
 from ..cache.fills import Fills
@@ -25,14 +27,16 @@ from ..oci.reference import parse_image
 from ..server.naming import Naming
 from ..storage.disk import DiskContent
 from ..storage.links import LinkRecords
+from ..storage.quota_records import QuotaRecords
 from ..storage.tag_history import MOST
 from ..upstream.addresses import Allowed
+from ..upstream.endpoint import CONNECTIONS, Endpoint, GivenToken, Limits, Login, Trust
 from ..upstream.endpoint import Credentials as Shown
-from ..upstream.endpoint import Endpoint, GivenToken, Limits, Login, Trust
 from ..upstream.offline import Offline
 from ..upstream.pool import Pool
 from ..upstream.remote import Remote
 from ..upstream.retries import Policy, Retries
+from ..upstream.slots import Slots
 from ..upstream.standing import Member
 from ..upstream.transport import Transport
 from ..wrappers.ages import Ages
@@ -70,6 +74,9 @@ def registry_of(
     pinned = Patterns(config.storage.pin)
     pins = _pins(config)
     tls = ssl.create_default_context()
+    quotas = QuotaRecords(config.storage.path)
+    stack.push_async_callback(asyncio.to_thread, quotas.close)
+    slots = _slots(config)
 
     def cached(
         stack: contextlib.AsyncExitStack, registry: RegistryConfig, endpoints: Sequence[Endpoint]
@@ -78,7 +85,7 @@ def registry_of(
         scarce = away = _never
         prefetcher = None
         if asking and not config.offline:
-            upstream = pool = _pool(stack, endpoints, metrics, clock, tls)
+            upstream = pool = _pool(stack, endpoints, metrics, clock, tls, quotas, slots)
             scarce, away = pool.scarce, pool.away
             if config.prefetch:
                 prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
@@ -101,7 +108,7 @@ def registry_of(
 
     registries: dict[str, Registry] = {}
     for name, registry in config.registries.items():
-        cache, upstream = cached(stack, registry, _endpoints(registry))
+        cache, upstream = cached(stack, registry, _endpoints(registry, slots))
         linked = Linked(cache, upstream, links, clock)
         stack.push_async_callback(linked.close)
         registries[name] = linked
@@ -113,7 +120,9 @@ def registry_of(
         def opened(name: str) -> Opened:
             within = contextlib.AsyncExitStack()
             unvouched = Unvouched(
-                *cached(within, RegistryConfig(endpoints=()), [_unconfigured(name)]),
+                *cached(
+                    within, RegistryConfig(endpoints=()), [_unconfigured(name, config.workers)]
+                ),
                 store,
                 links,
                 own,
@@ -139,12 +148,16 @@ def _pool(
     meter: Meter,
     clock: Clock,
     tls: ssl.SSLContext,
+    quotas: QuotaRecords,
+    slots: Mapping[str, Slots],
 ) -> Pool:
-    """One registry's endpoints, as one upstream."""
+    """One registry's endpoints, as one upstream. `slots`: of each configured host."""
     members = []
     for endpoint in endpoints:
         transport = Transport(endpoint, meter, tls=tls)
-        remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock)
+        # Of those that clients name there may be any number: no files for them.
+        notes = quotas.of if endpoint.configured else None
+        remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock, notes)
         stack.push_async_callback(remote.close)
         members.append(
             Member(
@@ -153,6 +166,7 @@ def _pool(
                 endpoint.trust,
                 endpoint.limits.connections,
                 remote.scarce,
+                slots.get(_host(endpoint.url)),
             )
         )
     return Pool(members, clock, meter)
@@ -191,7 +205,28 @@ def _pins(config: Config) -> Pins:
     return {(image.repository, str(image.reference)): to for image, to in images}
 
 
-def _endpoints(config: RegistryConfig) -> list[Endpoint]:
+def _slots(config: Config) -> Mapping[str, Slots]:
+    """Of each host that has endpoints: the least that one of them says, and of that this worker's
+    part."""
+    limits: dict[str, int] = {}
+    for registry in config.registries.values():
+        for endpoint in registry.endpoints:
+            host = _host(endpoint.url)
+            limits[host] = min(limits.get(host, endpoint.connections), endpoint.connections)
+    return {host: Slots(host, _part(limit, config.workers)) for host, limit in limits.items()}
+
+
+def _part(connections: int, workers: int) -> int:
+    return max(1, connections // workers)
+
+
+def _host(url: str) -> str:
+    """`host:port`, in lower case."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _endpoints(config: RegistryConfig, slots: Mapping[str, Slots]) -> list[Endpoint]:
     allowed = Allowed.parse(map(str, config.allow_private))
     return [
         Endpoint(
@@ -200,17 +235,23 @@ def _endpoints(config: RegistryConfig) -> list[Endpoint]:
             trust=Trust(endpoint.trust),
             credentials=tuple(map(_shown, _credentials(config, endpoint))),
             realm=config.realm,
+            quota_low=config.quota.low,
             allowed=allowed,
-            limits=Limits(connections=endpoint.connections),
+            limits=Limits(connections=slots[_host(endpoint.url)].limit),
         )
         for endpoint in config.endpoints
     ]
 
 
-def _unconfigured(name: str) -> Endpoint:
+def _unconfigured(name: str, workers: int) -> Endpoint:
     """The endpoint of a registry that a client named. All of them count as one: a metric's labels
     are from a bounded set."""
-    return Endpoint(name="unconfigured", url=f"https://{name}", configured=False)
+    return Endpoint(
+        name="unconfigured",
+        url=f"https://{name}",
+        configured=False,
+        limits=Limits(connections=_part(CONNECTIONS, workers)),
+    )
 
 
 def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[Credentials]:

@@ -136,8 +136,8 @@ Logins = Annotated[tuple[Credentials, ...], BeforeValidator(_one_or_more)]
 
 class Endpoint(Section):
     """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
-    is asked for bytes by digest only. `connections`: to it, at most, from each worker.
-    `credentials`: its own, instead of the registry's."""
+    is asked for bytes by digest only. `connections`: to its host, at most, from all
+    workers. `credentials`: its own, instead of the registry's."""
 
     url: Annotated[str, BeforeValidator(places.endpoint_url)]
     trust: Annotated[
@@ -167,6 +167,13 @@ class Freshness(Section):
     immutable: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
 
 
+class Quota(Section):
+    """What an endpoint grants, where it counts (as Docker Hub does). Below `low`, a share of it,
+    what remains is spared."""
+
+    low: Annotated[float, BeforeValidator(values.share)] = 0.2
+
+
 def _freshness_rules(section: object) -> object:
     return section if isinstance(section, list) else [_or_empty(section)]
 
@@ -179,6 +186,7 @@ class RegistryConfig(Section):
     endpoints: tuple[Endpoint, ...]
     credentials: Logins = ()
     freshness: Annotated[tuple[Freshness, ...], BeforeValidator(_freshness_rules)] = (Freshness(),)
+    quota: Annotated[Quota, BeforeValidator(_or_empty)] = Quota()
     realm: Annotated[str | None, BeforeValidator(places.realm_url)] = None
     hosts: Annotated[
         tuple[Annotated[str, BeforeValidator(places.own_name)], ...],

@@ -18,6 +18,7 @@ from .model import (
     Endpoint,
     Freshness,
     Limits,
+    Quota,
     RegistryConfig,
     Section,
     Storage,
@@ -126,6 +127,7 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "limits": Limits,
     "credentials": Credentials,
     "freshness": Freshness,
+    "quota": Quota,
 }
 
 # Not the nearest in spelling, but what was meant.

@@ -1,4 +1,4 @@
-"""Text of the configuration → sizes, times, words, paths. Each function raises Mistake."""
+"""Text of the configuration → sizes, times, shares, words, paths. Each function raises Mistake."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _SIZE_UNITS = {
     **{f"{letter}B": 1000**power for power, letter in enumerate("kMGT", 1)},
 }
 _TIME = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|m|h|d)", re.ASCII)
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,3})?) ?%", re.ASCII)
 _IMAGE_PATTERN = re.compile(r"[A-Za-z0-9._:/*?\[\]!-]{1,384}", re.ASCII)
 _RULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -79,6 +80,16 @@ def seconds(value: object) -> float:
     if duration > MAX_SECONDS:
         raise Mistake(quoted(given), f"{write}, 3650d at most")
     return duration
+
+
+def share(value: object) -> float:
+    """A part of the whole, from `20%`."""
+    write = "a share such as 20%, from 0% to 100%"
+    given = text(value, write)
+    match = _SHARE.fullmatch(given)
+    if not match or float(match[1]) > 100:
+        raise Mistake(quoted(given), write)
+    return float(match[1]) / 100
 
 
 def count(most: int) -> Callable[[object], int]:

@@ -63,7 +63,8 @@ class Endpoint:
 
     `name` stands in messages and metrics. `url` has no query and no login; a path before `/v2/` is
     fine. Of several `credentials` the one that has most left is shown. `realm`: the token realm
-    that may see the login although its host is another than the endpoint's. `allowed`: private
+    that may see the login although its host is another than the endpoint's. `quota_low`: the share
+    of what it grants below which what remains is scarce. `allowed`: private
     addresses that this endpoint may lead to. `configured` False: a client named it, so its own
     address has to be a public one.
     """
@@ -73,6 +74,7 @@ class Endpoint:
     trust: Trust = Trust.TAGS
     credentials: tuple[Credentials, ...] = ()
     realm: str | None = None
+    quota_low: float = 0.2
     allowed: Allowed = field(default_factory=Allowed)
     configured: bool = True
     limits: Limits = field(default_factory=Limits)

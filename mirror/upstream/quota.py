@@ -12,16 +12,16 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from ..interfaces import Clock, Meter
+from ..interfaces import Clock, Meter, QuotaNotes, QuotaRecord
 from ..oci.errors import RateLimited, quoted
+from ..oci.retry import MAX_RETRY_AFTER
 from .failures import DEFAULT_RATE_LIMIT, retry_after
 
 _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*(?:;\s*w=([0-9]{1,8})\s*)?(?:[,;].*)?", re.ASCII)
 _SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an account's UUID
 _LEAST_PAUSE = 1.0
 _LONGEST_GUESS = 3600.0
-LOW = 0.2
-"""The share of the limit below which what remains is scarce."""
+_LISTEN_EVERY = 1.0  # seconds: what another process was told is known here that soon
 
 
 class QuotaSpent(RateLimited):
@@ -29,13 +29,26 @@ class QuotaSpent(RateLimited):
 
 
 class Quota:
-    """What is left to one login at one endpoint. `login` is "" for anonymous asking."""
+    """What is left to one login at one endpoint. `login` is "" for anonymous asking. Of the limit,
+    a share below `low` is little. `notes`: how it is shared with other processes."""
 
-    def __init__(self, endpoint: str, login: str, clock: Clock, meter: Meter) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        login: str,
+        clock: Clock,
+        meter: Meter,
+        low: float,
+        notes: QuotaNotes | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._login = login
         self._clock = clock
         self._meter = meter
+        self._low = low
+        self._notes = notes
+        self._noted: object = None
+        self._listen_at = 0.0
         self._limit: int | None = None
         self._remaining: int | None = None
         self._window: float | None = None
@@ -49,13 +62,14 @@ class Quota:
     @property
     def left(self) -> float:
         """The share of the limit that is left, from 0 to 1; 1 where nothing is known."""
+        self._listen()
         if self._remaining is None or not self._limit or self._outdated():
             return 1.0
         return min(1.0, self._remaining / self._limit)
 
     def low(self) -> bool:
         """Whether pulls should be spared."""
-        return self.left < LOW or self._clock.monotonic() < self._pulls_at
+        return self.left < self._low or self._clock.monotonic() < self._pulls_at
 
     def _note(self, headers: Mapping[str, str]) -> int | None:
         """Reads what an answer to a manifest tells: how many remain; None when it tells nothing."""
@@ -77,6 +91,7 @@ class Quota:
 
     def refused(self, pull: bool, headers: Mapping[str, str]) -> None:
         """A 429 came, to a GET (`pull`) or a HEAD of a manifest."""
+        self._listen(now=True)
         remaining = self._note(headers)
         now = self._clock.monotonic()
         told = retry_after(headers, self._clock)
@@ -91,15 +106,19 @@ class Quota:
         else:  # a limit that the count does not explain is one on asking
             self._asks_at = max(self._asks_at, until)
         self._tell_until()
+        self._share()
 
     def answered(self, pull: bool, headers: Mapping[str, str]) -> None:
         """An answer to a GET (`pull`) or a HEAD of a manifest came that was no 429."""
+        self._listen(now=True)
         self._note(headers)
         if pull:
             self._guess = DEFAULT_RATE_LIMIT
+        self._share()
 
     def refusal(self, pull: bool) -> RateLimited | None:
         """What to raise instead of asking; None: ask."""
+        self._listen()
         now = self._clock.monotonic()
         if now < self._asks_at:
             until = self._asks_at - now
@@ -116,6 +135,51 @@ class Quota:
                 retry_after=until,
             )
         return None
+
+    def _share(self) -> None:
+        """Tells the other processes, when there is something new."""
+        news = (self._limit, self._remaining, self._pulls_at, self._asks_at)
+        if self._notes is None or news == self._noted:
+            return
+        self._noted = news
+        ahead = self._clock.wall() - self._clock.monotonic()
+        self._notes.note(
+            QuotaRecord(
+                self._limit,
+                self._remaining,
+                self._window,
+                self._source,
+                said_at=self._read_at + ahead,
+                pulls_at=self._pulls_at + ahead if self._pulls_at else 0.0,
+                counted=self._counted,
+                asks_at=self._asks_at + ahead if self._asks_at else 0.0,
+            )
+        )
+
+    def _listen(self, *, now: bool = False) -> None:
+        """Takes over what another process was told, before the own word is added to it."""
+        at = self._clock.monotonic()
+        if self._notes is None or (at < self._listen_at and not now):
+            return
+        self._listen_at = at + _LISTEN_EVERY
+        said = self._notes.heard()
+        if said is None:
+            return
+        wall = self._clock.wall()
+
+        def coming(time: float) -> float:
+            # Not trusted further than any Retry-After: the clock may have been set back since.
+            return at + min(time - wall, MAX_RETRY_AFTER) if time > wall else 0.0
+
+        self._limit, self._remaining, self._window = said.limit, said.remaining, said.window
+        self._source = said.source if _SOURCE.fullmatch(said.source) else ""
+        self._read_at = at - max(0.0, wall - said.said_at)
+        self._pulls_at, self._counted = coming(said.pulls_at), said.counted
+        self._asks_at = coming(said.asks_at)
+        self._noted = (self._limit, self._remaining, self._pulls_at, self._asks_at)
+        if self._limit is not None and self._remaining is not None:
+            self._meter.upstream_quota(self._endpoint, self._login, self._limit, self._remaining)
+        self._tell_until()
 
     def _outdated(self) -> bool:
         return self._window is not None and self._clock.monotonic() - self._read_at >= self._window

@@ -31,7 +31,7 @@ from ..oci.manifests import ACCEPT, MANIFEST_TYPES, OCI_INDEX, read_manifest
 from ..oci.ranges import ByteRange, ContentRange, format_range
 from ..oci.reference import Repository
 from . import answers
-from .accounts import Account, Accounts
+from .accounts import Account, Accounts, Notes
 from .endpoint import KIB, MIB, Endpoint, Login
 from .failures import Kind, ReferralExpired, Unfit, Unreached, faulty, rate_limited
 from .retries import Retries
@@ -59,7 +59,8 @@ Usable = Callable[[aiohttp.ClientResponse], bool]
 
 
 class Remote:
-    """An Upstream. `transport` is this endpoint's own; closing the remote closes it."""
+    """An Upstream. `transport` is this endpoint's own; closing the remote closes it. `notes`: how
+    what is learnt of its limits is shared with other processes."""
 
     def __init__(
         self,
@@ -68,11 +69,12 @@ class Remote:
         retries: Retries,
         meter: Meter,
         clock: Clock,
+        notes: Notes | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._base = endpoint.url.rstrip("/")
         self._transport = transport
-        self._accounts = Accounts(endpoint, transport, clock, meter)
+        self._accounts = Accounts(endpoint, transport, clock, meter, notes)
         self._retries = retries
         self._meter = meter
         self._clock = clock
@@ -324,20 +326,41 @@ class Remote:
         self, method: str, path: str, repository: Repository, headers: Mapping[str, str]
     ) -> tuple[Account, aiohttp.ClientResponse]:
         """An answer, and for which login it was: a manifest is asked for only by those whose limits
-        allow it. Raises RateLimited when none may ask."""
-        if not path.removeprefix(repository.name).startswith("/manifests/"):
-            account = self._accounts.any()
-            return account, await self._authorized(account, method, path, repository, headers)
+        allow it, and what one may not read is asked for with the others. Raises RateLimited when
+        none may ask, Denied when no token is given to any."""
+        name, accounts = repository.name, self._accounts
+        is_manifest = path.removeprefix(name).startswith("/manifests/")
         pull = method == "GET"
+        refused: list[Account] = []
         while True:
-            account = self._accounts.for_manifest(pull)
-            response = await self._authorized(account, method, path, repository, headers)
+            account = (
+                accounts.for_manifest(name, pull, refused)
+                if is_manifest
+                else accounts.any(name, refused)
+            )
+            try:
+                response = await self._authorized(account, method, path, repository, headers)
+            except Denied:
+                refused.append(account)
+                accounts.denied(account, name)
+                if len(refused) == len(accounts):
+                    raise
+                continue
             if self._is_elsewhere(response):
                 return account, response
-            if response.status != 429:
+            if is_manifest and response.status == 429:
+                account.quota.refused(pull, response.headers)
+                await self._transport.discard(response)
+                continue
+            if is_manifest:
                 account.quota.answered(pull, response.headers)
+            if response.status not in (401, 403):
+                accounts.allowed(account, name)
                 return account, response
-            account.quota.refused(pull, response.headers)
+            refused.append(account)
+            accounts.denied(account, name)
+            if len(refused) == len(accounts):
+                return account, response
             await self._transport.discard(response)
 
     async def _authorized(
@@ -362,6 +385,12 @@ class Remote:
         await self._transport.discard(response)
         return await self._transport.fetch(method, url, headers, other)
 
+    def _whom(self, refused: Account) -> str:
+        if len(self._accounts) > 1:
+            return f"any of the {len(self._accounts)} logins"
+        login = refused.authorizer.credentials
+        return f"the login {login.username!r}" if isinstance(login, Login) else "us"
+
     async def _error(
         self,
         response: aiohttp.ClientResponse,
@@ -381,10 +410,8 @@ class Remote:
         if elsewhere and status in _EXPIRED:
             return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
         if status in (401, 403):
-            login = account.authorizer.credentials
-            whom = f"the login {login.username!r}" if isinstance(login, Login) else "us"
             return Denied(
-                f"{name} does not let {whom} read {repository.name} ({status}): "
+                f"{name} does not let {self._whom(account)} read {repository.name} ({status}): "
                 "it does not exist there, or it is private"
             )
         if status == 429:

@@ -1,4 +1,4 @@
-"""Never more connections to one endpoint than it bears."""
+"""Never more connections to one host than it bears."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from ..oci.errors import Unavailable
 
 
 class Slots:
-    """Turns at one endpoint, in order of arrival. A blob holds its own until its stream is closed;
-    blobs leave a few to small asks, which else would wait behind gigabytes."""
+    """Turns at one host, whose endpoints share them, in order of arrival. A blob holds its own until
+    its stream is closed; blobs leave a few to small asks, which else would wait behind gigabytes.
+    """
 
     def __init__(self, name: str, limit: int, patience: float = 60.0) -> None:
         self._name = name
-        self._limit = limit
+        self.limit = limit
         self._patience = patience
         self._all = asyncio.Semaphore(limit)
         self._blobs = asyncio.Semaphore(max(1, limit - max(1, limit // 16)))
@@ -36,7 +37,7 @@ class Slots:
                     raise
         except TimeoutError:
             raise Unavailable(
-                f"all {self._limit} connections to {self._name} are in use, and none became free "
+                f"all {self.limit} connections to {self._name} are in use, and none became free "
                 f"within {self._patience:g} s",
                 retry_after=5,
             ) from None

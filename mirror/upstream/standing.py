@@ -56,13 +56,15 @@ def _never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One endpoint of a pool; `name` is for messages. `scarce` as in Budgeted."""
+    """One endpoint of a pool; `name` is for messages. `scarce` as in Budgeted. `slots` are those of
+    its host, where other endpoints are there too."""
 
     name: str
     upstream: Upstream
     trust: Trust
     connections: int = CONNECTIONS
     scarce: Callable[[], bool] = _never
+    slots: Slots | None = None
 
 
 class Standing:
@@ -70,7 +72,7 @@ class Standing:
 
     def __init__(self, member: Member, clock: Clock, meter: Meter) -> None:
         self.member = member
-        self.slots = Slots(member.name, member.connections)
+        self.slots = member.slots or Slots(member.name, member.connections)
         self.speed = Speed()
         self.latency = {asked: Latency() for asked in Asked}
         self._clock = clock

@@ -108,6 +108,8 @@ class Hub:
         self.anonymous = True  # the realm gives tokens to those who show no login
         self.login: tuple[str, str] | None = None  # the one login that the realm knows
         self.more_logins: list[tuple[str, str]] = []
+        self.closed: set[tuple[str, str]] = set()  # login and repository that it may not read
+        self.closed_by = 401  # or 403
         self.limit: int | None = None  # GETs of manifests that each login has, and the anonymous
         self.window = 21600
         self.source = "192.0.2.7"
@@ -239,6 +241,8 @@ class Hub:
         name, kind, what = match["name"], match["kind"], match["what"]
         if not self._may_read(request, f"repository:{name}:pull"):
             return self._unauthorized(name)
+        if (self._account(request), name) in self.closed:
+            return self._unauthorized(name) if self.closed_by == 401 else _error(403, "DENIED")
         if kind == "blobs":
             return self._blob(request, what)
         if kind == "tags":
@@ -254,6 +258,10 @@ class Hub:
         if self.challenge == "basic":
             return self.login is not None and shown == basic(*self.login)
         return self.tokens.get(shown.removeprefix("Bearer ")) == scope
+
+    def _account(self, request: web.Request) -> str:
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return self.accounts.get(shown, "")
 
     def _unauthorized(self, name: str) -> web.Response:
         wanted = 'Basic realm="hub"'
@@ -275,8 +283,7 @@ class Hub:
         """As Docker Hub counts: GETs of manifests, by login."""
         if self.limit is None:
             return answer
-        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        account = self.accounts.get(shown, "")
+        account = self._account(request)
         spent = request.method == "GET" and self.pulls[account] >= self.limit
         if request.method == "GET" and not spent and answer.status == 200:
             self.pulls[account] += 1

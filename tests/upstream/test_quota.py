@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import SecretStr
 
+from mirror.interfaces import QuotaRecord
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, RateLimited, Unavailable
 from mirror.upstream.endpoint import Login
@@ -18,7 +19,7 @@ ME, YOU = Login("me", SecretStr("one")), Login("you", SecretStr("two"))
 SPENT = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "0;w=21600"}
 
 
-def told(limit: str, remaining: str, source: str = "192.0.2.7") -> dict[str, str]:
+def told_of(limit: str, remaining: str, source: str = "192.0.2.7") -> dict[str, str]:
     return {
         "ratelimit-limit": limit,
         "ratelimit-remaining": remaining,
@@ -28,7 +29,7 @@ def told(limit: str, remaining: str, source: str = "192.0.2.7") -> dict[str, str
 
 @pytest.fixture
 def quota(time: Time, counts: Counts) -> Quota:
-    return Quota("hub", "", time.clock(), counts)
+    return Quota("hub", "", time.clock(), counts, low=0.2)
 
 
 def add(hub: Hub, count: int) -> list[Digest]:
@@ -60,21 +61,33 @@ def add(hub: Hub, count: int) -> list[Digest]:
 def test_what_is_left_is_read_from_the_headers(
     quota: Quota, limit: str, remaining: str, left: float
 ) -> None:
-    quota.answered(False, told(limit, remaining))
+    quota.answered(False, told_of(limit, remaining))
     assert quota.left == left
 
 
 def test_what_was_read_is_void_once_its_window_has_passed(quota: Quota, time: Time) -> None:
-    quota.answered(True, told("100;w=21600", "3;w=21600"))
+    quota.answered(True, told_of("100;w=21600", "3;w=21600"))
     assert (quota.left, quota.low()) == (0.03, True)
     time.now += 21600
     assert (quota.left, quota.low()) == (1.0, False)
 
 
-def test_it_is_low_below_a_fifth(quota: Quota) -> None:
-    quota.answered(True, told("100", "20"))
+@pytest.mark.parametrize(("low", "enough"), [(0.2, 20), (0.5, 50), (1.0, 100)])
+def test_it_is_low_below_the_share_that_is_configured(
+    time: Time, counts: Counts, low: float, enough: int
+) -> None:
+    quota = Quota("hub", "", time.clock(), counts, low)
+    quota.answered(True, told_of("100", str(enough)))
     assert not quota.low()
-    quota.answered(True, told("100", "19"))
+    quota.answered(True, told_of("100", str(enough - 1)))
+    assert quota.low()
+
+
+def test_without_a_share_only_a_429_makes_it_low(time: Time, counts: Counts) -> None:
+    quota = Quota("hub", "", time.clock(), counts, 0.0)
+    quota.answered(True, told_of("100", "0"))
+    assert not quota.low()
+    quota.refused(True, SPENT)
     assert quota.low()
 
 
@@ -109,20 +122,20 @@ def test_retry_after_goes_before_the_window(quota: Quota, time: Time) -> None:
 
 def test_a_head_that_tells_of_pulls_left_ends_the_waiting(quota: Quota) -> None:
     quota.refused(True, SPENT)
-    quota.answered(False, told("100;w=21600", "0;w=21600"))
+    quota.answered(False, told_of("100;w=21600", "0;w=21600"))
     assert quota.refusal(pull=True) is not None
-    quota.answered(False, told("100;w=21600", "1;w=21600"))
+    quota.answered(False, told_of("100;w=21600", "1;w=21600"))
     assert quota.refusal(pull=True) is None
 
 
 def test_a_pull_refused_though_pulls_are_left_is_a_limit_on_asking(quota: Quota) -> None:
-    quota.refused(True, {**told("100;w=21600", "50;w=21600"), "Retry-After": "30"})
+    quota.refused(True, {**told_of("100;w=21600", "50;w=21600"), "Retry-After": "30"})
     for pull in (True, False):
         error = quota.refusal(pull)
         assert isinstance(error, RateLimited)
         assert error.retry_after == 30
         assert "not only pulls" in error.message
-    quota.answered(False, told("100;w=21600", "50;w=21600"))  # one that was under way
+    quota.answered(False, told_of("100;w=21600", "50;w=21600"))  # one that was under way
     assert quota.refusal(pull=True) is not None
 
 
@@ -157,6 +170,93 @@ def test_f69_a_source_that_is_no_address_is_not_repeated(quota: Quota) -> None:
     assert error is not None
     assert "counted" not in error.message
     assert "Cookie" not in error.message
+
+
+# What several processes know
+
+
+class Notes:
+    """QuotaNotes of two who share a board."""
+
+    def __init__(self, board: list[tuple[object, QuotaRecord]]) -> None:
+        self.board = board
+        self.read = 0
+
+    def heard(self) -> QuotaRecord | None:
+        new, self.read = self.board[self.read :], len(self.board)
+        return next((said for by, said in reversed(new) if by is not self), None)
+
+    def note(self, record: QuotaRecord) -> None:
+        self.board.append((self, record))
+
+
+@pytest.fixture
+def two(time: Time, counts: Counts) -> tuple[Quota, Quota]:
+    board: list[tuple[object, QuotaRecord]] = []
+    one, other = (
+        Quota("hub", "", time.clock(), counts, low=0.2, notes=Notes(board)) for _ in range(2)
+    )
+    return one, other
+
+
+def test_a_429_that_one_process_got_holds_for_the_other(
+    two: tuple[Quota, Quota], time: Time, counts: Counts
+) -> None:
+    one, other = two
+    assert other.refusal(pull=True) is None
+    one.refused(True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
+    time.now, time.wall = time.now + 1, time.wall + 1
+    told, heard = one.refusal(pull=True), other.refusal(pull=True)
+    assert isinstance(told, QuotaSpent)
+    assert isinstance(heard, QuotaSpent)
+    assert heard.message == told.message
+    assert heard.retry_after == pytest.approx(21599)
+    assert other.refusal(pull=False) is None
+    assert counts.untils[-1] == ("hub", "", pytest.approx(1_700_021_600))
+    # And as one of them learns that it is over, so does the other.
+    other.answered(False, told_of("100;w=21600", "7;w=21600"))
+    time.now, time.wall = time.now + 1, time.wall + 1
+    assert one.refusal(pull=True) is None
+    assert one.left == 0.07
+
+
+def test_a_limit_on_asking_is_shared_too(two: tuple[Quota, Quota], time: Time) -> None:
+    one, other = two
+    one.refused(False, {"Retry-After": "300"})
+    assert other.refusal(pull=False) is not None
+    time.now, time.wall = time.now + 300, time.wall + 300
+    assert other.refusal(pull=False) is None
+
+
+def test_an_answer_of_ones_own_does_not_wipe_out_what_another_was_told(
+    two: tuple[Quota, Quota],
+) -> None:
+    one, other = two
+    other.answered(True, told_of("100;w=21600", "50;w=21600"))
+    one.refused(False, {"Retry-After": "300"})
+    other.answered(True, told_of("100;w=21600", "49;w=21600"))  # was under way
+    for quota in two:
+        quota._listen(now=True)
+        assert quota.refusal(pull=False) is not None
+
+
+def test_saying_the_same_again_is_not_noted(two: tuple[Quota, Quota]) -> None:
+    one, _ = two
+    for _ in range(5):
+        one.answered(False, told_of("100;w=21600", "50;w=21600"))
+    assert isinstance(one._notes, Notes)
+    assert len(one._notes.board) == 1
+
+
+def test_f29_a_note_by_a_wrong_clock_holds_nobody_for_longer_than_a_day(
+    two: tuple[Quota, Quota], time: Time
+) -> None:
+    one, other = two
+    one.refused(True, SPENT)
+    time.wall -= 365 * 86400
+    error = other.refusal(pull=True)
+    assert error is not None
+    assert error.retry_after == 86400
 
 
 # With a registry

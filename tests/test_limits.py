@@ -1,0 +1,109 @@
+"""What is never more than an upstream bears: connections to its host, and manifests it grants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from mirror import assembly, config
+
+from .upstream.hub import Hub
+from .waiting import eventually
+
+
+class House:
+    """Mirrors in this process that share a store, as workers do, before one hub."""
+
+    def __init__(self, folder: Path, hub: Hub, running: AsyncExitStack) -> None:
+        self._folder, self.hub, self._running = folder, hub, running
+
+    async def mirror(self, keys: str, **docker_io: object) -> aiohttp.ClientSession:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        registry = json.dumps({"endpoints": [{"url": self.hub.url}], **docker_io})
+        text = (
+            f"listen: {port}\nadmin: 0\nstorage: {{path: '{self._folder / 'store'}'}}\n"
+            f"registries: {{docker.io: {registry}, ghcr.io: {registry}}}\n"
+        )
+        await self._running.enter_async_context(
+            assembly.running(config.parse(text + keys, "mirror.yaml"))
+        )
+        client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
+        self._running.push_async_callback(client.close)
+        return client
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with Hub() as hub, AsyncExitStack() as running:
+        yield House(tmp_path, hub, running)
+
+
+async def get(client: aiohttp.ClientSession, path: str) -> tuple[int, str, str]:
+    async with client.get(f"/v2/{path}") as answer:
+        return answer.status, await answer.text(), answer.headers.get("Retry-After", "")
+
+
+# Blobs leave a few connections to small asks: of three, they take two.
+@pytest.mark.parametrize(("connections", "workers"), [(3, 1), (12, 4), (15, 4)])
+async def test_all_endpoints_and_workers_share_the_connections_to_a_host(
+    house: House, connections: int, workers: int
+) -> None:
+    endpoint = {"url": house.hub.url, "connections": connections}
+    client = await house.mirror(f"workers: {workers}", endpoints=[endpoint])
+    go, running, most = asyncio.Event(), 0, 0
+
+    async def hold(request: web.Request) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await go.wait()
+        running -= 1
+
+    house.hub.redirects, house.hub.challenge = False, "none"
+    house.hub.fail("registry", hold, times=6)  # type: ignore[arg-type]
+    blobs = [house.hub.add_blob(b"%d" % number) for number in range(6)]
+    asks = [
+        asyncio.create_task(get(client, f"{registry}/a/b/blobs/{digest}"))
+        for registry, digest in zip(("docker.io", "ghcr.io") * 3, blobs, strict=True)
+    ]
+    await eventually(lambda: running == 2)
+    go.set()
+    assert [(await ask)[0] for ask in asks] == [200] * 6
+    assert most == 2
+
+
+async def test_a_429_that_one_worker_got_is_known_to_the_others_and_after_a_restart(
+    house: House, tmp_path: Path
+) -> None:
+    house.hub.limit = 1
+    for tag in ("1", "2", "3", "4"):
+        house.hub.add_image("library/redis", tag, b"layer %s" % tag.encode())
+    one, other = await house.mirror(""), await house.mirror("")
+    assert (await get(one, "library/redis/manifests/1"))[0] == 200
+    assert (await get(one, "library/redis/manifests/2"))[0] == 503
+    refused = house.hub.count("registry", "GET", "manifests/")
+
+    def is_told() -> bool:
+        notes = [path.read_text() for path in (tmp_path / "store").glob("quota-*.json")]
+        return any(json.loads(note)["pulls_at"] for note in notes)
+
+    await eventually(is_told)
+    for client, tag in ((other, "3"), (await house.mirror(""), "4")):
+        status, body, retry_after = await get(client, f"library/redis/manifests/{tag}")
+        assert status == 503
+        assert int(retry_after) > 21_000
+        for words in ("1 manifests in 6 h", "pulls none before", "a login (credentials)"):
+            assert words in body
+    assert house.hub.count("registry", "GET", "manifests/") == refused
+    # What is here goes on.
+    assert (await get(other, "library/redis/manifests/1"))[0] == 200
