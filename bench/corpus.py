@@ -17,6 +17,9 @@ TAIL = 32
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+Pull = list[tuple[str, str]]
+"""What a client asks for, in its order: paths, and the digests of what is to come."""
+
 _LAYERS = 20
 _MIB = 1 << 20
 
@@ -89,8 +92,7 @@ class SmallImage:
     layer: Blob
 
     @property
-    def pull(self) -> list[tuple[str, str]]:
-        """What a client asks for, in its order: paths, and the digests of what is to come."""
+    def pull(self) -> Pull:
         return [
             (self.index.tag_path, self.index.digest),
             (self.manifest.path, self.manifest.digest),

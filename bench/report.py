@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .plots import Picture
 from .results import Result
 
 
@@ -33,6 +34,9 @@ class Taken:
         yield from self.result.lines()
         yield f"- {self._circumstances()}"
         yield ""
+        for file, picture in self.pictures(name).items():
+            yield f"![{picture.title}]({file})"
+            yield ""
 
     def _circumstances(self) -> str:
         words = f"Taken {self.date}, {self.rounds} rounds ({self.long_rounds} of what takes long)."
@@ -44,6 +48,14 @@ class Taken:
         versions = ", ".join(f"{key} {value}" for key, value in self.versions.items())
         return f"{words} Machine: {machine}. Versions: {versions}."
 
+    def pictures(self, name: str) -> dict[str, Picture]:
+        """By the names of their files."""
+        pictures = self.result.pictures(self.title)
+        return {
+            f"{name}{f'-{number}' if number else ''}.svg": picture
+            for number, picture in enumerate(pictures)
+        }
+
     def document(self, name: str) -> dict[str, Any]:
         """For JSON, its Markdown too: what was not measured this time is shown as it was then."""
         rest = {key: value for key, value in asdict(self).items() if key != "result"}
@@ -51,8 +63,11 @@ class Taken:
 
 
 def write(folder: Path, name: str, taken: Taken, order: Sequence[str]) -> None:
-    """Puts this figure into `latest.json` and `latest.md`; the others there stay as they are."""
+    """Puts this figure into `latest.json` and `latest.md`, and its plots beside them; the others
+    there stay as they are."""
     folder.mkdir(parents=True, exist_ok=True)
+    for file, picture in taken.pictures(name).items():
+        (folder / file).write_text(picture.svg())
     kept = folder / "latest.json"
     documents: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
     documents[name] = taken.document(name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from .plots import Bars, Picture
+
 # How the names of rows begin that are ours, and that no cache can beat: sendfile by nginx, a
 # direct download, a program that does only what has to be done.
 _OURS = "mirror"
@@ -122,6 +124,18 @@ class Result:
     tables: list[Table]
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    plots: list[Picture] = field(default_factory=list)
+
+    def pictures(self, title: str) -> list[Picture]:
+        """The figure's own plots, and one of what its targets are about."""
+        groups = {
+            f"{table.title}: {column}": {
+                row: cells[column] for row, cells in table.cells.items() if cells.get(column)
+            }
+            for table, column in (target.of for target in self.targets if target.of)
+        }
+        groups = {name: bars for name, bars in groups.items() if bars}
+        return [*([Bars(title, groups)] if groups else []), *self.plots]
 
     def lines(self) -> Iterator[str]:
         for table in self.tables:

@@ -12,7 +12,8 @@ class Scale:
     """`seconds`: how long one sample of a steady state takes. Sizes in bytes. `long_rounds`: of
     what takes many seconds each time. `first_bytes`: how many misses one sample of them is.
     `images`: of a round of small ones. `layer`: of the image that real clients pull. `tags`: as
-    many are kept hot. `blobs`, `connections`: how many there are, for what may not depend on it.
+    many are kept hot. `blobs`, `connections`: how many there are, for what may not depend on it;
+    `hits`: how many of those blobs one sample asks for.
     """
 
     rounds: int
@@ -27,6 +28,7 @@ class Scale:
     tags: int
     blobs: tuple[int, ...]
     connections: tuple[int, ...]
+    hits: int
 
 
 FULL = Scale(
@@ -42,6 +44,7 @@ FULL = Scale(
     tags=10_000,
     blobs=(1_000, 10_000, 100_000, 1_000_000),
     connections=(1, 10, 100, 1_000, 10_000),
+    hits=2_000,
 )
 QUICK = Scale(
     rounds=1,
@@ -56,4 +59,5 @@ QUICK = Scale(
     tags=200,
     blobs=(100, 1_000),
     connections=(1, 100),
+    hits=200,
 )

@@ -7,7 +7,21 @@ from typing import Protocol
 from ..results import Result
 from ..scale import Scale
 from ..servers import House
-from . import calibration, cold, herd, images, manifests, mixed, pull, ranges, slow, wan, warm
+from . import (
+    calibration,
+    cold,
+    growth,
+    herd,
+    images,
+    manifests,
+    mixed,
+    pull,
+    ranges,
+    slow,
+    start,
+    wan,
+    warm,
+)
 
 
 class Figure(Protocol):
@@ -29,5 +43,7 @@ FIGURES: dict[str, Figure] = {
     "mixed": mixed,
     "herd": herd,
     "slow": slow,
+    "start": start,
+    "growth": growth,
     "wan": wan,
 }

@@ -35,7 +35,7 @@ def measure(house: House, scale: Scale) -> Result:
                 *(manifest for image in images for manifest in (image.index, image.manifest)),
             )
             with server.cost() as cost:
-                found = pull(server, images, CLIENTS)
+                found = pull(server, [image.pull for image in images], CLIENTS)
             table.add(server.name, RATE, found.rate)
             table.add(server.name, "an image, ms: p50", percentile(found.took, 50))
             table.add(server.name, "p99", percentile(found.took, 99))

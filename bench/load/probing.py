@@ -39,6 +39,28 @@ def probe(server: Server, path: str, seconds: float) -> Sequence[float]:
     return took
 
 
+def probe_each(server: Server, blobs: Sequence[Blob]) -> Sequence[float]:
+    """Milliseconds of each answer, asked one after the other on one connection, small blobs only.
+
+    Raises WrongAnswer.
+    """
+    took = []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for blob in blobs:
+            request = f"GET {blob.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+            began = time.perf_counter()
+            client.sendall(request)
+            answer = b""
+            while len(answer.partition(b"\r\n\r\n")[2]) < blob.size:
+                piece = client.recv(_BUFFER)
+                answer += piece
+                if not piece or not answer.startswith(b"HTTP/1.1 200"):
+                    raise WrongAnswer(f"{server.name} answered {blob.path} with {answer[:200]!r}")
+            took.append((time.perf_counter() - began) * 1000)
+    return took
+
+
 def first_byte(server: Server, blob: Blob) -> float:
     """Milliseconds from a request for the blob to its body's first byte; the rest is read too.
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..corpus import SmallImage
+from ..corpus import Pull
 from ..servers import ACCEPT, Server
 from .child import Children, Job, obey
 
@@ -32,10 +32,10 @@ class Pulling:
         return self.images / self.seconds
 
 
-def pull(server: Server, images: Sequence[SmallImage], clients: int) -> Pulling:
+def pull(server: Server, images: Sequence[Pull], clients: int) -> Pulling:
     """Each image once, by one of the clients, which has one connection and takes one image after
     the other. Raises WrongAnswer."""
-    job = {"images": [image.pull for image in images], "clients": clients}
+    job = {"images": images, "clients": clients}
     children = Children("bench.load.pulling", server, [job])
     children.go()
     (report,) = children.reports()

@@ -1,0 +1,102 @@
+"""Makes a mirror's store as large as wanted, faster than by pulling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+
+import apsw
+
+from mirror.interfaces import Clock
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Repository
+from mirror.storage.disk import DiskContent
+from mirror.storage.index import Index
+from mirror.storage.links import LinkRecords
+from mirror.storage.room import Bounds
+
+from .corpus import REPOSITORY, Blob
+from .servers import Server
+
+SIZE = 4096
+_BATCH = 10_000
+_LINKS = 50_000  # names of one file, of which ext4 allows 65,000
+
+
+class Ballast:
+    """Blobs that nobody brought: each has its file and its record, and the repository shows it.
+
+    The files are names of a few files with the same bytes, which are not what the digests name:
+    nobody hashes a blob on the way of a hit. The mirror may run meanwhile, as if another of its
+    processes had fetched them.
+    """
+
+    def __init__(self, mirror: Server) -> None:
+        self._root = mirror.program.folder / "data"
+        self._file = mirror.program.folder / "ballast"
+        self._count = 0
+
+    def grow(self, count: int) -> None:
+        """To so many blobs in all."""
+        asyncio.run(self._grow(count))
+
+    def blobs(self, numbers: Sequence[int]) -> list[Blob]:
+        """Some of them, by their numbers. They are shown from now on, whatever was forgotten."""
+        digests = [_digest(number) for number in numbers]
+        asyncio.run(self._show(digests))
+        return [Blob(str(digest), self._file, SIZE) for digest in digests]
+
+    async def _grow(self, count: int) -> None:
+        bulk = _Bulk(self._root / "index.db", 1 << 40)
+        store = DiskContent(self._root, Bounds(1 << 40))
+        for prefix in range(256):
+            store.blob_path(Digest.parse(f"sha256:{prefix:02x}{'0' * 62}")).parent.mkdir(
+                exist_ok=True
+            )
+        try:
+            for begin in range(self._count, count, _BATCH):
+                numbers = range(begin, min(begin + _BATCH, count))
+                digests = [_digest(number) for number in numbers]
+                for number, digest in zip(numbers, digests, strict=True):
+                    if number % _LINKS == 0:
+                        self._begin_file()
+                    os.link(self._file, store.blob_path(digest))
+                with bulk.together():
+                    for digest in digests:
+                        bulk.add(digest, SIZE, 1.0)
+                await self._show(digests)
+        finally:
+            bulk.close()
+            await store.close()
+        self._count = max(self._count, count)
+
+    def _begin_file(self) -> None:
+        self._file.unlink(missing_ok=True)
+        self._file.write_bytes(b"ballast\n" * (SIZE // 8))
+
+    async def _show(self, digests: Sequence[Digest]) -> None:
+        links = LinkRecords.open(self._root / "links.db", Clock())
+        try:
+            await links.add(Repository("docker.io", REPOSITORY), digests)
+        finally:
+            await links.close()
+
+
+class _Bulk(Index):
+    """Many additions in one transaction."""
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        with super()._write():
+            yield
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[apsw.Connection]:
+        yield self._writer
+
+
+def _digest(number: int) -> Digest:
+    return Digest("sha256", hashlib.sha256(f"ballast {number}".encode()).hexdigest())
