@@ -159,7 +159,7 @@ class Containerd(Client):
         self.login = ["--user", f"{ACCOUNT}:{PASSWORD}"]
 
     def run(self, image: str) -> str:
-        return self.command(*self._ctr, "run", "--rm", image, "container")
+        return self.command(*self._ctr, "run", "--rm", image, self.house.folder.name)
 
 
 class Podman(Client):
