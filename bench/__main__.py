@@ -1,15 +1,16 @@
-"""The command line: `python -m bench [FIGURE …] [--quick]`."""
+"""The command line: `python -m bench [FIGURE …] [--quick]`, or `python -m bench table`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from . import report
+from . import report, table
 from .figures import FIGURES, Figure
 from .machine import description, disturbance, versions
 from .programs import ROOT, Unavailable
@@ -18,6 +19,9 @@ from .servers import House, WrongAnswer
 
 RESULTS = ROOT / "bench/results"
 
+TABLE = "table"
+"""In place of a figure: no measurement, but the README's table made of those that there are."""
+
 # A real client that fails is an AssertionError, and what does not come in time a TimeoutError.
 FAILURES = (Unavailable, WrongAnswer, RuntimeError, AssertionError, TimeoutError)
 
@@ -25,6 +29,8 @@ FAILURES = (Unavailable, WrongAnswer, RuntimeError, AssertionError, TimeoutError
 def main(words: list[str] | None = None) -> int:
     """Measures, prints, and writes what came out. 2: a word was wrong; 1: a figure failed."""
     options = _options(words)
+    if options.figures == [TABLE]:
+        return _write_table(options.results or RESULTS, options.readme)
     names = [name for word in options.figures + options.only for name in word.split(",") if name]
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
@@ -64,12 +70,25 @@ def _taken(figure: Figure, scale: Scale) -> report.Taken:
         )
 
 
+def _write_table(results: Path, readme: Path) -> int:
+    try:
+        documents = json.loads((results / "latest.json").read_text())
+        readme.write_text(table.rewritten(readme.read_text(), documents))
+    except (OSError, table.NoBlock) as error:
+        print(f"bench: {readme} was left as it is: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
+    parser.add_argument(
+        "figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}; or {TABLE}"
+    )
     parser.add_argument("--only", action="append", default=[], metavar="FIGURE[,FIGURE]")
     parser.add_argument("--quick", action="store_true", help="small and short: to see that it runs")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="instead of bench/results")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
     return parser.parse_args(words)
 
 

@@ -15,7 +15,7 @@ Line = Sequence[tuple[float, Sequence[float]]]
 # Told apart by people who see few colours, too (Okabe and Ito).
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#666666")
 _INK, _FAINT = "#222222", "#dddddd"
-_CHARACTER = 7  # pixels, about, of text of 12
+_CHARACTER, _TITLE_CHARACTER = 7, 9  # pixels, about
 
 
 class Picture(Protocol):
@@ -87,7 +87,8 @@ class Bars:
 
     def svg(self) -> str:
         rows = sum(1.6 + len(bars) for bars in self.groups.values())
-        return _document(640, 50 + 22 * rows, self.title, self._body())
+        width = max(640, 32 + _TITLE_CHARACTER * len(self.title))
+        return _document(width, 50 + 22 * rows, self.title, self._body())
 
     def _body(self) -> Iterator[str]:
         names = list(dict.fromkeys(name for bars in self.groups.values() for name in bars))

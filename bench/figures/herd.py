@@ -81,18 +81,22 @@ def _targets(table: Table, name: str) -> list[Target]:
     own_first = table.median(name, "first byte, ms: median")
     direct = table.median("upstream, direct, 1 client", "first byte, ms: median")
     beyond = own_first - direct if own_first is not None and direct is not None else None
+    promises = {
+        "downloads": 1.0,
+        "upstream bytes / blob": 1.0,
+        "last client's end / ideal": 1.15,
+        "largest worker's memory, MB": 120,
+    }
     return [
-        Target(f"{name}: downloads", table.median(name, "downloads"), 1.0),
-        Target(f"{name}: upstream bytes / blob", table.median(name, "upstream bytes / blob"), 1.0),
-        Target(
-            f"{name}: last client's end / ideal",
-            table.median(name, "last client's end / ideal"),
-            1.15,
+        *(
+            Target(
+                f"{name}: {column}",
+                table.median(name, column),
+                bound,
+                of=(table, column),
+                row=name,
+            )
+            for column, bound in promises.items()
         ),
         Target(f"{name}: median first byte beyond the upstream's, ms", beyond, 50.0),
-        Target(
-            f"{name}: largest worker's memory, MB",
-            table.median(name, "largest worker's memory, MB"),
-            120,
-        ),
     ]

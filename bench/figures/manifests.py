@@ -75,7 +75,8 @@ def measure(house: House, scale: Scale) -> Result:
         interleave(scale.rounds, {server.name: asking(server, kind) for server in servers})
 
     def against(peer: str, kind: str, bound: float) -> Target:
-        ratio, promise = rate.ratio(kind, "mirror", peer), f"{kind}: requests/s / {peer}'s"
+        ratio = rate.ratio(kind, "mirror", peer)
+        promise = f"{kind}: requests/s / {peer.partition(',')[0]}'s"
         return Target(promise, ratio, bound, at_least=True, of=(rate, kind))
 
     def to_digest(kind: str, bound: float) -> Target:

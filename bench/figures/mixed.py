@@ -55,8 +55,13 @@ def measure(house: House, scale: Scale) -> Result:
         for point, bound in (("p50", 0.2), ("p99", 0.5)):
             column = f"{streams} streams: {point}"
             targets.append(
-                Target(f"{column} / nginx's", table.ratio(column, "mirror", nginx.name), bound)
+                Target(
+                    f"{column} / nginx's",
+                    table.ratio(column, "mirror", nginx.name),
+                    bound,
+                    of=(table, column),
+                )
             )
-    worst = table.median("mirror", f"{STREAMS[-1]} streams: p99")
-    targets.append(Target(f"{STREAMS[-1]} streams: p99, ms", worst, 5.0))
+    worst = f"{STREAMS[-1]} streams: p99"
+    targets.append(Target(f"{worst}, ms", table.median("mirror", worst), 5.0, of=(table, worst)))
     return Result([table], targets)

@@ -47,24 +47,23 @@ def measure(house: House, scale: Scale) -> Result:
     return Result(
         [speed, cpu, memory],
         [
-            Target("1 connection: GB/s / nginx's", _to(speed, one, nginx), 1.0, at_least=True),
-            Target(
-                "1 connection: GB/s / docker-registry's",
-                _to(speed, one, registry),
-                2.0,
-                at_least=True,
-            ),
+            _speed(speed, one, nginx, 1.0),
+            _speed(speed, one, registry, 2.0),
+            *(_speed(speed, each, nginx, 0.9) for each in many),
             *(
-                Target(f"{each}: GB/s / nginx's", _to(speed, each, nginx), 0.9, at_least=True)
-                for each in many
-            ),
-            *(
-                Target(f"{each}: CPU s/GB / nginx's", _to(cpu, each, nginx), 1.1)
+                Target(
+                    f"{each}: CPU s/GB / nginx's",
+                    cpu.ratio(each, "mirror", nginx.name),
+                    1.1,
+                    of=(cpu, each),
+                )
                 for each in (one, *many)
             ),
         ],
     )
 
 
-def _to(table: Table, column: str, peer: Server) -> float | None:
-    return table.ratio(column, "mirror", peer.name)
+def _speed(table: Table, column: str, peer: Server, bound: float) -> Target:
+    ratio = table.ratio(column, "mirror", peer.name)
+    promise = f"{column}: GB/s / {peer.name.partition(',')[0]}'s"
+    return Target(promise, ratio, bound, at_least=True, of=(table, column))
