@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import aiohttp
 import structlog
@@ -11,6 +12,7 @@ from ..interfaces import Clock, Meter
 from ..oci.descriptor import Descriptor
 from ..oci.errors import Unavailable
 from .endpoint import MIB, Limits
+from .receiver import Receiver
 
 _log = structlog.get_logger()
 
@@ -43,6 +45,8 @@ class BlobStream:
         # One window of the speed watch: seconds waited in read(), and the bytes that came of it.
         self._waited = 0.0
         self._came = 0
+        self._total = 0  # bytes that came by aiohttp's reader
+        self._receiver: Receiver | None = None
 
     @property
     def descriptor(self) -> Descriptor:
@@ -58,10 +62,14 @@ class BlobStream:
 
     async def read(self) -> bytes:
         """See StreamContent. Time in which nobody reads does not count as the upstream's."""
+        if self._receiver is not None and (piece := cast(bytes, self._receiver.read_nowait())):
+            self._meter.upstream_bytes(self._source, len(piece))
+            self._came += len(piece)
+            return piece
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(self._limits.idle):
-                piece = await self._response.content.read(MIB)
+                piece = await self._next()
         except TimeoutError as error:
             raise Unavailable(
                 f"{self._source} sent nothing for {self._limits.idle:g} s in the middle of a blob"
@@ -73,6 +81,15 @@ class BlobStream:
         self._meter.upstream_bytes(self._source, len(piece))
         if piece:
             self._watch_speed(self._clock.monotonic() - began, len(piece))
+        return piece
+
+    async def _next(self) -> bytes:
+        if self._receiver is not None:
+            # A view, with which a fill can do all that it does with bytes.
+            return cast(bytes, await self._receiver.read())
+        piece = await self._response.content.read(MIB)
+        self._total += len(piece)
+        self._receiver = Receiver.take_over(self._response, self._total)
         return piece
 
     def _came_before_the_break(self) -> bytes:
