@@ -194,6 +194,10 @@ class Hub:
         """The next `times` requests to this server get the fault."""
         self._faults[server].extend([fault] * times)
 
+    def mend(self) -> None:
+        """No fault that was ordered is served any more."""
+        self._faults.clear()
+
     def revoke_tokens(self) -> None:
         """No token given so far is good any more."""
         self.tokens.clear()
