@@ -54,6 +54,8 @@ class Resolved:
     descriptor: Descriptor
     outcome: Outcome
     age: float = 0.0
+    fresh_for: float = 0.0
+    """For how many seconds more it will be a hit, unless its record is written anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ class StreamContent(Protocol):
     def reject(self, reason: str) -> None:
         """Tells whoever gave this stream that its bytes were proven wrong."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closed again, it stays as it is."""
 
 
 Content = BytesContent | FileContent
@@ -499,6 +502,11 @@ class Meter(Protocol):
     ) -> None:
         """One request is over; both times in seconds from its arrival."""
 
+    def answered_at_once(
+        self, kind: str, outcome: str, status: int, count: int, took: float
+    ) -> None:
+        """So many requests are over, each within a millisecond; `took` seconds together."""
+
 
 class NoMeter:
     """Counts nothing: for tests, and for commands that run beside a server."""
@@ -518,4 +526,7 @@ class NoMeter:
     def sent(self, kind: str, count: int) -> None: ...
     def answered(
         self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
+    ) -> None: ...
+    def answered_at_once(
+        self, kind: str, outcome: str, status: int, count: int, took: float
     ) -> None: ...

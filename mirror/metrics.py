@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 from . import __version__
 from .interfaces import Usage
 
-# From a hit in memory to a layer of gigabytes over a slow line.
+# From a hit in memory to a layer of gigabytes over a slow line. The first is for what is counted
+# together (`answered_at_once`).
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -194,6 +195,18 @@ class Metrics:
         self._responses.labels(kind, str(status)).inc()
         self._first_byte.labels(kind, outcome).observe(first_byte)
         self._last_byte.labels(kind, outcome).observe(last_byte)
+
+    def answered_at_once(
+        self, kind: str, outcome: str, status: int, count: int, took: float
+    ) -> None:
+        self._requests.labels(kind, outcome).inc(count)
+        self._responses.labels(kind, str(status)).inc(count)
+        for histogram in (self._first_byte, self._last_byte):
+            # Observing them one by one would take longer than answering them did, and there is no
+            # public way to observe many.
+            observed = histogram.labels(kind, outcome)
+            observed._buckets[0].inc(count)
+            observed._sum.inc(took)
 
 
 class _Store(Collector):

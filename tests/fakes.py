@@ -44,12 +44,13 @@ class FakeRegistry:
         outcome: Outcome = Outcome.HIT,
         tag_outcome: Outcome = Outcome.HIT,
         age: float = 0.0,
+        fresh_for: float = 60.0,
     ) -> Digest:
         digest = Digest.of(data)
         descriptor = Descriptor(media_type, digest, len(data))
         self._manifests[digest] = BytesContent(descriptor, data, outcome)
         for tag in tags:
-            self._tags[tag] = Resolved(descriptor, tag_outcome, age)
+            self._tags[tag] = Resolved(descriptor, tag_outcome, age, fresh_for)
         return digest
 
     def add_blob(self, data: bytes, *, outcome: Outcome = Outcome.HIT) -> Digest:
@@ -227,3 +228,9 @@ class FakeMeter(NoMeter):
     ) -> None:
         assert 0 <= first_byte <= last_byte
         self.answers.append((kind, outcome, status))
+
+    def answered_at_once(
+        self, kind: str, outcome: str, status: int, count: int, took: float
+    ) -> None:
+        assert 0 <= took <= count / 1000
+        self.answers += [(kind, outcome, status)] * count

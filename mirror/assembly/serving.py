@@ -18,7 +18,9 @@ from ..interfaces import Clock, NoMeter
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
+from ..server.access import AccessLog
 from ..server.admin import admin_application
+from ..server.lane import Lane
 from ..server.listening import Listener
 from ..server.sending import Sender
 from ..server.v2 import V2
@@ -61,9 +63,13 @@ async def serving_pulls(
         sender = Sender(window=config.limits.idle)
         sender.start()
         stack.callback(sender.close)
+        access = AccessLog(structlog.get_config()["logger_factory"]().msg, metrics, clock)
+        lane = Lane(access, clock)
         handler = V2(
             registry,
             sender,
+            log=access,
+            lane=lane,
             naming=naming_of(config),
             meter=metrics,
             clock=clock,
@@ -73,6 +79,7 @@ async def serving_pulls(
             handler,
             config.listen.host,
             config.listen.port,
+            lane=lane,
             reuse_port=reuse_port,
             idle=config.limits.idle,
             patience=config.limits.idle,

@@ -46,6 +46,10 @@ class Freshness:
             return float("inf")
         return self.stretched().usable_for
 
+    def fresh_for(self, age: float) -> float:
+        """For how many seconds more a tag of this age is fresh; none when it is not."""
+        return float("inf") if self.immutable else max(0.0, self.ttl - age)
+
     def stretched(self) -> Freshness:
         """These periods while the upstream is to be spared."""
         return replace(self, ttl=self.ttl * STRETCH)

@@ -32,6 +32,8 @@ from .manifests import Manifests
 
 log = structlog.get_logger()
 
+_FROZEN = 1.0  # seconds within which it is to be known that a tag is no longer frozen
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -91,13 +93,14 @@ class Tags:
         periods = self._rules.of(repository, tag)
         record = await self._recall(repository, tag, periods)
         now = self._clock.wall()
-        state = judge(record, now, periods.stretched() if self._scarce() else periods)
+        present = periods.stretched() if self._scarce() else periods
+        state = judge(record, now, present)
         if state is State.FRESH and record is not None and record.descriptor is None:
             raise ManifestUnknown(f"{image} is not known upstream")
         known = await self._known(record)
         age = age_of(record, now) if record is not None else 0.0
         if state is State.FRESH and known is not None:
-            return Resolved(known, Outcome.HIT, age)
+            return Resolved(known, Outcome.HIT, age, present.fresh_for(age))
         if state is State.REVALIDATE and known is not None:
             if not self._failures.waiting((repository, tag)):
                 self._join(repository, tag, record, periods)
@@ -127,7 +130,7 @@ class Tags:
             raise ManifestUnknown(f"{image} is frozen to {digest}: {error.message}") from error
         except TimeoutError:
             raise _silent(self._patience.unknown, f"{image}, frozen to {digest}") from None
-        return Resolved(content.descriptor, content.outcome)
+        return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN)
 
     def _join(
         self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness

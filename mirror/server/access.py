@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
-from ..interfaces import Clock, Meter, Outcome
+from ..interfaces import Clock, Meter, NoMeter, Outcome
 from .target import Kind
 
-_PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~/-]{1,64}", re.ASCII)
+_AT_ONCE = 0.001  # seconds: what took less is counted together
 
-log = structlog.get_logger()
+_PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~/-]{1,64}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -52,32 +54,111 @@ def product(agent: str) -> str:
     return match.group() if match else ""
 
 
-def note(exchange: Exchange, meter: Meter, clock: Clock) -> None:
-    """Writes the line and counts the request: once, when it is over."""
-    now = clock.monotonic()
-    last = now - exchange.arrived
-    first = last if exchange.first_byte is None else exchange.first_byte - exchange.arrived
-    if exchange.status is not None:
-        meter.answered(exchange.kind.value, exchange.outcome.value, exchange.status, first, last)
-    if exchange.sent:
-        meter.sent(exchange.kind.value, exchange.sent)
-    words = {
-        "status": exchange.status,
-        "outcome": exchange.outcome.value if exchange.status is not None else "",
-        "registry": exchange.registry,
-        "repository": exchange.repository,
-        "reference": exchange.reference,
-        "agent": product(exchange.agent),
-        "error": exchange.error,
-        "left": exchange.left,
-    }
-    log.info(
-        "request",
-        method=exchange.method,
-        kind=exchange.kind.value,
-        client=exchange.client,
-        bytes=exchange.sent,
-        first_byte=round(first, 6),
-        last_byte=round(last, 6),
-        **{key: value for key, value in words.items() if value},
-    )
+def written(**words: object) -> str:
+    """These words as members of a JSON object, those that say nothing left out.
+
+    >>> written(registry="docker.io", repository="", left=False)
+    ', "registry": "docker.io"'
+    """
+    return "".join(f', "{name}": {json.dumps(word)}' for name, word in words.items() if word)
+
+
+@dataclass(slots=True)
+class _Tally:
+    count: int = 0
+    took: float = 0.0
+    sent: int = 0
+
+
+class AccessLog:
+    """Writes and counts requests, each once, when it is over.
+
+    The lines have the shape of all other lines of the log. They are made here rather than by its
+    processors (35 µs a line there, 3 here), and leave together, at the end of the loop's present
+    round: `write` is given one or several of them, without the last one's end of line.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        meter: Meter | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._write = write
+        self._meter = meter or NoMeter()
+        self._clock = clock or Clock()
+        self._lines: list[str] = []
+        self._tallies: dict[tuple[str, int], _Tally] = {}
+        self._second, self._stamp = -1, ""
+
+    def note(self, exchange: Exchange) -> None:
+        now = self._clock.monotonic()
+        last = now - exchange.arrived
+        first = last if exchange.first_byte is None else exchange.first_byte - exchange.arrived
+        kind, status, outcome = exchange.kind.value, exchange.status, exchange.outcome.value
+        words = written(
+            status=status,
+            outcome=outcome if status is not None else "",
+            registry=exchange.registry,
+            repository=exchange.repository,
+            reference=exchange.reference,
+            agent=product(exchange.agent),
+            error=exchange.error,
+            left=exchange.left,
+        )
+        self._line(exchange.method, kind, exchange.client, exchange.sent, first, last, words)
+        if status is not None:
+            self._meter.answered(kind, outcome, status, first, last)
+        if exchange.sent:
+            self._meter.sent(kind, exchange.sent)
+
+    def note_hit(
+        self, method: str, kind: str, client: str, status: int, sent: int, took: float, words: str
+    ) -> None:
+        """A hit that was answered within `took` seconds, in one piece. `words`: see `written`."""
+        self._line(
+            method, kind, client, sent, took, took, f', "status": {status}, "outcome": "hit"{words}'
+        )
+        if took > _AT_ONCE:
+            self._meter.answered(kind, Outcome.HIT, status, took, took)
+            self._meter.sent(kind, sent)
+            return
+        tally = self._tallies.get((kind, status))
+        if tally is None:
+            tally = self._tallies[kind, status] = _Tally()
+        tally.count += 1
+        tally.took += took
+        tally.sent += sent
+
+    def _line(
+        self,
+        method: str,
+        kind: str,
+        client: str,
+        sent: int,
+        first: float,
+        last: float,
+        words: str,
+    ) -> None:
+        now = self._clock.wall()
+        second = int(now)
+        if second != self._second:
+            self._second, self._stamp = second, time.strftime("%FT%T", time.gmtime(second))
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._lines.append(
+            f'{{"method": "{method}", "kind": "{kind}", "client": "{client}", "bytes": {sent}, '
+            f'"first_byte": {first:.6f}, "last_byte": {last:.6f}{words}, "event": "request", '
+            f'"level": "info", "timestamp": "{self._stamp}.{int((now - second) * 1e6):06d}Z"}}'
+        )
+
+    def flush(self) -> None:
+        """Writes and counts what has gathered."""
+        if self._lines:
+            self._write("\n".join(self._lines))
+            self._lines.clear()
+        for (kind, status), tally in self._tallies.items():
+            self._meter.answered_at_once(kind, Outcome.HIT, status, tally.count, tally.took)
+            if tally.sent:
+                self._meter.sent(kind, tally.sent)
+        self._tallies.clear()

@@ -83,7 +83,7 @@ class Responder:
         if stop is not None:
             headers = {hdrs.CONTENT_LENGTH: str(stop - start), **headers}
             if readable >= stop and stop - start <= _SMALL:
-                data = _cached(content.fileno(), start, stop - start)
+                data = in_memory(content.fileno(), stop - start, start)
                 if data is not None:
                     return await self.whole(request, exchange, status, headers, data)
         response = web.StreamResponse(status=status, headers=headers)
@@ -202,7 +202,7 @@ def _hold_nothing_back(request: web.BaseRequest) -> None:
         transport.set_write_buffer_limits(high=0)
 
 
-def _cached(file: int, start: int, count: int) -> bytes | None:
+def in_memory(file: int, count: int, start: int = 0) -> bytes | None:
     """These bytes, if reading them waits for no disk (they are in the page cache); else None."""
     buffer = bytearray(count)
     try:

@@ -14,7 +14,9 @@ from aiohttp import web
 
 from ..interfaces import Meter, NoMeter, Outcome
 from ..oci.errors import BadRequest, RegistryError
+from .accepting import Acceptor
 from .failures import failure
+from .lane import Answer, Lane, is_bare
 from .target import Kind
 from .v2 import COMMON
 
@@ -44,6 +46,7 @@ class Listener:
         host: str,
         port: int,
         *,
+        lane: Lane,
         reuse_port: bool = False,
         idle: float = 60.0,
         patience: float = 60.0,
@@ -51,6 +54,7 @@ class Listener:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._handler = handler
+        self._lane = lane
         self._host = host
         self._port = port
         self._reuse_port = reuse_port
@@ -58,14 +62,14 @@ class Listener:
         self._patience = patience
         self._meter = meter or NoMeter()
         self._tls = tls
-        self._running: dict[asyncio.Task[Any], web.RequestHandler] = {}
-        self._server: _Server | None = None
-        self._runner: web.ServerRunner | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+        self._server: web.Server | None = None
+        self._acceptor: Acceptor | None = None
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Where it listens: (address, port) pairs, with the port that a 0 became."""
-        return [name[:2] for name in self._runner.addresses] if self._runner else []
+        return self._acceptor.addresses if self._acceptor else []
 
     @property
     def connections(self) -> int:
@@ -74,53 +78,53 @@ class Listener:
 
     async def start(self) -> None:
         """Raises OSError when the address cannot be had."""
-        self._server = _Server(
-            self._tracked,
-            meter=self._meter,
-            patience=self._patience,
-            keepalive_timeout=self._idle,
-            lingering_time=_LINGER,
-            max_line_size=_MAX_LINE,
-            max_field_size=_MAX_LINE,
-            max_headers=_MAX_FIELDS,
-            auto_decompress=False,
-            access_log=None,
-        )
-        # What is cancelled has let go within _CANCEL already: this is for what has not.
-        self._runner = web.ServerRunner(self._server, shutdown_timeout=_CANCEL)
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
-            self._host,
-            self._port,
-            backlog=_BACKLOG,
-            reuse_port=self._reuse_port or None,
-            ssl_context=self._tls,
-        )
-        await site.start()
+        # A client that leaves ends its request, and what the request holds is freed.
+        server = web.Server(self._tracked, handler_cancellation=True)
+
+        def connection(first: bytes, owed: Answer | None) -> _Connection:
+            return _Connection(
+                server,
+                self._lane,
+                first,
+                owed,
+                meter=self._meter,
+                patience=self._patience,
+                loop=asyncio.get_running_loop(),
+                keepalive_timeout=self._idle,
+                lingering_time=_LINGER,
+                max_line_size=_MAX_LINE,
+                max_field_size=_MAX_LINE,
+                max_headers=_MAX_FIELDS,
+                auto_decompress=False,
+                access_log=None,
+            )
+
+        acceptor = Acceptor(connection, self._lane, self._tls)
+        await acceptor.listen(self._host, self._port, _BACKLOG, self._reuse_port)
+        self._server, self._acceptor = server, acceptor
 
     async def stop(self, grace: float) -> None:
         """Accepts nothing any more, lets running requests end for `grace` seconds, cuts the rest.
 
         Idle connections are closed at once, so that their clients ask elsewhere instead of waiting.
         """
-        if self._runner is None or self._server is None:
+        if self._server is None or self._acceptor is None:
             return
-        for site in self._runner.sites:
-            await site.stop()
-        await asyncio.sleep(0)  # what was read already becomes a running request
-        busy = set(self._running.values())
+        await self._acceptor.close()
         for connection in self._server.connections:
-            if connection in busy:
-                connection.close()  # after this answer
-            else:
+            if isinstance(connection, _Connection) and connection.is_waiting():
                 connection.force_close()
+            else:
+                connection.close()  # after this answer
+        for _ in range(3):  # what was read already becomes a message, a task, a running request
+            await asyncio.sleep(0)
         await self._ended(grace)
         for task in self._running:
             task.cancel()
         await self._ended(_CANCEL)
-        await self._runner.cleanup()
-        self._runner = self._server = None
+        # What was cancelled has let go by now: this is for what has not.
+        await self._server.shutdown(_CANCEL)
+        self._server = self._acceptor = None
 
     async def _ended(self, within: float) -> None:
         if self._running:
@@ -129,32 +133,40 @@ class Listener:
     async def _tracked(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - aiohttp runs every request in a task of its own
-        self._running[task] = request.protocol
+        self._running.add(task)
         try:
             return await self._handler(request)
         finally:
-            del self._running[task]
-
-
-class _Server(web.Server):
-    def __init__(self, handler: Handler, **options: Any) -> None:
-        # A client that leaves ends its request, and what the request holds is freed.
-        super().__init__(handler, handler_cancellation=True)
-        self._options = options
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+            self._running.discard(task)
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's connection, with a registry's words for what is not HTTP."""
+    """aiohttp's connection, with the hot lane before it, and a registry's words for what is not
+    HTTP."""
 
-    __slots__ = ("_meter", "_patience")
+    __slots__ = ("_first", "_handed", "_in_step", "_lane", "_meter", "_owed", "_patience", "_peer")
 
-    def __init__(self, server: _Server, *, meter: Meter, patience: float, **options: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        lane: Lane,
+        first: bytes,
+        owed: Answer | None,
+        *,
+        meter: Meter,
+        patience: float,
+        **options: Any,
+    ) -> None:
+        """`first` was read before this was made, `owed` is to be sent."""
         super().__init__(server, **options)
+        self._lane = lane
+        self._first = first
+        self._owed = owed
         self._meter = meter
         self._patience = patience
+        self._handed = False  # whether anything was handed to aiohttp's parser
+        self._in_step = True  # whether all that was handed over were whole heads without a body
+        self._peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # For whoever reads nothing: the sender and the responder have their own deadlines, but not
@@ -165,7 +177,39 @@ class _Connection(web.RequestHandler):
             client.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(self._patience * 2000))
             )
+        self._peer = (transport.get_extra_info("peername") or ("",))[0]
         super().connection_made(transport)
+        if self._owed is not None:
+            self._send(self._owed)
+            self._owed = None
+        elif self._first:
+            self.data_received(self._first)
+        self._first = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_step and self.is_waiting():
+            answer = self._lane.answer(data, self._peer)
+            if answer is not None:
+                self._send(answer)
+                return
+        self._in_step = self._in_step and is_bare(data)
+        self._handed = True
+        super().data_received(data)
+
+    def is_waiting(self) -> bool:
+        """Whether all requests before this one have been answered, and their answers have left."""
+        waits = not self._handed or (self._waiter is not None and not self._waiter.done())
+        transport = self.transport
+        return waits and transport is not None and transport.get_write_buffer_size() == 0
+
+    def _send(self, answer: Answer) -> None:
+        assert self.transport is not None  # noqa: S101 - it is connected
+        if answer.data:
+            self.transport.write(answer.data)
+        if answer.closes:
+            self.force_close()
+        else:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
 
     def handle_error(
         self,

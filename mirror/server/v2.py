@@ -30,10 +30,11 @@ from ..oci.digest import Digest
 from ..oci.errors import NameUnknown, RegistryError, Unsupported
 from ..oci.ranges import ContentRange, parse_range
 from ..oci.reference import Repository
-from .access import Exchange, note
-from .answering import Responder
+from .access import AccessLog, Exchange
+from .answering import Responder, in_memory
 from .conditions import etag, not_modified, wanted
 from .failures import failure
+from .lane import LARGEST, Lane
 from .naming import Naming
 from .sending import Sender
 from .target import (
@@ -80,12 +81,16 @@ class V2:
         registry: Registry,
         sender: Sender,
         *,
+        log: AccessLog,
+        lane: Lane,
         naming: Naming | None = None,
         meter: Meter | None = None,
         clock: Clock | None = None,
         patience: float = 60.0,
     ) -> None:
         self._registry = registry
+        self._log = log
+        self._lane = lane
         self._naming = naming or Naming()
         self._meter = meter or NoMeter()
         self._clock = clock or Clock()
@@ -115,7 +120,7 @@ class V2:
             unexpected = RegistryError("the mirror failed in an unexpected way; its log says more")
             return await self._refuse(request, exchange, unexpected)
         finally:
-            note(exchange, self._meter, self._clock)
+            self._log.note(exchange)
 
     async def _answer(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         path, raw_query = split(request.raw_path)
@@ -165,6 +170,9 @@ class V2:
             **_validators(digest),
             **_provenance(exchange.outcome, resolved),
         }
+        if exchange.outcome is Outcome.HIT and (resolved is None or resolved.fresh_for > 0):
+            life = None if resolved is None else min(resolved.fresh_for, 1 - resolved.age % 1)
+            self._prepare(request, exchange, headers, content.data, headers, life)
         if _matches(request, digest):
             return await self._whole(request, exchange, 304, headers, None)
         return await self._whole(request, exchange, 200, headers, content.data)
@@ -195,7 +203,6 @@ class V2:
             size = content.descriptor.size
             status, start, stop = 200, 0, size
             headers = {
-                **COMMON,
                 hdrs.CONTENT_TYPE: content.descriptor.media_type,
                 hdrs.ACCEPT_RANGES: "bytes",
                 **_validators(digest),
@@ -207,8 +214,13 @@ class V2:
             if part is not None and part.stop is not None:
                 status, start, stop = 206, part.start, part.stop
                 headers[hdrs.CONTENT_RANGE] = str(ContentRange(start, stop, size))
+            elif exchange.outcome is Outcome.HIT and size is not None and size <= LARGEST:
+                data = in_memory(content.fileno(), size)
+                if data is not None:
+                    self._prepare(request, exchange, headers, data, None, None)
+                    return await self._whole(request, exchange, status, headers, data)
             return await self._responder.content(
-                request, exchange, status, headers, content, start, stop
+                request, exchange, status, {**COMMON, **headers}, content, start, stop
             )
         finally:
             content.close()
@@ -260,6 +272,30 @@ class V2:
         exchange.error = f"{answer.code}: {error.message}"
         headers = {**_JSON, **answer.headers}
         return await self._whole(request, exchange, answer.status, headers, answer.body)
+
+    def _prepare(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        headers: Mapping[str, str],
+        body: bytes,
+        not_modified: Mapping[str, str] | None,
+        life: float | None,
+    ) -> None:
+        """What was answered here is answered in the hot lane from now on."""
+        self._lane.prepare(
+            request.raw_path,
+            request.headers.get(hdrs.HOST, ""),
+            exchange.kind,
+            {**COMMON, **headers},
+            body,
+            headers[hdrs.ETAG],
+            None if not_modified is None else {**COMMON, **not_modified},
+            life,
+            registry=exchange.registry,
+            repository=exchange.repository,
+            reference=exchange.reference,
+        )
 
     async def _whole(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from mirror.server.access import AccessLog
+from mirror.server.lane import Lane
 from mirror.server.listening import Listener
 from mirror.server.sending import Sender
 from mirror.server.v2 import V2
@@ -99,7 +102,13 @@ class Port:
     registry: FakeRegistry
     meter: FakeMeter
     listener: Listener
+    lines: list[str]
     wires: list[Wire] = field(default_factory=list)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The access log's lines so far."""
+        return [json.loads(line) for lines in self.lines for line in lines.split("\n")]
 
     async def connect(self, limit: int = 1 << 16) -> Wire:
         host, port = self.listener.addresses[0]
@@ -153,11 +162,13 @@ async def served(
     registry: FakeRegistry, sender: Sender, *, patience: float = 60.0, **options: Any
 ) -> AsyncIterator[Port]:
     """This registry on a port of its own; `options` are the Listener's."""
-    meter = FakeMeter()
-    handler = V2(registry, sender, meter=meter, patience=patience)
-    listener = Listener(handler, "127.0.0.1", 0, meter=meter, **options)
+    meter, lines = FakeMeter(), list[str]()
+    log = AccessLog(lines.append, meter)
+    lane = Lane(log)
+    handler = V2(registry, sender, log=log, lane=lane, meter=meter, patience=patience)
+    listener = Listener(handler, "127.0.0.1", 0, lane=lane, meter=meter, **options)
     await listener.start()
-    port = Port(registry, meter, listener)
+    port = Port(registry, meter, listener, lines)
     try:
         yield port
     finally:

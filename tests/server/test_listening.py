@@ -8,6 +8,8 @@ import ssl
 
 import pytest
 
+from mirror.server.access import AccessLog
+from mirror.server.lane import Lane
 from mirror.server.listening import Listener
 from mirror.server.sending import Sender
 from mirror.server.v2 import V2
@@ -110,10 +112,19 @@ async def test_f41_what_is_not_done_within_the_grace_time_is_cut(
     await eventually(lambda: descriptors() <= before)
 
 
+def another(
+    registry: FakeRegistry, sender: Sender, port: int, reuse_port: bool = False
+) -> Listener:
+    log = AccessLog(print)
+    lane = Lane(log)
+    handler = V2(registry, sender, log=log, lane=lane)
+    return Listener(handler, "127.0.0.1", port, lane=lane, reuse_port=reuse_port)
+
+
 async def test_two_processes_can_share_a_port(registry: FakeRegistry, sender: Sender) -> None:
     async with served(registry, sender, reuse_port=True) as port:
         _, number = port.listener.addresses[0]
-        second = Listener(V2(registry, sender), "127.0.0.1", number, reuse_port=True)
+        second = another(registry, sender, number, reuse_port=True)
         await second.start()
         assert second.addresses == port.listener.addresses
         await second.stop(0)
@@ -125,7 +136,7 @@ async def test_a_port_that_is_taken_is_an_oserror_and_leaves_nothing_behind(
     async with served(registry, sender) as port:
         _, number = port.listener.addresses[0]
         before = descriptors()
-        second = Listener(V2(registry, sender), "127.0.0.1", number)
+        second = another(registry, sender, number)
         with pytest.raises(OSError, match=str(number)):
             await second.start()
         assert descriptors() <= before

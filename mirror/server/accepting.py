@@ -1,0 +1,129 @@
+"""Accepting connections, and answering at once those whose request has arrived with them.
+
+dockerd and podman open a connection for every request, and close it after the answer. For what is
+in the hot lane, everything that asyncio and aiohttp build for a connection (a transport, a parser,
+a task, timers: 300 µs of work) would then be thrown away after one look-up. So a connection is
+taken by its plain socket first. When the request is there already (the kernel is asked to hand out
+no connection before: TCP_DEFER_ACCEPT) and the lane has the answer, it is sent and done with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+
+import structlog
+
+from .lane import Answer, Lane
+
+log = structlog.get_logger()
+
+_AT_ONCE = 64  # connections taken before others get their turn
+_FIRST_READ = 16 << 10  # bytes: more than any plain request has
+_DEFERRED = 1  # second: then a client that says nothing gets its connection, and its deadline
+_PAUSE = 0.2  # seconds, when descriptors or memory have run out: new connections wait
+
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+Make = Callable[[bytes, Answer | None], asyncio.Protocol]
+
+
+class Acceptor:
+    """Listens on all addresses of `host`, and hands connections over to protocols.
+
+    `make` is given the bytes that were read already, or what is yet to be sent of an answer to
+    them. With `tls` nothing is read before.
+    """
+
+    def __init__(self, make: Make, lane: Lane, tls: ssl.SSLContext | None = None) -> None:
+        self._make = make
+        self._lane = lane
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._sockets: list[socket.socket] = []
+        self._handing: set[asyncio.Task[object]] = set()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [each.getsockname()[:2] for each in self._sockets]
+
+    async def listen(self, host: str, port: int, backlog: int, reuse_port: bool) -> None:
+        """Raises OSError when the address cannot be had."""
+        found = await self._loop.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        try:
+            for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+                listening = socket.create_server(
+                    address, family=family, backlog=backlog, reuse_port=reuse_port
+                )
+                self._sockets.append(listening)
+                listening.setblocking(False)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
+        except OSError:
+            for listening in self._sockets:
+                listening.close()
+            raise
+        for listening in self._sockets:
+            self._loop.add_reader(listening, self._accept, listening)
+
+    async def close(self) -> None:
+        """Takes what has connected already, and nothing any more."""
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+            self._accept(listening)
+            listening.close()
+        self._sockets.clear()
+        await asyncio.gather(*self._handing)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                client, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _SHORT or listening not in self._sockets:
+                    raise
+                log.warning("connections wait", reason=error.strerror)
+                self._loop.remove_reader(listening)
+                self._loop.call_later(_PAUSE, self._resume, listening)
+                return
+            client.setblocking(False)
+            self._take(client, address[0])
+
+    def _resume(self, listening: socket.socket) -> None:
+        if listening in self._sockets:
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _take(self, client: socket.socket, address: str) -> None:
+        first, owed = b"", None
+        if self._tls is None:
+            try:
+                first = client.recv(_FIRST_READ)
+                owed = self._lane.answer(first, address) if first else None
+                if owed is not None:
+                    first, owed = b"", owed.after(client.send(owed.data))
+            except BlockingIOError:
+                pass  # nothing came yet; or nothing leaves, and all of it is still owed
+            except OSError:  # it left
+                client.close()
+                return
+            if owed is not None and not owed.data and owed.closes:
+                client.close()
+                return
+        task = self._loop.create_task(self._hand_over(client, first, owed))
+        self._handing.add(task)
+        task.add_done_callback(self._handing.discard)
+
+    async def _hand_over(self, client: socket.socket, first: bytes, owed: Answer | None) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._make(first, owed), client, ssl=self._tls
+            )
+        except OSError as error:  # it left, or there is no TLS with it
+            log.info("connection lost", reason=str(error))
+            client.close()

@@ -1,0 +1,432 @@
+"""The hot lane gives the answers of the ordinary way, byte for byte, as long as those are good."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror.interfaces import Clock, Outcome
+from mirror.oci.digest import Digest
+from mirror.oci.manifests import OCI_MANIFEST
+from mirror.server.access import AccessLog
+from mirror.server.lane import LARGEST, Lane, is_bare, read_fields
+from mirror.server.listening import Listener
+from mirror.server.sending import Sender
+from mirror.server.v2 import V2
+from tests.fakes import FakeMeter, FakeRegistry
+from tests.server.conftest import DEADLINE, Port, Wire, descriptors
+from tests.waiting import eventually
+
+MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST}).encode()
+CONFIG = b'{"architecture": "amd64"}'
+TAG = "/v2/library/redis/manifests/7"
+BY_DIGEST = f"/v2/library/redis/manifests/{Digest.of(MANIFEST)}"
+BLOB = f"/v2/library/redis/blobs/{Digest.of(CONFIG)}"
+ETAG = f'"{Digest.of(MANIFEST)}"'
+
+DATE = re.compile(rb"\r\nDate: [^\r]*")
+
+
+class Time:
+    """A clock that stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+        self.clock = Clock(wall=lambda: self.now, monotonic=lambda: self.now)
+
+
+class NoLane(Lane):
+    def prepare(self, *args: Any, **words: Any) -> None:
+        """What goes around the lane."""
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, sender: Sender, lane: type[Lane] = Lane, **options: Any
+) -> AsyncIterator[tuple[Port, Time]]:
+    registry, meter, time, lines = FakeRegistry(folder), FakeMeter(), Time(), list[str]()
+    registry.add_manifest(MANIFEST, "7")
+    registry.add_blob(CONFIG)
+    log = AccessLog(lines.append, meter, time.clock)
+    table = lane(log, time.clock)
+    handler = V2(registry, sender, log=log, lane=table, meter=meter, clock=time.clock)
+    listener = Listener(handler, "127.0.0.1", 0, lane=table, meter=meter, **options)
+    await listener.start()
+    port = Port(registry, meter, listener, lines)
+    try:
+        yield port, time
+    finally:
+        for wire in port.wires:
+            wire.leave()
+        await listener.stop(0)
+
+
+@pytest.fixture
+async def hot(tmp_path: Path, sender: Sender) -> AsyncIterator[tuple[Port, Time]]:
+    async with opened(tmp_path, sender) as (port, time):
+        yield port, time
+
+
+async def is_hot(port: Port, path: str, method: str = "GET", **headers: str) -> bool:
+    """Asks, and tells whether the registry behind was left in peace."""
+    before = len(port.registry.asked)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    answer = await port.get(path, method, named)
+    assert answer.status in (200, 206, 304)
+    return len(port.registry.asked) == before
+
+
+@pytest.mark.parametrize("path", [TAG, BY_DIGEST, BLOB])
+async def test_what_was_just_answered_is_answered_again_without_asking(
+    hot: tuple[Port, Time], path: str
+) -> None:
+    port, _ = hot
+    assert not await is_hot(port, path)
+    first = await port.get(path)
+    again = await port.get(path)
+    assert first == again
+    assert await is_hot(port, path)
+    assert await is_hot(port, path, Connection="close")
+    assert not await is_hot(port, path, "GET", Range="bytes=0-")
+    assert not await is_hot(port, path, "GET", Authorization="Basic aGk6aGk=")
+    assert not await is_hot(port, path + "?ns=docker.io")
+    wire = await port.connect()
+    asked = len(port.registry.asked)
+    await wire.send(f"GET {path} HTTP/1.1\r\nHost: other\r\n\r\n".encode())
+    assert (await wire.answer()).status == 200
+    assert len(port.registry.asked) > asked
+
+
+async def test_head_and_conditions_of_manifests_are_answered_too(hot: tuple[Port, Time]) -> None:
+    port, _ = hot
+    await port.get(TAG)
+    assert await is_hot(port, TAG, "HEAD")
+    assert await is_hot(port, TAG, If_None_Match=ETAG)
+    assert not await is_hot(port, TAG, If_None_Match=f"W/{ETAG}")
+    assert not await is_hot(port, TAG, If_None_Match='"another"')
+
+
+async def test_a_connection_goes_in_and_out_of_the_lane(hot: tuple[Port, Time]) -> None:
+    port, time = hot
+    wire = await port.connect()
+    for _ in range(3):
+        for path in (TAG, BY_DIGEST, BLOB, TAG, "/v2/"):
+            await wire.ask(path)
+            assert (await wire.answer()).status == 200
+        time.now += 60
+
+
+async def test_a_tag_lives_for_a_second_at_most(hot: tuple[Port, Time]) -> None:
+    port, time = hot
+    await port.get(TAG)
+    time.now += 0.99
+    assert await is_hot(port, TAG)
+    time.now += 0.02
+    assert not await is_hot(port, TAG)
+    assert await is_hot(port, TAG)
+
+
+@pytest.mark.parametrize(
+    ("age", "fresh_for", "life"), [(0.0, 0.25, 0.25), (12.75, 60, 0.25), (299.5, 0.5, 0.5)]
+)
+async def test_nor_beyond_its_freshness_or_its_age(
+    hot: tuple[Port, Time], age: float, fresh_for: float, life: float
+) -> None:
+    port, time = hot
+    port.registry.add_manifest(MANIFEST, "7", age=age, fresh_for=fresh_for)
+    await port.get(TAG)
+    time.now += life - 0.01
+    assert await is_hot(port, TAG)
+    time.now += 0.02
+    assert not await is_hot(port, TAG)
+
+
+async def test_content_is_asked_for_again_after_a_while(hot: tuple[Port, Time]) -> None:
+    port, time = hot
+    for path in (BY_DIGEST, BLOB):
+        await port.get(path)
+        time.now += 9
+        assert await is_hot(port, path)
+        time.now += 2
+        assert not await is_hot(port, path)
+
+
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.HIT])
+async def test_only_hits_get_in(hot: tuple[Port, Time], outcome: Outcome) -> None:
+    port, _ = hot
+    port.registry.add_manifest(MANIFEST, "7", tag_outcome=outcome)
+    await port.get(TAG)
+    assert not await is_hot(port, TAG)
+
+
+async def test_large_answers_stay_out(hot: tuple[Port, Time]) -> None:
+    port, _ = hot
+    for size in (LARGEST, LARGEST + 1):
+        digest = port.registry.add_blob(bytes(size))
+        path = f"/v2/library/redis/blobs/{digest}"
+        await port.get(path)
+        assert await is_hot(port, path) == (size <= LARGEST)
+
+
+async def test_the_table_is_bounded(
+    hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.server.lane._TABLE_BYTES", 300_000)
+    port, _ = hot
+    paths = []
+    for number in range(8):
+        digest = port.registry.add_blob(bytes([number]) * LARGEST)
+        paths.append(f"/v2/library/redis/blobs/{digest}")
+        await port.get(paths[-1])
+    assert not await is_hot(port, paths[0])
+    assert await is_hot(port, paths[-1])
+
+
+async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:
+    port, _ = hot
+    await port.get(TAG, headers={"User-Agent": "docker/28.5.0 go/go1.24"})
+    first = [dict(line) for line in port.log]
+    for _ in range(3):
+        await port.get(TAG, headers={"User-Agent": "docker/28.5.0 go/go1.24"})
+    await eventually(lambda: len(port.log) == 4)
+    assert port.log == first * 4  # the clock stands
+    await port.get(TAG, "HEAD")
+    await port.get(TAG, headers={"If-None-Match": ETAG})
+    await eventually(lambda: len(port.log) == 6)
+    assert [(line["method"], line["status"], line["bytes"]) for line in port.log[4:]] == [
+        ("HEAD", 200, 0),
+        ("GET", 304, 0),
+    ]
+    assert port.meter.answers == [("tag", "hit", 200)] * 5 + [("tag", "hit", 304)]
+    assert port.meter.bytes["tag"] == 4 * len(MANIFEST)
+
+
+async def test_who_reads_nothing_is_not_written_to_without_end(
+    tmp_path: Path, sender: Sender
+) -> None:
+    async with opened(tmp_path, sender, idle=0.5) as (port, _):
+        digest = port.registry.add_blob(bytes(LARGEST))
+        path = f"/v2/library/redis/blobs/{digest}"
+        await port.get(path)
+        wire = await port.connect()
+        wire.writer.transport.pause_reading()
+        transport = wire.writer.transport
+        with suppress(ConnectionError):
+            while transport.get_write_buffer_size() < 1 << 20:  # until it reads no more either
+                wire.writer.write(f"GET {path} HTTP/1.1\r\nHost: m\r\n\r\n".encode() * 100)
+                await asyncio.sleep(0)
+        sizes = [each.transport.get_write_buffer_size() for each in connections(port)]
+        assert max(sizes, default=0) <= 2 * LARGEST
+
+
+def connections(port: Port) -> Sequence[Any]:
+    server = port.listener._server
+    return [each for each in server.connections if each.transport] if server else []
+
+
+async def test_a_connection_in_the_lane_has_the_deadline_of_all(
+    tmp_path: Path, sender: Sender
+) -> None:
+    async with opened(tmp_path, sender, idle=0.4) as (port, _):
+        await port.get(TAG)
+        wire = await port.connect()
+        ended = asyncio.create_task(wire.reader.read(-1))
+        for _ in range(8):  # longer than the deadline, and never idle for as long as that
+            await wire.ask(TAG)
+            await asyncio.sleep(0.1)
+        assert not ended.done()
+        await asyncio.wait_for(ended, DEADLINE)  # now it is
+
+
+async def test_connections_that_are_done_leave_nothing_behind(hot: tuple[Port, Time]) -> None:
+    port, _ = hot
+    await port.get(TAG)
+    before = descriptors()
+    for _ in range(50):
+        answer = await port.get(TAG, headers={"Connection": "close"})
+        assert answer.headers["connection"] == "close"
+    await eventually(lambda: descriptors() <= before)
+    assert not connections(port)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Host: m\r\n\r",
+        b"\r\n\r\n",
+        b"Host : m\r\n\r\n",
+        b"Host:\r\n\r\n",
+        b" Host: m\r\n\r\n",
+        b"Host: m\r\n folded: x\r\n\r\n",
+        b"Host: m\r\nHost: m\r\n\r\n",
+        b"Host: m\nAccept: x\r\n\r\n",
+        b"Host: m\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"Accept: */*\r\n\r\n",
+        b"Host: m\r\nContent-Length: 0\r\n\r\n",
+        b"Host: m\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"Host: m\r\nExpect: 100-continue\r\n\r\n",
+        b"Host: m\r\nConnection: upgrade\r\n\r\n",
+        b"Host: m\r\nConnection: close, keep-alive\r\n\r\n",
+        b"Host: m\r\nIf-Match: x\r\n\r\n",
+        b"Host: m\r\nCookie: a=b\r\n\r\n",
+        b"Host: m\r\nUser-Agent: \xff\r\n\r\n",
+        b"Host: m\r\nAccept: " + b"x" * 4096 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_not_plain_goes_the_ordinary_way(lines: bytes) -> None:
+    assert read_fields(lines) is None
+
+
+def test_a_body_or_another_request_leaves_the_parser_out_of_step() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: m\r\n"
+    assert is_bare(head + b"\r\n")
+    assert is_bare(head + b"Range: bytes=0-\r\n\r\n")
+    assert not is_bare(head)
+    assert not is_bare(b"")
+    assert not is_bare(b"GET")
+    assert not is_bare(head + b"\r\n" + head + b"\r\n")
+    for name in (b"content-LENGTH: 1", b"Transfer-Encoding: chunked", b"Upgrade: h2c"):
+        assert not is_bare(head + name + b"\r\n\r\n")
+
+
+REQUEST = st.builds(
+    lambda method, path, version, fields: "\r\n".join(
+        [f"{method} {path} HTTP/{version}", *fields, "", ""]
+    ).encode(),
+    st.sampled_from(["GET"] * 6 + ["HEAD", "get", "PUT"]),
+    st.sampled_from(
+        [TAG, BY_DIGEST, BLOB] * 4 + ["/v2/", f"{TAG}?", f"{BLOB}x", f"http://mirror{TAG}"]
+    ),
+    st.sampled_from(["1.1"] * 9 + ["1.0"]),
+    st.lists(
+        st.sampled_from(
+            [
+                "Accept: */*",
+                "Accept: application/json",
+                "Accept-Encoding: gzip",
+                "User-Agent: docker/28.5.0 (x; y)",
+                "user-agent:containerd/2.1",
+                "Connection: keep-alive",
+                "Connection: close",
+                f"If-None-Match: {ETAG}",
+                "If-None-Match: *",
+                "Range: bytes=1-",
+                "Authorization: Basic eDp5",
+                "Content-Length: 0",
+                "X-Any: thing",
+            ]
+        ),
+        max_size=2,
+    ).map(lambda fields: ["Host: mirror", *fields]),
+)
+
+
+# Whole requests, requests that come in two parts, and such as never come to an end.
+PIECES = st.lists(
+    st.one_of(
+        REQUEST.map(lambda request: [request]),
+        st.tuples(REQUEST, st.integers(1, 120)).map(
+            lambda cut: [cut[0][: cut[1]], cut[0][cut[1] :]]
+        ),
+        st.tuples(REQUEST, st.integers(1, 120)).map(lambda cut: [cut[0][: cut[1]]]),
+    ),
+    min_size=1,
+    max_size=4,
+).map(lambda parts: [piece for part in parts for piece in part])
+
+
+async def exchanged(port: Port, pieces: Sequence[bytes], together: bool) -> bytes:
+    """What comes back for these pieces, until the server closes. Each is read by the server before
+    the next is sent, unless they are sent `together`."""
+    wire = await port.connect()
+    other = await port.connect()
+    try:
+        for piece in pieces:
+            await wire.send(piece)
+            if not together:
+                await in_step(other)
+        await wire.send(b"GET /v2/ HTTP/1.1\r\nHost: m\r\nConnection: close\r\nX-End: x\r\n\r\n")
+    except ConnectionError:  # it has closed already
+        pass
+    other.leave()
+    return DATE.sub(b"", await wire.rest())
+
+
+async def in_step(wire: Wire) -> None:
+    """Returns when the server has read what was sent before."""
+    await wire.ask("/v2/")
+    assert (await wire.answer()).status == 200
+
+
+def test_through_the_lane_and_around_it_the_same_comes_back(tmp_path: Path, sender: Sender) -> None:
+    with asyncio.Runner() as runner:
+        folders = [tmp_path / "through", tmp_path / "around"]
+        for folder in folders:
+            folder.mkdir()
+        contexts = [opened(folders[0], sender, Lane), opened(folders[1], sender, NoLane)]
+        (through, _), (around, _) = [runner.run(each.__aenter__()) for each in contexts]
+        for path in (TAG, BY_DIGEST, BLOB):  # they stay in: the clock stands
+            runner.run(through.get(path))
+
+        async def both(pieces: list[bytes], together: bool) -> None:
+            ways = [exchanged(port, pieces, together) for port in (through, around)]
+            in_lane, ordinary = await asyncio.gather(*ways)
+            assert in_lane == ordinary
+
+        @settings(max_examples=150, deadline=None)
+        @given(PIECES, st.booleans())
+        def compared(pieces: list[bytes], together: bool) -> None:
+            runner.run(both(pieces, together))
+
+        try:
+            compared()
+            asked, answered = len(through.registry.asked), len(around.registry.asked)
+            assert asked < answered, "the lane was never used"
+        finally:
+            for each in contexts:
+                runner.run(each.__aexit__(None, None, None))
+
+
+async def test_an_answer_waits_for_those_before_it(hot: tuple[Port, Time]) -> None:
+    port, _ = hot
+    await port.get(TAG)
+    port.registry.waits["blob"] = asyncio.Event()
+    wire = await port.connect()
+    await wire.ask(BLOB)
+    await eventually(lambda: port.registry.asked[-1][0] == "blob")
+    await wire.ask(TAG)
+    await in_step(await port.connect())
+    port.registry.waits["blob"].set()
+    assert (await wire.answer()).body == CONFIG
+    assert (await wire.answer()).body == MANIFEST
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"GET /v2/ HTTP/1.1\r\nHost: m\r\nX-Any: ",
+        b"PUT /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 2000\r\n\r\n",
+        b"PUT /v2/ HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_what_is_part_of_another_request_is_none(
+    hot: tuple[Port, Time], before: bytes
+) -> None:
+    port, _ = hot
+    await port.get(TAG)
+    wire = await port.connect()
+    await wire.send(before)
+    await in_step(await port.connect())
+    await wire.ask(TAG)
+    await in_step(await port.connect())
+    wire.writer.write_eof()
+    assert MANIFEST not in await wire.rest()
