@@ -22,6 +22,7 @@ from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .fill import Fill
 from .segments import Parting, Segments
+from .sources import Sources
 from .window import Window
 from .write_behind import WriteBehind
 
@@ -67,25 +68,16 @@ class Download:
     ) -> None:
         self.fill = fill
         self.partial = partial
-        self.names: set[str] = set()
+        # What was here before is strangers' work: a power cut may have spoilt it, too.
+        self.sources = Sources(strangers=partial.offset > 0)
         self.upstream = upstream
         self.repository = repository
         self.parting = parting
         self._spill = spill
-        self._at = 0  # where in the content the next piece of the stream belongs
+        self._source = ""  # of the one stream that is read
+        self._at = 0  # where in the content the next piece of it belongs
         self._clock = clock
         self._patience = patience
-        self._resumed = partial.offset > 0
-        self._rejects: list[Callable[[str], None]] = []
-
-    def reject(self, reason: str) -> None:
-        """Tells every source of these bytes that the whole was wrong.
-
-        Not when some were here before: a power cut may have spoilt those, and nobody knows.
-        """
-        if not self._resumed:
-            for reject in self._rejects:
-                reject(reason)
 
     async def commit(self) -> bool:
         """Makes the content visible; whether it is kept. Raises Untrustworthy."""
@@ -146,10 +138,14 @@ class Download:
             stream = await self.upstream.blob(
                 self.repository, self.partial.digest, ByteRange(offset) if offset else None
             )
+        except Untrustworthy:
+            self.sources.strangers = True  # whoever it was is known already
+            raise
         except RangeInvalid as error:
             # Every byte came before, only the proof did not: the mirror was stopped.
             if error.size == offset and self.fill.size in (None, offset):
                 return True
+            self.sources.strangers = True  # who says so may be the one that lies
             raise Untrustworthy(
                 f"{offset} bytes are here, but the upstream has {error.size}"
             ) from error
@@ -166,19 +162,16 @@ class Download:
             await stream.close()
         return self.fill.size is None or self.partial.offset == self.fill.size
 
-    def takes_from(self, stream: StreamContent) -> None:
-        """Bytes of this stream are going to be part of the whole."""
-        self.names.add(stream.source)
-        self._rejects.append(stream.reject)
-
     def _may_be_parted(self, stream: StreamContent) -> bool:
         size, offset = self.fill.size, self.partial.offset
         if size is None or self.fill.window is not None or stream.start != offset:
             return False
-        return bool(self.partial.ahead) or size - offset >= self.parting.over
+        if self.partial.ahead:
+            return True
+        return self.parting.connections > 1 and size - offset >= self.parting.over
 
     async def _begin(self, stream: StreamContent) -> None:
-        self.takes_from(stream)
+        self.sources.add(stream)
         size = stream.descriptor.size
         if size is None:
             return
@@ -204,6 +197,7 @@ class Download:
     async def _pump(self, stream: StreamContent, skip: int) -> None:
         """Carries bytes from the stream to the file."""
         self._at = coming = self.partial.offset
+        self._source = stream.source
         writer = WriteBehind(self._take)
         try:
             while piece := await stream.read():
@@ -230,16 +224,20 @@ class Download:
         if self.fill.window is None:
             before = self.partial.offset
             try:
-                await self.partial.append(pieces)
+                await self._append(pieces)
             except (StoreFull, OSError) as error:
                 pieces = _behind(pieces, self.partial.offset - before)
                 await self._pass_through(error)
             else:
-                self.fill.progress(self.partial.offset)
                 return
         for piece in pieces:  # one by one: the next may have to wait until this one was read
-            await self.partial.append([piece])
-            self.fill.progress(self.partial.offset)
+            await self._append([piece])
+
+    async def _append(self, pieces: Sequence[bytes]) -> None:
+        at = self.partial.offset
+        await self.partial.append(pieces)
+        self.sources.brought(self._source, at, at + sum(map(len, pieces)))
+        self.fill.progress(self.partial.offset)
 
     async def _pass_through(self, error: Exception) -> None:
         """The disk takes no more: what comes from now on goes to those who read, and is not kept.

@@ -28,7 +28,8 @@ from ..oci.reference import Repository
 from .download import Download, Patience
 from .fill import Fill
 from .gate import FillLimits, Gate
-from .segments import Parting
+from .segments import ALONE, Parting
+from .sources import Doubts
 from .window import Window
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ class Fills:
         self._clock = clock or Clock()
         self._patience = patience or Patience()
         self._parting = parting or Parting()
+        self._doubts = Doubts(self._clock)
         self._gate = Gate(limits or FillLimits())
         self._fills: dict[Digest, Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,6 +100,7 @@ class Fills:
         result = "failed"
         try:
             result = await self._fill(fill, upstream, repository)
+            await self._settle(fill)
         except Untrustworthy as error:
             result = "rejected"
             fill.fail(error)
@@ -132,7 +135,7 @@ class Fills:
             self._clock,
             self._patience,
             self._spill,
-            self._parting,
+            ALONE if fill.digest in self._doubts else self._parting,
         )
         try:
             if fill.window is None:
@@ -142,14 +145,30 @@ class Fills:
                 await download.run()
             kept = await download.commit()
         except Untrustworthy as error:
-            download.reject(error.message)
+            file = None if fill.window else fill.segment(0)[0].fd
+            await self._doubts.wrong(fill.digest, download.sources, file, error.message)
             await download.partial.discard()
             raise
         finally:
             await download.partial.suspend()
         fill.finish(download.partial.offset)
-        log.info("filled", digest=str(fill.digest), size=fill.size, sources=sorted(download.names))
+        log.info(
+            "filled",
+            digest=str(fill.digest),
+            size=fill.size,
+            sources=sorted(download.sources.rejects),
+        )
         return "committed" if kept else "uncached"
+
+    async def _settle(self, fill: Fill) -> None:
+        """It is proven: whoever lied of it is found."""
+        if fill.digest not in self._doubts or fill.window is not None:
+            return
+        file, _ = fill.segment(0)
+        try:
+            await self._doubts.proven(fill.digest, file.fd, fill.written)
+        except OSError as error:
+            log.error("content cannot be read", digest=str(fill.digest), reason=str(error))
 
     async def _came_meanwhile(self, fill: Fill, partial: Partial) -> bool:
         """Whether another process has brought it to its end, between our look and our lock."""

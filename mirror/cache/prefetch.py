@@ -28,7 +28,7 @@ log = structlog.get_logger()
 _MOST_KNOWN = 50_000  # layers whose image is remembered
 _KNOWN_FOR = 900.0  # seconds: a pull's length
 _MOST_WANTED = 1000  # layers that wait to be fetched
-_AT_ONCE = 4
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """One blob over several connections, where one of them is slower than the link might be.
 
-The work is a list of gaps. The stream that was there first fills the first of them from its
-beginning; others take what is to come next, in parts, as ranges. So the bytes come nearly in order,
-readers and hashing follow closely, and what is ahead of them is bounded. It grows with success,
-and stops where more does not help or the upstream objects.
+The work is a list of gaps, filled in parts from the front. Each connection takes the first part
+that nobody brings yet; when there is none left, half of what another has still to bring. So the
+bytes come nearly in order, readers and hashing follow closely, what is ahead of them is bounded,
+and all connections end together. What one that breaks has not brought is a gap again, from the very
+byte. Their number grows with success, and stops where more does not help or the upstream objects.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import bisect
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _FAILURES = 3  # of one connection in a row, before it is not opened again
+_LOOKS = 4  # measurements in the time that more connections have to show that they help
+_LATER = 0.1  # seconds for which a part is gathered: what is ahead nobody waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,9 @@ class Parting:
 
     `over`: a blob, or the rest of one, that is smaller comes over one connection; so does one that
     comes with `fast` bytes a second. More connections are kept when they make it `gain` times as
-    fast. `part` is what a connection takes at a time: large beside what a round trip costs, small
-    beside the blob. `connections` 1: never.
+    fast within `measure`. `part` is what a connection takes at a time: large beside what a round
+    trip costs, small beside the blob. A connection that brings nothing for `stalled` seconds while
+    others do is given up. `connections` 1: never.
     """
 
     over: int = 64 << 20
@@ -44,6 +49,18 @@ class Parting:
     connections: int = 8
     measure: float = 1.0
     gain: float = 1.25
+    stalled: float = 2.0
+
+
+ALONE = Parting(connections=1)
+
+
+@dataclass(slots=True)
+class _Span:
+    """What a connection is bringing: what is missing of it. Others may take from its end."""
+
+    start: int
+    stop: int
 
 
 class Segments:
@@ -54,70 +71,50 @@ class Segments:
         self._parting = download.parting
         size = download.fill.size or 0
         self._gaps = _gaps(download.partial.offset, size, download.partial.ahead)
-        # The first gap is the stream's; its end moves when others help.
-        self._front, self._front_stop = self._gaps.pop(0)
-        self._placed = self._front
+        self._under_way: list[_Span] = []
         self._stream = stream
         self._came = 0
         self._wanted = 1  # connections
-        self._helpers: set[asyncio.Task[None]] = set()
-        self._objection: RegistryError | None = None
+        self._connections = 0
+        self._objection: RegistryError | None = None  # the last error
+        self._refused = False  # one more connection was
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._untried: set[asyncio.Task[None] | None] = set()  # those that brought nothing yet
 
     async def run(self) -> None:
-        """Returns when there is no gap left, or nobody who fills it: see the partial's offset.
+        """Returns when there is no gap left. What has come stays, whatever happens.
 
-        Raises what broke the last connection. What has come stays.
+        Raises Unavailable when nobody is left who fills them, and what the disk raised.
         """
-        front = asyncio.create_task(self._run_front())
+        self._start(self._stream)
         growing = asyncio.create_task(self._grow())
         try:
-            await front
-            self._wanted = max(self._wanted, 1)
-            if self._gaps and not self._helpers:
-                self._help()
-            while self._helpers:
-                await asyncio.wait(self._helpers, return_when=asyncio.FIRST_COMPLETED)
+            while self._tasks:
+                done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                self._tasks -= done
+                for task in done:
+                    task.result()
             if self._gaps:
                 said = self._objection.message if self._objection else "no connection was left"
                 raise Unavailable(f"the rest did not come in parts: {said}")
         finally:
-            tasks = [front, growing, *self._helpers]
+            tasks = [growing, *self._tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    # The stream that was there first.
-
-    async def _run_front(self) -> None:
-        writer = WriteBehind(self._place_at_front)
-        try:
-            while self._front < self._front_stop and (piece := await self._stream.read()):
-                piece = piece[: self._front_stop - self._front]
-                self._front += len(piece)
-                self._came += len(piece)
-                await writer.put(piece)
-        finally:
-            await writer.flush()
-            rest, self._front_stop = (self._front, self._front_stop), self._front
-            if rest[0] < rest[1]:
-                self._give_back(*rest)
-
-    async def _place_at_front(self, pieces: Sequence[bytes]) -> None:
-        await self._place(self._placed, pieces)
-        self._placed += sum(map(len, pieces))
-
-    # The others.
+    # How many connections.
 
     async def _grow(self) -> None:
         speed = await self._measured()
         while self._wanted < self._parting.connections and speed < self._parting.fast:
-            before, self._wanted = self._wanted, min(self._wanted * 2, self._parting.connections)
-            while len(self._helpers) < self._wanted - 1:
-                self._help()
-            await self._measured()  # while they connect
-            faster = await self._measured()
-            if faster < speed * self._parting.gain or self._objection is not None:
-                self._wanted = before
+            before = self._wanted
+            self._wanted = min(before * 2, self._parting.connections)
+            while self._connections < self._wanted:
+                self._start()
+            faster = await self._faster_than(speed * self._parting.gain)
+            if faster is None or self._refused:
+                self._wanted = min(self._wanted, before)
                 return
             speed = faster
             log.info(
@@ -127,85 +124,163 @@ class Segments:
                 bytes_per_second=round(speed),
             )
 
+    async def _faster_than(self, least: float) -> float | None:
+        """The speed, as soon as it is that; None when it is not in time."""
+        for _ in range(_LOOKS):
+            all_run = not self._untried
+            speed = await self._measured()
+            if all_run and speed >= least:
+                return speed
+        return None
+
     async def _measured(self) -> float:
         came, loop = self._came, asyncio.get_running_loop()
         began = loop.time()
-        await asyncio.sleep(self._parting.measure / 2)
+        await asyncio.sleep(self._parting.measure / _LOOKS)
         return (self._came - came) / (loop.time() - began)
 
-    def _help(self) -> None:
-        task = asyncio.create_task(self._run_helper())
-        self._helpers.add(task)
-        task.add_done_callback(self._helpers.discard)
+    def _start(self, stream: StreamContent | None = None) -> None:
+        self._connections += 1
+        task = asyncio.create_task(self._fill_gaps(stream))
+        self._tasks.add(task)
+        self._untried.add(task)
 
-    async def _run_helper(self) -> None:
+    # One connection after the other.
+
+    async def _fill_gaps(self, stream: StreamContent | None) -> None:
+        """`stream`: the one that is open already, and goes on to the end of the blob."""
         failures = 0
-        while failures < _FAILURES and (claim := self._claim()) is not None:
-            start, stop = claim
-            try:
-                start = await self._bring(start, stop)
-                failures = 0
-            except Unavailable as error:
-                failures, self._objection = failures + 1, error
-            except RegistryError as error:
-                failures, self._objection = _FAILURES, error
-            finally:
-                if start < stop:
-                    self._give_back(start, stop)
-            if len(self._helpers) >= self._wanted and self._front < self._front_stop:
-                return
-
-    async def _bring(self, start: int, stop: int) -> int:
-        """Fetches this part; returns where it ended, which is `stop` when all went well."""
-        download = self._download
-        stream = await download.upstream.blob(
-            download.repository, download.partial.digest, ByteRange(start, stop)
-        )
         try:
-            if stream.start != start:
-                raise Untrustworthy(f"{stream.source} sends no parts")
-            if stream.descriptor.size != download.fill.size:
-                raise Untrustworthy(f"{stream.source} has a blob of another size")
-            download.takes_from(stream)
-            while start < stop and (piece := await stream.read()):
-                piece = piece[: stop - start]
-                self._came += len(piece)
-                await self._place(start, [piece])
-                start += len(piece)
-            return start
-        except Unavailable as error:
-            self._objection = error
-            return start
+            while self._connections <= self._wanted and (span := self._claim()) is not None:
+                start = span.start
+                try:
+                    await self._bring(span, stream)
+                except RegistryError as error:
+                    self._objection = error
+                    again = isinstance(error, Unavailable)
+                    failures = _FAILURES if not again else failures + 1
+                finally:
+                    self._under_way.remove(span)
+                    if span.start < span.stop:
+                        bisect.insort(self._gaps, (span.start, span.stop))
+                if span.start > start:
+                    failures = 0
+                if failures >= _FAILURES:
+                    self._wanted = max(1, min(self._wanted, self._connections - 1))
+                    return
+                stream = None
+        finally:
+            self._connections -= 1
+            self._untried.discard(asyncio.current_task())
+
+    async def _bring(self, span: _Span, stream: StreamContent | None) -> None:
+        """Moves the span's start as far as its bytes came. Raises RegistryError, and what the disk
+        raised."""
+        goes_on = stream is not None
+        stream = stream or await self._opened(span)
+        place = self._placing(span, stream)
+        writer = WriteBehind(place) if goes_on else WriteBehind(place, at_once=0, later=_LATER)
+        try:
+            await self._carry(span, stream, writer, goes_on)
         finally:
             await stream.close()
 
-    async def _place(self, at: int, pieces: Sequence[bytes]) -> None:
-        # Shielded: when a stream ends by being cancelled, what it brought is written and counted.
-        await asyncio.shield(self._download.partial.place(at, pieces))
-        self._download.fill.progress(self._download.partial.offset)
+    async def _opened(self, span: _Span) -> StreamContent:
+        download = self._download
+        try:
+            stream = await download.upstream.blob(
+                download.repository, download.partial.digest, ByteRange(span.start, span.stop)
+            )
+        except RegistryError:
+            self._refused = True
+            raise
+        download.sources.add(stream)
+        if stream.start == span.start and stream.descriptor.size == download.fill.size:
+            return stream
+        self._refused = True
+        await stream.close()
+        if stream.start != span.start:
+            raise Untrustworthy(f"{stream.source} sends no parts")
+        raise Untrustworthy(f"{stream.source} has a blob of another size")
+
+    async def _carry(
+        self, span: _Span, stream: StreamContent, writer: WriteBehind, goes_on: bool
+    ) -> None:
+        """`goes_on`: the stream does not end where the span does, which may go on with it."""
+        try:
+            while span.start < span.stop or (goes_on and self._extend(span)):
+                piece = await self._read(stream)
+                if not piece:
+                    raise Unavailable(f"{stream.source} sent less than it announced")
+                self._untried.discard(asyncio.current_task())
+                while goes_on and len(piece) > span.stop - span.start and self._extend(span):
+                    pass
+                piece = piece[: span.stop - span.start]
+                span.start += len(piece)
+                self._came += len(piece)
+                await writer.put(piece)
+        finally:
+            # What has come is worth keeping, also when the stream breaks or the mirror stops.
+            await writer.flush()
+
+    async def _read(self, stream: StreamContent) -> bytes:
+        while True:
+            came = self._came
+            try:
+                async with asyncio.timeout(self._parting.stalled):
+                    return await stream.read()
+            except TimeoutError:
+                if self._came > came:
+                    raise Unavailable(f"{stream.source} sends nothing") from None
+
+    def _placing(
+        self, span: _Span, stream: StreamContent
+    ) -> Callable[[Sequence[bytes]], Awaitable[None]]:
+        """Writes what this stream brings, from the span's start on."""
+        download, at = self._download, span.start
+
+        async def place(pieces: Sequence[bytes]) -> None:
+            nonlocal at
+            start, at = at, at + sum(map(len, pieces))
+            before = download.partial.offset
+            await download.partial.place(start, pieces)
+            download.sources.brought(stream.source, start, at)
+            if download.partial.offset > before:
+                download.fill.progress(download.partial.offset)
+
+        return place
 
     # The list of gaps.
 
-    def _claim(self) -> tuple[int, int] | None:
+    def _claim(self) -> _Span | None:
         """The next part that nobody brings yet; None when there is none worth a connection."""
-        if not self._gaps and self._front_stop - self._front >= 2 * self._parting.part:
-            split = self._front + self._parting.part
-            self._gaps.append((split, self._front_stop))
-            self._front_stop = split
-        if not self._gaps:
-            return None
-        start, stop = self._gaps.pop(0)
-        if self._wanted > 1 and stop - start > self._parting.part:
-            self._gaps.insert(0, (start + self._parting.part, stop))
-            stop = start + self._parting.part
-        return start, stop
+        if self._gaps:
+            start, stop = self._next_part(0)
+        else:
+            longest = max(self._under_way, key=lambda span: span.stop - span.start, default=None)
+            if longest is None or longest.stop - longest.start < self._parting.part // 2:
+                return None
+            start, stop = (longest.start + longest.stop) // 2, longest.stop
+            longest.stop = start
+        span = _Span(start, stop)
+        self._under_way.append(span)
+        return span
 
-    def _give_back(self, start: int, stop: int) -> None:
-        self._gaps.append((start, stop))
-        self._gaps.sort()
-        if self._front < self._front_stop:  # it is still coming: what follows it is its own again
-            while self._gaps and self._gaps[0][0] == self._front_stop:
-                self._front_stop = self._gaps.pop(0)[1]
+    def _extend(self, span: _Span) -> bool:
+        """Takes the part that follows, unless somebody else brings it or has brought it."""
+        for number, (start, _) in enumerate(self._gaps):
+            if start == span.stop:
+                _, span.stop = self._next_part(number)
+                return True
+        return False
+
+    def _next_part(self, number: int) -> tuple[int, int]:
+        """Takes it from the beginning of this gap."""
+        start, stop = self._gaps.pop(number)
+        end = min(stop, start + self._parting.part)
+        if end < stop:
+            self._gaps.insert(number, (end, stop))
+        return start, end
 
 
 def _gaps(offset: int, size: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 # Bytes that are gathered while the disk is busy with what came before: a fill's memory is bounded
@@ -16,10 +17,19 @@ _LATER = 0.004  # seconds
 
 class WriteBehind:
     """Writes pieces while the next ones are read: at once when the disk is idle, else gathered, up
-    to BATCH bytes, until it is."""
+    to BATCH bytes, until it is. The first `at_once` bytes do not wait for more; of those after them
+    a little waits for so many seconds (`later`)."""
 
-    def __init__(self, write: Callable[[Sequence[bytes]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[bytes]], Awaitable[None]],
+        at_once: int = _FIRST,
+        later: float = _LATER,
+    ) -> None:
         self._write = write
+        self._at_once = at_once
+        self._later = later
+        self._ending = asyncio.Event()
         self._gathered: list[bytes] = []
         self._waiting = 0  # bytes in `_gathered`
         self._written = 0
@@ -40,17 +50,21 @@ class WriteBehind:
             self._room.clear()
 
     async def flush(self) -> None:
-        """Returns when everything is written, even if the caller is being cancelled."""
+        """Returns when everything is written, even if the caller is being cancelled. Nothing is to
+        be put after it."""
+        self._ending.set()
         if self._task is not None:
             await asyncio.shield(self._task)
 
     async def _write_all(self) -> None:
         try:
             while self._gathered:
-                if self._written >= _FIRST and self._waiting < _WORTH:
+                if self._written >= self._at_once and self._waiting < _WORTH:
                     # A little later it is worth the way to a thread and back, and waking everybody
                     # who reads: at 125 MB/s this halves what a byte costs.
-                    await asyncio.sleep(_LATER)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._later):
+                            await self._ending.wait()
                 self._written += self._waiting
                 batch, self._gathered, self._waiting = self._gathered, [], 0
                 self._room.set()

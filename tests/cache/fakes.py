@@ -56,6 +56,7 @@ class FakeStream:
         self._data = data
         self._position = start
         self._upstream = upstream
+        self._closed = False
 
     async def read(self) -> bytes:
         if self._upstream.before_read is not None:
@@ -70,7 +71,8 @@ class FakeStream:
         self._upstream.corrupt = False  # as a pool does: the next ask goes elsewhere
 
     async def close(self) -> None:
-        self._upstream.open_streams -= 1
+        self._upstream.open_streams -= not self._closed
+        self._closed = True
 
 
 class FakeUpstream:
