@@ -159,7 +159,8 @@ class Containerd(Client):
         self.login = ["--user", f"{ACCOUNT}:{PASSWORD}"]
 
     def run(self, image: str) -> str:
-        return self.command(*self._ctr, "run", "--rm", image, self.house.folder.name)
+        container = f"container-{os.getpid()}"  # all containerds here share runc's folder
+        return self.command(*self._ctr, "run", "--rm", image, container)
 
 
 class Podman(Client):

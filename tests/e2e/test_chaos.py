@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -21,9 +22,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
-from .clients import Client, Containerd, Dockerd, Flavour
+from .clients import Containerd, Dockerd, Flavour
 from .conftest import MB, have
 from .images import DOCKER, OCI, Image, build
+from .machines import Hosts
 from .mirror import Mirror
 from .moods import Endpoint, Registry
 from .programs import House, loopback_address, needs, run
@@ -40,13 +42,21 @@ ROOM = "24MiB"
 
 
 @dataclass(frozen=True)
+class Published:
+    """How an image is called, without its registry, and the digest that it has."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Shelf:
     """Images that all the registries carry. Their layers are few, their manifests ever new."""
 
     registries: Sequence[Registry]
     chance: random.Random
     images: dict[str, Image] = field(default_factory=dict)  # by repository
-    published: list[str] = field(default_factory=list)  # repository:tag
+    published: list[Published] = field(default_factory=list)
 
     def fill(self) -> None:
         for number in range(REPOSITORIES):
@@ -55,8 +65,8 @@ class Shelf:
             kind = self.chance.choice((OCI, DOCKER))
             self.images[repository] = build(repository, kind, sizes)
 
-    def some_image(self) -> str:
-        """Without its registry's name; mostly one that nobody has asked for so far."""
+    def some_image(self) -> Published:
+        """Mostly one that nobody has asked for so far."""
         if self.published and self.chance.random() < 0.3:
             return self.chance.choice(self.published[-40:])
         repository = self.chance.choice([*self.images])
@@ -64,9 +74,9 @@ class Shelf:
         image = with_other_manifests(self.images[repository], tag)
         for registry in self.registries:
             registry.publish(image, repository, tag)
-        self.published.append(f"{repository}:{tag}")
-        by_digest = self.chance.random() < 0.2
-        return f"{repository}@{image.digest}" if by_digest else f"{repository}:{tag}"
+        reference = f"@{image.digest}" if self.chance.random() < 0.2 else f":{tag}"
+        self.published.append(Published(repository + reference, image.digest))
+        return self.published[-1]
 
 
 def with_other_manifests(image: Image, word: str) -> Image:
@@ -89,63 +99,70 @@ def with_other_manifests(image: Image, word: str) -> Image:
     )
 
 
+class DockerdThatLists(Dockerd):
+    def listing(self) -> str:
+        """What it has, with digests."""
+        return self.command(*self._docker("images", "--digests"))
+
+
+class ContainerdOfMany(Containerd):
+    """One for which this mirror has every registry; those themselves are out of its reach."""
+
+    def __init__(self, house: House, mirror: str, suite: str, hosts: Hosts) -> None:
+        super().__init__(house, mirror, suite, hosts)
+        for name in REGISTRIES:
+            folder = house.folder / "hosts.d" / name
+            folder.mkdir(exist_ok=True)
+            (folder / "hosts.toml").write_text(
+                f'server = "http://{loopback_address()}"\n'
+                f'[host."{mirror}"]\n  capabilities = ["pull", "resolve"]\n'
+            )
+
+    def listing(self) -> str:
+        return self.command(*self._ctr, "images", "list")
+
+
 class Pulls:
     """A client that pulls, looks at what it got, and forgets it, again and again."""
 
-    def __init__(self, client: Client, registries: Sequence[Registry], shelf: Shelf) -> None:
+    def __init__(
+        self,
+        client: DockerdThatLists | ContainerdOfMany,
+        registries: Sequence[Registry],
+        shelf: Shelf,
+    ) -> None:
         self.client = client
         self.registries = registries
         self.shelf = shelf
         self.done: Counter[str] = Counter()
+        self._turns = itertools.cycle(registries)
 
     async def run(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while loop.time() < end:
-            names = [self.shelf.chance.choice(self.registries).name for _ in range(AT_ONCE)]
-            images = [f"{name}/{self.shelf.some_image()}" for name in names]
-            results = await asyncio.gather(*map(self._pull, set(images)), return_exceptions=True)
+            chosen = [(next(self._turns), self.shelf.some_image()) for _ in range(AT_ONCE)]
+            results = await asyncio.gather(
+                *(self._pull(*one) for one in set(chosen)), return_exceptions=True
+            )
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
-            self.done.update(names)
-            # What it prints is what the repository's images print, and no other's.
-            said = await asyncio.to_thread(self.client.run, images[0])
-            assert f"hello from {repository_of(images[0])}\n" == said
+            listing = await asyncio.to_thread(self.client.listing)
+            for registry, image in chosen:
+                assert image.digest in listing, f"{image} is not what was pulled:\n{listing}"
+                self.done[registry.name] += 1
             await asyncio.to_thread(self.client.forget)
 
-    async def _pull(self, image: str) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    async def _pull(self, registry: Registry, image: Published) -> None:
+        began = asyncio.get_running_loop().time()
         try:
-            await asyncio.to_thread(self.client.pull, image)
-        except BaseException as error:
-            strikes = [
-                f"{at - began:8.2f} {url} {what}"
-                for registry in self.registries
-                if image.startswith(registry.name)
-                for at, url, what in registry.strikes[-20:]
-            ]
-            raise AssertionError(
-                "\n".join((f"{image} was not pulled", str(error), *strikes))
-            ) from None
-
-
-def repository_of(image: str) -> str:
-    return image.partition("/")[2].partition("@")[0].partition(":")[0]
-
-
-def containerd_of(house: House, mirror: Mirror) -> Client:
-    """containerd, for which every registry has this mirror; the registries are out of reach."""
-    client = have(Flavour(Containerd)).start(house, mirror.url)
-    for name in REGISTRIES:
-        folder = house.folder / "hosts.d" / name
-        folder.mkdir(exist_ok=True)
-        (folder / "hosts.toml").write_text(
-            f'server = "http://{loopback_address()}"\n'
-            f'[host."{mirror.url}"]\n  capabilities = ["pull", "resolve"]\n'
-        )
-    return client
+            await asyncio.to_thread(self.client.pull, f"{registry.name}/{image.name}")
+        except Exception as error:
+            strikes = (
+                f"{at - began:8.2f} s: {url} {what}" for at, url, what in registry.strikes[-20:]
+            )
+            raise AssertionError("\n".join((str(error), *strikes))) from None
 
 
 async def test_every_pull_succeeds_while_endpoints_come_and_go(house: House) -> None:
@@ -171,8 +188,10 @@ async def test_every_pull_succeeds_while_endpoints_come_and_go(house: House) -> 
             storage={"path": str(house.folder / "storage"), "max_size": ROOM},
         )
         await asyncio.to_thread(mirror.start)
-        dockerd = await asyncio.to_thread(have(Flavour(Dockerd)).start, house, mirror.url)
-        containerd = await asyncio.to_thread(containerd_of, house, mirror)
+        dockerd = await asyncio.to_thread(have(Flavour(DockerdThatLists)).start, house, mirror.url)
+        containerd = await asyncio.to_thread(
+            have(Flavour(ContainerdOfMany)).start, house, mirror.url
+        )
         pulls = [Pulls(dockerd, registries[:1], shelf), Pulls(containerd, registries, shelf)]
 
         chaos = [asyncio.create_task(registry.suffer(chance)) for registry in registries]
