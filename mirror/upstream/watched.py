@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from ..interfaces import Clock, StreamContent
@@ -14,6 +15,8 @@ from .standing import Asked, Standing
 # be so many times as fast.
 _WINDOW = 3.0
 _MUCH_FASTER = 4.0
+
+_STILL = 1.0  # seconds without a byte that say something, when nobody waited for more
 
 
 class WatchedStream:
@@ -70,6 +73,9 @@ class WatchedStream:
         except Unavailable as error:
             self._standing.failed(Asked.BLOB, error)
             raise
+        except asyncio.CancelledError:
+            self._not_waited_for(self._clock.monotonic() - began)
+            raise
         self._waited += self._clock.monotonic() - began
         self._came += len(piece)
         self._comes(piece)
@@ -97,6 +103,11 @@ class WatchedStream:
             or (size is not None and self.start + self._total == size)
         ):
             self._standing.delivers()
+
+    def _not_waited_for(self, seconds: float) -> None:
+        if seconds >= _STILL:
+            words = f"{self.source} sent nothing of a blob for {seconds:.1f} s"
+            self._standing.is_slow(Unavailable(words))
 
     def _leave_if_slow(self) -> None:
         """Between two pieces: what has come was handed on."""

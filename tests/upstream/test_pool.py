@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -41,8 +43,11 @@ class Stream:
         self.rejected: list[str] = []
         self.closed = False
         self.breaks: RegistryError | None = None
+        self.may_come = asyncio.Event()
+        self.may_come.set()
 
     async def read(self) -> bytes:
+        await self.may_come.wait()
         if self.breaks:
             raise self.breaks
         return b"content"
@@ -272,6 +277,25 @@ async def test_f02_a_stream_that_broke_is_resumed_elsewhere(time: Time) -> None:
     with pytest.raises(Unavailable):
         await stream.read()
     assert (await these.pool.blob(REDIS, DIGEST, ByteRange(7))).source == "hub"
+
+
+@pytest.mark.parametrize(("seconds", "next_asked"), [(2.0, "hub"), (0.1, "near")])
+async def test_an_endpoint_that_sent_nothing_until_nobody_waited_is_asked_after_others(
+    time: Time, seconds: float, next_asked: str
+) -> None:
+    these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
+    stream = await these.pool.blob(REDIS, DIGEST)
+    assert await stream.read() == b"content"
+    these.fakes["near"].stream.may_come.clear()
+    reading = asyncio.create_task(stream.read())
+    await asyncio.sleep(0)
+    time.now += seconds
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await stream.close()
+    these.fakes["near"].stream.may_come.set()
+    assert (await these.pool.blob(REDIS, DIGEST, ByteRange(7))).source == next_asked
 
 
 async def test_a_stream_shows_what_the_endpoints_shows(time: Time) -> None:
