@@ -30,18 +30,35 @@ def measure(house: House, scale: Scale) -> Result:
     return Result(
         [fast, shaped, first],
         [
-            Target("fast link: time / direct", fast.ratio("seconds", "mirror", DIRECT), 2.5),
+            Target(
+                "fast link: time / direct",
+                fast.ratio("seconds", "mirror", DIRECT),
+                2.5,
+                of=(fast, "seconds"),
+            ),
             Target(
                 "fast link: time / docker-registry's",
                 fast.ratio("seconds", "mirror", "docker-registry"),
                 1.0,
+                of=(fast, "seconds"),
             ),
-            Target("fast link: CPU s/GB", fast.median("mirror", "server's CPU s/GB"), 1.5),
-            Target("125 MB/s: time / direct", shaped.ratio("seconds", "mirror", DIRECT), 1.03),
+            Target(
+                "fast link: CPU s/GB",
+                fast.median("mirror", "server's CPU s/GB"),
+                1.5,
+                of=(fast, "server's CPU s/GB"),
+            ),
+            Target(
+                "125 MB/s: time / direct",
+                shaped.ratio("seconds", "mirror", DIRECT),
+                1.03,
+                of=(shaped, "seconds"),
+            ),
             Target(
                 "first byte of a miss − upstream's own, ms",
                 first.median("mirror", "beyond direct, ms"),
                 5.0,
+                of=(first, "beyond direct, ms"),
             ),
         ],
         [
