@@ -92,7 +92,6 @@ class Acceptor:
                 self._loop.remove_reader(listening)
                 self._loop.call_later(_PAUSE, self._resume, listening)
                 return
-            client.setblocking(False)
             self._take(client, address[0])
 
     def _resume(self, listening: socket.socket) -> None:
@@ -103,18 +102,20 @@ class Acceptor:
         first, owed = b"", None
         if self._tls is None:
             try:
-                first = client.recv(_FIRST_READ)
+                first = client.recv(_FIRST_READ, socket.MSG_DONTWAIT)
                 owed = self._lane.answer(first, address) if first else None
                 if owed is not None:
-                    first, owed = b"", owed.after(client.send(owed.data))
+                    sent = client.send(owed.data, socket.MSG_DONTWAIT)
+                    if owed.closes and sent == len(owed.data):
+                        client.close()
+                        return
+                    first, owed = b"", owed.after(sent)
             except BlockingIOError:
                 pass  # nothing came yet; or nothing leaves, and all of it is still owed
             except OSError:  # it left
                 client.close()
                 return
-            if owed is not None and not owed.data and owed.closes:
-                client.close()
-                return
+        client.setblocking(False)
         task = self._loop.create_task(self._hand_over(client, first, owed))
         self._handing.add(task)
         task.add_done_callback(self._handing.discard)

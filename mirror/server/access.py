@@ -14,6 +14,8 @@ from .target import Kind
 
 _AT_ONCE = 0.001  # seconds: what took less is counted together
 
+_EVENT = ', "event": "request", "level": "info", "timestamp": "'
+
 _PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~/-]{1,64}", re.ASCII)
 
 
@@ -63,6 +65,18 @@ def written(**words: object) -> str:
     return "".join(f', "{name}": {json.dumps(word)}' for name, word in words.items() if word)
 
 
+class Hit:
+    """What the line of a hit has that is the same each time, before and after what is not."""
+
+    __slots__ = ("after", "before", "kind")
+
+    def __init__(self, method: str, kind: str, words: str) -> None:
+        """`words`: see `written`."""
+        self.kind = kind
+        self.before = f'{{"method": "{method}", "kind": "{kind}", "client": "'
+        self.after = f', "outcome": "hit"{words}'
+
+
 @dataclass(slots=True)
 class _Tally:
     count: int = 0
@@ -89,11 +103,11 @@ class AccessLog:
         self._clock = clock or Clock()
         self._lines: list[str] = []
         self._tallies: dict[tuple[str, int], _Tally] = {}
-        self._second, self._stamp = -1, ""
+        self._next_second, self._stamp = 0, ""
 
     def note(self, exchange: Exchange) -> None:
-        now = self._clock.monotonic()
-        last = now - exchange.arrived
+        ended = self._clock.monotonic()
+        last = ended - exchange.arrived
         first = last if exchange.first_byte is None else exchange.first_byte - exchange.arrived
         kind, status, outcome = exchange.kind.value, exchange.status, exchange.outcome.value
         words = written(
@@ -106,51 +120,51 @@ class AccessLog:
             error=exchange.error,
             left=exchange.left,
         )
-        self._line(exchange.method, kind, exchange.client, exchange.sent, first, last, words)
+        now = self._clock.wall()
+        if not self._next_second - 1 <= now < self._next_second:
+            self._new_second(now)
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._lines.append(
+            f'{{"method": "{exchange.method}", "kind": "{kind}", "client": "{exchange.client}", '
+            f'"bytes": {exchange.sent}, "first_byte": {first:.6f}, "last_byte": {last:.6f}{words}'
+            f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
+        )
         if status is not None:
             self._meter.answered(kind, outcome, status, first, last)
         if exchange.sent:
             self._meter.sent(kind, exchange.sent)
 
     def note_hit(
-        self, method: str, kind: str, client: str, status: int, sent: int, took: float, words: str
+        self, hit: Hit, client: str, status: int, sent: int, took: float, words: str, now: float
     ) -> None:
-        """A hit that was answered within `took` seconds, in one piece. `words`: see `written`."""
-        self._line(
-            method, kind, client, sent, took, took, f', "status": {status}, "outcome": "hit"{words}'
+        """A hit that was answered `now`, within `took` seconds, in one piece. `words` are about
+        its client (see `written`)."""
+        if not self._next_second - 1 <= now < self._next_second:
+            self._new_second(now)
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self.flush)
+        seconds = f"{took:.6f}"
+        self._lines.append(
+            f'{hit.before}{client}", "bytes": {sent}, "first_byte": {seconds}, '
+            f'"last_byte": {seconds}, "status": {status}{hit.after}{words}'
+            f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
         )
         if took > _AT_ONCE:
-            self._meter.answered(kind, Outcome.HIT, status, took, took)
-            self._meter.sent(kind, sent)
+            self._meter.answered(hit.kind, Outcome.HIT, status, took, took)
+            self._meter.sent(hit.kind, sent)
             return
-        tally = self._tallies.get((kind, status))
-        if tally is None:
-            tally = self._tallies[kind, status] = _Tally()
+        try:
+            tally = self._tallies[hit.kind, status]
+        except KeyError:
+            tally = self._tallies[hit.kind, status] = _Tally()
         tally.count += 1
         tally.took += took
         tally.sent += sent
 
-    def _line(
-        self,
-        method: str,
-        kind: str,
-        client: str,
-        sent: int,
-        first: float,
-        last: float,
-        words: str,
-    ) -> None:
-        now = self._clock.wall()
-        second = int(now)
-        if second != self._second:
-            self._second, self._stamp = second, time.strftime("%FT%T", time.gmtime(second))
-        if not self._lines:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(
-            f'{{"method": "{method}", "kind": "{kind}", "client": "{client}", "bytes": {sent}, '
-            f'"first_byte": {first:.6f}, "last_byte": {last:.6f}{words}, "event": "request", '
-            f'"level": "info", "timestamp": "{self._stamp}.{int((now - second) * 1e6):06d}Z"}}'
-        )
+    def _new_second(self, now: float) -> None:
+        self._stamp = time.strftime("%FT%T.", time.gmtime(now))
+        self._next_second = int(now) + 1
 
     def flush(self) -> None:
         """Writes and counts what has gathered."""

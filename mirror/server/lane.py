@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import NamedTuple
 
 from ..interfaces import Clock
-from .access import AccessLog, product, written
+from .access import AccessLog, Hit, product, written
 from .target import Kind
 
 LARGEST = 64 << 10
@@ -107,13 +108,10 @@ class _Prepared:
     etag: bytes
     not_modified: bytes
     until: float
-    method: str
-    kind: str
-    words: str
+    told: Hit
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Bytes for the socket, and whether the connection ends with them."""
 
     data: bytes
@@ -129,11 +127,12 @@ class Lane:
 
     def __init__(self, log: AccessLog, clock: Clock | None = None) -> None:
         self._log = log
-        self._clock = clock or Clock()
+        clock = clock or Clock()
+        self._wall, self._monotonic = clock.wall, clock.monotonic
         self._prepared: dict[tuple[bytes, bytes], _Prepared] = {}
         self._bytes = 0
         self._fields: dict[bytes, Fields | None] = {}
-        self._second = -1
+        self._next_second = 0
         self._ends = (b"", b"")
 
     def answer(self, data: bytes, client: str) -> Answer | None:
@@ -149,7 +148,7 @@ class Lane:
         prepared = self._prepared.get((line, fields.host))
         if prepared is None:
             return None
-        began = self._clock.monotonic()
+        began = self._monotonic()
         if began >= prepared.until:
             return None
         status, head, body = 200, prepared.head, prepared.body
@@ -157,15 +156,18 @@ class Lane:
             if fields.if_none_match != prepared.etag or not prepared.not_modified:
                 return None
             status, head, body = 304, prepared.not_modified, b""
-        answer = Answer(head + self._end(fields.closes) + body, fields.closes)
+        now = self._wall()
+        if not self._next_second - 1 <= now < self._next_second:
+            self._new_second(now)
+        answer = Answer(head + self._ends[fields.closes] + body, fields.closes)
         self._log.note_hit(
-            prepared.method,
-            prepared.kind,
+            prepared.told,
             client,
             status,
             len(body),
-            self._clock.monotonic() - began,
-            prepared.words + fields.words,
+            self._monotonic() - began,
+            fields.words,
+            now,
         )
         return answer
 
@@ -190,16 +192,16 @@ class Lane:
         if len(body) > LARGEST or not _LINE.fullmatch(target) or not host.isascii():
             return
         most = _CONTENT_LIFE if life is None else min(life, _TAG_LIFE)
-        until = self._clock.monotonic() + most
+        until = self._monotonic() + most
         head = _head(200, {"Content-Length": str(len(body)), **headers})
         other = b"" if not_modified is None else _head(304, not_modified)
-        told = written(**words)
+        about = written(**words)
         kinds = {"GET": body} if not_modified is None else {"GET": body, "HEAD": b""}
         for method, sent in kinds.items():
             key = (f"{method} {target} HTTP/1.1".encode(), host.encode())
             self._forget(key)
             self._prepared[key] = _Prepared(
-                head, sent, etag.encode(), other, until, method, kind.value, told
+                head, sent, etag.encode(), other, until, Hit(method, kind.value, about)
             )
             self._bytes += _cost(self._prepared[key])
         while self._bytes > _TABLE_BYTES:
@@ -218,15 +220,11 @@ class Lane:
             self._fields[lines] = fields
         return fields
 
-    def _end(self, closes: bool) -> bytes:
-        """The end of a head: what depends on when and to whom it is sent."""
-        now = self._clock.wall()
-        second = int(now)
-        if second != self._second:
-            date = f"Date: {formatdate(now, usegmt=True)}\r\n".encode()
-            self._second = second
-            self._ends = (date + b"\r\n", date + b"Connection: close\r\n\r\n")
-        return self._ends[closes]
+    def _new_second(self, now: float) -> None:
+        """Makes the ends of a head: what depends on when and to whom it is sent."""
+        date = f"Date: {formatdate(now, usegmt=True)}\r\n".encode()
+        self._ends = (date + b"\r\n", date + b"Connection: close\r\n\r\n")
+        self._next_second = int(now) + 1
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:
