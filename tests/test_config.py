@@ -115,6 +115,19 @@ def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
     assert parse(used) != parse(shipped)
 
 
+README = SHIPPED.with_name("README.md")
+
+
+@pytest.mark.parametrize(
+    "block",
+    re.findall(r"(?m)(?:^    (?:registries|access):\n(?:^    .*\n)+)", README.read_text()),
+)
+def test_each_example_of_the_readme_is_taken(block, tmp_path):
+    (tmp_path / "hub").write_text(SECRET)
+    text = re.sub(r"(?m)^    ", "", block).replace("/run/secrets", str(tmp_path))
+    assert parse(text) != Config()
+
+
 def test_the_shipped_file_has_its_examples():
     examples = "".join(shipped_examples())
     for word in (
