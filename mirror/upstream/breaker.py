@@ -57,6 +57,7 @@ class Breaker:
         self._open = False
         self._until = 0.0
         self._last = float("-inf")  # when it last failed, or was last tried
+        self._told = float("-inf")  # until when the endpoint itself asked for a pause
         self.trying = False  # a trial is under way
         self.reason: RegistryError | None = None  # of the last failure
 
@@ -72,7 +73,15 @@ class Breaker:
     def may_try_early(self, now: float) -> bool:
         """Whether a trial before the pause's end bears thinking of, since nobody else is left to
         ask: one that takes no turn while another is under way, nor right after it failed."""
-        return (not self.trying or now >= self._until) and (now - self._last >= self._pauses.first)
+        return self._is_nobodys_turn(now) and now - self._last >= self._pauses.first
+
+    def has_waited(self, now: float) -> bool:
+        """Whether the pause that the endpoint asked for is over, however long it has grown since:
+        as `may_try_early`, where asking before that would be worse than not to ask."""
+        return self._is_nobodys_turn(now) and now >= self._told
+
+    def _is_nobodys_turn(self, now: float) -> bool:
+        return not self.trying or now >= self._until
 
     def begin_trial(self, now: float) -> None:
         """Somebody asks: until there is a verdict the others go on as if it were open."""
@@ -85,13 +94,14 @@ class Breaker:
             self._level = 0
         self._row += 1
         self._last, self.reason = now, reason
+        self._told = now + min(least, self._pauses.longest)
         if self._open and not self.trying:  # one that was under way when it opened
-            self._until = max(self._until, now + min(least, self._pauses.longest))
+            self._until = max(self._until, self._told)
             return False
         if not self._open and self._row < self._pauses.failures:
             return False
         pause = min(self._pauses.first * 2.0**self._level, self._pauses.longest)
-        self._until = now + max(pause, min(least, self._pauses.longest))
+        self._until = max(now + pause, self._told)
         opened, self._open = not self._open, True
         self.trying = False
         self._level = min(self._level + 1, 30)

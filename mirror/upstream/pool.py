@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from ..interfaces import BytesContent, Clock, Meter, NoMeter, StreamContent, TagPage
@@ -124,9 +125,7 @@ class Pool:
     ) -> T:
         among = self._trusted if asked is Asked.WORD else self._all
         candidates, refused = self._in_turn(asked, repository, among)
-        errors: list[tuple[Standing, RegistryError]] = [
-            (one, one.refusal(asked)) for one in refused
-        ]
+        errors: list[tuple[Standing, RegistryError]] = []
         race: Race[Standing, tuple[Standing, T]] = Race(
             ask=lambda standing: self._ask(standing, asked, repository, ask),
             late=lambda standing: standing.late(asked),
@@ -138,7 +137,14 @@ class Pool:
         try:
             (winner, answer), hedges = await race.run(candidates)
         except NobodyAnswered:
-            raise _verdict(errors) from None
+            early = self._to_try_early(asked, refused, errors)
+            race = replace(race, spare=lambda standing: standing.slots.free(asked is Asked.BLOB))
+            try:
+                (winner, answer), hedges = await race.run(early)
+            except NobodyAnswered:
+                not_asked = (one for one in refused if one not in early)
+                errors += [(one, one.refusal(asked)) for one in not_asked]
+                raise _verdict(errors) from None
         for hedge in hedges:
             self._meter.upstream_hedged(hedge.member.name, hedge is winner)
         if asked is not Asked.WORD:
@@ -185,11 +191,6 @@ class Pool:
         turns = {one: one.turn(asked, repository) for one in among}
         candidates = [one for one in among if turns[one] is not Turn.NEVER]
         refused = [one for one in among if turns[one] is Turn.NEVER]
-        if not candidates:
-            # Its pause has grown for the others' sake. There are none: one ask in a while finds
-            # out soon that it is back.
-            candidates = [one for one in refused if one.may_try_early(asked)][:1]
-            return candidates, [one for one in refused if one not in candidates]
         if asked is not Asked.WORD:
             explored = self._to_explore(asked, candidates, turns)
             if explored is not None:
@@ -200,6 +201,20 @@ class Pool:
             key=lambda one: (turns[one], one.steps_back(), not one.slots.free(blob), cost(one))
         )
         return candidates, refused
+
+    def _to_try_early(
+        self,
+        asked: Asked,
+        refused: Sequence[Standing],
+        errors: Sequence[tuple[Standing, RegistryError]],
+    ) -> list[Standing]:
+        """Who may be asked before their time, when those whose turn it was have failed: their
+        pauses have grown for the others' sake, and one ask in a while finds out soon that they are
+        back."""
+        told = [(one, one.refusal(asked)) for one in refused]
+        if not told or isinstance(_verdict([*errors, *told]), Unknown | Denied):
+            return []
+        return [one for one in refused if one.may_try_early(asked)]
 
     def _cost(self, asked: Asked, among: Sequence[Standing]) -> Callable[[Standing], float]:
         """The lower, the sooner asked. Who was never measured counts as the best that was."""

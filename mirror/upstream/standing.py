@@ -127,7 +127,10 @@ class Standing:
     def may_try_early(self, asked: Asked) -> bool:
         """Whether one ask may try it before its time, since nobody else is left."""
         now = self._clock.monotonic()
-        return self._limited[asked].state(now) is not State.OPEN and self._fault.may_try_early(now)
+        fault, limited = self._fault, self._limited[asked]
+        return (fault.state(now) is not State.OPEN or fault.may_try_early(now)) and (
+            limited.state(now) is not State.OPEN or limited.has_waited(now)
+        )
 
     def refusal(self, asked: Asked) -> RegistryError:
         """Why it is not asked now."""
@@ -142,9 +145,10 @@ class Standing:
 
     def begins(self, asked: Asked, repository: Repository) -> None:
         now = self._clock.monotonic()
-        if self._fault.state(now) is not State.CLOSED:  # before its time, perhaps
-            self._fault.begin_trial(now)
-        on_trial = [self._limited[asked]]
+        for breaker in (self._fault, self._limited[asked]):
+            if breaker.state(now) is not State.CLOSED:  # before its time, perhaps
+                breaker.begin_trial(now)
+        on_trial = []
         if asked is Asked.MANIFEST:
             on_trial.append(self._wrong)
         if asked is not Asked.WORD and repository in self._missing:

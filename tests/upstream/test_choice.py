@@ -191,6 +191,16 @@ class These:
             await (ask or self.manifest)()
         return caught.value
 
+    async def not_from_near(self, error: RegistryError) -> None:
+        """For a minute, in which another answers: so its pauses grow. It was just asked."""
+        self["near"].error = error
+        end = self._time.now + 60
+        while self._time.now < end or "near" not in self.asked:
+            self.asked_now()
+            assert await self.manifest() == "hub"
+            self._time.now += 1
+        self.asked_now()
+
     async def late(self) -> float:
         """After how many seconds that is."""
         await eventually(lambda: self.alarms and not self.alarms[-1][1].done())
@@ -325,6 +335,37 @@ async def test_offline_for_long_one_ask_a_second_looks_whether_it_is_back(
     these["hub"].error = None
     time.now += 1
     assert "hub" in [await these.resolve() for _ in range(1)]
+
+
+@pytest.mark.parametrize("error", [LIES, GONE, DOWN])
+async def test_who_came_back_unseen_is_asked_when_the_others_have_failed(
+    these: These, time: Time, error: RegistryError
+) -> None:
+    these["near"].trust = TAGS
+    await these.not_from_near(DOWN)
+    these["near"].error, these["hub"].error = None, error
+    assert await these.manifest() == "near"
+
+
+async def test_nobody_is_asked_after_one_who_must_know_that_there_is_nothing(
+    these: These,
+) -> None:
+    await these.not_from_near(DOWN)
+    these["hub"].error = GONE
+    assert await these.fails() is GONE
+    assert these.asked_now() == ["hub"]
+
+
+async def test_a_limit_that_came_again_is_obeyed_as_it_was_told_when_the_others_have_failed(
+    these: These, time: Time
+) -> None:
+    await these.not_from_near(RateLimited("429", retry_after=3))
+    these["near"].error, these["hub"].error = None, DOWN
+    time.now += 1
+    assert isinstance(await these.fails(), Unavailable)
+    assert these.asked_now() == ["hub"]
+    time.now += 1
+    assert await these.manifest() == "near"
 
 
 async def test_while_another_answers_a_dead_one_is_tried_less_and_less(
