@@ -66,6 +66,8 @@ def write(folder: Path, name: str, taken: Taken, order: Sequence[str]) -> None:
     """Puts this figure into `latest.json` and `latest.md`, and its plots beside them; the others
     there stay as they are."""
     folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob(f"{name}.svg"), *folder.glob(f"{name}-*.svg")):
+        old.unlink()
     for file, picture in taken.pictures(name).items():
         (folder / file).write_text(picture.svg())
     kept = folder / "latest.json"
