@@ -166,9 +166,7 @@ class Download:
         size, offset = self.fill.size, self.partial.offset
         if size is None or self.fill.window is not None or stream.start != offset:
             return False
-        if self.partial.ahead:
-            return True
-        return self.parting.connections > 1 and size - offset >= self.parting.over
+        return bool(self.partial.ahead) or self.parting.may_part(size - offset)
 
     async def _begin(self, stream: StreamContent) -> None:
         self.sources.add(stream)

@@ -98,6 +98,11 @@ class Fill:
             raise self.error.with_traceback(None)
 
     @property
+    def is_asked_for(self) -> bool:
+        """Whether anybody waits for it, or did; if not, it is fetched ahead of them all."""
+        return self.first_byte > 0
+
+    @property
     def limit(self) -> int:
         """Up to where the bytes may be read by now."""
         if self.proven:

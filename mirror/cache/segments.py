@@ -36,20 +36,26 @@ _LATER = 0.1  # seconds for which a part is gathered: what is ahead nobody waits
 class Parting:
     """When and how a download is parted. Sizes in bytes, `measure` in seconds.
 
-    `over`: a blob, or the rest of one, that is smaller comes over one connection; so does one that
-    comes with `fast` bytes a second. More connections are kept when they make it `gain` times as
-    fast within `measure`. `part` is what a connection takes at a time: large beside what a round
-    trip costs, small beside the blob. A connection that brings nothing for `stalled` seconds while
+    `over`: a blob, or the rest of one, that is smaller comes over one connection, unless it would
+    take more than `long` seconds; so does one that comes with `fast` bytes a second, and one that
+    no client has asked for yet. More connections are kept when they make it `gain` times as fast
+    within `measure`. `part` is what a connection takes at a time: large beside what a round trip
+    costs, small beside the blob. A connection that brings nothing for `stalled` seconds while
     others do is given up. `connections` 1: never.
     """
 
     over: int = 64 << 20
+    long: float = 3.0
     fast: float = 40 << 20
     part: int = 8 << 20
     connections: int = 8
     measure: float = 1.0
     gain: float = 1.25
     stalled: float = 2.0
+
+    def may_part(self, size: int) -> bool:
+        """Whether so many bytes may come over several connections."""
+        return self.connections > 1 and size >= min(self.over, 2 * self.part)
 
 
 ALONE = Parting(connections=1)
@@ -71,6 +77,7 @@ class Segments:
         self._parting = download.parting
         size = download.fill.size or 0
         self._gaps = _gaps(download.partial.offset, size, download.partial.ahead)
+        self._is_large = size - download.partial.offset >= self._parting.over
         self._under_way: list[_Span] = []
         self._stream = stream
         self._came = 0
@@ -107,7 +114,9 @@ class Segments:
 
     async def _grow(self) -> None:
         speed = await self._measured()
-        while self._wanted < self._parting.connections and speed < self._parting.fast:
+        while not self._download.fill.is_asked_for:
+            speed = await self._measured()
+        while self._wanted < self._parting.connections and self._is_slow(speed):
             before = self._wanted
             self._wanted = min(before * 2, self._parting.connections)
             while self._connections < self._wanted:
@@ -123,6 +132,12 @@ class Segments:
                 connections=self._wanted,
                 bytes_per_second=round(speed),
             )
+
+    def _is_slow(self, speed: float) -> bool:
+        """Whether more connections are worth trying."""
+        missing = [*self._gaps, *((span.start, span.stop) for span in self._under_way)]
+        takes_long = sum(stop - start for start, stop in missing) > speed * self._parting.long
+        return speed < self._parting.fast and (self._is_large or takes_long)
 
     async def _faster_than(self, least: float) -> float | None:
         """The speed, as soon as it is that; None when it is not in time."""

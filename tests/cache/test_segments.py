@@ -162,6 +162,93 @@ async def test_f02_connections_that_break_cost_only_what_they_had_not_brought(
     assert upstream.blob_bytes <= len(DATA) + 2 * PART
 
 
+async def test_f02_when_the_connection_that_was_first_breaks_the_others_go_on(
+    cache: PullThrough, upstream: SlowUpstream
+) -> None:
+    broken: list[int] = []
+
+    async def once(position: int) -> None:
+        await upstream._slowly(position)
+        if upstream.most >= 4 and 0 < position < PART and not broken:
+            broken.append(position)
+            raise Unavailable("the body was cut")
+
+    upstream.piece = 1 << 12  # so that the first part is still coming when there are more
+    upstream.before_read = once  # type: ignore[assignment]
+    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert broken
+    # Nothing began anew: what is missing is asked for as a part, from the very byte.
+    assert [range for range in upstream.ranges if range is None or range.stop is None] == [None]
+    assert broken[0] in [start for start, _ in upstream.parts]
+    assert upstream.blob_bytes <= len(DATA) + PART
+
+
+async def test_what_a_slow_connection_has_still_to_bring_is_shared_at_the_end(
+    cache: PullThrough, upstream: SlowUpstream
+) -> None:
+    held: list[int] = []
+    almost = len(DATA) - PART  # without the held part, as far as it goes alone
+
+    async def hold_one(position: int) -> None:
+        await upstream._slowly(position)
+        if position % PART == 0 and upstream.most >= 2 and not held:
+            held.append(position)
+            while upstream.blob_bytes <= almost + upstream.piece:
+                await asyncio.sleep(0.001)
+
+    upstream.before_read = hold_one  # type: ignore[assignment]
+    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert held
+
+
+class TestStandingStill:
+    @pytest.fixture
+    def parting(self) -> Parting:
+        return Parting(over=4 * PART, part=PART, measure=0.05, gain=0, stalled=0.1)
+
+    async def test_f03_a_connection_that_brings_nothing_while_others_do_is_given_up(
+        self, cache: PullThrough, upstream: SlowUpstream
+    ) -> None:
+        silent: list[int] = []
+
+        async def never(position: int) -> None:
+            await upstream._slowly(position)
+            if position >= 4 * PART and not silent:
+                silent.append(position)
+                await asyncio.Event().wait()
+
+        upstream.before_read = never  # type: ignore[assignment]
+        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+        assert silent
+        assert upstream.open_streams == 0
+
+
+class TestBelowTheSize:
+    """A blob that is not large, and whose connection is slow."""
+
+    @pytest.fixture(params=[0.0, 1e9], ids=["takes long", "does not"])
+    def parting(self, request: pytest.FixtureRequest) -> Parting:
+        return Parting(over=1 << 40, long=request.param, part=PART, measure=0.05, gain=0)
+
+    async def test_it_is_parted_when_it_would_take_long(
+        self, cache: PullThrough, upstream: SlowUpstream, parting: Parting
+    ) -> None:
+        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+        assert (upstream.most > 1) is (parting.long == 0)
+
+
+async def test_what_nobody_has_asked_for_yet_comes_over_one_connection(
+    cache: PullThrough, upstream: SlowUpstream, fills: Fills
+) -> None:
+    upstream.tick = 0.01
+    fill, _ = fills.join(DIGEST, upstream, REDIS, 0.0)
+    while fill.written < 2 * PART:
+        await asyncio.sleep(0.01)
+    assert upstream.asked["blob"] == 1
+    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert upstream.most >= 2
+
+
 async def test_f01_wrong_bytes_in_a_part_are_found(
     cache: PullThrough, upstream: SlowUpstream, store: DiskContent
 ) -> None:
