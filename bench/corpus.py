@@ -78,7 +78,11 @@ class Manifest:
 
     def offer(self) -> dict[str, dict[str, object]]:
         """As the upstream wants to be told of it: tags are to be unique among all repositories."""
-        entry = {"type": self.media_type, "digest": self.digest, "data": self.data.decode()}
+        entry: dict[str, object] = {
+            "type": self.media_type,
+            "digest": self.digest,
+            "data": self.data.decode(),
+        }
         return {name: entry for name in (self.digest, self.tag) if name}
 
 

@@ -38,7 +38,7 @@ class Lines:
     lines: Mapping[str, Line]
 
     def svg(self) -> str:
-        return _document(640, 360, self.title, self._body())
+        return _document(680, 360, self.title, self._body())
 
     def _body(self) -> Iterator[str]:
         left, right, top, bottom = 70.0, 620.0, 70.0, 310.0

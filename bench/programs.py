@@ -47,7 +47,7 @@ def drayage() -> str:
     if not program.exists():
         try:
             venv.create(folder, with_pip=True, clear=True)
-            pip = [folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip = [str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
             subprocess.run([*pip, f"drayage=={_DRAYAGE}"], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
             words = getattr(error, "stderr", None) or str(error).encode()

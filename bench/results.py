@@ -12,7 +12,7 @@ from .plots import Bars, Picture
 # How the names of rows begin that are ours, and that no cache can beat: sendfile by nginx, a
 # direct download, a program that does only what has to be done.
 _OURS = "mirror"
-_LIMITS = ("nginx", "upstream", "limit")
+_LIMITS = ("nginx", "upstream", "direct", "limit")
 
 
 @dataclass(frozen=True)

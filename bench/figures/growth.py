@@ -53,10 +53,16 @@ def measure(house: House, scale: Scale) -> Result:
             "more, every 2 ms.",
         ],
         plots=[
-            Lines("A hit, by cached blobs", "cached blobs", "ms", _lines({mirror.name: blobs})),
-            Lines("Memory, by cached blobs", "cached blobs", "MiB", _memory({mirror.name: blobs})),
-            Lines("A hit, by idle connections", "idle connections", "ms", _lines(connections)),
-            Lines("Memory, by idle connections", "idle connections", "MiB", _memory(connections)),
+            Lines(f"{words}, by {x}", x, unit, _lines(tables, column))
+            for x, tables in (
+                ("cached blobs", {mirror.name: blobs}),
+                ("idle connections", connections),
+            )
+            for words, unit, column in (
+                ("The median of a hit", "ms", P50),
+                ("99 % of hits", "ms", P99),
+                ("Memory", "MiB", MEMORY),
+            )
         ],
     )
 
@@ -111,17 +117,8 @@ def _more(table: Table, row: str, other: str) -> float | None:
     return None if upper is None or lower is None else upper - lower
 
 
-def _lines(tables: dict[str, Table]) -> dict[str, Line]:
+def _lines(tables: dict[str, Table], column: str) -> dict[str, Line]:
     return {
-        f"{name}: {point.rpartition(' ')[2]}": _line(table, point)
+        name: [(float(row), cells[column]) for row, cells in table.cells.items()]
         for name, table in tables.items()
-        for point in (P50, P99)
     }
-
-
-def _memory(tables: dict[str, Table]) -> dict[str, Line]:
-    return {name: _line(table, MEMORY) for name, table in tables.items()}
-
-
-def _line(table: Table, column: str) -> Line:
-    return [(float(row), cells[column]) for row, cells in table.cells.items()]

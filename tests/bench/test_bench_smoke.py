@@ -64,7 +64,7 @@ def test_what_grows_is_measured_and_plotted(tmp_path: Path) -> None:
     assert list(blobs) == ["100", "1000"]
     assert [list(each) for each in connections] == [["1", "100"]] * 2
     drawn = {path.name for path in tmp_path.glob("*.svg") if ElementTree.parse(path)}
-    assert drawn == {"growth.svg", "growth-1.svg", "growth-2.svg", "growth-3.svg"}
+    assert drawn == {"growth.svg", *(f"growth-{number}.svg" for number in range(1, 6))}
     written = (tmp_path / "latest.md").read_text()
     assert all(f"({name})" in written for name in drawn)
 
