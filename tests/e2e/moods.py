@@ -7,6 +7,7 @@ connections, and comes back where it was.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -84,23 +85,28 @@ async def dawdles(endpoint: Endpoint, request: web.Request, handler: Handler) ->
 async def lies(endpoint: Endpoint, request: web.Request, handler: Handler) -> web.StreamResponse:
     """One bit of a manifest or blob is another. All that is said of them stays true."""
     answer = await handler(request)
-    if isinstance(answer, web.Response) and answer.status in (200, 206) and _is_content(request):
-        wrong = bytearray(_body(answer))
-        if wrong:
-            wrong[endpoint.chance.randrange(len(wrong))] ^= 1
-            return web.Response(status=answer.status, headers=answer.headers, body=bytes(wrong))
-    return answer
+    if not isinstance(answer, web.Response) or not endpoint.may_lie_of(request):
+        return answer
+    wrong = bytearray(_body(answer))
+    if answer.status not in (200, 206) or not wrong:
+        return answer
+    wrong[endpoint.chance.randrange(len(wrong))] ^= 1
+    return web.Response(status=answer.status, headers=answer.headers, body=bytes(wrong))
 
 
 MOODS: tuple[Mood, ...] = (breaks, limits, lacks, pages, stalls, cuts, dawdles, lies)
 
 
 class Endpoint(Hub):
-    """A small Docker Hub at an address of its own, that dies when it is told to."""
+    """A small Docker Hub at an address of its own, that dies when it is told to.
 
-    def __init__(self, chance: random.Random) -> None:
+    It never lies of a blob of `honest_from` bytes or more.
+    """
+
+    def __init__(self, chance: random.Random, honest_from: float = math.inf) -> None:
         super().__init__()
         self.chance = chance
+        self.honest_from = honest_from
         self.challenge = chance.choice(("bearer", "bearer", "none"))
         self.redirects = chance.random() < 0.7
         self.mood: Mood = fair
@@ -137,6 +143,12 @@ class Endpoint(Hub):
             self.revoke_tokens()
             for number in range(len(self._runners)):
                 await self._open(number)
+
+    def may_lie_of(self, request: web.Request) -> bool:
+        _, kind, what = request.path.rsplit("/", 2)
+        if kind in ("blobs", "data"):
+            return len(self.blobs.get(what, b"")) < self.honest_from
+        return kind == "manifests"
 
     def _passes(self) -> None:
         self.passed.set()
@@ -248,7 +260,3 @@ def _closed(request: web.Request, response: web.StreamResponse | None = None) ->
 def _body(answer: web.Response) -> bytes:
     assert answer.body is None or isinstance(answer.body, bytes)
     return answer.body or b""
-
-
-def _is_content(request: web.Request) -> bool:
-    return any(part in request.path for part in ("/manifests/", "/blobs/", "/data/"))
