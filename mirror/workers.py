@@ -25,6 +25,7 @@ from .assembly import (
     probe_port,
     serving_admin,
     serving_pulls,
+    settle,
 )
 from .config import Config
 from .metrics import Metrics
@@ -113,6 +114,7 @@ async def serve_with_workers(
         return workers.alive > 0, {"workers": workers.alive}
 
     async with keeping_house(config, metrics), serving_admin(config, metrics, ready):
+        settle()
         await workers.run(stop, metrics.forget)
 
 
@@ -130,6 +132,7 @@ async def _serve_pulls(config: Config) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     parent = os.getppid()
     async with serving_pulls(config, Metrics(), reuse_port=True):
+        settle()
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1.0)

@@ -8,6 +8,7 @@ from .serving import (
     running,
     serving_admin,
     serving_pulls,
+    settle,
     verify,
 )
 from .stores import CannotStart, tag_memory
@@ -21,6 +22,7 @@ __all__ = [
     "running",
     "serving_admin",
     "serving_pulls",
+    "settle",
     "tag_memory",
     "verify",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -166,6 +167,13 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
         await upkeep.mend()
     finally:
         await store.close()
+
+
+def settle() -> None:
+    """To be called once, when all that lives as long as the process has been built: the garbage
+    collector does not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def probe_port(key: str, address: Address) -> None:

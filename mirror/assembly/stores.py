@@ -10,7 +10,6 @@ from ..interfaces import Clock, Meter, NoMeter, TagStore
 from ..storage.disk import DiskContent, StorageUnusable
 from ..storage.room import Bounds
 from ..storage.tags_embedded import EmbeddedTags
-from ..storage.tags_redis import RedisTags
 
 _TAGS = "tags.db"
 
@@ -37,6 +36,9 @@ def tag_store(config: Config, clock: Clock, meter: Meter) -> TagStore:
     """The configured tag memory."""
     if config.tags.store is None:
         return EmbeddedTags.open(config.storage.path / _TAGS, clock, meter)
+    # Not before it is needed: what it is made of takes 5 MB and a tenth of the time to start.
+    from ..storage.tags_redis import RedisTags
+
     password = config.tags.password
     return RedisTags(
         config.tags.store.get_secret_value(),

@@ -117,7 +117,7 @@ def _counts(config: Config) -> Iterator[str | None]:
 
 
 async def _serve(config: Config, counts: str | None) -> None:
-    from ..assembly import running
+    from ..assembly import running, settle
     from ..workers import serve_with_workers
 
     loop = asyncio.get_running_loop()
@@ -137,6 +137,7 @@ async def _serve(config: Config, counts: str | None) -> None:
         await serve_with_workers(config, counts, stop, _log_json)
     else:
         async with running(config):
+            settle()
             await stop.wait()
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ..cache.images import Images, Piece, this_platform
 from ..config import Config
 from ..oci.errors import BadRequest, RegistryError
 from ..oci.reference import ImageReference, parse_image
 from .console import CONFIGURATION_WRONG, ConfigOption, err, give_up, load_or_exit, log_nothing, out
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 ImagesArgument = Annotated[
     list[str],
@@ -127,6 +129,9 @@ async def _bring_piece(
 
 
 def _bars() -> Progress:
+    # Only here: a server draws no bars, and is to start quickly and be small.
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
