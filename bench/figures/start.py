@@ -28,9 +28,9 @@ def measure(house: House, scale: Scale) -> Result:
     corpus = Corpus(house.folder, 1)
     upstream = house.upstream()
     upstream.offer([corpus.config], corpus.manifest)
-    mirror = house.mirror(upstream, durability="none")
+    registry, mirror = house.docker_registry(upstream), house.mirror(upstream, durability="none")
     workers = house.mirror(upstream, "mirror, 2 workers", workers=2, durability="none")
-    servers, notes = [mirror, workers, house.docker_registry(upstream)], list[str]()
+    servers, notes = [mirror, workers, registry], list[str]()
     try:
         servers.append(house.drayage(upstream))
     except Unavailable as error:
@@ -74,6 +74,7 @@ def measure(house: House, scale: Scale) -> Result:
     images = small_images(scale.tags)
     upstream.offer([], *(image.index for image in images))
     pulls = [image.pull[:1] for image in images]
+    servers.remove(registry)  # it asks its upstream for each: minutes
     for server in servers:
         before = server.program.memory().own
         for column, times in ((ONCE, 1), (AGAIN, 3)):
