@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import selectors
+import select
 import threading
 import time
 from collections import deque
@@ -113,8 +113,8 @@ class Transfer:
         if not self._closed:
             self._closed = True
             self._lane.transfers -= 1
-            span, descriptors = self._span, (self._socket, self._file)
-            self._lane.post(lambda: self._lane.drop(span, descriptors))
+            span, socket, file = self._span, self._socket, self._file
+            self._lane.post(lambda: self._lane.drop(span, socket, file))
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +127,7 @@ class _Span:
     """Bytes of a file on their way to a socket: `offset` is the next, moved by the lane alone."""
 
     __slots__ = ("_loop", "ended", "file", "mark", "offset", "over", "since", "socket", "start",
-                 "stop", "waiting")  # fmt: skip
+                 "stop")  # fmt: skip
 
     def __init__(self, socket: int, file: int, start: int, stop: int) -> None:
         self.socket = socket
@@ -137,7 +137,6 @@ class _Span:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.over = False
-        self.waiting = False
         self.mark = start  # the offset at the beginning of this window, and when that was
         self.since = time.monotonic()
 
@@ -163,9 +162,11 @@ class _Lane:
         self._window = window
         self._least = least
         self._tick = min(1.0, window / 4)
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._known: set[int] = set()  # sockets that epoll has
+        self._waiting: dict[int, _Span] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._ready: deque[_Span] = deque()
         self._checked = 0.0
@@ -196,7 +197,8 @@ class _Lane:
         self._ended = True
         while self._inbox:  # nobody started it
             self._inbox.popleft()()
-        self._selector.close()
+        self._known.clear()
+        self._epoll.close()
         os.close(self._wake)
 
     # Called on this thread.
@@ -208,21 +210,22 @@ class _Lane:
         else:
             self._ready.append(span)
 
-    def drop(self, span: _Span | None, descriptors: tuple[int, ...]) -> None:
+    def drop(self, span: _Span | None, socket: int, file: int) -> None:
         if span is not None and not span.over:
             self._end(span, ClientLeft("the transfer was closed"))
-        for descriptor in descriptors:
-            os.close(descriptor)
+        if socket in self._known:
+            self._known.discard(socket)
+            self._epoll.unregister(socket)
+        os.close(socket)
+        os.close(file)
 
     def _run(self) -> None:
         while not self._stopping:
-            for key, _ in self._selector.select(self._pause()):
-                if key.data is None:
+            for socket, _ in self._epoll.poll(self._pause()):
+                if socket == self._wake:
                     os.eventfd_read(self._wake)
-                else:
-                    self._selector.unregister(key.fd)
-                    key.data.waiting = False
-                    self._ready.append(key.data)
+                elif (span := self._waiting.pop(socket, None)) is not None:
+                    self._ready.append(span)
             while self._inbox:
                 self._inbox.popleft()()
             for _ in range(len(self._ready)):
@@ -230,14 +233,14 @@ class _Lane:
                 if not span.over:
                     self._advance(span)
             self._give_up_slow()
-        for span in (*self._ready, *self._waiting()):
+        for span in [*self._ready, *self._waiting.values()]:
             if not span.over:
                 self._end(span, ClientLeft("the server is stopping"))
 
     def _pause(self) -> float | None:
         if self._ready or self._stopping:
             return 0
-        return self._tick if len(self._selector.get_map()) > 1 else None
+        return self._tick if self._waiting else None
 
     def _advance(self, span: _Span) -> None:
         wanted = min(SLICE, span.stop - span.offset)
@@ -258,18 +261,21 @@ class _Lane:
             self._end(span, ClientLeft(str(error)) if left else FileFault(str(error)))
 
     def _wait(self, span: _Span) -> None:
-        span.waiting = True
-        self._selector.register(span.socket, selectors.EVENT_WRITE, span)
-
-    def _waiting(self) -> list[_Span]:
-        return [key.data for key in self._selector.get_map().values() if key.data is not None]
+        self._waiting[span.socket] = span
+        # Once for each wait: unlike an edge, it cannot be missed; and it is one call, where
+        # registering anew and unregistering each time cost more than the sending did.
+        if span.socket in self._known:
+            self._epoll.modify(span.socket, select.EPOLLOUT | select.EPOLLONESHOT)
+        else:
+            self._epoll.register(span.socket, select.EPOLLOUT | select.EPOLLONESHOT)
+            self._known.add(span.socket)
 
     def _give_up_slow(self) -> None:
         now = time.monotonic()
         if now - self._checked < self._tick:
             return
         self._checked = now
-        for span in self._waiting():
+        for span in list(self._waiting.values()):
             if now - span.since < self._window:
                 continue
             taken = span.offset - span.mark
@@ -278,9 +284,7 @@ class _Lane:
             span.mark, span.since = span.offset, now
 
     def _end(self, span: _Span, error: Exception | None) -> None:
-        if span.waiting:
-            self._selector.unregister(span.socket)
-            span.waiting = False
+        self._waiting.pop(span.socket, None)
         span.over = True
         span.report(error)
 
