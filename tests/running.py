@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -57,7 +59,9 @@ class House:
             f"registries:\n  docker.io:\n    endpoints: [{{url: '{self.hub.url}'}}]\n"
         )
         text += "".join(f"    {key}: {value}\n" for key, value in docker_io.items())
-        return config.parse(text + more, "mirror.yaml")
+        self.file = self.folder / "mirror.yaml"
+        self.file.write_text(text + more)
+        return config.load(self.file)
 
     async def start(self, more: str = "", **docker_io: str) -> None:
         """`more`: keys of mirror.yaml; `docker_io`: of that registry."""
@@ -84,11 +88,24 @@ class House:
             assert got.status == 200, got.body
         return answer
 
-    async def ready(self, image: str = "redis:1") -> int:
+    async def command(self, *words: str) -> tuple[int, str]:
+        """One beside the mirror, with the same configuration: its status, and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mirror", *words, "--config", str(self.file)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode()
+
+    async def is_ready(self, image: str = "redis:1") -> bool:
+        """What the admin port and the command say, which has to be the same."""
         url = f"http://127.0.0.1:{self.admin}/readyz"
         asked = {"image": image, "platform": this_platform()}
         async with self.client.get(url, params=asked) as answer:
-            return answer.status
+            said = answer.status
+        status, _ = await self.command("ready", image)
+        assert (said, status) in ((200, 0), (503, 1))
+        return said == 200
 
     async def grow_old(self, days: float) -> None:
         """The tag memory is so much older when the mirror starts again: what was kept for less is

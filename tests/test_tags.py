@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -124,9 +122,7 @@ async def test_below_the_threshold_a_tag_is_fresh_for_longer(house: House) -> No
         assert house.hub.count("registry", "HEAD", "manifests/1") == asked
 
 
-async def test_a_tag_is_frozen_by_the_configuration_or_by_command(
-    house: House, tmp_path: Path
-) -> None:
+async def test_a_tag_is_frozen_by_the_configuration_or_by_command(house: House) -> None:
     old = push(house, "1", "old")
     await house.start(freshness="{ttl: 0s}")
     await house.pull()
@@ -136,21 +132,16 @@ async def test_a_tag_is_frozen_by_the_configuration_or_by_command(
     assert digest(await house.pull()) == old
     await house.start(freshness="{ttl: 0s}")
     assert digest(await house.pull()) == new
-    (tmp_path / "mirror.yaml").write_text(f"storage: {{path: '{tmp_path / 'store'}'}}\n")
-
-    def run(*words: str) -> str:
-        command = [sys.executable, "-m", "mirror", *words, "--config", tmp_path / "mirror.yaml"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    history = run("tags", "redis:1")
+    _, history = await house.command("tags", "redis:1")
     assert history.index(new) < history.index(old)
-    run("pin", "redis:1", old)
+    _, said = await house.command("pin", "redis:1", old)
+    assert f"docker.io/library/redis:1 is frozen to {old}." in " ".join(said.split())
 
     async def is_frozen() -> bool:
         return digest(await house.pull()) == old
 
     await eventually(is_frozen)
-    run("unpin", "redis:1")
+    await house.command("unpin", "redis:1")
 
     async def follows() -> bool:
         return digest(await house.pull()) == new
