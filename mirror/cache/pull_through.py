@@ -10,6 +10,7 @@ from ..interfaces import (
     Clock,
     ContentStore,
     FileContent,
+    Outcome,
     Resolved,
     TagPage,
     TagStore,
@@ -17,7 +18,7 @@ from ..interfaces import (
 )
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Unknown, Untrustworthy
+from ..oci.errors import Unavailable, Unknown, Untrustworthy
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
 from .detour import Detour
@@ -31,7 +32,7 @@ from .promises import Promises
 from .tags import Patience, Tags
 from .unknown import UnknownDigests
 
-_REJECTED_TRIES = 3  # fills that bring wrong bytes, before the client is told
+_TRIES = 3  # fills that bring wrong bytes, or were given up too soon, before the client is told
 
 
 class PullThrough:
@@ -59,6 +60,7 @@ class PullThrough:
         """`freshness` is for tags that none of `rules` means; `pins` are the frozen tags of the
         configuration, `pinned` the images that are never evicted."""
         clock = clock or Clock()
+        self._clock = clock
         self._upstream = upstream
         self._store = store
         self._fills = fills
@@ -116,12 +118,13 @@ class PullThrough:
             raise
 
     async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        for tries_left in reversed(range(_REJECTED_TRIES)):
+        for tries_left in reversed(range(_TRIES)):
             content = await self._store.open(digest)
             if content is not None:
                 return content
             self._unknown.check(repository, digest)
             first_byte = self._hold.within(self._promises.made(digest))
+            came = self._clock.monotonic()
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
             if self._prefetcher is not None:
                 self._prefetcher.asked(digest)
@@ -143,6 +146,12 @@ class PullThrough:
                 reader.close()
                 # Nothing was given out yet, and the liar has been marked: ask again elsewhere.
                 if not tries_left:
+                    raise
+            except Unavailable:
+                reader.close()
+                # Given up in the moment in which we came, for the sake of one with less patience.
+                mine = outcome is Outcome.FILLED
+                if mine or not tries_left or self._clock.monotonic() - came >= first_byte:
                     raise
             except BaseException:
                 reader.close()

@@ -14,7 +14,9 @@ from mirror.cache.prefetch import Prefetcher
 from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import Clock, NoMeter
 from mirror.oci.digest import Digest
+from mirror.oci.errors import Unavailable
 from mirror.storage.disk import DiskContent
+from mirror.storage.partial import DiskPartial
 
 from ..waiting import eventually
 from .fakes import FakeTags, FakeUpstream, manifest_of
@@ -107,3 +109,30 @@ async def test_clients_come_first(
     for client in clients:
         await client
     await eventually(lambda: store.usage().entries == 1 + len(LAYERS) + len(others))
+
+
+async def test_who_comes_while_a_prefetch_is_being_given_up_does_not_share_its_end(
+    cache: PullThrough,
+    upstream: FakeUpstream,
+    fills: Fills,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for nothing; a client has all its patience before it."""
+    given_up, go_on = asyncio.Event(), asyncio.Event()
+    suspend = DiskPartial.suspend
+
+    async def slow(partial: DiskPartial) -> None:
+        given_up.set()
+        await go_on.wait()
+        await suspend(partial)
+
+    monkeypatch.setattr(DiskPartial, "suspend", slow)
+    await cache.manifest(REDIS, Digest.of(MANIFEST))
+    upstream.down = Unavailable("cut short")
+    fill, _ = fills.join(Digest.of(LAYERS[0]), upstream, REDIS, 0.0)
+    await given_up.wait()
+    client = asyncio.create_task(take(cache, LAYERS[0]))
+    await eventually(lambda: fill.first_byte > 0)  # it has joined
+    upstream.down = None
+    go_on.set()
+    await client
