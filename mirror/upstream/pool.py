@@ -286,7 +286,9 @@ def _verdict(errors: Sequence[tuple[Standing, RegistryError]]) -> RegistryError:
     words = trusted or [error for _, error in errors]
     open_ends = [error for error in words if not isinstance(error, Unknown | Denied)]
     if open_ends:
-        return min(open_ends, key=_patience)
+        # Who answered wrong will do so again; who did not answer may be back soon.
+        missed = [error for error in open_ends if isinstance(error, Unavailable)]
+        return min(missed or open_ends, key=_patience)
     return next((error for error in words if isinstance(error, Unknown)), words[0])
 
 

@@ -500,6 +500,24 @@ async def test_a_liar_is_still_asked_when_nobody_else_answers_since_bytes_are_pr
     assert these.asked_now() == ["hub"]
 
 
+async def test_when_all_have_lied_all_are_still_asked(these: These) -> None:
+    for stub in these.stubs.values():
+        stub.error = LIES
+    await these.fails()
+    await these.fails(these.blob)
+    for stub in these.stubs.values():
+        stub.error = None
+    assert await these.manifest() in these.stubs
+    assert (await these.blob()).source in these.stubs
+    assert await these.resolve() == "hub"
+
+
+async def test_a_lie_is_not_the_last_word_while_another_may_come_back(these: These) -> None:
+    these["near"].trust = TAGS
+    these["near"].error, these["hub"].error = LIES, Unavailable("503", retry_after=3)
+    assert (await these.fails()) is these["hub"].error
+
+
 async def test_f13_an_image_that_is_unfit_is_no_lie_of_its_registry(
     these: These, counts: Counts
 ) -> None:
