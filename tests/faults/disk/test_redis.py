@@ -52,6 +52,7 @@ async def _let_go(house: House, mirror: Mirror, server: RedisServer) -> None:
     """Has the mirror find out that Redis is gone, with the connection that it kept."""
     server.kill()
     await pulls(house, mirror)
+    await mirror.manifest("a-tag-nobody-asked-for")  # those from just before need no Redis
 
 
 async def test_f45_redis_comes_and_goes(house: House, server: RedisServer) -> None:
