@@ -173,6 +173,8 @@ class Standing:
 
     def not_waited_for(self, asked: Asked, seconds: float) -> None:
         """Another was faster, or nobody wants the answer any more."""
+        if asked is Asked.WORD and seconds >= self.late(asked):  # no latency orders those
+            self.is_slow(Unavailable(f"{self.member.name} was silent for {seconds:.1f} s"))
         self.latency[asked].took_longer(seconds, self._clock.monotonic())
 
     def lacks(self, repository: Repository, error: RegistryError) -> None:
@@ -199,7 +201,7 @@ class Standing:
                 self._step_back(now, _STEP_BACK, error)
 
     def is_slow(self, error: RegistryError) -> None:
-        """A stream was left for a faster endpoint: no fault, but others go first for a while."""
+        """It was left for a faster endpoint: no fault, but others go first for a while."""
         self._step_back(self._clock.monotonic(), _STEP_BACK, error)
 
     def _lied(self, now: float, error: RegistryError) -> None:

@@ -576,6 +576,24 @@ async def test_who_was_late_is_not_the_first_to_be_asked_next_time(
     assert these.asked_now() == ["hub"]
 
 
+async def test_who_was_late_with_a_tag_goes_after_the_others_for_a_while(
+    these: These, time: Time
+) -> None:
+    these["near"].trust = TAGS
+    these["near"].hangs = asyncio.Event()
+    asking = asyncio.create_task(these.resolve())
+    await eventually(lambda: these.alarms)
+    time.now += 2
+    await these.late()
+    assert await asking == "hub"
+    these.asked_now()
+    assert await asyncio.wait_for(these.resolve(), 5) == "hub"
+    assert these.asked_now() == ["hub"]
+    these["near"].hangs = None
+    time.now += 15
+    assert await these.resolve() == "near"
+
+
 async def test_a_blob_is_hedged_until_its_first_byte_and_the_losers_connection_is_given_back(
     these: These,
 ) -> None:
