@@ -211,10 +211,6 @@ class Registry:
                 await self._strike(victim, chance.choice((None, None, fair, fair, *MOODS)))
                 await asyncio.sleep(chance.uniform(*LASTS))
 
-    async def recover(self) -> None:
-        for endpoint in self.endpoints:
-            await endpoint.feel(fair)
-
     async def _strike(self, endpoint: Endpoint, mood: Mood | None) -> None:
         """`mood` None: it dies."""
         word = mood.__name__ if mood else "dies"
