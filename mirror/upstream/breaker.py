@@ -88,6 +88,11 @@ class Breaker:
         self.trying, self._last = True, now
         self._until = now + self._pauses.trial
 
+    def undecided(self, now: float) -> None:
+        """The trial has ended, and says nothing of this trouble: the next may try."""
+        if self.trying:
+            self.trying, self._until = False, now
+
     def failed(self, now: float, reason: RegistryError, least: float = 0.0) -> bool:
         """Whether this opened it. `least` is the shortest pause, as the endpoint asked for it."""
         if now - self._last > self._pauses.forget:

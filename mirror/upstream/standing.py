@@ -199,6 +199,8 @@ class Standing:
             case Unavailable():
                 self._fail(self._fault, Trouble.FAULT, error, error.retry_after or 0.0)
                 self._step_back(now, _STEP_BACK, error)
+        for breaker in (self._fault, self._limited[asked]):
+            breaker.undecided(now)
 
     def is_slow(self, error: RegistryError) -> None:
         """It was left for a faster endpoint: no fault, but others go first for a while."""

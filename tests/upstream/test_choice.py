@@ -347,6 +347,19 @@ async def test_who_came_back_unseen_is_asked_when_the_others_have_failed(
     assert await these.manifest() == "near"
 
 
+@pytest.mark.parametrize("error", [LIES, GONE, RateLimited("429", retry_after=1)])
+async def test_a_trial_that_shows_another_trouble_keeps_nobody_from_the_next(
+    these: These, time: Time, error: RegistryError
+) -> None:
+    await these.not_from_near(DOWN)
+    these["near"].error, these["hub"].error = error, DOWN
+    await these.fails()
+    assert "near" in these.asked_now()
+    these["near"].error = None
+    time.now += 1
+    assert await these.manifest() == "near"
+
+
 async def test_nobody_is_asked_after_one_who_must_know_that_there_is_nothing(
     these: These,
 ) -> None:
