@@ -41,6 +41,7 @@ class Endpoints(FakeUpstream):
 
     def __init__(self) -> None:
         super().__init__()
+        self.piece = 1 << 15
         self.blobs[DIGEST] = DATA
         self.liars = {"liar"}
         self.names = ["honest", "liar"]
@@ -51,7 +52,7 @@ class Endpoints(FakeUpstream):
 
     async def _slowly(self, position: int) -> None:
         self.most = max(self.most, self.open_streams)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.002)  # slow enough to be parted
 
     async def blob(self, repository, digest, range=None) -> FakeStream:  # type: ignore[no-untyped-def,override]
         await super().blob(repository, digest, range)
