@@ -72,9 +72,9 @@ class Storage(Section):
 
 class Limits(Section):
     """What may be used at once, and for how long. `fills`: downloads that run, in all and from one
-    registry. `blob`: bytes of the largest that is taken. A blob of more than `parted_over` bytes
-    may come over as many as `parts` connections. `idle`: seconds that a client may be
-    silent, or take nothing."""
+    registry. `blob`: bytes of the largest that is taken. A blob of more than `parted_over` bytes,
+    or one that would take long, may come over as many as `parts` connections. `idle`: seconds that
+    a client may be silent, or take nothing."""
 
     fills: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 64
     fills_per_registry: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 32
