@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -25,6 +27,7 @@ _AT_ONCE = 64  # connections taken before others get their turn
 _FIRST_READ = 16 << 10  # bytes: more than any plain request has
 _DEFERRED = 1  # second: then a client that says nothing gets its connection, and its deadline
 _PAUSE = 0.2  # seconds, when descriptors or memory have run out: new connections wait
+_HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
 
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -32,7 +35,7 @@ Make = Callable[[bytes, Answer | None], asyncio.Protocol]
 
 
 class Acceptor:
-    """Listens on all addresses of `host`, and hands connections over to protocols.
+    """Listens on all addresses of a host, and hands connections over to protocols.
 
     `make` is given the bytes that were read already, or what is yet to be sent of an answer to
     them. With `tls` nothing is read before.
@@ -44,6 +47,7 @@ class Acceptor:
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
+        self._backlog = 0
         self._handing: set[asyncio.Task[object]] = set()
 
     @property
@@ -51,43 +55,58 @@ class Acceptor:
         return [each.getsockname()[:2] for each in self._sockets]
 
     async def listen(self, host: str, port: int, backlog: int, reuse_port: bool) -> None:
-        """Raises OSError when the address cannot be had."""
+        """`host` "" is every address of this machine. Raises OSError when one cannot be had."""
+        self._backlog = backlog
         found = await self._loop.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         try:
             for family, address in dict.fromkeys((each[0], each[4]) for each in found):
-                listening = socket.create_server(
-                    address, family=family, backlog=backlog, reuse_port=reuse_port
-                )
-                self._sockets.append(listening)
-                listening.setblocking(False)
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
+                self._open(family, address, reuse_port)
+            if not self._sockets:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         except OSError:
             for listening in self._sockets:
                 listening.close()
             raise
         for listening in self._sockets:
-            self._loop.add_reader(listening, self._accept, listening)
+            self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
+
+    def _open(self, family: int, address: Any, reuse_port: bool) -> None:
+        try:
+            listening = socket.create_server(
+                address, family=family, backlog=self._backlog, reuse_port=reuse_port
+            )
+        except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:
+                return  # a kernel without IPv6: its other addresses will do
+            raise
+        self._sockets.append(listening)
+        listening.setblocking(False)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
 
     async def close(self) -> None:
         """Takes what has connected already, and nothing any more."""
         for listening in self._sockets:
             self._loop.remove_reader(listening)
-            self._accept(listening)
+            self._accept(listening, self._backlog + 1)  # Linux lets one more wait
             listening.close()
         self._sockets.clear()
-        await asyncio.gather(*self._handing)
+        if self._handing:
+            _, late = await asyncio.wait(self._handing, timeout=_HANDING)
+            for task in late:
+                task.cancel()
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
+    def _accept(self, listening: socket.socket, most: int) -> None:
+        for _ in range(most):
             try:
                 client, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _SHORT or listening not in self._sockets:
-                    raise
+                if error.errno not in _SHORT:  # of this one connection: it is gone (accept(2))
+                    log.info("connection lost", reason=error.strerror)
+                    continue
                 log.warning("connections wait", reason=error.strerror)
                 self._loop.remove_reader(listening)
                 self._loop.call_later(_PAUSE, self._resume, listening)
@@ -96,7 +115,7 @@ class Acceptor:
 
     def _resume(self, listening: socket.socket) -> None:
         if listening in self._sockets:
-            self._loop.add_reader(listening, self._accept, listening)
+            self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
 
     def _take(self, client: socket.socket, address: str) -> None:
         first, owed = b"", None

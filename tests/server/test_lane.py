@@ -218,8 +218,8 @@ async def test_who_reads_nothing_is_not_written_to_without_end(
         path = f"/v2/library/redis/blobs/{digest}"
         await port.get(path)
         wire = await port.connect()
-        wire.writer.transport.pause_reading()
-        transport = wire.writer.transport
+        transport: Any = wire.writer.transport
+        transport.pause_reading()
         with suppress(ConnectionError):
             while transport.get_write_buffer_size() < 1 << 20:  # until it reads no more either
                 wire.writer.write(f"GET {path} HTTP/1.1\r\nHost: m\r\n\r\n".encode() * 100)

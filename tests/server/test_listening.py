@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 import ssl
+from typing import Any
 
 import pytest
 
@@ -112,13 +115,94 @@ async def test_f41_what_is_not_done_within_the_grace_time_is_cut(
     await eventually(lambda: descriptors() <= before)
 
 
+async def test_f41_who_has_connected_before_a_stop_is_answered(
+    registry: FakeRegistry, sender: Sender
+) -> None:
+    async with served(registry, sender) as port:
+        address = port.listener.addresses[0]
+        clients = [socket.create_connection(address) for _ in range(200)]
+        for client in clients:  # the loop has not run since: none of them is accepted
+            client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n")
+        await port.listener.stop(DEADLINE)
+        for client in clients:
+            client.settimeout(DEADLINE)
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+            client.close()
+
+
+async def test_f41_a_stop_does_not_wait_for_who_never_shakes_hands(
+    registry: FakeRegistry, sender: Sender, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    async with served(registry, sender, tls=tls[0]) as port:
+        wire = await port.connect()
+        await wire.send(b"\x16")
+        await eventually(lambda: bool(port.listener._acceptor and port.listener._acceptor._handing))
+        await asyncio.wait_for(port.listener.stop(0), DEADLINE)
+        assert await wire.rest() == b""
+
+
 def another(
-    registry: FakeRegistry, sender: Sender, port: int, reuse_port: bool = False
+    registry: FakeRegistry,
+    sender: Sender,
+    port: int,
+    reuse_port: bool = False,
+    host: str = "127.0.0.1",
 ) -> Listener:
     log = AccessLog(print)
     lane = Lane(log)
     handler = V2(registry, sender, log=log, lane=lane)
-    return Listener(handler, "127.0.0.1", port, lane=lane, reuse_port=reuse_port)
+    return Listener(handler, host, port, lane=lane, reuse_port=reuse_port)
+
+
+async def test_no_host_means_every_address(registry: FakeRegistry, sender: Sender) -> None:
+    listener = another(registry, sender, 0, host="")
+    await listener.start()
+    assert {host for host, _ in listener.addresses} == {"0.0.0.0", "::"}
+    for _, number in listener.addresses:
+        assert number
+    await listener.stop(0)
+
+
+async def test_every_address_is_ipv4_alone_where_the_kernel_has_no_ipv6(
+    registry: FakeRegistry, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = socket.create_server
+
+    def without_ipv6(address: Any, *, family: int, **options: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return create(address, family=family, **options)
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    listener = another(registry, sender, 0, host="")
+    await listener.start()
+    assert [host for host, _ in listener.addresses] == ["0.0.0.0"]
+    await listener.stop(0)
+    nowhere = another(registry, sender, 0, host="::1")
+    with pytest.raises(OSError, match="family"):
+        await nowhere.start()
+
+
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.ENOBUFS, errno.EPROTO, errno.EPERM])
+async def test_what_keeps_one_from_connecting_keeps_no_other(
+    registry: FakeRegistry, sender: Sender, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    accept, failures = socket.socket.accept, [reason] * 3
+
+    def failing(self: socket.socket) -> Any:
+        if failures:
+            raise OSError(failures.pop(), "no")
+        return accept(self)
+
+    async with served(registry, sender) as port:
+        monkeypatch.setattr(socket.socket, "accept", failing)
+        assert (await port.get("/v2/")).status == 200
+        assert not failures
+        wire = await port.connect()
+        failures.append(reason)
+        await wire.ask("/v2/")
+        await port.listener.stop(0)  # goes on to its end
+        await wire.rest()
 
 
 async def test_two_processes_can_share_a_port(registry: FakeRegistry, sender: Sender) -> None:
