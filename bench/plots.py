@@ -87,7 +87,7 @@ class Bars:
 
     def svg(self) -> str:
         rows = sum(1.6 + len(bars) for bars in self.groups.values())
-        width = max(640, 32 + _TITLE_CHARACTER * len(self.title))
+        width = max(640, 32 + _TITLE_CHARACTER * max(map(len, (self.title, *self.groups))))
         return _document(width, 50 + 22 * rows, self.title, self._body())
 
     def _body(self) -> Iterator[str]:
@@ -97,7 +97,7 @@ class Bars:
         for group, bars in self.groups.items():
             largest = max(max(samples) for samples in bars.values()) or 1
             y += 22
-            yield _text(left, y, group, bold=True)
+            yield _text(16, y, group, bold=True)
             y += 8
             for name, samples in bars.items():
                 low, middle, high = (
