@@ -7,7 +7,7 @@ table, the answer is written at once, and no more is asked. Everything else goes
 untouched, and what that answers with a hit is put into the table.
 
 Nothing has to be told to the table when content or a tag changes: an entry lives for seconds, a
-tag's for one at most, and never beyond the second in which its Age or its freshness ends.
+tag's for a quarter of one, and never beyond the moment at which its Age or its freshness ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _HEADS = 2048  # different heads remembered; Docker sends its Accept fields in a
 _LONGEST_HEAD = 2048
 
 _CONTENT_LIFE = 10.0  # seconds; what a digest names does not change, but may be denied or evicted
-_TAG_LIFE = 1.0  # within which all processes that share a tag memory are to agree
+# All nodes are to agree within a second on what is frozen (see TagStore.freeze), of which a tag
+# memory's own copy takes up to three quarters.
+_TAG_LIFE = 0.25
 
 _END = b"\r\n\r\n"
 _FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ ]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
@@ -203,14 +205,14 @@ class Lane:
             self._prepared[key] = _Prepared(
                 head, sent, etag.encode(), other, until, Hit(method, kind.value, about)
             )
-            self._bytes += _cost(self._prepared[key])
+            self._bytes += _cost(key, self._prepared[key])
         while self._bytes > _TABLE_BYTES:
             self._forget(next(iter(self._prepared)))
 
     def _forget(self, key: tuple[bytes, bytes]) -> None:
         old = self._prepared.pop(key, None)
         if old is not None:
-            self._bytes -= _cost(old)
+            self._bytes -= _cost(key, old)
 
     def _read(self, lines: bytes) -> Fields | None:
         if len(self._fields) >= _HEADS:
@@ -233,6 +235,6 @@ def _head(status: int, headers: Mapping[str, str]) -> bytes:
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-def _cost(prepared: _Prepared) -> int:
-    """About the bytes that it takes; a body that GET and HEAD share counts once."""
-    return len(prepared.head) + len(prepared.body) + len(prepared.not_modified) + 1024
+def _cost(key: tuple[bytes, bytes], prepared: _Prepared) -> int:
+    """About the bytes that it takes. A client chooses how long its key is."""
+    return sum(map(len, (*key, prepared.head, prepared.body, prepared.not_modified))) + 1024

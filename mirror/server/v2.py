@@ -171,7 +171,10 @@ class V2:
             **_provenance(exchange.outcome, resolved),
         }
         if exchange.outcome is Outcome.HIT and (resolved is None or resolved.fresh_for > 0):
-            life = None if resolved is None else min(resolved.fresh_for, 1 - resolved.age % 1)
+            life = None
+            if resolved is not None:
+                since = self._clock.monotonic() - exchange.arrived
+                life = min(resolved.fresh_for, 1 - resolved.age % 1) - since
             self._prepare(request, exchange, headers, content.data, headers, life)
         if _matches(request, digest):
             return await self._whole(request, exchange, 304, headers, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 from mirror.interfaces import Clock, Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
-from mirror.server.access import AccessLog
+from mirror.server import lane
+from mirror.server.access import AccessLog, Hit
 from mirror.server.lane import LARGEST, Lane, is_bare, read_fields
 from mirror.server.listening import Listener
 from mirror.server.sending import Sender
 from mirror.server.v2 import V2
-from tests.fakes import FakeMeter, FakeRegistry
+from mirror.storage import tags_redis
+from tests.fakes import REDIS, FakeMeter, FakeRegistry
 from tests.server.conftest import DEADLINE, Port, Wire, descriptors
 from tests.waiting import eventually
 
@@ -51,13 +54,13 @@ class NoLane(Lane):
 
 @asynccontextmanager
 async def opened(
-    folder: Path, sender: Sender, lane: type[Lane] = Lane, **options: Any
+    folder: Path, sender: Sender, kind: type[Lane] = Lane, **options: Any
 ) -> AsyncIterator[tuple[Port, Time]]:
     registry, meter, time, lines = FakeRegistry(folder), FakeMeter(), Time(), list[str]()
     registry.add_manifest(MANIFEST, "7")
     registry.add_blob(CONFIG)
     log = AccessLog(lines.append, meter, time.clock)
-    table = lane(log, time.clock)
+    table = kind(log, time.clock)
     handler = V2(registry, sender, log=log, lane=table, meter=meter, clock=time.clock)
     listener = Listener(handler, "127.0.0.1", 0, lane=table, meter=meter, **options)
     await listener.start()
@@ -125,18 +128,22 @@ async def test_a_connection_goes_in_and_out_of_the_lane(hot: tuple[Port, Time]) 
         time.now += 60
 
 
-async def test_a_tag_lives_for_a_second_at_most(hot: tuple[Port, Time]) -> None:
+async def test_a_tag_lives_for_a_moment(hot: tuple[Port, Time]) -> None:
     port, time = hot
     await port.get(TAG)
-    time.now += 0.99
+    time.now += 0.24
     assert await is_hot(port, TAG)
     time.now += 0.02
     assert not await is_hot(port, TAG)
     assert await is_hot(port, TAG)
 
 
+def test_all_nodes_know_of_a_frozen_tag_within_a_second() -> None:
+    assert tags_redis._FROZEN_COPY + tags_redis.LIMIT + lane._TAG_LIFE <= 1
+
+
 @pytest.mark.parametrize(
-    ("age", "fresh_for", "life"), [(0.0, 0.25, 0.25), (12.75, 60, 0.25), (299.5, 0.5, 0.5)]
+    ("age", "fresh_for", "life"), [(0.0, 0.125, 0.125), (12.875, 60, 0.125), (299.9, 0.1, 0.1)]
 )
 async def test_nor_beyond_its_freshness_or_its_age(
     hot: tuple[Port, Time], age: float, fresh_for: float, life: float
@@ -147,6 +154,22 @@ async def test_nor_beyond_its_freshness_or_its_age(
     time.now += life - 0.01
     assert await is_hot(port, TAG)
     time.now += 0.02
+    assert not await is_hot(port, TAG)
+
+
+async def test_nor_do_its_seconds_begin_anew_when_its_manifest_was_waited_for(
+    hot: tuple[Port, Time],
+) -> None:
+    port, time = hot
+    port.registry.add_manifest(MANIFEST, "7", fresh_for=0.2)
+    port.registry.waits["manifest"] = asyncio.Event()
+    first = asyncio.create_task(port.get(TAG))
+    await eventually(lambda: ("manifest", REDIS, Digest.of(MANIFEST)) in port.registry.asked)
+    time.now += 0.15
+    port.registry.waits["manifest"].set()
+    await first
+    assert await is_hot(port, TAG)
+    time.now += 0.06
     assert not await is_hot(port, TAG)
 
 
@@ -189,6 +212,54 @@ async def test_the_table_is_bounded(
         await port.get(paths[-1])
     assert not await is_hot(port, paths[0])
     assert await is_hot(port, paths[-1])
+
+
+async def test_long_targets_and_hosts_are_of_the_table_s_bytes_too(
+    hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.server.lane._TABLE_BYTES", 50_000)
+    port, _ = hot
+    wire = await port.connect()
+    for number in range(8):
+        path = f"{BLOB}?{number}{'x' * 7000}"
+        await wire.send(f"GET {path} HTTP/1.1\r\nHost: {'h' * 7000}\r\n\r\n".encode())
+        await wire.answer()
+    keys = port.listener._lane._prepared
+    assert 0 < sum(len(line) + len(host) for line, host in keys) <= 50_000
+
+
+async def test_a_line_that_could_not_be_written_keeps_no_other() -> None:
+    calls: list[str] = []
+
+    def write(text: str) -> None:
+        calls.append(text)
+        if len(calls) == 1:
+            raise OSError("No space left on device")
+
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    meter = FakeMeter()
+    log = AccessLog(write, meter)
+    for number in (1, 2):
+        log.note_hit(Hit("GET", "tag", ""), "1.2.3.4", 200, 10, 0.0, "", 0.0)
+        await asyncio.sleep(0)
+        assert len(calls) == number
+    assert len(errors) == 1
+    assert len(meter.answers) == 2
+    assert meter.bytes["tag"] == 20
+
+
+async def test_lines_that_leave_together_are_whole_among_those_of_other_processes() -> None:
+    writes: list[str] = []
+    log = AccessLog(writes.append)
+    for _ in range(100):
+        log.note_hit(Hit("GET", "tag", ""), "1.2.3.4", 200, 10, 0.0, ', "x": "y"' * 20, 0.0)
+    log.note_hit(Hit("GET", "tag", ', "x": "y"' * 999), "1.2.3.4", 200, 10, 0.0, "", 0.0)
+    log.flush()
+    lines = [line for text in writes for line in text.split("\n")]
+    assert len([json.loads(line) for line in lines]) == 101
+    assert len(writes) < 20
+    assert all(len(text) < select.PIPE_BUF for text in writes if "\n" in text)
 
 
 async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:
