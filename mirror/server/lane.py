@@ -91,8 +91,8 @@ def read_fields(lines: bytes) -> Fields | None:
 
 def is_bare(data: bytes) -> bool:
     """Whether these bytes are one whole head, and no body follows it: a parser that was given them
-    is as it was before."""
-    if not data.endswith(_END) or data.find(_END) < len(data) - len(_END):
+    is as it was before. Of other methods it may wait for more (PRI is HTTP/2's first half)."""
+    if not data.startswith((b"GET ", b"HEAD ")) or data.find(_END) != len(data) - len(_END):
         return False
     lower = data.lower()
     return not any(

@@ -365,6 +365,8 @@ def test_a_body_or_another_request_leaves_the_parser_out_of_step() -> None:
     assert not is_bare(b"")
     assert not is_bare(b"GET")
     assert not is_bare(head + b"\r\n" + head + b"\r\n")
+    for line in (b"PRI * HTTP/2.0\r\n", b"CONNECT m:80 HTTP/1.1\r\nHost: m\r\n", b"\r\n"):
+        assert not is_bare(line + b"\r\n")
     for name in (b"content-LENGTH: 1", b"Transfer-Encoding: chunked", b"Upgrade: h2c"):
         assert not is_bare(head + name + b"\r\n\r\n")
 
@@ -485,6 +487,7 @@ async def test_an_answer_waits_for_those_before_it(hot: tuple[Port, Time]) -> No
     "before",
     [
         b"GET /v2/ HTTP/1.1\r\nHost: m\r\nX-Any: ",
+        b"PRI * HTTP/2.0\r\n\r\n",  # and, in HTTP/2, "SM\r\n\r\n"
         b"PUT /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 2000\r\n\r\n",
         b"PUT /v2/ HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
