@@ -58,29 +58,29 @@ class Sender:
     """
 
     def __init__(self, *, threads: int = 2, window: float = 60.0, least: int = 64 << 10) -> None:
-        self._lanes = [_Lane(window, least) for _ in range(threads)]
+        self._threads = [_SenderThread(window, least) for _ in range(threads)]
 
     def start(self) -> None:
-        for lane in self._lanes:
-            lane.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Ends the threads, and every span under way with ClientLeft."""
-        for lane in self._lanes:
-            lane.stop()
+        for thread in self._threads:
+            thread.stop()
 
     def transfer(self, socket: int, file: int) -> Transfer:
         """A way for spans of `file` to `socket`. Both descriptors stay the caller's, who may close
         them at any time: what is used is their duplicates. Raises OSError when there are none."""
-        lane = min(self._lanes, key=lambda lane: lane.transfers)
-        return Transfer(lane, socket, file)
+        thread = min(self._threads, key=lambda thread: thread.transfers)
+        return Transfer(thread, socket, file)
 
 
 class Transfer:
     """One response's body. Owns its two descriptors; close it, or use it as a context manager."""
 
-    def __init__(self, lane: _Lane, socket: int, file: int) -> None:
-        self._lane = lane
+    def __init__(self, thread: _SenderThread, socket: int, file: int) -> None:
+        self._thread = thread
         self._span: _Span | None = None
         self._before = 0
         self._closed = False
@@ -90,7 +90,7 @@ class Transfer:
         except OSError:
             os.close(self._socket)
             raise
-        lane.transfers += 1
+        thread.transfers += 1
 
     @property
     def sent(self) -> int:
@@ -105,16 +105,16 @@ class Transfer:
         """
         self._before = self.sent
         self._span = span = _Span(self._socket, self._file, start, stop)
-        self._lane.post(lambda: self._lane.begin(span))
+        self._thread.post(lambda: self._thread.begin(span))
         await span.ended
 
     def close(self) -> None:
-        """Ends what is under way. The lane closes the descriptors, since it may be using them."""
+        """Ends what is under way. The thread closes the descriptors, since it may be using them."""
         if not self._closed:
             self._closed = True
-            self._lane.transfers -= 1
+            self._thread.transfers -= 1
             span, socket, file = self._span, self._socket, self._file
-            self._lane.post(lambda: self._lane.drop(span, socket, file))
+            self._thread.post(lambda: self._thread.drop(span, socket, file))
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +124,7 @@ class Transfer:
 
 
 class _Span:
-    """Bytes of a file on their way to a socket: `offset` is the next, moved by the lane alone."""
+    """Bytes of a file on their way to a socket: `offset` is the next, moved by the thread alone."""
 
     __slots__ = ("_loop", "ended", "file", "mark", "offset", "over", "since", "socket", "start",
                  "stop")  # fmt: skip
@@ -141,7 +141,7 @@ class _Span:
         self.since = time.monotonic()
 
     def report(self, error: Exception | None) -> None:
-        """From the lane to the loop."""
+        """From the thread to the loop."""
         with suppress(RuntimeError):  # the loop is closed, and whoever waited is gone with it
             self._loop.call_soon_threadsafe(self._settle, error)
 
@@ -154,7 +154,7 @@ class _Span:
             self.ended.set_exception(error)
 
 
-class _Lane:
+class _SenderThread:
     """One sender thread. What is not said to be the loop's is touched by this thread alone."""
 
     def __init__(self, window: float, least: int) -> None:
@@ -216,8 +216,9 @@ class _Lane:
         if socket in self._known:
             self._known.discard(socket)
             self._epoll.unregister(socket)
-        os.close(socket)
-        os.close(file)
+        for descriptor in (socket, file):
+            with suppress(OSError):  # it is closed all the same, and was only read from
+                os.close(descriptor)
 
     def _run(self) -> None:
         while not self._stopping:

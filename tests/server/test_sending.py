@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -398,6 +399,28 @@ async def test_f38_a_file_that_cannot_be_read_is_no_fault_of_the_client(
     with lone.transfer(pair[0].fileno(), unreadable) as transfer, pytest.raises(FileFault):
         await transfer.send(0, 10)
     os.close(unreadable)
+
+
+async def test_f38_a_file_that_cannot_be_closed_stops_nobody(
+    lone: Sender,
+    pair: tuple[socket.socket, socket.socket],
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close, failures = os.close, [0, 0]  # of network and FUSE file systems, close is the last word
+
+    def failing(fd: int) -> None:
+        close(fd)
+        if failures:
+            failures.pop()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with file.open("rb") as opened:
+        with lone.transfer(pair[0].fileno(), opened.fileno()):
+            monkeypatch.setattr(os, "close", failing)
+        await eventually(lambda: not failures)
+        with lone.transfer(pair[0].fileno(), opened.fileno()) as transfer:
+            await asyncio.wait_for(transfer.send(0, 10), DEADLINE)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "stopped"])
