@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 _FAILURES = 3  # of one connection in a row, before it is not opened again
 _LOOKS = 4  # measurements in the time that more connections have to show that they help
+_PAUSE = 3.0  # times `measure`: before it is tried again, and twice that the next time
 _LATER = 0.1  # seconds for which a part is gathered: what is ahead nobody waits for
 
 
@@ -116,6 +117,7 @@ class Segments:
         speed = await self._measured()
         while not self._download.fill.is_asked_for:
             speed = await self._measured()
+        pause = _PAUSE
         while self._wanted < self._parting.connections and self._is_slow(speed):
             before = self._wanted
             self._wanted = min(before * 2, self._parting.connections)
@@ -124,7 +126,12 @@ class Segments:
             faster = await self._faster_than(speed * self._parting.gain)
             if faster is None or self._refused:
                 self._wanted = min(self._wanted, before)
-                return
+                if self._refused:
+                    return
+                # It may have been the moment: what else is on the link comes and goes.
+                await asyncio.sleep(pause * self._parting.measure)
+                pause, speed = pause * 2, await self._measured()
+                continue
             speed = faster
             log.info(
                 "download parted",
@@ -209,7 +216,7 @@ class Segments:
         except RegistryError:
             self._refused = True
             raise
-        download.sources.add(stream)
+        download.uses(stream)
         if stream.start == span.start and stream.descriptor.size == download.fill.size:
             return stream
         self._refused = True
