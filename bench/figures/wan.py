@@ -16,7 +16,7 @@ from tests.e2e.machines import no_hub
 from tests.e2e.programs import House as ClientsHouse
 from tests.e2e.programs import missing
 
-from ..corpus import MANIFEST_TYPE, REPOSITORY, Blob, Corpus, Manifest
+from ..corpus import MANIFEST_TYPE, REPOSITORY, TAIL, Blob, Corpus, Manifest
 from ..far import Distance
 from ..results import Result, Table, Target, interleave
 from ..scale import MIB, Scale
@@ -161,20 +161,19 @@ def _images(
 
 def _layers(file: Path, size: int) -> Iterator[tuple[Blob, str]]:
     """Different layers without end, and the digests of what is in them."""
-    noise = os.urandom(size)
-    head = _tar_header(file.name, size + 32)
-    common = gzip.compress(head + noise, 0, mtime=0)
+    content = _tar_header(file.name, size + TAIL) + os.urandom(size)
+    common = gzip.compress(content, 0, mtime=0)
     file.write_bytes(common)
-    packed, content = hashlib.sha256(common), hashlib.sha256(head + noise)
+    packed, unpacked, length = hashlib.sha256(common), hashlib.sha256(content), len(common)
+    del content, common
     while True:
         # A file of gzip may be of several parts; the last is this layer's own.
-        own = os.urandom(32)
-        rest = own + bytes(-(size + 32) % 512 + 1024)
+        rest = os.urandom(TAIL) + bytes(-(size + TAIL) % 512 + 1024)
         tail = gzip.compress(rest, mtime=0)
-        whole, inside = packed.copy(), content.copy()
+        whole, inside = packed.copy(), unpacked.copy()
         whole.update(tail)
         inside.update(rest)
-        blob = Blob(f"sha256:{whole.hexdigest()}", file, len(common) + len(tail), tail)
+        blob = Blob(f"sha256:{whole.hexdigest()}", file, length + len(tail), tail)
         yield blob, f"sha256:{inside.hexdigest()}"
 
 
