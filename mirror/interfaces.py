@@ -113,6 +113,10 @@ class StreamContent(Protocol):
     def source(self) -> str:
         """The endpoint's name, for messages and metrics."""
 
+    @property
+    def vouched(self) -> bool:
+        """Whether the endpoint is the registry itself; others' bytes are worth nothing unproven."""
+
     async def read(self) -> bytes:
         """The next bytes as they come, at most about a MiB; b"" at the end.
 

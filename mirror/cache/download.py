@@ -38,10 +38,13 @@ class Patience:
     """How long a fill tries, in seconds, and how much it takes.
 
     `first_byte` bounds the time to the first progress (35 s of waiting for a blob's first byte was
-    borne by every client measured), `stalled` the time without progress after it.
+    borne by every client measured), `stalled` the time without progress after it. For `doubt`,
+    bytes that nobody vouches for are given out only once they are proven: who has read wrong ones
+    can often not be helped any more (containerd, podman); who waits can, by another endpoint.
     """
 
     first_byte: float = 30.0
+    doubt: float = 20.0
     stalled: float = 120.0
     pause: float = 0.25
     longest_pause: float = 5.0
@@ -169,7 +172,7 @@ class Download:
         return bool(self.partial.ahead) or self.parting.may_part(size - offset)
 
     async def _begin(self, stream: StreamContent) -> None:
-        self.sources.add(stream)
+        self.uses(stream)
         size = stream.descriptor.size
         if size is None:
             return
@@ -184,6 +187,12 @@ class Download:
             raise Untrustworthy(f"{stream.source} says {size} bytes, not {self.fill.size}")
         if self.partial.offset > size:
             raise Untrustworthy(f"{self.partial.offset} bytes are here, {stream.source} has {size}")
+
+    def uses(self, stream: StreamContent) -> None:
+        """Bytes of this stream are going to be part of the whole."""
+        self.sources.add(stream)
+        if not stream.vouched:
+            self.fill.doubt(stream.start, self._patience.doubt)
 
     def _refuse_larger(self, size: int) -> None:
         if size > self._patience.largest:

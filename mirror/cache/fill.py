@@ -53,6 +53,8 @@ class Fill:
         self._readers: set[FillReader] = set()
         self._running = True
         self._change: asyncio.Future[None] | None = None
+        self._doubted: int | None = None  # from here on, bytes are not given out unproven,
+        self._doubted_until = 0.0  # as long as that is not waited for too long
 
     # For those who read.
 
@@ -108,10 +110,12 @@ class Fill:
         if self.proven:
             return self.written
         if self.size is None:
-            return max(0, self.written - HELD_BACK) if self.written > SMALL else 0
-        if self.size < SMALL:
-            return 0
-        return max(0, min(self.written, self.size - HELD_BACK))
+            limit = self.written - HELD_BACK if self.written > SMALL else 0
+        else:
+            limit = min(self.written, self.size - HELD_BACK) if self.size >= SMALL else 0
+        if self._doubted is not None and asyncio.get_running_loop().time() < self._doubted_until:
+            limit = min(limit, self._doubted)
+        return max(0, limit)
 
     def segment(self, offset: int) -> tuple[Segment, int | None]:
         """Where the byte at `offset` is, and up to where that file goes (None: to the end)."""
@@ -148,6 +152,13 @@ class Fill:
     def progress(self, written: int) -> None:
         self.written = written
         self.changed()
+
+    def doubt(self, start: int, seconds: float) -> None:
+        """The bytes from `start` on are of somebody who is not trusted: they may be waited for
+        so long, until they are proven."""
+        if self._doubted is None:
+            self._doubted_until = asyncio.get_running_loop().time() + seconds
+        self._doubted = start if self._doubted is None else min(self._doubted, start)
 
     def finish(self, size: int) -> None:
         """Every byte is there, and proven."""
@@ -191,9 +202,11 @@ class Fill:
             files += self.window.segments
             self.window.segments = []
         self._file = None
-        if files:  # off the loop: the last close of a removed file frees its blocks
-            loop = asyncio.get_running_loop()
-            loop.run_in_executor(None, _close, files)
+        if any(os.fstat(file.fd).st_nlink == 0 for file in files):
+            # Off the loop: the last close of a removed file frees its blocks.
+            asyncio.get_running_loop().run_in_executor(None, _close, files)
+        else:
+            _close(files)
 
 
 class FillReader:

@@ -32,7 +32,7 @@ from ..oci.ranges import ByteRange, ContentRange, format_range
 from ..oci.reference import Repository
 from . import answers
 from .accounts import Account, Accounts, Notes
-from .endpoint import KIB, MIB, Endpoint, Login
+from .endpoint import KIB, MIB, Endpoint, Login, Trust
 from .failures import Kind, ReferralExpired, Unfit, Unreached, faulty, rate_limited
 from .retries import Retries
 from .stream import BlobStream
@@ -222,6 +222,7 @@ class Remote:
             Descriptor(OCTET_STREAM, digest, size),
             start,
             self.endpoint.name,
+            self.endpoint.trust is Trust.TAGS,
             self.endpoint.limits,
             self._meter,
             self._clock,

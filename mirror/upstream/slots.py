@@ -8,8 +8,9 @@ from ..oci.errors import Unavailable
 
 
 class Slots:
-    """Turns at one host, whose endpoints share them, in order of arrival. A blob holds its own until
-    its stream is closed; blobs leave a few to small asks, which else would wait behind gigabytes.
+    """Turns at one host, whose endpoints share them, in order of arrival. A blob holds its own
+    until its stream is closed; blobs leave a few to small asks, which else would wait behind
+    gigabytes.
     """
 
     def __init__(self, name: str, limit: int, patience: float = 60.0) -> None:

@@ -30,6 +30,7 @@ class BlobStream:
         descriptor: Descriptor,
         start: int,
         source: str,
+        vouched: bool,
         limits: Limits,
         meter: Meter,
         clock: Clock,
@@ -38,6 +39,7 @@ class BlobStream:
         self._descriptor = descriptor
         self._start = start
         self._source = source
+        self._vouched = vouched
         self._limits = limits
         self._meter = meter
         self._clock = clock
@@ -59,6 +61,10 @@ class BlobStream:
     @property
     def source(self) -> str:
         return self._source
+
+    @property
+    def vouched(self) -> bool:
+        return self._vouched
 
     async def read(self) -> bytes:
         """See StreamContent. Time in which nobody reads does not count as the upstream's."""

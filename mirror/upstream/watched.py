@@ -58,6 +58,10 @@ class WatchedStream:
         return self._stream.source
 
     @property
+    def vouched(self) -> bool:
+        return self._stream.vouched
+
+    @property
     def validator(self) -> str | None:
         return getattr(self._stream, "validator", None)
 

@@ -53,6 +53,7 @@ class FakeStream:
         self.descriptor = Descriptor(OCTET_STREAM, digest, size)
         self.start = start
         self.source = "fake"
+        self.vouched = upstream.vouched
         self._data = data
         self._position = start
         self._upstream = upstream
@@ -93,6 +94,7 @@ class FakeUpstream:
         self.says_size = True
         self.takes_ranges = True
         self.corrupt = False
+        self.vouched = True
         self.announces: int | None = None
         self.blob_bytes = 0
         self.open_streams = 0

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cache.download import Patience
 from mirror.cache.fill import HELD_BACK, SMALL
 from mirror.cache.fills import Fills
 from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import FileContent, Outcome
+from mirror.interfaces import FileContent, NoMeter, Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
@@ -119,6 +120,31 @@ async def test_the_first_bytes_go_out_as_they_come(
     assert os.pread(content.fileno(), limit, 0) == BIG[:limit]
     hold.go.set()
     assert await read_all(content) == BIG
+
+
+async def test_what_nobody_vouches_for_goes_out_when_it_is_proven(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    upstream.vouched = False
+    upstream.corrupt = True  # once: then, as a pool does, it asks another endpoint
+    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert len(upstream.rejected) == 1, "the lie was not seen"
+    assert upstream.asked["blob"] == 2
+
+
+async def test_it_is_not_waited_for_for_ever(store: DiskContent, upstream: FakeUpstream) -> None:
+    upstream.vouched = False
+    upstream.blobs[Digest.of(BIG)] = BIG
+    fills = Fills(store, NoMeter(), patience=Patience(doubt=0.5))
+    hold = Hold(upstream, at=SMALL)
+    fill, outcome = fills.join(Digest.of(BIG), upstream, REDIS, 10)
+    reader = fill.reader(outcome)
+    await hold.reached.wait()
+    assert fill.limit == 0
+    await eventually(lambda: fill.limit > 0)
+    hold.go.set()
+    assert await read_all(reader) == BIG
+    await fills.close()
 
 
 async def test_a_second_client_joins_midway(

@@ -40,6 +40,7 @@ class Stream:
 
     def __init__(self, upstream: Fake) -> None:
         self.source = upstream.name
+        self.vouched = True
         self.rejected: list[str] = []
         self.closed = False
         self.breaks: RegistryError | None = None
