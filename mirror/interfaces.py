@@ -331,6 +331,10 @@ class ContentStore(Protocol):
         What is damaged, or larger than `limit` bytes, is not here.
         """
 
+    async def put(self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = ()) -> None:
+        """Keeps small content whose bytes are all here; see Partial.commit. Nothing, where somebody
+        else is just writing it. Raises StoreFull, OSError, Untrustworthy."""
+
     async def partial(self, digest: Digest) -> Partial | None:
         """Begins or resumes writing; None when somebody else is writing this digest."""
 

@@ -117,15 +117,6 @@ class Manifests:
         digest = content.descriptor.digest
         self._memory[digest] = replace(content, outcome=Outcome.HIT)
         try:
-            partial = await self._store.partial(digest)
-            if partial is None:  # another process is just writing it
-                return
-            try:
-                await partial.announce(len(content.data))
-                if partial.offset < len(content.data):
-                    await partial.append([content.data[partial.offset :]])
-                await partial.commit(needs(read_manifest(content.data, None)))
-            finally:
-                await partial.discard()  # unless it was committed: too small to be resumed
+            await self._store.put(digest, content.data, needs(read_manifest(content.data, None)))
         except (StoreFull, OSError, Untrustworthy) as error:
             log.error("manifest not stored", digest=str(digest), reason=repr(error))

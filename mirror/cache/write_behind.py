@@ -29,7 +29,8 @@ class WriteBehind:
         self._write = write
         self._at_once = at_once
         self._later = later
-        self._ending = asyncio.Event()
+        self._enough = asyncio.Event()  # there is, or there will be no more
+        self._ending = False
         self._gathered: list[bytes] = []
         self._waiting = 0  # bytes in `_gathered`
         self._written = 0
@@ -46,13 +47,16 @@ class WriteBehind:
         self._waiting += len(piece)
         if self._task is None:
             self._task = asyncio.create_task(self._write_all())
+        if self._waiting >= _WORTH:
+            self._enough.set()
         if self._waiting >= BATCH:
             self._room.clear()
 
     async def flush(self) -> None:
         """Returns when everything is written, even if the caller is being cancelled. Nothing is to
         be put after it."""
-        self._ending.set()
+        self._ending = True
+        self._enough.set()
         if self._task is not None:
             await asyncio.shield(self._task)
 
@@ -64,11 +68,21 @@ class WriteBehind:
                     # who reads: at 125 MB/s this halves what a byte costs.
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(self._later):
-                            await self._ending.wait()
-                self._written += self._waiting
-                batch, self._gathered, self._waiting = self._gathered, [], 0
-                self._room.set()
-                await self._write(batch)
+                            await self._enough.wait()
+                await self._write(self._batch())
             self._task = None
         finally:
             self._room.set()
+
+    def _batch(self) -> list[bytes]:
+        """What is to be written next: the first piece alone, since somebody waits for it, and then
+        all that there is."""
+        count = len(self._gathered) if self._written else 1
+        batch, self._gathered = self._gathered[:count], self._gathered[count:]
+        size = sum(map(len, batch))
+        self._written += size
+        self._waiting -= size
+        self._room.set()
+        if not self._ending:
+            self._enough.clear()
+        return batch

@@ -87,9 +87,10 @@ class Ahead:
 
     def end(self) -> None:
         """There are no holes any more, or no file."""
-        self.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        if self._fd >= 0:
+            self.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

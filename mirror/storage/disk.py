@@ -16,7 +16,6 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +30,7 @@ from ..oci.errors import Unavailable
 from .index import Index, Ledger
 from .partial import DiskFollowed, DiskPartial, lock_partial
 from .room import Bounds, Room
+from .threads import Threads
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class DiskContent:
             log.warning("storage is writable by others", path=str(root), advice="chmod go-w")
         self.ledger = Ledger(self._index)
         self.room = Room(root, bounds, self.ledger, self.delete, self._flush_uses)
-        self._files = ThreadPoolExecutor(4, thread_name_prefix="files")
+        self._files = Threads(4, "files")
         self._used: dict[Digest, float] = {}
         self._toucher: asyncio.Task[None] | None = None
         self._checking: set[asyncio.Future[bool | None]] = set()
@@ -122,7 +122,7 @@ class DiskContent:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._toucher
         await self._flush_uses()
-        await asyncio.to_thread(self._files.shutdown)
+        await asyncio.to_thread(self._files.close)
         await self.ledger.close()
 
     async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> DiskFile | None:
@@ -174,17 +174,23 @@ class DiskContent:
         return data
 
     async def partial(self, digest: Digest) -> DiskPartial | None:
-        path = self.partial_path(digest)
-        fd = await self.on_files(lock_partial, path)
-        if fd is None:
-            return None
-        partial = DiskPartial(digest, path, fd, self._files, self)
-        try:
-            await self.on_files(partial.resume)
-        except OSError:  # what was written before cannot be read: the next writer begins anew
+        partial, fault = await self.on_files(self._begin, digest)
+        if partial is not None and fault is not None:
+            # What was written before cannot be read: the next writer begins anew.
             await partial.discard()
-            raise
+            raise fault
         return partial
+
+    async def put(self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = ()) -> None:
+        partial = await self.on_files(self._put, digest, data, refers_to)
+        if partial is None:
+            return
+        try:  # room has to be made for it
+            await partial.announce(len(data))
+            await partial.append([data])
+            await partial.commit(refers_to)
+        finally:
+            await partial.discard()  # unless it was committed
 
     async def follow(self, digest: Digest) -> DiskFollowed | None:
         path = self.partial_path(digest)
@@ -245,7 +251,7 @@ class DiskContent:
 
     async def on_files(self, work: Callable[..., T], *arguments: object) -> T:
         """Runs what touches files, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+        return await self._files.run(work, *arguments)
 
     # The account of a partial (see partial.Account).
 
@@ -256,12 +262,52 @@ class DiskContent:
         await self.room.release(digest)
 
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
-        await self.on_files(partial.publish, self.blob_path(partial.digest), self._sync)
-        await self.ledger.note(
-            self._index.add, partial.digest, partial.offset, self._clock.wall(), refers_to
-        )
+        await self.on_files(self._publish, partial, refers_to)
 
     # Inside.
+
+    def _begin(self, digest: Digest) -> tuple[DiskPartial | None, OSError | None]:
+        """A partial that is locked and resumed, or what went wrong after it was locked."""
+        path = self.partial_path(digest)
+        fd = lock_partial(path)
+        if fd is None:
+            return None, None
+        partial = DiskPartial(digest, path, fd, self._files, self, self._sync)
+        try:
+            partial.resume()
+        except OSError as error:
+            return partial, error
+        return partial, None
+
+    def _put(self, digest: Digest, data: bytes, refers_to: Sequence[Digest]) -> DiskPartial | None:
+        """The whole way of small content in one go; the partial, where room is lacking."""
+        path = self.partial_path(digest)
+        fd = lock_partial(path)
+        if fd is None:  # another process is just writing it
+            return None
+        partial = DiskPartial(digest, path, fd, self._files, self, self._sync)
+        try:
+            partial.begin_anew()
+            # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
+            if self.room.admit(digest, len(data), self._clock.wall(), refers_to) > 0:
+                return partial
+            partial.take(data)
+            partial.publish(self.blob_path(digest))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.remove()
+            partial.close()
+            self.ledger.note_here(self._index.remove, digest)
+            raise
+        partial.close()
+        return None
+
+    def _publish(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
+        partial.publish(self.blob_path(partial.digest))
+        self.ledger.note_here(
+            self._index.add, partial.digest, partial.offset, self._clock.wall(), refers_to
+        )
+        partial.close()
 
     def _doubt(self, digest: Digest, reason: str) -> None:
         """A reader could not read this content: it is looked at, behind."""

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +20,12 @@ import structlog
 from ..interfaces import Entry, StoreFull, Usage
 from ..oci.digest import Digest
 from .database_files import opening, set_aside
+from .threads import Threads
 
 log = structlog.get_logger()
 
 Rows = list[tuple[Any, ...]]  # the schema below says what is in them
+Identity = tuple[int, int]
 
 _VERSION = 1
 
@@ -95,21 +96,24 @@ class Index:
         self._reading = threading.Lock()
         self._writer, self._reader, self.identity = _open(path)
 
-    @property
-    def is_current(self) -> bool:
+    def is_current(self, identity: Identity | None) -> bool:
         """Whether this is the database that others find under its name."""
-        return _identity(self._path) == self.identity
+        return _identity(self._path) == identity
 
-    def open_again(self, damaged: bool) -> None:
-        """Goes on with the database that is at the path now, or begins one; `identity` is another
-        then. `damaged`: this one was found so in use, and is set aside if it is still there.
+    def open_again(self, unwanted: Identity | None, damaged: bool) -> None:
+        """Goes on with the database that is at the path now, or begins one, in the place of the
+        `unwanted`; where another thread has done so, it is done. `damaged`: it was found so in use,
+        and is set aside if it is still there.
 
         Raises apsw.Error, OSError.
         """
         with self._lock, self._reading:
+            if self.identity != unwanted:
+                return
             old = self._writer, self._reader
-            unwanted = self.identity if damaged else None
-            self._writer, self._reader, self.identity = _open(self._path, unwanted)
+            self._writer, self._reader, self.identity = _open(
+                self._path, unwanted if damaged else None
+            )
             for connection in old:
                 connection.close(force=True)
 
@@ -141,25 +145,20 @@ class Index:
     def add(self, digest: Digest, size: int, now: float, needs: Sequence[Digest] = ()) -> None:
         """Records content that is visible now; its reservation ends."""
         with self._write() as db:
-            db.execute("DELETE FROM reserved WHERE digest = ?", (str(digest),))
-            ranks = [
-                rank
-                for child in needs
-                for (rank,) in _rows(db, "SELECT rank FROM content WHERE digest = ?", str(child))
-            ]
-            rank = 1 + max(ranks, default=0) if needs else 0
-            db.execute("DELETE FROM content WHERE digest = ?", (str(digest),))
-            db.execute("INSERT INTO content VALUES (?, ?, ?, ?)", (str(digest), size, now, rank))
-            db.executemany(
-                "INSERT OR IGNORE INTO needs VALUES (?, ?)", [(str(digest), str(c)) for c in needs]
-            )
-            if needs:  # an index comes before its manifests, and ranks above them all the same
-                db.execute(
-                    "UPDATE content SET rank = max(rank, ?2) "
-                    "WHERE digest IN (SELECT parent FROM needs WHERE child = ?1)",
-                    (str(digest), rank + 1),
-                )
-                db.execute(_TOUCH, (now, str(digest)))
+            _forget(db, digest)
+            _add(db, digest, size, now, needs)
+
+    def admit(self, digest: Digest, size: int, now: float, needs: Sequence[Digest]) -> None:
+        """As `add`, for content that will be visible in a moment: it needs no reservation.
+
+        Raises StoreFull as `reserve`.
+        """
+        with self._write() as db:
+            _forget(db, digest)
+            [(content, reserved)] = _rows(db, "SELECT bytes, reserved FROM totals")
+            if content + reserved + size > self.max_bytes:
+                raise StoreFull(content + reserved + size - self.max_bytes)
+            _add(db, digest, size, now, needs)
 
     def remove(self, digest: Digest) -> None:
         with self._write() as db:
@@ -239,36 +238,45 @@ class Index:
 
 
 class Ledger:
-    """The index off the event loop: one record at a time, in the order asked."""
+    """The index off the event loop, with its faults survived: the files are the truth."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._threads = Threads(1, "index")  # what is asked of it comes in the order asked
 
     async def ask(self, work: Callable[..., T], *arguments: object) -> T:
         """Raises what `work`, a method of the index, does. An index that is damaged, or was set
         aside by another process, is begun anew."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._work, work, *arguments)
+        return await self._threads.run(self._work, work, *arguments)
 
     async def note(self, work: Callable[..., None], *arguments: object) -> None:
-        """As `ask`, but the database's faults are survived: the files are the truth."""
+        """As `ask`, but the database's faults are only told."""
+        await self._threads.run(self.note_here, work, *arguments)
+
+    async def here(self, work: Callable[..., T], *arguments: object) -> T:
+        """Runs `work`, which sees to the database's faults itself, on the index's thread."""
+        return await self._threads.run(work, *arguments)
+
+    def note_here(self, work: Callable[..., None], *arguments: object) -> None:
+        """As `note`, in this thread, which is not the event loop's. Blocking."""
         try:
-            await self.ask(work, *arguments)
+            self._work(work, *arguments)
         except (apsw.Error, OSError) as error:
             log.warning("index does not take a record", reason=str(error))
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._threads.close)
         self.index.close()
 
     def _work(self, work: Callable[..., T], *arguments: object) -> T:
-        if not self.index.is_current:
-            self.index.open_again(damaged=False)
+        identity = self.index.identity
+        if not self.index.is_current(identity):
+            self.index.open_again(identity, damaged=False)
+            identity = self.index.identity
         try:
             return work(*arguments)
         except _DAMAGED:
-            self.index.open_again(damaged=True)
+            self.index.open_again(identity, damaged=True)
             return work(*arguments)
 
 
@@ -276,13 +284,41 @@ def _rows(db: apsw.Connection, query: str, *values: str | int) -> Rows:
     return db.execute(query, values).fetchall()
 
 
+def _forget(db: apsw.Connection, digest: Digest) -> None:
+    db.execute("DELETE FROM reserved WHERE digest = ?", (str(digest),))
+    db.execute("DELETE FROM content WHERE digest = ?", (str(digest),))
+
+
+def _add(
+    db: apsw.Connection, digest: Digest, size: int, now: float, needs: Sequence[Digest]
+) -> None:
+    ranks = [
+        rank
+        for child in needs
+        for (rank,) in _rows(db, "SELECT rank FROM content WHERE digest = ?", str(child))
+    ]
+    rank = 1 + max(ranks, default=0) if needs else 0
+    db.execute("INSERT INTO content VALUES (?, ?, ?, ?)", (str(digest), size, now, rank))
+    if needs:
+        db.executemany(
+            "INSERT OR IGNORE INTO needs VALUES (?, ?)", [(str(digest), str(c)) for c in needs]
+        )
+        # An index comes before its manifests, and ranks above them all the same.
+        db.execute(
+            "UPDATE content SET rank = max(rank, ?2) "
+            "WHERE digest IN (SELECT parent FROM needs WHERE child = ?1)",
+            (str(digest), rank + 1),
+        )
+        db.execute(_TOUCH, (now, str(digest)))
+
+
 def _entries(rows: Rows) -> list[Entry]:
     return [Entry(Digest.parse(digest), size, used_at) for digest, size, used_at in rows]
 
 
 def _open(
-    path: Path, damaged: tuple[int, int] | None = None
-) -> tuple[apsw.Connection, apsw.Connection, tuple[int, int] | None]:
+    path: Path, damaged: Identity | None = None
+) -> tuple[apsw.Connection, apsw.Connection, Identity | None]:
     """Opens the database to write and to read, and tells which file it is. What is none of ours,
     or is the `damaged` one, is set aside and begun anew."""
     with opening(path):
@@ -298,7 +334,7 @@ def _open(
         return writer, reader, _identity(path)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> Identity | None:
     try:
         found = path.stat()
     except FileNotFoundError:

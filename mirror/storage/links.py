@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
@@ -20,6 +19,7 @@ from ..interfaces import Clock
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from .database_files import opening, set_aside
+from .threads import Threads
 
 log = structlog.get_logger()
 
@@ -70,13 +70,13 @@ class LinkRecords:
         self._max_rows = max_rows
         self._added = 0
         self._well = True
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="links")
+        self._threads = Threads(1, "links")
 
     async def add(self, repository: Repository, digests: Sequence[Digest]) -> None:
         now = int(self._clock.wall())
         rows = [(_key(digest), str(repository), now) for digest in digests]
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._add, rows)
+            await self._threads.run(self._add, rows)
         except (apsw.Error, RuntimeError) as error:  # RuntimeError: it was closed
             self._failed(error)
 
@@ -92,7 +92,7 @@ class LinkRecords:
         return row is not None
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._threads.close)
         self._reader.close()
         self._writer.close()
 

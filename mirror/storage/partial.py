@@ -9,16 +9,17 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
 from ..interfaces import Hasher, StoreFull, WriterState
 from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
+from . import writeback
 from .ahead import Ahead
+from .threads import Threads
 
 log = structlog.get_logger()
 
@@ -28,8 +29,6 @@ GROWTH = 8 << 20
 _SLICE = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-T = TypeVar("T")
-
 
 class Account(Protocol):
     """What a partial needs of the store it belongs to."""
@@ -38,7 +37,8 @@ class Account(Protocol):
 
     async def release(self, digest: Digest) -> None: ...
 
-    async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None: ...
+    async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
+        """Publishes, records and closes it."""
 
 
 class DiskPartial:
@@ -49,13 +49,22 @@ class DiskPartial:
     """
 
     def __init__(
-        self, digest: Digest, path: Path, fd: int, executor: Executor, account: Account
+        self,
+        digest: Digest,
+        path: Path,
+        fd: int,
+        threads: Threads,
+        account: Account,
+        sync: bool,
     ) -> None:
+        """`sync`: whether it is to be on the disk when it is committed."""
         self._digest = digest
         self._path = path
         self._fd = fd
-        self._executor = executor
+        self._run = threads.run
         self._account = account
+        self._sync = sync
+        self._dirty = 0  # bytes since the disk was last told to begin
         self._hash = digest.hasher()
         self._offset = 0
         self._reserved = 0
@@ -106,8 +115,12 @@ class DiskPartial:
         if self._hash.hexdigest() != self._digest.hex:
             await self.discard()
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
-        await self._account.commit(self, refers_to)
-        await self._close()
+        committing = asyncio.ensure_future(self._account.commit(self, refers_to))
+        try:
+            await asyncio.shield(committing)
+        except asyncio.CancelledError:  # a thread is at it, and is not to be met by a `suspend`
+            await asyncio.wait([committing])
+            raise
 
     async def suspend(self) -> None:
         if self._fd < 0:
@@ -119,18 +132,17 @@ class DiskPartial:
         # What is set aside from now on is what is there.
         with contextlib.suppress(StoreFull):
             await self._account.reserve(self._digest, there, 0, None)
-        await self._run(self._ahead.save, self._offset)
-        await self._close()
+        await self._run(self._leave)
 
     async def discard(self) -> None:
         if self._fd < 0:
             return
         try:
-            await self._run(self._unlink)
+            await self._run(self.remove)
         except OSError as error:
             # A disk that takes nothing more, not even that. What stays is proven before it is used.
             log.error("partial cannot be removed", digest=str(self._digest), reason=str(error))
-        await self._close()
+            await self._run(self.close)
         await self._account.release(self._digest)
 
     # What follows runs in the executor.
@@ -140,14 +152,30 @@ class DiskPartial:
         self._advance(self._ahead.resume(os.fstat(self._fd).st_size))
         self._reserved = max([self._offset, *(stop for _, stop in self._ahead.spans)])
 
-    def publish(self, target: Path, sync: bool) -> None:
+    def begin_anew(self) -> None:
+        """Forgets what an earlier writer left. Blocking."""
+        os.ftruncate(self._fd, 0)
+        self._ahead.resume(0)
+        self._ahead.end()
+
+    def take(self, data: bytes) -> None:
+        """The whole of it, for which there is room. Blocking; raises as `append` and `commit`, and
+        what was written is to be removed then."""
+        self._place(0, [data])
+        if self._hash.hexdigest() != self._digest.hex:
+            raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
+
+    def publish(self, target: Path) -> None:
         """Gives the proven file its name in `target`. Blocking."""
         self._ahead.end()
-        if sync:
+        if self._sync:
             os.fdatasync(self._fd)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.rename(self._path, target)
-        if sync:
+        try:
+            os.rename(self._path, target)
+        except FileNotFoundError:  # the first of its directory
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.rename(self._path, target)
+        if self._sync:
             _sync_directory(target.parent)
 
     def _place(self, at: int, pieces: Sequence[bytes]) -> None:
@@ -174,6 +202,10 @@ class DiskPartial:
                         self._ahead.add(at, at + written)
                 at += written
                 view = view[written:]
+                self._dirty += written
+            if self._sync and self._dirty >= writeback.EVERY:
+                self._dirty = 0
+                writeback.begin(self._fd)
 
     def _advance(self, target: int) -> None:
         """Hashes what is on the file up to `target`."""
@@ -185,20 +217,24 @@ class DiskPartial:
             self._offset += len(piece)
             target = max(target, self._ahead.reached(self._offset))
 
-    def _unlink(self) -> None:
+    def remove(self) -> None:
+        """As `discard`, but for the account. Blocking."""
         self._ahead.end()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+        self.close()
 
-    async def _close(self) -> None:
+    def _leave(self) -> None:
+        self._ahead.save(self._offset)
+        self.close()
+
+    def close(self) -> None:
+        """Gives the lock back. Blocking, if its name is gone."""
         self._ahead.close()
-        fd, self._fd = self._fd, -1
+        with self._hashing:  # who is being stopped may do this while a commit does
+            fd, self._fd = self._fd, -1
         if fd >= 0:
-            await self._run(os.close, fd)
-
-    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, work, *arguments)
+            os.close(fd)
 
 
 class DiskFollowed:
@@ -257,10 +293,12 @@ def lock_partial(path: Path) -> int | None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us may have renamed or removed it between our open and our lock.
-            if _names(path, fd):
-                if os.fstat(fd).st_nlink == 1:
-                    return fd
-                os.unlink(path)
+            found = os.fstat(fd)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.lstat(path), found):
+                    if found.st_nlink == 1:
+                        return fd
+                    os.unlink(path)
         except BlockingIOError:
             os.close(fd)
             return None

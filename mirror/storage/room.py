@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,16 +60,21 @@ class Room:
         if size > self.bounds.max_size:
             raise StoreFull(f"{size} bytes are more than the whole cache may hold")
         for _ in range(_ROUNDS):
-            lacking = more - self._free()
+            lacking = await self._ledger.here(self.take, digest, size, more, total)
             if lacking <= 0:
-                try:
-                    await self._ledger.note(self._ledger.index.reserve, digest, size, total)
-                    return
-                except StoreFull as full:
-                    lacking = int(full.args[0])
+                return
             if not await self.make(lacking):
                 break
         raise StoreFull(f"no room for {size} bytes: everything else is pinned or being filled")
+
+    def take(self, digest: Digest, size: int, more: int, total: int | None) -> int:
+        """As `reserve`, but nothing is evicted: returns how many bytes are lacking, if any.
+        Blocking."""
+        return self._note(more, self._ledger.index.reserve, digest, size, total)
+
+    def admit(self, digest: Digest, size: int, now: float, needs: Sequence[Digest]) -> int:
+        """As `take`, for content that will be visible in a moment, and records it. Blocking."""
+        return self._note(size, self._ledger.index.admit, digest, size, now, needs)
 
     async def release(self, digest: Digest) -> None:
         await self._ledger.note(self._ledger.index.release, digest)
@@ -105,6 +110,16 @@ class Room:
         if used > self.bounds.high * self.bounds.max_size:
             excess = used - int(self.bounds.low * self.bounds.max_size)
         await self.make(max(excess, -self._free()))
+
+    def _note(self, more: int, record: Callable[..., None], *arguments: object) -> int:
+        lacking = more - self._free()
+        if lacking > 0:
+            return lacking
+        try:
+            self._ledger.note_here(record, *arguments)
+        except StoreFull as full:
+            return int(full.args[0])
+        return 0
 
     def _free(self) -> int:
         """Bytes that may still be written before the floor is reached."""

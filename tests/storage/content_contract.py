@@ -65,6 +65,49 @@ class ContentContract:
         assert again.offset == 0
         await again.discard()
 
+    async def test_what_was_put_is_there(self, store: ContentStore) -> None:
+        child = await put(store, b"a layer")
+        digest = Digest.of(b"a manifest")
+        await store.put(digest, b"a manifest", [child])
+        assert await content(store, digest) == b"a manifest"
+        assert store.usage().reserved_bytes == 0
+        partial = await store.partial(digest)  # nobody holds it any more
+        assert partial is not None
+        await partial.discard()
+
+    async def test_f01_wrong_bytes_are_not_put(self, store: ContentStore) -> None:
+        digest = Digest.of(b"right")
+        with pytest.raises(Untrustworthy):
+            await store.put(digest, b"wrong")
+        assert await content(store, digest) is None
+        assert store.usage().reserved_bytes == 0
+        await store.put(digest, b"right")
+        assert await content(store, digest) == b"right"
+
+    async def test_what_is_being_written_is_not_put(self, store: ContentStore) -> None:
+        digest = Digest.of(b"right")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await store.put(digest, b"right")
+        assert await content(store, digest) is None
+        await partial.append([b"rig"])
+        await partial.suspend()  # as by a writer that was stopped: who puts begins anew
+        await store.put(digest, b"right")
+        assert await content(store, digest) == b"right"
+
+    async def test_more_than_the_store_can_hold_is_not_put(self, store: ContentStore) -> None:
+        data = bytes(store.usage().max_bytes + 1)
+        with pytest.raises(StoreFull):
+            await store.put(Digest.of(data), data)
+        assert store.usage().reserved_bytes == 0
+
+    async def test_room_is_made_for_what_is_put(self, store: ContentStore) -> None:
+        size = store.usage().max_bytes * 2 // 3
+        for byte in (b"a", b"b"):
+            await store.put(Digest.of(byte * size), byte * size)
+        assert await content(store, Digest.of(b"a" * size)) is None
+        assert await content(store, Digest.of(b"b" * size)) == b"b" * size
+
     async def test_one_writer_a_digest(self, store: ContentStore) -> None:
         digest = Digest.of(b"once")
         first = await store.partial(digest)
