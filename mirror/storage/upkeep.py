@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from ..interfaces import StoreFull
+from ..interfaces import Entry, StoreFull
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import DigestInvalid
 from .ahead import Ahead
@@ -54,17 +54,20 @@ class Upkeep:
     async def mend(self) -> None:
         """After a crash: records without a file go, files without a record are proven, and what is
         set aside for a partial is what it holds."""
-        store = self._store
-        async for entry in store.scan():
-            if not await store.on_files(store.blob_path(entry.digest).exists):
-                await store.ledger.note(store.ledger.index.remove, entry.digest)
-        async for digest, _ in self._files():
-            if store.ledger.index.size(digest) is None and (content := await store.open(digest)):
-                content.close()
+        store, index = self._store, self._store.ledger.index
+        after = ""
+        while page := await store.ledger.ask(index.entries, after):
+            after = str(page[-1].digest)
+            for digest in await store.on_files(self._without_file, page):
+                await store.ledger.note(index.remove, digest)
+        async for _, digests in self._directories():
+            for digest in await store.on_files(self._without_record, digests):
+                if (content := await store.open(digest)) is not None:  # which has it recorded
+                    content.close()
         for algorithm in ALGORITHMS:
             for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
                 await store.on_files(self._account, path)
-        for digest in store.ledger.index.reservations():
+        for digest in index.reservations():
             if not await store.on_files(store.partial_path(digest).exists):
                 await store.room.release(digest)
 
@@ -88,14 +91,35 @@ class Upkeep:
             await asyncio.sleep(size / self._habits.scrub_speed)
 
     async def _files(self) -> AsyncIterator[tuple[Digest, int]]:
-        """What is on the disk, recorded or not, a directory at a time."""
+        """What is on the disk, recorded or not, with its size in bytes."""
+        async for directory, digests in self._directories():
+            for digest in digests:
+                with contextlib.suppress(OSError):
+                    path = directory / digest.hex
+                    yield digest, (await self._store.on_files(path.lstat)).st_size
+
+    async def _directories(self) -> AsyncIterator[tuple[Path, list[Digest]]]:
+        """The directories of content, each with the digests that its files are named by."""
         for algorithm in ALGORITHMS:
             root = self._store.root / "blobs" / algorithm
             for directory in await self._store.on_files(_sorted, root):
-                for path in await self._store.on_files(_sorted, directory):
-                    with contextlib.suppress(DigestInvalid, OSError):
-                        digest = Digest.parse(f"{algorithm}:{path.name}")
-                        yield digest, (await self._store.on_files(path.lstat)).st_size
+                yield directory, await self._store.on_files(_digests, directory, algorithm)
+
+    def _without_file(self, entries: Sequence[Entry]) -> list[Digest]:
+        """Of these records, those whose file is gone. Blocking; a directory is read once for all,
+        since looking for each file would take longer than all else at a start."""
+        paths = {entry.digest: self._store.blob_path(entry.digest) for entry in entries}
+        names = {parent: _names(parent) for parent in {path.parent for path in paths.values()}}
+        return [
+            digest
+            for digest, path in paths.items()
+            if path.name not in names[path.parent] and not path.exists()
+        ]
+
+    def _without_record(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Of these files, those that the account does not know. Blocking."""
+        size = self._store.ledger.index.size
+        return [digest for digest in digests if size(digest) is None]
 
     async def _tidy_for_ever(self) -> None:
         mended = None
@@ -177,3 +201,18 @@ def _left(path: Path) -> Iterator[tuple[Digest, int] | None]:
 
 def _sorted(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _names(directory: Path) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except FileNotFoundError:
+        return set()
+
+
+def _digests(directory: Path, algorithm: str) -> list[Digest]:
+    found = []
+    for name in sorted(_names(directory)):
+        with contextlib.suppress(DigestInvalid):
+            found.append(Digest.parse(f"{algorithm}:{name}"))
+    return found
