@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 FETCHED = (Outcome.FILLED, Outcome.JOINED)
 
-_REMEMBERED = 50_000
+_REMEMBERED = 10_000  # what is further back is read, which takes microseconds
 _REFUSALS = 10_000
 _NEVER = float("-inf")
 

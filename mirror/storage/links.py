@@ -43,7 +43,7 @@ class LinkRecords:
     """Links (see interfaces). Several processes may share the file; open it after forking."""
 
     @classmethod
-    def open(cls, path: Path, clock: Clock, max_rows: int = 300_000) -> LinkRecords:
+    def open(cls, path: Path, clock: Clock, max_rows: int = 1_000_000) -> LinkRecords:
         """Opens or makes the database. Never fails: one that is of no use is set aside, and where
         no file can be had, the memory is this process's alone."""
         try:
