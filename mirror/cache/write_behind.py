@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
 
-# Bytes that are gathered while the disk is busy with what came before: a fill's memory is bounded
-# by twice this.
-BATCH = 4 << 20
+# Bytes that one fill gathers while the disk is busy with as many that came before; and all fills of
+# a process together, as long as that leaves each the least. With half of the most, a fill that is
+# alone costs an eighth more: it waits for the disk, and the disk for it.
+MOST = 8 << 20
+_LEAST = 1 << 20
+_TOGETHER = 128 << 20
 
 _FIRST = 1 << 20  # bytes that are written as they come, since somebody waits for the first
 _WORTH = 512 << 10
@@ -17,8 +21,11 @@ _LATER = 0.004  # seconds
 
 class WriteBehind:
     """Writes pieces while the next ones are read: at once when the disk is idle, else gathered, up
-    to BATCH bytes, until it is. The first `at_once` bytes do not wait for more; of those after them
+    to a bound, until it is. The first `at_once` bytes do not wait for more; of those after them
     a little waits for so many seconds (`later`)."""
+
+    running: ClassVar[int] = 0
+    """Those of this process that have not been flushed."""
 
     def __init__(
         self,
@@ -26,6 +33,7 @@ class WriteBehind:
         at_once: int = _FIRST,
         later: float = _LATER,
     ) -> None:
+        WriteBehind.running += 1
         self._write = write
         self._at_once = at_once
         self._later = later
@@ -49,12 +57,13 @@ class WriteBehind:
             self._task = asyncio.create_task(self._write_all())
         if self._waiting >= _WORTH:
             self._enough.set()
-        if self._waiting >= BATCH:
+        if self._waiting >= min(MOST, max(_LEAST, _TOGETHER // WriteBehind.running)):
             self._room.clear()
 
     async def flush(self) -> None:
         """Returns when everything is written, even if the caller is being cancelled. Nothing is to
         be put after it."""
+        WriteBehind.running -= not self._ending
         self._ending = True
         self._enough.set()
         if self._task is not None:
@@ -75,9 +84,9 @@ class WriteBehind:
             self._room.set()
 
     def _batch(self) -> list[bytes]:
-        """What is to be written next: the first piece alone, since somebody waits for it, and then
-        all that there is."""
-        count = len(self._gathered) if self._written else 1
+        """What is to be written next: all that there is, but the first piece alone where somebody
+        waits for it."""
+        count = 1 if self._at_once and not self._written else len(self._gathered)
         batch, self._gathered = self._gathered[:count], self._gathered[count:]
         size = sum(map(len, batch))
         self._written += size

@@ -16,6 +16,7 @@ from mirror.cache.fill import SMALL
 from mirror.cache.fills import Fills
 from mirror.cache.freshness import Freshness
 from mirror.cache.pull_through import PullThrough
+from mirror.cache.write_behind import MOST
 from mirror.interfaces import NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, Untrustworthy
@@ -26,7 +27,8 @@ from .fakes import FakeTags, FakeUpstream
 from .test_fills import LITTLE, REDIS, Hold, read_all
 
 ROOM = 2 * SMALL
-LARGE = random.Random(2).randbytes(12 * SMALL)
+LARGE = random.Random(2).randbytes(2 * MOST + 4 * SMALL)  # more than a fill has in hand
+LARGEST = len(LARGE) + 4 * SMALL
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
 
 @pytest.fixture
 async def cache(upstream: FakeUpstream, store: DiskContent) -> AsyncIterator[PullThrough]:
-    quick = Patience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02, largest=16 * SMALL)
+    quick = Patience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02, largest=LARGEST)
     fills = Fills(store, NoMeter(), patience=quick)
     cache = PullThrough(upstream, store, FakeTags(), fills, Freshness())
     yield cache
@@ -163,7 +165,7 @@ async def test_f11_a_blob_above_the_cap_is_refused(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, says_size: bool
 ) -> None:
     upstream.says_size = says_size
-    huge = bytes(16 * SMALL + 1)
+    huge = bytes(LARGEST + 1)
     upstream.blobs[Digest.of(huge)] = huge
     with pytest.raises(Denied):
         await read_all(await cache.blob(REDIS, Digest.of(huge)))
