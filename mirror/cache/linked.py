@@ -87,9 +87,11 @@ class Linked:
         )
         self._asks: Flights[Key, Descriptor] = Flights()
         self._firsts: dict[Key, asyncio.Future[None]] = {}
+        self._writing: set[asyncio.Future[None]] = set()
 
     async def close(self) -> None:
         await self._asks.close()
+        await asyncio.gather(*self._writing, return_exceptions=True)
 
     async def resolve(self, repository: Repository, tag: str) -> Resolved:
         resolved = await self._registry.resolve(repository, tag)
@@ -127,7 +129,7 @@ class Linked:
                 if first is not None:  # it may be just about to note what its fetch shows
                     await asyncio.wait([first])
                 if content.outcome is Outcome.FILLED and not await self._links.is_shown(digest):
-                    await self._note(repository, [digest])
+                    self._note_behind(repository, digest)
                 else:
                     await self._prove(repository, digest, self._upstream.stat)
             except BaseException:
@@ -210,6 +212,14 @@ class Linked:
             return
         await self._note(repository, [blob.digest for blob in manifest.blobs])
         self._read[key] = True
+
+    def _note_behind(self, repository: Repository, digest: Digest) -> None:
+        """Writes it down while the blob goes out already. Who asks another process meanwhile, or
+        this one after a crash, costs the upstream a HEAD, and no more."""
+        self._seen[repository, digest] = self._clock.wall()
+        writing = asyncio.ensure_future(self._links.add(repository, [digest]))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
 
     async def _note(self, repository: Repository, digests: Sequence[Digest]) -> None:
         """Written down before the answer leaves: the next request may meet another process."""
