@@ -4,7 +4,8 @@ dockerd and podman open a connection for every request, and close it after the a
 in the hot lane, everything that asyncio and aiohttp build for a connection (a transport, a parser,
 a task, timers: 300 µs of work) would then be thrown away after one look-up. So a connection is
 taken by its plain socket first. When the request is there already (the kernel is asked to hand out
-no connection before: TCP_DEFER_ACCEPT) and the lane has the answer, it is sent and done with.
+no connection before: TCP_DEFER_ACCEPT) and the lane has the answer, it is sent and done with; or
+kept (kept.py), if the client keeps it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Any
 
 import structlog
 
+from .kept import Kept
 from .lane import Answer, Lane
 
 log = structlog.get_logger()
 
 _AT_ONCE = 64  # connections taken before others get their turn
-_FIRST_READ = 16 << 10  # bytes: more than any plain request has
 _DEFERRED = 1  # second: then a client that says nothing gets its connection, and its deadline
 _PAUSE = 0.2  # seconds, when descriptors or memory have run out: new connections wait
 _HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
@@ -38,17 +39,24 @@ class Acceptor:
     """Listens on all addresses of a host, and hands connections over to protocols.
 
     `make` is given the bytes that were read already, or what is yet to be sent of an answer to
-    them. With `tls` nothing is read before.
+    them. With `tls` nothing is read before. `idle`: see Kept.
     """
 
-    def __init__(self, make: Make, lane: Lane, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, make: Make, lane: Lane, idle: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._make = make
-        self._lane = lane
         self._tls = tls
         self._loop = asyncio.get_running_loop()
+        self._kept = Kept(lane, self._hand, idle)
         self._sockets: list[socket.socket] = []
         self._backlog = 0
         self._handing: set[asyncio.Task[object]] = set()
+
+    @property
+    def kept(self) -> int:
+        """Connections that were not handed over."""
+        return len(self._kept)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -68,6 +76,7 @@ class Acceptor:
         except OSError:
             for listening in self._sockets:
                 listening.close()
+            self._kept.close()
             raise
         for listening in self._sockets:
             self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
@@ -92,6 +101,7 @@ class Acceptor:
             self._accept(listening, self._backlog + 1)  # Linux lets one more wait
             listening.close()
         self._sockets.clear()
+        self._kept.close()
         if self._handing:
             _, late = await asyncio.wait(self._handing, timeout=_HANDING)
             for task in late:
@@ -111,29 +121,16 @@ class Acceptor:
                 self._loop.remove_reader(listening)
                 self._loop.call_later(_PAUSE, self._resume, listening)
                 return
-            self._take(client, address[0])
+            if self._tls is None:
+                self._kept.begin(client, address[0])
+            else:
+                self._hand(client, b"", None)
 
     def _resume(self, listening: socket.socket) -> None:
         if listening in self._sockets:
             self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
 
-    def _take(self, client: socket.socket, address: str) -> None:
-        first, owed = b"", None
-        if self._tls is None:
-            try:
-                first = client.recv(_FIRST_READ, socket.MSG_DONTWAIT)
-                owed = self._lane.answer(first, address) if first else None
-                if owed is not None:
-                    sent = client.send(owed.data, socket.MSG_DONTWAIT)
-                    if owed.closes and sent == len(owed.data):
-                        client.close()
-                        return
-                    first, owed = b"", owed.after(sent)
-            except BlockingIOError:
-                pass  # nothing came yet; or nothing leaves, and all of it is still owed
-            except OSError:  # it left
-                client.close()
-                return
+    def _hand(self, client: socket.socket, first: bytes, owed: Answer | None) -> None:
         client.setblocking(False)
         task = self._loop.create_task(self._hand_over(client, first, owed))
         self._handing.add(task)

@@ -74,7 +74,9 @@ class Listener:
     @property
     def connections(self) -> int:
         """How many clients are connected."""
-        return len(self._server.connections) if self._server else 0
+        if self._server is None or self._acceptor is None:
+            return 0
+        return len(self._server.connections) + self._acceptor.kept
 
     async def start(self) -> None:
         """Raises OSError when the address cannot be had."""
@@ -99,7 +101,7 @@ class Listener:
                 access_log=None,
             )
 
-        acceptor = Acceptor(connection, self._lane, self._tls)
+        acceptor = Acceptor(connection, self._lane, self._idle, self._tls)
         await acceptor.listen(self._host, self._port, _BACKLOG, self._reuse_port)
         self._server, self._acceptor = server, acceptor
 

@@ -326,7 +326,26 @@ async def test_connections_that_are_done_leave_nothing_behind(hot: tuple[Port, T
         answer = await port.get(TAG, headers={"Connection": "close"})
         assert answer.headers["connection"] == "close"
     await eventually(lambda: descriptors() <= before)
-    assert not connections(port)
+    assert port.listener.connections == 0
+
+
+async def test_a_stop_answers_who_has_asked_and_closes_the_rest(
+    tmp_path: Path, sender: Sender
+) -> None:
+    async with opened(tmp_path, sender) as (port, _):
+        await port.get(TAG)
+        wires = [await port.connect() for _ in range(100)]
+        for wire in wires:
+            await wire.ask(TAG)
+            await wire.answer()
+        assert port.listener.connections >= 100
+        for wire in wires[50:]:
+            await wire.ask(TAG)
+        await asyncio.wait_for(port.listener.stop(5), DEADLINE)
+        assert [await wire.rest() for wire in wires[:50]] == [b""] * 50
+        for wire in wires[50:]:
+            assert (await wire.answer()).body == MANIFEST
+            assert await wire.rest() == b""
 
 
 @pytest.mark.parametrize(
