@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 
 import structlog
 
@@ -47,10 +48,15 @@ class Workers:
         self._processes: dict[int, SpawnProcess] = {}
         self._started: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
+        self._listening: dict[int, Event] = {}
 
     @property
-    def alive(self) -> int:
-        return sum(process.is_alive() for process in self._processes.values())
+    def serving(self) -> int:
+        """How many answer on the port."""
+        return sum(
+            process.is_alive() and self._listening[number].is_set()
+            for number, process in self._processes.items()
+        )
 
     async def run(self, stop: asyncio.Event, dead: Callable[[int], None]) -> None:
         """Keeps the configured number running until `stop` is set, then lets them drain.
@@ -72,8 +78,10 @@ class Workers:
     def _start(self, number: int) -> None:
         # Spawned, not forked: no thread, lock or database of this process is copied. What it needs
         # to know goes through a pipe, so that no secret stands among its arguments.
-        process = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(self._config, self._prepare), name=f"worker-{number}"
+        context = multiprocessing.get_context("spawn")
+        listening = self._listening[number] = context.Event()
+        process = context.Process(
+            target=_work, args=(self._config, self._prepare, listening), name=f"worker-{number}"
         )
         process.start()
         self._processes[number], self._started[number] = process, time.monotonic()
@@ -111,27 +119,28 @@ async def serve_with_workers(
     workers = Workers(config, prepare)
 
     def ready() -> tuple[bool, Mapping[str, int]]:
-        return workers.alive > 0, {"workers": workers.alive}
+        return workers.serving > 0, {"workers": workers.serving}
 
     async with keeping_house(config, metrics), serving_admin(config, metrics, ready):
         settle()
         await workers.run(stop, metrics.forget)
 
 
-def _work(config: Config, prepare: Callable[[], None]) -> None:
+def _work(config: Config, prepare: Callable[[], None], listening: Event) -> None:
     """A worker's whole life."""
     prepare()
     # A terminal's ^C goes to the whole group: the parent tells when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(CannotStart, asyncio.CancelledError):
-        asyncio.run(_serve_pulls(config))
+        asyncio.run(_serve_pulls(config, listening))
 
 
-async def _serve_pulls(config: Config) -> None:
+async def _serve_pulls(config: Config, listening: Event) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     parent = os.getppid()
     async with serving_pulls(config, Metrics(), reuse_port=True):
+        listening.set()
         settle()
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):

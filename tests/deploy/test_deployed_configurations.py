@@ -74,11 +74,11 @@ def test_a_mirror_so_configured_serves_and_stops_cleanly(name, deploy, tmp_path)
         )
     try:
         deadline = time.monotonic() + 30
-        while get(admin, "/healthz") != 200:
+        while get(listen, "/v2/") != 200:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        assert get(listen, "/v2/") == 200
+        assert get(admin, "/healthz") == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(45) == 0, log.read_text()
     finally:
