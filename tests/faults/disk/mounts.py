@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -72,13 +73,22 @@ class Mounts:
             unavailable(f"to run this test: be allowed to mount: {done.stderr.strip()}")
 
 
-def fill_up(folder: Path, leave: int = 0) -> Path:
-    """Takes the room of a file system but for so many bytes, as whole blocks; the file that did."""
+def fill_up(folder: Path) -> Path:
+    """Takes all room of a file system; the file that did."""
     ballast = folder / "ballast"
-    with ballast.open("wb") as file, contextlib.suppress(OSError):
-        disk = os.statvfs(folder)
-        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - leave)
+    with ballast.open("wb") as file:
+        while room := _room(folder):
+            try:
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, room)
+            except OSError as error:  # others wrote meanwhile, and this allocates all or nothing
+                if error.errno != errno.ENOSPC:
+                    raise
     return ballast
+
+
+def _room(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def take_inodes(folder: Path, leave: int = 0) -> Path:
