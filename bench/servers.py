@@ -237,6 +237,11 @@ class House:
         server.program.wait_until(server.answers)
         return server
 
+    def forget(self, digest: str) -> None:
+        """Removes this content from everybody's disk: what they keep files of it in."""
+        for found in self.folder.rglob(digest.partition(":")[2]):
+            (found / "data" if found.is_dir() else found).unlink(missing_ok=True)
+
     def _room(self, name: str) -> Path:
         self._count += 1
         folder = self.folder / f"{self._count}-{name}"

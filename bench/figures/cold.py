@@ -74,8 +74,13 @@ def _over(house: House, blobs: Iterator[Blob], rounds: int, rate: float | None, 
     table = Table(f"one connection, upstream over {link}")
     upstream = house.upstream(rate=rate)
 
+    gone = None
+
     def fresh() -> Blob:
-        blob = next(blobs)
+        nonlocal gone
+        if gone is not None:  # memory that was never used before is dear to a virtual machine
+            house.forget(gone.digest)
+        gone = blob = next(blobs)
         upstream.offer([blob])
         os.sync()  # what was written before is not to be paid for now
         return blob

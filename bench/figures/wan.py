@@ -49,13 +49,33 @@ def measure(house: House, scale: Scale) -> Result:
     return Result(
         [blobs, images],
         [
-            Target("blob: direct / mirror", blobs.ratio("seconds", DIRECT, MIRROR), 5.0, True),
-            Target("image: direct / mirror", images.ratio("seconds", DIRECT, MIRROR), 2.0, True),
-            Target("two of three cut: time / undisturbed", blobs.ratio("seconds", CUT, THREE), 1.3),
+            Target(
+                "blob, seconds: direct / mirror",
+                blobs.ratio("seconds", DIRECT, MIRROR),
+                5.0,
+                at_least=True,
+                of=(blobs, "seconds"),
+            ),
+            Target(
+                "image, seconds: direct / mirror",
+                images.ratio("seconds", DIRECT, MIRROR),
+                2.0,
+                at_least=True,
+                of=(images, "seconds"),
+            ),
+            Target(
+                "two of three cut: time / undisturbed",
+                blobs.ratio("seconds", CUT, THREE),
+                1.3,
+                of=(blobs, "seconds"),
+                row=CUT,
+            ),
             Target(
                 "two of three silent: time / undisturbed",
                 blobs.ratio("seconds", SILENT, THREE),
                 1.3,
+                of=(blobs, "seconds"),
+                row=SILENT,
             ),
         ],
         [
