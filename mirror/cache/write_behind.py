@@ -14,15 +14,16 @@ MOST = 8 << 20
 _LEAST = 1 << 20
 _TOGETHER = 128 << 20
 
-_FIRST = 1 << 20  # bytes that are written as they come, since somebody waits for the first
+_FIRST = 256 << 10  # bytes that are written as they come, since somebody waits for the first
 _WORTH = 512 << 10
 _LATER = 0.004  # seconds
 
 
 class WriteBehind:
     """Writes pieces while the next ones are read: at once when the disk is idle, else gathered, up
-    to a bound, until it is. The first `at_once` bytes do not wait for more; of those after them
-    a little waits for so many seconds (`later`)."""
+    to a bound, until it is. The first piece is written before `put` returns, and the first
+    `at_once` bytes do not wait for more; of those after them a little waits for so many seconds
+    (`later`). With `at_once` 0, nobody waits for the first."""
 
     running: ClassVar[int] = 0
     """Those of this process that have not been flushed."""
@@ -55,6 +56,9 @@ class WriteBehind:
         self._waiting += len(piece)
         if self._task is None:
             self._task = asyncio.create_task(self._write_all())
+        if self._at_once and not self._written:
+            # What comes behind it would take the loop's turns from the first byte's way out.
+            await asyncio.shield(self._task)
         if self._waiting >= _WORTH:
             self._enough.set()
         if self._waiting >= min(MOST, max(_LEAST, _TOGETHER // WriteBehind.running)):

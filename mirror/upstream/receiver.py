@@ -17,10 +17,15 @@ from aiohttp import hdrs
 from . import buffers
 from .endpoint import KIB, MIB
 
-WORTH = 2 * MIB
+WORTH = 256 * KIB
 """Bytes left of a body, below which aiohttp's way is as good."""
 
 _MOST = 2  # full buffers that wait to be read; what comes meanwhile stays in the kernel
+
+# To receive a whole MiB takes as long as all the loop's turns that a first byte needs on its way
+# out. While it may be on it, less is taken at a time.
+_SLICE = 64 * KIB
+_IN_SLICES = 3 * _SLICE
 
 # A link that is slower than the machine brings crumbs, each of which would cost a way through the
 # loop. After the first MiB, for which somebody waits, they are left to gather for some seconds.
@@ -62,7 +67,7 @@ class Receiver(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._gathering: asyncio.TimerHandle | None = None
         transport.set_protocol(self)
-        transport.resume_reading()  # does nothing where it is reading
+        transport.pause_reading()  # until somebody wants it
 
     async def read(self) -> memoryview:
         """What has come since the last time; nothing at the end. Let go of it soon: its memory is
@@ -73,6 +78,7 @@ class Receiver(asyncio.BufferedProtocol):
         while not (piece := self.read_nowait()) and self._left:
             if self._broken is not None:
                 raise self._broken
+            self._go_on()
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -93,7 +99,8 @@ class Receiver(asyncio.BufferedProtocol):
     # Called by the transport.
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer[self._filled : self._filled + self._left]
+        most = self._left if self._came >= _IN_SLICES else min(self._left, _SLICE)
+        return self._buffer[self._filled : self._filled + most]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes

@@ -100,7 +100,7 @@ class BlobStream:
 
     def _came_before_the_break(self) -> bytes:
         """What was received and not read when the connection broke. aiohttp tells of the break
-        first and would keep it: as much as 2 MiB, to be fetched a second time."""
+        first and would keep it, to be fetched a second time."""
         content = self._response.content
         error = content.exception()
         content.set_exception(None)  # type: ignore[arg-type]  # it takes one, and means none

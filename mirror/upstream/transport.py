@@ -258,7 +258,7 @@ class Transport:
                 "User-Agent": f"registry-mirror/{__version__}",
                 "Accept-Encoding": "identity",
             },
-            read_bufsize=MIB,
+            read_bufsize=64 * KIB,  # of big bodies a Receiver takes the rest, in larger pieces
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
         )
 
