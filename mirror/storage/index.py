@@ -62,6 +62,9 @@ CREATE TRIGGER reserved_out AFTER DELETE ON reserved BEGIN
     UPDATE totals SET reserved = reserved - old.size; END;
 """
 
+# Also for a database made without it, which is good otherwise.
+_FASTER = "CREATE INDEX IF NOT EXISTS needs_by_child ON needs (child)"
+
 # Whoever is used, all that it needs is used with it, down to the layers: so a child is never older
 # than a parent that stays, and evicting the oldest first never breaks an image that stays.
 _TOUCH = """
@@ -356,6 +359,7 @@ def _prepared(path: Path) -> apsw.Connection:
             db.execute(f"PRAGMA user_version = {_VERSION}")
         elif version != _VERSION:
             raise _OtherVersion(f"made by another version ({version})")
+        db.execute(_FASTER)
         db.execute("COMMIT")
     except BaseException:
         db.close()
