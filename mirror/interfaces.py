@@ -65,6 +65,9 @@ class BytesContent:
     descriptor: Descriptor
     data: bytes
     outcome: Outcome
+    vouched: bool = True
+    """Whether the registry itself gave it, if it was fetched. An endpoint that is not it proves the
+    bytes, and not that the repository shows what they refer to."""
 
 
 class FileContent(Protocol):
@@ -82,6 +85,11 @@ class FileContent(Protocol):
 
     @property
     def outcome(self) -> Outcome: ...
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is known by now that the very repository through which it was asked for has
+        it, since it is just being delivered from there."""
 
     def fileno(self) -> int: ...
 
@@ -184,8 +192,13 @@ class Upstream(Protocol):
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor: ...
 
     async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
-    ) -> StreamContent: ...
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
+    ) -> StreamContent:
+        """`vouched`: only from the registry itself (see StreamContent)."""
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
@@ -335,11 +348,12 @@ class ContentStore(Protocol):
         """Keeps small content whose bytes are all here; see Partial.commit. Nothing, where somebody
         else is just writing it. Raises StoreFull, OSError, Untrustworthy."""
 
-    async def partial(self, digest: Digest) -> Partial | None:
-        """Begins or resumes writing; None when somebody else is writing this digest."""
+    async def partial(self, digest: Digest, source: str = "") -> Partial | None:
+        """Begins or resumes writing what comes from this source; None when somebody else is writing
+        it. What other sources send is neither seen nor touched: nothing of it is proven."""
 
-    async def follow(self, digest: Digest) -> Followed | None:
-        """What another process is writing; None when nobody is."""
+    async def follow(self, digest: Digest, source: str = "") -> Followed | None:
+        """What another process is writing of this source; None when nobody is."""
 
     def touch(self, digest: Digest) -> None:
         """Notes that this content was used now, and with it what it refers to."""

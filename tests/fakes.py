@@ -192,6 +192,10 @@ class FakeContent:
     def outcome(self) -> Outcome:
         return self._blob.outcome
 
+    @property
+    def shown(self) -> bool:
+        return self._blob.outcome is Outcome.FILLED
+
     def fileno(self) -> int:
         assert not self._closed
         return self._file

@@ -191,6 +191,9 @@ class Download:
     def uses(self, stream: StreamContent) -> None:
         """Bytes of this stream are going to be part of the whole."""
         self.sources.add(stream)
+        # Who gives it from the first byte on has it; of a rest, anybody can say that it is there.
+        if stream.vouched or (self.partial.offset == 0 and not self.partial.ahead):
+            self.fill.shown = True
         if not stream.vouched:
             self.fill.doubt(stream.start, self._patience.doubt)
 

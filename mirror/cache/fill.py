@@ -13,6 +13,7 @@ from ..interfaces import Hasher, Outcome
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable
+from ..oci.reference import Repository
 from .window import Segment, Window
 
 log = structlog.get_logger()
@@ -41,8 +42,10 @@ class Fill:
     Its file is open as long as it runs or somebody reads it.
     """
 
-    def __init__(self, digest: Digest, first_byte: float) -> None:
+    def __init__(self, digest: Digest, repository: Repository, first_byte: float) -> None:
         self.digest = digest
+        self.repository = repository  # through which it is fetched
+        self.shown = False  # and whether that has it, as far as is known
         self.first_byte = first_byte  # seconds that those who wait have for it to make progress
         self.size: int | None = None
         self.proven = False
@@ -58,9 +61,9 @@ class Fill:
 
     # For those who read.
 
-    def reader(self, outcome: Outcome) -> FillReader:
-        """A reader at the beginning. Close it."""
-        reader = FillReader(self, outcome)
+    def reader(self, outcome: Outcome, repository: Repository) -> FillReader:
+        """A reader at the beginning, who asked through this repository. Close it."""
+        reader = FillReader(self, outcome, repository)
         self._readers.add(reader)
         return reader
 
@@ -212,9 +215,10 @@ class Fill:
 class FillReader:
     """A FileContent over a fill."""
 
-    def __init__(self, fill: Fill, outcome: Outcome) -> None:
+    def __init__(self, fill: Fill, outcome: Outcome, repository: Repository) -> None:
         self._fill = fill
         self._outcome = outcome
+        self._is_its_own = fill.repository == repository
         self._segment: Segment | None = None
         self.position = 0
 
@@ -225,6 +229,10 @@ class FillReader:
     @property
     def outcome(self) -> Outcome:
         return self._outcome
+
+    @property
+    def shown(self) -> bool:
+        return self._is_its_own and self._fill.shown
 
     def fileno(self) -> int:
         if self._segment is None:

@@ -59,23 +59,28 @@ class Fills:
         self._parting = parting or Parting()
         self._doubts = Doubts(self._clock)
         self._gate = Gate(limits or FillLimits())
-        self._fills: dict[Digest, Fill] = {}
+        self._fills: dict[tuple[str, Digest], Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def running(self, digest: Digest) -> Fill | None:
-        """The fill of this digest, if there is one that can be joined."""
-        return self._fills.get(digest)
+    def running(self, registry: str, digest: Digest) -> Fill | None:
+        """The fill of this digest from this registry, if there is one that can be joined."""
+        return self._fills.get((registry, digest))
 
     def join(
         self, digest: Digest, upstream: Upstream, repository: Repository, first_byte: float
     ) -> tuple[Fill, Outcome]:
         """The running fill of this digest, or a new one from this upstream, which is given up when
-        it makes no progress within `first_byte` seconds."""
-        fill = self._fills.get(digest)
+        it makes no progress within `first_byte` seconds.
+
+        Registries do not share fills: until its end one may be of any bytes, or of none.
+        Repositories of one do, and whoever joins has to know that its own has this content, too;
+        that another's has it not says nothing."""
+        key = (repository.registry, digest)
+        fill = self._fills.get(key)
         if fill is not None:
             fill.first_byte = max(fill.first_byte, first_byte)  # of all who wait for it
             return fill, Outcome.JOINED
-        fill = self._fills[digest] = Fill(digest, first_byte)
+        fill = self._fills[key] = Fill(digest, repository, first_byte)
         task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -121,7 +126,7 @@ class Fills:
     async def _fill(self, fill: Fill, upstream: Upstream, repository: Repository) -> str:
         """Brings the fill to its end; how it ended, for whoever counts."""
         try:
-            partial = await self._store.partial(fill.digest) or await self._follow(fill)
+            partial = await self._partial(fill) or await self._follow(fill)
         except OSError as error:
             log.error("store cannot be written", digest=str(fill.digest), reason=str(error))
             partial = self._spill(fill, 0, fill.digest.hasher())
@@ -160,6 +165,9 @@ class Fills:
         )
         return "committed" if kept else "uncached"
 
+    async def _partial(self, fill: Fill) -> Partial | None:
+        return await self._store.partial(fill.digest, fill.repository.registry)
+
     async def _settle(self, fill: Fill) -> None:
         """It is proven: whoever lied of it is found."""
         if fill.digest not in self._doubts or fill.window is not None:
@@ -190,7 +198,9 @@ class Fills:
         look, written, grew_at = 0, 0, self._clock.monotonic()
         try:
             while True:
-                followed = followed or await self._store.follow(fill.digest)
+                followed = followed or await self._store.follow(
+                    fill.digest, fill.repository.registry
+                )
                 if followed is not None:
                     state = self._look(fill, followed)
                     if state is WriterState.PROVEN:
@@ -199,7 +209,7 @@ class Fills:
                         return await self._go_on_alone(fill)
                 look += 1
                 if look % _TRY_LOCK == 0 or followed is None:
-                    partial = await self._store.partial(fill.digest)
+                    partial = await self._partial(fill)
                     if partial is not None:
                         return partial
                 if fill.written > written:
@@ -244,8 +254,9 @@ class Fills:
         return fill.spill(offset, hasher)
 
     def _leave_table(self, fill: Fill) -> None:
-        if self._fills.get(fill.digest) is fill:
-            del self._fills[fill.digest]
+        key = (fill.repository.registry, fill.digest)
+        if self._fills.get(key) is fill:
+            del self._fills[key]
 
 
 def _hash_up_to(fd: int, stop: int, hasher: Hasher) -> int:

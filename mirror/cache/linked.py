@@ -100,10 +100,12 @@ class Linked:
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
         content = await self._registry.manifest(repository, digest)
-        if content.outcome in FETCHED:
-            await self._note(repository, [digest])
-        else:
+        if content.outcome not in FETCHED:
             await self._prove(repository, digest, self._ask_manifest)
+        elif content.vouched:
+            await self._note(repository, [digest])
+        elif not await self._is_vouched(repository, digest):
+            return content  # it came through this repository, but what it lists may not be there
         await self._note_blobs(repository, content)
         return content
 
@@ -128,7 +130,7 @@ class Linked:
             try:
                 if first is not None:  # it may be just about to note what its fetch shows
                     await asyncio.wait([first])
-                if content.outcome is Outcome.FILLED and not await self._links.is_shown(digest):
+                if content.shown:
                     self._note_behind(repository, digest)
                 else:
                     await self._prove(repository, digest, self._upstream.stat)
@@ -195,6 +197,17 @@ class Linked:
         log.info("digest shown", repository=str(repository), digest=str(digest))
         await self._note(repository, [digest])
         return descriptor
+
+    async def _is_vouched(self, repository: Repository, digest: Digest) -> bool:
+        """Whether the registry itself shows this, which another endpoint has given."""
+        if await self._seen_at(repository, digest) is None:
+            try:
+                await self._ask_manifest(repository, digest)
+            except RegistryError as error:
+                log.info("not vouched for", digest=str(digest), reason=error.message)
+                return False
+            await self._note(repository, [digest])
+        return True
 
     async def _ask_manifest(self, repository: Repository, digest: Digest) -> Descriptor:
         found = await self._upstream.resolve(repository, str(digest))

@@ -30,6 +30,8 @@ _KNOWN_FOR = 900.0  # seconds: a pull's length
 _MOST_WANTED = 1000  # layers that wait to be fetched
 _AT_ONCE = 8
 
+Key = tuple[Repository, Digest]
+
 
 @dataclass(frozen=True, slots=True)
 class _Image:
@@ -53,8 +55,8 @@ class Prefetcher:
         self._store = store
         self._fills = fills
         self._scarce = scarce
-        self._images: TTLCache[Digest, _Image] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
-        self._begun: TTLCache[Digest, bool] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
+        self._images: TTLCache[Key, _Image] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
+        self._begun: TTLCache[Key, bool] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
         self._wanted: asyncio.Queue[tuple[_Image, Descriptor]] = asyncio.Queue(_MOST_WANTED)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -63,14 +65,14 @@ class Prefetcher:
         layers = tuple(sorted(manifest.layers, key=lambda layer: -(layer.size or 0)))
         image = _Image(repository, digest, layers)
         for layer in layers:
-            self._images[layer.digest] = image
+            self._images[repository, layer.digest] = image
 
-    def asked(self, digest: Digest) -> None:
+    def asked(self, repository: Repository, digest: Digest) -> None:
         """A client waits for this blob, which is not here: the rest of its image comes next."""
-        image = self._images.get(digest)
-        if image is None or image.manifest in self._begun or self._scarce():
+        image = self._images.get((repository, digest))
+        if image is None or (repository, image.manifest) in self._begun or self._scarce():
             return
-        self._begun[image.manifest] = True
+        self._begun[repository, image.manifest] = True
         while len(self._tasks) < _AT_ONCE:
             self._tasks.append(asyncio.create_task(self._fetch_for_ever()))
         for layer in image.layers:
@@ -95,7 +97,7 @@ class Prefetcher:
     async def _fetch(self, image: _Image, layer: Descriptor) -> None:
         # Clients come first: a place is taken only when nobody waits for one.
         await self._fills.spare(image.repository.registry)
-        if self._fills.running(layer.digest) is not None:
+        if self._fills.running(image.repository.registry, layer.digest) is not None:
             return
         content = await self._store.open(layer.digest)
         if content is not None:

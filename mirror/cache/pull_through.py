@@ -18,7 +18,7 @@ from ..interfaces import (
 )
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Unavailable, Unknown, Untrustworthy
+from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
 from .detour import Detour
@@ -107,7 +107,7 @@ class PullThrough:
         if content is not None:
             content.close()
             return content.descriptor
-        fill = self._fills.running(digest)
+        fill = self._fills.running(repository.registry, digest)
         if fill is not None and fill.size is not None:
             return Descriptor(OCTET_STREAM, digest, fill.size)
         self._unknown.check(repository, digest)
@@ -127,8 +127,8 @@ class PullThrough:
             came = self._clock.monotonic()
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
             if self._prefetcher is not None:
-                self._prefetcher.asked(digest)
-            reader = fill.reader(outcome)
+                self._prefetcher.asked(repository, digest)
+            reader = fill.reader(outcome, repository)
             try:
                 if start == 0 or await fill.reaches(start, self._soon):
                     await reader.readable(start)
@@ -138,9 +138,12 @@ class PullThrough:
                     return reader
                 reader.close()
                 return detour
-            except Unknown as error:
+            except (Unknown, Denied) as error:
                 reader.close()
-                self._unknown.note(repository, digest, error)
+                if fill.repository != repository and tries_left:
+                    continue  # that another repository has it not, or hides it, says nothing
+                if isinstance(error, Unknown):
+                    self._unknown.note(repository, digest, error)
                 raise
             except Untrustworthy:
                 reader.close()

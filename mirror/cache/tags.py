@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -89,7 +90,7 @@ class Tags:
         image = f"{repository}:{tag}"
         frozen = await self._frozen.digest(repository, tag)
         if frozen is not None:
-            return await self._held(repository, frozen, image)
+            return await self._held(repository, frozen, image, "frozen to")
         periods = self._rules.of(repository, tag)
         record = await self._recall(repository, tag, periods)
         now = self._clock.wall()
@@ -101,6 +102,12 @@ class Tags:
         age = age_of(record, now) if record is not None else 0.0
         if state is State.FRESH and known is not None:
             return Resolved(known, Outcome.HIT, age, present.fresh_for(age))
+        if state is State.FRESH and record is not None and record.descriptor is not None:
+            # What it points to is known: only the manifest has gone from here.
+            with contextlib.suppress(Unknown):
+                digest = record.descriptor.digest
+                fetched = await self._held(repository, digest, image, "remembered as")
+                return replace(fetched, age=age, fresh_for=present.fresh_for(age))
         if state is State.REVALIDATE and known is not None:
             if not self._failures.waiting((repository, tag)):
                 self._join(repository, tag, record, periods)
@@ -121,15 +128,15 @@ class Tags:
             log.info("answered stale", image=image, reason=error.message)
             return Resolved(known, Outcome.STALE, age)
 
-    async def _held(self, repository: Repository, digest: Digest, image: str) -> Resolved:
-        """A frozen tag, with its manifest in hand."""
+    async def _held(self, repository: Repository, digest: Digest, image: str, how: str) -> Resolved:
+        """A tag that is known to point there, with its manifest in hand."""
         try:
             async with asyncio.timeout(self._patience.unknown):
                 content = await self._manifests.get(repository, digest)
         except Unknown as error:
-            raise ManifestUnknown(f"{image} is frozen to {digest}: {error.message}") from error
+            raise ManifestUnknown(f"{image} is {how} {digest}: {error.message}") from error
         except TimeoutError:
-            raise _silent(self._patience.unknown, f"{image}, frozen to {digest}") from None
+            raise _silent(self._patience.unknown, f"{image}, {how} {digest}") from None
         return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN)
 
     def _join(
@@ -167,7 +174,13 @@ class Tags:
             negative = TagRecord(None, self._clock.wall())
             await self._remember(repository, tag, negative, periods.negative_ttl)
             raise
-        content = await self._manifests.get(repository, descriptor.digest)
+        try:
+            content = await self._manifests.get(repository, descriptor.digest)
+        except Unknown as error:  # replicas that do not agree: of the tag it says nothing
+            raise Unavailable(
+                f"the upstream says that {repository}:{tag} is {descriptor.digest}, and has no "
+                f"such manifest: {error.message}"
+            ) from error
         found = TagRecord(content.descriptor, self._clock.wall())
         await self._remember(repository, tag, found, periods.keep_for)
         if self._pinned.match(repository, tag):

@@ -173,16 +173,17 @@ def read_manifest(data: bytes, content_type: str | None) -> Manifest:
             + ("" if document.get("mediaType") else ", since it has no mediaType")
         )
     held, foreign = _layers(document)
-    config, subject = document.get("config"), document.get("subject")
+    config, elsewhere = _config(document)
+    subject = document.get("subject")
     return Manifest(
         media_type=media_type,
         children=tuple(
             Child(_descriptor(entry, f"manifests[{i}]"), _platform(entry.get("platform")))
             for i, entry in enumerate(_list(document, "manifests"))
         ),
-        config=None if config is None else _descriptor(config, "config"),
+        config=config,
         layers=held,
-        foreign=foreign,
+        foreign=elsewhere + foreign,
         subject=None if subject is None else _descriptor(subject, "subject"),
         artifact_type=_well_formed_media_type(document.get("artifactType")),
     )
@@ -263,9 +264,22 @@ def _layers(
     for key in ("layers", "blobs"):
         for i, entry in enumerate(_list(document, key)):
             layer = _descriptor(entry, f"{key}[{i}]")
-            elsewhere = entry.get("urls") or layer.media_type.startswith(_FOREIGN_TYPES)
-            (foreign if elsewhere else held).append(layer)
+            (foreign if _is_foreign(entry, layer) else held).append(layer)
     return tuple(held), tuple(foreign)
+
+
+def _config(document: Mapping[str, Any]) -> tuple[Descriptor | None, tuple[Descriptor, ...]]:
+    """The config; among what the registry need not hold, where it says so of itself: a registry
+    takes a manifest then without looking whether it is there."""
+    entry = document.get("config")
+    if entry is None:
+        return None, ()
+    config = _descriptor(entry, "config")
+    return (None, (config,)) if _is_foreign(entry, config) else (config, ())
+
+
+def _is_foreign(entry: Mapping[str, Any], found: Descriptor) -> bool:
+    return bool(entry.get("urls")) or found.media_type.startswith(_FOREIGN_TYPES)
 
 
 def _descriptor(value: Any, where: str) -> Descriptor:

@@ -15,7 +15,8 @@ class Patterns:
     `*` stands for anything, `/` included; `?` for one character, `[ab]` for one of these. Without
     a tag, all tags. As in image names everywhere, a first component with a dot or a colon is a
     registry: `ghcr.io/acme/*` is never a repository of that name elsewhere. Without one, any
-    registry: but `*/app` may begin in the registry's name too.
+    registry: but `*/app` may begin in the registry's name too. And `redis` is Docker Hub's
+    `library/redis`, too.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -26,6 +27,9 @@ class Patterns:
             self._named.append(whole)
             if not _names_registry(pattern):
                 self._anywhere.append(whole)
+            official = pattern.removeprefix("docker.io/")
+            if "/" not in official:
+                self._named.append(re.compile(_whole(f"docker.io/library/{official}")))
 
     def match(self, repository: Repository, tag: str = "") -> bool:
         """Whether any pattern means this image; with no tag, the repository with all its tags."""

@@ -1,7 +1,7 @@
 """Content on the disk: a file a digest, visible only once it is proven.
 
 blobs/<algorithm>/<2 hex>/<hex>     proven content, never altered
-partials/<algorithm>/<hex>          being written, or waiting to be resumed
+partials/<algorithm>/<hex>.<source> being written, or waiting to be resumed
 quarantine/<hex>.<n>                what was found damaged, for a person to look at
 index.db                            sizes, last use, what needs what (see index.py)
 """
@@ -27,6 +27,7 @@ from ..interfaces import Clock, Entry, Meter, NoMeter, Outcome, Usage
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import Unavailable
+from .coming import Coming
 from .index import Index, Ledger
 from .partial import DiskFollowed, DiskPartial, lock_partial
 from .room import Bounds, Room
@@ -58,6 +59,10 @@ class DiskFile:
 
     def damaged(self, reason: str) -> None:
         self.doubt(reason)
+
+    @property
+    def shown(self) -> bool:
+        return False  # it is here, which says nothing of who may see it
 
     def fileno(self) -> int:
         return self.fd
@@ -173,8 +178,8 @@ class DiskContent:
         self.touch(digest)
         return data
 
-    async def partial(self, digest: Digest) -> DiskPartial | None:
-        partial, fault = await self.on_files(self._begin, digest)
+    async def partial(self, digest: Digest, source: str = "") -> DiskPartial | None:
+        partial, fault = await self.on_files(self._begin, Coming.of(digest, source))
         if partial is not None and fault is not None:
             # What was written before cannot be read: the next writer begins anew.
             await partial.discard()
@@ -192,13 +197,14 @@ class DiskContent:
         finally:
             await partial.discard()  # unless it was committed
 
-    async def follow(self, digest: Digest) -> DiskFollowed | None:
-        path = self.partial_path(digest)
+    async def follow(self, digest: Digest, source: str = "") -> DiskFollowed | None:
+        coming = Coming.of(digest, source)
+        path = self.partial_path(coming)
         try:
             fd = os.open(path, _READ_ONLY)
         except FileNotFoundError:
             return None
-        return DiskFollowed(path, self.blob_path(digest), fd, lambda: self._index.announced(digest))
+        return DiskFollowed(path, self.blob_path(digest), fd, lambda: self._index.announced(coming))
 
     def touch(self, digest: Digest) -> None:
         self._used[digest] = self._clock.wall()
@@ -255,24 +261,24 @@ class DiskContent:
 
     # The account of a partial (see partial.Account).
 
-    async def reserve(self, digest: Digest, size: int, more: int, total: int | None) -> None:
-        await self.room.reserve(digest, size, more, total)
+    async def reserve(self, coming: Coming, size: int, more: int, total: int | None) -> None:
+        await self.room.reserve(coming, size, more, total)
 
-    async def release(self, digest: Digest) -> None:
-        await self.room.release(digest)
+    async def release(self, coming: Coming) -> None:
+        await self.room.release(coming)
 
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         await self.on_files(self._publish, partial, refers_to)
 
     # Inside.
 
-    def _begin(self, digest: Digest) -> tuple[DiskPartial | None, OSError | None]:
+    def _begin(self, coming: Coming) -> tuple[DiskPartial | None, OSError | None]:
         """A partial that is locked and resumed, or what went wrong after it was locked."""
-        path = self.partial_path(digest)
+        path = self.partial_path(coming)
         fd = lock_partial(path)
         if fd is None:
             return None, None
-        partial = DiskPartial(digest, path, fd, self._files, self, self._sync)
+        partial = DiskPartial(coming, path, fd, self._files, self, self._sync)
         try:
             partial.resume()
         except OSError as error:
@@ -281,11 +287,12 @@ class DiskContent:
 
     def _put(self, digest: Digest, data: bytes, refers_to: Sequence[Digest]) -> DiskPartial | None:
         """The whole way of small content in one go; the partial, where room is lacking."""
-        path = self.partial_path(digest)
+        coming = Coming(digest)
+        path = self.partial_path(coming)
         fd = lock_partial(path)
         if fd is None:  # another process is just writing it
             return None
-        partial = DiskPartial(digest, path, fd, self._files, self, self._sync)
+        partial = DiskPartial(coming, path, fd, self._files, self, self._sync)
         try:
             partial.begin_anew()
             # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
@@ -305,7 +312,12 @@ class DiskContent:
     def _publish(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         partial.publish(self.blob_path(partial.digest))
         self.ledger.note_here(
-            self._index.add, partial.digest, partial.offset, self._clock.wall(), refers_to
+            self._index.add,
+            partial.digest,
+            partial.offset,
+            self._clock.wall(),
+            refers_to,
+            partial.coming,
         )
         partial.close()
 
@@ -372,8 +384,8 @@ class DiskContent:
     def blob_path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
 
-    def partial_path(self, digest: Digest) -> Path:
-        return self.root / "partials" / digest.algorithm / digest.hex
+    def partial_path(self, coming: Coming) -> Path:
+        return self.root / "partials" / coming.digest.algorithm / coming.name
 
 
 def _directories(root: Path) -> Iterator[Path]:

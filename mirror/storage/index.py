@@ -19,6 +19,7 @@ import structlog
 
 from ..interfaces import Entry, StoreFull, Usage
 from ..oci.digest import Digest
+from .coming import Coming
 from .database_files import opening, set_aside
 from .threads import Threads
 
@@ -145,10 +146,17 @@ class Index:
             )
         )
 
-    def add(self, digest: Digest, size: int, now: float, needs: Sequence[Digest] = ()) -> None:
-        """Records content that is visible now; its reservation ends."""
+    def add(
+        self,
+        digest: Digest,
+        size: int,
+        now: float,
+        needs: Sequence[Digest] = (),
+        came: Coming | None = None,
+    ) -> None:
+        """Records content that is visible now; the reservation ends of what `came`."""
         with self._write() as db:
-            _forget(db, digest)
+            _forget(db, digest, came or Coming(digest))
             _add(db, digest, size, now, needs)
 
     def admit(self, digest: Digest, size: int, now: float, needs: Sequence[Digest]) -> None:
@@ -157,7 +165,7 @@ class Index:
         Raises StoreFull as `reserve`.
         """
         with self._write() as db:
-            _forget(db, digest)
+            _forget(db, digest, Coming(digest))
             [(content, reserved)] = _rows(db, "SELECT bytes, reserved FROM totals")
             if content + reserved + size > self.max_bytes:
                 raise StoreFull(content + reserved + size - self.max_bytes)
@@ -172,15 +180,15 @@ class Index:
         with self._write() as db:
             db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
 
-    def reserve(self, digest: Digest, size: int, total: int | None) -> None:
-        """Sets aside `size` bytes in all for this digest, which will have `total` when whole.
+    def reserve(self, coming: Coming, size: int, total: int | None) -> None:
+        """Sets aside `size` bytes in all for what is coming, which will have `total` when whole.
 
         Raises StoreFull, with the bytes that are missing, when they do not fit beside what is
         there: evict, and ask again.
         """
         with self._write() as db:
             [(held,)] = _rows(
-                db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(digest)
+                db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(coming)
             )
             [(content, reserved)] = _rows(db, "SELECT bytes, reserved FROM totals")
             wanted = content + reserved - held + size
@@ -189,22 +197,23 @@ class Index:
             db.execute(
                 "INSERT INTO reserved VALUES (?1, ?2, ?3) "
                 "ON CONFLICT (digest) DO UPDATE SET size = ?2, total = coalesce(?3, total)",
-                (str(digest), size, total),
+                (str(coming), size, total),
             )
 
-    def release(self, digest: Digest) -> None:
+    def release(self, coming: Coming) -> None:
         """Gives a reservation back."""
         with self._write() as db:
-            db.execute("DELETE FROM reserved WHERE digest = ?", (str(digest),))
+            db.execute("DELETE FROM reserved WHERE digest = ?", (str(coming),))
 
-    def announced(self, digest: Digest) -> int | None:
+    def announced(self, coming: Coming) -> int | None:
         """The size of the whole of what is being written, None when it is not known."""
-        rows = self._read("SELECT total FROM reserved WHERE digest = ?", str(digest))
+        rows = self._read("SELECT total FROM reserved WHERE digest = ?", str(coming))
         return rows[0][0] if rows else None
 
-    def reservations(self) -> list[Digest]:
+    def reservations(self) -> list[Coming]:
         rows = self._read("SELECT digest FROM reserved")
-        return [Digest.parse(digest) for (digest,) in rows]
+        found = [Coming.named(*name.split(":", 1)) for (name,) in rows]
+        return [coming for coming in found if coming is not None]
 
     def oldest(self, count: int = 64) -> list[Entry]:
         """The least recently used content, what needs others before what is needed; without what
@@ -287,8 +296,8 @@ def _rows(db: apsw.Connection, query: str, *values: str | int) -> Rows:
     return db.execute(query, values).fetchall()
 
 
-def _forget(db: apsw.Connection, digest: Digest) -> None:
-    db.execute("DELETE FROM reserved WHERE digest = ?", (str(digest),))
+def _forget(db: apsw.Connection, digest: Digest, came: Coming) -> None:
+    db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
     db.execute("DELETE FROM content WHERE digest = ?", (str(digest),))
 
 

@@ -19,6 +19,7 @@ from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
 from . import writeback
 from .ahead import Ahead
+from .coming import Coming
 from .threads import Threads
 
 log = structlog.get_logger()
@@ -33,9 +34,9 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Account(Protocol):
     """What a partial needs of the store it belongs to."""
 
-    async def reserve(self, digest: Digest, size: int, more: int, total: int | None) -> None: ...
+    async def reserve(self, coming: Coming, size: int, more: int, total: int | None) -> None: ...
 
-    async def release(self, digest: Digest) -> None: ...
+    async def release(self, coming: Coming) -> None: ...
 
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         """Publishes, records and closes it."""
@@ -50,7 +51,7 @@ class DiskPartial:
 
     def __init__(
         self,
-        digest: Digest,
+        coming: Coming,
         path: Path,
         fd: int,
         threads: Threads,
@@ -58,14 +59,15 @@ class DiskPartial:
         sync: bool,
     ) -> None:
         """`sync`: whether it is to be on the disk when it is committed."""
-        self._digest = digest
+        self.coming = coming
+        self._digest = coming.digest
         self._path = path
         self._fd = fd
         self._run = threads.run
         self._account = account
         self._sync = sync
         self._dirty = 0  # bytes since the disk was last told to begin
-        self._hash = digest.hasher()
+        self._hash = coming.digest.hasher()
         self._offset = 0
         self._reserved = 0
         self._ahead = Ahead(path)
@@ -86,7 +88,7 @@ class DiskPartial:
         return self._hash.copy()
 
     async def announce(self, size: int) -> None:
-        await self._account.reserve(self._digest, size, max(0, size - self._offset), size)
+        await self._account.reserve(self.coming, size, max(0, size - self._offset), size)
         self._reserved = size
 
     async def append(self, pieces: Sequence[bytes]) -> None:
@@ -108,7 +110,7 @@ class DiskPartial:
 
     async def _grow(self, more: int) -> None:
         size = self._offset + more
-        await self._account.reserve(self._digest, size, more, None)
+        await self._account.reserve(self.coming, size, more, None)
         self._reserved = size
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
@@ -131,7 +133,7 @@ class DiskPartial:
             return
         # What is set aside from now on is what is there.
         with contextlib.suppress(StoreFull):
-            await self._account.reserve(self._digest, there, 0, None)
+            await self._account.reserve(self.coming, there, 0, None)
         await self._run(self._leave)
 
     async def discard(self) -> None:
@@ -143,7 +145,7 @@ class DiskPartial:
             # A disk that takes nothing more, not even that. What stays is proven before it is used.
             log.error("partial cannot be removed", digest=str(self._digest), reason=str(error))
             await self._run(self.close)
-        await self._account.release(self._digest)
+        await self._account.release(self.coming)
 
     # What follows runs in the executor.
 

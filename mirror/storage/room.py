@@ -12,6 +12,7 @@ import structlog
 
 from ..interfaces import Entry, StoreFull
 from ..oci.digest import Digest
+from .coming import Coming
 from .index import Ledger
 
 log = structlog.get_logger()
@@ -52,32 +53,32 @@ class Room:
         self._evict = evict
         self._settle = settle
 
-    async def reserve(self, digest: Digest, size: int, more: int, total: int | None) -> None:
-        """Sets aside `size` bytes for this digest, of which `more` are not on the disk yet.
+    async def reserve(self, coming: Coming, size: int, more: int, total: int | None) -> None:
+        """Sets aside `size` bytes for what is coming, of which `more` are not on the disk yet.
 
         Raises StoreFull when eviction cannot make the room.
         """
         if size > self.bounds.max_size:
             raise StoreFull(f"{size} bytes are more than the whole cache may hold")
         for _ in range(_ROUNDS):
-            lacking = await self._ledger.here(self.take, digest, size, more, total)
+            lacking = await self._ledger.here(self.take, coming, size, more, total)
             if lacking <= 0:
                 return
             if not await self.make(lacking):
                 break
         raise StoreFull(f"no room for {size} bytes: everything else is pinned or being filled")
 
-    def take(self, digest: Digest, size: int, more: int, total: int | None) -> int:
+    def take(self, coming: Coming, size: int, more: int, total: int | None) -> int:
         """As `reserve`, but nothing is evicted: returns how many bytes are lacking, if any.
         Blocking."""
-        return self._note(more, self._ledger.index.reserve, digest, size, total)
+        return self._note(more, self._ledger.index.reserve, coming, size, total)
 
     def admit(self, digest: Digest, size: int, now: float, needs: Sequence[Digest]) -> int:
         """As `take`, for content that will be visible in a moment, and records it. Blocking."""
         return self._note(size, self._ledger.index.admit, digest, size, now, needs)
 
-    async def release(self, digest: Digest) -> None:
-        await self._ledger.note(self._ledger.index.release, digest)
+    async def release(self, coming: Coming) -> None:
+        await self._ledger.note(self._ledger.index.release, coming)
 
     async def make(self, wanted: int) -> int:
         """Evicts at least `wanted` bytes, if there are as many; returns how many went."""

@@ -16,6 +16,7 @@ from ..interfaces import Entry, StoreFull
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import DigestInvalid
 from .ahead import Ahead
+from .coming import Coming
 from .disk import DiskContent
 from .partial import lock_partial
 
@@ -67,19 +68,19 @@ class Upkeep:
         for algorithm in ALGORITHMS:
             for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
                 await store.on_files(self._account, path)
-        for digest in index.reservations():
-            if not await store.on_files(store.partial_path(digest).exists):
-                await store.room.release(digest)
+        for coming in index.reservations():
+            if not await store.on_files(store.partial_path(coming).exists):
+                await store.room.release(coming)
 
     async def tidy(self) -> None:
         """Forgets old partials, and evicts down to the marks."""
         store = self._store
         for algorithm in ALGORITHMS:
             for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
-                digest = await store.on_files(self._forget, path)
-                if digest is not None:
-                    log.info("partial forgotten", digest=str(digest))
-                    await store.room.release(digest)
+                coming = await store.on_files(self._forget, path)
+                if coming is not None:
+                    log.info("partial forgotten", digest=str(coming.digest))
+                    await store.room.release(coming)
         await store.room.tidy()
 
     async def scrub(self) -> AsyncIterator[tuple[Digest, bool]]:
@@ -151,7 +152,7 @@ class Upkeep:
         except Exception:
             log.exception("upkeep failed")
 
-    def _forget(self, path: Path) -> Digest | None:
+    def _forget(self, path: Path) -> Coming | None:
         """Removes a partial that is old, and that nobody is writing. Blocking."""
         try:
             if time.time() - path.lstat().st_mtime < self._habits.partial_ttl:
@@ -171,30 +172,32 @@ class Upkeep:
         with _left(path) as left:
             if left is None:
                 return
-            digest, size = left
+            coming, size = left
             try:
                 if size:
-                    self._store.ledger.index.reserve(digest, size, None)
+                    self._store.ledger.index.reserve(coming, size, None)
                     return
             except StoreFull as error:
-                log.info("partial forgotten", digest=str(digest), reason=f"{error} bytes too many")
+                log.info(
+                    "partial forgotten", digest=str(coming.digest), reason=f"{error} bytes too many"
+                )
             os.unlink(path)
 
 
 @contextlib.contextmanager
-def _left(path: Path) -> Iterator[tuple[Digest, int] | None]:
-    """The digest and the size of a partial, which nobody begins to write meanwhile; None when it
-    is being written, or is no partial. Blocking."""
+def _left(path: Path) -> Iterator[tuple[Coming, int] | None]:
+    """What a partial is, and its size, while nobody can begin to write it; None when it is being
+    written, or is no partial. Blocking."""
     try:
-        digest = Digest.parse(f"{path.parent.name}:{path.name}")
-        fd = lock_partial(path)
+        coming = Coming.named(path.parent.name, path.name)
+        fd = lock_partial(path) if coming else None
     except (OSError, DigestInvalid):
-        fd = None
-    if fd is None:
+        coming = fd = None
+    if coming is None or fd is None:
         yield None
         return
     try:
-        yield digest, os.fstat(fd).st_size
+        yield coming, os.fstat(fd).st_size
     finally:
         os.close(fd)
 

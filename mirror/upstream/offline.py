@@ -33,7 +33,11 @@ class Offline:
         raise _unavailable()
 
     async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
     ) -> StreamContent:
         raise Denied(_NOT_HERE)
 

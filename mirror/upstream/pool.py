@@ -70,6 +70,7 @@ class Pool:
             Asked.MANIFEST,
             repository,
             lambda standing: standing.member.upstream.manifest(repository, digest),
+            self._all,
         )
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
@@ -78,7 +79,11 @@ class Pool:
         )
 
     async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
     ) -> StreamContent:
         """Its first piece has come: so an endpoint that sends nothing is passed over too."""
 
@@ -95,7 +100,10 @@ class Pool:
                 stream, first, standing, self._clock, lambda: self._fastest_but(standing)
             )
 
-        return await self._answer(Asked.BLOB, repository, open_stream)
+        if vouched and not self._trusted:
+            raise Denied("no endpoint of this registry is the registry itself")
+        among = self._trusted if vouched else self._all
+        return await self._answer(Asked.BLOB, repository, open_stream, among)
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
@@ -118,12 +126,15 @@ class Pool:
                 "no endpoint of this registry may say what a tag points to: "
                 "give one of them `trust: tags`"
             )
-        return await self._answer(Asked.WORD, repository, ask)
+        return await self._answer(Asked.WORD, repository, ask, self._trusted)
 
     async def _answer(
-        self, asked: Asked, repository: Repository, ask: Callable[[Standing], Awaitable[T]]
+        self,
+        asked: Asked,
+        repository: Repository,
+        ask: Callable[[Standing], Awaitable[T]],
+        among: Sequence[Standing],
     ) -> T:
-        among = self._trusted if asked is Asked.WORD else self._all
         candidates, refused = self._in_turn(asked, repository, among)
         errors: list[tuple[Standing, RegistryError]] = []
         race: Race[Standing, tuple[Standing, T]] = Race(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from urllib.parse import urlencode
 
 import aiohttp
@@ -30,7 +29,7 @@ from ..oci.errors import (
 from ..oci.manifests import ACCEPT, MANIFEST_TYPES, OCI_INDEX, read_manifest
 from ..oci.ranges import ByteRange, ContentRange, format_range
 from ..oci.reference import Repository
-from . import answers
+from . import answers, referrers
 from .accounts import Account, Accounts, Notes
 from .endpoint import KIB, MIB, Endpoint, Login, Trust
 from .failures import Kind, ReferralExpired, Unfit, Unreached, faulty, rate_limited
@@ -168,10 +167,16 @@ class Remote:
         return Descriptor(OCTET_STREAM, digest, size)
 
     async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
     ) -> BlobStream:
         """The stream starts at 0 also where the endpoint answered the range with nonsense: then the
         whole is asked for, since whoever resumes has to get on."""
+        if vouched and not self._is_the_registry:
+            raise Denied(f"{self.endpoint.name} is not trusted with what nothing proves")
         path = f"{repository.name}/blobs/{digest}"
         if range is not None:
             response = await self._ask(
@@ -222,7 +227,7 @@ class Remote:
             Descriptor(OCTET_STREAM, digest, size),
             start,
             self.endpoint.name,
-            self.endpoint.trust is Trust.TAGS,
+            self._is_the_registry,
             self.endpoint.limits,
             self._meter,
             self._clock,
@@ -231,23 +236,38 @@ class Remote:
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
     ) -> BytesContent:
-        """From the referrers API, else from the fallback tag (distribution-spec, "Referrers Tag
-        Schema"), which knows no filter: a client filters for itself then."""
-        query = "?" + urlencode({"artifactType": artifact_type}) if artifact_type else ""
+        """From the referrers API, all its pages, else from the fallback tag (distribution-spec,
+        "Referrers Tag Schema"); filtered, whoever answered."""
+        query = urlencode({"artifactType": artifact_type}) if artifact_type else None
         paths = (
-            f"{repository.name}/referrers/{digest}{query}",
-            f"{repository.name}/manifests/{digest.algorithm}-{digest.hex[:64]}",
+            (f"{repository.name}/referrers/{digest}", query),
+            (f"{repository.name}/manifests/{digest.algorithm}-{digest.hex[:64]}", None),
         )
-        for path in paths:
+        for path, query in paths:
             try:
-                content = await self._get_manifest(path, repository, None)
+                pages = await self._referrer_pages(path, query, repository)
             except Unknown:
                 continue
+            return referrers.together(pages, artifact_type)
+        return referrers.together([_NO_REFERRERS], None)
+
+    async def _referrer_pages(
+        self, path: str, query: str | None, repository: Repository
+    ) -> list[bytes]:
+        pages: list[bytes] = []
+        left = self.endpoint.limits.manifest
+        while True:
+            where = f"{path}?{query}" if query else path
+            content, response = await self._fetch_manifest(where, repository, None)
             if content.descriptor.media_type != OCI_INDEX:
                 raise Untrustworthy(f"{self.endpoint.name}: the referrers are no OCI index")
-            return replace(content, outcome=Outcome.PASSED)
-        descriptor = Descriptor(OCI_INDEX, Digest.of(_NO_REFERRERS), len(_NO_REFERRERS))
-        return BytesContent(descriptor, _NO_REFERRERS, Outcome.PASSED)
+            left -= len(content.data)
+            if left < 0 or len(pages) == referrers.MOST_PAGES:
+                raise Untrustworthy(f"{self.endpoint.name}: more referrers than are taken")
+            pages.append(content.data)
+            query = referrers.next_query(response.headers.getall("Link", []))
+            if query is None:
+                return pages
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None
@@ -269,6 +289,12 @@ class Remote:
         self, path: str, repository: Repository, digest: Digest | None
     ) -> BytesContent:
         """GET, proven by `digest` where one was asked, and by the one that is claimed."""
+        content, _ = await self._fetch_manifest(path, repository, digest)
+        return content
+
+    async def _fetch_manifest(
+        self, path: str, repository: Repository, digest: Digest | None
+    ) -> tuple[BytesContent, aiohttp.ClientResponse]:
         response = await self._ask(
             "GET", path, repository, _ACCEPT_MANIFESTS, _is_200, ManifestUnknown
         )
@@ -283,7 +309,9 @@ class Remote:
             self._meter.upstream_rejected(self.endpoint.name)
             wrong = Unfit if digest is not None else Untrustworthy
             raise wrong(f"{self.endpoint.name}: {error.message}") from error
-        return BytesContent(Descriptor(manifest.media_type, proof, len(data)), data, Outcome.FILLED)
+        descriptor = Descriptor(manifest.media_type, proof, len(data))
+        content = BytesContent(descriptor, data, Outcome.FILLED, self._is_the_registry)
+        return content, response
 
     async def _body(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         data = await self._transport.read(response, limit)
@@ -292,6 +320,10 @@ class Remote:
                 f"{self.endpoint.name} sent more than {limit} bytes; no more are taken"
             )
         return answers.decoded(data, response.headers, limit, self.endpoint.name)
+
+    @property
+    def _is_the_registry(self) -> bool:
+        return self.endpoint.trust is Trust.TAGS
 
     def _is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
         return origin(response.url) != origin(URL(self._base))

@@ -17,7 +17,7 @@ from mirror.interfaces import (
 )
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
-from mirror.oci.errors import BlobUnknown, ManifestUnknown, RangeInvalid
+from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, RangeInvalid
 from mirror.oci.manifests import OCI_MANIFEST, media_type_of
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
@@ -95,6 +95,7 @@ class FakeUpstream:
         self.takes_ranges = True
         self.corrupt = False
         self.vouched = True
+        self.lacking: set[Repository] = set()  # repositories that have no blob
         self.announces: int | None = None
         self.blob_bytes = 0
         self.open_streams = 0
@@ -128,20 +129,26 @@ class FakeUpstream:
             raise ManifestUnknown(f"no manifest {digest}")
         data = self.manifests[digest]
         descriptor = Descriptor(media_type_of(data), digest, len(data))
-        return BytesContent(descriptor, data, Outcome.FILLED)
+        return BytesContent(descriptor, data, Outcome.FILLED, self.vouched)
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
         await self._ask("stat")
-        if digest not in self.blobs:
+        if digest not in self.blobs or repository in self.lacking:
             raise BlobUnknown(f"no blob {digest}")
         return Descriptor(OCTET_STREAM, digest, len(self.blobs[digest]))
 
     async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
     ) -> FakeStream:
         self.ranges.append(range)
         await self._ask("blob")
-        if digest not in self.blobs:
+        if vouched and not self.vouched:
+            raise Denied("it is not the registry itself")
+        if digest not in self.blobs or repository in self.lacking:
             raise BlobUnknown(f"no blob {digest}")
         data = self.blobs[digest]
         if self.corrupt:

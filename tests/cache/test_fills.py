@@ -138,7 +138,7 @@ async def test_it_is_not_waited_for_for_ever(store: DiskContent, upstream: FakeU
     fills = Fills(store, NoMeter(), patience=Patience(doubt=0.5))
     hold = Hold(upstream, at=SMALL)
     fill, outcome = fills.join(Digest.of(BIG), upstream, REDIS, 10)
-    reader = fill.reader(outcome)
+    reader = fill.reader(outcome, REDIS)
     await hold.reached.wait()
     assert fill.limit == 0
     await eventually(lambda: fill.limit > 0)
@@ -307,7 +307,7 @@ async def test_a_stop_leaves_a_partial_that_the_next_resumes(
 async def test_a_partial_that_is_whole_needs_no_byte_more(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
 ) -> None:
-    partial = await store.partial(big)
+    partial = await store.partial(big, REDIS.registry)
     assert partial is not None
     await partial.append([BIG])
     await partial.suspend()
@@ -318,7 +318,7 @@ async def test_a_partial_that_is_whole_needs_no_byte_more(
 async def test_a_partial_with_wrong_bytes_costs_a_download_and_no_more(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, little: Digest
 ) -> None:
-    partial = await store.partial(little)
+    partial = await store.partial(little, REDIS.registry)
     assert partial is not None
     await partial.append([b"x"])
     await partial.suspend()

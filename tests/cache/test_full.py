@@ -141,7 +141,7 @@ async def test_f31_wrong_bytes_are_not_let_through(
 async def test_f32_a_store_that_cannot_be_written_still_serves(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def read_only(digest: Digest) -> None:
+    async def read_only(digest: Digest, source: str) -> None:
         raise PermissionError(30, "Read-only file system")
 
     monkeypatch.setattr(store, "partial", read_only)

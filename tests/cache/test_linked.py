@@ -16,6 +16,7 @@ from mirror.cache.linked import Linked, Proofs
 from mirror.cache.manifests import Hold
 from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import Clock
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, Unavailable
 from mirror.oci.manifests import OCI_INDEX
@@ -28,6 +29,7 @@ from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 
 SECRET = Repository("corp", "team/secret")
+OTHER = Repository("corp", "team/other")
 PUBLIC = Repository("docker.io", "library/redis")
 LAYER = b"layer" * 1000
 CONFIG = b"{}"
@@ -153,6 +155,52 @@ async def test_f66_nor_while_it_is_being_fetched(house: House) -> None:
         await asyncio.wait_for(house.public.blob(PUBLIC, Digest.of(LAYER)), 10)
     house.corp.gate.set()
     assert await pulling == LAYER
+
+
+async def test_f66_nor_to_who_joins_what_its_owner_has_left(house: House) -> None:
+    house.corp.lacking.add(OTHER)
+    house.corp.gate.clear()
+    pulling = asyncio.create_task(blob(house.private, SECRET, LAYER))
+    await eventually(lambda: house.corp.asked["blob"])
+    pulling.cancel()
+    strangers = asyncio.create_task(blob(house.private, OTHER, LAYER))
+    await eventually(lambda: pulling.done())
+    house.corp.gate.set()
+    with pytest.raises(BlobUnknown):
+        await strangers
+    with pytest.raises(BlobUnknown):  # and not when it is here, which nobody was told
+        await blob(house.private, OTHER, LAYER)
+    assert await blob(house.private, SECRET, LAYER) == LAYER
+
+
+async def test_f66_nor_because_an_endpoint_lists_it_that_is_not_the_registry(house: House) -> None:
+    await pull(house.private, SECRET)
+    house.hub.vouched = False
+    crafted = manifest_of(LAYER)
+    house.hub.manifests[Digest.of(crafted)] = crafted
+
+    async def refuse(repository: Repository, tag: str) -> Descriptor:
+        raise ManifestUnknown("the registry itself has no such thing")
+
+    house.hub.resolve = refuse  # type: ignore[method-assign]
+    assert (await house.public.manifest(PUBLIC, Digest.of(crafted))).data == crafted
+    with pytest.raises(BlobUnknown):
+        await blob(house.public, PUBLIC, LAYER)
+
+
+async def test_that_one_repository_lacks_a_blob_is_nothing_to_another(house: House) -> None:
+    house.corp.lacking.add(OTHER)
+    house.corp.gate.clear()
+    asking = [
+        asyncio.create_task(blob(house.private, repository, LAYER))
+        for repository in (OTHER, SECRET)
+    ]
+    await eventually(lambda: house.corp.asked["blob"])
+    house.corp.gate.set()
+    other, own = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(other, BlobUnknown)
+    assert own == LAYER
+    assert await blob(house.private, SECRET, LAYER) == LAYER
 
 
 async def test_f66_nor_when_nothing_is_known_of_where_it_came_from(

@@ -15,6 +15,7 @@ from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import Clock, NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
+from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 from mirror.storage.partial import DiskPartial
 
@@ -60,6 +61,19 @@ async def cache(
 
 async def take(cache: PullThrough, data: bytes) -> None:
     assert await read_all(await cache.blob(REDIS, Digest.of(data))) == data
+
+
+async def test_a_stranger_who_takes_the_manifest_changes_nothing(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+) -> None:
+    stranger = Repository("docker.io", "stranger/x")
+    upstream.lacking.add(stranger)
+    await cache.manifest(REDIS, Digest.of(MANIFEST))
+    await cache.manifest(stranger, Digest.of(MANIFEST))
+    await take(cache, LAYERS[0])
+    await eventually(lambda: store.usage().entries == 1 + len(LAYERS))
+    for layer in LAYERS:
+        await take(cache, layer)
 
 
 async def test_the_first_layer_that_is_asked_for_brings_the_others(

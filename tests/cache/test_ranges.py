@@ -113,6 +113,22 @@ async def test_f56_who_leaves_a_range_midway_leaves_nothing_open(
     assert await read_all(whole) == BIG
 
 
+async def test_nothing_unproven_is_given_of_a_range_from_who_is_not_the_registry(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    upstream.vouched = False
+    hold = HoldBelow(upstream, at=2 * SMALL)
+    asking = [asyncio.create_task(cache.blob(REDIS, big))]
+    await hold.reached.wait()
+    asking.append(asyncio.create_task(cache.blob(REDIS, big, FAR)))
+    await eventually(lambda: upstream.asked["blob"] == 2)
+    assert not any(ask.done() for ask in asking)
+    hold.go.set()
+    whole, part = [await ask for ask in asking]
+    assert await read_from(part, FAR) == BIG[FAR:]
+    whole.close()
+
+
 async def test_f07_an_upstream_without_ranges_makes_the_far_one_wait(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:

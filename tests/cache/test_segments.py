@@ -45,7 +45,7 @@ class SlowUpstream(FakeUpstream):
         self.most = max(self.most, self.open_streams)
         await asyncio.sleep(self.tick)
 
-    async def blob(self, repository, digest, range=None) -> FakeStream:  # type: ignore[no-untyped-def,override]
+    async def blob(self, repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def,override]
         if self.refuse_from is not None and self.asked["blob"] >= self.refuse_from:
             self.asked["blob"] += 1
             raise Denied("too many connections")
@@ -288,7 +288,7 @@ async def test_parts_that_are_there_are_not_fetched_again_after_a_stop(
         await asyncio.sleep(0.01)
     await fills.close()
     content.close()
-    partial = await store.partial(DIGEST)
+    partial = await store.partial(DIGEST, REDIS.registry)
     assert partial is not None
     assert partial.ahead
     await partial.suspend()

@@ -16,6 +16,7 @@ from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import NoMeter, Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
+from mirror.storage.coming import Coming
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
 
@@ -124,7 +125,7 @@ async def test_f31_a_follower_goes_on_when_the_writer_found_no_room(
     await hold.reached.wait()
     second = await follower.cache.blob(REDIS, Digest.of(BIG))
     assert await second.readable(0) > 0
-    partial = writer.store.partial_path(Digest.of(BIG))
+    partial = writer.store.partial_path(Coming.of(Digest.of(BIG), REDIS.registry))
     partial.unlink()  # as a writer does that found no room
     hold.go.set()
     assert await read_all(second) == BIG

@@ -54,7 +54,7 @@ class Endpoints(FakeUpstream):
         self.most = max(self.most, self.open_streams)
         await asyncio.sleep(0.002)  # slow enough to be parted
 
-    async def blob(self, repository, digest, range=None) -> FakeStream:  # type: ignore[no-untyped-def,override]
+    async def blob(self, repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def,override]
         await super().blob(repository, digest, range)
         start = range.start if range else 0
         stop = range.stop if range and range.stop else len(DATA)
@@ -168,7 +168,7 @@ class TestOneAfterTheOther:
         upstream.breaks_at = 8 * PART
         ask = upstream.blob
 
-        async def lies(repository, digest, range=None) -> FakeStream:  # type: ignore[no-untyped-def]
+        async def lies(repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def]
             if range is not None:
                 raise Untrustworthy("another part than was asked for")
             return await ask(repository, digest, range)

@@ -38,8 +38,38 @@ async def test_a_tag_whose_manifest_cannot_be_had_is_not_answered(
     digest = upstream.push("7", manifest_of())
     real = upstream.manifests.pop(digest)
     upstream.resolve = lambda repository, tag: _descriptor(real)  # type: ignore[method-assign]
-    with pytest.raises(ManifestUnknown):
+    with pytest.raises(Unavailable, match="has no such manifest"):
         await cache.resolve(REDIS, "7")
+
+
+async def test_replicas_that_disagree_take_no_tag_away(
+    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+) -> None:
+    """One says what the tag is now, another has not got it yet."""
+    old = upstream.push("7", manifest_of())
+    await cache.resolve(REDIS, "7")
+    new = manifest_of(note="new")
+    upstream.resolve = lambda repository, tag: _descriptor(new)  # type: ignore[method-assign]
+    wall.now += 301
+    resolved = await cache.resolve(REDIS, "7")
+    assert (resolved.descriptor.digest, resolved.outcome) == (old, Outcome.STALE)
+
+
+async def test_an_immutable_tag_stays_what_it_was_when_its_manifest_has_gone_from_here(
+    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills
+) -> None:
+    old = upstream.push("v1.0", manifest_of())
+
+    def build() -> PullThrough:
+        return PullThrough(upstream, store, tags, fills, Freshness(immutable=True))
+
+    first, second = build(), build()  # the second has nothing in memory
+    await first.resolve(REDIS, "v1.0")
+    await store.delete(old)
+    upstream.push("v1.0", manifest_of(note="moved"))
+    assert (await second.resolve(REDIS, "v1.0")).descriptor.digest == old
+    for cache in (first, second):
+        await cache.close()
 
 
 async def _descriptor(manifest: bytes) -> object:

@@ -22,6 +22,8 @@ from mirror.storage.links import LinkRecords
 
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
+from .test_fills import BIG as LARGE
+from .test_fills import Hold as HoldStream
 
 SECRET = Repository("corp", "team/secret")
 EVIL = Repository("evil.example", "x")
@@ -89,6 +91,19 @@ async def test_a_pull_downloads_once_and_the_next_nothing(house: House) -> None:
     assert house.evil.asked == asked
     await pull(house.anybodys, EVIL)
     assert house.evil.asked == asked
+
+
+async def test_what_it_sends_is_no_part_of_what_others_fetch(house: House) -> None:
+    """Both are asked for the same digest, and it is the first."""
+    house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    hold = HoldStream(house.evil, at=len(LARGE) // 2)
+    wrong = await house.anybodys.blob(EVIL, Digest.of(LARGE))
+    await hold.reached.wait()
+    await blob(house.private, SECRET, LARGE)
+    assert house.corp.asked["blob"] == 1
+    wrong.close()
+    hold.go.set()
 
 
 async def test_f66_its_word_opens_nothing(house: House) -> None:

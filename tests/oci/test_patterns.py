@@ -23,6 +23,13 @@ from mirror.oci.reference import Repository
         ("ghcr.io/acme/*", ("harbor.corp", "ghcr.io/acme/app", "v1"), False),
         ("harbor.corp/ghcr.io/*", ("harbor.corp", "ghcr.io/acme/app", "v1"), True),
         ("library/*", ("docker.io", "library/redis", ""), True),
+        ("redis", ("docker.io", "library/redis", ""), True),
+        ("redis:7", ("docker.io", "library/redis", "7"), True),
+        ("redis:7", ("docker.io", "library/redis", "6"), False),
+        ("docker.io/redis", ("docker.io", "library/redis", "7"), True),
+        ("redis", ("docker.io", "bob/redis", "7"), False),
+        ("redis", ("ghcr.io", "library/redis", "7"), False),
+        ("redis", ("registry.corp:5000", "redis", "7"), True),
         ("library/*:latest", ("docker.io", "library/redis", ""), False),
     ],
 )

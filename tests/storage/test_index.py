@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.storage.coming import Coming
 from mirror.storage.index import Index
 
 
@@ -30,11 +31,11 @@ def pull(index: Index, image: int) -> None:
     index.admit(top, 100, 1.0, [manifest])
     index.admit(manifest, 100, 2.0, [config, layer])
     for blob in (config, layer):
-        index.reserve(blob, 1000, 1000)
+        index.reserve(Coming(blob), 1000, 1000)
         index.add(blob, 1000, 3.0)
     index.touch([(each, 4.0) for each in (top, manifest, config, layer)])
-    index.reserve(of("given up", image), 1000, None)
-    index.release(of("given up", image))
+    index.reserve(Coming(of("given up", image)), 1000, None)
+    index.release(Coming(of("given up", image)))
 
 
 def steps_of(index: Index, work: Callable[[], None]) -> int:

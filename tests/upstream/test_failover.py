@@ -65,7 +65,7 @@ async def taken(fills: Fills, pool: Pool) -> bytes:
     """The blob as a client reads it while it comes."""
     fill, outcome = fills.join(DIGEST, pool, REDIS, 30)
     assert outcome is Outcome.FILLED
-    reader: FileContent = fill.reader(outcome)
+    reader: FileContent = fill.reader(outcome, REDIS)
     data = b""
     try:
         while (readable := await reader.readable(len(data))) > len(data):

@@ -576,6 +576,44 @@ async def test_referrers_come_from_the_api_with_the_filter(hub: Hub, remote: Rem
     assert hub.requests[0].query["artifactType"] == "application/vnd.x+json; a=b&c"
 
 
+def _referrers(*types: str) -> bytes:
+    entries = [
+        {
+            "mediaType": "x/y",
+            "digest": str(Digest.of(kind.encode())),
+            "size": 1,
+            "artifactType": kind,
+        }
+        for kind in types
+    ]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    return json.dumps(document).encode()
+
+
+async def test_referrers_are_filtered_and_whole_whoever_answers(hub: Hub, remote: Remote) -> None:
+    first, second = _referrers("a/sbom", "a/signature"), _referrers("a/sbom")
+    link = '</v2/elsewhere/referrers/x?last=2&n=2>; rel="next"'
+    subject = Digest.of(b"x")
+    for asked, kinds in ((None, ["a/sbom", "a/signature", "a/sbom"]), ("a/sbom", ["a/sbom"] * 2)):
+        hub.requests.clear()
+        hub.fail("registry", sent(first, Content_Type=OCI_INDEX, Link=link))
+        hub.fail("registry", sent(second, Content_Type=OCI_INDEX))
+        content = await remote.referrers(REDIS, subject, asked)
+        found = [entry["artifactType"] for entry in json.loads(content.data)["manifests"]]
+        assert found == kinds
+        assert content.descriptor.digest.matches(content.data)
+        assert hub.requests[1].path == f"/v2/library/redis/referrers/{subject}"
+        assert dict(hub.requests[1].query) == {"last": "2", "n": "2"}
+
+
+async def test_pages_without_end_are_refused(hub: Hub, remote: Remote) -> None:
+    link = '</v2/x?last=2>; rel="next"'
+    for _ in range(100):
+        hub.fail("registry", sent(_referrers("a/sbom"), Content_Type=OCI_INDEX, Link=link))
+    with pytest.raises(Untrustworthy, match="more referrers than are taken"):
+        await remote.referrers(REDIS, Digest.of(b"x"))
+
+
 async def test_referrers_come_from_the_fallback_tag_or_are_none(hub: Hub, remote: Remote) -> None:
     subject = Digest.of(b"x")
     content = await remote.referrers(REDIS, subject)

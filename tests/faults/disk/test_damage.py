@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.oci.digest import Digest
+from mirror.storage.coming import Coming
 from tests.e2e.programs import needs, run
 from tests.waiting import eventually
 
@@ -27,8 +29,8 @@ def path_of(mirror: Mirror, digest: str) -> Path:
 
 
 def partial_of(mirror: Mirror, digest: str) -> Path:
-    algorithm, _, name = digest.partition(":")
-    return mirror.storage / "partials" / algorithm / name
+    coming = Coming.of(Digest.parse(digest), "docker.io")
+    return mirror.storage / "partials" / coming.digest.algorithm / coming.name
 
 
 def _truncate(path: Path) -> None:

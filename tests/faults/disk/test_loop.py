@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.storage.coming import Coming
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
 from mirror.storage.upkeep import Habits, Upkeep
@@ -128,7 +129,7 @@ async def test_f44_evicting_many_and_forgetting_partials(
     async def prepare() -> None:
         await _put_many(store, 300)
         for number in range(100):
-            path = store.partial_path(Digest.of(b"partial %d" % number))
+            path = store.partial_path(Coming(Digest.of(b"partial %d" % number)))
             path.write_bytes(b"x")
 
     async def tidy() -> None:
@@ -146,7 +147,7 @@ async def test_f44_a_large_blob_is_hashed_synced_renamed_evicted(
 
     async def prepare() -> None:
         await store.delete(digest)
-        store.partial_path(digest).write_bytes(LARGE[: 60 * MIB])
+        store.partial_path(Coming(digest)).write_bytes(LARGE[: 60 * MIB])
 
     async def life() -> None:
         partial = await store.partial(digest)  # hashes what is there
