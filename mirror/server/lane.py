@@ -35,6 +35,10 @@ _CONTENT_LIFE = 10.0  # seconds; what a digest names does not change, but may be
 # memory's own copy takes up to three quarters.
 _TAG_LIFE = 0.25
 
+# Of an answer's life: after this part of it one request renews it. When all that are under way find
+# it over together, the last of them waits for all.
+_RENEWED = 0.75
+
 _END = b"\r\n\r\n"
 _FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ ]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
 _LINE = re.compile(r"/[\x21-\x7e]*")
@@ -100,15 +104,17 @@ def is_bare(data: bytes) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Prepared:
     """An answer but for its Date. `not_modified`: the head for who has it already, b"" where such
-    a request goes the ordinary way. `until` is monotonic, in seconds."""
+    a request goes the ordinary way. `until` is monotonic, in seconds; from `renew_at` on, one
+    request goes the ordinary way to renew it, and the others are not kept from this one."""
 
     head: bytes
     body: bytes
     etag: bytes
     not_modified: bytes
+    renew_at: float
     until: float
     told: Hit
 
@@ -151,7 +157,8 @@ class Lane:
         if prepared is None:
             return None
         began = self._monotonic()
-        if began >= prepared.until:
+        if began >= prepared.renew_at:
+            prepared.renew_at = prepared.until
             return None
         status, head, body = 200, prepared.head, prepared.body
         if fields.if_none_match:
@@ -194,7 +201,8 @@ class Lane:
         if len(body) > LARGEST or not _LINE.fullmatch(target) or not host.isascii():
             return
         most = _CONTENT_LIFE if life is None else min(life, _TAG_LIFE)
-        until = self._monotonic() + most
+        now = self._monotonic()
+        renew_at, until = now + most * _RENEWED, now + most
         head = _head(200, {"Content-Length": str(len(body)), **headers})
         other = b"" if not_modified is None else _head(304, not_modified)
         about = written(**words)
@@ -203,7 +211,7 @@ class Lane:
             key = (f"{method} {target} HTTP/1.1".encode(), host.encode())
             self._forget(key)
             self._prepared[key] = _Prepared(
-                head, sent, etag.encode(), other, until, Hit(method, kind.value, about)
+                head, sent, etag.encode(), other, renew_at, until, Hit(method, kind.value, about)
             )
             self._bytes += _cost(key, self._prepared[key])
         while self._bytes > _TABLE_BYTES:

@@ -159,7 +159,8 @@ class _Connection(web.RequestHandler):
         patience: float,
         **options: Any,
     ) -> None:
-        """`first` was read before this was made, `owed` is to be sent."""
+        """`first` was read before this was made, and not answered in the lane; `owed` is to be
+        sent."""
         super().__init__(server, **options)
         self._lane = lane
         self._first = first
@@ -185,7 +186,7 @@ class _Connection(web.RequestHandler):
             self._send(self._owed)
             self._owed = None
         elif self._first:
-            self.data_received(self._first)
+            self._pass_on(self._first)
         self._first = b""
 
     def data_received(self, data: bytes) -> None:
@@ -194,6 +195,9 @@ class _Connection(web.RequestHandler):
             if answer is not None:
                 self._send(answer)
                 return
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
         self._in_step = self._in_step and is_bare(data)
         self._handed = True
         super().data_received(data)

@@ -131,10 +131,27 @@ async def test_a_connection_goes_in_and_out_of_the_lane(hot: tuple[Port, Time]) 
 async def test_a_tag_lives_for_a_moment(hot: tuple[Port, Time]) -> None:
     port, time = hot
     await port.get(TAG)
-    time.now += 0.24
+    time.now += 0.18
     assert await is_hot(port, TAG)
-    time.now += 0.02
+    time.now += 0.08
     assert not await is_hot(port, TAG)
+    assert await is_hot(port, TAG)
+
+
+async def test_one_request_renews_what_is_soon_over_and_nobody_waits_for_it(
+    hot: tuple[Port, Time],
+) -> None:
+    port, time = hot
+    await port.get(TAG)
+    time.now += 0.2
+    port.registry.waits["manifest"] = asyncio.Event()
+    asked = len(port.registry.asked)
+    renewing = asyncio.create_task(port.get(TAG))
+    await eventually(lambda: len(port.registry.asked) > asked)
+    assert await is_hot(port, TAG)
+    port.registry.waits["manifest"].set()
+    await renewing
+    time.now += 0.1
     assert await is_hot(port, TAG)
 
 
@@ -151,9 +168,9 @@ async def test_nor_beyond_its_freshness_or_its_age(
     port, time = hot
     port.registry.add_manifest(MANIFEST, "7", age=age, fresh_for=fresh_for)
     await port.get(TAG)
-    time.now += life - 0.01
+    time.now += life * 0.7
     assert await is_hot(port, TAG)
-    time.now += 0.02
+    time.now += life * 0.3 + 0.01
     assert not await is_hot(port, TAG)
 
 
@@ -168,8 +185,9 @@ async def test_nor_do_its_seconds_begin_anew_when_its_manifest_was_waited_for(
     time.now += 0.15
     port.registry.waits["manifest"].set()
     await first
+    time.now += 0.03
     assert await is_hot(port, TAG)
-    time.now += 0.06
+    time.now += 0.03
     assert not await is_hot(port, TAG)
 
 
@@ -177,9 +195,9 @@ async def test_content_is_asked_for_again_after_a_while(hot: tuple[Port, Time]) 
     port, time = hot
     for path in (BY_DIGEST, BLOB):
         await port.get(path)
-        time.now += 9
+        time.now += 7
         assert await is_hot(port, path)
-        time.now += 2
+        time.now += 4
         assert not await is_hot(port, path)
 
 
