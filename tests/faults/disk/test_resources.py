@@ -105,6 +105,25 @@ async def test_f42_descriptors_run_out_and_running_transfers_go_on(house: House)
     assert "Traceback" not in log
 
 
+async def test_f42_more_clients_than_descriptors_wait_for_their_turn(house: House) -> None:
+    needs("prlimit")
+    kept = house.hub.add_blob(os.urandom(8 * MIB))  # more than sockets hold
+    mirror = await house.mirror(wrap=("prlimit", "--nofile=150"))
+    assert (await mirror.blob(kept)).is_whole(kept)
+    go = asyncio.Event()
+
+    async def take() -> bool:
+        async with mirror.connection() as client:
+            await client.get(f"/v2/library/redis/blobs/{kept}")
+            await go.wait()
+            return (await client.answer()).is_whole(kept)
+
+    taking = [asyncio.create_task(take()) for _ in range(120)]
+    await eventually(lambda: mirror.events("connections wait"))
+    go.set()
+    assert await asyncio.gather(*taking) == [True] * 120
+
+
 def _open(mirror: Mirror) -> int:
     return len(os.listdir(f"/proc/{mirror.process.pid}/fd"))
 
