@@ -86,12 +86,15 @@ def _filesystem(folder: Path) -> str:
 
 def _commit() -> str:
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-        )
+        commit = _git("describe", "--always")
+        changed = _git("status", "--porcelain", "--", ".", ":!bench/results")  # it writes there
     except FileNotFoundError:
         return ""
-    return found.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def _says(program: str, option: str) -> str:

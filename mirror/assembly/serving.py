@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,8 @@ async def serving_pulls(
 ) -> AsyncIterator[None]:
     """The mirror's port, and all that answers on it. Raises CannotStart."""
     clock = Clock()
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # each client takes some
     async with contextlib.AsyncExitStack() as stack:
         store = open_store(config, metrics, clock)
         stack.push_async_callback(store.close)

@@ -113,6 +113,8 @@ class Download:
             except (Unknown, Untrustworthy, Denied):
                 raise
             except Unavailable as error:
+                if self.fill.window is not None and not self.fill.is_read:
+                    raise  # it is not kept, and nobody wants it any more
                 reason = error
             now = self._clock.monotonic()
             if self.partial.offset - before >= _PROGRESS:

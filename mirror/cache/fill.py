@@ -103,6 +103,10 @@ class Fill:
             raise self.error.with_traceback(None)
 
     @property
+    def is_read(self) -> bool:
+        return bool(self._readers)
+
+    @property
     def is_asked_for(self) -> bool:
         """Whether anybody waits for it, or did; if not, it is fetched ahead of them all."""
         return self.first_byte > 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 _AT_ONCE = 64  # connections taken before others get their turn
 _DEFERRED = 1  # second: then a client that says nothing gets its connection, and its deadline
 _PAUSE = 0.2  # seconds, when descriptors or memory have run out: new connections wait
+# Of the descriptors that a process may have: connections leave so many to what those that are there
+# need (a transfer: the file, and the sender's own copies of both).
+_LEFT = (1 / 8, 256)
 _HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
 
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -51,6 +55,7 @@ class Acceptor:
         self._kept = Kept(lane, self._hand, idle)
         self._sockets: list[socket.socket] = []
         self._backlog = 0
+        self._most = 0  # the first descriptor that is not for a connection
         self._handing: set[asyncio.Task[object]] = set()
 
     @property
@@ -65,6 +70,9 @@ class Acceptor:
     async def listen(self, host: str, port: int, backlog: int, reuse_port: bool) -> None:
         """`host` "" is every address of this machine. Raises OSError when one cannot be had."""
         self._backlog = backlog
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        share, most_left = _LEFT
+        self._most = allowed - min(int(allowed * share), most_left)
         found = await self._loop.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
@@ -117,18 +125,38 @@ class Acceptor:
                 if error.errno not in _SHORT:  # of this one connection: it is gone (accept(2))
                     log.info("connection lost", reason=error.strerror)
                     continue
-                log.warning("connections wait", reason=error.strerror)
-                self._loop.remove_reader(listening)
-                self._loop.call_later(_PAUSE, self._resume, listening)
+                self._pause(listening, str(error.strerror))
                 return
+            is_last = client.fileno() >= self._most
             if self._tls is None:
                 self._kept.begin(client, address[0])
             else:
                 self._hand(client, b"", None)
+            if is_last:
+                self._pause(listening, "few descriptors are left")
+                return
+
+    def _pause(self, listening: socket.socket, reason: str) -> None:
+        log.warning("connections wait", reason=reason)
+        self._loop.remove_reader(listening)
+        self._loop.call_later(_PAUSE, self._resume, listening)
 
     def _resume(self, listening: socket.socket) -> None:
-        if listening in self._sockets:
+        if listening not in self._sockets:
+            return
+        if self._has_few_left(listening):
+            self._loop.call_later(_PAUSE, self._resume, listening)
+        else:
             self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
+
+    def _has_few_left(self, any_file: socket.socket) -> bool:
+        """A new descriptor has the lowest number that is free."""
+        try:
+            lowest = os.dup(any_file.fileno())
+        except OSError:
+            return True
+        os.close(lowest)
+        return lowest >= self._most
 
     def _hand(self, client: socket.socket, first: bytes, owed: Answer | None) -> None:
         client.setblocking(False)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from ..oci.errors import (
     BlobUnknown,
+    DigestInvalid,
     ManifestUnknown,
     NameUnknown,
     RangeInvalid,
@@ -50,6 +51,10 @@ _UNKNOWN: Mapping[Kind, type[Unknown]] = {
 }
 
 
+class _WrongBlob(Untrustworthy):
+    code = DigestInvalid.code
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An answer that says no; `headers` beside those that every answer has."""
@@ -69,6 +74,8 @@ def failure(error: RegistryError, kind: Kind, agent: str) -> Failure:
     status, shown, headers = error.status, error, {}
     match error:
         case Unavailable() | Untrustworthy():
+            if isinstance(error, Untrustworthy) and kind is Kind.BLOB:
+                shown = _WrongBlob(error.message)
             # Wrong bytes count as what may come back: by the next ask, whoever sent them is known.
             headers["Retry-After"] = str(_seconds(error.retry_after))
             if kind in (Kind.MANIFEST, Kind.BLOB) and _WAITS_FOR_429.match(agent):

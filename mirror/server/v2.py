@@ -63,7 +63,7 @@ _CREDENTIALS = (hdrs.AUTHORIZATION, hdrs.PROXY_AUTHORIZATION, hdrs.COOKIE)
 # RFC 9211. What is stale was served from here in spite of its age.
 _CACHE_STATUS = {
     Outcome.HIT: "hit",
-    Outcome.REVALIDATED: "fwd=stale; fwd-status=304",
+    Outcome.REVALIDATED: "fwd=stale; detail=unchanged",
     Outcome.STALE: "hit; detail=stale",
     Outcome.FILLED: "fwd=miss",
     Outcome.JOINED: "fwd=miss; collapsed",

@@ -36,7 +36,13 @@ from .threads import Threads
 log = structlog.get_logger()
 
 _READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # no fault of the content
+
+# No fault of the content: a file that cannot be opened for them is waited for, as long as clients
+# wait, while those that are open are read to their ends. In seconds.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_MEANS_WITHIN = 20.0
+_MEANS_EVERY = 0.05
+
 _TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded
 _SLICE = 1 << 20
 
@@ -131,7 +137,7 @@ class DiskContent:
         await self.ledger.close()
 
     async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> DiskFile | None:
-        fd = self._open(digest)
+        fd = await self._opened(digest)
         if fd is None:
             return None
         size = os.fstat(fd).st_size
@@ -158,7 +164,7 @@ class DiskContent:
         )
 
     async def read(self, digest: Digest, limit: int) -> bytes | None:
-        fd = self._open(digest)
+        fd = await self._opened(digest)
         if fd is None:
             return None
         try:
@@ -327,6 +333,17 @@ class DiskContent:
         checking = asyncio.ensure_future(self.verify(digest))
         self._checking.add(checking)
         checking.add_done_callback(self._checking.discard)
+
+    async def _opened(self, digest: Digest) -> int | None:
+        """As `_open`, when descriptors have run out as soon as there are some."""
+        deadline = self._clock.monotonic() + _MEANS_WITHIN
+        while True:
+            try:
+                return self._open(digest)
+            except Unavailable:
+                if self._clock.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_MEANS_EVERY)
 
     def _open(self, digest: Digest) -> int | None:
         """A descriptor on the content's file; anything but a regular file there is set aside."""

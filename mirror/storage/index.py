@@ -75,10 +75,18 @@ WITH RECURSIVE used (digest) AS (
 UPDATE content SET used_at = ?1 WHERE used_at < ?1 AND digest IN (SELECT digest FROM used)
 """
 
-_OLDEST = """
+_PINNED = """
 WITH RECURSIVE pinned (digest) AS (
     SELECT digest FROM pins UNION SELECT child FROM needs JOIN pinned ON parent = pinned.digest
 )
+"""
+
+_EVICTABLE = """
+SELECT (SELECT bytes FROM totals) - coalesce(sum(size), 0) FROM content
+WHERE digest IN (SELECT digest FROM pinned)
+"""
+
+_OLDEST = """
 SELECT digest, size, used_at FROM content WHERE digest NOT IN (SELECT digest FROM pinned)
 ORDER BY used_at, rank DESC LIMIT ?
 """
@@ -215,10 +223,15 @@ class Index:
         found = [Coming.named(*name.split(":", 1)) for (name,) in rows]
         return [coming for coming in found if coming is not None]
 
+    def evictable(self) -> int:
+        """Bytes of content that is not pinned."""
+        [(size,)] = self._read(_PINNED + _EVICTABLE)
+        return int(size)
+
     def oldest(self, count: int = 64) -> list[Entry]:
         """The least recently used content, what needs others before what is needed; without what
         is pinned."""
-        return _entries(self._read(_OLDEST, count))
+        return _entries(self._read(_PINNED + _OLDEST, count))
 
     def pin(self, name: str, digest: Digest | None) -> None:
         """Keeps this content, and all that it needs, whatever its age; in place of what was kept

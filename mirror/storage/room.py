@@ -64,7 +64,8 @@ class Room:
             lacking = await self._ledger.here(self.take, coming, size, more, total)
             if lacking <= 0:
                 return
-            if not await self.make(lacking):
+            # What would not suffice is not evicted for nothing.
+            if lacking > await self._evictable() or not await self.make(lacking):
                 break
         raise StoreFull(f"no room for {size} bytes: everything else is pinned or being filled")
 
@@ -102,6 +103,13 @@ class Room:
         if gone:
             log.info("evicted", bytes=gone, wanted=wanted)
         return gone
+
+    async def _evictable(self) -> int:
+        try:
+            return await self._ledger.ask(self._ledger.index.evictable)
+        except (OSError, apsw.Error) as error:
+            log.error("index does not answer", reason=str(error))
+            return 0
 
     async def tidy(self) -> None:
         """Brings the content below the high-water mark, and the disk above its floor."""

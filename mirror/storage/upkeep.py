@@ -38,6 +38,10 @@ class Habits:
     scrub_speed: float = 32 << 20
 
 
+_QUARANTINE = 0.05  # of the store's size
+_QUARANTINED_FOR = 30 * 86400  # seconds
+
+
 class Upkeep:
     """The background work of one node's store: one process does it, however many serve."""
 
@@ -68,13 +72,13 @@ class Upkeep:
         for algorithm in ALGORITHMS:
             for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
                 await store.on_files(self._account, path)
-        for coming in index.reservations():
-            if not await store.on_files(store.partial_path(coming).exists):
-                await store.room.release(coming)
+        await self._settle_reservations()
 
     async def tidy(self) -> None:
-        """Forgets old partials, and evicts down to the marks."""
+        """Forgets old partials and what was set aside, and evicts down to the marks."""
         store = self._store
+        await self._settle_reservations()  # a full disk may have taken no record of their ends
+        await store.on_files(self._empty_quarantine)
         for algorithm in ALGORITHMS:
             for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
                 coming = await store.on_files(self._forget, path)
@@ -82,6 +86,26 @@ class Upkeep:
                     log.info("partial forgotten", digest=str(coming.digest))
                     await store.room.release(coming)
         await store.room.tidy()
+
+    async def _settle_reservations(self) -> None:
+        """Gives back what is set aside for nothing."""
+        store = self._store
+        for coming in await store.ledger.ask(store.ledger.index.reservations):
+            if not await store.on_files(store.partial_path(coming).exists):
+                await store.room.release(coming)
+
+    def _empty_quarantine(self) -> None:
+        """Keeps of what was set aside what is new, up to a bound: it is there to be looked at, and
+        counts against no size. Blocking."""
+        left = int(self._store.room.bounds.max_size * _QUARANTINE)
+        since = time.time_ns() - _QUARANTINED_FOR * 10**9
+        for path in sorted(_sorted(self._store.root / "quarantine"), key=_set_aside, reverse=True):
+            with contextlib.suppress(OSError):
+                size = path.lstat().st_size
+                if size > left or _set_aside(path) < since:
+                    path.unlink()
+                else:
+                    left -= size
 
     async def scrub(self) -> AsyncIterator[tuple[Digest, bool]]:
         """Rehashes all content, without haste; tells of each piece whether it is sound."""
@@ -200,6 +224,12 @@ def _left(path: Path) -> Iterator[tuple[Coming, int] | None]:
         yield coming, os.fstat(fd).st_size
     finally:
         os.close(fd)
+
+
+def _set_aside(path: Path) -> int:
+    """When a file was put into quarantine, in nanoseconds since the epoch: its name ends so."""
+    moment = path.name.rpartition(".")[2]
+    return int(moment) if moment.isdecimal() else 0
 
 
 def _sorted(directory: Path) -> list[Path]:

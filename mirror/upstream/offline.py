@@ -9,9 +9,10 @@ from ..oci.errors import Denied, Unavailable
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 
-_NOT_HERE = "it is not in the cache, and no upstream is asked (offline)"
+_NOT_HERE = "it is not in the cache, and no upstream is asked here"
 _NOBODY_SAYS = (
-    "no upstream is asked (offline), and the cache knows nothing of it that is still good"
+    "no upstream is asked here, and nothing is known of it that is still good, unless the tag "
+    "memory does not answer"
 )
 _RETRY_AFTER = 60.0  # seconds: longer than anything waits here for trouble to pass
 

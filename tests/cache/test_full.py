@@ -23,6 +23,7 @@ from mirror.oci.errors import Denied, Untrustworthy
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
 
+from ..waiting import eventually
 from .fakes import FakeTags, FakeUpstream
 from .test_fills import LITTLE, REDIS, Hold, read_all
 
@@ -122,8 +123,8 @@ async def test_f31_a_download_that_nobody_reads_and_nobody_keeps_ends(
 ) -> None:
     monkeypatch.setattr(window, "CAPACITY", SMALL)
     (await cache.blob(REDIS, large)).close()
-    while upstream.open_streams:
-        await asyncio.sleep(0)
+    await eventually(lambda: cache._fills.is_idle(REDIS.registry))
+    assert upstream.asked["blob"] == 1
     assert upstream.blob_bytes < len(LARGE)
     assert nothing_is_left(store)
 

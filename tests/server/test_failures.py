@@ -66,13 +66,18 @@ def test_what_is_hopeless_is_told_everybody_as_it_is(
         assert "Retry-After" not in answer.headers
 
 
+def _code_of(code: str, kind: Kind) -> str:
+    """Wrong bytes are told in the words of what was asked for."""
+    return "DIGEST_INVALID" if (code, kind) == ("MANIFEST_INVALID", Kind.BLOB) else code
+
+
 @pytest.mark.parametrize(("error", "status", "code"), MAY_COME_BACK)
 def test_what_may_come_back_is_5xx_with_retry_after_and_never_429(
     error: RegistryError, status: int, code: str
 ) -> None:
     for kind, agent in product(Kind, DO_NOT):
         answer = failure(error, kind, agent)
-        assert (answer.status, answer.code) == (status, code)
+        assert (answer.status, answer.code) == (status, _code_of(code, kind))
         assert answer.headers["Retry-After"] == "5"
 
 

@@ -178,7 +178,7 @@ async def test_if_none_match_is_read_in_all_its_lines(port: Port) -> None:
         (Outcome.HIT, Outcome.HIT, "registry-mirror; hit"),
         (Outcome.HIT, Outcome.FILLED, "registry-mirror; fwd=miss"),
         (Outcome.HIT, Outcome.JOINED, "registry-mirror; fwd=miss; collapsed"),
-        (Outcome.REVALIDATED, Outcome.HIT, "registry-mirror; fwd=stale; fwd-status=304"),
+        (Outcome.REVALIDATED, Outcome.HIT, "registry-mirror; fwd=stale; detail=unchanged"),
         (Outcome.FILLED, Outcome.HIT, "registry-mirror; fwd=miss"),
         (Outcome.STALE, Outcome.HIT, "registry-mirror; hit; detail=stale"),
         (Outcome.STALE, Outcome.FILLED, "registry-mirror; hit; detail=stale"),

@@ -119,6 +119,19 @@ async def test_when_all_is_pinned_there_is_no_room(store: DiskContent) -> None:
     assert await content(store, kept) is not None
 
 
+async def test_nothing_is_evicted_for_what_does_not_fit_all_the_same(store: DiskContent) -> None:
+    pinned, other = await put(store, b"k" * 500), await put(store, b"o" * 400)
+    await store.pin("library/redis:7", pinned)
+    partial = await store.partial(Digest.of(b"too much"))
+    assert partial is not None
+    with pytest.raises(StoreFull):
+        await partial.announce(600)
+    assert await content(store, other) is not None
+    await partial.announce(450)  # for which the other goes
+    assert await content(store, other) is None
+    await partial.discard()
+
+
 async def test_the_disks_floor_is_kept_free(tmp_path: Path) -> None:
     store = DiskContent(tmp_path / "store", Bounds(1000, min_free=1 << 60), sync=False)
     partial = await store.partial(Digest.of(b"x"))

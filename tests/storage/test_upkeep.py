@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from mirror.oci.digest import Digest
@@ -66,6 +68,37 @@ async def test_f30_a_reservation_without_a_partial_is_given_back(
     partial_path(store, digest).unlink()
     await upkeep.mend()
     assert store.usage().reserved_bytes == 0
+
+
+async def test_f31_so_is_one_whose_end_a_full_disk_did_not_record(
+    store: DiskContent, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = await store.partial(Digest.of(b"given up"))
+    assert partial is not None
+    await partial.announce(600)
+
+    def refuse(coming: object) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(store.ledger.index, "release", refuse)
+        await partial.discard()
+    assert store.usage().reserved_bytes == 600
+    await upkeep.tidy()
+    assert store.usage().reserved_bytes == 0
+
+
+async def test_quarantine_keeps_the_newest_and_not_more_than_its_share(
+    store: DiskContent, upkeep: Upkeep
+) -> None:
+    quarantine = store.root / "quarantine"
+    share = store.room.bounds.max_size // 20
+    now = time.time_ns()
+    names = [f"old.{now - 40 * 86400 * 10**9}", *(f"x.{now + n}" for n in range(3))]
+    for name in names:
+        (quarantine / name).write_bytes(bytes(share // 2))
+    await upkeep.tidy()
+    assert {path.name for path in quarantine.iterdir()} == set(names[2:])
 
 
 async def test_an_old_partial_is_forgotten(store: DiskContent, upkeep: Upkeep) -> None:
