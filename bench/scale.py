@@ -44,7 +44,7 @@ FULL = Scale(
     tags=10_000,
     blobs=(1_000, 10_000, 100_000, 1_000_000),
     connections=(1, 10, 100, 1_000, 10_000),
-    hits=2_000,
+    hits=1_000,
 )
 QUICK = Scale(
     rounds=1,
@@ -59,5 +59,5 @@ QUICK = Scale(
     tags=200,
     blobs=(100, 1_000),
     connections=(1, 100),
-    hits=200,
+    hits=100,
 )

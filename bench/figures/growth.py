@@ -72,7 +72,8 @@ def _blobs(house: House, upstream: Server, scale: Scale) -> Table:
 
     def hits(mirror: Server, ballast: Ballast, count: int) -> Callable[[], None]:
         def sample() -> None:
-            wanted = ballast.blobs([chance.randrange(count) for _ in range(scale.hits)])
+            # Each once, and of all mirrors as many: what is asked for again is in the hot lane.
+            wanted = ballast.blobs(chance.sample(range(count), scale.hits))
             with mirror.cost() as cost:
                 took = probe_each(mirror, wanted)
             table.add(str(count), P50, percentile(took, 50))
