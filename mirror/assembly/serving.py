@@ -43,13 +43,17 @@ async def running(config: Config) -> AsyncIterator[None]:
 
     Raises CannotStart. It starts with every upstream, and Redis, down.
     """
-    metrics = Metrics()
+    metrics, listening = Metrics(), asyncio.Event()
     async with (
         keeping_house(config, metrics),
-        serving_admin(config, metrics, lambda: (True, {})),
+        serving_admin(config, metrics, lambda: (listening.is_set(), {})),
         serving_pulls(config, metrics),
     ):
-        yield
+        listening.set()
+        try:
+            yield
+        finally:
+            listening.clear()
 
 
 @contextlib.asynccontextmanager
