@@ -32,7 +32,7 @@ def measure(house: House, scale: Scale) -> Result:
         server.prove(corpus.manifest.path, corpus.manifest.digest)
     connections = _connections((mirror, nginx), corpus.manifest.path, scale)
     tables = [blobs, *connections.values()]
-    few, many = str(scale.blobs[0]), str(scale.blobs[-1])
+    few, many = str(scale.blobs[1]), str(scale.blobs[-1])
     one, most = str(scale.connections[0]), str(scale.connections[-1])
     own = connections[mirror.name]
     each = (_more(own, most, one) or 0) * 1024 / scale.connections[-1]
@@ -48,7 +48,8 @@ def measure(house: House, scale: Scale) -> Result:
         [
             f"Blobs: a mirror for each number, and {scale.hits:,} of them at random over one "
             f"connection. They are names of a few files of {SIZE} bytes, put into the store behind "
-            "the mirror's back; recorded and shown as if pulled.",
+            f"the mirror's back; recorded and shown as if pulled. Of {scale.blobs[0]:,} all are asked "
+            "for again within seconds, and answered in the hot lane: so the others are compared.",
             "Connections: each has had one answer, and is idle; a manifest is asked for on one "
             "more, every 2 ms.",
         ],
@@ -72,7 +73,7 @@ def _blobs(house: House, upstream: Server, scale: Scale) -> Table:
 
     def hits(mirror: Server, ballast: Ballast, count: int) -> Callable[[], None]:
         def sample() -> None:
-            # Each once, and of all mirrors as many: what is asked for again is in the hot lane.
+            # Each once: what is asked for again is in the hot lane.
             wanted = ballast.blobs(chance.sample(range(count), scale.hits))
             with mirror.cost() as cost:
                 took = probe_each(mirror, wanted)
