@@ -49,7 +49,7 @@ def measure(house: House, scale: Scale) -> Result:
             f"Blobs: a mirror for each number, and {scale.hits:,} of them at random over one "
             f"connection. They are names of a few files of {SIZE} bytes, put into the store behind "
             f"the mirror's back; recorded and shown as if pulled. Of {scale.blobs[0]:,} all are "
-            "asked for again within seconds, and answered in the hot lane: the others are compared.",
+            "asked for again within seconds, and answered in the hot lane: others are compared.",
             "Connections: each has had one answer, and is idle; a manifest is asked for on one "
             "more, every 2 ms.",
         ],
