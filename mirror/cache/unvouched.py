@@ -78,9 +78,8 @@ class Unvouched:
             # Before the fill: one that resumes gives out what is there already.
             await self._admit(repository, digest, self._fetch_blob)
             content = await self._registry.blob(repository, digest, start)
-            if (repository, digest) in self._proven or content.shown:
-                break
-            if await self._is_nobodys(digest):
+            is_proven = content.shown or (repository, digest) in self._proven
+            if is_proven or await self._is_nobodys(digest):
                 break
             content.close()  # in this very moment another registry has brought it
         await self._note(repository, digest)

@@ -152,14 +152,22 @@ def next_marker(links: Sequence[str], tags: Sequence[str]) -> str | None:
     Only the `last` of its query is taken, never the URL. Where a link has none that could be a
     tag, the last tag of this page is the marker, as the distribution-spec defines it.
     """
+    query = next_query(links)
+    if query is None:
+        return None
+    last = parse_qs(query).get("last", [""])[0]
+    if _is_tag(last):
+        return last
+    return tags[-1] if tags else None
+
+
+def next_query(links: Sequence[str]) -> str | None:
+    """The query of the next page's URL by the Link headers (RFC 8288), "" where it has none that
+    can be read; None at the end. The rest of the URL is never taken."""
     for link in links:
-        if (match := _NEXT.search(link[:8192])) is None:
-            continue
-        try:
-            last = parse_qs(urlsplit(match[1]).query).get("last", [""])[0]
-        except ValueError:
-            last = ""
-        if _is_tag(last):
-            return last
-        return tags[-1] if tags else None
+        if match := _NEXT.search(link[:8192]):
+            try:
+                return urlsplit(match[1]).query
+            except ValueError:
+                return ""
     return None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..interfaces import BytesContent, Outcome
 from ..oci.descriptor import Descriptor
@@ -14,20 +12,6 @@ from ..oci.digest import Digest
 from ..oci.manifests import OCI_INDEX
 
 MOST_PAGES = 50
-
-_NEXT = re.compile(r'<([^<>]{1,2048})>[^,]*;\s*rel="?next"?', re.IGNORECASE)
-
-
-def next_query(links: Sequence[str]) -> str | None:
-    """The query of the next page by the Link headers (RFC 8288); None at the end. Of its URL no
-    more is taken: a page is at the place of the one before."""
-    for link in links:
-        if match := _NEXT.search(link[:8192]):
-            try:
-                return urlsplit(match[1]).query or None
-            except ValueError:
-                return None
-    return None
 
 
 def together(pages: Sequence[bytes], artifact_type: str | None) -> BytesContent:

@@ -265,8 +265,8 @@ class Remote:
             if left < 0 or len(pages) == referrers.MOST_PAGES:
                 raise Untrustworthy(f"{self.endpoint.name}: more referrers than are taken")
             pages.append(content.data)
-            query = referrers.next_query(response.headers.getall("Link", []))
-            if query is None:
+            query = answers.next_query(response.headers.getall("Link", []))
+            if not query:
                 return pages
 
     async def tags(
