@@ -14,6 +14,7 @@ from cachetools import TTLCache
 from ..interfaces import BytesContent, Clock
 from ..oci.digest import Digest
 from ..oci.manifests import Manifest, read_manifest
+from ..oci.reference import Repository
 
 _SECONDS = 900.0  # a pull's length
 _MOST = 200_000  # digests; beyond that the oldest promise is forgotten, and costs a shorter wait
@@ -24,15 +25,17 @@ class Promises:
 
     def __init__(self, clock: Clock) -> None:
         self._made: TTLCache[Digest, bool] = TTLCache(_MOST, _SECONDS, clock.monotonic)
-        self._read: TTLCache[Digest, bool] = TTLCache(_MOST, _SECONDS / 2, clock.monotonic)
+        self._read: TTLCache[tuple[Repository, Digest], bool] = TTLCache(
+            _MOST, _SECONDS / 2, clock.monotonic
+        )
 
-    def make(self, content: BytesContent) -> Manifest | None:
+    def make(self, repository: Repository, content: BytesContent) -> Manifest | None:
         """This manifest is being answered. It is read, and returned, once in a while only: not for
-        each of a thousand pulls."""
-        digest = content.descriptor.digest
-        if digest in self._read:
+        each of a thousand pulls through the same repository."""
+        key = (repository, content.descriptor.digest)
+        if key in self._read:
             return None
-        self._read[digest] = True
+        self._read[key] = True
         manifest = read_manifest(content.data, None)
         for needed in needs(manifest):
             self._made[needed] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -100,7 +101,8 @@ async def test_what_it_sends_is_no_part_of_what_others_fetch(house: House) -> No
     hold = HoldStream(house.evil, at=len(LARGE) // 2)
     wrong = await house.anybodys.blob(EVIL, Digest.of(LARGE))
     await hold.reached.wait()
-    await blob(house.private, SECRET, LARGE)
+    async with asyncio.timeout(10):
+        await blob(house.private, SECRET, LARGE)
     assert house.corp.asked["blob"] == 1
     wrong.close()
     hold.go.set()

@@ -157,6 +157,9 @@ def test_an_image_may_have_a_subject_and_an_artifact_type():
     assert (found.subject, found.artifact_type) == (descriptor("s", OCI_INDEX), "application/x")
 
 
+FOREIGN = "application/vnd.oci.image.layer.nondistributable"
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -171,6 +174,15 @@ def test_f68_a_foreign_layer_is_told_apart_from_what_is_fetched(layer):
     assert found.layers == (descriptor("a"),)
     assert found.foreign == (descriptor("f", layer["mediaType"]),)
     assert descriptor("f", layer["mediaType"]) not in found.blobs
+
+
+def test_f66_a_config_that_is_marked_as_held_elsewhere_is_none_of_the_blobs():
+    """A registry takes the manifest without looking whether it has such a one."""
+    for config in (entry("c", urls=["https://x.example/c"]), entry("c", f"{FOREIGN}.v1.tar")):
+        found = read_manifest(image(OCI_MANIFEST, config=config, layers=[entry("a")]), None)
+        assert found.config is None
+        assert found.blobs == (descriptor("a"),)
+        assert found.foreign == (descriptor("c", config["mediaType"]),)
 
 
 def test_a_layer_with_an_empty_list_of_urls_is_an_ordinary_one():

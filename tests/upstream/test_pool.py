@@ -87,7 +87,11 @@ class Fake:
         return Descriptor(OCTET_STREAM, digest, 7)
 
     async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
     ) -> StreamContent:
         self._answer()
         return self.stream
@@ -144,6 +148,15 @@ async def test_f67_words_without_proof_come_only_from_those_trusted_with_tags(
     assert (await these.pool.referrers(REDIS, DIGEST)).data == b"hub"
     await these.pool.stat(REDIS, DIGEST)
     assert these.asked_now() == ["hub"] * 4
+
+
+async def test_f67_nor_do_bytes_that_nothing_is_going_to_prove(time: Time) -> None:
+    these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
+    assert (await these.pool.blob(REDIS, DIGEST, vouched=True)).source == "hub"
+    these = Endpoints(time, near=(CONTENT, None))
+    with pytest.raises(Denied):
+        await these.pool.blob(REDIS, DIGEST, vouched=True)
+    assert these.asked == []
 
 
 async def test_f67_they_do_not_come_from_others_when_those_are_down(time: Time) -> None:

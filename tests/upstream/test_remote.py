@@ -24,7 +24,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
-from mirror.upstream.endpoint import MIB
+from mirror.upstream.endpoint import MIB, Trust
 from mirror.upstream.remote import Remote
 from mirror.upstream.retries import Policy
 from mirror.upstream.stream import BlobStream
@@ -259,6 +259,17 @@ async def test_a_blob_comes_in_bounded_pieces_and_is_counted(
     assert b"".join(pieces) == data
     assert max(map(len, pieces)) <= MIB
     assert counts.bytes >= len(data)
+
+
+async def test_f67_who_is_not_the_registry_vouches_for_nothing(
+    hub: Hub, make_remote: MakeRemote
+) -> None:
+    digest = Digest.parse(hub.add_blob(LAYER))
+    with pytest.raises(Denied):
+        await make_remote(hub.url, trust=Trust.CONTENT).blob(REDIS, digest, vouched=True)
+    stream = await make_remote(hub.url, trust=Trust.TAGS).blob(REDIS, digest, vouched=True)
+    assert stream.vouched
+    await stream.close()
 
 
 async def test_a_range_is_streamed_from_its_start(hub: Hub, remote: Remote) -> None:
