@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # No honest header comes near. What is longer is left out whole: cut, it might mean something else.
-MAX_LINE = 8192
-MAX_LINES = 16
+MAX_LINE = 4096
+MAX_LINES = 8
 
 # Linear, whatever comes: each repetition either takes all it can and gives nothing back (`*+`), or
 # takes a step that can be made in one way only.

@@ -19,6 +19,7 @@ from ..oci.errors import (
     Untrustworthy,
     quoted,
 )
+from ..oci.links import next_target
 from ..oci.ranges import ByteRange, ContentRange
 from ..oci.reference import parse_tag
 from .endpoint import MIB
@@ -28,7 +29,6 @@ _UNKNOWN: dict[str, type[Unknown]] = {
     "MANIFEST_UNKNOWN": ManifestUnknown,
     "BLOB_UNKNOWN": BlobUnknown,
 }
-_NEXT = re.compile(r'<([^<>]{1,2048})>[^,]*;\s*rel="?next"?', re.IGNORECASE)
 _UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,18})", re.ASCII | re.IGNORECASE)
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -164,10 +164,10 @@ def next_marker(links: Sequence[str], tags: Sequence[str]) -> str | None:
 def next_query(links: Sequence[str]) -> str | None:
     """The query of the next page's URL by the Link headers (RFC 8288), "" where it has none that
     can be read; None at the end. The rest of the URL is never taken."""
-    for link in links:
-        if match := _NEXT.search(link[:8192]):
-            try:
-                return urlsplit(match[1]).query
-            except ValueError:
-                return ""
-    return None
+    target = next_target(links)
+    if target is None:
+        return None
+    try:
+        return urlsplit(target).query
+    except ValueError:
+        return ""
