@@ -92,6 +92,11 @@ class Denied(RegistryError):
     status = 403
 
 
+class Refused(Denied):
+    """The upstream does not take this very request (a 4xx): its parameters, its method, or its
+    range. Of the upstream's health, and of any other request, that says nothing."""
+
+
 class Unknown(RegistryError):
     """The upstream, asked and answering, does not have it."""
 

@@ -7,7 +7,8 @@ Clients differ in what they survive, and none of them reads the message before i
   leaves at once after either, for this one request.
 - skopeo and podman have no second mirror once they have a tag: every error of a manifest or blob
   ends the pull, save 429, which they wait for as Retry-After says. Nobody else waits for a 429:
-  containerd asks six times within milliseconds.
+  containerd asks six times within milliseconds. They wait for a minute at most, four times: a 429
+  that asks for more is four minutes of waiting in vain.
 - A 401 with a challenge makes a Docker daemon answer with its user's Docker Hub password: never.
 """
 
@@ -25,6 +26,7 @@ from ..oci.errors import (
     NameUnknown,
     RangeInvalid,
     RateLimited,
+    Refused,
     RegistryError,
     Unavailable,
     Unknown,
@@ -40,6 +42,9 @@ DEFAULT_RETRY_AFTER = 5.0
 
 READS = "GET, HEAD"
 
+LONGEST_WAIT = 60.0
+"""Seconds: the longest Retry-After that clients which wait for a 429 obey (containers/image)."""
+
 # All of them fetch by one library (containers/image).
 _WAITS_FOR_429 = re.compile(
     r"(skopeo|containers|libpod|podman|buildah|cri-o)/", re.ASCII | re.IGNORECASE
@@ -53,6 +58,12 @@ _UNKNOWN: Mapping[Kind, type[Unknown]] = {
 
 class _WrongBlob(Untrustworthy):
     code = DigestInvalid.code
+
+
+class _BadParameters(Refused):
+    """`n` and `last` of a list are the client's own: 400, as a registry answers it."""
+
+    code = Unsupported.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +88,13 @@ def failure(error: RegistryError, kind: Kind, agent: str) -> Failure:
             if isinstance(error, Untrustworthy) and kind is Kind.BLOB:
                 shown = _WrongBlob(error.message)
             # Wrong bytes count as what may come back: by the next ask, whoever sent them is known.
-            headers["Retry-After"] = str(_seconds(error.retry_after))
-            if kind in (Kind.MANIFEST, Kind.BLOB) and _WAITS_FOR_429.match(agent):
+            seconds = _seconds(error.retry_after)
+            headers["Retry-After"] = str(seconds)
+            waits = seconds <= LONGEST_WAIT and _WAITS_FOR_429.match(agent)
+            if kind in (Kind.MANIFEST, Kind.BLOB) and waits:
                 status, shown = 429, RateLimited(error.message)
+        case Refused() if kind in (Kind.TAGS, Kind.REFERRERS):
+            status, shown = 400, _BadParameters(error.message)
         case RangeInvalid():
             headers["Content-Range"] = format_unsatisfied(error.size)
         case Unsupported():

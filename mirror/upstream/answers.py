@@ -46,6 +46,12 @@ def media_type(headers: Mapping[str, str]) -> str:
     return headers.get("Content-Type", "").partition(";")[0].strip(" \t").lower()
 
 
+def is_of_a_registry(headers: Mapping[str, str]) -> bool:
+    """Whether the Content-Type is one that only registries send, if not one that is read here
+    (Docker's schema 1)."""
+    return media_type(headers).startswith("application/vnd.")
+
+
 def encoding(headers: Mapping[str, str]) -> str:
     """The Content-Encoding; empty for the identity that was asked for."""
     name = headers.get("Content-Encoding", "").strip(" \t").lower()

@@ -40,8 +40,8 @@ class ReferralExpired(Unavailable):
 
 
 class Unfit(Untrustworthy):
-    """The very bytes that their digest names are nothing that a client may be given. That is no
-    fault of who sent them: whoever may push to a registry can put them there."""
+    """What a repository holds is nothing that a client may be given: no manifest of today, or too
+    long. That is no fault of who sent it: whoever may push to a registry can put it there."""
 
 
 def pause_before_retry(error: Unavailable) -> float | None:

@@ -21,6 +21,7 @@ from ..oci.errors import (
     ManifestUnknown,
     NameUnknown,
     RangeInvalid,
+    Refused,
     RegistryError,
     Unavailable,
     Unknown,
@@ -47,6 +48,8 @@ _NO_REFERRERS = (
 )
 # What a CDN says to a signed URL whose time is over (Google 400, S3 and Azure 403).
 _EXPIRED = frozenset((400, 401, 403))
+# Request Timeout and Too Early (RFC 9110, 15.5.9; RFC 8470): the same request may do better later.
+_PASSING = frozenset((408, 425))
 # What some hosts say to a HEAD of a URL that was signed for GET.
 _NO_HEAD = _EXPIRED | {404, 405, 501}
 
@@ -173,28 +176,16 @@ class Remote:
         range: ByteRange | None = None,
         vouched: bool = False,
     ) -> BlobStream:
-        """The stream starts at 0 also where the endpoint answered the range with nonsense: then the
-        whole is asked for, since whoever resumes has to get on."""
+        """The stream starts at 0 also where the endpoint refused the range, or answered it with
+        nonsense: then the whole is asked for, since whoever resumes has to get on."""
         if vouched and not self._is_the_registry:
             raise Denied(f"{self.endpoint.name} is not trusted with what nothing proves")
         path = f"{repository.name}/blobs/{digest}"
         if range is not None:
-            response = await self._ask(
-                "GET",
-                path,
-                repository,
-                {"Range": format_range(range)},
-                usable=lambda response: response.status in (200, 206, 416),
-                missing=BlobUnknown,
-            )
             try:
-                return self._stream(response, digest, range)
-            except Untrustworthy as error:
-                response.close()
+                return await self._part(path, repository, digest, range)
+            except (Untrustworthy, Refused) as error:
                 _log.warning("range_refused", endpoint=self.endpoint.name, reason=error.message)
-            except BaseException:
-                response.close()
-                raise
         response = await self._ask(
             "GET",
             path,
@@ -205,6 +196,23 @@ class Remote:
         )
         try:
             return self._stream(response, digest, None)
+        except BaseException:
+            response.close()
+            raise
+
+    async def _part(
+        self, path: str, repository: Repository, digest: Digest, range: ByteRange
+    ) -> BlobStream:
+        response = await self._ask(
+            "GET",
+            path,
+            repository,
+            {"Range": format_range(range)},
+            usable=lambda response: response.status in (200, 206, 416),
+            missing=BlobUnknown,
+        )
+        try:
+            return self._stream(response, digest, range)
         except BaseException:
             response.close()
             raise
@@ -239,17 +247,18 @@ class Remote:
         """From the referrers API, all its pages, else from the fallback tag (distribution-spec,
         "Referrers Tag Schema"); filtered, whoever answered."""
         query = urlencode({"artifactType": artifact_type}) if artifact_type else None
-        paths = (
-            (f"{repository.name}/referrers/{digest}", query),
-            (f"{repository.name}/manifests/{digest.algorithm}-{digest.hex[:64]}", None),
-        )
-        for path, query in paths:
+        try:
+            path = f"{repository.name}/referrers/{digest}"
+            pages = await self._referrer_pages(path, query, repository)
+        except (Unknown, Refused):  # it has no such API
+            tag = f"{digest.algorithm}-{digest.hex[:64]}"
             try:
-                pages = await self._referrer_pages(path, query, repository)
-            except Unknown:
-                continue
-            return referrers.together(pages, artifact_type)
-        return referrers.together([_NO_REFERRERS], None)
+                pages = await self._referrer_pages(
+                    f"{repository.name}/manifests/{tag}", None, repository
+                )
+            except (Unknown, Unfit):  # whoever may push can give that tag to anything
+                return referrers.together([_NO_REFERRERS], None)
+        return referrers.together(pages, artifact_type)
 
     async def _referrer_pages(
         self, path: str, query: str | None, repository: Repository
@@ -260,10 +269,10 @@ class Remote:
             where = f"{path}?{query}" if query else path
             content, response = await self._fetch_manifest(where, repository, None)
             if content.descriptor.media_type != OCI_INDEX:
-                raise Untrustworthy(f"{self.endpoint.name}: the referrers are no OCI index")
+                raise Unfit(f"{self.endpoint.name}: the referrers are no OCI index")
             left -= len(content.data)
             if left < 0 or len(pages) == referrers.MOST_PAGES:
-                raise Untrustworthy(f"{self.endpoint.name}: more referrers than are taken")
+                raise Unfit(f"{self.endpoint.name}: more referrers than are taken")
             pages.append(content.data)
             query = answers.next_query(response.headers.getall("Link", []))
             if not query:
@@ -299,16 +308,19 @@ class Remote:
             "GET", path, repository, _ACCEPT_MANIFESTS, _is_200, ManifestUnknown
         )
         data = await self._body(response, self.endpoint.limits.manifest)
-        proof = digest or answers.claimed_digest(response.headers) or Digest.of(data)
+        claimed = answers.claimed_digest(response.headers)
+        proof = digest or claimed or Digest.of(data)
         if not proof.matches(data):
             self._meter.upstream_rejected(self.endpoint.name)
             raise Untrustworthy(f"{self.endpoint.name} sent other bytes than those of {proof}")
         try:
             manifest = read_manifest(data, response.headers.get("Content-Type"))
         except Untrustworthy as error:
+            message = f"{self.endpoint.name}: {error.message}"
+            if digest or claimed or answers.is_of_a_registry(response.headers):
+                raise Unfit(message) from error
             self._meter.upstream_rejected(self.endpoint.name)
-            wrong = Unfit if digest is not None else Untrustworthy
-            raise wrong(f"{self.endpoint.name}: {error.message}") from error
+            raise Untrustworthy(message) from error
         descriptor = Descriptor(manifest.media_type, proof, len(data))
         content = BytesContent(descriptor, data, Outcome.FILLED, self._is_the_registry)
         return content, response
@@ -316,9 +328,7 @@ class Remote:
     async def _body(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         data = await self._transport.read(response, limit)
         if data is None:
-            raise Untrustworthy(
-                f"{self.endpoint.name} sent more than {limit} bytes; no more are taken"
-            )
+            raise Unfit(f"{self.endpoint.name} sent more than {limit} bytes; no more are taken")
         return answers.decoded(data, response.headers, limit, self.endpoint.name)
 
     @property
@@ -449,8 +459,10 @@ class Remote:
             )
         if status == 429:
             return rate_limited(where, response.headers, self._clock)
-        if status >= 500:
+        if status >= 500 or status in _PASSING:
             return faulty(where, status, response.headers, self._clock)
+        if 400 <= status < 500:
+            return Refused(f"{where} does not take this request ({status})")
         return Unavailable(f"{where} answered {status}")
 
 

@@ -16,6 +16,7 @@ from mirror.oci.errors import (
     NameUnknown,
     RangeInvalid,
     RateLimited,
+    Refused,
     RegistryError,
     TagInvalid,
     Unavailable,
@@ -93,6 +94,23 @@ def test_who_waits_for_429_gets_it_for_what_it_cannot_get_elsewhere(
             assert (answer.status, answer.code) == (status, code)
         assert answer.headers["Retry-After"] == "5"
         assert error.message in json.loads(answer.body)["errors"][0]["message"]
+
+
+def test_nobody_is_made_to_wait_for_a_429_that_lasts_longer_than_anybody_waits() -> None:
+    for kind, agent in product(CANNOT_GO_ELSEWHERE, WAIT_FOR_429):
+        for error in (RateLimited("until noon", retry_after=3600), Unavailable("", retry_after=61)):
+            answer = failure(error, kind, agent)
+            assert (answer.status, answer.code) == (503, error.code)
+            assert answer.headers["Retry-After"] == str(int(error.retry_after or 0))
+        assert failure(RateLimited("soon", retry_after=60), kind, agent).status == 429
+
+
+def test_what_the_upstream_does_not_take_is_told_as_the_parameters_fault_or_as_denied() -> None:
+    for kind, agent in product(Kind, WAIT_FOR_429 + DO_NOT):
+        answer = failure(Refused("n is too large"), kind, agent)
+        of_lists = kind in (Kind.TAGS, Kind.REFERRERS)
+        expected = (400, "UNSUPPORTED") if of_lists else (403, "DENIED")
+        assert (answer.status, answer.code) == expected
 
 
 def test_nobody_is_ever_challenged() -> None:

@@ -18,6 +18,7 @@ from mirror.oci.errors import (
     NameUnknown,
     RangeInvalid,
     RateLimited,
+    Refused,
     RegistryError,
     Unavailable,
     Untrustworthy,
@@ -25,6 +26,7 @@ from mirror.oci.errors import (
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import MIB, Trust
+from mirror.upstream.failures import Unfit
 from mirror.upstream.remote import Remote
 from mirror.upstream.retries import Policy
 from mirror.upstream.stream import BlobStream
@@ -34,6 +36,7 @@ from .hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, hang, page, status
 
 LAYER = bytes(range(256)) * 1000
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +221,20 @@ async def test_f13_a_manifest_of_two_meanings_is_refused(
     digest = hub.add_manifest("library/redis", "7", data, content_type)
     with pytest.raises(Untrustworthy, match="hub: "):
         await remote.manifest(REDIS, Digest.parse(digest))
+
+
+@pytest.mark.parametrize("digest_is_told", [True, False])
+@pytest.mark.parametrize("length", [30, 4 * MIB + 1])
+async def test_what_whoever_may_push_can_put_under_a_tag_is_unfit_and_no_lie(
+    hub: Hub, remote: Remote, counts: Counts, digest_is_told: bool, length: int
+) -> None:
+    hub.head_digest = digest_is_told
+    old = b'{"schemaVersion":1,"fsLayers":[]}'.ljust(length)
+    digest = Digest.parse(hub.add_manifest("library/redis", "old", old, SCHEMA_1))
+    for ask in (remote.resolve(REDIS, "old"), remote.manifest(REDIS, digest)):
+        with pytest.raises(Unfit):
+            await ask
+    assert counts.rejected == 0
 
 
 async def test_f06_a_manifest_in_gzip_is_decoded_to_its_exact_digest(
@@ -636,6 +653,26 @@ async def test_referrers_come_from_the_fallback_tag_or_are_none(hub: Hub, remote
     assert (await remote.referrers(REDIS, subject)).data == index
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (b'{"schemaVersion":2,"config":{},"layers":[]}', OCI_MANIFEST),
+        (b'{"schemaVersion":1,"fsLayers":[]}', SCHEMA_1),
+        (b"x" * (4 * MIB + 1), OCI_INDEX),
+    ],
+)
+@pytest.mark.parametrize("api", [404, 405])
+async def test_a_fallback_tag_that_is_no_index_has_no_referrers(
+    hub: Hub, remote: Remote, counts: Counts, odd: tuple[bytes, str], api: int
+) -> None:
+    subject = Digest.of(b"x")
+    hub.add_manifest("library/redis", f"sha256-{subject.hex}", *odd)
+    hub.fail("registry", status(api))
+    content = await remote.referrers(REDIS, subject)
+    assert json.loads(content.data)["manifests"] == []
+    assert counts.rejected == 0
+
+
 # What the registry's refusals mean
 
 
@@ -727,7 +764,33 @@ async def test_f28_connections_closed_between_requests_are_not_noticed(
         hub.fail("registry", cut())
 
 
-@pytest.mark.parametrize("code", [204, 304, 400, 418])
+@pytest.mark.parametrize("code", [400, 405, 409, 414, 418, 422, 451])
+async def test_another_4xx_is_a_word_about_the_request(hub: Hub, remote: Remote, code: int) -> None:
+    hub.fail("registry", status(code), times=9)
+    with pytest.raises(Refused, match=rf"hub does not take this request \({code}\)"):
+        await remote.tags(REDIS, 10_000)
+    assert hub.count("registry") == 1
+
+
+@pytest.mark.parametrize("code", [408, 425])
+async def test_a_4xx_that_means_later_is_asked_again(hub: Hub, remote: Remote, code: int) -> None:
+    hub.add_image("library/redis", "7")
+    hub.fail("registry", status(code))
+    await remote.resolve(REDIS, "7")
+
+
+@pytest.mark.parametrize("code", [400, 405, 416])
+async def test_a_blob_whose_ranges_are_refused_comes_whole(
+    hub: Hub, remote: Remote, code: int
+) -> None:
+    digest = Digest.parse(hub.add_blob(LAYER))
+    hub.fail("registry", status(code, {"Content-Range": f"bytes */{len(LAYER)}"}))
+    stream = await remote.blob(REDIS, digest, ByteRange(100))
+    assert stream.start == 0
+    assert await read(stream) == LAYER
+
+
+@pytest.mark.parametrize("code", [204, 304])
 async def test_another_status_is_no_answer(hub: Hub, remote: Remote, code: int) -> None:
     hub.fail("registry", status(code))
     with pytest.raises(Unavailable, match=str(code)):
