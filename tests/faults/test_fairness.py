@@ -1,0 +1,116 @@
+"""What one client does costs the others nothing: while it misbehaves, a neighbour's pull of a small
+image is answered at once where it is cached, and about as soon as the registry answers where not.
+
+What is promised is a bound, with much room above what a quiet machine takes. Each is measured a
+few times, and the best counts: others use this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from . import neighbourhood
+from .client import digest_of
+from .house import House, Mirror
+from .neighbourhood import Misbehaves, process
+
+WARM = 0.05  # seconds for a pull of what is cached: a tag, a manifest, a config, a layer
+COLD = 2.0  # seconds beside the registry's own time
+TRIES = 5
+
+VICTIM = "127.0.0.1"
+STRANGERS = ("127.0.0.2", "127.0.0.3")
+
+
+@contextlib.asynccontextmanager
+async def connected(mirror: Mirror) -> AsyncIterator[Callable[[str, str], object]]:
+    """A neighbour's client: asks over one connection, and fails when it is not answered with 200
+    and the right bytes."""
+    reader, writer = await asyncio.open_connection(mirror.address, 5000, local_addr=(VICTIM, 0))
+
+    async def ask(method: str, path: str) -> bytes:
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: m\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert " 200 " in head.partition("\r\n")[0], f"{method} {path}: {head}"
+        length = int(head.partition("content-length: ")[2].split("\r\n")[0])
+        return await reader.readexactly(length) if method == "GET" else b""
+
+    try:
+        yield ask
+    finally:
+        writer.close()
+
+
+async def pull(mirror: Mirror, name: str) -> float:
+    """Pulls an image as a client does; how many seconds that took."""
+    began = time.monotonic()
+    async with connected(mirror) as ask:
+        await ask("HEAD", f"/v2/{name}/manifests/1")
+        manifest = json.loads(await ask("GET", f"/v2/{name}/manifests/1"))
+        for blob in (manifest["config"], *manifest["layers"]):
+            data = await ask("GET", f"/v2/{name}/blobs/{blob['digest']}")
+            assert digest_of(data) == blob["digest"]
+    return time.monotonic() - began
+
+
+async def best(tries: Sequence[str], mirror: Mirror, within: float) -> float:
+    """The shortest time of these pulls; no more are tried once one was within the bound."""
+    times = []
+    for name in tries:
+        async with asyncio.timeout(30):
+            times.append(await pull(mirror, name))
+        if times[-1] <= within:
+            break
+    return min(times)
+
+
+async def neighbours_are_served(
+    mirror: Mirror, latency: float, misbehaves: Misbehaves, sources: Sequence[str] = STRANGERS
+) -> None:
+    """Fails when somebody who `misbehaves` costs the others more than is promised."""
+    for name in ("small/warm", "many/warm"):
+        await pull(mirror, name)
+    async with process("client", misbehaves.__name__, mirror.url, *sources):
+        cold = (f"small/cold-{number}" for number in itertools.count())
+        for _ in range(3):  # at once, and when what was asked for has begun to come
+            took = await best([next(cold) for _ in range(TRIES)], mirror, COLD + 6 * latency)
+            assert took <= COLD + 6 * latency
+            assert await best(["small/warm"] * TRIES, mirror, WARM) <= WARM
+            await asyncio.sleep(1)
+
+
+@contextlib.asynccontextmanager
+async def neighbourhood_of(house: House, latency: float, **keys: object) -> AsyncIterator[Mirror]:
+    """A mirror of docker.io and two others, whose registries answer after `latency` seconds."""
+    async with process("registries", "3", str(latency)) as urls:
+        others = {
+            name: {"endpoints": [{"url": url}]}
+            for name, url in zip(("slow.example", "slower.example"), urls[1:], strict=True)
+        }
+        mirror = await house.mirror(urls[0], registries=others, **keys)
+        yield mirror
+        mirror.kill()  # what was asked for has no end
+
+
+@pytest.mark.parametrize(
+    "misbehaves",
+    [
+        neighbourhood.nothing,
+        neighbourhood.slow_readers,
+        neighbourhood.idle_connections,
+        neighbourhood.looks_at_an_image,
+    ],
+    ids=lambda misbehaves: misbehaves.__name__,
+)
+async def test_a_client_that_misbehaves_costs_its_neighbours_nothing(
+    house: House, misbehaves: Misbehaves
+) -> None:
+    async with neighbourhood_of(house, 0.0) as mirror:
+        await neighbours_are_served(mirror, 0.0, misbehaves)
