@@ -228,6 +228,19 @@ def test_another_default_registry():
     assert parse("default_registry: ghcr.io\nregistries: {ghcr.io: }").default_registry == "ghcr.io"
 
 
+def test_a_registry_may_be_spelled_in_any_way():
+    config = parse(
+        "default_registry: Docker.io\n"
+        "pin: {index.docker.io/redis:7: 2026-11-01, ghcr.io:443/a/b:1: 2026-11-01}\n"
+        "registries:\n  index.docker.io: {hosts: [M.lan.]}\n  GHCR.io:443:\n"
+    )
+    assert config.default_registry == "docker.io"
+    assert list(config.registries) == ["docker.io", "ghcr.io"]
+    assert [each.url for each in config.registries["docker.io"].endpoints] == [HUB]
+    assert [each.url for each in config.registries["ghcr.io"].endpoints] == ["https://ghcr.io"]
+    assert config.registries["docker.io"].hosts == ("m.lan",)
+
+
 def test_realm_and_private_places():
     keys = (
         "realm: https://Auth.example.com:8443/token\n"
@@ -786,12 +799,26 @@ A_REDIS = "write embedded, or redis://host:6379/0"
             "write another host name",
         ),
         # Registries
+        *(
+            (
+                f"registries:\n  {first}:\n  {second}:",
+                3,
+                f"registries.{second}",
+                f"{second!r}, which is {first} again",
+                "it once",
+            )
+            for first, second in (
+                ("Docker.io", "docker.io"),
+                ("docker.io", "index.docker.io"),
+                ("registry-1.docker.io", "registry.hub.docker.com"),
+            )
+        ),
         (
-            "registries:\n  Docker.io:\n  docker.io:",
-            2,
-            "registries.Docker.io",
-            "'Docker.io'",
-            "docker.io",
+            "registries:\n  ghcr.io:\n  ghcr.io:443:\ndefault_registry: ghcr.io",
+            3,
+            "registries.ghcr.io:443",
+            "'ghcr.io:443', which is ghcr.io again",
+            "it once",
         ),
         (
             "registries:\n  docker.io:\n  https://quay.io/x:",
@@ -802,7 +829,8 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         ),
         ("registries:\n  docker.io:\n  a_b.io:", 3, "registries.a_b.io", "'a_b.io'", A_NAME),
         ("registries:\n  docker.io:\n  h:99999:", 3, "registries.h:99999", "'h:99999'", A_NAME),
-        ("default_registry: GHCR.io", 1, "default_registry", "'GHCR.io'", "write ghcr.io"),
+        ("default_registry: GHCR.io", 1, "default_registry", "'GHCR.io'", "write docker.io"),
+        ("default_registry: http://GHCR.io", 1, "default_registry", "GHCR.io'", "write ghcr.io"),
         ("default_registry: ghcr.io", 1, "default_registry", "not among", "write docker.io"),
         (
             "listen: :1\nregistries:\n  ghcr.io:\n  quay.io:",

@@ -63,13 +63,15 @@ class House:
         async with self.client.get(path, headers={"Host": host}) as answer:
             return answer.status, await answer.read()
 
-    async def pull(self, prefix: str, tag: str = "1", query: str = "", host: str = "m") -> bytes:
+    async def pull(
+        self, prefix: str, tag: str = "1", query: str = "", host: str = "m", base: str = "/v2"
+    ) -> bytes:
         """A whole image; gives back its layer."""
-        status, data = await self.get(f"/v2/{prefix}/manifests/{tag}{query}", host)
+        status, data = await self.get(f"{base}/{prefix}/manifests/{tag}{query}", host)
         assert status == 200, data
         manifest = json.loads(data)
         for blob in (manifest["config"], *manifest["layers"]):
-            status, data = await self.get(f"/v2/{prefix}/blobs/{blob['digest']}{query}", host)
+            status, data = await self.get(f"{base}/{prefix}/blobs/{blob['digest']}{query}", host)
             assert status == 200, data
         return data
 
@@ -104,6 +106,15 @@ async def test_each_way_to_name_a_registry_leads_there(house: House) -> None:
     assert await house.pull("acme/app", host="GHCR.mirror.lan:5000") == b"ghcr" * 100
     assert await house.pull("app", query="?ns=registry.corp:5000") == b"corp" * 100
     assert await house.pull("registry.corp:5000/app") == b"corp" * 100
+    assert await house.pull("app", base="/registry.corp:5000/v2") == b"corp" * 100
+    for hub in ("docker.io:443", "Index.docker.io", "registry-1.docker.io", "hub.docker.com"):
+        for name in ("redis", "library/redis"):
+            assert await house.pull(name, query=f"?ns={hub}") == b"docker" * 100
+            assert await house.pull(f"{hub}/{name}") == b"docker" * 100
+            assert await house.pull(name, base=f"/{hub}/v2") == b"docker" * 100
+    assert (
+        await house.pull("acme/app", query="?ns=ghcr.io:443", base="/GHCR.io/v2") == b"ghcr" * 100
+    )
     # All of that was one pull each.
     assert [hub.count("blobs", "GET") for hub in (house.docker, house.ghcr, house.corp)] == [2] * 3
 
@@ -112,10 +123,11 @@ async def test_f64_what_is_not_configured_or_contradicts_itself_is_denied(house:
     await house.start()
     for path in ("/v2/evil.example/x/manifests/1", "/v2/x/y/manifests/1?ns=evil.example"):
         assert "'evil.example' is not served here" in await house.denied(path)
-    path = "/v2/ghcr.io/x/y/manifests/1?ns=docker.io"
-    assert "two registries" in await house.denied(path)
-    status, _ = await house.get("/v2/_catalog")
-    assert status == 404
+    for path in ("/v2/ghcr.io/x/y", "/ghcr.io/v2/x/y"):
+        assert "two registries" in await house.denied(f"{path}/manifests/1?ns=docker.io")
+    for path in ("/v2/_catalog", "/evil.example/v2/", "/evil.example/v2/x/y/manifests/1"):
+        status, _ = await house.get(path)
+        assert status == 404
 
 
 async def test_a_tag_list_goes_on_under_the_prefix_it_was_asked_with(house: House) -> None:

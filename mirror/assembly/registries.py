@@ -24,6 +24,7 @@ from ..interfaces import Clock, Meter, Registry, Upstream
 from ..metrics import Metrics
 from ..oci.patterns import Patterns
 from ..oci.reference import parse_image
+from ..oci.registries import url_of
 from ..server.naming import Naming
 from ..storage.disk import DiskContent
 from ..storage.links import LinkRecords
@@ -248,7 +249,7 @@ def _unconfigured(name: str, workers: int) -> Endpoint:
     are from a bounded set."""
     return Endpoint(
         name="unconfigured",
-        url=f"https://{name}",
+        url=url_of(name),
         configured=False,
         limits=Limits(connections=_part(CONNECTIONS, workers)),
     )

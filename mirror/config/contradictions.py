@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from ..oci.errors import BadRequest, quoted
 from ..oci.reference import ImageReference, parse_image
+from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
 from . import places
 from .document import Location
-from .model import DOCKER_HUB, AccessRule, Config, Credentials, Freshness
+from .model import AccessRule, Config, Credentials, Freshness
 from .problems import Mistake
 
 Found = Iterator[tuple[Location, Mistake]]
@@ -24,6 +25,7 @@ def contradictions(data: dict[str, Any]) -> Found:
     """Each with the key at which it is to be mended."""
     yield from _port_twice(data)
     yield from _default_registry(data)
+    yield from _registries_twice(_section(data, "registries"))
     yield from _redis_keys(_section(data, "tags"))
     yield from _hosts_twice(_section(data, "registries"))
     yield from _access(data.get("access"))
@@ -64,15 +66,13 @@ def _default_registry(data: dict[str, Any]) -> Found:
     if not isinstance(registries, dict):
         registries = {DOCKER_HUB: None} if registries is None else None
     default = data.get("default_registry", DOCKER_HUB)
-    if registries is None or not isinstance(default, str) or default in registries:
-        return
-    names = [name for name in registries if places.is_registry_name(name)]
-    if not names:
+    names = _names(registries or {})
+    if not names or not isinstance(default, str) or _one_form(default) in names:
         return
     listed = " or ".join(names[:3])
     if "default_registry" in data:
         mistake = Mistake(f"{quoted(default)}, which is not among the registries", listed)
-        if places.is_registry_name(default):
+        if is_registry(default):
             yield ("default_registry",), mistake
     else:
         yield (
@@ -82,6 +82,26 @@ def _default_registry(data: dict[str, Any]) -> Found:
                 f"default_registry: {listed}, or add {DOCKER_HUB}: here",
             ),
         )
+
+
+def _one_form(name: object) -> object:
+    """A registry's name as the rest of the program has it; what is none, as it was."""
+    return parse_registry(name) if isinstance(name, str) and is_registry(name) else name
+
+
+def _names(registries: dict[Any, Any]) -> list[str]:
+    """The keys that are registries' names, in their one form."""
+    return [parse_registry(name) for name in registries if is_registry(str(name))]
+
+
+def _registries_twice(registries: dict[str, Any]) -> Found:
+    """A name has several spellings: docker.io and index.docker.io, ghcr.io and ghcr.io:443."""
+    first_at: dict[object, str] = {}
+    for given in registries:
+        first = first_at.setdefault(_one_form(given), given)
+        if first != given:
+            mistake = Mistake(f"{quoted(given)}, which is {first} again", "it once")
+            yield ("registries", given), mistake
 
 
 def _redis_keys(tags: dict[str, Any]) -> Found:
@@ -133,10 +153,11 @@ def _endpoints(endpoints: object, place: Location) -> Found:
 
 
 def _pins(data: dict[str, Any]) -> Found:
-    default = data.get("default_registry", DOCKER_HUB)
+    default = _one_form(data.get("default_registry", DOCKER_HUB))
     registries = data.get("registries") or {DOCKER_HUB: None}
     if not (isinstance(default, str) and isinstance(registries, dict)):
         return
+    names = _names(registries)
     first_at: dict[ImageReference, str] = {}
     for given in _section(data, "pin"):
         try:
@@ -147,8 +168,8 @@ def _pins(data: dict[str, Any]) -> Found:
         if first != given:
             yield ("pin", given), Mistake(f"{image} a second time", f"it once: {first} is it too")
         registry = image.repository.registry
-        if registry not in registries and "allow_any_registry" not in data:
-            listed = " or ".join(list(registries)[:3])
+        if registry not in names and "allow_any_registry" not in data:
+            listed = " or ".join(names[:3])
             mistake = Mistake(f"an image of {registry}, which is not mirrored", f"one of {listed}")
             yield ("pin", given), mistake
 

@@ -15,13 +15,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from ..oci.digest import Digest
+from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from . import logins, places, values
 from .places import Address, Network
-
-DOCKER_HUB = "docker.io"
-
-# Where a registry answers when its images' names begin with something else.
-_KNOWN_ENDPOINTS = {DOCKER_HUB: "https://registry-1.docker.io"}
 
 _STATE_FOLDER = Path("/var/lib/registry-mirror")
 
@@ -210,8 +206,7 @@ class AccessRule(Section):
 
 def _own_endpoint(name: str) -> str:
     # A name that is none is told as such; a URL made of it would be told a second time.
-    name = name if places.is_registry_name(name) else DOCKER_HUB
-    return _KNOWN_ENDPOINTS.get(name, f"https://{name}")
+    return url_of(parse_registry(name) if is_registry(name) else DOCKER_HUB)
 
 
 def _with_endpoints(registries: object) -> Any:

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 from ..oci.errors import quoted
+from ..oci.registries import is_registry, parse_registry
 from .problems import Mistake
 from .values import text
 
@@ -23,7 +24,6 @@ Network = IPv4Network | IPv6Network
 # An underscore is no DNS, but Docker's own networks resolve it.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-_REGISTRY = re.compile(r"(?P<host>[a-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -74,25 +74,19 @@ def address(value: object) -> Address:
 
 
 def registry_name(value: object) -> str:
-    """A registry as image names begin with it: a host in lower case, with its port if any."""
+    """A registry as image names begin with it, in its one form whatever its spelling."""
     write = "a registry's host name such as ghcr.io"
     given = text(value, write)
-    if is_registry_name(given):
-        return given
-    bare = given.lower()
-    bare = (bare.partition("://")[2] or bare).partition("/")[0]
-    raise Mistake(masked(given), bare if is_registry_name(bare) else write)
-
-
-def is_registry_name(given: str) -> bool:
-    match = _REGISTRY.fullmatch(given)
-    return bool(match and is_host(match["host"]) and 1 <= int(match["port"] or 1) <= 65535)
+    if is_registry(given):
+        return parse_registry(given)
+    bare = (given.partition("://")[2] or given).partition("/")[0]
+    raise Mistake(masked(given), parse_registry(bare) if is_registry(bare) else write)
 
 
 def endpoint_url(value: object) -> str:
     """`https://host` or `https://host:port`, without a trailing slash; http too."""
     example = "https://registry.example.com"
-    if isinstance(value, str) and is_registry_name(value):
+    if isinstance(value, str) and is_registry(value):
         raise Mistake(quoted(value), f"https://{value}")
     url, origin = _http_url(value, example)
     if url.path not in ("", "/"):
@@ -148,9 +142,10 @@ def masked(url: str) -> str:
 
 
 def own_name(value: object) -> str:
-    """A host name of this mirror, in lower case: without a port, which is `listen`'s to say."""
+    """A host name of this mirror, in lower case and without the root's dot: without a port, which
+    is `listen`'s to say."""
     write = "a host name such as ghcr.mirror.lan"
-    given = text(value, write)
+    given = text(value, write).removesuffix(".")
     bare, _, port = given.rpartition(":")
     if not is_host(given):
         raise Mistake(masked(given), bare if is_host(bare) and port.isdigit() else write)

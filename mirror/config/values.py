@@ -12,6 +12,7 @@ from pathlib import Path
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import BadRequest, DigestInvalid, quoted
 from ..oci.reference import parse_image
+from ..oci.registries import DOCKER_HUB
 from .problems import Mistake, kind
 
 MIN_CACHE = 2**20  # bytes; less than that is a forgotten unit
@@ -181,7 +182,7 @@ def tagged_image(value: object) -> str:
     write = "an image such as redis:7 or ghcr.io/acme/app:v1"
     given = text(value, write)
     try:
-        image = parse_image(given, "docker.io")
+        image = parse_image(given, DOCKER_HUB)
     except BadRequest:
         raise Mistake(quoted(given), write) from None
     if isinstance(image.reference, Digest):

@@ -39,12 +39,22 @@ class BadRequest(RegistryError):
 
 class NameInvalid(BadRequest):
     code = "NAME_INVALID"
+    write = (
+        "is no repository name: write lower-case components joined by '/', 255 characters at most, "
+        "as in 'library/redis'"
+    )
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{quoted(name)} is no repository name: write lower-case components joined by '/', "
-            "255 characters at most, as in 'library/redis'"
-        )
+        super().__init__(f"{quoted(name)} {self.write}")
+
+
+class RegistryInvalid(NameInvalid):
+    """What begins a name is no registry's."""
+
+    write = (
+        "is no registry: write a host name, and its port if it has one, as in docker.io or "
+        "registry.corp.local:5000"
+    )
 
 
 class TagInvalid(BadRequest):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .digest import Digest
 from .errors import NameInvalid, TagInvalid
+from .registries import looks_like_registry, official, parse_registry
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -36,13 +37,6 @@ def parse_reference(text: str) -> Digest | str:
     Raises DigestInvalid or TagInvalid.
     """
     return Digest.parse(text) if ":" in text else parse_tag(text)
-
-
-# A registry where it stands in an image: a host, with its port if any. The first component is one
-# only if it looks like one: Docker's rule, kept by all clients.
-_REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
-
-_DOCKER_HUB = "docker.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,7 @@ def parse_image(text: str, default_registry: str) -> ImageReference:
 
     Without a registry it is `default_registry`; without a tag, `latest`; Docker Hub's images of
     one component are below `library/`. A digest goes before a tag, as with Docker. Raises
-    NameInvalid, TagInvalid or DigestInvalid, whose messages say what to write.
+    RegistryInvalid, NameInvalid, TagInvalid or DigestInvalid, whose messages say what to write.
 
     >>> str(parse_image("redis", "docker.io"))
     'docker.io/library/redis:latest'
@@ -99,17 +93,9 @@ def parse_image(text: str, default_registry: str) -> ImageReference:
     before, colon, after = name.rpartition(":")
     if colon and "/" not in after:
         name, tag = before, parse_tag(after)
-    registry, name = _registry_and_name(name, default_registry)
-    if registry == _DOCKER_HUB and "/" not in name:
-        name = f"library/{name}"
-    return ImageReference(Repository(registry, name), Digest.parse(digest) if at else tag)
-
-
-def _registry_and_name(name: str, default_registry: str) -> tuple[str, str]:
+    registry = default_registry
     first, slash, rest = name.partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost"):
-        return default_registry, name
-    if not _REGISTRY.fullmatch(first):
-        raise NameInvalid(name)
-    # The name that Docker's own configuration files still have for it.
-    return (_DOCKER_HUB if first == "index.docker.io" else first), rest
+    if slash and looks_like_registry(first):
+        registry, name = parse_registry(first), rest
+    repository = Repository(registry, official(registry, name))
+    return ImageReference(repository, Digest.parse(digest) if at else tag)

@@ -1,4 +1,4 @@
-"""Which registry a request means: one port serves many, and clients have four ways to say it."""
+"""Which registry a request means: one port serves many, and clients have several ways to say it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..oci.errors import Denied, quoted
+from ..oci.errors import Denied, NameUnknown, quoted
 from ..oci.reference import Repository
+from ..oci.registries import (
+    DOCKER_HUB,
+    is_registry,
+    looks_like_registry,
+    official,
+    parse_registry,
+)
 
-DOCKER_HUB = "docker.io"
-
-_REGISTRY = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?(?::[0-9]{1,5})?", re.ASCII)
 _PORT = re.compile(r":[0-9]{1,5}", re.ASCII)
 
 
@@ -19,10 +23,11 @@ _PORT = re.compile(r":[0-9]{1,5}", re.ASCII)
 class Naming:
     """Reads the registry out of a request.
 
-    `?ns=ghcr.io` (containerd), a first component of the path, `/v2/ghcr.io/owner/app/…` (clients
-    that can only rewrite the host), or a Host that is in `hosts`. Those that are there have to
-    agree: containerd's `override_path` sends the first two. Without any it is `default`, which is
-    how dockerd asks.
+    `?ns=ghcr.io` (containerd); a first component of the path behind /v2/, `/v2/ghcr.io/owner/app/…`
+    (clients that can only rewrite the host), or before it, `/ghcr.io/v2/owner/app/…` (dockerd 28
+    and containerd, told of a mirror as `http://mirror/ghcr.io`); or a Host that is in `hosts`.
+    Those that are there have to agree: containerd's `override_path` sends the first two. Without
+    any it is `default`, which is how dockerd asks.
 
     `configured` are the registries by name, `hosts` the configured Host names, in lower case and
     without a port, with the registry that each means. `any_registry`: others may be named too.
@@ -33,17 +38,24 @@ class Naming:
     hosts: Mapping[str, str] = field(default_factory=dict)
     any_registry: bool = False
 
-    def repository(self, name: str, ns: str | None = None, host: str = "") -> Repository:
-        """The repository that is meant by the name in the path, the query's `ns` and the Host.
+    def repository(
+        self, name: str, ns: str | None = None, host: str = "", before: str = ""
+    ) -> Repository:
+        """The repository that is meant by the name behind /v2/, the query's `ns`, the Host, and
+        what stands before /v2/ ("" for nothing).
 
-        Whether that registry is served is for others to say. Raises Denied for a registry that
-        cannot be one, and where the request names two; NameInvalid.
+        Whether that registry is served is for others to say. Raises RegistryInvalid for a registry
+        that cannot be one, Denied where the request names two; NameInvalid; and what `base` does.
         """
-        said = {"?ns=": _registry(ns), "its Host": self.hosts.get(_without_port(host))}
+        said = {
+            "?ns=": parse_registry(ns) if ns else None,
+            "its Host": self.hosts.get(_without_port(host)),
+            "its path before /v2/": self.base(before) if before else None,
+        }
         first, slash, rest = name.partition("/")
-        asked = said["?ns="] or said["its Host"] or self.default
+        asked = next((registry for registry in said.values() if registry), self.default)
         if slash and self._is_prefix(first, asked):
-            said["its path"], name = _registry(first), rest
+            said["its path"], name = parse_registry(first), rest
         named = {registry for registry in said.values() if registry}
         if len(named) > 1:
             words = " and ".join(
@@ -53,35 +65,27 @@ class Naming:
         registry = named.pop() if named else self.default
         return Repository(registry, official(registry, name))
 
+    def base(self, before: str) -> str:
+        """The registry that stands before /v2/. Raises NameUnknown where that is none, or one that
+        is not served."""
+        if is_registry(before):
+            registry = parse_registry(before)
+            if registry in self.configured or (self.any_registry and looks_like_registry(before)):
+                return registry
+        raise NameUnknown(
+            f"{quoted(before)} before /v2/ is no registry that is served here; "
+            f"configured are {', '.join(sorted(self.configured))}"
+        )
+
     def _is_prefix(self, first: str, asked: str) -> bool:
         """Whether the first component of a path is a registry, and not of a repository's name.
 
         A dot alone proves nothing: many registries let a repository be called `ghcr.io/app`. Docker
         Hub does not, and no registry lets a colon into a name.
         """
-        if first in self.configured or ":" in first:
+        if ":" in first or (is_registry(first) and parse_registry(first) in self.configured):
             return True
         return "." in first and (self.any_registry or asked == DOCKER_HUB)
-
-
-def official(registry: str, name: str) -> str:
-    """Docker Hub keeps its official images below library/. Container clients write that out
-    themselves; people with curl do not.
-
-    >>> official("docker.io", "redis"), official("quay.io", "redis")
-    ('library/redis', 'redis')
-    """
-    return f"library/{name}" if registry == DOCKER_HUB and "/" not in name else name
-
-
-def _registry(text: str | None) -> str | None:
-    """A registry's name as the configuration spells it. Raises Denied for what is none."""
-    if not text:
-        return None
-    registry = text.lower()
-    if not _REGISTRY.fullmatch(registry):
-        raise Denied(f"{quoted(text)} is no registry: write a host name, as in docker.io")
-    return registry
 
 
 def _without_port(host: str) -> str:

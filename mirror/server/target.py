@@ -17,10 +17,18 @@ _MAX_COUNT = 10_000
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
+# The API's root may have one component before it; only where it does not begin the path, so that
+# `/v2/v2/app/…` is the repository v2/app.
+_API = re.compile(r"(?:/([^/]+))??/v2(?:/(.*))?", re.DOTALL)
+
+
+HEALTH = ("/", "/healthz")
+"""Paths for load balancers and people, who only want to know whether something answers."""
+
 
 class Kind(StrEnum):
-    """What was asked for, as metrics and logs call it. `MANIFEST` is one asked for by digest: a
-    tag fails in other ways."""
+    """What was asked for, as metrics and logs call it. `PING` is any question of whether the mirror
+    is there. `MANIFEST` is one asked for by digest: a tag fails in other ways."""
 
     PING = "ping"
     MANIFEST = "manifest"
@@ -35,13 +43,20 @@ class Kind(StrEnum):
 class Target:
     """One of the endpoints that a mirror has, with its words.
 
-    `name` is as the client wrote it, not read yet: a registry may stand before the repository's
-    (see naming.py). `reference` is a Digest, a tag, or "" where the endpoint has none.
+    `before` is what stands before /v2/, "" for nothing, and `name` what stands behind it. Both are
+    as the client wrote them, not read yet: a registry may stand at either place (see naming.py).
+    `reference` is a Digest, a tag, or "" where the endpoint has none.
     """
 
     kind: Kind
     name: str = ""
     reference: Digest | str = ""
+    before: str = ""
+
+    @property
+    def base(self) -> str:
+        """The path of the API's root, without the last slash."""
+        return f"/{self.before}/v2" if self.before else "/v2"
 
 
 def split(raw: str) -> tuple[str, str]:
@@ -58,30 +73,37 @@ def split(raw: str) -> tuple[str, str]:
     return path, query
 
 
+def is_endpoint(path: str) -> bool:
+    """Whether this mirror has anything at this path, or could have below it."""
+    return path in HEALTH or _API.fullmatch(path) is not None
+
+
 def parse_path(path: str) -> Target:
     """Which endpoint a path means. Nothing is unescaped or normalised: no name, tag or digest has
     a character that needs it, so `%2e%2e%2f`, `//` and the like are simply not of the grammar.
 
     Raises BadRequest for words that are no tag or digest, NameUnknown for other endpoints.
     """
-    if path in ("/v2", "/v2/"):
-        return Target(Kind.PING)
-    if not path.startswith("/v2/"):
+    api = _API.fullmatch(path)
+    if api is None:
         raise NameUnknown("there is nothing here but the registry protocol, below /v2/")
+    before, below = api[1] or "", api[2] or ""
+    if not below:
+        return Target(Kind.PING, before=before)
     # From the right: "manifests" and "blobs" are good components of a name too.
-    rest, _, last = path.removeprefix("/v2/").rpartition("/")
+    rest, _, last = below.rpartition("/")
     name, _, endpoint = rest.rpartition("/")
     match endpoint:
         case "manifests":
             reference = parse_reference(last)
             kind = Kind.MANIFEST if isinstance(reference, Digest) else Kind.TAG
-            return Target(kind, name, reference)
+            return Target(kind, name, reference, before)
         case "blobs":
-            return Target(Kind.BLOB, name, Digest.parse(last))
+            return Target(Kind.BLOB, name, Digest.parse(last), before)
         case "referrers":
-            return Target(Kind.REFERRERS, name, Digest.parse(last))
+            return Target(Kind.REFERRERS, name, Digest.parse(last), before)
         case "tags" if last == "list":
-            return Target(Kind.TAGS, name)
+            return Target(Kind.TAGS, name, before=before)
     raise NameUnknown(
         f"{quoted(path)} is no endpoint of this mirror: it has /v2/<name>/manifests/<reference>, "
         "/v2/<name>/blobs/<digest>, /v2/<name>/tags/list and /v2/<name>/referrers/<digest>"

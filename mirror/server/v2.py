@@ -38,8 +38,10 @@ from .lane import LARGEST, Lane
 from .naming import Naming
 from .sending import Sender
 from .target import (
+    HEALTH,
     Kind,
     Target,
+    is_endpoint,
     parse_artifact_type,
     parse_count,
     parse_marker,
@@ -57,6 +59,7 @@ COMMON: Mapping[str, str] = {
 }
 
 _JSON: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
+_TEXT: Mapping[str, str] = {hdrs.CONTENT_TYPE: "text/plain; charset=utf-8"}
 _READS = (hdrs.METH_GET, hdrs.METH_HEAD)
 _CREDENTIALS = (hdrs.AUTHORIZATION, hdrs.PROXY_AUTHORIZATION, hdrs.COOKIE)
 
@@ -124,16 +127,20 @@ class V2:
 
     async def _answer(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         path, raw_query = split(request.raw_path)
-        if request.method not in _READS and (path == "/v2" or path.startswith("/v2/")):
+        if request.method not in _READS and is_endpoint(path):
             raise Unsupported("a mirror is for reading: push to the registry itself")
+        if path in HEALTH:
+            exchange.kind, exchange.outcome = Kind.PING, Outcome.HIT
+            return await self._whole(request, exchange, 200, _TEXT, b"ok\n")
         target = parse_path(path)
         if target.kind is Kind.PING:
-            exchange.kind = target.kind
-            exchange.outcome = Outcome.HIT
+            if target.before:
+                self._naming.base(target.before)
+            exchange.kind, exchange.outcome = Kind.PING, Outcome.HIT
             return await self._whole(request, exchange, 200, _JSON, b"{}")
         query = parse_query(raw_query)
         repository = self._naming.repository(
-            target.name, query.get("ns"), request.headers.get(hdrs.HOST, "")
+            target.name, query.get("ns"), request.headers.get(hdrs.HOST, ""), target.before
         )
         exchange.kind = target.kind
         exchange.registry, exchange.repository = repository.registry, repository.name
@@ -244,7 +251,7 @@ class V2:
         if page.last is not None:
             fields = {"n": count, "last": page.last, "ns": query.get("ns")}
             following = urlencode({key: value for key, value in fields.items() if value})
-            headers[hdrs.LINK] = f'</v2/{target.name}/tags/list?{following}>; rel="next"'
+            headers[hdrs.LINK] = f'<{target.base}/{target.name}/tags/list?{following}>; rel="next"'
         body = json.dumps({"name": target.name, "tags": list(page.tags)}).encode()
         return await self._whole(request, exchange, 200, headers, body)
 

@@ -21,6 +21,7 @@ from ..interfaces import Clock
 from ..oci.challenges import Challenge
 from ..oci.documents import read_object
 from ..oci.errors import Denied, RegistryError, Untrustworthy, quoted
+from ..oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
 from .endpoint import Credentials, Endpoint, GivenToken, Login
 from .failures import Unreached, faulty, rate_limited
 from .transport import Transport, origin
@@ -29,8 +30,7 @@ _log = structlog.get_logger()
 
 # Realms on another host that are known to belong to their registry, so that they may see its login.
 _KNOWN_REALMS = {
-    "registry-1.docker.io": "https://auth.docker.io",
-    "index.docker.io": "https://auth.docker.io",
+    DOCKER_HUB: DOCKER_HUB_REALM,
     "registry.gitlab.com": "https://gitlab.com",
 }
 
@@ -76,6 +76,8 @@ class Authorizer:
         self._endpoint = endpoint
         self.credentials = credentials
         self._origin = URL(endpoint.url).origin()
+        host = self._origin.host or ""
+        self._registry = parse_registry(host) if is_registry(host) else ""
         self._transport = transport
         self._clock = clock
         self._wanted: Challenge | None = None
@@ -185,7 +187,7 @@ class Authorizer:
         configured = self._endpoint.realm
         if (
             realm.host == self._origin.host
-            or origin(realm) == _KNOWN_REALMS.get(self._origin.host or "")
+            or origin(realm) == _KNOWN_REALMS.get(self._registry)
             or (configured is not None and origin(realm) == origin(URL(configured)))
         ):
             return login

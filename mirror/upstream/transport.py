@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
@@ -81,14 +81,6 @@ class Resolver(AbstractResolver):
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class NoCookies(aiohttp.DummyCookieJar):
-    """Keeps no cookie, and does not read any: aiohttp logs each that it cannot parse, whole, and a
-    registry may send a megabyte of them with each answer."""
-
-    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
-        pass
 
 
 class _Why(Enum):
@@ -260,7 +252,7 @@ class Transport:
             # Bytes come as they were sent, no cookie is kept, and nothing is taken from the
             # environment: neither a proxy, behind which no address could be checked, nor .netrc.
             auto_decompress=False,
-            cookie_jar=NoCookies(),
+            cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             headers={
                 "User-Agent": f"registry-mirror/{__version__}",

@@ -16,16 +16,14 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable, quoted
 from ..oci.reference import Repository
+from ..oci.registries import is_registry, parse_registry
 
 log = structlog.get_logger()
 
 # Seconds for which an unused registry stays at least: a client's next request comes within that.
 _REST = 30.0
 
-# A name in DNS: at least two labels, and the last one no number. So no IPv4 address in any of the
-# spellings that resolvers take (127.1, 0x7f.1, 2130706433), and no IPv6 address.
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_PUBLIC = re.compile(rf"(?:{_LABEL}\.)+(?P<top>[a-z][a-z0-9-]{{0,61}}[a-z0-9])(?::[0-9]{{1,5}})?")
+_TOP = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")  # a domain with registries: no number
 
 # Names for use within a network, or a host: RFC 6761, 6762, 7686, 8375; `internal` by ICANN.
 _PRIVATE = frozenset(
@@ -136,9 +134,10 @@ class OnDemand:
 
 def refuse_private(name: str) -> None:
     """Raises Denied for a registry's name that cannot be public: an address, a name without a dot,
-    one for use within a network."""
-    match = _PUBLIC.fullmatch(name)
-    if match is None or match["top"] in _PRIVATE:
+    one for use within a network; and for what is no name in its one form."""
+    _, dot, top = name.partition(":")[0].rpartition(".")
+    is_public = bool(dot and _TOP.fullmatch(top)) and top not in _PRIVATE
+    if not is_public or not is_registry(name) or parse_registry(name) != name:
         raise Denied(
             f"registry {quoted(name)} is not in the configuration of this mirror, and others are "
             "served by public names only, as in quay.io"

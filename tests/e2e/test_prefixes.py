@@ -1,4 +1,5 @@
-"""Clients that can only rewrite the host put the registry's name before the repository's."""
+"""Clients that can only rewrite the host put the registry's name before the repository's, or before
+/v2/."""
 
 from __future__ import annotations
 
@@ -29,6 +30,21 @@ def use_prefix(client: Client, mirror: Mirror) -> None:
         )
 
 
+def with_another_default(house: House, hub: Hub) -> Mirror:
+    """The default registry is another one, and down: nothing but a prefix leads to the hub."""
+    nowhere = {"endpoints": [{"url": "http://127.0.0.1:9"}]}
+    registries = {"docker.io": endpoint(hub.url), "other.example": nowhere}
+    return Mirror(house, {}, registries=registries, default_registry="other.example").start()
+
+
+def pull_from_docker_io(client: Client, shelf: Shelf, mirror: Mirror) -> None:
+    client.pull(shelf.official.by_tag)
+    client.pull(shelf.user.by_digest)
+    asked = [word for word in mirror.words().splitlines() if '"request"' in word]
+    assert any('"registry": "docker.io"' in line for line in asked)
+    assert not any('"registry": "other.example"' in line for line in asked)
+
+
 @pytest.mark.parametrize(
     "flavour",
     [FLAVOURS[name] for name in ("containerd", "containerd-sid", "podman", "skopeo")],
@@ -37,15 +53,25 @@ def use_prefix(client: Client, mirror: Mirror) -> None:
 def test_a_path_prefix_names_the_registry(
     flavour: Flavour, hub: Hub, house: House, shelf: Shelf
 ) -> None:
-    """The default registry is another one, and down: nothing but the prefix leads to the hub."""
-    nowhere = {"endpoints": [{"url": "http://127.0.0.1:9"}]}
-    registries = {"docker.io": endpoint(hub.url), "other.example": nowhere}
-    keys = {"registries": registries, "default_registry": "other.example"}
-    mirror = Mirror(house, {}, **keys).start()
+    mirror = with_another_default(house, hub)
     client = have(flavour).start(house, mirror.url)
     use_prefix(client, mirror)
-    client.pull(shelf.official.by_tag)
-    client.pull(shelf.user.by_digest)
-    asked = [word for word in mirror.words().splitlines() if '"request"' in word]
-    assert any('"registry": "docker.io"' in line for line in asked)
-    assert not any('"registry": "other.example"' in line for line in asked)
+    pull_from_docker_io(client, shelf, mirror)
+
+
+@pytest.mark.parametrize("name", ["docker.io", "index.docker.io"])
+@pytest.mark.parametrize(
+    "flavour",
+    [
+        FLAVOURS[name]
+        for name in ("docker-sid", "docker-sid-containerd-store", "containerd", "containerd-sid")
+    ],
+    ids=["docker-sid", "docker-sid-containerd-store", "containerd", "containerd-sid"],
+)
+def test_a_path_of_the_mirrors_url_names_the_registry(
+    flavour: Flavour, name: str, hub: Hub, house: House, shelf: Shelf
+) -> None:
+    """Without `override_path`, and in Docker 28 always, the API is below that path."""
+    mirror = with_another_default(house, hub)
+    client = have(flavour).start(house, f"{mirror.url}/{name}")
+    pull_from_docker_io(client, shelf, mirror)

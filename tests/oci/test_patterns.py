@@ -31,6 +31,14 @@ from mirror.oci.reference import Repository
         ("redis", ("ghcr.io", "library/redis", "7"), False),
         ("redis", ("registry.corp:5000", "redis", "7"), True),
         ("library/*:latest", ("docker.io", "library/redis", ""), False),
+        ("index.docker.io/redis:7", ("docker.io", "library/redis", "7"), True),
+        ("registry-1.docker.io/bob/*", ("docker.io", "bob/app", "7"), True),
+        ("Docker.IO:443/*", ("docker.io", "bob/app", "7"), True),
+        ("index.docker.io/bob/*", ("ghcr.io", "bob/app", "7"), False),
+        ("ghcr.io:443/acme/*:v1", ("ghcr.io", "acme/app", "v1"), True),
+        ("*.io/acme/*", ("ghcr.io", "acme/app", "v1"), True),
+        ("localhost/app", ("localhost", "app", "v1"), True),
+        ("localhost/app", ("ghcr.io", "localhost/app", "v1"), False),
     ],
 )
 def test_which_images_a_pattern_means(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mirror.oci import reference as module
 from mirror.oci.digest import Digest
-from mirror.oci.errors import BadRequest, DigestInvalid, NameInvalid, TagInvalid
+from mirror.oci.errors import BadRequest, DigestInvalid, NameInvalid, RegistryInvalid, TagInvalid
 from mirror.oci.reference import (
     MAX_NAME,
     ImageReference,
@@ -148,6 +148,11 @@ def test_long_hostile_text_is_refused_with_a_short_message(hostile):
         ("bob/app/deep:V1.2_x-y", "docker.io/bob/app/deep:V1.2_x-y"),
         ("docker.io/redis:7", "docker.io/library/redis:7"),
         ("index.docker.io/bob/app", "docker.io/bob/app:latest"),
+        ("index.docker.io/redis", "docker.io/library/redis:latest"),
+        ("registry-1.docker.io/redis:7", "docker.io/library/redis:7"),
+        ("registry.hub.docker.com/library/redis", "docker.io/library/redis:latest"),
+        ("Docker.IO.:443/redis", "docker.io/library/redis:latest"),
+        ("GHCR.io:443/acme/app", "ghcr.io/acme/app:latest"),
         ("ghcr.io/acme/app:v1", "ghcr.io/acme/app:v1"),
         ("ghcr.io/app", "ghcr.io/app:latest"),
         ("localhost/app", "localhost/app:latest"),
@@ -180,7 +185,8 @@ def test_an_image_without_a_registry_is_of_the_default_one():
         ("Redis", NameInvalid),
         ("https://ghcr.io/acme/app", NameInvalid),
         ("ghcr.io/", NameInvalid),
-        ("GHCR.io/acme/app", NameInvalid),
+        ("ghcr.io:99999/acme/app", RegistryInvalid),
+        ("127.1/acme/app", RegistryInvalid),
         ("me:secret/app", NameInvalid),
         ("user@host/app", DigestInvalid),
         ("../etc.d/passwd", NameInvalid),

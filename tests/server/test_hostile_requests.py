@@ -49,7 +49,19 @@ def code_of(answer: Answer) -> str:
         ("/v2/a/tags/lists", 404, "NAME_UNKNOWN"),
         ("/V2/", 404, "NAME_UNKNOWN"),
         ("/v2x", 404, "NAME_UNKNOWN"),
-        ("/", 404, "NAME_UNKNOWN"),
+        ("//", 404, "NAME_UNKNOWN"),
+        ("/healthz/", 404, "NAME_UNKNOWN"),
+        ("/quay.io/v2/", 404, "NAME_UNKNOWN"),
+        ("/quay.io/v2/library/redis/manifests/7", 404, "NAME_UNKNOWN"),
+        ("/docker.io/docker.io/v2/", 404, "NAME_UNKNOWN"),
+        ("/docker.io//v2/", 404, "NAME_UNKNOWN"),
+        ("/docker.io/v2x", 404, "NAME_UNKNOWN"),
+        ("/a%00/v2/", 404, "NAME_UNKNOWN"),
+        ("/docker.io:99999/v2/", 404, "NAME_UNKNOWN"),
+        ("/v2/a/manifests/7?ns=host:99999", 400, "NAME_INVALID"),
+        ("/v2/a/manifests/7?ns=host:0", 400, "NAME_INVALID"),
+        ("/v2/a/manifests/7?ns=a..b", 400, "NAME_INVALID"),
+        ("/v2/host:99999/a/manifests/7", 400, "NAME_INVALID"),
         ("//v2/", 404, "NAME_UNKNOWN"),
         ("/v1/_ping", 404, "NAME_UNKNOWN"),
         ("/metrics", 404, "NAME_UNKNOWN"),
@@ -109,7 +121,7 @@ async def test_f52_bytes_that_are_not_utf8_are_no_name(port: Port) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE", "OPTIONS"])
 async def test_f53_a_mirror_is_for_reading(port: Port, method: str) -> None:
-    for path in ("/v2/", "/v2/a/manifests/7", "/v2/a/blobs/uploads/"):
+    for path in ("/v2/", "/v2/a/manifests/7", "/v2/a/blobs/uploads/", "/docker.io/v2/", "/"):
         answer = await port.get(path, method)
         assert (answer.status, code_of(answer)) == (405, "UNSUPPORTED")
         assert answer.headers["allow"] == "GET, HEAD"

@@ -6,7 +6,7 @@ import doctest
 
 import pytest
 
-from mirror.oci.errors import Denied, NameInvalid
+from mirror.oci.errors import Denied, NameInvalid, NameUnknown
 from mirror.oci.reference import Repository
 from mirror.server import naming
 from mirror.server.naming import Naming
@@ -53,6 +53,25 @@ ANY = Naming("docker.io", CONFIGURED, any_registry=True)
         (HUB, "owner/app", None, "ghcr.mirror.lan", "ghcr.io/owner/app"),
         (HUB, "owner/app", None, "GHCR.mirror.lan.:5000", "ghcr.io/owner/app"),
         (HUB, "ghcr.io/owner/app", "ghcr.io", "ghcr.mirror.lan:5000", "ghcr.io/owner/app"),
+        # Any spelling of a registry, wherever it stands
+        *(
+            (served, name, ns, "", "docker.io/library/redis")
+            for hub in (
+                *("docker.io", "Docker.IO", "docker.io.", "docker.io:443", "index.docker.io"),
+                *("registry-1.docker.io", "registry.hub.docker.com:443", "hub.docker.com"),
+            )
+            for served in (HUB, CORP, ANY)
+            for name, ns in (
+                ("redis", hub),
+                ("library/redis", hub),
+                (f"{hub}/redis", None),
+                (f"{hub}/library/redis", "docker.io"),
+            )
+        ),
+        (HUB, "owner/app", "ghcr.io:443", "", "ghcr.io/owner/app"),
+        (HUB, "ghcr.io:443/owner/app", None, "", "ghcr.io/owner/app"),
+        (HUB, "GHCR.io./owner/app", "ghcr.io:0443", "", "ghcr.io/owner/app"),
+        (CORP, "REGISTRY.corp.:5000/app", None, "", "registry.corp:5000/app"),
         # Any registry
         (ANY, "quay.io/owner/app", None, "", "quay.io/owner/app"),
         (ANY, "quay.io:8443/app", None, "", "quay.io:8443/app"),
@@ -75,14 +94,67 @@ def test_what_a_request_means(
         (HUB, "redis", "docker.io", "ghcr.mirror.lan", r"and its Host ghcr\.io"),
         (HUB, "docker.io/redis", None, "ghcr.mirror.lan", r"two registries"),
         (ANY, "quay.io/app", "evil.example", "", r"two registries"),
-        (HUB, "app", "bad_name!", "", r"'bad_name!' is no registry"),
-        (HUB, "ev!l:80/app", None, "", r"is no registry"),
-        (HUB, "app", "../etc", "", r"is no registry"),
     ],
 )
 def test_what_is_refused(served: Naming, name: str, ns: str | None, host: str, words: str) -> None:
     with pytest.raises(Denied, match=words):
         served.repository(name, ns, host)
+
+
+@pytest.mark.parametrize(
+    ("name", "ns"),
+    [
+        ("app", "bad_name!"),
+        ("ev!l:80/app", None),
+        ("app", "../etc"),
+        ("app", "host:99999"),
+        ("app", "host:0"),
+        ("app", "host:"),
+        ("app", "127.1"),
+        ("host:99999/app", None),
+        ("a..b/app", None),
+    ],
+)
+def test_what_is_no_registry_is_no_name(name: str, ns: str | None) -> None:
+    with pytest.raises(NameInvalid, match="is no registry"):
+        HUB.repository(name, ns)
+
+
+@pytest.mark.parametrize(
+    ("served", "before", "name", "ns", "meant"),
+    [
+        (HUB, "docker.io", "library/redis", None, "docker.io/library/redis"),
+        (HUB, "index.docker.io:443", "redis", "docker.io", "docker.io/library/redis"),
+        (HUB, "ghcr.io", "owner/app", None, "ghcr.io/owner/app"),
+        (HUB, "GHCR.io:443", "owner/app", "ghcr.io", "ghcr.io/owner/app"),
+        (HUB, "ghcr.io", "ghcr.io/owner/app", None, "ghcr.io/owner/app"),
+        (HUB, "registry.corp:5000", "quay.io/app", None, "registry.corp:5000/quay.io/app"),
+        (HUB, "localhost", "app", None, "localhost/app"),
+        (ANY, "quay.io", "owner/app", None, "quay.io/owner/app"),
+    ],
+)
+def test_a_registry_may_stand_before_v2(
+    served: Naming, before: str, name: str, ns: str | None, meant: str
+) -> None:
+    assert str(served.repository(name, ns, before=before)) == meant
+
+
+def test_what_stands_before_v2_agrees_with_all_else() -> None:
+    for name, ns in (("owner/app", "docker.io"), ("docker.io/redis", None)):
+        with pytest.raises(Denied, match=r"its path before /v2/ ghcr\.io"):
+            HUB.repository(name, ns, before="ghcr.io")
+
+
+@pytest.mark.parametrize(
+    ("served", "before"),
+    [
+        *((HUB, before) for before in ("quay.io", "mirror", "v1", "docker.io:5000", "a%2fb", "..")),
+        *((ANY, before) for before in ("mirror", "v1", "ev!l.io", "host:99999")),
+    ],
+)
+def test_no_other_component_may_stand_before_v2(served: Naming, before: str) -> None:
+    with pytest.raises(NameUnknown, match=r"configured are docker\.io, "):
+        served.repository("owner/app", before=before)
 
 
 @pytest.mark.parametrize("name", ["", "ghcr.io/", "/app", "ghcr.io//app", "ghcr.io/App", "a" * 256])

@@ -211,7 +211,7 @@ async def test_what_a_digest_names_has_no_age(port: Port) -> None:
         ("/v2/redis/manifests/7", REDIS),
         ("/v2/redis/manifests/7?ns=docker.io", REDIS),
         ("/v2/redis/manifests/7?ns=quay.io", Repository("quay.io", "redis")),
-        ("/v2/a/b/manifests/7?ns=GHCR.io:443", Repository("ghcr.io:443", "a/b")),
+        ("/v2/a/b/manifests/7?ns=GHCR.io:443", Repository("ghcr.io", "a/b")),
         ("http://mirror:5000/v2/library/redis/manifests/7?ns=", REDIS),
         ("/v2/manifests/blobs/manifests/7", Repository("docker.io", "manifests/blobs")),
     ],
@@ -224,12 +224,39 @@ async def test_the_query_names_the_registry_else_the_default_is_meant(
     assert port.registry.asked[0] == ("resolve", repository, "7")
 
 
-async def test_f64_a_namespace_that_is_no_registry_is_denied(port: Port) -> None:
-    for namespace in ("../etc", "a%00b", "a%20b", "x" * 300, "http://evil"):
+async def test_f64_a_namespace_that_is_no_registry_is_refused(port: Port) -> None:
+    for namespace in ("../etc", "a%00b", "a%20b", "x" * 300, "http://evil", "host:99999"):
         answer = await port.get(f"/v2/library/redis/manifests/7?ns={namespace}")
-        assert answer.status == 403
-        assert json.loads(answer.body)["errors"][0]["code"] == "DENIED"
+        assert answer.status == 400
+        assert json.loads(answer.body)["errors"][0]["code"] == "NAME_INVALID"
     assert port.registry.asked == []
+
+
+@pytest.mark.parametrize("base", ["/v2", "/docker.io/v2", "/Index.docker.io:443/v2"])
+async def test_a_registry_may_stand_before_v2(port: Port, base: str) -> None:
+    port.registry.add_manifest(MANIFEST, "7")
+    for path in (base, f"{base}/"):
+        answer = await port.get(path)
+        assert (answer.status, answer.body) == (200, b"{}")
+    answer = await port.get(f"{base}/library/redis/manifests/7?ns=docker.io")
+    assert (answer.status, answer.body) == (200, MANIFEST)
+    assert port.registry.asked[0] == ("resolve", REDIS, "7")
+
+
+async def test_a_repository_may_be_called_as_the_api_is(port: Port) -> None:
+    port.registry.add_manifest(MANIFEST, "7")
+    assert (await port.get("/v2/v2/app/manifests/7")).status == 200
+    assert port.registry.asked[0] == ("resolve", Repository("docker.io", "v2/app"), "7")
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/healthz?verbose", "http://mirror:5000/"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_health_checker_is_answered(port: Port, path: str, method: str) -> None:
+    answer = await port.get(path, method)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert answer.body == (b"ok\n" if method == "GET" else b"")
+    assert port.registry.asked == []
+    assert port.meter.answers == [("ping", "hit", 200)]
 
 
 async def test_tags_are_listed_in_pages(port: Port) -> None:
