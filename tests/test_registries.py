@@ -229,7 +229,12 @@ async def test_any_registry_is_served_on_demand_and_opens_nothing(
 
 async def test_f63_any_registry_is_none_in_here(house: House) -> None:
     await house.start("allow_any_registry: true")
-    for name in ("127.0.0.1:80", "localhost:80", "metadata.google.internal", "0x7f.1"):
+    for name in ("127.0.0.1:80", "localhost:80", "metadata.google.internal"):
         assert "public names only" in await house.denied(f"/v2/a/b/manifests/1?ns={name}")
         if ":" in name or "." in name:
             assert "public names only" in await house.denied(f"/v2/{name}/a/b/manifests/1")
+    for name in ("127.1", "0x7f.1", "2130706433", "quay.io:99999"):
+        for path in (f"/v2/a/b/manifests/1?ns={name}", f"/v2/{name}:443/a/b/manifests/1"):
+            status, body = await house.get(path)
+            assert status == 400
+            assert "is no registry" in json.loads(body)["errors"][0]["message"]
