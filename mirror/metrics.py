@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from . import __version__
 from .interfaces import Usage
+from .logs import lines_dropped
 
 # From a hit in memory to a layer of gigabytes over a slow line. The first is for what is counted
 # together (`answered_at_once`).
@@ -133,6 +134,7 @@ class Metrics:
         gauge("build_info", "The version that runs", "version", of_many="max").labels(
             __version__
         ).set(1)
+        self._registry.register(_Log())
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -222,3 +224,12 @@ class _Store(Collector):
             ("cache_max_bytes", "The configured size of the cache", usage.max_bytes),
         ):
             yield GaugeMetricFamily(f"registry_mirror_{name}", words, value=value)
+
+
+class _Log(Collector):
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "registry_mirror_log_lines_dropped",
+            "Lines of the log that could not be written",
+            value=lines_dropped(),
+        )

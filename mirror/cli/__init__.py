@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 
-import structlog
-import structlog.stdlib
 import typer
-from structlog.typing import Processor
 
 from .. import __version__
 from ..config import Config
+from ..logs import log_json, open_streams
 from .console import CANNOT_START, ConfigOption, err, load_or_exit, out
 from .images import ready, warm
 from .tags import pin, tags, unpin
@@ -33,14 +30,15 @@ DAMAGED = 1
 
 def main() -> None:
     """The entry point of `registry-mirror`."""
+    open_streams()
     app()
 
 
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
+    log_json()
     loaded = load_or_exit(config)
-    _log_json()
     with _counts(loaded) as counts:
         # Not before: prometheus-client decides how to count when it is imported.
         from ..assembly import CannotStart
@@ -66,7 +64,7 @@ def check(config: ConfigOption = None) -> None:
 def verify(config: ConfigOption = None) -> None:
     """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
     loaded = load_or_exit(config)
-    _log_json()
+    log_json()
     from ..assembly import CannotStart
 
     try:
@@ -134,7 +132,7 @@ async def _serve(config: Config, counts: str | None) -> None:
     if sys.stderr.isatty():
         _welcome(config)
     if counts is not None:
-        await serve_with_workers(config, counts, stop, _log_json)
+        await serve_with_workers(config, counts, stop, log_json)
     else:
         async with running(config):
             settle()
@@ -148,34 +146,4 @@ def _welcome(config: Config) -> None:
         "Tell Docker, in /etc/docker/daemon.json, then reload it (systemctl reload docker):\n"
         f'    {{"registry-mirrors": ["http://{config.listen}"]}}\n',
         markup=False,
-    )
-
-
-def _log_json() -> None:
-    """One JSON object a line, on standard error; what libraries log, too."""
-    shared: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks,
-    ]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            *shared,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
     )

@@ -6,9 +6,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from select import PIPE_BUF
 
 from ..interfaces import Clock, Meter, NoMeter, Outcome
 from .target import Kind
@@ -90,8 +89,7 @@ class AccessLog:
 
     The lines have the shape of all other lines of the log. They are made here rather than by its
     processors (35 µs a line there, 3 here), and leave together, at the end of the loop's present
-    round: `write` is given one or several of them, without the last one's end of line. Several are
-    never more than a pipe takes in one piece, else workers would write into each other's lines.
+    round: `write` is given one or several of them, without the last one's end of line.
     """
 
     def __init__(
@@ -176,17 +174,5 @@ class AccessLog:
             self._meter.answered_at_once(kind, Outcome.HIT, status, tally.count, tally.took)
             if tally.sent:
                 self._meter.sent(kind, tally.sent)
-        for text in _together(lines):
-            self._write(text)
-
-
-def _together(lines: Sequence[str]) -> Iterator[str]:
-    """These lines, of ASCII, in as few pieces as are written to a pipe undivided."""
-    begin = size = 0
-    for end, line in enumerate(lines):
-        size += len(line) + 1
-        if size > PIPE_BUF and end > begin:
-            yield "\n".join(lines[begin:end])
-            begin, size = end, len(line) + 1
-    if lines:
-        yield "\n".join(lines[begin:])
+        if lines:
+            self._write("\n".join(lines))

@@ -146,6 +146,15 @@ class Mirror:
         except aiohttp.ClientError:
             return False
 
+    async def is_ready(self) -> bool:
+        """Whether the admin port says so, of all workers."""
+        try:
+            answer = await fetch(f"{self.admin}/readyz")
+        except aiohttp.ClientError:
+            return False
+        workers = self.keys.get("workers", 1)
+        return answer.status == 200 and json.loads(answer.body).get("workers", 1) == workers
+
     # What clients do.
 
     async def ask(

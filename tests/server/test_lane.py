@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -265,19 +264,6 @@ async def test_a_line_that_could_not_be_written_keeps_no_other() -> None:
     assert len(errors) == 1
     assert len(meter.answers) == 2
     assert meter.bytes["tag"] == 20
-
-
-async def test_lines_that_leave_together_are_whole_among_those_of_other_processes() -> None:
-    writes: list[str] = []
-    log = AccessLog(writes.append)
-    for _ in range(100):
-        log.note_hit(Hit("GET", "tag", ""), "1.2.3.4", 200, 10, 0.0, ', "x": "y"' * 20, 0.0)
-    log.note_hit(Hit("GET", "tag", ', "x": "y"' * 999), "1.2.3.4", 200, 10, 0.0, "", 0.0)
-    log.flush()
-    lines = [line for text in writes for line in text.split("\n")]
-    assert len([json.loads(line) for line in lines]) == 101
-    assert len(writes) < 20
-    assert all(len(text) < select.PIPE_BUF for text in writes if "\n" in text)
 
 
 async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:

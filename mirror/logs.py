@@ -1,0 +1,251 @@
+"""The log: one JSON object a line on standard error; it never holds up or fails what it tells of.
+
+Whoever reads standard error may stop doing so (its pipe is full), and the disk behind it may fill
+up. Written from the event loop, a line would then hold up every pull, or end one with an error that
+is none of its own. So lines are queued, and a thread writes them. What the queue does not take, and
+what cannot be written, is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import json
+import logging
+import os
+import select
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import TextIO, cast
+
+import structlog
+import structlog.stdlib
+from structlog.typing import Processor
+
+_MOST = 1 << 20  # characters that wait: some 3,000 lines
+# Seconds between two writes. Each wakes a thread and takes Python's lock from the event loop: a
+# hundred a second are not felt, one a request would be.
+_PAUSE = 0.01
+_AT_EXIT = 2.0  # seconds that the last lines have to be written
+_RETRY = 1.0  # seconds until a thread that could not be started is tried again
+_PIECE = 64 << 10  # bytes written to a file at once
+
+
+class LogStream(io.TextIOBase):
+    """A text stream onto a descriptor. Writing to it returns at once, from any thread, and raises
+    nothing; lines keep their order.
+
+    `most` is how many characters wait to be written, and as many again may be under way.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int, most: int = _MOST) -> None:
+        self._descriptor = descriptor
+        self._most = most
+        # Lines of several processes stay whole in a file, which is locked for a write, and in a
+        # pipe if they are written in pieces of PIPE_BUF at most (pipe(7)).
+        self._piece = _PIECE if _is_file(descriptor) else select.PIPE_BUF
+        # Reentrant: the garbage collector may log, in the middle of `write`.
+        self._lock = threading.RLock()
+        self._texts: list[str] = []
+        self._size = 0
+        self._full = 0  # lines dropped since the thread last looked, as there was no room
+        self._dropped = 0
+        self._sleeps = False
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._ends = False
+        self._thread: threading.Thread | None = None
+        self._retry_at = 0.0
+        self._torn = False  # what was written last ends within a line
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written, and will not be."""
+        return self._dropped
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            if self._size + len(text) > self._most:
+                self._full += text.count("\n")
+                self._dropped += text.count("\n")
+            else:
+                self._texts.append(text)
+                self._size += len(text)
+            sleeps, self._sleeps = self._sleeps, False
+            if self._thread is None:
+                self._start()
+        if sleeps:
+            self._bell.put(None)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def finish(self, within: float = _AT_EXIT) -> None:
+        """Waits until all is written, but for `within` seconds only. Nothing is written after."""
+        self._ends = True
+        self._bell.put(None)
+        if self._thread is not None:
+            self._thread.join(within)
+
+    def _start(self) -> None:
+        """Where no thread can be started now, lines wait in the queue for one that can."""
+        now = time.monotonic()
+        if now < self._retry_at:
+            return
+        thread = threading.Thread(target=self._run, name="log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._retry_at = now + _RETRY
+        else:
+            self._thread = thread
+
+    # What follows is the thread's.
+
+    def _run(self) -> None:
+        untold = 0  # lines dropped
+        while True:
+            with self._lock:
+                texts, self._texts, self._size = self._texts, [], 0
+                untold += self._full
+                self._full = 0
+                self._sleeps = not texts
+            if texts:
+                lost = self._write("".join(texts).encode(errors="backslashreplace"))
+                with self._lock:
+                    self._dropped += lost
+                untold += lost
+                if untold and not lost and self._write(_dropped_line(untold)) == 0:
+                    untold = 0
+                if not self._ends:
+                    time.sleep(_PAUSE)
+            elif self._ends:
+                return
+            else:
+                self._bell.get()
+
+    def _write(self, data: bytes) -> int:
+        """How many lines of it could not be written."""
+        lost = 0
+        for piece in _pieces(data, self._piece):
+            whole = b"\n" + piece if self._torn else piece
+            left = self._write_piece(whole)
+            if len(left) < len(whole):
+                self._torn = not whole[: len(whole) - len(left)].endswith(b"\n")
+            lost += min(left.count(b"\n"), piece.count(b"\n"))
+        return lost
+
+    def _write_piece(self, data: bytes) -> bytes:
+        """What of it could not be written."""
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:  # another process made the descriptor non-blocking
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                poll.poll()
+            except OSError:
+                break
+        return data
+
+
+def _pieces(data: bytes, most: int) -> Iterator[bytes]:
+    """Whole lines, as many as fit into `most` bytes, and one at least."""
+    begin = 0
+    while begin < len(data):
+        end = len(data)
+        if end - begin > most:
+            end = data.rfind(b"\n", begin, begin + most) + 1 or data.find(b"\n", begin) + 1 or end
+        yield data[begin:end]
+        begin = end
+
+
+def _dropped_line(lines: int) -> bytes:
+    stamp = time.strftime("%FT%T", time.gmtime())
+    return (
+        json.dumps(
+            {
+                "lines": lines,
+                "event": "log lines dropped",
+                "level": "warning",
+                "timestamp": f"{stamp}.000000Z",
+            }
+        ).encode()
+        + b"\n"
+    )
+
+
+def _is_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
+def open_streams() -> None:
+    """Opens /dev/null as each standard stream that was closed before the program began. Else the
+    first file that is opened gets its number, and what is written to standard error."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                null = os.open(os.devnull, os.O_RDWR)
+                os.set_inheritable(null, True)  # the lowest number that is free: this one
+
+
+_stream: LogStream | None = None
+
+
+def lines_dropped() -> int:
+    """Lines that this process could not log."""
+    return 0 if _stream is None else _stream.dropped
+
+
+def log_json() -> None:
+    """From now on, what this process logs is one JSON object a line, on standard error; what
+    libraries log, too. What else is printed there takes the same way."""
+    global _stream
+    if _stream is None:
+        _stream = LogStream(2)
+        atexit.register(_stream.finish)
+    sys.stderr = cast(TextIO, _stream)
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.dict_tracebacks,
+    ]
+    handler = logging.StreamHandler(_stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            *shared,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _stream)),
+        cache_logger_on_first_use=True,
+    )
