@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import hdrs, web
-from yarl import URL
 
 from ..oci.errors import RegistryError
+from .pages import is_loopback, is_loopback_url, names_loopback
 
 _SHOWN = 400  # characters of what was asked for that an answer repeats
 
@@ -69,33 +68,11 @@ async def _only_loopback(
     request: web.Request, handler: Callable[[web.Request], Any]
 ) -> web.StreamResponse:
     origin = request.headers.get(hdrs.ORIGIN)
-    if not _names_loopback(f"http://{request.headers.get(hdrs.HOST, '')}"):
+    if not names_loopback(request.headers):
         raise web.HTTPForbidden(
             text="the Host header names another machine: ask for localhost or 127.0.0.1\n"
         )
-    if origin is not None and not _names_loopback(origin):
+    if origin is not None and not is_loopback_url(origin):
         raise web.HTTPForbidden(text="pages of other sites may not ask here\n")
     response: web.StreamResponse = await handler(request)
     return response
-
-
-def _names_loopback(url: str) -> bool:
-    try:
-        host = URL(url).host
-    except ValueError:
-        return False
-    return host is not None and is_loopback(host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address, without a port, can only mean this machine.
-
-    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("localhost.example.org")
-    (True, True, False)
-    """
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from ..interfaces import Clock
 from .access import AccessLog, Hit, product, written
+from .pages import BROWSER
 from .target import Kind
 
 LARGEST = 64 << 10
@@ -44,8 +45,8 @@ _FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ ]*([\x21-\x7e](?:[\x20-\x
 _LINE = re.compile(r"/[\x21-\x7e]*")
 
 # What leaves the answer as it is. Any other field, and whatever is no such line, goes the ordinary
-# way: conditions, ranges, credentials, bodies.
-_OF_NO_ACCOUNT = frozenset((b"accept", b"accept-encoding", b"accept-language"))
+# way: conditions, ranges, credentials, bodies, and all that browsers send (see pages.py).
+_OF_NO_ACCOUNT = frozenset((b"accept", b"accept-encoding"))
 _ONCE = frozenset((b"host", b"user-agent", b"connection", b"if-none-match"))
 
 
@@ -85,6 +86,8 @@ def read_fields(lines: bytes) -> Fields | None:
     if b"host" not in found or connection not in (b"close", b"keep-alive"):
         return None
     agent = product(found.get(b"user-agent", b"").decode("ascii"))
+    if agent.startswith(BROWSER):
+        return None
     return Fields(
         found[b"host"],
         connection == b"close",

@@ -36,6 +36,7 @@ from .conditions import etag, not_modified, wanted
 from .failures import failure
 from .lane import LARGEST, Lane
 from .naming import Naming
+from .pages import refuse_pages
 from .sending import Sender
 from .target import (
     HEALTH,
@@ -126,6 +127,7 @@ class V2:
             self._log.note(exchange)
 
     async def _answer(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        refuse_pages(request.headers, _own_address(request))
         path, raw_query = split(request.raw_path)
         if request.method not in _READS and is_endpoint(path):
             raise Unsupported("a mirror is for reading: push to the registry itself")
@@ -316,6 +318,12 @@ class V2:
         body: bytes | None,
     ) -> web.StreamResponse:
         return await self._responder.whole(request, exchange, status, {**COMMON, **headers}, body)
+
+
+def _own_address(request: web.BaseRequest) -> str:
+    """The address of this machine that the client is connected to."""
+    transport = request.transport
+    return str(((transport and transport.get_extra_info("sockname")) or ("",))[0])
 
 
 def _matches(request: web.BaseRequest, digest: Digest) -> bool:
