@@ -9,7 +9,7 @@ its DNS may say one thing to the check and another to the connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import (
@@ -34,37 +34,72 @@ class Reach(IntEnum):
     FORBIDDEN = 3  # link-local, metadata services, multicast: no registry lives there
 
 
-# Metadata services outside the link-local networks: AWS by IPv6, Alibaba, Oracle, Azure.
-_METADATA = frozenset(
-    map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
+# IANA's registries of special-purpose addresses (RFC 6890), and what the address spaces leave
+# unassigned. Of several networks that an address is in, the longest counts. Python's own
+# `is_global` and its like are not asked: they lag behind the registries, and differ by version.
+_NEAR: Mapping[Reach, tuple[str, ...]] = {
+    Reach.PUBLIC: ("0.0.0.0/0", "2000::/3"),
+    Reach.PRIVATE: (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),  # RFC 1918
+        "100.64.0.0/10",  # behind a provider's NAT, RFC 6598
+        "192.0.0.0/24",  # protocol assignments, RFC 6890
+        *("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),  # documentation, RFC 5737
+        "192.88.99.0/24",  # 6to4 relays, once, RFC 7526
+        "198.18.0.0/15",  # benchmarks, RFC 2544
+        *("100::/64", "100:0:0:1::/64"),  # discarded, RFC 6666; dummies, RFC 9780
+        "2001::/23",  # protocol assignments, RFC 2928: Teredo, benchmarks, ORCHID, DRIP, anycast
+        *("2001:db8::/32", "3fff::/20"),  # documentation, RFC 3849 and 9637
+        "5f00::/16",  # segments of SRv6, RFC 9602
+        "fc00::/7",  # unique local, RFC 4193
+        "fec0::/10",  # site-local, once, RFC 3879
+    ),
+    Reach.LOOPBACK: (
+        "127.0.0.0/8",
+        "0.0.0.0/8",  # RFC 1122, 3.2.1.3; Linux connects 0.0.0.0 to itself
+        *("::/128", "::1/128"),
+    ),
+    Reach.FORBIDDEN: (
+        *("169.254.0.0/16", "fe80::/10"),  # link-local, with most clouds' metadata services
+        *("224.0.0.0/4", "ff00::/8"),  # multicast
+        "240.0.0.0/4",  # reserved, RFC 1112, and broadcast
+        "::/0",  # what is not assigned
+        # Metadata services elsewhere: AWS, Google, Alibaba, Oracle, Azure
+        *("fd00:ec2::/32", "fd20:ce::/32", "100.100.100.200/32", "192.0.0.192/32"),
+        "168.63.129.16/32",
+    ),
+}
+_TABLE: Sequence[tuple[Network, Reach]] = sorted(
+    ((ip_network(network), reach) for reach, networks in _NEAR.items() for network in networks),
+    key=lambda entry: -entry[0].prefixlen,
 )
-_THIS_HOST = IPv4Network("0.0.0.0/8")  # RFC 1122, 3.2.1.3; Linux connects 0.0.0.0 to itself
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last 32 bits
-_COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated
+# In the last 32 bits of these is an IPv4 address, to which a translator takes what is sent there:
+# RFC 6052, 2.1, and RFC 8215 with the longest of the prefixes that it allows; where the translator
+# has a shorter one of those, it is not known which bits count, and its addresses are not assigned.
+_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/96"))
+# The same, for the host's own stack: RFC 4291, 2.5.5.1, and RFC 2765, 2.1, both deprecated.
+_COMPATIBLE = (IPv6Network("::/96"), IPv6Network("::ffff:0:0:0/96"))
 
 
 def reach_of(address: Address) -> Reach:
-    """How near this address is; an IPv6 form of an IPv4 address is as near as that."""
-    if isinstance(address, IPv6Address) and (inner := _embedded(address)) is not None:
-        return reach_of(inner)
-    if address in _METADATA or address.is_link_local or address.is_multicast:
-        return Reach.FORBIDDEN
-    if address.is_loopback or address.is_unspecified or address in _THIS_HOST:
-        return Reach.LOOPBACK
-    if address.is_reserved:
-        return Reach.FORBIDDEN
-    if not address.is_global or (isinstance(address, IPv6Address) and address.is_site_local):
-        return Reach.PRIVATE
-    return Reach.PUBLIC
+    """How near this address is; an IPv6 form of an IPv4 address is as near as that, and one that
+    leads to it by a tunnel is not public either."""
+    if isinstance(address, IPv6Address):
+        if (inner := _embedded(address)) is not None:
+            return reach_of(inner)
+        if address.teredo is not None:  # RFC 4380: the server's address, and the client's
+            return max(Reach.PRIVATE, *map(reach_of, address.teredo))
+    return next(reach for network, reach in _TABLE if address in network)
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that this one is another form of; None when it is none."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):  # not :: and ::1
-        return IPv4Address(int(address) & 0xFFFFFFFF)
+    number = int(address)
+    if number > 1 and any(address in network for network in (*_NAT64, *_COMPATIBLE)):
+        return IPv4Address(number & 0xFFFFFFFF)
     return None
 
 
@@ -106,8 +141,8 @@ class Allowed:
         return host.lower().rstrip(".") in self.hosts
 
     def covers(self, address: Address) -> bool:
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
+        if isinstance(address, IPv6Address):
+            address = _embedded(address) or address
         return any(address in network for network in self.networks)
 
 
