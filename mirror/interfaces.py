@@ -7,7 +7,7 @@ them, each wrapper and the fakes in the tests are all one shape, so they stack.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -183,9 +183,14 @@ class Registry(Protocol):
 class Upstream(Protocol):
     """A Registry that is far away: its blobs are streams, to be verified by who reads them."""
 
-    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
         """What the tag points to, asked with a HEAD where that suffices: it is not counted
-        against Docker Hub's limits. A digest in the tag's place asks whether it is there."""
+        against Docker Hub's limits. A digest in the tag's place asks whether it is there.
+
+        An endpoint that names one of `passed_over` counts as one that gave no answer: nobody has
+        the manifest that it names, or that is none."""
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent: ...
 
@@ -357,6 +362,9 @@ class ContentStore(Protocol):
 
     def touch(self, digest: Digest) -> None:
         """Notes that this content was used now, and with it what it refers to."""
+
+    def is_needed(self, digest: Digest) -> bool:
+        """Whether content that is here refers to this as what it needs. A few microseconds."""
 
     async def pin(self, name: str, digest: Digest) -> None:
         """Keeps this content, and all that it needs, whatever its age; in place of what was kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import structlog
@@ -25,14 +26,26 @@ _MEMORY_BYTES = 32 << 20  # kept in memory, so that a hit reads no file
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """How long trouble is waited out, in seconds: with what was promised, and with what was not."""
+    """How long trouble is waited out, in seconds: with what was promised, and with what was not.
+
+    `lagging`: for how long "there is no such thing" is not believed of what was promised: of the
+    replicas of a registry, one may have to catch up. A pause doubles from `pause` on.
+    """
 
     promised: float = 30.0
     other: float = 2.0
+    lagging: float = 8.0
     pause: float = 0.25
 
     def within(self, promised: bool) -> float:
         return self.promised if promised else self.other
+
+    def doubts(self, promised: bool) -> Iterator[float]:
+        """The pauses after each of which what is said to be missing is asked for once more."""
+        pause, left = self.pause, self.lagging if promised else 0.0
+        while pause and pause <= left:
+            yield pause
+            pause, left = pause * 2, left - pause
 
 
 class Manifests:
@@ -67,9 +80,21 @@ class Manifests:
         if found is not None:
             return found
         self._unknown.check(repository, digest)
+        promised = self._promises.made(digest)
+        return await self._fetched(repository, digest, promised, self._hold.doubts(promised))
+
+    async def named(self, repository: Repository, digest: Digest) -> BytesContent:
+        """As `get`, of what a tag was just said to point to: what was said of it before counts no
+        more, and that it is missing is for the caller to doubt."""
+        found = await self.stored(digest)
+        return found or await self._fetched(repository, digest, False, iter(()))
+
+    async def _fetched(
+        self, repository: Repository, digest: Digest, promised: bool, doubts: Iterator[float]
+    ) -> BytesContent:
         # By repository too: what one may not see says nothing of the others.
         fetch, joined = self._fetches.join(
-            (repository, digest), lambda: self._fetch(repository, digest)
+            (repository, digest), lambda: self._fetch(repository, digest, promised, doubts)
         )
         content = await asyncio.shield(fetch)
         return replace(content, outcome=Outcome.JOINED) if joined else content
@@ -91,17 +116,21 @@ class Manifests:
         self._memory[digest] = content
         return content
 
-    async def _fetch(self, repository: Repository, digest: Digest) -> BytesContent:
-        hold = self._hold.within(self._promises.made(digest))
-        deadline = self._clock.monotonic() + hold
+    async def _fetch(
+        self, repository: Repository, digest: Digest, promised: bool, doubts: Iterator[float]
+    ) -> BytesContent:
+        deadline = self._clock.monotonic() + self._hold.within(promised)
         pause = self._hold.pause
         while True:
             try:
                 content = await self._upstream.manifest(repository, digest)
                 break
             except Unknown as error:
-                self._unknown.note(repository, digest, error)
-                raise
+                wait = next(doubts, None)
+                if wait is None:
+                    self._unknown.note(repository, digest, error)
+                    raise
+                await asyncio.sleep(wait)
             except Unavailable as error:
                 wait = max(pause, error.retry_after or 0)
                 if self._clock.monotonic() + wait > deadline:

@@ -1,4 +1,4 @@
-"""What clients count on now: the content of the manifests that this mirror has answered lately.
+"""What clients were promised: by a manifest that they have from here, or by a tag's answer.
 
 A client that has a manifest from here, podman most of all, may have no second chance: for what the
 manifest names, trouble is waited out. One that asks for anything else by digest has been told
@@ -8,22 +8,27 @@ nothing yet, and is better served with a quick refusal, upon which it goes elsew
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from cachetools import TTLCache
 
-from ..interfaces import BytesContent, Clock
+from ..interfaces import BytesContent, Clock, ContentStore
 from ..oci.digest import Digest
 from ..oci.manifests import Manifest, read_manifest
 from ..oci.reference import Repository
 
 _SECONDS = 900.0  # a pull's length
-_MOST = 200_000  # digests; beyond that the oldest promise is forgotten, and costs a shorter wait
+_MOST = 50_000  # digests
+_MOST_OF_ONE = 1000  # of one manifest: no single one pushes out all others
 
 
 class Promises:
-    """Bounded, and of this process alone."""
+    """The promises of all workers and of all time are in the store, which knows what the manifests
+    that it holds need. Those in memory are for manifests that the store had no room for, and for
+    what only a tag has named; of very many the oldest is forgotten, and costs a shorter wait."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, store: ContentStore, clock: Clock) -> None:
+        self._store = store
         self._made: TTLCache[Digest, bool] = TTLCache(_MOST, _SECONDS, clock.monotonic)
         self._read: TTLCache[tuple[Repository, Digest], bool] = TTLCache(
             _MOST, _SECONDS / 2, clock.monotonic
@@ -37,12 +42,16 @@ class Promises:
             return None
         self._read[key] = True
         manifest = read_manifest(content.data, None)
-        for needed in needs(manifest):
+        for needed in islice(needs(manifest), _MOST_OF_ONE):
             self._made[needed] = True
         return manifest
 
+    def name(self, digest: Digest) -> None:
+        """The upstream has named this: a tag points there."""
+        self._made[digest] = True
+
     def made(self, digest: Digest) -> bool:
-        return digest in self._made
+        return digest in self._made or self._store.is_needed(digest)
 
 
 def needs(manifest: Manifest) -> Sequence[Digest]:

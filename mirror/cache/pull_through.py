@@ -3,6 +3,7 @@ verified and kept."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from ..interfaces import (
@@ -24,13 +25,14 @@ from ..oci.reference import Repository
 from .detour import Detour
 from .fill import Soon
 from .fills import Fills
+from .flights import Flights
 from .freshness import Freshness, Rule, Rules
 from .frozen import Frozen, Pins
 from .manifests import Hold, Manifests
 from .prefetch import Prefetcher
 from .promises import Promises
 from .tags import Patience, Tags
-from .unknown import UnknownDigests
+from .unknown import MOMENT, UnknownDigests
 
 _TRIES = 3  # fills that bring wrong bytes, or were given up too soon, before the client is told
 
@@ -66,22 +68,25 @@ class PullThrough:
         self._fills = fills
         self._soon = soon or Soon()
         self._prefetcher = prefetcher
-        self._unknown = UnknownDigests(clock)
-        self._promises = Promises(clock)
+        self._rules = Rules(rules, freshness)
+        self._promises = Promises(store, clock)
+        self._unknown = UnknownDigests(clock, self._believed)
         self._hold = hold or Hold()
         self._manifests = Manifests(
             upstream, store, self._unknown, self._promises, clock, self._hold
         )
+        self._stats: Flights[tuple[Repository, Digest], Descriptor] = Flights()
         self._tags = Tags(
             upstream,
             self._manifests,
             store,
             tags,
-            Rules(rules, freshness),
+            self._rules,
             Frozen(pins or {}, tags, clock),
             pinned or Patterns(()),
             clock,
             patience or Patience(),
+            self._hold,
             scarce,
             away,
         )
@@ -89,11 +94,14 @@ class PullThrough:
     async def close(self) -> None:
         if self._prefetcher is not None:
             await self._prefetcher.close()
+        await self._stats.close()
         await self._tags.close()
         await self._manifests.close()
 
     async def resolve(self, repository: Repository, tag: str) -> Resolved:
-        return await self._tags.resolve(repository, tag)
+        resolved = await self._tags.resolve(repository, tag)
+        self._promises.name(resolved.descriptor.digest)
+        return resolved
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
         content = await self._manifests.get(repository, digest)
@@ -111,19 +119,46 @@ class PullThrough:
         if fill is not None and fill.size is not None:
             return Descriptor(OCTET_STREAM, digest, fill.size)
         self._unknown.check(repository, digest)
-        try:
-            return await self._upstream.stat(repository, digest)
-        except Unknown as error:
-            self._unknown.note(repository, digest, error)
-            raise
+        ask, _ = self._stats.join((repository, digest), lambda: self._ask_stat(repository, digest))
+        return await asyncio.shield(ask)
+
+    async def _ask_stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        doubts = self._hold.doubts(self._promises.made(digest))
+        while True:
+            try:
+                return await self._upstream.stat(repository, digest)
+            except Unknown as error:
+                pause = next(doubts, None)
+                if pause is None:
+                    self._unknown.note(repository, digest, error)
+                    raise
+            await asyncio.sleep(pause)
 
     async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        content = await self._store.open(digest)
+        if content is not None:
+            return content
+        self._unknown.check(repository, digest)
+        promised = self._promises.made(digest)
+        doubts = self._hold.doubts(promised)
+        while True:
+            try:
+                return await self._filled(repository, digest, start, self._hold.within(promised))
+            except Unknown as error:
+                pause = next(doubts, None)
+                if pause is None:
+                    self._unknown.note(repository, digest, error)
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _filled(
+        self, repository: Repository, digest: Digest, start: int, first_byte: float
+    ) -> FileContent:
+        """The blob as it comes, or as another has brought it meanwhile."""
         for tries_left in reversed(range(_TRIES)):
             content = await self._store.open(digest)
             if content is not None:
                 return content
-            self._unknown.check(repository, digest)
-            first_byte = self._hold.within(self._promises.made(digest))
             came = self._clock.monotonic()
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
             if self._prefetcher is not None:
@@ -138,12 +173,10 @@ class PullThrough:
                     return reader
                 reader.close()
                 return detour
-            except (Unknown, Denied) as error:
+            except (Unknown, Denied):
                 reader.close()
                 if fill.repository != repository and tries_left:
                     continue  # that another repository has it not, or hides it, says nothing
-                if isinstance(error, Unknown):
-                    self._unknown.note(repository, digest, error)
                 raise
             except Untrustworthy:
                 reader.close()
@@ -160,6 +193,11 @@ class PullThrough:
                 reader.close()
                 raise
         raise AssertionError("the last try returns or raises")
+
+    def _believed(self, repository: Repository, digest: Digest) -> float:
+        """For how many seconds at most it is believed that this is missing."""
+        negative_ttl = self._rules.of(repository, "").negative_ttl
+        return min(MOMENT, negative_ttl) if self._promises.made(digest) else negative_ttl
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from math import isfinite
 
 import structlog
 
 from ..interfaces import (
+    BytesContent,
     Clock,
     ContentStore,
     Outcome,
@@ -29,11 +30,14 @@ from .backoff import Backoff
 from .flights import Flights
 from .freshness import Freshness, Rules, State, age_of, judge
 from .frozen import Frozen
-from .manifests import Manifests
+from .manifests import Hold, Manifests
 
 log = structlog.get_logger()
 
 _FROZEN = 1.0  # seconds within which it is to be known that a tag is no longer frozen
+
+# Words of endpoints on one tag, each of another manifest that cannot be had, before it is given up.
+_MOST_WORDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Tags:
         pinned: Patterns,
         clock: Clock,
         patience: Patience,
+        hold: Hold,
         scarce: Callable[[], bool],
         away: Callable[[], bool],
     ) -> None:
@@ -77,6 +82,7 @@ class Tags:
         self._pinned = pinned
         self._clock = clock
         self._patience = patience
+        self._hold = hold
         self._scarce = scarce
         self._away = away
         self._checks: Flights[tuple[Repository, str], Resolved] = Flights()
@@ -152,6 +158,8 @@ class Tags:
         """Asks the upstream what the tag points to, and has that manifest in hand."""
         try:
             resolved = await self._ask(repository, tag, record, periods)
+        except _Lagging:  # it takes its time, and may be over by the next ask
+            raise
         except RegistryError:
             self._failures.failed((repository, tag))
             raise
@@ -165,7 +173,7 @@ class Tags:
         self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
     ) -> Resolved:
         try:
-            descriptor = await self._said(repository, tag, record, periods)
+            content = await self._believable(repository, tag, record, periods)
         except Unknown as error:
             kept = await self._known(record) if periods.keeps_gone else None
             if kept is not None and record is not None:
@@ -174,13 +182,6 @@ class Tags:
             negative = TagRecord(None, self._clock.wall())
             await self._remember(repository, tag, negative, periods.negative_ttl)
             raise
-        try:
-            content = await self._manifests.get(repository, descriptor.digest)
-        except Unknown as error:  # replicas that do not agree: of the tag it says nothing
-            raise Unavailable(
-                f"the upstream says that {repository}:{tag} is {descriptor.digest}, and has no "
-                f"such manifest: {error.message}"
-            ) from error
         found = TagRecord(content.descriptor, self._clock.wall())
         await self._remember(repository, tag, found, periods.keep_for)
         if self._pinned.match(repository, tag):
@@ -188,16 +189,61 @@ class Tags:
         same = record is not None and record.descriptor == content.descriptor
         return Resolved(content.descriptor, Outcome.REVALIDATED if same else Outcome.FILLED)
 
-    async def _said(
+    async def _believable(
         self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> BytesContent:
+        """The manifest that the upstream says the tag points to. One that is missing is doubted for
+        a while: a replica may have to catch up. Raises RegistryError; Unknown of the tag alone."""
+        doubts = self._hold.doubts(promised=True)
+        while True:
+            try:
+                return await self._next_word(repository, tag, record, periods)
+            except _Lagging as error:
+                pause = next(doubts, None)
+                if pause is None:
+                    raise
+                log.info("tag asked again", image=f"{repository}:{tag}", reason=error.message)
+                await asyncio.sleep(pause)
+
+    async def _next_word(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> BytesContent:
+        """The manifest of the first endpoint's word of which the manifest can be had: one endpoint
+        may name what nobody has, or what is no manifest. Else the error of the first word's."""
+        passed_over: dict[Digest, RegistryError] = {}
+        for _ in range(_MOST_WORDS):
+            try:
+                descriptor = await self._said(repository, tag, record, periods, passed_over)
+            except RegistryError:
+                if passed_over:
+                    break
+                raise
+            try:
+                return await self._manifests.named(repository, descriptor.digest)
+            except Unknown as error:  # replicas that do not agree: of the tag it says nothing
+                passed_over[descriptor.digest] = _Lagging(
+                    f"the upstream says that {repository}:{tag} is {descriptor.digest}, and has no "
+                    f"such manifest: {error.message}"
+                )
+            except RegistryError as error:
+                passed_over[descriptor.digest] = error
+        raise next(iter(passed_over.values()))
+
+    async def _said(
+        self,
+        repository: Repository,
+        tag: str,
+        record: TagRecord | None,
+        periods: Freshness,
+        passed_over: Collection[Digest],
     ) -> Descriptor:
         try:
-            return await self._upstream.resolve(repository, tag)
+            return await self._upstream.resolve(repository, tag, passed_over)
         except Unknown:
             if record is None or record.descriptor is None or periods.keeps_gone:
                 raise
             # It was there: one word is not enough to take it away from everybody.
-            return await self._upstream.resolve(repository, tag)
+            return await self._upstream.resolve(repository, tag, passed_over)
 
     async def _known(self, record: TagRecord | None) -> Descriptor | None:
         """What the record points to, if its manifest is in hand."""
@@ -236,6 +282,10 @@ class Tags:
                 return await asyncio.shield(check)
         except TimeoutError:
             raise _silent(seconds, image) from None
+
+
+class _Lagging(Unavailable):
+    """The tag is named, and what it points to is not there yet."""
 
 
 def _silent(seconds: float, image: str) -> Unavailable:

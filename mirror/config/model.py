@@ -148,8 +148,8 @@ class Freshness(Section):
 
     `ttl`: answered without asking. After that, for `stale_while_revalidate`, answered while asking,
     and for `stale`, when the upstream cannot say (RFC 5861). `negative_ttl`: how long "no such tag"
-    is believed. `on_404`: whether that is believed of a tag that was known. `immutable`: once
-    known, a tag is never asked about again.
+    is believed, and at most "no such digest". `on_404`: whether that is believed of a tag that was
+    known. `immutable`: once known, a tag is never asked about again.
     """
 
     match: Annotated[tuple[str, ...], BeforeValidator(values.image_patterns)] = ("*",)

@@ -217,6 +217,13 @@ class DiskContent:
         if self._toucher is None or self._toucher.done():
             self._toucher = asyncio.create_task(self._touch_later())
 
+    def is_needed(self, digest: Digest) -> bool:
+        try:
+            return self._index.is_needed(digest)
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return False
+
     async def pin(self, name: str, digest: Digest) -> None:
         await self.ledger.note(self._index.pin, name, digest)
 

@@ -95,7 +95,8 @@ T = TypeVar("T")
 
 
 class Index:
-    """Not for the event loop, but for `size`, `usage` and `oldest`, which are a few microseconds.
+    """Not for the event loop, but for `size`, `is_needed`, `usage` and `oldest`, which are a few
+    microseconds.
 
     Every method may be called from any thread. Errors of the database (`apsw.Error`) are the
     caller's to survive.
@@ -138,6 +139,10 @@ class Index:
         """The recorded size in bytes, None when there is no record."""
         rows = self._read("SELECT size FROM content WHERE digest = ?", str(digest))
         return rows[0][0] if rows else None
+
+    def is_needed(self, digest: Digest) -> bool:
+        """Whether any content that is recorded needs this."""
+        return bool(self._read("SELECT 1 FROM needs WHERE child = ? LIMIT 1", str(digest)))
 
     def usage(self) -> Usage:
         [(content, entries, reserved)] = self._read("SELECT bytes, entries, reserved FROM totals")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..interfaces import BytesContent, StreamContent, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -24,7 +26,9 @@ class Offline:
     shows a digest, it is unavailable: what was said before is still believed then.
     """
 
-    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
         raise _unavailable()
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -60,9 +60,12 @@ class Pool:
         """See Budgeted."""
         return bool(self._trusted) and all(one.is_away() for one in self._trusted)
 
-    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
         return await self._word(
-            repository, lambda standing: standing.member.upstream.resolve(repository, tag)
+            repository,
+            lambda standing: standing.member.upstream.resolve(repository, tag, passed_over),
         )
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlencode
 
 import aiohttp
@@ -95,7 +95,18 @@ class Remote:
         """See Budgeted."""
         return self._accounts.scarce()
 
-    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        found = await self._resolve(repository, tag)
+        if found.digest in passed_over:  # no fault of its own: anybody may push such a tag
+            raise Unfit(
+                f"{self.endpoint.name} says that {repository.name}:{tag} is {found.digest}, which "
+                "cannot be had"
+            )
+        return found
+
+    async def _resolve(self, repository: Repository, tag: str) -> Descriptor:
         """By HEAD; by GET where the HEAD leaves something open, and then `manifest` of that digest
         costs no second one."""
         path = f"{repository.name}/manifests/{tag}"

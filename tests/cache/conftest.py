@@ -71,7 +71,7 @@ async def cache(
         Freshness(ttl=300, stale=3600, negative_ttl=30),
         clock=Clock(wall=wall),
         patience=Waiting(stale=0.1, unknown=0.5),
-        hold=Hold(promised=1, other=0.5, pause=0.01),
+        hold=Hold(promised=1, other=0.5, lagging=0.1, pause=0.01),
         soon=Soon(within=0.1, measure=0.05),
     )
     yield cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mirror.interfaces import (
     BytesContent,
@@ -17,7 +17,7 @@ from mirror.interfaces import (
 )
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
-from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, RangeInvalid
+from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, RangeInvalid, Untrustworthy
 from mirror.oci.manifests import OCI_MANIFEST, media_type_of
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
@@ -114,12 +114,16 @@ class FakeUpstream:
         if self.down is not None:
             raise self.down
 
-    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
         await self._ask("resolve")
         by_digest = {str(digest): digest for digest in self.manifests}
         digest = self.tags_of.get(tag) or by_digest.get(tag)
         if digest is None:
             raise ManifestUnknown(f"no tag {tag}")
+        if digest in passed_over:
+            raise Untrustworthy(f"no other word than {digest}")
         data = self.manifests[digest]
         return Descriptor(media_type_of(data), digest, len(data))
 

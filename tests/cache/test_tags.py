@@ -37,7 +37,7 @@ async def test_a_tag_whose_manifest_cannot_be_had_is_not_answered(
 ) -> None:
     digest = upstream.push("7", manifest_of())
     real = upstream.manifests.pop(digest)
-    upstream.resolve = lambda repository, tag: _descriptor(real)  # type: ignore[method-assign]
+    upstream.resolve = lambda *asked: _descriptor(real)  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="has no such manifest"):
         await cache.resolve(REDIS, "7")
 
@@ -49,7 +49,7 @@ async def test_replicas_that_disagree_take_no_tag_away(
     old = upstream.push("7", manifest_of())
     await cache.resolve(REDIS, "7")
     new = manifest_of(note="new")
-    upstream.resolve = lambda repository, tag: _descriptor(new)  # type: ignore[method-assign]
+    upstream.resolve = lambda *asked: _descriptor(new)  # type: ignore[method-assign]
     wall.now += 301
     resolved = await cache.resolve(REDIS, "7")
     assert (resolved.descriptor.digest, resolved.outcome) == (old, Outcome.STALE)

@@ -20,6 +20,7 @@ PATIENCE = 5.0
 def shorten(kind: type, **defaults: object) -> None:
     """Gives a dataclass, whose fields all have defaults, other ones."""
     values = {field.name: field.default for field in fields(kind)}
+    assert values.keys() >= defaults.keys()
     kind.__init__.__defaults__ = tuple((values | defaults).values())  # type: ignore[misc]
 
 
@@ -28,7 +29,7 @@ def hurry() -> None:
     shorten(Limits, dns=0.5, connect=1.0, headers=HEADERS, idle=IDLE, answer=4.0, slow_window=1.0)
     shorten(download.Patience, first_byte=PATIENCE, stalled=PATIENCE, longest_pause=1.0)
     shorten(tags.Patience, unknown=PATIENCE)
-    shorten(manifests.Hold, longest=PATIENCE)
+    shorten(manifests.Hold, promised=PATIENCE, lagging=1.0)
 
 
 # Also in workers, which import this module anew under another name.

@@ -87,10 +87,11 @@ async def test_f12_a_tag_whose_head_claims_what_its_bytes_are_not(house: House) 
     right = house.hub.add_manifest("library/redis", "7", json.dumps(MANIFEST).encode())
     claim = {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": digest_of(b"another")}
     lie = sends(json.dumps(MANIFEST).encode(), claim)
-    house.hub.fail("registry", lie, times=2)  # the HEAD, and the GET by the digest it claims
+    house.hub.fail("registry", lie, times=1000)
     mirror = await house.mirror()
     assert (await mirror.manifest("7")).status == 502
     assert mirror.blobs() == []
+    house.hub.mend()
     answer = await mirror.manifest("7")
     assert answer.is_whole(right)
     assert answer.headers["Docker-Content-Digest"] == right

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 import pytest
@@ -67,7 +67,9 @@ class Stub:
         if self.error is not None:
             raise self.error
 
-    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
         await self._answer()
         return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
 

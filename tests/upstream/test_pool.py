@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 from structlog.testing import capture_logs
@@ -74,7 +75,9 @@ class Fake:
         if self.error:
             raise self.error
 
-    async def resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
         self._answer()
         return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
 
