@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 
 from mirror.cache.images import this_platform
 
-from .upstream.hub import Hub
+from .upstream.hub import OCI_INDEX, Hub
 
 
 @dataclass
@@ -86,3 +87,31 @@ async def test_a_name_that_is_none_is_told_before_anything_is_done(hub: Hub, con
     said = await say(config, "warm", "Redis")
     assert said.status == 2
     assert "'Redis' is no repository name" in said.err or "'library/Redis'" in said.err
+
+
+def add_nested(hub: Hub, *layers: bytes) -> None:
+    """library/redis:7, an index in an index."""
+    image = hub.add_image("library/redis", "image", *layers)
+    system, architecture = this_platform().split("/")
+    named: dict[str, object] = {"platform": {"os": system, "architecture": architecture}}
+    for tag in ("inner", "7"):
+        data, media_type = hub.manifests[image]
+        child = {"mediaType": media_type, "digest": image, "size": len(data), **named}
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child]}
+        image = hub.add_manifest("library/redis", tag, json.dumps(index).encode(), OCI_INDEX)
+        named = {}
+
+
+async def test_what_is_below_an_index_in_an_index_is_warmed_and_missed(
+    hub: Hub, config: Path, tmp_path: Path
+) -> None:
+    add_nested(hub, b"layer one" * 1000)
+    warmed = await say(config, "warm", "redis:7")
+    assert warmed.status == 0, warmed.err
+    assert "2 blobs" in warmed.out
+    assert (await say(config, "ready", "redis:7")).status == 0
+    for path in (tmp_path / "store" / "blobs").rglob("*"):
+        if path.is_file() and path.read_bytes().startswith(b"layer one"):
+            path.unlink()
+    said = await say(config, "ready", "redis:7")
+    assert (said.status, "layer sha256:" in said.out) == (1, True)

@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from ..interfaces import ContentStore, Registry
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import ManifestUnknown, RegistryError
-from ..oci.manifests import MANIFEST_TYPES, Manifest, Platform, read_manifest
+from ..oci.errors import ManifestUnknown, RegistryError, Untrustworthy
+from ..oci.manifests import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    Child,
+    Manifest,
+    Platform,
+    read_manifest,
+)
 from ..oci.reference import Repository
 
 ALL_PLATFORMS = "all"
+
+# Of one image; the largest that are known have some hundred manifests, and one index in another.
+_MOST_MANIFESTS = 2000
+_DEEPEST = 8
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -49,22 +60,37 @@ class Images:
     async def pieces(
         self, repository: Repository, reference: str | Digest, platform: str
     ) -> AsyncIterator[Piece]:
-        """The index, and for the platform (`linux/arm64`, or `all`) its
-        manifest, config and layers. Raises RegistryError when a manifest cannot be had."""
+        """The index, and for the platform (`linux/arm64`, or `all`) its manifest, config and
+        layers; so, too, of each index in it. Raises RegistryError when a manifest cannot be had, or
+        there is none for the platform."""
         digest = reference
         if not isinstance(digest, Digest):
             digest = (await self._registry.resolve(repository, digest)).descriptor.digest
-        content = await self._registry.manifest(repository, digest)
-        manifest = read_manifest(content.data, None)
-        if not manifest.is_index:
-            for piece in _image(content.descriptor, manifest):
-                yield piece
-            return
-        yield Piece("index", content.descriptor)
-        for child in _chosen(manifest, platform):
-            child_content = await self._registry.manifest(repository, child.digest)
-            for piece in _image(child_content.descriptor, read_manifest(child_content.data, None)):
-                yield piece
+        waiting = [_Step(digest)]
+        met = {digest}
+        made_for: set[str] = set()
+        found = False
+        while waiting:
+            step = waiting.pop()
+            content = await self._registry.manifest(repository, step.digest)
+            manifest = read_manifest(content.data, None)
+            if not manifest.is_index:
+                found = True
+                for piece in _image(content.descriptor, manifest):
+                    yield piece
+                continue
+            yield Piece("index", content.descriptor)
+            made_for |= {str(child.platform) for child in manifest.children if _is_real(child)}
+            below = [one for one in _below(manifest, platform, step) if one.digest not in met]
+            met |= {one.digest for one in below}
+            if step.depth == _DEEPEST and below:
+                raise Untrustworthy(f"{digest} has indexes in each other, more than {_DEEPEST}")
+            if len(met) > _MOST_MANIFESTS:
+                raise Untrustworthy(f"{digest} has more than {_MOST_MANIFESTS} manifests")
+            waiting += reversed(below)
+        if not found:
+            names = ", ".join(sorted(made_for)) or "none that is named"
+            raise PlatformMissing(f"the image is not made for {platform}, but for {names}")
 
     async def missing(
         self, repository: Repository, reference: str | Digest, platform: str
@@ -104,26 +130,37 @@ def _image(descriptor: Descriptor, manifest: Manifest) -> list[Piece]:
     return [*pieces, *(Piece("layer", layer) for layer in manifest.layers)]
 
 
-def _chosen(manifest: Manifest, platform: str) -> list[Descriptor]:
-    """The children to take: manifests, of the platform asked for. Attestations (unknown/unknown)
-    are of no platform."""
-    children = [
-        (child.platform, child.descriptor)
-        for child in manifest.children
-        if child.descriptor.media_type in MANIFEST_TYPES
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A manifest or index to be taken, below so many indexes, of which one may have been said to be
+    for the platform."""
+
+    digest: Digest
+    depth: int = 0
+    is_for_it: bool = False
+
+
+def _below(index: Manifest, platform: str, step: _Step) -> list[_Step]:
+    """What to take of an index: manifests of the platform asked for, and of its indexes those that
+    are for it, or do not say. Attestations (unknown/unknown) are of no platform."""
+    children = [one for one in index.children if one.descriptor.media_type in MANIFEST_TYPES]
+    telling = [one for one in children if _is_real(one) or _is_open_index(one)]
+    if platform == ALL_PLATFORMS or (step.is_for_it and not telling):
+        chosen = telling or children
+    else:
+        chosen = [one for one in telling if _is(one.platform, platform) or _is_open_index(one)]
+    return [
+        _Step(one.descriptor.digest, step.depth + 1, step.is_for_it or _is(one.platform, platform))
+        for one in chosen
     ]
-    real = [(made_for, child) for made_for, child in children if _is_real(made_for)]
-    if platform == ALL_PLATFORMS:
-        return [child for _, child in (real or children)]
-    chosen = [child for made_for, child in real if _is(made_for, platform)]
-    if not chosen:
-        names = ", ".join(sorted({str(made_for) for made_for, _ in real})) or "none that is named"
-        raise PlatformMissing(f"the image is not made for {platform}, but for {names}")
-    return chosen
 
 
-def _is_real(platform: Platform | None) -> bool:
-    return platform is not None and platform.os != "unknown"
+def _is_real(child: Child) -> bool:
+    return child.platform is not None and child.platform.os != "unknown"
+
+
+def _is_open_index(child: Child) -> bool:
+    return child.platform is None and child.descriptor.media_type in INDEX_TYPES
 
 
 def _is(platform: Platform | None, wanted: str) -> bool:
