@@ -32,7 +32,7 @@ _MOST = 1 << 20  # characters that wait: some 3,000 lines
 # hundred a second are not felt, one a request would be.
 _PAUSE = 0.01
 _AT_EXIT = 2.0  # seconds that the last lines have to be written
-_RETRY = 1.0  # seconds until a thread that could not be started is tried again
+_RETRY = 1.0  # seconds until what could not be done (start the thread, write) is tried again
 _PIECE = 64 << 10  # bytes written to a file at once
 
 
@@ -57,9 +57,8 @@ class LogStream(io.TextIOBase):
         self._size = 0
         self._full = 0  # lines dropped since the thread last looked, as there was no room
         self._dropped = 0
-        self._sleeps = False
+        self._sleeps = True  # the thread has nothing to do, and waits for the bell
         self._bell: SimpleQueue[None] = SimpleQueue()
-        self._ends = False
         self._thread: threading.Thread | None = None
         self._retry_at = 0.0
         self._torn = False  # what was written last ends within a line
@@ -77,11 +76,11 @@ class LogStream(io.TextIOBase):
             else:
                 self._texts.append(text)
                 self._size += len(text)
-            sleeps, self._sleeps = self._sleeps, False
             if self._thread is None:
                 self._start()
-        if sleeps:
-            self._bell.put(None)
+            elif self._sleeps:
+                self._sleeps = False
+                self._bell.put(None)
         return len(text)
 
     def writable(self) -> bool:
@@ -93,12 +92,27 @@ class LogStream(io.TextIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
-    def finish(self, within: float = _AT_EXIT) -> None:
-        """Waits until all is written, but for `within` seconds only. Nothing is written after."""
-        self._ends = True
-        self._bell.put(None)
-        if self._thread is not None:
-            self._thread.join(within)
+    def drain(self, within: float = _AT_EXIT) -> None:
+        """Waits until all is written, but for `within` seconds only."""
+        deadline = time.monotonic() + within
+        if self._thread is None and self._texts:
+            self._write_here(deadline)
+        while (self._texts or not self._sleeps) and time.monotonic() < deadline:
+            time.sleep(_PAUSE / 2)
+
+    def _write_here(self, deadline: float) -> None:
+        """Writes what waits for a thread that could not be started, while that does not block."""
+        texts, self._texts, self._size = self._texts, [], 0
+        for piece in _pieces(_encoded(texts), select.PIPE_BUF):
+            if not self._is_writable(max(0.0, deadline - time.monotonic())):
+                return
+            self._write(piece)
+
+    def _is_writable(self, within: float) -> bool:
+        """Whether it takes PIPE_BUF bytes, or says at once why not."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return bool(poll.poll(within * 1000))
 
     def _start(self) -> None:
         """Where no thread can be started now, lines wait in the queue for one that can."""
@@ -124,16 +138,13 @@ class LogStream(io.TextIOBase):
                 self._full = 0
                 self._sleeps = not texts
             if texts:
-                lost = self._write("".join(texts).encode(errors="backslashreplace"))
+                lost = self._write(_encoded(texts))
                 with self._lock:
                     self._dropped += lost
                 untold += lost
                 if untold and not lost and self._write(_dropped_line(untold)) == 0:
                     untold = 0
-                if not self._ends:
-                    time.sleep(_PAUSE)
-            elif self._ends:
-                return
+                time.sleep(_PAUSE)
             else:
                 self._bell.get()
 
@@ -154,12 +165,14 @@ class LogStream(io.TextIOBase):
             try:
                 data = data[os.write(self._descriptor, data) :]
             except BlockingIOError:  # another process made the descriptor non-blocking
-                poll = select.poll()
-                poll.register(self._descriptor, select.POLLOUT)
-                poll.poll()
+                self._is_writable(_RETRY)
             except OSError:
                 break
         return data
+
+
+def _encoded(texts: list[str]) -> bytes:
+    return "".join(texts).encode(errors="backslashreplace")
 
 
 def _pieces(data: bytes, most: int) -> Iterator[bytes]:
@@ -210,6 +223,13 @@ def open_streams() -> None:
 _stream: LogStream | None = None
 
 
+def drain() -> None:
+    """Waits for the last lines to be written, within bounds: before a process ends that does not
+    run what was left to atexit."""
+    if _stream is not None:
+        _stream.drain()
+
+
 def lines_dropped() -> int:
     """Lines that this process could not log."""
     return 0 if _stream is None else _stream.dropped
@@ -221,7 +241,7 @@ def log_json() -> None:
     global _stream
     if _stream is None:
         _stream = LogStream(2)
-        atexit.register(_stream.finish)
+        atexit.register(_stream.drain)
     sys.stderr = cast(TextIO, _stream)
     shared: list[Processor] = [
         structlog.processors.add_log_level,

@@ -57,7 +57,7 @@ def test_lines_keep_their_order_and_the_last_are_written_at_the_end(pipe: tuple[
     stream = LogStream(pipe[1])
     for number in range(500):
         stream.write(f"{number}\n")
-    stream.finish()
+    stream.drain()
     assert read(pipe[0], 500) == [str(number) for number in range(500)]
 
 
@@ -74,7 +74,7 @@ def test_lines_of_several_threads_are_whole(pipe: tuple[int, int]) -> None:
     lines = read(pipe[0], 800)
     for name in "abcd":
         assert [line for line in lines if line[0] == name] == [f"{name} {n}" for n in range(200)]
-    stream.finish()
+    stream.drain()
 
 
 async def test_what_there_is_no_room_for_is_dropped_and_told(pipe: tuple[int, int]) -> None:
@@ -89,7 +89,7 @@ async def test_what_there_is_no_room_for_is_dropped_and_told(pipe: tuple[int, in
     take(pipe[0], full)
     lines = read(pipe[0], 12)
     stream.write("after\n")
-    stream.finish()
+    stream.drain()
     lines += read(pipe[0], 1)
     assert lines[:11] == [line[:-1]] * 11
     told = json.loads(lines[11])
@@ -102,8 +102,8 @@ def test_the_end_does_not_wait_for_a_reader_who_never_comes(pipe: tuple[int, int
     fill(pipe[1])
     stream = LogStream(pipe[1])
     stream.write("unread\n")
-    stream.finish(0.05)
-    os.close(pipe[0])  # the thread ends with the pipe
+    stream.drain(0.05)
+    os.close(pipe[0])  # the thread is let go
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "closed"])
@@ -116,7 +116,7 @@ async def test_what_cannot_be_written_is_dropped_and_counted(path: str) -> None:
     assert stream.write("one\n") == 4
     stream.write("two\nthree\n")
     await eventually(lambda: stream.dropped == 3)
-    stream.finish()
+    stream.drain()
 
 
 def test_a_line_that_was_written_in_part_does_not_spoil_the_next(
@@ -138,14 +138,13 @@ def test_a_line_that_was_written_in_part_does_not_spoil_the_next(
     monkeypatch.setattr(os, "write", write)
     stream = LogStream(descriptor)
     stream.write("first\nsecond\n")
-    stream.finish()
-    other = LogStream(descriptor)
-    other._torn = stream._torn
-    other.write("third\n")
-    other.finish()
+    stream.drain()
+    stream.write("third\n")
+    stream.drain()
     os.close(descriptor)
-    assert file.read_text().splitlines() == ["first", "s", "third"]
-    assert stream.dropped == 1
+    first, part, third, told = file.read_text().splitlines()
+    assert (first, part, third) == ("first", "s", "third")
+    assert json.loads(told)["lines"] == stream.dropped == 1
 
 
 def test_a_descriptor_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -> None:
@@ -155,7 +154,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -
     stream.write("late\n")
     take(pipe[0], full)
     assert read(pipe[0], 1) == ["late"]
-    stream.finish()
+    stream.drain()
 
 
 def test_pieces_are_whole_lines_as_many_as_a_pipe_takes_undivided() -> None:
@@ -186,4 +185,4 @@ def test_lines_wait_for_a_thread_that_cannot_be_started_yet(
     assert refused
     stream.write("two\n")
     assert read(pipe[0], 2) == ["one", "two"]
-    stream.finish()
+    stream.drain()

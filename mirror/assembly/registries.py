@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from ..storage.disk import DiskContent
 from ..storage.links import LinkRecords
 from ..storage.quota_records import QuotaRecords
 from ..storage.tag_history import MOST
+from ..threads import aside
 from ..upstream.addresses import Allowed
 from ..upstream.endpoint import CONNECTIONS, Endpoint, GivenToken, Limits, Login, Trust
 from ..upstream.endpoint import Credentials as Shown
@@ -76,7 +76,7 @@ def registry_of(
     pins = _pins(config)
     tls = ssl.create_default_context()
     quotas = QuotaRecords(config.storage.path)
-    stack.push_async_callback(asyncio.to_thread, quotas.close)
+    stack.push_async_callback(aside, quotas.close)
     slots = _slots(config)
 
     def cached(

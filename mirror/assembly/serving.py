@@ -69,8 +69,14 @@ async def serving_pulls(
         stack.push_async_callback(store.close)
         registry = registry_of(stack, config, store, metrics, clock, asking=True)
         sender = Sender(window=config.limits.idle)
-        sender.start()
         stack.callback(sender.close)
+        try:
+            sender.start()
+        except RuntimeError as error:
+            raise CannotStart(
+                "no thread can be started; raise the limit of tasks "
+                "(systemd: TasksMax, Docker: --pids-limit)"
+            ) from error
         access = AccessLog(structlog.get_config()["logger_factory"]().msg, metrics, clock)
         lane = Lane(access, clock)
         handler = V2(

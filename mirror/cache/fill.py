@@ -14,6 +14,7 @@ from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable
 from ..oci.reference import Repository
+from ..threads import aside
 from .window import Segment, Window
 
 log = structlog.get_logger()
@@ -211,7 +212,7 @@ class Fill:
         self._file = None
         if any(os.fstat(file.fd).st_nlink == 0 for file in files):
             # Off the loop: the last close of a removed file frees its blocks.
-            asyncio.get_running_loop().run_in_executor(None, _close, files)
+            aside(_close, files)
         else:
             _close(files)
 

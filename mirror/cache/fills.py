@@ -25,6 +25,7 @@ from ..interfaces import (
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable, Untrustworthy
 from ..oci.reference import Repository
+from ..threads import aside
 from .download import Download, Patience
 from .fill import Fill
 from .gate import FillLimits, Gate
@@ -228,7 +229,7 @@ class Fills:
             raise Untrustworthy(f"the other process that wrote {fill.digest} gave it up")
         file, _ = fill.segment(0)
         hasher = fill.digest.hasher()
-        offset = await asyncio.to_thread(_hash_up_to, file.fd, fill.written, hasher)
+        offset = await aside(_hash_up_to, file.fd, fill.written, hasher)
         return self._spill(fill, offset, hasher)
 
     def _look(self, fill: Fill, followed: Followed) -> WriterState:

@@ -18,6 +18,7 @@ from cachetools import TTLCache
 
 from ..interfaces import Clock, StreamContent
 from ..oci.digest import Digest
+from ..threads import aside
 
 log = structlog.get_logger()
 
@@ -141,7 +142,7 @@ async def _hashed(file: int | None, spans: Sequence[Span]) -> list[bytes]:
     if file is None or not spans:
         return []
     own = os.dup(file)  # its owner may close it meanwhile
-    return await asyncio.shield(asyncio.to_thread(_hash_and_close, own, spans))
+    return await asyncio.shield(aside(_hash_and_close, own, spans))
 
 
 def _hash_and_close(file: int, spans: Sequence[Span]) -> list[bytes]:

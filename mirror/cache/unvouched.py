@@ -27,6 +27,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
 from ..oci.reference import Repository
+from ..threads import aside
 from .flights import Flights
 from .linked import FETCHED
 
@@ -137,7 +138,7 @@ class Unvouched:
                     came += len(piece)
                     if size is not None and came > size:
                         break
-                    await asyncio.to_thread(hasher.update, piece)
+                    await aside(hasher.update, piece)
                 if stream.start != 0 or hasher.hexdigest() != digest.hex:
                     stream.reject("a blob sent for proof has another digest")
                     raise Untrustworthy(f"{stream.source} sent other bytes than those of {digest}")

@@ -3,7 +3,6 @@ empty. They get their bytes, nothing is kept, and the slowest of them sets the p
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from ..interfaces import Hasher
 from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
+from ..threads import aside
 
 CAPACITY = 16 << 20
 """Bytes that the slowest reader may lag behind. Above what a fill writes at once."""
@@ -57,7 +57,7 @@ class Window:
         for piece in pieces:
             if not self.segments or self.offset - self.segments[-1].start >= _SEGMENT:
                 self.segments.append(Segment(self.offset, _memory()))
-            await asyncio.to_thread(self._write, self.segments[-1].fd, piece)
+            await aside(self._write, self.segments[-1].fd, piece)
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:

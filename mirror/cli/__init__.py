@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..config import Config
-from ..logs import log_json, open_streams
+from ..logs import drain, log_json, open_streams
 from .console import CANNOT_START, ConfigOption, err, load_or_exit, out
 from .images import ready, warm
 from .tags import pin, tags, unpin
@@ -50,6 +50,8 @@ def serve(config: ConfigOption = None) -> None:
             raise typer.Exit(CANNOT_START) from None
         except asyncio.CancelledError:  # told to stop twice
             raise typer.Exit(CANNOT_START) from None
+        finally:
+            drain()
 
 
 @app.command()

@@ -17,10 +17,12 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
 
+from ..threads import aside
 from .kept import Kept
 from .lane import Answer, Lane
 
@@ -73,8 +75,14 @@ class Acceptor:
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         share, most_left = _LEFT
         self._most = allowed - min(int(allowed * share), most_left)
-        found = await self._loop.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        found = await aside(
+            partial(
+                socket.getaddrinfo,
+                host or None,
+                port,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_PASSIVE,
+            )
         )
         try:
             for family, address in dict.fromkeys((each[0], each[4]) for each in found):

@@ -16,6 +16,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from ..interfaces import Clock, FileContent, Outcome
 from ..oci.errors import RegistryError, Untrustworthy
+from ..threads import aside
 from .access import Exchange
 from .sending import ClientSlow, FileFault, Sender, Transfer
 
@@ -177,7 +178,7 @@ class Responder:
                     return
                 raise Untrustworthy(f"the content ends at {start}, before {stop}")
             count = min(_PIECE, readable - start, (stop or readable) - start)
-            data = await asyncio.to_thread(os.pread, content.fileno(), count, start)
+            data = await aside(os.pread, content.fileno(), count, start)
             if not data:
                 raise FileFault(f"the file ends at {start}, before {readable}")
             async with asyncio.timeout(self._patience):

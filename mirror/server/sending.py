@@ -61,6 +61,7 @@ class Sender:
         self._threads = [_SenderThread(window, least) for _ in range(threads)]
 
     def start(self) -> None:
+        """Raises RuntimeError when a thread cannot be started."""
         for thread in self._threads:
             thread.start()
 

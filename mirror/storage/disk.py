@@ -27,11 +27,11 @@ from ..interfaces import Clock, Entry, Meter, NoMeter, Outcome, Usage
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import Unavailable
+from ..threads import Threads, aside
 from .coming import Coming
 from .index import Index, Ledger
 from .partial import DiskFollowed, DiskPartial, lock_partial
 from .room import Bounds, Room
-from .threads import Threads
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ class DiskFile:
     def close(self) -> None:
         # Closing the last descriptor of an evicted file frees its blocks: 100 ms for a big one.
         if os.fstat(self.fd).st_nlink == 0:
-            asyncio.get_running_loop().run_in_executor(None, os.close, self.fd)
+            aside(os.close, self.fd)
         else:
             os.close(self.fd)
 
@@ -133,7 +133,7 @@ class DiskContent:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._toucher
         await self._flush_uses()
-        await asyncio.to_thread(self._files.close)
+        await aside(self._files.close)
         await self.ledger.close()
 
     async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> DiskFile | None:

@@ -7,7 +7,6 @@ Losing the database loses the order of eviction, nothing else.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +18,9 @@ import structlog
 
 from ..interfaces import Entry, StoreFull, Usage
 from ..oci.digest import Digest
+from ..threads import Threads, aside
 from .coming import Coming
 from .database_files import opening, set_aside
-from .threads import Threads
 
 log = structlog.get_logger()
 
@@ -295,7 +294,7 @@ class Ledger:
             log.warning("index does not take a record", reason=str(error))
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.close)
+        await aside(self._threads.close)
         self.index.close()
 
     def _work(self, work: Callable[..., T], *arguments: object) -> T:

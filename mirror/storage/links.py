@@ -6,7 +6,6 @@ one HEAD a digest and repository, and needs the upstream for it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ import structlog
 from ..interfaces import Clock
 from ..oci.digest import Digest
 from ..oci.reference import Repository
+from ..threads import Threads, aside
 from .database_files import opening, set_aside
-from .threads import Threads
 
 log = structlog.get_logger()
 
@@ -92,7 +91,7 @@ class LinkRecords:
         return row is not None
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.close)
+        await aside(self._threads.close)
         self._reader.close()
         self._writer.close()
 

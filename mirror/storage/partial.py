@@ -17,10 +17,10 @@ import structlog
 from ..interfaces import Hasher, StoreFull, WriterState
 from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
+from ..threads import Threads
 from . import writeback
 from .ahead import Ahead
 from .coming import Coming
-from .threads import Threads
 
 log = structlog.get_logger()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ import structlog
 from ..interfaces import Clock, Meter, NoMeter, TagEvent, TagRecord, TagStoreError
 from ..oci.digest import Digest
 from ..oci.reference import Repository
+from ..threads import Threads
 from .tag_database import (
     DAMAGED,
     TagDatabase,
@@ -82,7 +82,7 @@ class EmbeddedTags:
         self._writes = 0
         self._reading = Health("embedded", "read")
         self._writing = Health("embedded", "write")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tags")
+        self._threads = Threads(1, "tags")
         self._closed = False
 
     @property
@@ -138,10 +138,8 @@ class EmbeddedTags:
         if self._closed:
             return
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: self._database.close()
-        )
-        self._thread.shutdown(wait=False)
+        await self._threads.run(lambda: self._database.close())
+        self._threads.leave()
 
     async def _read(self, read: Callable[[apsw.Connection], T | None]) -> T | None:
         database = self._database
@@ -169,7 +167,7 @@ class EmbeddedTags:
             raise TagStoreError("closed")
         try:
             async with asyncio.timeout(_WRITE_LIMIT):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                return await self._threads.run(work)
         except (apsw.Error, OSError) as error:  # a TimeoutError is an OSError
             raise self._failed(operation, error) from error
 

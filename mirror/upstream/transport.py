@@ -7,11 +7,11 @@ there.
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from yarl import URL
 from .. import __version__
 from ..interfaces import Meter
 from ..oci.errors import Denied, Unavailable, Untrustworthy
+from ..threads import Threads
 from .addresses import EndpointRefused, Guard, ReferralRefused
 from .endpoint import KIB, MIB, Endpoint
 from .failures import Kind, Unreached
@@ -47,7 +48,7 @@ class Resolver(AbstractResolver):
 
     def __init__(self, timeout: float, threads: int = 4) -> None:
         self._timeout = timeout
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="dns")
+        self._threads = Threads(threads, "dns")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -61,9 +62,11 @@ class Resolver(AbstractResolver):
             type=socket.SOCK_STREAM,
             flags=socket.AI_ADDRCONFIG,
         )
+        if not self._threads.can_run():  # it would hold up the event loop
+            raise OSError(errno.EAGAIN, "no thread can be started to ask for an address")
         try:
             async with asyncio.timeout(self._timeout):
-                found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+                found = await self._threads.run(ask)
         except TimeoutError:
             # Not a TimeoutError: the connector takes only an OSError with a number for DNS's.
             raise OSError(0, f"no answer within {self._timeout:g} s") from None
@@ -80,7 +83,7 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.leave()
 
 
 class _Why(Enum):

@@ -487,3 +487,16 @@ async def test_f27_a_redirect_from_https_to_http_is_refused(
         with pytest.raises(Untrustworthy, match="from https"):
             await read_all(remote, digest)
     assert hub.count("blobs") == 0
+
+
+async def test_a_name_is_not_asked_for_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Resolver(1.0)
+    with monkeypatch.context() as machine:
+        machine.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="no thread can be started"):
+            await resolver.resolve("localhost", 443)
+    assert await resolver.resolve("localhost", 443)
+    await resolver.close()

@@ -2,14 +2,16 @@
 
 As run_in_executor, at a third of what that costs the loop: no future that two threads may wait for,
 and what several threads finish at about the same time wakes the loop once. A cold image is some
-thirty such ways.
+thirty such ways. And a machine that lets this process start no further thread (a limit of tasks, as
+systemd's TasksMax or Docker's --pids-limit) makes work slower, and fails none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -31,24 +33,54 @@ class Threads:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._told: asyncio.AbstractEventLoop | None = None  # will look at what is finished
+        self._closed = False
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """What `work` returns or raises. It is done even if the caller is cancelled meanwhile,
-        but for work whose turn has not come."""
+        but for work whose turn has not come. Raises RuntimeError once this is closed.
+
+        Where not one thread can be started, it is done at once, on the event loop: see `can_run`.
+        """
+        return await self.begin(work, *arguments)
+
+    def begin(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """As `run`, for callers who need not wait."""
+        if self._closed:
+            raise RuntimeError(f"the threads ({self._name}) are closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._busy += 1
-        if len(self._threads) < min(self._busy, self._count):
+        if self.can_run():
+            self._busy += 1
+            self._jobs.put((future, work, arguments))
+            return future
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def can_run(self) -> bool:
+        """Whether there is a thread; one more is started if all have work, and it may be."""
+        if len(self._threads) < min(self._busy + 1, self._count):
             name = f"{self._name}_{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._jobs.put((future, work, arguments))
-        return await future
+            try:
+                thread.start()
+            except RuntimeError:
+                pass  # the next job tries again; this one waits for those that are there
+            else:
+                self._threads.append(thread)
+        return bool(self._threads)
+
+    def leave(self) -> None:
+        """The threads end when all that was given is done, which is not waited for."""
+        if not self._closed:
+            self._closed = True
+            for _ in self._threads:
+                self._jobs.put(None)
 
     def close(self) -> None:
         """Returns when all that was given is done. Blocking; not to be used after it."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        self.leave()
         for thread in self._threads:
             thread.join()
 
@@ -65,9 +97,11 @@ class Threads:
             loop = future.get_loop()
             if self._told is not loop:
                 self._told = loop
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                try:
                     loop.call_soon_threadsafe(self._settle)
-            del job, future, work, arguments, result, error
+                except RuntimeError:  # the loop is closed: nobody waits
+                    self._told = None
+            del job, future, work, arguments, result, error, loop
 
     def _settle(self) -> None:
         self._told = None  # first: what is finished from now on tells again
@@ -80,3 +114,18 @@ class Threads:
                 future.set_result(result)
             else:
                 future.set_exception(error)
+
+
+_SHARED = min(16, (os.cpu_count() or 1) + 4)  # as many as asyncio has, but for large machines
+_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Threads] = weakref.WeakKeyDictionary()
+
+
+def aside(work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+    """`work` on threads that are shared by all that has none of its own, as asyncio.to_thread. Not
+    for what may hang: a name server, another host."""
+    loop = asyncio.get_running_loop()
+    threads = _shared.get(loop)
+    if threads is None:
+        threads = _shared[loop] = Threads(_SHARED, "aside")
+        weakref.finalize(loop, threads.leave)
+    return threads.begin(work, *arguments)
