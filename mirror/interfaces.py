@@ -217,9 +217,9 @@ class Upstream(Protocol):
 class Budgeted(Protocol):
     """What an Upstream may offer besides: whether it should be asked."""
 
-    def away(self) -> bool:
-        """Whether nobody who may say what a tag points to was there lately: an ask fails at once,
-        or takes its time to."""
+    def away(self, repository: Repository, tag: str) -> bool:
+        """Whether nobody who may say what this tag points to was there lately, or could say it: an
+        ask fails at once, or takes its time to."""
 
     def scarce(self) -> bool:
         """Whether little is left of what the upstream gives (Docker Hub counts GETs of manifests):

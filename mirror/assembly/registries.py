@@ -22,7 +22,7 @@ from ..config import Endpoint as EndpointConfig
 from ..interfaces import Clock, Meter, Registry, Upstream
 from ..metrics import Metrics
 from ..oci.patterns import Patterns
-from ..oci.reference import parse_image
+from ..oci.reference import Repository, parse_image
 from ..oci.registries import url_of
 from ..server.naming import Naming
 from ..storage.disk import DiskContent
@@ -83,7 +83,7 @@ def registry_of(
         stack: contextlib.AsyncExitStack, registry: RegistryConfig, endpoints: Sequence[Endpoint]
     ) -> tuple[PullThrough, Upstream]:
         upstream: Upstream = Offline()
-        scarce = away = _never
+        scarce, away = _never, _never_away
         prefetcher = None
         if asking and not config.offline:
             upstream = pool = _pool(stack, endpoints, metrics, clock, tls, quotas, slots)
@@ -168,9 +168,12 @@ def _pool(
                 endpoint.limits.connections,
                 remote.scarce,
                 slots.get(_host(endpoint.url)),
+                remote.ping,
             )
         )
-    return Pool(members, clock, meter)
+    pool = Pool(members, clock, meter)
+    stack.push_async_callback(pool.close)
+    return pool
 
 
 def naming_of(config: Config) -> Naming:
@@ -183,6 +186,10 @@ def naming_of(config: Config) -> Naming:
 
 
 def _never() -> bool:
+    return False
+
+
+def _never_away(repository: Repository, tag: str) -> bool:
     return False
 
 

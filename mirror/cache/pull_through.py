@@ -51,7 +51,7 @@ class PullThrough:
         rules: Sequence[Rule] = (),
         pins: Pins | None = None,
         scarce: Callable[[], bool] = lambda: False,
-        away: Callable[[], bool] = lambda: False,
+        away: Callable[[Repository, str], bool] = lambda repository, tag: False,
         pinned: Patterns | None = None,
         clock: Clock | None = None,
         patience: Patience | None = None,

@@ -69,10 +69,11 @@ class Tags:
         patience: Patience,
         hold: Hold,
         scarce: Callable[[], bool],
-        away: Callable[[], bool],
+        away: Callable[[Repository, str], bool],
     ) -> None:
         """`scarce` says whether the upstream is to be spared: tags are then fresh for longer.
-        `away`, whether it was lately not there: what can be answered stale then does not wait."""
+        `away`, whether it was lately not there for a tag: what can be answered stale then does not
+        wait."""
         self._upstream = upstream
         self._manifests = manifests
         self._store = store
@@ -124,7 +125,7 @@ class Tags:
             if joined and resolved.outcome is Outcome.FILLED:
                 return replace(resolved, outcome=Outcome.JOINED)
             return resolved
-        if self._away():  # the check behind is what finds out that it is back
+        if self._away(repository, tag):  # the check behind is what finds out that it is back
             return Resolved(known, Outcome.STALE, age)
         try:
             return await self._within(self._patience.stale, check, image)

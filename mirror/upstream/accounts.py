@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from cachetools import TTLCache
+from yarl import URL
 
 from ..interfaces import Clock, Meter, QuotaNotes
+from ..oci.challenges import Challenge
 from ..oci.errors import RateLimited
 from .endpoint import Credentials, Endpoint, Login
 from .quota import Quota
@@ -87,6 +89,11 @@ class Accounts:
         if not free:
             raise min(refusals, key=lambda refusal: refusal.retry_after or 0.0)
         return max(free, key=lambda account: account.quota.left)
+
+    def realm(self, challenges: Sequence[Challenge]) -> URL | None:
+        """The token realm of these, with the service that it is asked for; None: there is none.
+        Raises Untrustworthy."""
+        return self._all[0].authorizer.realm(challenges)
 
     def denied(self, account: Account, repository: str) -> None:
         """The endpoint does not let this one read that: others are asked first, for a while."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from ..oci.errors import RegistryError
-
 
 class Trouble(StrEnum):
     """What goes wrong with an endpoint: each kind has its own breaker."""
@@ -59,7 +57,7 @@ class Breaker:
         self._last = float("-inf")  # when it last failed, or was last tried
         self._told = float("-inf")  # until when the endpoint itself asked for a pause
         self.trying = False  # a trial is under way
-        self.reason: RegistryError | None = None  # of the last failure
+        self.reason = ""  # of the last failure; the error itself would keep its frames alive
 
     def state(self, now: float) -> State:
         if not self._open:
@@ -93,7 +91,7 @@ class Breaker:
         if self.trying:
             self.trying, self._until = False, now
 
-    def failed(self, now: float, reason: RegistryError, least: float = 0.0) -> bool:
+    def failed(self, now: float, reason: str, least: float = 0.0) -> bool:
         """Whether this opened it. `least` is the shortest pause, as the endpoint asked for it."""
         if now - self._last > self._pauses.forget:
             self._level = 0

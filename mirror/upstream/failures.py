@@ -30,6 +30,10 @@ class Unreached(Unavailable):
         self.kind = kind
 
 
+class Unreachable(Unreached):
+    """There is no connection to the endpoint itself, whatever it was going to be asked for."""
+
+
 class Faulty(Unavailable):
     """The endpoint answered that it has trouble (5xx)."""
 

@@ -15,7 +15,7 @@ from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .endpoint import Trust
 from .hedge import NobodyAnswered, Race
-from .standing import Asked, Member, Standing, Turn
+from .standing import Asked, Member, Question, Standing, Turn
 from .watched import WatchedStream
 
 T = TypeVar("T")
@@ -56,29 +56,35 @@ class Pool:
         """See Budgeted: whether all who may say what a tag points to have little left."""
         return bool(self._trusted) and all(one.member.scarce() for one in self._trusted)
 
-    def away(self) -> bool:
+    def away(self, repository: Repository, tag: str) -> bool:
         """See Budgeted."""
-        return bool(self._trusted) and all(one.is_away() for one in self._trusted)
+        question = Question(Asked.TAG, repository, tag)
+        return bool(self._trusted) and all(one.is_away(question) for one in self._trusted)
+
+    async def close(self) -> None:
+        """Asks no more questions of its own."""
+        for standing in self._all:
+            await standing.close()
 
     async def resolve(
         self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         return await self._word(
-            repository,
+            Question(Asked.TAG, repository, tag),
             lambda standing: standing.member.upstream.resolve(repository, tag, passed_over),
         )
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
         return await self._answer(
-            Asked.MANIFEST,
-            repository,
+            Question(Asked.MANIFEST, repository, str(digest)),
             lambda standing: standing.member.upstream.manifest(repository, digest),
             self._all,
         )
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
         return await self._word(
-            repository, lambda standing: standing.member.upstream.stat(repository, digest)
+            Question(Asked.STAT, repository, str(digest)),
+            lambda standing: standing.member.upstream.stat(repository, digest),
         )
 
     async def blob(
@@ -89,6 +95,8 @@ class Pool:
         vouched: bool = False,
     ) -> StreamContent:
         """Its first piece has come: so an endpoint that sends nothing is passed over too."""
+        # Where the range begins is the client's choice: a part that fails is not the whole.
+        question = Question(Asked.BLOB, repository, f"{'part of ' if range else ''}{digest}")
 
         async def open_stream(standing: Standing) -> StreamContent:
             stream = await standing.member.upstream.blob(repository, digest, range)
@@ -100,19 +108,24 @@ class Pool:
                 await stream.close()
                 raise
             return WatchedStream(
-                stream, first, standing, self._clock, lambda: self._fastest_but(standing)
+                stream,
+                first,
+                standing,
+                question,
+                self._clock,
+                lambda: self._fastest_but(standing, question),
             )
 
         if vouched and not self._trusted:
             raise Denied("no endpoint of this registry is the registry itself")
         among = self._trusted if vouched else self._all
-        return await self._answer(Asked.BLOB, repository, open_stream, among)
+        return await self._answer(question, open_stream, among)
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
     ) -> BytesContent:
         return await self._word(
-            repository,
+            Question(Asked.LIST, repository, f"referrers of {digest}, {artifact_type}"),
             lambda standing: standing.member.upstream.referrers(repository, digest, artifact_type),
         )
 
@@ -120,30 +133,31 @@ class Pool:
         self, repository: Repository, count: int | None = None, last: str | None = None
     ) -> TagPage:
         return await self._word(
-            repository, lambda standing: standing.member.upstream.tags(repository, count, last)
+            Question(Asked.LIST, repository, f"tags, {count} after {last}"),
+            lambda standing: standing.member.upstream.tags(repository, count, last),
         )
 
-    async def _word(self, repository: Repository, ask: Callable[[Standing], Awaitable[T]]) -> T:
+    async def _word(self, question: Question, ask: Callable[[Standing], Awaitable[T]]) -> T:
         if not self._trusted:
             raise Denied(
                 "no endpoint of this registry may say what a tag points to: "
                 "give one of them `trust: tags`"
             )
-        return await self._answer(Asked.WORD, repository, ask, self._trusted)
+        return await self._answer(question, ask, self._trusted)
 
     async def _answer(
         self,
-        asked: Asked,
-        repository: Repository,
+        question: Question,
         ask: Callable[[Standing], Awaitable[T]],
         among: Sequence[Standing],
     ) -> T:
-        candidates, refused = self._in_turn(asked, repository, among)
+        candidates, refused = self._in_turn(question, among)
         errors: list[tuple[Standing, RegistryError]] = []
+        under_way: dict[Standing, float] = {}
         race: Race[Standing, tuple[Standing, T]] = Race(
-            ask=lambda standing: self._ask(standing, asked, repository, ask),
-            late=lambda standing: standing.late(asked),
-            spare=lambda standing: self._spare(standing, asked, repository),
+            ask=lambda standing: self._ask(standing, question, ask, under_way),
+            late=lambda standing: standing.late(question.asked),
+            spare=lambda standing: self._spare(standing, question),
             failed=lambda standing, error: errors.append((standing, error)),
             discard=lambda answer: _close(answer[1]),
             sleep=self._sleep,
@@ -151,45 +165,52 @@ class Pool:
         try:
             (winner, answer), hedges = await race.run(candidates)
         except NobodyAnswered:
-            early = self._to_try_early(asked, refused, errors)
-            race = replace(race, spare=lambda standing: standing.slots.free(asked is Asked.BLOB))
+            early = self._to_try_early(question, refused, errors)
+            is_blob = question.asked is Asked.BLOB
+            race = replace(race, spare=lambda standing: standing.slots.free(is_blob))
             try:
                 (winner, answer), hedges = await race.run(early)
             except NobodyAnswered:
                 not_asked = (one for one in refused if one not in early)
-                errors += [(one, one.refusal(asked)) for one in not_asked]
+                errors += [(one, one.refusal(question)) for one in not_asked]
                 raise _verdict(errors) from None
         for hedge in hedges:
             self._meter.upstream_hedged(hedge.member.name, hedge is winner)
-        if asked is not Asked.WORD:
+        for standing, began in under_way.items():
+            standing.not_waited_for(question, self._clock.monotonic() - began)
+        if question.asked.is_content:
             for standing, error in errors:
                 if isinstance(error, Unknown | Denied):
-                    standing.lacks(repository, error)
+                    standing.lacks(question, error)
         return answer
 
     async def _ask(
         self,
         standing: Standing,
-        asked: Asked,
-        repository: Repository,
+        question: Question,
         ask: Callable[[Standing], Awaitable[T]],
+        under_way: dict[Standing, float],
     ) -> tuple[Standing, T]:
-        """One member's answer, within its connections; its standing is told how it went."""
-        blob = asked is Asked.BLOB
+        """One member's answer, within its connections; its standing is told how it went.
+        `under_way`: since when those are asked that have not answered yet."""
+        blob = question.asked is Asked.BLOB
         await standing.slots.take(blob)
         keeps = False
         try:
-            standing.begins(asked, repository)
-            began = self._clock.monotonic()
+            await standing.admits()
+            standing.begins(question)
+            under_way[standing] = began = self._clock.monotonic()
             try:
                 answer = await ask(standing)
             except RegistryError as error:
-                standing.failed(asked, error)
+                del under_way[standing]
+                standing.failed(question, error)
                 raise
             except asyncio.CancelledError:
-                standing.not_waited_for(asked, self._clock.monotonic() - began)
+                standing.gives_up(question)
                 raise
-            standing.answered(asked, repository, self._clock.monotonic() - began)
+            del under_way[standing]
+            standing.answered(question, self._clock.monotonic() - began)
             keeps = blob  # until the stream is closed
             return standing, answer
         finally:
@@ -199,40 +220,46 @@ class Pool:
     # Whose turn it is
 
     def _in_turn(
-        self, asked: Asked, repository: Repository, among: Sequence[Standing]
+        self, question: Question, among: Sequence[Standing]
     ) -> tuple[list[Standing], list[Standing]]:
         """Whom to ask, in order, and who is not asked."""
-        turns = {one: one.turn(asked, repository) for one in among}
+        asked, repository = question.asked, question.repository
+        turns = {one: one.turn(question) for one in among}
         candidates = [one for one in among if turns[one] is not Turn.NEVER]
         refused = [one for one in among if turns[one] is Turn.NEVER]
-        if asked is not Asked.WORD:
-            explored = self._to_explore(asked, candidates, turns)
+        if asked.is_content:
+            explored = self._to_explore(question, candidates, turns)
             if explored is not None:
                 turns[explored] = Turn.TRIAL
         blob = asked is Asked.BLOB
         cost = self._cost(asked, candidates)
         candidates.sort(  # stable: equals stay in the configuration's order
-            key=lambda one: (turns[one], one.steps_back(), not one.slots.free(blob), cost(one))
+            key=lambda one: (
+                turns[one],
+                one.steps_back(repository),
+                not one.slots.free(blob),
+                cost(one),
+            )
         )
         return candidates, refused
 
     def _to_try_early(
         self,
-        asked: Asked,
+        question: Question,
         refused: Sequence[Standing],
         errors: Sequence[tuple[Standing, RegistryError]],
     ) -> list[Standing]:
         """Who may be asked before their time, when those whose turn it was have failed: their
         pauses have grown for the others' sake, and one ask in a while finds out soon that they are
         back."""
-        told = [(one, one.refusal(asked)) for one in refused]
+        told = [(one, one.refusal(question)) for one in refused]
         if not told or isinstance(_verdict([*errors, *told]), Unknown | Denied):
             return []
-        return [one for one in refused if one.may_try_early(asked)]
+        return [one for one in refused if one.may_try_early(question)]
 
     def _cost(self, asked: Asked, among: Sequence[Standing]) -> Callable[[Standing], float]:
         """The lower, the sooner asked. Who was never measured counts as the best that was."""
-        if asked is Asked.WORD:
+        if not asked.is_content:
             return lambda standing: 0.0
         if asked is Asked.MANIFEST:
             known = [mean for one in among if (mean := one.latency[asked].mean) is not None]
@@ -251,33 +278,35 @@ class Pool:
         return seconds_a_byte
 
     def _to_explore(
-        self, asked: Asked, candidates: Sequence[Standing], turns: dict[Standing, Turn]
+        self, question: Question, candidates: Sequence[Standing], turns: dict[Standing, Turn]
     ) -> Standing | None:
-        now = self._clock.monotonic()
+        asked, now = question.asked, self._clock.monotonic()
         if now < self._explore_at or len(candidates) < 2:
             return None
-        usual = [one for one in candidates if turns[one] is Turn.USUAL and not one.steps_back()]
+        usual = [
+            one
+            for one in candidates
+            if turns[one] is Turn.USUAL and not one.steps_back(question.repository)
+        ]
         oldest = min(usual, key=lambda one: one.latency[asked].measured_at, default=None)
         if oldest is None or now - oldest.latency[asked].measured_at < _MEASURED_FOR:
             return None
         self._explore_at = now + _EXPLORE_EVERY
         return oldest
 
-    def _spare(self, standing: Standing, asked: Asked, repository: Repository) -> bool:
+    def _spare(self, standing: Standing, question: Question) -> bool:
         """Whether it may be asked besides one that is late: not where pulls are scarce, nor one
         that is to be asked last."""
-        return standing.slots.free(asked is Asked.BLOB) and standing.turn(asked, repository) in (
-            Turn.TRIAL,
-            Turn.USUAL,
-        )
+        is_free = standing.slots.free(question.asked is Asked.BLOB)
+        return is_free and standing.turn(question) in (Turn.TRIAL, Turn.USUAL)
 
-    def _fastest_but(self, standing: Standing) -> float:
+    def _fastest_but(self, standing: Standing, question: Question) -> float:
         """What the best of the others has shown, of those that may be asked for a blob now."""
         return max(
             (
                 one.speed.mean or 0.0
                 for one in self._all
-                if one is not standing and one.slots.free(blob=True) and one.is_well(Asked.BLOB)
+                if one is not standing and one.slots.free(blob=True) and one.is_well(question)
             ),
             default=0.0,
         )

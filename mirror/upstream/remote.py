@@ -41,6 +41,7 @@ from .transport import Transport, origin
 _log = structlog.get_logger()
 
 _ACCEPT_MANIFESTS = {"Accept": ", ".join(ACCEPT)}
+_PING = 5.0  # seconds
 _MAX_ERROR = 64 * KIB
 _MAX_LIST = 16 * MIB
 _NO_REFERRERS = (
@@ -94,6 +95,33 @@ class Remote:
     def scarce(self) -> bool:
         """See Budgeted."""
         return self._accounts.scarce()
+
+    async def ping(self) -> None:
+        """Asks the endpoint, and the token realm that it names, what no client has a part in.
+        Raises Unavailable when one of them is not there, or has trouble (5xx); any other answer
+        is one."""
+        name, realm = self.endpoint.name, None
+        try:
+            async with asyncio.timeout(_PING):
+                response = await self._answer_of(URL(f"{self._base}/v2/"))
+                if response.status == 401:
+                    challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+                    realm = self._accounts.realm(challenges)
+                if realm is not None:
+                    await self._answer_of(realm)
+        except TimeoutError:
+            where = name if realm is None else f"{name}: its token realm {origin(realm)}"
+            raise Unreached(f"{where} says nothing within {_PING:g} s", Kind.TIMEOUT) from None
+        except (Untrustworthy, Denied) as error:
+            _log.info("ping_answered_oddly", endpoint=name, reason=error.message)
+
+    async def _answer_of(self, url: URL) -> aiohttp.ClientResponse:
+        response = await self._transport.fetch("GET", url, {})
+        await self._transport.discard(response)
+        if response.status >= 500:
+            where = f"{self.endpoint.name}, at {origin(response.url)},"
+            raise faulty(where, response.status, response.headers, self._clock)
+        return response
 
     async def resolve(
         self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -14,16 +14,21 @@ from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknow
 from ..oci.reference import Repository
 from .breaker import PAUSES, Breaker, State, Trouble
 from .endpoint import CONNECTIONS, Trust
-from .failures import Unfit
+from .failures import Unfit, Unreachable
 from .health import Latency, Speed
+from .pulse import Ping, Pulse
 from .quota import QuotaSpent
 from .slots import Slots
+from .troubles import Troubles
 
 _log = structlog.get_logger()
 
 _STEP_BACK = 15.0  # seconds for which an endpoint is asked after the others, once it has failed
 _LONGEST_STEP_BACK = 3600.0
-_REPOSITORIES = 1024  # whose content was missing somewhere
+_REPOSITORIES = 1024  # of which something is remembered
+_QUESTIONS = 1024  # that failed
+_AGREE_ON_LIMITS = 2  # repositories that were refused, none answered in between: it is us it limits
+_AGREE_ON_LIES = 3  # repositories of which it has sent something else
 
 # When an answer is late, in seconds: so many times what is usual for the endpoint, within bounds.
 _LATE_FACTOR = 3.0
@@ -33,11 +38,28 @@ _LATE_UNKNOWN = 2.0
 
 
 class Asked(Enum):
-    """What is asked for. Each kind has its own latency, and its own limit by 429."""
+    """What kind of thing is asked for. Each has its own latency, and its own limit by 429."""
 
-    WORD = "word"  # what a tag points to, and all else that proves itself by nothing
+    TAG = "tag"
+    STAT = "stat"
+    LIST = "list"  # tags, referrers
     MANIFEST = "manifest"
     BLOB = "blob"
+
+    @property
+    def is_content(self) -> bool:
+        """Whether it proves itself. All else is the word of whoever gives it."""
+        return self in (Asked.MANIFEST, Asked.BLOB)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked for. `what` is all that a client had a choice in, beside the repository: a tag,
+    a digest, a part of it, the parameters of a list."""
+
+    asked: Asked
+    repository: Repository
+    what: str
 
 
 class Turn(IntEnum):
@@ -54,10 +76,14 @@ def _never() -> bool:
     return False
 
 
+async def _no_ping() -> None:
+    """Of one that cannot be asked whether it is there, that is taken for granted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One endpoint of a pool; `name` is for messages. `scarce` as in Budgeted. `slots` are those of
-    its host, where other endpoints are there too."""
+    its host, where other endpoints are there too. `ping` asks whether it is there."""
 
     name: str
     upstream: Upstream
@@ -65,10 +91,17 @@ class Member:
     connections: int = CONNECTIONS
     scarce: Callable[[], bool] = _never
     slots: Slots | None = None
+    ping: Ping = _no_ping
 
 
 class Standing:
-    """One member of a pool, and all that was learnt about it."""
+    """One member of a pool, and all that was learnt about it.
+
+    Clients choose what is asked for. What they can cause by that is held against the very question,
+    or against its repository. What speaks against the endpoint itself is that it cannot be reached,
+    or does not answer a question of the mirror's own (see Pulse), and what several repositories
+    have met one after the other: limits, and lies.
+    """
 
     def __init__(self, member: Member, clock: Clock, meter: Meter) -> None:
         self.member = member
@@ -77,45 +110,54 @@ class Standing:
         self.latency = {asked: Latency() for asked in Asked}
         self._clock = clock
         self._meter = meter
-        self._fault = Breaker(PAUSES[Trouble.FAULT])
-        self._wrong = Breaker(PAUSES[Trouble.WRONG])
-        self._limited = {asked: Breaker(PAUSES[Trouble.LIMITED]) for asked in Asked}
-        self._missing: LRUCache[Repository, Breaker] = LRUCache(_REPOSITORIES)
-        self._steps_back_until = 0.0
+        self._pulse = Pulse(member.ping, clock, self._pulse_changed)
+        self._faults: Troubles[Question] = Troubles(PAUSES[Trouble.FAULT], most=_QUESTIONS)
+        self._limited: dict[Asked, Troubles[Repository]] = {
+            asked: Troubles(PAUSES[Trouble.LIMITED], agree=_AGREE_ON_LIMITS) for asked in Asked
+        }
+        self._wrong: Troubles[Repository] = Troubles(PAUSES[Trouble.WRONG], agree=_AGREE_ON_LIES)
+        self._missing: Troubles[Repository] = Troubles(PAUSES[Trouble.MISSING])
+        self._back: LRUCache[Repository, float] = LRUCache(_REPOSITORIES)
+        self._back_with_all = 0.0
 
-    def turn(self, asked: Asked, repository: Repository) -> Turn:
+    async def close(self) -> None:
+        await self._pulse.close()
+
+    def turn(self, question: Question) -> Turn:
         """When to ask it. One that has lied is still better than nobody: its bytes are proven."""
-        now = self._clock.monotonic()
-        fault, limited = self._fault.state(now), self._limited[asked].state(now)
-        if State.OPEN in (fault, limited):
+        now, repository = self._clock.monotonic(), question.repository
+        refusing = _worst(self._refusing(question), now)
+        if refusing is State.OPEN:
             return Turn.NEVER
-        wrong = self._wrong.state(now)
+        wrong = _worst(self._wrong.of(repository), now)
         # A lie in a manifest is found before anybody is given it; in a blob, when it is too late.
-        if wrong is State.OPEN or (wrong is State.DUE and asked is not Asked.MANIFEST):
+        is_proof = question.asked is Asked.MANIFEST
+        if wrong is State.OPEN or (wrong is State.DUE and not is_proof):
             return Turn.LAST
-        missing = self._missing_state(asked, repository, now)
+        missing = State.CLOSED
+        if question.asked.is_content:
+            missing = _worst(self._missing.of(repository), now)
         if missing is State.OPEN:
             return Turn.LAST
-        if asked is Asked.MANIFEST and self.member.scarce():
+        if question.asked is Asked.MANIFEST and self.member.scarce():
             return Turn.SPARED
-        return Turn.TRIAL if State.DUE in (fault, limited, wrong, missing) else Turn.USUAL
+        return Turn.TRIAL if State.DUE in (refusing, wrong, missing) else Turn.USUAL
 
-    def steps_back(self) -> float:
+    def steps_back(self, repository: Repository) -> float:
         """The later, the longer it is asked after others that are as good."""
-        until = self._steps_back_until
+        until = max(self._back_with_all, self._back.get(repository, 0.0))
         return until if until > self._clock.monotonic() else 0.0
 
-    def is_well(self, asked: Asked) -> bool:
-        """Whether nothing speaks against it, whatever the repository."""
+    def is_well(self, question: Question) -> bool:
+        """Whether nothing speaks against it."""
         now = self._clock.monotonic()
-        breakers = (self._fault, self._limited[asked], self._wrong)
-        return not self.steps_back() and all(
-            breaker.state(now) is State.CLOSED for breaker in breakers
-        )
+        breakers = [*self._refusing(question), *self._wrong.of(question.repository)]
+        return not self.steps_back(question.repository) and _worst(breakers, now) is State.CLOSED
 
-    def is_away(self) -> bool:
+    def is_away(self, question: Question) -> bool:
         """Whether it failed lately, and has not answered since."""
-        return self._fault.state(self._clock.monotonic()) is not State.CLOSED
+        breakers = [self._pulse.breaker, *self._faults.of(question)]
+        return _worst(breakers, self._clock.monotonic()) is not State.CLOSED
 
     def late(self, asked: Asked) -> float:
         """Seconds after which its answer is late, by its own measure."""
@@ -124,117 +166,180 @@ class Standing:
             return _LATE_UNKNOWN
         return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
 
-    def may_try_early(self, asked: Asked) -> bool:
+    def may_try_early(self, question: Question) -> bool:
         """Whether one ask may try it before its time, since nobody else is left."""
         now = self._clock.monotonic()
-        fault, limited = self._fault, self._limited[asked]
-        return (fault.state(now) is not State.OPEN or fault.may_try_early(now)) and (
-            limited.state(now) is not State.OPEN or limited.has_waited(now)
-        )
+        faults = [self._pulse.breaker, *self._faults.of(question)]
+        limits = self._limited[question.asked].of(question.repository)
+        return all(
+            fault.state(now) is not State.OPEN or fault.may_try_early(now) for fault in faults
+        ) and all(limit.state(now) is not State.OPEN or limit.has_waited(now) for limit in limits)
 
-    def refusal(self, asked: Asked) -> RegistryError:
+    def refusal(self, question: Question) -> RegistryError:
         """Why it is not asked now."""
         now = self._clock.monotonic()
-        shut = max(self._fault, self._limited[asked], key=lambda breaker: breaker.left(now))
-        reason, left = shut.reason, shut.left(now)
-        words = reason.message if reason else f"{self.member.name} is not well"
-        kind = RateLimited if isinstance(reason, RateLimited) else Unavailable
+        shut = max(self._refusing(question), key=lambda breaker: breaker.left(now))
+        words, left = shut.reason or f"{self.member.name} is not well", shut.left(now)
+        is_limit = shut in self._limited[question.asked].of(question.repository)
+        kind = RateLimited if is_limit else Unavailable
         return kind(f"{words}; it is asked again in {left:.0f} s", retry_after=left)
 
     # What happens to it
 
-    def begins(self, asked: Asked, repository: Repository) -> None:
+    async def admits(self) -> None:
+        """See Pulse.trial: to be awaited before it is asked."""
+        await self._pulse.trial()
+
+    def begins(self, question: Question) -> None:
         now = self._clock.monotonic()
-        for breaker in (self._fault, self._limited[asked]):
+        for breaker in self._own(question):
             if breaker.state(now) is not State.CLOSED:  # before its time, perhaps
                 breaker.begin_trial(now)
         on_trial = []
-        if asked is Asked.MANIFEST:
-            on_trial.append(self._wrong)
-        if asked is not Asked.WORD and repository in self._missing:
-            on_trial.append(self._missing[repository])
+        if question.asked is Asked.MANIFEST:
+            on_trial += self._wrong.of(question.repository)
+        if question.asked.is_content:
+            on_trial += self._missing.of(question.repository)
         for breaker in on_trial:
             if breaker.state(now) is State.DUE:
                 breaker.begin_trial(now)
 
-    def answered(self, asked: Asked, repository: Repository, seconds: float) -> None:
+    def answered(self, question: Question, seconds: float) -> None:
+        asked, repository = question.asked, question.repository
         self.latency[asked].took(seconds, self._clock.monotonic())
         if asked is not Asked.BLOB:  # of which only the beginning has come
-            self.delivers()
-        self._close(self._limited[asked], Trouble.LIMITED)
-        if asked is not Asked.WORD:
-            self._missing.pop(repository, None)
-        if asked is Asked.MANIFEST and self._wrong.trying:
-            self._close(self._wrong, Trouble.WRONG)
+            self.delivers(question)
+        if self._limited[asked].succeeded(repository):
+            self._closed(Trouble.LIMITED)
+        if asked.is_content:
+            self._missing.succeeded(repository)
+        is_on_trial = any(breaker.trying for breaker in self._wrong.of(repository))
+        if asked is Asked.MANIFEST and is_on_trial and self._wrong.succeeded(repository):
+            self._closed(Trouble.WRONG)
 
-    def delivers(self) -> None:
+    def delivers(self, question: Question) -> None:
         """It brought what it promised, or a good part of it: no fault is left."""
-        self._close(self._fault, Trouble.FAULT)
+        self._faults.succeeded(question)
+        self._pulse.answered()
 
-    def not_waited_for(self, asked: Asked, seconds: float) -> None:
-        """Another was faster, or nobody wants the answer any more."""
-        if asked is Asked.WORD and seconds >= self.late(asked):  # no latency orders those
-            self.is_slow(Unavailable(f"{self.member.name} was silent for {seconds:.1f} s"))
-        self.latency[asked].took_longer(seconds, self._clock.monotonic())
+    def gives_up(self, question: Question) -> None:
+        """Nobody waits for its answer any more: of its troubles that says nothing."""
+        self._undecided(question)
 
-    def lacks(self, repository: Repository, error: RegistryError) -> None:
+    def not_waited_for(self, question: Question, seconds: float) -> None:
+        """Another was faster."""
+        # No latency orders those who are asked for their word.
+        if not question.asked.is_content and seconds >= self.late(question.asked):
+            words = f"{self.member.name} was silent for {seconds:.1f} s"
+            self.is_slow(question, Unavailable(words))
+        self.latency[question.asked].took_longer(seconds, self._clock.monotonic())
+
+    def lacks(self, question: Question, error: RegistryError) -> None:
         """It does not have what another has just given."""
-        breaker = self._missing.setdefault(repository, Breaker(PAUSES[Trouble.MISSING]))
-        if breaker.failed(self._clock.monotonic(), error):
+        repository = question.repository
+        if self._missing.failed(repository, self._clock.monotonic(), error.message):
             _log.info("endpoint_lacks", endpoint=self.member.name, repository=str(repository))
 
-    def failed(self, asked: Asked, error: RegistryError) -> None:
+    def failed(self, question: Question, error: RegistryError) -> None:
         """Unknown and Denied are words, not failures: what they mean depends on the others'."""
-        now = self._clock.monotonic()
         match error:
-            case QuotaSpent() | Unfit() | Unknown() | Denied():
-                if isinstance(error, Unknown | Denied):
-                    self.delivers()
+            case Unknown() | Denied():
+                self.delivers(question)
+            case QuotaSpent() | Unfit():
+                pass
             case Untrustworthy():
-                self._lied(now, error)
+                if question.asked is not Asked.LIST:  # which decides on no content
+                    self._lied(question, error)
             case RateLimited():
-                least = error.retry_after or 0.0
-                self._fail(self._limited[asked], Trouble.LIMITED, error, least)
-                self._step_back(now, least, error)
+                self._is_limited(question, error)
             case Unavailable():
-                self._fail(self._fault, Trouble.FAULT, error, error.retry_after or 0.0)
-                self._step_back(now, _STEP_BACK, error)
-        for breaker in (self._fault, self._limited[asked]):
-            breaker.undecided(now)
+                self._is_faulty(question, error)
+        self._undecided(question)
 
-    def is_slow(self, error: RegistryError) -> None:
+    def is_slow(self, question: Question, error: RegistryError) -> None:
         """It was left for a faster endpoint: no fault, but others go first for a while."""
-        self._step_back(self._clock.monotonic(), _STEP_BACK, error)
+        self._step_back(question.repository, _STEP_BACK, error)
 
-    def _lied(self, now: float, error: RegistryError) -> None:
-        opened = self._wrong.failed(now, error)
+    def _is_faulty(self, question: Question, error: Unavailable) -> None:
+        now = self._clock.monotonic()
+        if isinstance(error, Unreachable):
+            self._step_back_with_all(_STEP_BACK, error.message)
+        else:
+            self._faults.failed(question, now, error.message, error.retry_after or 0.0)
+            self._step_back(question.repository, _STEP_BACK, error)
+        self._pulse.failed(error)
+
+    def _is_limited(self, question: Question, error: RateLimited) -> None:
+        limited, least = self._limited[question.asked], error.retry_after or 0.0
+        now = self._clock.monotonic()
+        limited.failed(question.repository, now, error.message, least)
+        self._step_back(question.repository, least, error)
+        if limited.whole.state(now) is State.OPEN:
+            self._step_back_with_all(least, error.message)
+            self._meter.upstream_breaker(self.member.name, Trouble.LIMITED, True)
+
+    def _lied(self, question: Question, error: RegistryError) -> None:
+        now, repository = self._clock.monotonic(), question.repository
+        opened = self._wrong.failed(repository, now, error.message)
         # Of several liars the one whose lie is oldest goes first.
-        self._steps_back_until = max(self._steps_back_until, now + _STEP_BACK)
-        self._meter.upstream_breaker(self.member.name, Trouble.WRONG, True)
+        self._back[repository] = max(self._back.get(repository, 0.0), now + _STEP_BACK)
+        is_banned = self._wrong.whole.state(now) is State.OPEN
+        if is_banned:
+            self._meter.upstream_breaker(self.member.name, Trouble.WRONG, True)
         if opened:
             _log.error(
                 "endpoint_banned",
                 endpoint=self.member.name,
+                repository="all" if is_banned else str(repository),
                 reason=error.message,
-                seconds=round(self._wrong.left(now)),
+                seconds=round(max(one.left(now) for one in self._wrong.of(repository))),
                 hint="it sent what was not asked for; it is asked only when nobody else answers",
             )
 
-    def _step_back(self, now: float, seconds: float, error: RegistryError) -> None:
-        if self._steps_back_until <= now:  # said once, not by each request while it lasts
-            _log.warning("endpoint_steps_back", endpoint=self.member.name, reason=error.message)
+    def _step_back(self, repository: Repository, seconds: float, error: RegistryError) -> None:
+        if not self.steps_back(repository):  # said once, not by each request while it lasts
+            _log.warning(
+                "endpoint_steps_back",
+                endpoint=self.member.name,
+                repository=str(repository),
+                reason=error.message,
+            )
+        until = self._clock.monotonic() + min(seconds, _LONGEST_STEP_BACK)
+        self._back[repository] = max(self._back.get(repository, 0.0), until)
+
+    def _step_back_with_all(self, seconds: float, reason: str) -> None:
+        now = self._clock.monotonic()
+        if self._back_with_all <= now:
+            _log.warning("endpoint_steps_back", endpoint=self.member.name, reason=reason)
         until = now + min(seconds, _LONGEST_STEP_BACK)
-        self._steps_back_until = max(self._steps_back_until, until)
+        self._back_with_all = max(self._back_with_all, until)
 
-    def _fail(self, breaker: Breaker, trouble: Trouble, error: RegistryError, least: float) -> None:
-        if breaker.failed(self._clock.monotonic(), error, least):
-            self._meter.upstream_breaker(self.member.name, trouble, True)
+    def _pulse_changed(self, is_away: bool) -> None:
+        if not is_away:
+            self._closed(Trouble.FAULT)
+            return
+        self._meter.upstream_breaker(self.member.name, Trouble.FAULT, True)
+        self._step_back_with_all(_STEP_BACK, self._pulse.breaker.reason)
 
-    def _close(self, breaker: Breaker, trouble: Trouble) -> None:
-        if breaker.succeeded():
-            self._meter.upstream_breaker(self.member.name, trouble, False)
-            _log.info("endpoint_is_back", endpoint=self.member.name, trouble=str(trouble))
+    def _closed(self, trouble: Trouble) -> None:
+        self._meter.upstream_breaker(self.member.name, trouble, False)
+        _log.info("endpoint_is_back", endpoint=self.member.name, trouble=str(trouble))
 
-    def _missing_state(self, asked: Asked, repository: Repository, now: float) -> State:
-        breaker = None if asked is Asked.WORD else self._missing.get(repository)
-        return breaker.state(now) if breaker else State.CLOSED
+    def _refusing(self, question: Question) -> list[Breaker]:
+        """Those that keep it from being asked this while they are open."""
+        return [self._pulse.breaker, *self._own(question)]
+
+    def _own(self, question: Question) -> list[Breaker]:
+        """Those of them that the answer to this question may close."""
+        limited = self._limited[question.asked]
+        return [*self._faults.of(question), *limited.of(question.repository)]
+
+    def _undecided(self, question: Question) -> None:
+        now = self._clock.monotonic()
+        for breaker in self._own(question):
+            breaker.undecided(now)
+
+
+def _worst(breakers: Iterable[Breaker], now: float) -> State:
+    states = {breaker.state(now) for breaker in breakers}
+    return next((state for state in (State.OPEN, State.DUE) if state in states), State.CLOSED)

@@ -121,6 +121,15 @@ class Authorizer:
         shown = await self.authorization(repository)
         return None if shown == refused else shown
 
+    def realm(self, challenges: Sequence[Challenge]) -> URL | None:
+        """See Accounts."""
+        wanted = _chosen(challenges)
+        if wanted is None or wanted.scheme != "bearer":
+            return None
+        service = wanted.parameters.get("service", "")
+        realm = self._realm(wanted.parameters.get("realm", ""))
+        return realm.update_query({"service": service}) if service else realm
+
     async def close(self) -> None:
         """Stops asking for tokens."""
         asking = list(self._asking.values())

@@ -26,11 +26,13 @@ from ..oci.errors import Denied, Unavailable, Untrustworthy
 from ..threads import Threads
 from .addresses import EndpointRefused, Guard, ReferralRefused
 from .endpoint import KIB, MIB, Endpoint
-from .failures import Kind, Unreached
+from .failures import Kind, Unreachable, Unreached
 
 MAX_HOPS = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LOCATION = re.compile(r"[\x21-\x7e]{1,8192}")
+# What this host lacks when it cannot open one more connection: of the other that says nothing.
+_OUR_OWN = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 # Reading a short body to its end keeps the connection; above this a new one is cheaper.
 _DRAIN = 64 * KIB
 
@@ -167,6 +169,8 @@ class Transport:
             failure = _failure(error, where, self._limits.headers)
             if isinstance(failure, Unreached):
                 self._meter.upstream_request(self._endpoint.name, method, failure.kind)
+                if origin(url) == self._origin and _is_no_connection(error):
+                    raise Unreachable(failure.message, failure.kind) from error
             raise failure from error
         self._meter.upstream_request(self._endpoint.name, method, str(response.status))
         return response
@@ -280,6 +284,14 @@ class Transport:
             return socket.socket(family, kind, protocol)
 
         return make
+
+
+def _is_no_connection(error: Exception) -> bool:
+    """Whether there was none to ask over, through no fault of this host."""
+    os_error = getattr(error, "os_error", None)
+    if isinstance(os_error, OSError) and os_error.errno in _OUR_OWN:
+        return False
+    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
 def _failure(error: Exception, where: str, seconds: float) -> Unreached | Untrustworthy | Denied:

@@ -9,7 +9,7 @@ from ..interfaces import Clock, StreamContent
 from ..oci.descriptor import Descriptor
 from ..oci.errors import Unavailable, Untrustworthy
 from .health import LEAST_BYTES
-from .standing import Asked, Standing
+from .standing import Question, Standing
 
 # A stream is measured over so many seconds of waiting, and left when another endpoint is known to
 # be so many times as fast.
@@ -32,12 +32,14 @@ class WatchedStream:
         stream: StreamContent,
         first: bytes,
         standing: Standing,
+        question: Question,
         clock: Clock,
         fastest: Callable[[], float],
     ) -> None:
         self._stream = stream
         self._first: bytes | None = first
         self._standing = standing
+        self._question = question
         self._clock = clock
         self._fastest = fastest
         self._waited = 0.0
@@ -75,7 +77,7 @@ class WatchedStream:
         try:
             piece = await self._stream.read()
         except Unavailable as error:
-            self._standing.failed(Asked.BLOB, error)
+            self._standing.failed(self._question, error)
             raise
         except asyncio.CancelledError:
             self._not_waited_for(self._clock.monotonic() - began)
@@ -86,7 +88,7 @@ class WatchedStream:
         return piece
 
     def reject(self, reason: str) -> None:
-        self._standing.failed(Asked.BLOB, Untrustworthy(reason))
+        self._standing.failed(self._question, Untrustworthy(reason))
         self._stream.reject(reason)
 
     async def close(self) -> None:
@@ -106,12 +108,12 @@ class WatchedStream:
             or before < LEAST_BYTES <= self._total
             or (size is not None and self.start + self._total == size)
         ):
-            self._standing.delivers()
+            self._standing.delivers(self._question)
 
     def _not_waited_for(self, seconds: float) -> None:
         if seconds >= _STILL:
             words = f"{self.source} sent nothing of a blob for {seconds:.1f} s"
-            self._standing.is_slow(Unavailable(words))
+            self._standing.is_slow(self._question, Unavailable(words))
 
     def _leave_if_slow(self) -> None:
         """Between two pieces: what has come was handed on."""
@@ -124,7 +126,7 @@ class WatchedStream:
                 f"{self.source} sends a blob at {speed:.0f} bytes/s, and another endpoint sent at "
                 f"{other:.0f}"
             )
-            self._standing.is_slow(error)
+            self._standing.is_slow(self._question, error)
             raise error
 
     def _measured(self) -> None:

@@ -57,7 +57,7 @@ async def build(
 
     def build(
         scarce: Callable[[], bool] = lambda: False,
-        away: Callable[[], bool] = lambda: False,
+        away: Callable[[Repository, str], bool] = lambda repository, tag: False,
         patience: float = 0.1,
         **periods: float,
     ) -> PullThrough:
@@ -284,7 +284,7 @@ def test_f55_a_flood_of_failures_takes_bounded_memory() -> None:
 async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_back_by_itself(
     build: Build, upstream: FakeUpstream, wall: Wall
 ) -> None:
-    cache = build(away=lambda: True, patience=3600, ttl=300, stale=86400)
+    cache = build(away=lambda repository, tag: True, patience=3600, ttl=300, stale=86400)
     old = upstream.push("7", manifest_of(note="old"))
     await cache.resolve(REDIS, "7")
     wall.now += 301
@@ -304,7 +304,7 @@ async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_b
 async def test_f22_while_the_upstream_is_away_stale_still_has_an_end(
     build: Build, upstream: FakeUpstream, wall: Wall
 ) -> None:
-    cache = build(away=lambda: True, ttl=300, stale=3600)
+    cache = build(away=lambda repository, tag: True, ttl=300, stale=3600)
     upstream.push("7", manifest_of())
     await cache.resolve(REDIS, "7")
     wall.now += 3900

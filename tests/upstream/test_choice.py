@@ -24,7 +24,7 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.failures import Unfit
+from mirror.upstream.failures import Kind, Unfit, Unreachable
 from mirror.upstream.pool import Pool
 from mirror.upstream.quota import QuotaSpent
 from mirror.upstream.standing import Member
@@ -33,6 +33,7 @@ from ..waiting import eventually
 from .conftest import REDIS, Counts, Time
 
 DIGEST = Digest.of(b"content")
+NGINX, OTHERS = Repository("docker.io", "library/nginx"), Repository("docker.io", "acme/app")
 MIB = 1 << 20
 DOWN, GONE, LIES = Unavailable("down"), ManifestUnknown("gone"), Untrustworthy("lies")
 TAGS, CONTENT = Trust.TAGS, Trust.CONTENT
@@ -54,6 +55,8 @@ class Stub:
     scarce: bool = False
     streams: list[Stream] = field(default_factory=list)
     left: int = 0
+    pings: int = 0
+    silent: RegistryError | None = None  # what comes of a ping
 
     async def _answer(self) -> None:
         self.asked.append(self.name)
@@ -66,6 +69,11 @@ class Stub:
         self.time.now += self.latency
         if self.error is not None:
             raise self.error
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.silent is not None:
+            raise self.silent
 
     async def resolve(
         self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
@@ -157,6 +165,7 @@ class These:
                     stub.trust,
                     stub.connections,
                     lambda stub=stub: stub.scarce,  # type: ignore[misc]
+                    ping=stub.ping,
                 )
                 for stub in self.stubs.values()
             ]
@@ -286,7 +295,7 @@ async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
     these: These, time: Time, counts: Counts
 ) -> None:
     for stub in these.stubs.values():
-        stub.error = Unavailable(f"{stub.name} is down")
+        stub.error = stub.silent = Unreachable(f"{stub.name} is down", Kind.CONNECT)
     for _ in range(2):
         await these.fails()
     assert ("hub", "fault", True) in counts.breakers
@@ -299,7 +308,7 @@ async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
         await these.fails(these.blob)
     assert these.asked_now() == []
     for stub in these.stubs.values():
-        stub.error = None
+        stub.error = stub.silent = None
     time.now += 1
     assert await these.manifest() == "near"
     assert await these.resolve() == "hub"
@@ -309,20 +318,35 @@ async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
 async def test_the_pool_is_away_while_none_answers_that_may_say_what_a_tag_points_to(
     these: These, time: Time
 ) -> None:
-    assert not these.pool.away()
+    def away(repository: Repository = REDIS) -> bool:
+        return these.pool.away(repository, "7")
+
+    assert not away()
     these["near"].error = these["hub"].error = DOWN
     await these.fails(these.resolve)
-    assert not these.pool.away()  # one failure is no rule
+    assert not away()  # one failure is no rule
     await these.fails(these.resolve)
-    assert these.pool.away()
+    assert away()
+    assert not away(NGINX)  # of which nothing is known
     these["near"].error = None
     assert await these.manifest() == "near"
-    assert these.pool.away()
+    assert away()
     time.now += 3600
-    assert these.pool.away()
+    assert away()
     these["hub"].error = None
     await these.resolve()
-    assert not these.pool.away()
+    assert not away()
+
+
+async def test_the_pool_is_away_with_everything_when_nobody_is_there(
+    these: These, counts: Counts
+) -> None:
+    these["hub"].error = DOWN
+    these["hub"].silent = Unavailable("no answer to a ping")
+    for _ in range(2):
+        await these.fails(these.resolve)
+    await eventually(lambda: ("hub", "fault", True) in counts.breakers)
+    assert these.pool.away(NGINX, "1")
 
 
 async def test_offline_for_long_one_ask_a_second_looks_whether_it_is_back(
@@ -486,7 +510,7 @@ async def test_a_liar_is_banned_for_long_and_loudly(
         assert await these.manifest() == "hub"
     (banned,) = [log for log in logs if log["event"] == "endpoint_banned"]
     assert (banned["log_level"], banned["endpoint"], banned["seconds"]) == ("error", "near", 600)
-    assert ("near", "wrong", True) in counts.breakers
+    assert banned["repository"] == str(REDIS)
     these.asked_now()
     time.now += 599
     assert await these.manifest() == "hub"
@@ -499,7 +523,7 @@ async def test_a_liar_is_banned_for_long_and_loudly(
     assert await these.manifest() == "hub"
     time.now += 1
     assert await these.manifest() == "near"
-    assert ("near", "wrong", False) in counts.breakers
+    assert counts.breakers == []  # it was one repository, not the endpoint
 
 
 async def test_a_liar_is_still_asked_when_nobody_else_answers_since_bytes_are_proven(

@@ -1,0 +1,238 @@
+"""What one client can cause, by what it asks for, is held against that alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mirror.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    RateLimited,
+    RegistryError,
+    Unavailable,
+    Untrustworthy,
+)
+from mirror.oci.reference import Repository
+from mirror.upstream.endpoint import Trust
+from mirror.upstream.failures import Faulty, Kind, Unfit, Unreachable, Unreached
+from mirror.upstream.standing import Asked, Member, Question, Standing, Turn
+
+from ..waiting import eventually
+from .conftest import REDIS, Counts, Time
+from .test_choice import Stub
+
+NGINX = Repository("docker.io", "library/nginx")
+APP, OTHER = Repository("docker.io", "acme/app"), Repository("docker.io", "acme/other")
+TROUBLES = [
+    Faulty("500"),
+    Faulty("503", retry_after=600),
+    Unreached("cut", Kind.CUT),
+    Unreached("no answer within 15 s", Kind.TIMEOUT),
+    Unreached("the blob's host cannot be connected", Kind.CONNECT),
+    Unavailable("the body ended early"),
+    Untrustworthy("other bytes"),
+    RateLimited("429", retry_after=3600),
+    Denied("403"),
+    ManifestUnknown("404"),
+    Unfit("schema 1"),
+]
+
+
+@pytest.fixture
+def stub(time: Time) -> Stub:
+    return Stub("hub", time, [], Trust.TAGS)
+
+
+@pytest.fixture
+def standing(stub: Stub, time: Time, counts: Counts) -> Standing:
+    return Standing(Member("hub", stub, Trust.TAGS, ping=stub.ping), time.clock(), counts)
+
+
+def asks(repository: Repository, what: str = "x") -> list[Question]:
+    """Of each kind one."""
+    return [Question(asked, repository, what) for asked in Asked]
+
+
+def is_unmoved(standing: Standing, question: Question) -> bool:
+    return standing.turn(question) is Turn.USUAL and standing.is_well(question)
+
+
+def fail(standing: Standing, question: Question, error: RegistryError, times: int = 5) -> None:
+    """So many of those that are under way at the same time."""
+    standing.begins(question)
+    for _ in range(times):
+        standing.failed(question, error)
+
+
+@pytest.mark.parametrize("error", TROUBLES, ids=lambda error: error.message)
+@pytest.mark.parametrize("asked", Asked)
+async def test_what_fails_for_one_repository_moves_nothing_for_another(
+    standing: Standing, stub: Stub, counts: Counts, asked: Asked, error: RegistryError
+) -> None:
+    fail(standing, Question(asked, REDIS, "x"), error)
+    await standing.admits()  # the mirror's own question was answered
+    for question in asks(NGINX):
+        assert is_unmoved(standing, question)
+        assert not standing.is_away(question)
+    assert counts.breakers == []
+    await standing.close()
+
+
+@pytest.mark.parametrize("error", TROUBLES[:6], ids=lambda error: error.message)
+@pytest.mark.parametrize("asked", Asked)
+async def test_what_fails_within_a_repository_refuses_nothing_else_of_it(
+    standing: Standing, asked: Asked, error: RegistryError
+) -> None:
+    fail(standing, Question(asked, REDIS, "x"), error)
+    assert standing.turn(Question(asked, REDIS, "x")) is Turn.NEVER
+    for question in asks(REDIS, "another"):
+        assert standing.turn(question) is Turn.USUAL
+    await standing.close()
+
+
+async def test_a_list_that_is_none_is_no_lie_about_content(standing: Standing) -> None:
+    fail(standing, Question(Asked.LIST, REDIS, "tags"), Untrustworthy("a web page"))
+    assert all(is_unmoved(standing, question) for question in asks(REDIS))
+
+
+@pytest.mark.parametrize("asked", Asked)
+async def test_a_limit_on_one_kind_of_request_is_none_on_another(
+    standing: Standing, asked: Asked
+) -> None:
+    for repository in (REDIS, NGINX):
+        fail(standing, Question(asked, repository, "x"), RateLimited("429", retry_after=9))
+    for question in asks(APP):
+        is_limited = question.asked is asked
+        assert (standing.turn(question) is Turn.NEVER) == is_limited
+
+
+async def test_two_repositories_that_are_limited_make_it_a_limit_on_us(
+    standing: Standing, time: Time, counts: Counts
+) -> None:
+    limit = RateLimited("429", retry_after=100)
+    redis, nginx, app = (Question(Asked.TAG, of, "1") for of in (REDIS, NGINX, APP))
+    fail(standing, redis, limit)
+    standing.answered(app, 0.1)
+    fail(standing, nginx, limit)
+    assert standing.turn(app) is Turn.USUAL  # one was answered in between
+    fail(standing, replace(redis, repository=OTHER), limit)
+    assert standing.turn(app) is Turn.NEVER
+    assert standing.refusal(app).retry_after == 100
+    assert ("hub", "limited", True) in counts.breakers
+    time.now += 100
+    fail(standing, redis, limit)  # a repository that is limited alone keeps none from trying
+    assert standing.turn(app) is Turn.TRIAL
+    standing.answered(app, 0.1)
+    assert ("hub", "limited", False) in counts.breakers
+
+
+async def test_lies_about_several_repositories_ban_the_endpoint(
+    standing: Standing, time: Time, counts: Counts
+) -> None:
+    for repository in (REDIS, NGINX):
+        fail(standing, Question(Asked.BLOB, repository, "x"), Untrustworthy("wrong"))
+    fourth = Question(Asked.MANIFEST, OTHER, "x")
+    assert is_unmoved(standing, fourth)
+    fail(standing, Question(Asked.MANIFEST, APP, "x"), Untrustworthy("wrong"))
+    assert standing.turn(fourth) is Turn.LAST  # never refused: its bytes are proven
+    assert ("hub", "wrong", True) in counts.breakers
+    time.now += 600
+    standing.begins(fourth)
+    standing.answered(fourth, 0.1)
+    assert standing.turn(fourth) is Turn.USUAL
+    assert ("hub", "wrong", False) in counts.breakers
+
+
+async def test_an_endpoint_that_cannot_be_reached_is_away_for_all(standing: Standing) -> None:
+    fail(standing, Question(Asked.LIST, REDIS, "x"), Unreachable("no", Kind.CONNECT), 2)
+    for question in asks(NGINX):
+        assert standing.turn(question) is Turn.NEVER
+        assert standing.is_away(question)
+
+
+async def test_failures_make_the_mirror_ask_for_itself_and_only_that_counts(
+    standing: Standing, stub: Stub, time: Time, counts: Counts
+) -> None:
+    broken, other = Question(Asked.BLOB, REDIS, "x"), Question(Asked.TAG, NGINX, "1")
+    fail(standing, broken, Faulty("500"))
+    await eventually(lambda: stub.pings == 1)
+    fail(standing, broken, Faulty("500"), times=20)
+    await standing.admits()
+    assert stub.pings == 1  # it was well a moment ago
+    assert is_unmoved(standing, other)
+    time.now += 5
+    stub.silent = Faulty("500 to this, too")
+    fail(standing, broken, Faulty("500"))
+    await eventually(lambda: counts.breakers == [("hub", "fault", True)])
+    assert standing.turn(other) is Turn.NEVER
+    assert "500 to this, too" in standing.refusal(other).message
+    time.now += 1
+    stub.silent = None
+    assert standing.turn(other) is Turn.TRIAL
+    await standing.admits()
+    assert counts.breakers[-1] == ("hub", "fault", False)
+    assert standing.turn(other) is Turn.USUAL
+    await standing.close()
+
+
+async def test_only_one_asks_whether_an_endpoint_is_back(
+    standing: Standing, stub: Stub, time: Time
+) -> None:
+    stub.silent = Unreachable("still away", Kind.CONNECT)
+    question = Question(Asked.TAG, REDIS, "1")
+    fail(standing, question, stub.silent, times=2)
+    time.now += 1
+    for pings in (1, 2, 3):
+        assert standing.turn(question) is Turn.TRIAL
+        with pytest.raises(Unreachable, match="still away"):
+            await standing.admits()
+        assert stub.pings == pings
+        assert standing.turn(question) is Turn.NEVER
+        time.now += 30
+
+
+async def test_an_endpoint_that_has_nothing_to_say_to_the_question_is_not_lost(
+    standing: Standing, stub: Stub, time: Time, counts: Counts
+) -> None:
+    stub.silent = Faulty("/v2/ is broken there")
+    broken, other = Question(Asked.BLOB, REDIS, "x"), Question(Asked.BLOB, NGINX, "y")
+    fail(standing, broken, Faulty("500"))
+    await eventually(lambda: counts.breakers == [("hub", "fault", True)])
+    time.now += 1
+    await standing.admits()
+    standing.begins(other)
+    standing.answered(other, 0.1)
+    standing.delivers(other)
+    assert counts.breakers[-1] == ("hub", "fault", False)
+    pings = stub.pings
+    fail(standing, broken, Faulty("500"), times=20)
+    await standing.admits()
+    assert (stub.pings, standing.turn(other)) == (pings, Turn.USUAL)
+    await standing.close()
+
+
+async def test_who_hangs_up_decides_nothing_and_keeps_no_trial(
+    standing: Standing, time: Time
+) -> None:
+    question = Question(Asked.TAG, REDIS, "1")
+    fail(standing, question, Faulty("500"), times=2)
+    time.now += 1
+    standing.begins(question)
+    assert standing.turn(question) is Turn.NEVER
+    standing.gives_up(question)
+    assert standing.turn(question) is Turn.TRIAL
+    assert standing.latency[Asked.TAG].mean is None
+    await standing.close()
+
+
+async def test_what_is_remembered_of_questions_is_bounded(standing: Standing) -> None:
+    for number in range(20_000):
+        question = Question(Asked.BLOB, Repository("docker.io", f"a/{number}"), "x")
+        standing.failed(question, Faulty("500", retry_after=900))
+        standing.failed(question, Untrustworthy("wrong"))
+        standing.failed(question, RateLimited("429"))
+    sizes = [len(standing._faults._parts), len(standing._wrong._parts), len(standing._back)]
+    assert max(sizes) <= 1024
+    await standing.close()
