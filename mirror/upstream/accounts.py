@@ -81,7 +81,7 @@ class Accounts:
         refusals: list[RateLimited] = []
         free: list[Account] = []
         for account in self._welcome(repository, besides):
-            refusal = account.quota.refusal(pull)
+            refusal = account.quota.refusal(repository, pull)
             if refusal is None:
                 free.append(account)
             else:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from cachetools import LRUCache
 
 from ..interfaces import Clock, Meter, QuotaNotes, QuotaRecord
 from ..oci.errors import RateLimited, quoted
@@ -22,6 +25,18 @@ _SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an acc
 _LEAST_PAUSE = 1.0
 _LONGEST_GUESS = 3600.0
 _LISTEN_EVERY = 1.0  # seconds: what another process was told is known here that soon
+
+
+_REPOSITORIES = 1024  # whose pauses are remembered
+_AGREE = 2  # repositories that are refused, none answered in between: the limit is the login's
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Of one repository. `guess`: seconds to wait after the next 429 that does not say."""
+
+    until: float = 0.0  # monotonic
+    guess: float = DEFAULT_RATE_LIMIT
 
 
 class QuotaSpent(RateLimited):
@@ -54,10 +69,12 @@ class Quota:
         self._window: float | None = None
         self._source = ""
         self._read_at = 0.0
-        self._guess = DEFAULT_RATE_LIMIT
         self._pulls_at = 0.0  # monotonic: no manifest is pulled before
         self._counted = False  # whether it was the count that stopped the pulls
         self._asks_at = 0.0  # monotonic: no manifest is asked for at all before
+        # Of single repositories, and whether it is for pulls alone.
+        self._paused: LRUCache[tuple[str, bool], _Pause] = LRUCache(_REPOSITORIES)
+        self._refused: set[str] = set()  # repositories, since the last that was answered
 
     @property
     def left(self) -> float:
@@ -89,49 +106,66 @@ class Quota:
             self._tell_until()
         return self._remaining
 
-    def refused(self, pull: bool, headers: Mapping[str, str]) -> None:
-        """A 429 came, to a GET (`pull`) or a HEAD of a manifest."""
+    def refused(self, repository: str, pull: bool, headers: Mapping[str, str]) -> None:
+        """A 429 came, to a GET (`pull`) or a HEAD of a manifest of this repository.
+
+        The count, where it is used up, is the login's. Any other limit may be the repository's own,
+        which some client has chosen: it is the login's when two repositories in a row meet it.
+        """
         self._listen(now=True)
         remaining = self._note(headers)
-        now = self._clock.monotonic()
+        is_counted = pull and remaining == 0
         told = retry_after(headers, self._clock)
-        self._counted = pull and remaining == 0
-        if told is None and self._counted and self._window:
+        if told is None and is_counted:
             told = self._window
-        elif told is None:
-            told, self._guess = self._guess, min(self._guess * 2, _LONGEST_GUESS)
-        until = now + max(told, _LEAST_PAUSE)
-        if pull and not remaining:
-            self._pulls_at = max(self._pulls_at, until)
-        else:  # a limit that the count does not explain is one on asking
-            self._asks_at = max(self._asks_at, until)
-        self._tell_until()
+        on_pulls = pull and not remaining  # what the count does not explain is a limit on asking
+        pause = self._paused.get((repository, on_pulls), _Pause())
+        until = self._clock.monotonic() + max(pause.guess if told is None else told, _LEAST_PAUSE)
+        guess = min(pause.guess * 2, _LONGEST_GUESS) if told is None else pause.guess
+        self._paused[repository, on_pulls] = _Pause(0.0 if is_counted else until, guess)
+        self._refused.add(repository)
+        if is_counted or len(self._refused) >= _AGREE:
+            self._refused.clear()
+            self._pause_all(until, on_pulls, is_counted)
         self._share()
 
-    def answered(self, pull: bool, headers: Mapping[str, str]) -> None:
+    def _pause_all(self, until: float, on_pulls: bool, is_counted: bool) -> None:
+        self._counted = is_counted
+        if on_pulls:
+            self._pulls_at = max(self._pulls_at, until)
+        else:
+            self._asks_at = max(self._asks_at, until)
+        self._tell_until()
+
+    def answered(self, repository: str, pull: bool, headers: Mapping[str, str]) -> None:
         """An answer to a GET (`pull`) or a HEAD of a manifest came that was no 429."""
         self._listen(now=True)
         self._note(headers)
+        self._refused.clear()
         if pull:
-            self._guess = DEFAULT_RATE_LIMIT
+            self._paused.pop((repository, True), None)
         self._share()
 
-    def refusal(self, pull: bool) -> RateLimited | None:
+    def refusal(self, repository: str, pull: bool) -> RateLimited | None:
         """What to raise instead of asking; None: ask."""
         self._listen()
         now = self._clock.monotonic()
-        if now < self._asks_at:
-            until = self._asks_at - now
+        asks_at = max(self._asks_at, self._paused.get((repository, False), _Pause()).until)
+        pulls_at = max(self._pulls_at, self._paused.get((repository, True), _Pause()).until)
+        if now < asks_at:
+            until = asks_at - now
+            of = "" if now < self._asks_at else f" of {repository}"
             return RateLimited(
                 f"{self._endpoint} limits our requests (429), and not only pulls: {self._whom()} "
-                f"asks for no manifest before {self._time(until)}; {self._help()}",
+                f"asks for no manifest{of} before {self._time(until)}; {self._help()}",
                 retry_after=until,
             )
-        if pull and now < self._pulls_at:
-            until = self._pulls_at - now
+        if pull and now < pulls_at:
+            until = pulls_at - now
+            of = "" if now < self._pulls_at else f" of {repository}"
             return QuotaSpent(
                 f"{self._endpoint} limits our requests (429): {self._spent()}, and "
-                f"{self._whom()} pulls none before {self._time(until)}; {self._help()}",
+                f"{self._whom()} pulls none{of} before {self._time(until)}; {self._help()}",
                 retry_after=until,
             )
         return None

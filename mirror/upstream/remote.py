@@ -431,11 +431,11 @@ class Remote:
             if self._is_elsewhere(response):
                 return account, response
             if is_manifest and response.status == 429:
-                account.quota.refused(pull, response.headers)
+                account.quota.refused(name, pull, response.headers)
                 await self._transport.discard(response)
                 continue
             if is_manifest:
-                account.quota.answered(pull, response.headers)
+                account.quota.answered(name, pull, response.headers)
             if response.status not in (401, 403):
                 accounts.allowed(account, name)
                 return account, response

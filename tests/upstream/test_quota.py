@@ -61,12 +61,12 @@ def add(hub: Hub, count: int) -> list[Digest]:
 def test_what_is_left_is_read_from_the_headers(
     quota: Quota, limit: str, remaining: str, left: float
 ) -> None:
-    quota.answered(False, told_of(limit, remaining))
+    quota.answered("redis", False, told_of(limit, remaining))
     assert quota.left == left
 
 
 def test_what_was_read_is_void_once_its_window_has_passed(quota: Quota, time: Time) -> None:
-    quota.answered(True, told_of("100;w=21600", "3;w=21600"))
+    quota.answered("redis", True, told_of("100;w=21600", "3;w=21600"))
     assert (quota.left, quota.low()) == (0.03, True)
     time.now += 21600
     assert (quota.left, quota.low()) == (1.0, False)
@@ -77,17 +77,17 @@ def test_it_is_low_below_the_share_that_is_configured(
     time: Time, counts: Counts, low: float, enough: int
 ) -> None:
     quota = Quota("hub", "", time.clock(), counts, low)
-    quota.answered(True, told_of("100", str(enough)))
+    quota.answered("redis", True, told_of("100", str(enough)))
     assert not quota.low()
-    quota.answered(True, told_of("100", str(enough - 1)))
+    quota.answered("redis", True, told_of("100", str(enough - 1)))
     assert quota.low()
 
 
 def test_without_a_share_only_a_429_makes_it_low(time: Time, counts: Counts) -> None:
     quota = Quota("hub", "", time.clock(), counts, 0.0)
-    quota.answered(True, told_of("100", "0"))
+    quota.answered("redis", True, told_of("100", "0"))
     assert not quota.low()
-    quota.refused(True, SPENT)
+    quota.refused("redis", True, SPENT)
     assert quota.low()
 
 
@@ -97,9 +97,9 @@ def test_without_a_share_only_a_429_makes_it_low(time: Time, counts: Counts) -> 
 def test_a_pull_refused_because_the_count_is_used_up_leaves_heads_free(
     quota: Quota, time: Time
 ) -> None:
-    quota.refused(True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
-    assert quota.refusal(pull=False) is None
-    error = quota.refusal(pull=True)
+    quota.refused("redis", True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
+    assert quota.refusal("redis", False) is None
+    error = quota.refusal("redis", True)
     assert isinstance(error, QuotaSpent)
     assert error.retry_after == 21600
     assert error.message == (
@@ -108,65 +108,103 @@ def test_a_pull_refused_because_the_count_is_used_up_leaves_heads_free(
         "(credentials) has a limit of its own, and a higher one"
     )
     time.now += 21600
-    assert quota.refusal(pull=True) is None
+    assert quota.refusal("redis", True) is None
 
 
 def test_retry_after_goes_before_the_window(quota: Quota, time: Time) -> None:
-    quota.refused(True, {**SPENT, "Retry-After": "90"})
-    error = quota.refusal(pull=True)
+    quota.refused("redis", True, {**SPENT, "Retry-After": "90"})
+    error = quota.refusal("redis", True)
     assert error is not None
     assert error.retry_after == 90
     time.now += 90
-    assert quota.refusal(pull=True) is None
+    assert quota.refusal("redis", True) is None
 
 
 def test_a_head_that_tells_of_pulls_left_ends_the_waiting(quota: Quota) -> None:
-    quota.refused(True, SPENT)
-    quota.answered(False, told_of("100;w=21600", "0;w=21600"))
-    assert quota.refusal(pull=True) is not None
-    quota.answered(False, told_of("100;w=21600", "1;w=21600"))
-    assert quota.refusal(pull=True) is None
+    quota.refused("redis", True, SPENT)
+    quota.answered("redis", False, told_of("100;w=21600", "0;w=21600"))
+    assert quota.refusal("redis", True) is not None
+    quota.answered("redis", False, told_of("100;w=21600", "1;w=21600"))
+    assert quota.refusal("redis", True) is None
 
 
 def test_a_pull_refused_though_pulls_are_left_is_a_limit_on_asking(quota: Quota) -> None:
-    quota.refused(True, {**told_of("100;w=21600", "50;w=21600"), "Retry-After": "30"})
+    quota.refused("redis", True, {**told_of("100;w=21600", "50;w=21600"), "Retry-After": "30"})
     for pull in (True, False):
-        error = quota.refusal(pull)
+        error = quota.refusal("redis", pull)
         assert isinstance(error, RateLimited)
         assert error.retry_after == 30
         assert "not only pulls" in error.message
-    quota.answered(False, told_of("100;w=21600", "50;w=21600"))  # one that was under way
-    assert quota.refusal(pull=True) is not None
+    quota.answered("redis", False, told_of("100;w=21600", "50;w=21600"))  # one that was under way
+    assert quota.refusal("redis", True) is not None
 
 
 def test_a_head_refused_is_a_limit_on_asking(quota: Quota, time: Time) -> None:
-    quota.refused(False, {"Retry-After": "300"})
-    assert quota.refusal(pull=True) is not None
-    assert quota.refusal(pull=False) is not None
+    quota.refused("redis", False, {"Retry-After": "300"})
+    assert quota.refusal("redis", True) is not None
+    assert quota.refusal("redis", False) is not None
     time.now += 300
-    assert quota.refusal(pull=False) is None
+    assert quota.refusal("redis", False) is None
 
 
 def test_without_any_word_the_guesses_grow_until_a_pull_goes_well(quota: Quota, time: Time) -> None:
     waits = []
     for _ in range(8):
-        quota.refused(True, {})
-        error = quota.refusal(pull=True)
+        quota.refused("redis", True, {})
+        error = quota.refusal("redis", True)
         assert error is not None
         assert error.retry_after is not None
         waits.append(error.retry_after)
         time.now += error.retry_after
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    quota.answered(True, {})
-    quota.refused(True, {})
-    error = quota.refusal(pull=True)
+    quota.answered("redis", True, {})
+    quota.refused("redis", True, {})
+    error = quota.refusal("redis", True)
     assert error is not None
     assert error.retry_after == 60
 
 
+@pytest.mark.parametrize("pull", [True, False])
+def test_a_limit_that_one_repository_meets_is_none_on_the_others(
+    quota: Quota, time: Time, counts: Counts, pull: bool
+) -> None:
+    for _ in range(3):
+        quota.refused("redis", pull, {"Retry-After": "3600"})
+    assert quota.refusal("redis", True) is not None
+    assert quota.refusal("nginx", True) is None
+    assert not quota.low()
+    assert counts.untils == []
+    quota.answered("nginx", pull, {})
+    quota.refused("app", pull, {"Retry-After": "7200"})
+    assert quota.refusal("nginx", True) is None  # which was answered in between
+    time.now += 3600
+    assert quota.refusal("redis", True) is None
+    assert quota.refusal("app", True) is not None
+
+
+@pytest.mark.parametrize("pull", [True, False])
+def test_a_limit_that_two_repositories_in_a_row_meet_is_one_on_all(
+    quota: Quota, time: Time, counts: Counts, pull: bool
+) -> None:
+    quota.refused("redis", pull, {})
+    quota.refused("app", pull, {"Retry-After": "100"})
+    error = quota.refusal("nginx", True)
+    assert error is not None
+    assert error.retry_after == 100
+    assert counts.untils == [("hub", "", time.wall + 100)]
+    time.now += 100
+    assert quota.refusal("nginx", True) is None
+
+
+def test_f55_what_is_remembered_of_repositories_is_bounded(quota: Quota) -> None:
+    for number in range(20_000):
+        quota.refused(f"a/{number}", False, {"Retry-After": "3600"})
+    assert len(quota._paused) <= 1024
+
+
 def test_f69_a_source_that_is_no_address_is_not_repeated(quota: Quota) -> None:
-    quota.refused(True, {**SPENT, "docker-ratelimit-source": "x\r\nSet-Cookie: <b>"})
-    error = quota.refusal(pull=True)
+    quota.refused("redis", True, {**SPENT, "docker-ratelimit-source": "x\r\nSet-Cookie: <b>"})
+    error = quota.refusal("redis", True)
     assert error is not None
     assert "counted" not in error.message
     assert "Cookie" not in error.message
@@ -203,47 +241,49 @@ def test_a_429_that_one_process_got_holds_for_the_other(
     two: tuple[Quota, Quota], time: Time, counts: Counts
 ) -> None:
     one, other = two
-    assert other.refusal(pull=True) is None
-    one.refused(True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
+    assert other.refusal("redis", True) is None
+    one.refused("redis", True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
     time.now, time.wall = time.now + 1, time.wall + 1
-    told, heard = one.refusal(pull=True), other.refusal(pull=True)
+    told, heard = one.refusal("redis", True), other.refusal("redis", True)
     assert isinstance(told, QuotaSpent)
     assert isinstance(heard, QuotaSpent)
     assert heard.message == told.message
     assert heard.retry_after == pytest.approx(21599)
-    assert other.refusal(pull=False) is None
+    assert other.refusal("redis", False) is None
     assert counts.untils[-1] == ("hub", "", pytest.approx(1_700_021_600))
     # And as one of them learns that it is over, so does the other.
-    other.answered(False, told_of("100;w=21600", "7;w=21600"))
+    other.answered("redis", False, told_of("100;w=21600", "7;w=21600"))
     time.now, time.wall = time.now + 1, time.wall + 1
-    assert one.refusal(pull=True) is None
+    assert one.refusal("redis", True) is None
     assert one.left == 0.07
 
 
 def test_a_limit_on_asking_is_shared_too(two: tuple[Quota, Quota], time: Time) -> None:
     one, other = two
-    one.refused(False, {"Retry-After": "300"})
-    assert other.refusal(pull=False) is not None
+    for repository in ("redis", "nginx"):
+        one.refused(repository, False, {"Retry-After": "300"})
+    assert other.refusal("redis", False) is not None
     time.now, time.wall = time.now + 300, time.wall + 300
-    assert other.refusal(pull=False) is None
+    assert other.refusal("redis", False) is None
 
 
 def test_an_answer_of_ones_own_does_not_wipe_out_what_another_was_told(
     two: tuple[Quota, Quota],
 ) -> None:
     one, other = two
-    other.answered(True, told_of("100;w=21600", "50;w=21600"))
-    one.refused(False, {"Retry-After": "300"})
-    other.answered(True, told_of("100;w=21600", "49;w=21600"))  # was under way
+    other.answered("redis", True, told_of("100;w=21600", "50;w=21600"))
+    for repository in ("redis", "nginx"):
+        one.refused(repository, False, {"Retry-After": "300"})
+    other.answered("redis", True, told_of("100;w=21600", "49;w=21600"))  # was under way
     for quota in two:
         quota._listen(now=True)
-        assert quota.refusal(pull=False) is not None
+        assert quota.refusal("redis", False) is not None
 
 
 def test_saying_the_same_again_is_not_noted(two: tuple[Quota, Quota]) -> None:
     one, _ = two
     for _ in range(5):
-        one.answered(False, told_of("100;w=21600", "50;w=21600"))
+        one.answered("redis", False, told_of("100;w=21600", "50;w=21600"))
     assert isinstance(one._notes, Notes)
     assert len(one._notes.board) == 1
 
@@ -252,9 +292,9 @@ def test_f29_a_note_by_a_wrong_clock_holds_nobody_for_longer_than_a_day(
     two: tuple[Quota, Quota], time: Time
 ) -> None:
     one, other = two
-    one.refused(True, SPENT)
+    one.refused("redis", True, SPENT)
     time.wall -= 365 * 86400
-    error = other.refusal(pull=True)
+    error = other.refusal("redis", True)
     assert error is not None
     assert error.retry_after == 86400
 
