@@ -47,6 +47,9 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+FETCHED = (Outcome.FILLED, Outcome.JOINED)
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """What a tag points to. `age` is in seconds since an upstream last said so."""
@@ -56,6 +59,10 @@ class Resolved:
     age: float = 0.0
     fresh_for: float = 0.0
     """For how many seconds more it will be a hit, unless its record is written anew."""
+    vouched: bool = False
+    """Whether the registry itself said so just now, or delivered the manifest through this
+    repository. A tag memory, which may be shared, and an operator's pin only say what the tag is:
+    that the repository shows this content is then yet to be proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,18 @@ class BytesContent:
     vouched: bool = True
     """Whether the registry itself gave it, if it was fetched. An endpoint that is not it proves the
     bytes, and not that the repository shows what they refer to."""
+
+
+class Provenance(Enum):
+    """Where the bytes of a blob come from, as far as that tells who may see them."""
+
+    HERE = "here"
+    """They were here before, or another repository or another process fetches them."""
+    BROUGHT = "brought"
+    """All come now, through the very repository through which they were asked for, from an
+    endpoint that is not the registry: nothing that was here is given away with them."""
+    VOUCHED = "vouched"
+    """The registry itself delivers them through that repository: it shows them."""
 
 
 class FileContent(Protocol):
@@ -87,9 +106,12 @@ class FileContent(Protocol):
     def outcome(self) -> Outcome: ...
 
     @property
-    def shown(self) -> bool:
-        """Whether it is known by now that the very repository through which it was asked for has
-        it, since it is just being delivered from there."""
+    def provenance(self) -> Provenance:
+        """As far as it is known by now."""
+
+    async def proven(self) -> None:
+        """Returns when all of it is here and its digest is proven, also if nobody reads it. Raises
+        RegistryError when that will not be."""
 
     def fileno(self) -> int: ...
 

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from mirror.interfaces import BytesContent, NoMeter, Outcome, Resolved, TagPage
+from mirror.interfaces import BytesContent, NoMeter, Outcome, Provenance, Resolved, TagPage
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError
@@ -193,8 +193,11 @@ class FakeContent:
         return self._blob.outcome
 
     @property
-    def shown(self) -> bool:
-        return self._blob.outcome is Outcome.FILLED
+    def provenance(self) -> Provenance:
+        return Provenance.VOUCHED if self._blob.outcome is Outcome.FILLED else Provenance.HERE
+
+    async def proven(self) -> None:
+        await self._blob.readable(1 << 62)
 
     def fileno(self) -> int:
         assert not self._closed

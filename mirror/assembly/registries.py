@@ -110,7 +110,8 @@ def registry_of(
     registries: dict[str, Registry] = {}
     for name, registry in config.registries.items():
         cache, upstream = cached(stack, registry, _endpoints(registry, slots))
-        linked = Linked(cache, upstream, links, clock)
+        has_strangers = any(endpoint.trust != "tags" for endpoint in registry.endpoints)
+        linked = Linked(cache, upstream, links, clock, has_strangers=has_strangers)
         stack.push_async_callback(linked.close)
         registries[name] = linked
     others = None

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from ..interfaces import Clock, Hasher, Partial, StoreFull, StreamContent, Upstream
+from ..interfaces import (
+    Clock,
+    Hasher,
+    Partial,
+    Provenance,
+    StoreFull,
+    StreamContent,
+    Upstream,
+)
 from ..oci.errors import (
     Denied,
     RangeInvalid,
@@ -97,6 +105,8 @@ class Download:
 
     async def run(self) -> None:
         """Returns when every byte is there, not yet proven. Raises RegistryError, StoreFull."""
+        if self.partial.offset == 0 and not self.partial.ahead:
+            self.fill.provenance = Provenance.BROUGHT
         self.fill.progress(self.partial.offset)
         pause = self._patience.pause
         progress_at = self._clock.monotonic()
@@ -193,10 +203,11 @@ class Download:
     def uses(self, stream: StreamContent) -> None:
         """Bytes of this stream are going to be part of the whole."""
         self.sources.add(stream)
-        # Who gives it from the first byte on has it; of a rest, anybody can say that it is there.
-        if stream.vouched or (self.partial.offset == 0 and not self.partial.ahead):
-            self.fill.shown = True
-        if not stream.vouched:
+        # Only the registry itself says by delivering it that the repository has it: of whatever is
+        # asked for by its digest, any other endpoint can say that, and send anything.
+        if stream.vouched:
+            self.fill.provenance = Provenance.VOUCHED
+        else:
             self.fill.doubt(stream.start, self._patience.doubt)
 
     def _refuse_larger(self, size: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ..interfaces import Hasher, Outcome
+from ..interfaces import Hasher, Outcome, Provenance
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable
@@ -46,7 +46,7 @@ class Fill:
     def __init__(self, digest: Digest, repository: Repository, first_byte: float) -> None:
         self.digest = digest
         self.repository = repository  # through which it is fetched
-        self.shown = False  # and whether that has it, as far as is known
+        self.provenance = Provenance.HERE  # to those who ask through that repository
         self.first_byte = first_byte  # seconds that those who wait have for it to make progress
         self.size: int | None = None
         self.proven = False
@@ -236,8 +236,11 @@ class FillReader:
         return self._outcome
 
     @property
-    def shown(self) -> bool:
-        return self._is_its_own and self._fill.shown
+    def provenance(self) -> Provenance:
+        return self._fill.provenance if self._is_its_own else Provenance.HERE
+
+    async def proven(self) -> None:
+        await self._fill.ended()
 
     def fileno(self) -> int:
         if self._segment is None:

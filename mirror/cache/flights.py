@@ -33,6 +33,10 @@ class Flights(Generic[K, T]):
         task.add_done_callback(lambda done: self._landed(key, done))
         return task, False
 
+    def running(self, key: K) -> asyncio.Task[T] | None:
+        """The ask under way for this key."""
+        return self._tasks.get(key)
+
     async def close(self) -> None:
         tasks = list(self._tasks.values())
         for task in tasks:

@@ -2,7 +2,8 @@
 
 A digest that came through one repository is given through another only when that one has shown it
 too: its registry pointed a tag at it, delivered it, or says so when asked with HEAD. So knowing a
-digest does not open a private image.
+digest does not open a private image. Nobody else's word counts: not an accelerator's, which may
+answer anything for any digest, and not the tag memory's, which others may write to.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import structlog
 from cachetools import LRUCache, TTLCache
 
 from ..interfaces import (
+    FETCHED,
     BytesContent,
     Clock,
     FileContent,
     Links,
-    Outcome,
+    Provenance,
     Registry,
     Resolved,
     TagPage,
@@ -33,8 +35,6 @@ from ..oci.reference import Repository
 from .flights import Flights
 
 log = structlog.get_logger()
-
-FETCHED = (Outcome.FILLED, Outcome.JOINED)
 
 _REMEMBERED = 10_000  # what is further back is read, which takes microseconds
 _REFUSALS = 10_000
@@ -60,6 +60,9 @@ class Linked:
     """A Registry: a cache, with its store's content only for the repositories that show it.
 
     `registry` is the cache; `upstream` is what is behind it, and is asked where only it can know.
+    `has_strangers` says whether endpoints that are not the registry deliver for it. What is asked
+    for by a bare digest is then proven before it is fetched: else whoever makes up a digest, or
+    knows a private one, has a download begun that others of this registry would share.
 
     What a manifest refers to is taken for shown where it shows config and layers: a registry
     refuses a manifest whose blobs its repository lacks (MANIFEST_BLOB_UNKNOWN of the
@@ -74,8 +77,11 @@ class Linked:
         links: Links,
         clock: Clock,
         proofs: Proofs | None = None,
+        *,
+        has_strangers: bool = False,
     ) -> None:
         self._registry = registry
+        self._has_strangers = has_strangers
         self._upstream = upstream
         self._links = links
         self._clock = clock
@@ -95,17 +101,25 @@ class Linked:
 
     async def resolve(self, repository: Repository, tag: str) -> Resolved:
         resolved = await self._registry.resolve(repository, tag)
-        await self._note(repository, [resolved.descriptor.digest])
+        digest = resolved.descriptor.digest
+        if resolved.vouched:
+            await self._note(repository, [digest])
+        else:
+            await self._prove(repository, digest, self._ask_manifest)
         return resolved
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        missed = await self._word(repository, digest, self._ask_manifest)
         content = await self._registry.manifest(repository, digest)
-        if content.outcome not in FETCHED:
-            await self._prove(repository, digest, self._ask_manifest)
-        elif content.vouched:
+        is_fetched = content.outcome in FETCHED
+        if is_fetched and content.vouched:
             await self._note(repository, [digest])
-        elif not await self._is_vouched(repository, digest):
-            return content  # it came through this repository, but what it lists may not be there
+        elif missed is None:
+            await self._prove(repository, digest, self._ask_manifest)
+        elif is_fetched:
+            return content  # an accelerator gave it now; what it refers to is not open by that
+        else:
+            raise missed
         await self._note_blobs(repository, content)
         return content
 
@@ -114,12 +128,8 @@ class Linked:
         return asked or await self._registry.stat(repository, digest)
 
     async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        # Where others show it, the proof comes before the fill: one that resumes, or that another
-        # process runs, gives out what they have brought. What nobody has shown is fetched now,
-        # which is proof enough; and others note it before they begin.
-        is_known = await self._seen_at(repository, digest) is not None
-        if is_known or await self._links.is_shown(digest):
-            await self._prove(repository, digest, self._upstream.stat)
+        missed = await self._word(repository, digest, self._upstream.stat)
+        if missed is None and await self._seen_at(repository, digest) is not None:
             return await self._registry.blob(repository, digest, start)
         key = (repository, digest)
         first = self._firsts.get(key)
@@ -130,10 +140,12 @@ class Linked:
             try:
                 if first is not None:  # it may be just about to note what its fetch shows
                     await asyncio.wait([first])
-                if content.shown:
+                if content.provenance is Provenance.VOUCHED:
                     self._note_behind(repository, digest)
-                else:
+                elif missed is None:
                     await self._prove(repository, digest, self._upstream.stat)
+                elif content.provenance is Provenance.HERE:
+                    raise missed
             except BaseException:
                 content.close()
                 raise
@@ -159,6 +171,25 @@ class Linked:
             self._seen[key] = seen
         return seen
 
+    async def _word(self, repository: Repository, digest: Digest, ask: Ask) -> Unavailable | None:
+        """Has the registry's word before anything is fetched, where the fetch would not be its
+        word, or would give away what is here: a fill that resumes, or that another process runs,
+        gives out what they have brought.
+
+        Returns the error of a registry that cannot be asked: what its other endpoints bring now is
+        given all the same, but nothing that is here. Raises any other RegistryError.
+        """
+        if (
+            self._has_strangers
+            or await self._seen_at(repository, digest) is not None
+            or await self._links.is_shown(digest)
+        ):
+            try:
+                await self._prove(repository, digest, ask)
+            except Unavailable as error:
+                return error
+        return None
+
     async def _prove(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
         """Returns when the repository shows this digest; with what the upstream said, where it was
         asked. Raises RegistryError."""
@@ -168,7 +199,7 @@ class Linked:
             return None
         refusal = self._refused.get(key)
         if refusal is not None:
-            raise refusal.with_traceback(None)
+            raise type(refusal)(refusal.message)
         flight, _ = self._asks.join(key, lambda: self._ask(repository, digest, ask))
         try:
             return await asyncio.shield(flight)
@@ -186,7 +217,8 @@ class Linked:
                 descriptor = await ask(repository, digest)
                 break
             except (Unknown, Denied) as error:
-                self._refused[repository, digest] = error
+                # One that was never raised: a raised one keeps its frames, and what is in them.
+                self._refused[repository, digest] = type(error)(error.message)
                 raise
             except Unavailable as error:
                 wait = max(pause, error.retry_after or 0)
@@ -197,17 +229,6 @@ class Linked:
         log.info("digest shown", repository=str(repository), digest=str(digest))
         await self._note(repository, [digest])
         return descriptor
-
-    async def _is_vouched(self, repository: Repository, digest: Digest) -> bool:
-        """Whether the registry itself shows this, which another endpoint has given."""
-        if await self._seen_at(repository, digest) is None:
-            try:
-                await self._ask_manifest(repository, digest)
-            except RegistryError as error:
-                log.info("not vouched for", digest=str(digest), reason=error.message)
-                return False
-            await self._note(repository, [digest])
-        return True
 
     async def _ask_manifest(self, repository: Repository, digest: Digest) -> Descriptor:
         found = await self._upstream.resolve(repository, str(digest))

@@ -11,6 +11,7 @@ from math import isfinite
 import structlog
 
 from ..interfaces import (
+    FETCHED,
     BytesContent,
     Clock,
     ContentStore,
@@ -144,7 +145,8 @@ class Tags:
             raise ManifestUnknown(f"{image} is {how} {digest}: {error.message}") from error
         except TimeoutError:
             raise _silent(self._patience.unknown, f"{image}, {how} {digest}") from None
-        return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN)
+        vouched = content.outcome in FETCHED and content.vouched
+        return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN, vouched=vouched)
 
     def _join(
         self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
@@ -188,7 +190,8 @@ class Tags:
         if self._pinned.match(repository, tag):
             await self._store.pin(f"{repository}:{tag}", content.descriptor.digest)
         same = record is not None and record.descriptor == content.descriptor
-        return Resolved(content.descriptor, Outcome.REVALIDATED if same else Outcome.FILLED)
+        outcome = Outcome.REVALIDATED if same else Outcome.FILLED
+        return Resolved(content.descriptor, outcome, vouched=True)
 
     async def _believable(
         self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness

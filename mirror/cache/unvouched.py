@@ -9,15 +9,19 @@ What none of them has shown is nobody's secret.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from cachetools import LRUCache
 
 from ..interfaces import (
+    FETCHED,
     BytesContent,
     ContentStore,
     FileContent,
     Links,
+    Outcome,
+    Provenance,
     Registry,
     Resolved,
     TagPage,
@@ -25,11 +29,10 @@ from ..interfaces import (
 )
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Untrustworthy
+from ..oci.errors import RegistryError, Untrustworthy
 from ..oci.reference import Repository
 from ..threads import aside
 from .flights import Flights
-from .linked import FETCHED
 
 _REMEMBERED = 10_000
 _AT_ONCE = 2  # blobs that are fetched for proof: whole, and for nothing else
@@ -54,10 +57,12 @@ class Unvouched:
         self._own = own
         self._proven: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
         self._fetches: Flights[Key, None] = Flights()
+        self._coming: Flights[Key, None] = Flights()
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def close(self) -> None:
         await self._fetches.close()
+        await self._coming.close()
 
     async def resolve(self, repository: Repository, tag: str) -> Resolved:
         return await self._registry.resolve(repository, tag)
@@ -79,11 +84,17 @@ class Unvouched:
             # Before the fill: one that resumes gives out what is there already.
             await self._admit(repository, digest, self._fetch_blob)
             content = await self._registry.blob(repository, digest, start)
-            is_proven = content.shown or (repository, digest) in self._proven
-            if is_proven or await self._is_nobodys(digest):
+            is_its_own = content.provenance is not Provenance.HERE
+            is_proven = (repository, digest) in self._proven
+            if is_its_own or is_proven or await self._is_nobodys(digest):
                 break
             content.close()  # in this very moment another registry has brought it
-        await self._note(repository, digest)
+        if is_proven or content.outcome is Outcome.HIT:
+            await self._note(repository, digest)
+        else:
+            self._coming.join(
+                (repository, digest), lambda: self._whole(repository, digest, content, is_its_own)
+            )
         return content
 
     async def referrers(
@@ -106,9 +117,25 @@ class Unvouched:
         key = (repository, digest)
         if key in self._proven or await self._is_nobodys(digest):
             return
+        coming = self._coming.running(key)
+        if coming is not None:
+            await asyncio.wait([coming])
+            if key in self._proven or await self._is_nobodys(digest):
+                return
         flight, _ = self._fetches.join(key, lambda: fetch(repository, digest))
         await asyncio.shield(flight)
         self._proven[key] = True
+
+    async def _whole(
+        self, repository: Repository, digest: Digest, content: FileContent, is_its_own: bool
+    ) -> None:
+        """Notes what a download has brought once its digest is proven: until then it may be of any
+        bytes."""
+        with contextlib.suppress(RegistryError):
+            await content.proven()
+            if is_its_own:
+                self._proven[repository, digest] = True
+            await self._note(repository, digest)
 
     async def _is_nobodys(self, digest: Digest) -> bool:
         if await self._links.is_shown(digest):

@@ -23,7 +23,7 @@ from typing import TypeVar
 import apsw
 import structlog
 
-from ..interfaces import Clock, Entry, Meter, NoMeter, Outcome, Usage
+from ..interfaces import Clock, Entry, Meter, NoMeter, Outcome, Provenance, Usage
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import Unavailable
@@ -67,8 +67,11 @@ class DiskFile:
         self.doubt(reason)
 
     @property
-    def shown(self) -> bool:
-        return False  # it is here, which says nothing of who may see it
+    def provenance(self) -> Provenance:
+        return Provenance.HERE
+
+    async def proven(self) -> None:
+        """It is."""
 
     def fileno(self) -> int:
         return self.fd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,11 @@ from mirror.cache.freshness import Freshness
 from mirror.cache.linked import Linked, Proofs
 from mirror.cache.manifests import Hold
 from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import Clock
-from mirror.oci.descriptor import Descriptor
+from mirror.interfaces import Clock, TagRecord
+from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, Unavailable
-from mirror.oci.manifests import OCI_INDEX
+from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 from mirror.storage.links import LinkRecords
@@ -27,6 +27,8 @@ from mirror.storage.links import LinkRecords
 from ..waiting import eventually
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
+from .test_fills import BIG as LARGE
+from .test_fills import Hold as HoldStream
 
 SECRET = Repository("corp", "team/secret")
 OTHER = Repository("corp", "team/other")
@@ -36,12 +38,44 @@ CONFIG = b"{}"
 MANIFEST = manifest_of(CONFIG, LAYER)
 
 
+class Mixed(FakeUpstream):
+    """A registry whose content all comes from an accelerator. What tags and HEAD say is its own:
+    `shown` is what it has, `down` holds for that alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vouched = False
+        self.shown: set[tuple[Repository, Digest]] = set()
+
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        await self._ask("resolve")
+        digest = Digest.parse(tag) if ":" in tag else self.tags_of[tag]
+        if (repository, digest) not in self.shown:
+            raise ManifestUnknown("the registry itself has no such thing")
+        return Descriptor(OCI_MANIFEST, digest, 1)
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        await self._ask("stat")
+        if (repository, digest) not in self.shown:
+            raise BlobUnknown("the registry itself has no such thing")
+        return Descriptor(OCTET_STREAM, digest, len(self.blobs[digest]))
+
+    async def _ask(self, what: str) -> None:
+        self.asked[what] += 1
+        await self.gate.wait()
+        if self.down is not None and what in ("resolve", "stat"):
+            raise self.down
+
+
 class House:
-    """Two registries over one store; `restart` is what a restart of the mirror forgets."""
+    """Three registries over one store; `restart` is what a restart of the mirror forgets."""
 
     def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: Wall) -> None:
         self.corp, self.hub = FakeUpstream(), FakeUpstream()
-        self._folder, self._store, self._fills, self._tags = folder, store, fills, FakeTags()
+        self.pool = Mixed()
+        self._folder, self._store, self._fills, self.tags = folder, store, fills, FakeTags()
         self._clock = Clock(wall=wall)
         self._closing: list[Linked | PullThrough | LinkRecords] = []
         self.restart()
@@ -50,18 +84,22 @@ class House:
         self.links = LinkRecords.open(self._folder / "links.db", self._clock)
         self._closing.append(self.links)
         self.private, self.public = self._cache(self.corp), self._cache(self.hub)
+        self.mixed = self._cache(self.pool, has_strangers=True)
 
-    def _cache(self, upstream: FakeUpstream) -> Linked:
+    def _cache(self, upstream: FakeUpstream, *, has_strangers: bool = False) -> Linked:
         cache = PullThrough(
             upstream,
             self._store,
-            self._tags,
+            self.tags,
             self._fills,
             Freshness(),
             clock=self._clock,
             hold=Hold(promised=0, other=0, pause=0),
         )
-        linked = Linked(cache, upstream, self.links, self._clock, Proofs(hold=0, pause=0))
+        proofs = Proofs(hold=0, pause=0)
+        linked = Linked(
+            cache, upstream, self.links, self._clock, proofs, has_strangers=has_strangers
+        )
         self._closing += [linked, cache]
         return linked
 
@@ -175,17 +213,111 @@ async def test_f66_nor_to_who_joins_what_its_owner_has_left(house: House) -> Non
 
 async def test_f66_nor_because_an_endpoint_lists_it_that_is_not_the_registry(house: House) -> None:
     await pull(house.private, SECRET)
-    house.hub.vouched = False
     crafted = manifest_of(LAYER)
-    house.hub.manifests[Digest.of(crafted)] = crafted
+    house.pool.manifests[Digest.of(crafted)] = crafted
+    house.pool.down = Unavailable("down")  # then an accelerator is the best there is
+    assert (await house.mixed.manifest(PUBLIC, Digest.of(crafted))).data == crafted
+    house.pool.down = None
+    with pytest.raises(ManifestUnknown):
+        await house.mixed.manifest(PUBLIC, Digest.of(crafted))
+    for _ in range(2):
+        with pytest.raises(BlobUnknown):
+            await blob(house.mixed, PUBLIC, LAYER)
 
-    async def refuse(repository: Repository, tag: str) -> Descriptor:
-        raise ManifestUnknown("the registry itself has no such thing")
 
-    house.hub.resolve = refuse  # type: ignore[method-assign]
-    assert (await house.public.manifest(PUBLIC, Digest.of(crafted))).data == crafted
+async def test_f66_nor_because_an_accelerator_sends_something_for_its_digest(house: House) -> None:
+    house.pool.blobs[Digest.of(LARGE)] = LARGE
+    house.pool.corrupt = True
     with pytest.raises(BlobUnknown):
-        await blob(house.public, PUBLIC, LAYER)
+        await blob(house.mixed, PUBLIC, LARGE)
+    assert house.pool.asked == {"stat": 1}  # no download that its owner could join
+    house.pool.corrupt = False
+    house.pool.shown.add((SECRET, Digest.of(LARGE)))
+    assert await blob(house.mixed, SECRET, LARGE) == LARGE
+    house.restart()
+    with pytest.raises(BlobUnknown):
+        await blob(house.mixed, PUBLIC, LARGE)
+
+
+async def test_while_the_registry_is_away_its_accelerators_are_good_enough_and_open_nothing(
+    house: House,
+) -> None:
+    house.pool.down = Unavailable("down")
+    house.pool.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull_digest(house.mixed, PUBLIC, Digest.of(MANIFEST))
+    # It is here by now, and to whom it belongs nobody has said.
+    for repository in (PUBLIC, OTHER):
+        with pytest.raises(Unavailable):
+            await house.mixed.manifest(repository, Digest.of(MANIFEST))
+        with pytest.raises(Unavailable):
+            await blob(house.mixed, repository, LAYER)
+    house.pool.down = None
+    with pytest.raises(BlobUnknown):
+        await blob(house.mixed, PUBLIC, LAYER)
+
+
+async def test_nor_does_it_open_what_its_owner_has_begun(house: House) -> None:
+    house.pool.blobs[Digest.of(LARGE)] = LARGE
+    house.pool.shown.add((SECRET, Digest.of(LARGE)))
+    hold = HoldStream(house.pool, at=len(LARGE) // 2)
+    owners = asyncio.create_task(blob(house.mixed, SECRET, LARGE))
+    await hold.reached.wait()
+    house.pool.down = Unavailable("down")
+    strangers = asyncio.create_task(blob(house.mixed, OTHER, LARGE))
+    await eventually(lambda: house.pool.asked["stat"] == 2)
+    hold.go.set()
+    assert await owners == LARGE
+    with pytest.raises(Unavailable):
+        await strangers
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["record", "pin"])
+async def test_what_a_tag_memory_says_opens_nothing(house: House, wall: Wall, frozen: bool) -> None:
+    """Others may write to the memory that several nodes share."""
+    await pull(house.private, SECRET)
+    digest = Digest.of(MANIFEST)
+    if frozen:
+        await house.tags.freeze(PUBLIC, "v1", digest)
+    else:
+        descriptor = Descriptor(OCI_MANIFEST, digest, len(MANIFEST))
+        await house.tags.put(PUBLIC, "v1", TagRecord(descriptor, wall.now), 3600)
+    for _ in range(2):
+        with pytest.raises(ManifestUnknown):
+            await house.public.resolve(PUBLIC, "v1")
+        with pytest.raises(ManifestUnknown):
+            await house.public.manifest(PUBLIC, digest)
+        with pytest.raises(BlobUnknown):
+            await blob(house.public, PUBLIC, LAYER)
+        house.restart()
+    house.hub.down = Unavailable("down")
+    with pytest.raises(Unavailable):
+        await house.public.resolve(PUBLIC, "v1")
+    assert not await house.links.seen(PUBLIC, digest)
+
+
+async def test_what_another_node_noted_of_a_tag_is_proven_here_once_and_kept(
+    house: House, wall: Wall
+) -> None:
+    house.hub.push("v1", MANIFEST, CONFIG, LAYER)
+    digest = house.hub.tags_of.pop("v1")
+    descriptor = Descriptor(OCI_MANIFEST, digest, len(MANIFEST))
+    await house.tags.put(PUBLIC, "v1", TagRecord(descriptor, wall.now), 3600)
+    await pull(house.private, SECRET)
+    await pull(house.public, PUBLIC)
+    assert house.hub.asked == {"resolve": 1}
+    house.restart()
+    house.hub.down = Unavailable("down")
+    await pull(house.public, PUBLIC)
+
+
+async def test_what_another_node_noted_of_a_tag_costs_no_more_where_it_is_fetched(
+    house: House, wall: Wall
+) -> None:
+    house.hub.push("v1", MANIFEST, CONFIG, LAYER)
+    descriptor = Descriptor(OCI_MANIFEST, house.hub.tags_of["v1"], len(MANIFEST))
+    await house.tags.put(PUBLIC, "v1", TagRecord(descriptor, wall.now), 3600)
+    await pull(house.public, PUBLIC)
+    assert house.hub.asked == {"manifest": 1, "blob": 2}
 
 
 async def test_that_one_repository_lacks_a_blob_is_nothing_to_another(house: House) -> None:
@@ -213,7 +345,7 @@ async def test_f66_nor_when_nothing_is_known_of_where_it_came_from(
     house.restart()
     with pytest.raises(BlobUnknown):
         await house.public.blob(PUBLIC, Digest.of(LAYER))
-    await pull(house.private, SECRET)  # the tag is memory enough
+    await pull(house.private, SECRET)  # the registry says it with HEAD
     assert house.corp.asked["blob"] == 2
 
 

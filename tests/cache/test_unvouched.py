@@ -21,6 +21,7 @@ from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 from mirror.storage.links import LinkRecords
 
+from ..waiting import eventually
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG as LARGE
@@ -151,3 +152,40 @@ async def test_its_bytes_open_what_they_are(house: House) -> None:
     await pull(house.anybodys, EVIL)
     await pull(house.anybodys, EVIL)
     assert house.evil.asked == {"resolve": 1, "manifest": 1, "blob": 2}
+
+
+async def test_f66_what_it_began_to_send_is_no_proof_that_it_had_it(
+    house: House, tmp_path: Path, wall: Wall
+) -> None:
+    """It sent something for that digest; later the owner's came here, and who showed it is lost."""
+    house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True
+    with pytest.raises(RegistryError):
+        await blob(house.anybodys, EVIL, LARGE)
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(house.private, SECRET, LARGE)
+    nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
+    house.anybodys._links = nothing
+    assert not await house.own.is_shown(Digest.of(LARGE))
+    house.evil.corrupt = True
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LARGE))
+    await nothing.close()
+
+
+async def test_what_it_brought_whole_is_proof_though_nobody_read_it_to_its_end(
+    house: House,
+) -> None:
+    house.evil.blobs[Digest.of(LARGE)] = LARGE
+    hold = HoldStream(house.evil, at=len(LARGE) // 2)
+    (await house.anybodys.blob(EVIL, Digest.of(LARGE))).close()
+    hold.go.set()
+    await eventually_shown(house, Digest.of(LARGE))
+    await blob(house.anybodys, EVIL, LARGE)
+    assert house.evil.asked == {"blob": 1}
+
+
+async def eventually_shown(house: House, digest: Digest) -> None:
+    async def is_shown() -> bool:
+        return await house.own.is_shown(digest)
+
+    await eventually(is_shown)

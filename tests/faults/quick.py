@@ -27,7 +27,7 @@ def shorten(kind: type, **defaults: object) -> None:
 def hurry() -> None:
     """Shortens what is waited for in this process, from now on."""
     shorten(Limits, dns=0.5, connect=1.0, headers=HEADERS, idle=IDLE, answer=4.0, slow_window=1.0)
-    shorten(download.Patience, first_byte=PATIENCE, stalled=PATIENCE, longest_pause=1.0)
+    shorten(download.Patience, first_byte=PATIENCE, stalled=PATIENCE, longest_pause=1.0, doubt=1.0)
     shorten(tags.Patience, unknown=PATIENCE)
     shorten(manifests.Hold, promised=PATIENCE, lagging=1.0)
 

@@ -110,6 +110,7 @@ class Hub:
         self.more_logins: list[tuple[str, str]] = []
         self.closed: set[tuple[str, str]] = set()  # login and repository that it may not read
         self.closed_by = 401  # or 403
+        self.lacking: set[tuple[str, str]] = set()  # repository and digest that it does not show
         self.limit: int | None = None  # GETs of manifests that each login has, and the anonymous
         self.window = 21600
         self.source = "192.0.2.7"
@@ -247,6 +248,8 @@ class Hub:
             return self._unauthorized(name)
         if (self._account(request), name) in self.closed:
             return self._unauthorized(name) if self.closed_by == 401 else _error(403, "DENIED")
+        if (name, what) in self.lacking:
+            return _error(404, "BLOB_UNKNOWN" if kind == "blobs" else "MANIFEST_UNKNOWN")
         if kind == "blobs":
             return self._blob(request, what)
         if kind == "tags":
