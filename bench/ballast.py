@@ -95,7 +95,7 @@ class _Bulk(Index):
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[apsw.Connection]:
-        yield self._writer
+        yield self._file.writer
 
 
 def _digest(number: int) -> Digest:

@@ -258,7 +258,8 @@ class Entry:
 
 
 class StoreFull(Exception):
-    """There is no room for these bytes: under the configured size, or on the disk."""
+    """There is no room for these bytes: under the configured size, or on the disk. Or they cannot
+    be counted, which comes to the same."""
 
 
 class Partial(Protocol):
@@ -271,12 +272,20 @@ class Partial(Protocol):
     @property
     def digest(self) -> Digest: ...
 
+    size: int | None
+    """Of the whole, as it was announced, by an earlier writer if need be."""
+
+    trusted: bool
+    """Whether the size is the registry's own word. Else room is made for what comes within a share:
+    what others may evict with bytes that prove to be wrong is little."""
+
     @property
     def offset(self) -> int:
         """Bytes written and hashed: where a resumed download goes on."""
 
     async def announce(self, size: int) -> None:
-        """The whole will have `size` bytes: makes sure of room for them. Raises StoreFull."""
+        """The whole will have `size` bytes. Room is made as they come; raises StoreFull when there
+        could be none for all of them, OSError for faults of the disk."""
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         """Writes and hashes these pieces, off the event loop.
@@ -371,9 +380,12 @@ class ContentStore(Protocol):
         What is damaged, or larger than `limit` bytes, is not here.
         """
 
-    async def put(self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = ()) -> None:
-        """Keeps small content whose bytes are all here; see Partial.commit. Nothing, where somebody
-        else is just writing it. Raises StoreFull, OSError, Untrustworthy."""
+    async def put(
+        self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = (), source: str = ""
+    ) -> None:
+        """Keeps small content whose bytes are all here, as this source gave them; see
+        Partial.commit. Nothing, where somebody else is just writing it. Raises StoreFull, OSError,
+        Untrustworthy."""
 
     async def partial(self, digest: Digest, source: str = "") -> Partial | None:
         """Begins or resumes writing what comes from this source; None when somebody else is writing

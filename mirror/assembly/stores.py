@@ -27,6 +27,7 @@ def open_store(config: Config, meter: Meter, clock: Clock) -> DiskContent:
             sync=config.storage.durability == "full",
             clock=clock,
             meter=meter,
+            is_guest=lambda source: source not in config.registries,
         )
     except StorageUnusable as error:
         raise CannotStart(str(error)) from error

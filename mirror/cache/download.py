@@ -40,6 +40,8 @@ log = structlog.get_logger()
 # up in the end.
 _PROGRESS = 64 << 10
 
+_WORD = 5.0  # seconds that the registry has to say how long a blob is, which others bring meanwhile
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -85,6 +87,7 @@ class Download:
         self.repository = repository
         self.parting = parting
         self._spill = spill
+        self._vouched = False  # whether the registry itself has said how long it is
         self._source = ""  # of the one stream that is read
         self._at = 0  # where in the content the next piece of it belongs
         self._clock = clock
@@ -170,7 +173,7 @@ class Download:
                 try:
                     await Segments(self, stream).run()
                 except (StoreFull, OSError) as error:
-                    await self._pass_through(error)  # the rest in order, over one connection
+                    await self._without_room(error)  # the rest in order, over one connection
             else:
                 await self._pump(stream, skip=offset - stream.start)
         finally:
@@ -189,20 +192,22 @@ class Download:
         if size is None:
             return
         self._refuse_larger(size)
-        if self.fill.size is None:
-            self.fill.size = size
-            try:
-                await self.partial.announce(size)
-            except StoreFull as error:
-                await self._pass_through(error)
-        elif self.fill.size != size:
+        if self.fill.size not in (None, size):
             raise Untrustworthy(f"{stream.source} says {size} bytes, not {self.fill.size}")
         if self.partial.offset > size:
             raise Untrustworthy(f"{self.partial.offset} bytes are here, {stream.source} has {size}")
+        self.fill.size = size
+        while self.fill.window is None and self.partial.size != size:
+            try:
+                await self.partial.announce(size)
+            except (StoreFull, OSError) as error:
+                await self._without_room(error)
 
     def uses(self, stream: StreamContent) -> None:
         """Bytes of this stream are going to be part of the whole."""
         self.sources.add(stream)
+        self._vouched = self._vouched or stream.vouched
+        self.partial.trusted = self._vouched
         # Only the registry itself says by delivering it that the repository has it: of whatever is
         # asked for by its digest, any other endpoint can say that, and send anything.
         if stream.vouched:
@@ -244,15 +249,14 @@ class Download:
         is passed over."""
         passed, self._at = self.partial.offset - self._at, self._at + sum(map(len, pieces))
         pieces = _behind(pieces, passed)
-        if self.fill.window is None:
+        while self.fill.window is None:
             before = self.partial.offset
             try:
                 await self._append(pieces)
+                return
             except (StoreFull, OSError) as error:
                 pieces = _behind(pieces, self.partial.offset - before)
-                await self._pass_through(error)
-            else:
-                return
+                await self._without_room(error)
         for piece in pieces:  # one by one: the next may have to wait until this one was read
             await self._append([piece])
 
@@ -261,6 +265,23 @@ class Download:
         await self.partial.append(pieces)
         self.sources.brought(self._source, at, at + sum(map(len, pieces)))
         self.fill.progress(self.partial.offset)
+
+    async def _without_room(self, error: StoreFull | OSError) -> None:
+        """Goes on where the disk has taken no more: there is room for more where the registry says
+        that the blob is so long; else what comes passes through."""
+        if isinstance(error, StoreFull) and not self._vouched and await self._is_of_its_size():
+            self.partial.trusted = self._vouched = True
+        else:
+            await self._pass_through(error)
+
+    async def _is_of_its_size(self) -> bool:
+        """Whether the registry itself says that the blob is as long as another endpoint says."""
+        try:
+            async with asyncio.timeout(_WORD):
+                found = await self.upstream.stat(self.repository, self.partial.digest)
+        except (RegistryError, TimeoutError):
+            return False
+        return found.size == self.fill.size
 
     async def _pass_through(self, error: Exception) -> None:
         """The disk takes no more: what comes from now on goes to those who read, and is not kept.

@@ -133,6 +133,8 @@ class Fills:
             partial = self._spill(fill, 0, fill.digest.hasher())
         if partial is None or await self._came_meanwhile(fill, partial):
             return "followed"
+        if partial.offset or partial.ahead:
+            fill.size = partial.size  # as an earlier writer was told
         download = Download(
             fill,
             partial,

@@ -138,14 +138,15 @@ class Manifests:
                 log.info("manifest asked again", digest=str(digest), reason=error.message)
                 await asyncio.sleep(wait)
                 pause *= 2
-        await self._keep(content)
+        await self._keep(repository, content)
         return content
 
-    async def _keep(self, content: BytesContent) -> None:
+    async def _keep(self, repository: Repository, content: BytesContent) -> None:
         """In memory, and on the disk where that takes it: a full one is no reason to fail."""
         digest = content.descriptor.digest
         self._memory[digest] = replace(content, outcome=Outcome.HIT)
         try:
-            await self._store.put(digest, content.data, needs(read_manifest(content.data, None)))
+            needed = needs(read_manifest(content.data, None))
+            await self._store.put(digest, content.data, needed, repository.registry)
         except (StoreFull, OSError, Untrustworthy) as error:
             log.error("manifest not stored", digest=str(digest), reason=repr(error))

@@ -42,12 +42,15 @@ class Window:
     ) -> None:
         self.digest = digest
         self.offset = offset
+        self.size: int | None = None
+        self.trusted = True
         self.segments: list[Segment] = []
         self._hash = hasher
         self._slowest = slowest
 
     async def announce(self, size: int) -> None:
         """Any size: it only passes through."""
+        self.size = size
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         coming = sum(map(len, pieces))

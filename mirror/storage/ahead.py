@@ -21,11 +21,16 @@ _MOST = 1024  # spans; a download has as many as it has connections
 _SAVE_EVERY = 4 << 20  # bytes placed between two notes: what a crash costs
 
 
+def note_of(partial: Path) -> Path:
+    """The file that the note of this partial is in."""
+    return partial.with_name(partial.name + ".ahead")
+
+
 class Ahead:
     """The spans of one partial, and their note. Not for several threads at once."""
 
     def __init__(self, partial: Path) -> None:
-        self._path = partial.with_name(partial.name + ".ahead")
+        self._path = note_of(partial)
         self._fd = -1
         self._unsaved = 0
         self.spans: list[tuple[int, int]] = []

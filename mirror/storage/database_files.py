@@ -6,14 +6,22 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import apsw
 import structlog
 
 log = structlog.get_logger()
 
+AGAIN = 5.0
+"""Seconds after which a database that could not be opened is tried again, by whoever needs it."""
+
 _OPENING_LIMIT = 5.0  # seconds to wait for another process that opens the same database
+_MEMORY_BUSY_MS = 1000
+_NO_LOG = bytes((1, 1))  # in a database's header: written and read without a write-ahead log
 
 
 @contextlib.contextmanager
@@ -44,3 +52,48 @@ def set_aside(path: Path, reason: str) -> None:
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")
+
+
+def copied(
+    path: Path, prepare: Callable[[apsw.Connection], None]
+) -> tuple[apsw.Connection, apsw.Connection]:
+    """A database in memory with what the one at `path` holds, as far as that can be read: for a
+    file system that takes no writes, where SQLite cannot even open its write-ahead log. To write
+    and to read. `prepare` makes the tables, or brings them up to date; where it cannot, the copy
+    begins empty."""
+    # As it is; else (there is no -shm, and none can be made) without what its log has, which is
+    # nothing after a clean end.
+    for how in ("mode=ro", "immutable=1"):
+        writer, reader = in_memory()
+        try:
+            flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            source = apsw.Connection(f"file:{quote(str(path))}?{how}", flags=flags)
+            try:
+                content = bytearray(source.serialize("main"))
+            finally:
+                source.close()
+            content[18:20] = _NO_LOG
+            image = apsw.Connection(":memory:")
+            image.deserialize("main", content)
+            with writer.backup("main", image, "main") as backup:
+                backup.step()
+            image.close()
+            prepare(writer)
+        except apsw.Error:
+            reader.close()
+            writer.close()
+            continue
+        return writer, reader
+    writer, reader = in_memory()
+    prepare(writer)
+    return writer, reader
+
+
+def in_memory() -> tuple[apsw.Connection, apsw.Connection]:
+    """An empty database that ends with this process. Its name is what its two connections share."""
+    uri = f"file:/{uuid.uuid4()}?vfs=memdb"
+    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    writer, reader = (apsw.Connection(uri, flags=flags) for _ in range(2))
+    for connection in (writer, reader):
+        connection.set_busy_timeout(_MEMORY_BUSY_MS)
+    return writer, reader

@@ -15,23 +15,27 @@ import functools
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 import structlog
 
 from ..interfaces import Clock, Entry, Meter, NoMeter, Outcome, Provenance, Usage
 from ..oci.descriptor import OCTET_STREAM, Descriptor
-from ..oci.digest import ALGORITHMS, Digest
+from ..oci.digest import Digest
 from ..oci.errors import Unavailable
 from ..threads import Threads, aside
 from .coming import Coming
-from .index import Index, Ledger
+from .files import StorageUnusable as StorageUnusable
+from .files import hash_of, prepare, read_whole, unlink_all, words
+from .index import Index
+from .ledger import Ledger
 from .partial import DiskFollowed, DiskPartial, lock_partial
-from .room import Bounds, Room
+from .room import FULL, Bounds, Room
+from .space import Space
 
 log = structlog.get_logger()
 
@@ -44,13 +48,8 @@ _MEANS_WITHIN = 20.0
 _MEANS_EVERY = 0.05
 
 _TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded
-_SLICE = 1 << 20
 
 T = TypeVar("T")
-
-
-class StorageUnusable(Exception):
-    """The configured path cannot hold content; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,39 +97,33 @@ class DiskContent:
         sync: bool = True,
         clock: Clock | None = None,
         meter: Meter | None = None,
+        is_guest: Callable[[str], bool] = lambda source: False,
     ) -> None:
         """Opens or makes the store. Raises StorageUnusable. Blocking.
 
         `sync`: whether content reaches the disk before it becomes visible. Without it a power
-        loss may leave short files, which the size check and the scrub find.
+        loss may leave short files, which the size check and the scrub find. `is_guest`: whether
+        what this source brings may have only little of the others' room (see Index).
         """
         self.root = root
         self._sync = sync
         self._clock = clock or Clock()
         self._meter = meter or NoMeter()
-        try:
-            for directory in _directories(root):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe = root / f".probe-{os.getpid()}"
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-            probe.unlink()
-            self._index = Index(root / "index.db", bounds.max_size)
-        except (OSError, apsw.Error) as error:
-            raise StorageUnusable(
-                f"storage.path {root} cannot be used: {words(error)}; "
-                "name a directory that this user may write to"
-            ) from error
-        if root.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            log.warning("storage is writable by others", path=str(root), advice="chmod go-w")
+        self._is_guest = is_guest
+        prepare(root)
+        block = bounds.block or Space.at(root).block
+        self._index = Index(root / "index.db", bounds.max_size, block)
         self.ledger = Ledger(self._index)
-        self.room = Room(root, bounds, self.ledger, self.delete, self._flush_uses)
+        self.room = Room(root, bounds, self.ledger, self._clock, self.evict, self._flush_uses)
         self._files = Threads(4, "files")
         self._used: dict[Digest, float] = {}
+        self._unrecorded: set[Digest] = set()  # evicted, as the index could not be told
         self._toucher: asyncio.Task[None] | None = None
-        self._checking: set[asyncio.Future[bool | None]] = set()
+        self._behind: set[asyncio.Future[object]] = set()
+        self._tidying: asyncio.Future[object] | None = None
 
     async def close(self) -> None:
-        await asyncio.gather(*self._checking, return_exceptions=True)
+        await asyncio.gather(*self._behind, return_exceptions=True)
         if self._toucher is not None:
             self._toucher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -173,7 +166,7 @@ class DiskContent:
         try:
             if os.fstat(fd).st_size > limit:
                 return None
-            data = await self.on_files(_read_whole, fd, limit)
+            data = await self.on_files(read_whole, fd, limit)
         except OSError as error:
             await self.quarantine(digest, words(error))
             return None
@@ -188,15 +181,20 @@ class DiskContent:
         return data
 
     async def partial(self, digest: Digest, source: str = "") -> DiskPartial | None:
-        partial, fault = await self.on_files(self._begin, Coming.of(digest, source))
+        coming = Coming.of(digest, source)
+        guest = bool(source) and self._is_guest(source)
+        partial, fault = await self._making_names(self._begin, coming, guest)
         if partial is not None and fault is not None:
             # What was written before cannot be read: the next writer begins anew.
             await partial.discard()
             raise fault
         return partial
 
-    async def put(self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = ()) -> None:
-        partial = await self.on_files(self._put, digest, data, refers_to)
+    async def put(
+        self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = (), source: str = ""
+    ) -> None:
+        guest = bool(source) and self._is_guest(source)
+        partial = await self._making_names(self._put, digest, data, refers_to, guest)
         if partial is None:
             return
         try:  # room has to be made for it
@@ -213,7 +211,7 @@ class DiskContent:
             fd = os.open(path, _READ_ONLY)
         except FileNotFoundError:
             return None
-        return DiskFollowed(path, self.blob_path(digest), fd, lambda: self._index.announced(coming))
+        return DiskFollowed(path, self.blob_path(digest), fd, lambda: self._announced(coming))
 
     def touch(self, digest: Digest) -> None:
         self._used[digest] = self._clock.wall()
@@ -231,8 +229,18 @@ class DiskContent:
         await self.ledger.note(self._index.pin, name, digest)
 
     async def delete(self, digest: Digest) -> None:
-        await self.on_files(_unlink, self.blob_path(digest))
-        await self.ledger.note(self._index.remove, digest)
+        await self.on_files(unlink_all, [self.blob_path(digest)])
+        await self.ledger.note(self._index.remove, [digest])
+
+    async def evict(self, digests: Sequence[Digest]) -> int:
+        """Removes this content; returns the bytes that were recorded of it. Raises OSError, and
+        apsw.Error when the index takes no record of it: it is told the next time."""
+        await self.on_files(unlink_all, [self.blob_path(digest) for digest in digests])
+        before, self._unrecorded = self._unrecorded, self._unrecorded | set(digests)
+        again = [digest for digest in before if not self.blob_path(digest).exists()]
+        gone = await self.ledger.ask(self._index.remove, [*digests, *again])
+        self._unrecorded -= {*digests, *before}
+        return gone
 
     async def scan(self) -> AsyncIterator[Entry]:
         after = ""
@@ -252,10 +260,10 @@ class DiskContent:
         """Hashes the content anew; what is wrong is set aside. None when it is not here."""
         fd = self._open(digest)
         if fd is None:
-            await self.ledger.note(self._index.remove, digest)
+            await self.ledger.note(self._index.remove, [digest])
             return None
         try:
-            found = await self.on_files(_hash_of, fd, digest)
+            found = await self.on_files(hash_of, fd, digest)
         except OSError as error:  # a failing disk
             found = words(error)
         finally:
@@ -269,50 +277,71 @@ class DiskContent:
         """Moves damaged content aside: it is a miss from now on, and will be filled again."""
         log.error("content quarantined", digest=str(digest), reason=reason)
         await self.on_files(self._set_aside, digest)
-        await self.ledger.note(self._index.remove, digest)
+        await self.ledger.note(self._index.remove, [digest])
 
     async def on_files(self, work: Callable[..., T], *arguments: object) -> T:
         """Runs what touches files, off the event loop."""
         return await self._files.run(work, *arguments)
 
-    # The account of a partial (see partial.Account).
-
-    async def reserve(self, coming: Coming, size: int, more: int, total: int | None) -> None:
-        await self.room.reserve(coming, size, more, total)
-
-    async def release(self, coming: Coming) -> None:
-        await self.room.release(coming)
-
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
-        await self.on_files(self._publish, partial, refers_to)
+        """Publishes, records and closes it (see partial.Shelf)."""
+        await self._making_names(self._publish, partial, refers_to)
 
     # Inside.
 
-    def _begin(self, coming: Coming) -> tuple[DiskPartial | None, OSError | None]:
+    async def _making_names(self, work: Callable[..., T], *arguments: object) -> T:
+        """As `on_files`; where the file system takes no other file, something is evicted for it."""
+        try:
+            return await self.on_files(work, *arguments)
+        except OSError as error:
+            if error.errno not in FULL or not await self.room.make_names():
+                raise
+        return await self.on_files(work, *arguments)
+
+    def _begin(self, coming: Coming, guest: bool) -> tuple[DiskPartial | None, OSError | None]:
         """A partial that is locked and resumed, or what went wrong after it was locked."""
-        path = self.partial_path(coming)
-        fd = lock_partial(path)
-        if fd is None:
+        partial = self._locked(coming, guest)
+        if partial is None:
             return None, None
-        partial = DiskPartial(coming, path, fd, self._files, self, self._sync)
         try:
             partial.resume()
         except OSError as error:
             return partial, error
         return partial, None
 
-    def _put(self, digest: Digest, data: bytes, refers_to: Sequence[Digest]) -> DiskPartial | None:
-        """The whole way of small content in one go; the partial, where room is lacking."""
-        coming = Coming(digest)
+    def _locked(self, coming: Coming, guest: bool) -> DiskPartial | None:
         path = self.partial_path(coming)
-        fd = lock_partial(path)
-        if fd is None:  # another process is just writing it
+        try:
+            fd = lock_partial(path)
+        except FileNotFoundError:  # somebody has removed the folder
+            prepare(self.root)
+            fd = lock_partial(path)
+        if fd is None:
             return None
-        partial = DiskPartial(coming, path, fd, self._files, self, self._sync)
+        return DiskPartial(
+            coming,
+            path,
+            fd,
+            self._files,
+            self.room,
+            self,
+            sync=self._sync,
+            guest=guest,
+            announced=self._announced(coming) if os.fstat(fd).st_size else None,
+        )
+
+    def _put(
+        self, digest: Digest, data: bytes, refers_to: Sequence[Digest], guest: bool
+    ) -> DiskPartial | None:
+        """The whole way of small content in one go; the partial, where room is lacking."""
+        partial = self._locked(Coming(digest), guest)
+        if partial is None:  # another process is just writing it
+            return None
         try:
             partial.begin_anew()
             # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
-            if self.room.admit(digest, len(data), self._clock.wall(), refers_to) > 0:
+            now = self._clock.wall()
+            if not self.room.admit(digest, len(data), now, refers_to, guest):
                 return partial
             partial.take(data)
             partial.publish(self.blob_path(digest))
@@ -320,29 +349,36 @@ class DiskContent:
             with contextlib.suppress(OSError):
                 partial.remove()
             partial.close()
-            self.ledger.note_here(self._index.remove, digest)
+            self.ledger.note_here(self._index.remove, [digest])
             raise
         partial.close()
         return None
 
     def _publish(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         partial.publish(self.blob_path(partial.digest))
+        index, now = self._index, self._clock.wall()
         self.ledger.note_here(
-            self._index.add,
-            partial.digest,
-            partial.offset,
-            self._clock.wall(),
-            refers_to,
-            partial.coming,
+            lambda: index.add(
+                partial.digest,
+                partial.offset,
+                now,
+                refers_to,
+                partial.coming,
+                guest=partial.guest,
+            )
         )
         partial.close()
 
     def _doubt(self, digest: Digest, reason: str) -> None:
         """A reader could not read this content: it is looked at, behind."""
         log.error("content could not be read", digest=str(digest), reason=reason)
-        checking = asyncio.ensure_future(self.verify(digest))
-        self._checking.add(checking)
-        checking.add_done_callback(self._checking.discard)
+        self._do_behind(self.verify(digest))
+
+    def _do_behind(self, work: Coroutine[Any, Any, object]) -> asyncio.Future[object]:
+        task = asyncio.ensure_future(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+        return task
 
     async def _opened(self, digest: Digest) -> int | None:
         """As `_open`, when descriptors have run out as soon as there are some."""
@@ -380,11 +416,27 @@ class DiskContent:
         if not await self.verify(digest):
             return False
         await self.ledger.note(self._index.add, digest, os.fstat(fd).st_size, self._clock.wall())
+        if self._tidying is None or self._tidying.done():
+            # It was here, whether there was room for it or not.
+            self._tidying = self._do_behind(self._tidy())
         return True
+
+    async def _tidy(self) -> None:
+        try:
+            await self.room.tidy()
+        except (OSError, apsw.Error) as error:
+            log.warning("room not tidied", reason=words(error))
 
     def _recorded(self, digest: Digest) -> int | None:
         try:
             return self._index.size(digest)
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return None
+
+    def _announced(self, coming: Coming) -> int | None:
+        try:
+            return self._index.announced(coming)
         except apsw.Error as error:
             log.warning("index does not answer", reason=str(error))
             return None
@@ -396,7 +448,7 @@ class DiskContent:
     async def _flush_uses(self) -> None:
         used, self._used = self._used, {}
         if used:
-            await self.ledger.note(self._index.touch, list(used.items()))
+            await self.ledger.note(self._index.touch, list(used.items()), self._clock.wall())
 
     def _set_aside(self, digest: Digest) -> None:
         target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
@@ -413,38 +465,3 @@ class DiskContent:
 
     def partial_path(self, coming: Coming) -> Path:
         return self.root / "partials" / coming.digest.algorithm / coming.name
-
-
-def _directories(root: Path) -> Iterator[Path]:
-    yield from (root, root / "quarantine")
-    for kind in (root / "blobs", root / "partials"):
-        yield kind
-        yield from (kind / algorithm for algorithm in ALGORITHMS)
-
-
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-
-
-def _read_whole(fd: int, limit: int) -> bytes:
-    pieces = []
-    offset = 0
-    while offset <= limit and (piece := os.pread(fd, _SLICE, offset)):
-        pieces.append(piece)
-        offset += len(piece)
-    return b"".join(pieces)
-
-
-def _hash_of(fd: int, digest: Digest) -> str:
-    hasher = digest.hasher()
-    offset = 0
-    while piece := os.pread(fd, _SLICE, offset):
-        hasher.update(piece)
-        offset += len(piece)
-    return hasher.hexdigest()
-
-
-def words(error: Exception) -> str:
-    """The error without Python's decoration."""
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -9,61 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import apsw
 import structlog
 
-from ..interfaces import Entry, StoreFull, Usage
+from ..interfaces import Entry, Usage
 from ..oci.digest import Digest
-from ..threads import Threads, aside
 from .coming import Coming
-from .database_files import opening, set_aside
+from .index_file import Identity, Rows, identity_of, open_copy, open_file, rows
 
 log = structlog.get_logger()
 
-Rows = list[tuple[Any, ...]]  # the schema below says what is in them
-Identity = tuple[int, int]
+# Milliseconds that a write waits for another process's. Where that was not enough, somebody else
+# holds the database: for so many seconds then, no write waits at all.
+_BUSY_MS = 2000
+_HELD = 5.0
 
-_VERSION = 1
-
-# The file is not what it was: every further use of it fails the same way.
-_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
-
-# `totals` is kept by triggers, so that no path through the code can forget to count.
-# A content's rank is 0 for what refers to nothing, 1 for a manifest, 2 for an index: among equals
-# in age, what needs others goes before what is needed.
-_SCHEMA = """
-CREATE TABLE content (
-    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used_at REAL NOT NULL, rank INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX content_by_use ON content (used_at, rank DESC);
-CREATE TABLE needs (
-    parent TEXT NOT NULL, child TEXT NOT NULL, PRIMARY KEY (parent, child)
-) WITHOUT ROWID;
-CREATE TABLE reserved (
-    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, total INTEGER
-) WITHOUT ROWID;
-CREATE TABLE pins (name TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE totals (bytes INTEGER NOT NULL, entries INTEGER NOT NULL, reserved INTEGER NOT NULL);
-INSERT INTO totals VALUES (0, 0, 0);
-CREATE TRIGGER content_in AFTER INSERT ON content BEGIN
-    UPDATE totals SET bytes = bytes + new.size, entries = entries + 1; END;
-CREATE TRIGGER content_out AFTER DELETE ON content BEGIN
-    UPDATE totals SET bytes = bytes - old.size, entries = entries - 1;
-    DELETE FROM needs WHERE parent = old.digest; END;
-CREATE TRIGGER reserved_in AFTER INSERT ON reserved BEGIN
-    UPDATE totals SET reserved = reserved + new.size; END;
-CREATE TRIGGER reserved_change AFTER UPDATE ON reserved BEGIN
-    UPDATE totals SET reserved = reserved - old.size + new.size; END;
-CREATE TRIGGER reserved_out AFTER DELETE ON reserved BEGIN
-    UPDATE totals SET reserved = reserved - old.size; END;
-"""
-
-# Also for a database made without it, which is good otherwise.
-_FASTER = "CREATE INDEX IF NOT EXISTS needs_by_child ON needs (child)"
+_CLOCKS_AGREE = 1.0  # seconds: a use that is noted further in the future was noted by a wrong clock
 
 # Whoever is used, all that it needs is used with it, down to the layers: so a child is never older
 # than a parent that stays, and evicting the oldest first never breaks an image that stays.
@@ -80,9 +45,14 @@ WITH RECURSIVE pinned (digest) AS (
 )
 """
 
-_EVICTABLE = """
-SELECT (SELECT bytes FROM totals) - coalesce(sum(size), 0) FROM content
+_KEPT = """
+SELECT coalesce(sum((size + block - 1) / block * block), 0) FROM content, totals
 WHERE digest IN (SELECT digest FROM pinned)
+"""
+
+_GUESTS = """
+SELECT coalesce(sum((size + block - 1) / block * block), 0) FROM content, totals
+WHERE guest AND digest NOT IN (SELECT digest FROM pinned)
 """
 
 _OLDEST = """
@@ -90,7 +60,19 @@ SELECT digest, size, used_at FROM content WHERE digest NOT IN (SELECT digest FRO
 ORDER BY used_at, rank DESC LIMIT ?
 """
 
-T = TypeVar("T")
+_OLDEST_GUESTS = """
+SELECT digest, size, used_at FROM content WHERE guest AND digest NOT IN (SELECT digest FROM pinned)
+ORDER BY used_at, rank DESC LIMIT ?
+"""
+
+
+class Exceeded(Exception):
+    """So many bytes more than there may be: `lacking` have to go first. `there` are counted now."""
+
+    def __init__(self, lacking: int, there: int) -> None:
+        super().__init__(lacking, there)
+        self.lacking = lacking
+        self.there = there
 
 
 class Index:
@@ -98,19 +80,40 @@ class Index:
     microseconds.
 
     Every method may be called from any thread. Errors of the database (`apsw.Error`) are the
-    caller's to survive.
+    caller's to survive. Bytes are those that files take on the disk, in whole blocks of it; an
+    entry's size is its content's.
+
+    A guest is content, or a reservation, of whoever is not to have much of the others' room.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, block: int = 1) -> None:
+        """`block`: bytes that a file takes at least. Never fails: where the database cannot be
+        opened, what it holds is read into memory (see `is_away`)."""
         self.max_bytes = max_bytes
+        self.block = block
         self._path = path
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._writer, self._reader, self.identity = _open(path)
+        self._held_until = 0.0
+        try:
+            self._file = open_file(path, block, _BUSY_MS)
+        except (apsw.Error, OSError) as error:
+            log.error("index cannot be opened", path=str(path), reason=str(error))
+            self._file = open_copy(path, block)
 
-    def is_current(self, identity: Identity | None) -> bool:
+    @property
+    def identity(self) -> Identity | None:
+        return self._file.identity
+
+    @property
+    def is_away(self) -> bool:
+        """Whether this is a copy in memory: it tells what is there, and no other process sees what
+        is noted in it."""
+        return self._file.identity is None
+
+    def is_current(self) -> bool:
         """Whether this is the database that others find under its name."""
-        return _identity(self._path) == identity
+        return not self.is_away and identity_of(self._path) == self._file.identity
 
     def open_again(self, unwanted: Identity | None, damaged: bool) -> None:
         """Goes on with the database that is at the path now, or begins one, in the place of the
@@ -120,24 +123,24 @@ class Index:
         Raises apsw.Error, OSError.
         """
         with self._lock, self._reading:
-            if self.identity != unwanted:
+            if self._file.identity != unwanted:
                 return
-            old = self._writer, self._reader
-            self._writer, self._reader, self.identity = _open(
-                self._path, unwanted if damaged else None
-            )
-            for connection in old:
-                connection.close(force=True)
+            old = self._file
+            self._file = open_file(self._path, self.block, _BUSY_MS, unwanted if damaged else None)
+            old.close(force=True)
 
     def close(self) -> None:
         with self._lock, self._reading:
-            self._reader.close()
-            self._writer.close()
+            self._file.close()
+
+    def taken(self, size: int) -> int:
+        """What a file of so many bytes takes on the disk."""
+        return -(-size // self.block) * self.block
 
     def size(self, digest: Digest) -> int | None:
         """The recorded size in bytes, None when there is no record."""
-        rows = self._read("SELECT size FROM content WHERE digest = ?", str(digest))
-        return rows[0][0] if rows else None
+        found = self._read("SELECT size FROM content WHERE digest = ?", str(digest))
+        return found[0][0] if found else None
 
     def is_needed(self, digest: Digest) -> bool:
         """Whether any content that is recorded needs this."""
@@ -146,6 +149,11 @@ class Index:
     def usage(self) -> Usage:
         [(content, entries, reserved)] = self._read("SELECT bytes, entries, reserved FROM totals")
         return Usage(content, entries, reserved, self.max_bytes)
+
+    def guests(self) -> int:
+        """Bytes that guests have, with what is reserved for them."""
+        [(size,)] = self._read("SELECT guests FROM totals")
+        return int(size)
 
     def entries(self, after: str = "", count: int = 500) -> list[Entry]:
         """A page of the content in the order of digests, for scans that must not hold a lock."""
@@ -165,51 +173,93 @@ class Index:
         now: float,
         needs: Sequence[Digest] = (),
         came: Coming | None = None,
+        *,
+        guest: bool = False,
     ) -> None:
         """Records content that is visible now; the reservation ends of what `came`."""
         with self._write() as db:
-            _forget(db, digest, came or Coming(digest))
-            _add(db, digest, size, now, needs)
+            guest = _forget(db, digest, came or Coming(digest), guest)
+            _add(db, digest, size, now, needs, guest)
 
-    def admit(self, digest: Digest, size: int, now: float, needs: Sequence[Digest]) -> None:
+    def admit(
+        self,
+        digest: Digest,
+        size: int,
+        now: float,
+        needs: Sequence[Digest],
+        ceiling: int = 0,
+        *,
+        guest: bool = False,
+    ) -> None:
         """As `add`, for content that will be visible in a moment: it needs no reservation.
 
-        Raises StoreFull as `reserve`.
+        Raises Exceeded as `reserve`.
         """
         with self._write() as db:
-            _forget(db, digest, Coming(digest))
-            [(content, reserved)] = _rows(db, "SELECT bytes, reserved FROM totals")
-            if content + reserved + size > self.max_bytes:
-                raise StoreFull(content + reserved + size - self.max_bytes)
-            _add(db, digest, size, now, needs)
+            guest = _forget(db, digest, Coming(digest), guest)
+            self._refuse_more(db, self.taken(size), 0, ceiling)
+            _add(db, digest, size, now, needs, guest)
 
-    def remove(self, digest: Digest) -> None:
+    def remove(self, digests: Sequence[Digest]) -> int:
+        """Forgets this content; returns the bytes of it that were recorded."""
         with self._write() as db:
-            db.execute("DELETE FROM content WHERE digest = ?", (str(digest),))
+            sizes = [
+                size
+                for digest in digests
+                for (size,) in rows(
+                    db, "DELETE FROM content WHERE digest = ? RETURNING size", str(digest)
+                )
+            ]
+        return sum(map(self.taken, sizes))
 
-    def touch(self, uses: Iterable[tuple[Digest, float]]) -> None:
+    def touch(self, uses: Iterable[tuple[Digest, float]], now: float) -> None:
         """Notes when content, and with it all that it needs, was last used."""
         with self._write() as db:
+            _none_in_the_future(db, now)
             db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
 
-    def reserve(self, coming: Coming, size: int, total: int | None) -> None:
+    def has_clock(self, now: float) -> None:
+        """Sees to it that no content was used later than now: the clock may have been set back."""
+        [(latest,)] = self._read("SELECT max(used_at) FROM content")
+        if latest is not None and latest > now + _CLOCKS_AGREE:
+            with self._write() as db:
+                _none_in_the_future(db, now)
+
+    def reserve(
+        self,
+        coming: Coming,
+        size: int,
+        total: int | None,
+        ceiling: int = 0,
+        *,
+        guest: bool = False,
+    ) -> None:
         """Sets aside `size` bytes in all for what is coming, which will have `total` when whole.
 
-        Raises StoreFull, with the bytes that are missing, when they do not fit beside what is
-        there: evict, and ask again.
+        Raises Exceeded when they do not fit beside what is there: evict, and ask again. Where
+        there is more than there may be (that was lowered), there may be as much as there is, the
+        `ceiling`, until the rest has gone too.
         """
+        size = self.taken(size)
         with self._write() as db:
-            [(held,)] = _rows(
+            [(held,)] = rows(
                 db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(coming)
             )
-            [(content, reserved)] = _rows(db, "SELECT bytes, reserved FROM totals")
-            wanted = content + reserved - held + size
-            if size > held and wanted > self.max_bytes:
-                raise StoreFull(wanted - self.max_bytes)
+            if size > held:
+                self._refuse_more(db, size, held, ceiling)
             db.execute(
-                "INSERT INTO reserved VALUES (?1, ?2, ?3) "
-                "ON CONFLICT (digest) DO UPDATE SET size = ?2, total = coalesce(?3, total)",
-                (str(coming), size, total),
+                "INSERT INTO reserved VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) "
+                "DO UPDATE SET size = ?2, total = coalesce(?3, total), guest = ?4",
+                (str(coming), size, total, guest),
+            )
+
+    def keep(self, coming: Coming, size: int) -> None:
+        """Sets aside what is there of what has stopped coming: it is there, whatever fits."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO reserved (digest, size) VALUES (?1, ?2) "
+                "ON CONFLICT (digest) DO UPDATE SET size = ?2",
+                (str(coming), self.taken(size)),
             )
 
     def release(self, coming: Coming) -> None:
@@ -217,25 +267,33 @@ class Index:
         with self._write() as db:
             db.execute("DELETE FROM reserved WHERE digest = ?", (str(coming),))
 
+    def held(self, coming: Coming) -> int:
+        """Bytes that are set aside for this."""
+        found = self._read("SELECT size FROM reserved WHERE digest = ?", str(coming))
+        return found[0][0] if found else 0
+
     def announced(self, coming: Coming) -> int | None:
         """The size of the whole of what is being written, None when it is not known."""
-        rows = self._read("SELECT total FROM reserved WHERE digest = ?", str(coming))
-        return rows[0][0] if rows else None
+        found = self._read("SELECT total FROM reserved WHERE digest = ?", str(coming))
+        return found[0][0] if found else None
 
     def reservations(self) -> list[Coming]:
-        rows = self._read("SELECT digest FROM reserved")
-        found = [Coming.named(*name.split(":", 1)) for (name,) in rows]
-        return [coming for coming in found if coming is not None]
+        found = self._read("SELECT digest FROM reserved")
+        names = [Coming.named(*name.split(":", 1)) for (name,) in found]
+        return [coming for coming in names if coming is not None]
 
-    def evictable(self) -> int:
-        """Bytes of content that is not pinned."""
-        [(size,)] = self._read(_PINNED + _EVICTABLE)
-        return int(size)
+    def evictable(self, guests: bool = False) -> int:
+        """Bytes of content that is not pinned: of all, or of guests alone."""
+        if guests:
+            [(size,)] = self._read(_PINNED + _GUESTS)
+            return int(size)
+        [(kept,)] = self._read(_PINNED + _KEPT)
+        return self.usage().content_bytes - int(kept)
 
-    def oldest(self, count: int = 64) -> list[Entry]:
+    def oldest(self, count: int = 64, guests: bool = False) -> list[Entry]:
         """The least recently used content, what needs others before what is needed; without what
         is pinned."""
-        return _entries(self._read(_PINNED + _OLDEST, count))
+        return _entries(self._read(_PINNED + (_OLDEST_GUESTS if guests else _OLDEST), count))
 
     def pin(self, name: str, digest: Digest | None) -> None:
         """Keeps this content, and all that it needs, whatever its age; in place of what was kept
@@ -247,87 +305,64 @@ class Index:
                 db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, str(digest)))
 
     def pins(self) -> dict[str, Digest]:
-        rows = self._read("SELECT name, digest FROM pins")
-        return {name: Digest.parse(digest) for name, digest in rows}
+        found = self._read("SELECT name, digest FROM pins")
+        return {name: Digest.parse(digest) for name, digest in found}
+
+    def _refuse_more(self, db: apsw.Connection, size: int, held: int, ceiling: int) -> None:
+        """Raises Exceeded when `size` bytes, in place of the `held`, are too many."""
+        [(there,)] = rows(db, "SELECT bytes + reserved FROM totals")
+        excess = there - held + size - max(self.max_bytes, ceiling)
+        if excess > 0:
+            raise Exceeded(min(excess, size - held), there)
 
     def _read(self, query: str, *values: str | int) -> Rows:
         with self._reading:
-            return _rows(self._reader, query, *values)
+            return rows(self._file.reader, query, *values)
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[apsw.Connection]:
         with self._lock:
-            self._writer.execute("BEGIN IMMEDIATE")
+            db = self._file.writer
+            db.set_busy_timeout(0 if time.monotonic() < self._held_until else _BUSY_MS)
             try:
-                yield self._writer
-                self._writer.execute("COMMIT")
+                db.execute("BEGIN IMMEDIATE")
+            except apsw.BusyError:
+                self._held_until = time.monotonic() + _HELD
+                raise
+            self._held_until = 0.0
+            try:
+                yield db
+                db.execute("COMMIT")
             finally:
-                if self._writer.in_transaction:  # a full disk may have ended it already
-                    self._writer.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk may have ended it already
+                    db.execute("ROLLBACK")
 
 
-class Ledger:
-    """The index off the event loop, with its faults survived: the files are the truth."""
-
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        self._threads = Threads(1, "index")  # what is asked of it comes in the order asked
-
-    async def ask(self, work: Callable[..., T], *arguments: object) -> T:
-        """Raises what `work`, a method of the index, does. An index that is damaged, or was set
-        aside by another process, is begun anew."""
-        return await self._threads.run(self._work, work, *arguments)
-
-    async def note(self, work: Callable[..., None], *arguments: object) -> None:
-        """As `ask`, but the database's faults are only told."""
-        await self._threads.run(self.note_here, work, *arguments)
-
-    async def here(self, work: Callable[..., T], *arguments: object) -> T:
-        """Runs `work`, which sees to the database's faults itself, on the index's thread."""
-        return await self._threads.run(work, *arguments)
-
-    def note_here(self, work: Callable[..., None], *arguments: object) -> None:
-        """As `note`, in this thread, which is not the event loop's. Blocking."""
-        try:
-            self._work(work, *arguments)
-        except (apsw.Error, OSError) as error:
-            log.warning("index does not take a record", reason=str(error))
-
-    async def close(self) -> None:
-        await aside(self._threads.close)
-        self.index.close()
-
-    def _work(self, work: Callable[..., T], *arguments: object) -> T:
-        identity = self.index.identity
-        if not self.index.is_current(identity):
-            self.index.open_again(identity, damaged=False)
-            identity = self.index.identity
-        try:
-            return work(*arguments)
-        except _DAMAGED:
-            self.index.open_again(identity, damaged=True)
-            return work(*arguments)
-
-
-def _rows(db: apsw.Connection, query: str, *values: str | int) -> Rows:
-    return db.execute(query, values).fetchall()
-
-
-def _forget(db: apsw.Connection, digest: Digest, came: Coming) -> None:
+def _forget(db: apsw.Connection, digest: Digest, came: Coming, guest: bool) -> bool:
+    """Whether it is a guest's, if a guest brings it: not when it was another's before."""
     db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
-    db.execute("DELETE FROM content WHERE digest = ?", (str(digest),))
+    before = rows(db, "DELETE FROM content WHERE digest = ? RETURNING guest", str(digest))
+    return guest and before != [(0,)]
 
 
 def _add(
-    db: apsw.Connection, digest: Digest, size: int, now: float, needs: Sequence[Digest]
+    db: apsw.Connection,
+    digest: Digest,
+    size: int,
+    now: float,
+    needs: Sequence[Digest],
+    guest: bool,
 ) -> None:
     ranks = [
         rank
         for child in needs
-        for (rank,) in _rows(db, "SELECT rank FROM content WHERE digest = ?", str(child))
+        for (rank,) in rows(db, "SELECT rank FROM content WHERE digest = ?", str(child))
     ]
     rank = 1 + max(ranks, default=0) if needs else 0
-    db.execute("INSERT INTO content VALUES (?, ?, ?, ?)", (str(digest), size, now, rank))
+    db.execute(
+        "INSERT INTO content (digest, size, used_at, rank, guest) VALUES (?, ?, ?, ?, ?)",
+        (str(digest), size, now, rank, guest),
+    )
     if needs:
         db.executemany(
             "INSERT OR IGNORE INTO needs VALUES (?, ?)", [(str(digest), str(c)) for c in needs]
@@ -341,57 +376,16 @@ def _add(
         db.execute(_TOUCH, (now, str(digest)))
 
 
-def _entries(rows: Rows) -> list[Entry]:
-    return [Entry(Digest.parse(digest), size, used_at) for digest, size, used_at in rows]
+def _none_in_the_future(db: apsw.Connection, now: float) -> None:
+    """Moves what a clock that was ahead has noted back to now, in the order in which it was used:
+    it was used before whatever is used from now on."""
+    [(latest,)] = rows(db, "SELECT max(used_at) FROM content")
+    if latest is not None and latest > now + _CLOCKS_AGREE:
+        log.warning("the clock was set back", seconds=round(latest - now))
+        db.execute(
+            "UPDATE content SET used_at = used_at - ?2 WHERE used_at > ?1", (now, latest - now)
+        )
 
 
-def _open(
-    path: Path, damaged: Identity | None = None
-) -> tuple[apsw.Connection, apsw.Connection, Identity | None]:
-    """Opens the database to write and to read, and tells which file it is. What is none of ours,
-    or is the `damaged` one, is set aside and begun anew."""
-    with opening(path):
-        if damaged is not None and _identity(path) == damaged:
-            set_aside(path, "damaged")
-        try:
-            writer = _prepared(path)
-        except (*_DAMAGED, apsw.SQLError, _OtherVersion) as error:
-            set_aside(path, str(error))
-            writer = _prepared(path)
-        reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        reader.set_busy_timeout(250)
-        return writer, reader, _identity(path)
-
-
-def _identity(path: Path) -> Identity | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _prepared(path: Path) -> apsw.Connection:
-    db = apsw.Connection(str(path))
-    try:
-        db.set_busy_timeout(5000)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA journal_size_limit = 4194304")
-        db.execute("BEGIN IMMEDIATE")
-        [(version,)] = _rows(db, "PRAGMA user_version")
-        if version == 0:
-            db.execute(_SCHEMA)
-            db.execute(f"PRAGMA user_version = {_VERSION}")
-        elif version != _VERSION:
-            raise _OtherVersion(f"made by another version ({version})")
-        db.execute(_FASTER)
-        db.execute("COMMIT")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-class _OtherVersion(Exception):
-    """A database of ours, but not one that this program reads."""
+def _entries(found: Rows) -> list[Entry]:
+    return [Entry(Digest.parse(digest), size, used_at) for digest, size, used_at in found]

@@ -19,27 +19,38 @@ from ..oci.digest import Digest
 from ..oci.errors import Untrustworthy
 from ..threads import Threads
 from . import writeback
-from .ahead import Ahead
+from .ahead import Ahead, note_of
 from .coming import Coming
+from .room import FULL, Claim, ForGuests
 
 log = structlog.get_logger()
 
-GROWTH = 8 << 20
-"""Bytes that are set aside at a time for content whose length is not known."""
-
 _SLICE = 1 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Account(Protocol):
-    """What a partial needs of the store it belongs to."""
+    """What a partial needs of the room of the store it belongs to (see Room)."""
 
-    async def reserve(self, coming: Coming, size: int, more: int, total: int | None) -> None: ...
+    def ahead(self, there: int) -> int: ...
+
+    async def reserve(self, claim: Claim) -> None: ...
+
+    async def make_once(self, size: int) -> bool: ...
+
+    async def keep(self, coming: Coming, size: int) -> None: ...
 
     async def release(self, coming: Coming) -> None: ...
 
+
+class Shelf(Protocol):
+    """Where a partial goes when it is whole."""
+
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         """Publishes, records and closes it."""
+
+
+class DiskFull(StoreFull):
+    """The disk took less than it was given."""
 
 
 class DiskPartial:
@@ -56,20 +67,31 @@ class DiskPartial:
         fd: int,
         threads: Threads,
         account: Account,
+        shelf: Shelf,
+        *,
         sync: bool,
+        guest: bool,
+        announced: int | None = None,
     ) -> None:
-        """`sync`: whether it is to be on the disk when it is committed."""
+        """`sync`: whether it is to be on the disk when it is committed. `guest`: see Index.
+        `announced`: the size of the whole, as an earlier writer was told."""
         self.coming = coming
         self._digest = coming.digest
         self._path = path
         self._fd = fd
         self._run = threads.run
         self._account = account
+        self._shelf = shelf
         self._sync = sync
+        self.guest = guest
+        self.trusted = True
+        self.size = announced
         self._dirty = 0  # bytes since the disk was last told to begin
         self._hash = coming.digest.hasher()
         self._offset = 0
+        self._there = 0  # bytes that are on the disk, or are being written to it
         self._reserved = 0
+        self._growing = asyncio.Lock()
         self._ahead = Ahead(path)
         self._hashing = threading.Lock()  # pieces of several streams come in several threads
 
@@ -88,36 +110,62 @@ class DiskPartial:
         return self._hash.copy()
 
     async def announce(self, size: int) -> None:
-        await self._account.reserve(self.coming, size, max(0, size - self._offset), size)
-        self._reserved = size
+        there = self._there
+        await self._reserve(max(there, min(size, there + self._account.ahead(0))), size)
+        self.size = size
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         coming = sum(map(len, pieces))
-        if self._offset + coming > self._reserved:
-            # Its length was never told: room is taken in steps, so that no piece costs a record.
-            try:
-                await self._grow(max(coming, GROWTH))
-            except StoreFull:
-                await self._grow(coming)
-        await self._run(self._place, self._offset, pieces)
+        await self._take_room(coming)
+        before = self._offset
+        try:
+            await self._run(self._place, before, pieces)
+        except DiskFull:
+            # Others have taken it meanwhile, or there is a quota.
+            if not await self._account.make_once(coming):
+                raise
+            rest = b"".join(pieces)[self._offset - before :]
+            await self._run(self._place, self._offset, [rest])
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:
         return self._ahead.spans
 
     async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+        await self._take_room(sum(map(len, pieces)))
         await self._run(self._place, at, pieces)
 
-    async def _grow(self, more: int) -> None:
-        size = self._offset + more
-        await self._account.reserve(self.coming, size, more, None)
+    async def _take_room(self, coming: int) -> None:
+        """Sees to it that there is room for so many bytes more. It is taken in steps, so that no
+        piece costs a record. Raises StoreFull, OSError."""
+        if self._there + coming > self._reserved:
+            async with self._growing:
+                needed = self._there + coming
+                if needed > self._reserved:
+                    target = needed + self._account.ahead(needed)
+                    if self.size is not None:
+                        target = max(needed, min(target, self.size))
+                    try:
+                        await self._reserve(target, None)
+                    except ForGuests:
+                        raise
+                    except StoreFull:
+                        if target == needed:
+                            raise
+                        await self._reserve(needed, None)
+        self._there += coming
+
+    async def _reserve(self, size: int, total: int | None) -> None:
+        more = max(0, size - self._there)
+        guest = self.guest or not self.trusted
+        await self._account.reserve(Claim(self.coming, size, more, total, guest))
         self._reserved = size
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
         if self._hash.hexdigest() != self._digest.hex:
             await self.discard()
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
-        committing = asyncio.ensure_future(self._account.commit(self, refers_to))
+        committing = asyncio.ensure_future(self._shelf.commit(self, refers_to))
         try:
             await asyncio.shield(committing)
         except asyncio.CancelledError:  # a thread is at it, and is not to be met by a `suspend`
@@ -127,14 +175,16 @@ class DiskPartial:
     async def suspend(self) -> None:
         if self._fd < 0:
             return
-        there = self._offset + sum(stop - start for start, stop in self.ahead)
-        if there == 0:
+        if self._offset == 0 and not self.ahead:
             await self.discard()
             return
-        # What is set aside from now on is what is there.
-        with contextlib.suppress(StoreFull):
-            await self._account.reserve(self.coming, there, 0, None)
-        await self._run(self._leave)
+        try:
+            # What is set aside from now on is what is there.
+            await self._account.keep(self.coming, await self._run(held, self._path))
+            await self._run(self._leave)
+        except OSError as error:
+            log.error("partial not kept", digest=str(self._digest), reason=str(error))
+            await self.discard()
 
     async def discard(self) -> None:
         if self._fd < 0:
@@ -152,7 +202,8 @@ class DiskPartial:
     def resume(self) -> None:
         """Hashes what an earlier writer left. Blocking."""
         self._advance(self._ahead.resume(os.fstat(self._fd).st_size))
-        self._reserved = max([self._offset, *(stop for _, stop in self._ahead.spans)])
+        self._there = self._offset + sum(stop - start for start, stop in self._ahead.spans)
+        self._reserved = self._there
 
     def begin_anew(self) -> None:
         """Forgets what an earlier writer left. Blocking."""
@@ -190,8 +241,10 @@ class DiskPartial:
                 try:
                     written = os.pwrite(self._fd, view, at)
                 except OSError as error:
-                    if error.errno in _FULL:
+                    if error.errno == errno.EFBIG:  # of a limit that no eviction moves
                         raise StoreFull(error.strerror) from error
+                    if error.errno in FULL:
+                        raise DiskFull(error.strerror) from error
                     raise
                 # In step with each other, whatever fails next. Written first: a process that
                 # follows the file must not see less than is told to the readers of this one.
@@ -269,6 +322,17 @@ class DiskFollowed:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def held(path: Path) -> int:
+    """Bytes that a partial takes on the disk, with its note: one that has holes takes less than its
+    length. Blocking; raises OSError."""
+    taken = 0
+    for name in (path, note_of(path)):
+        with contextlib.suppress(FileNotFoundError):
+            found = name.lstat()
+            taken += min(found.st_size, found.st_blocks * 512)
+    return taken
 
 
 def _names(path: Path, fd: int) -> bool:

@@ -1,8 +1,9 @@
-"""Room on the disk: promised before bytes come, made by forgetting what was used longest ago."""
+"""Room on the disk: set aside as bytes come, made by forgetting what was used longest ago."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,36 @@ from pathlib import Path
 import apsw
 import structlog
 
-from ..interfaces import Entry, StoreFull
+from ..interfaces import Clock, Entry, StoreFull
 from ..oci.digest import Digest
 from .coming import Coming
-from .index import Ledger
+from .index import Exceeded
+from .ledger import Ledger
+from .space import Space
 
 log = structlog.get_logger()
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a file system that has no room, or of a limit on what there may be."""
+
 _ROUNDS = 64
+_BATCH = 64  # pieces that go at a time
+
+# Room is set aside for more bytes than have come, so that no piece costs a record: for so many at
+# first, then three times as many as there are, at most so many, and at most these shares of all.
+_FIRST = 64 << 10
+_FIRST_SHARE = 4096
+_TIMES = 3
+_MOST = 8 << 20
+_SHARE = 256
+
+_GUESTS = 8  # the share of all that guests may have at the cost of others
+
+_FOR_RECORDS = 4 << 20  # bytes that stay free for the databases beside the content, and
+_RECORDS_SHARE = 100  # of a small disk this share
+
+_VAIN = 10.0  # seconds for which nothing is evicted for a disk that has not gained by it
+_NAMES = 16  # pieces that go where a file system has no name left for another file
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,111 +49,301 @@ class Bounds:
 
     `max_size` is a promise: content and what is set aside for coming content stay within it. Above
     `high` the upkeep evicts down to `low`, so that a fill seldom has to. `min_free` stays free on
-    the file system, which may be shared with others.
+    the file system, which may be shared with others. `evicts` False: what is here stays, and what
+    finds no room beside it is not kept. A file takes whole blocks of `block` bytes; 0: those of the
+    file system.
     """
 
     max_size: int
     min_free: int = 0
     high: float = 0.98
     low: float = 0.95
+    evicts: bool = True
+    block: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Room for `size` bytes in all of what is coming, `more` of which are not on the disk yet. It
+    will have `total` bytes when it is whole, where that is known. `guest`: see Index."""
+
+    coming: Coming
+    size: int
+    more: int
+    total: int | None = None
+    guest: bool = False
+
+
+class ForGuests(StoreFull):
+    """There is no room for a guest, though there may be for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """Bytes that have to go: by the account, and on the disk. `ceiling`: see Index.reserve."""
+
+    account: int
+    disk: int
+    ceiling: int = 0
+    guests: bool = False  # only guests' content may go
+
+    @property
+    def bytes(self) -> int:
+        return max(self.account, self.disk)
 
 
 class Room:
-    """Reserves, and evicts to make room. `evict` removes one piece of content; `settle` records
-    the latest uses, so that what was used a moment ago is not taken for old."""
+    """Sets room aside, and evicts to make it.
+
+    `evict` removes pieces of content, and returns how many bytes of it were recorded; `settle`
+    records the latest uses, so that what was used a moment ago is not taken for old.
+    """
 
     def __init__(
         self,
         root: Path,
         bounds: Bounds,
         ledger: Ledger,
-        evict: Callable[[Digest], Awaitable[None]],
+        clock: Clock,
+        evict: Callable[[Sequence[Digest]], Awaitable[int]],
         settle: Callable[[], Awaitable[None]],
     ) -> None:
         self.bounds = bounds
         self._root = root
         self._ledger = ledger
+        self._clock = clock
         self._evict = evict
         self._settle = settle
+        self._evicting = asyncio.Lock()
+        self._vain_until = 0.0
 
-    async def reserve(self, coming: Coming, size: int, more: int, total: int | None) -> None:
-        """Sets aside `size` bytes for what is coming, of which `more` are not on the disk yet.
+    def ahead(self, there: int) -> int:
+        """Bytes for which room is set aside beyond those that are there."""
+        if there == 0:
+            return min(_FIRST, self.bounds.max_size // _FIRST_SHARE)
+        return min(_MOST, self.bounds.max_size // _SHARE, _TIMES * there)
 
-        Raises StoreFull when eviction cannot make the room.
-        """
-        if size > self.bounds.max_size:
-            raise StoreFull(f"{size} bytes are more than the whole cache may hold")
+    async def reserve(self, claim: Claim) -> None:
+        """Sets the room aside. Raises StoreFull when eviction cannot make it, or could not make it
+        for the whole; OSError."""
+        ceiling = 0
         for _ in range(_ROUNDS):
-            lacking = await self._ledger.here(self.take, coming, size, more, total)
-            if lacking <= 0:
+            lack = await self._ledger.here(self._take, claim, ceiling)
+            if lack is None:
                 return
-            # What would not suffice is not evicted for nothing.
-            if lacking > await self._evictable() or not await self.make(lacking):
-                break
-        raise StoreFull(f"no room for {size} bytes: everything else is pinned or being filled")
+            async with self._evicting:  # what the one before us has made may do for us
+                lack = await self._ledger.here(self._take, claim, ceiling)
+                if lack is None:
+                    return
+                ceiling = max(ceiling, lack.ceiling)
+                await self._make(lack)
+        raise StoreFull(f"no room for {claim.size} bytes: others take what eviction gives")
 
-    def take(self, coming: Coming, size: int, more: int, total: int | None) -> int:
-        """As `reserve`, but nothing is evicted: returns how many bytes are lacking, if any.
-        Blocking."""
-        return self._note(more, self._ledger.index.reserve, coming, size, total)
+    def admit(
+        self, digest: Digest, size: int, now: float, needs: Sequence[Digest], guest: bool
+    ) -> bool:
+        """Records content that will be visible in a moment, if there is room for it now. Blocking;
+        raises StoreFull, OSError."""
+        index = self._ledger.index
+        claim = Claim(Coming(digest), size, size, guest=guest)
+        lack = self._take(claim, record=lambda: index.admit(digest, size, now, needs, guest=guest))
+        return lack is None
 
-    def admit(self, digest: Digest, size: int, now: float, needs: Sequence[Digest]) -> int:
-        """As `take`, for content that will be visible in a moment, and records it. Blocking."""
-        return self._note(size, self._ledger.index.admit, digest, size, now, needs)
+    async def keep(self, coming: Coming, size: int) -> None:
+        """Sets aside what is on the disk of what has stopped coming."""
+        await self._ledger.note(self._ledger.index.keep, coming, size)
+
+    async def make_once(self, size: int) -> bool:
+        """Evicts for a write that the disk has refused, though it seemed to have the room (it was
+        taken meanwhile, or there is a quota); whether anything went."""
+        if self._clock.monotonic() < self._vain_until:
+            return False
+        async with self._evicting:
+            return await self.make(size) > 0
 
     async def release(self, coming: Coming) -> None:
         await self._ledger.note(self._ledger.index.release, coming)
 
-    async def make(self, wanted: int) -> int:
-        """Evicts at least `wanted` bytes, if there are as many; returns how many went."""
-        if wanted <= 0:
+    async def make(self, wanted: int, guests: bool = False) -> int:
+        """Evicts so many bytes at least, if there are as many; returns how many went. `guests`:
+        only of theirs."""
+        if wanted <= 0 or not self.bounds.evicts:
             return 0
-        await self._settle()
         gone = 0
-        while gone < wanted:
-            try:
-                oldest: list[Entry] = await self._ledger.ask(self._ledger.index.oldest)
-                for entry in oldest:
-                    if gone >= wanted:
-                        break
-                    await self._evict(entry.digest)
-                    gone += entry.size
-            except (OSError, apsw.Error) as error:  # a disk that takes nothing, a damaged index
-                log.error("cannot evict", reason=str(error))
-                break
-            if not oldest:
-                break
+        try:
+            await self._settle()
+            await self._ledger.ask(self._ledger.index.has_clock, self._clock.wall())
+            while gone < wanted and (batch := await self._oldest(wanted - gone, guests)):
+                went = await self._evict([entry.digest for entry in batch])
+                if not went:
+                    break
+                gone += went
+        except (OSError, apsw.Error) as error:  # a disk that takes nothing, a damaged index
+            log.error("cannot evict", reason=str(error))
         if gone:
             log.info("evicted", bytes=gone, wanted=wanted)
         return gone
 
-    async def _evictable(self) -> int:
-        try:
-            return await self._ledger.ask(self._ledger.index.evictable)
-        except (OSError, apsw.Error) as error:
-            log.error("index does not answer", reason=str(error))
-            return 0
+    async def _make_on_disk(self, wanted: int, guests: bool) -> int:
+        """As `make`; where the disk does not gain by it, nothing is evicted for it for a while:
+        others take what comes free, or have open what was evicted. Raises OSError."""
+        before = Space.at(self._root).free
+        gone = await self.make(wanted, guests)
+        gained = Space.at(self._root).free - before
+        if gone and gained < gone // 2:
+            log.error("eviction frees nothing", evicted=gone, gained=gained)
+            self._vain_until = self._clock.monotonic() + _VAIN
+        return gone
+
+    async def _oldest(self, wanted: int, guests: bool) -> list[Entry]:
+        """Of what may go, as much as makes so many bytes, or a batch."""
+        index = self._ledger.index
+        found, size = [], 0
+        for entry in await self._ledger.ask(index.oldest, _BATCH, guests):
+            if size >= wanted:
+                break
+            found.append(entry)
+            size += index.taken(entry.size)
+        return found
+
+    async def make_names(self) -> bool:
+        """Evicts where the file system takes no other file; whether it may take one now."""
+        async with self._evicting:
+            if not self.bounds.evicts or self._clock.monotonic() < self._vain_until:
+                return False
+            before = Space.at(self._root)
+            try:
+                await self._settle()
+                batch = await self._ledger.ask(self._ledger.index.oldest, _NAMES)
+                gone = await self._evict([entry.digest for entry in batch])
+            except (OSError, apsw.Error) as error:
+                log.error("cannot evict", reason=str(error))
+                return False
+            now = Space.at(self._root)
+            log.info("evicted", bytes=gone, pieces=len(batch), wanted="names of files")
+            if (now.files or 0) <= (before.files or 0) and now.free <= before.free:
+                self._vain_until = self._clock.monotonic() + _VAIN
+            return bool(batch)
 
     async def tidy(self) -> None:
         """Brings the content below the high-water mark, and the disk above its floor."""
         usage = await self._ledger.ask(self._ledger.index.usage)
         used = usage.content_bytes + usage.reserved_bytes
-        excess = 0
         if used > self.bounds.high * self.bounds.max_size:
-            excess = used - int(self.bounds.low * self.bounds.max_size)
-        await self.make(max(excess, -self._free()))
+            await self.make(used - int(self.bounds.low * self.bounds.max_size))
+        if self.bounds.min_free:
+            lacking = self.bounds.min_free - Space.at(self._root).free
+            evictable = await self._ledger.ask(self._ledger.index.evictable)
+            # What the content cannot give is others': it is not thrown away for that.
+            if 0 < lacking <= evictable and self._clock.monotonic() >= self._vain_until:
+                await self._make_on_disk(lacking, guests=False)
 
-    def _note(self, more: int, record: Callable[..., None], *arguments: object) -> int:
-        lacking = more - self._free()
-        if lacking > 0:
-            return lacking
+    def misfits(self) -> list[str]:
+        """What an operator should know of this room before anybody asks for any. Raises OSError."""
+        space, bounds = Space.at(self._root), self.bounds
+        usage = self._ledger.index.usage()
+        found = []
+        if bounds.min_free >= space.total:
+            found.append(
+                f"storage.min_free is {bounds.min_free} bytes, and the whole file system has "
+                f"{space.total}: nothing will be kept"
+            )
+        elif space.free < bounds.min_free:
+            found.append(
+                f"{space.free} bytes are free, and storage.min_free is {bounds.min_free}: nothing "
+                "is kept until others leave as much free, or eviction makes it"
+            )
+        elif space.free < self._floor(space):
+            found.append(
+                f"the file system is full: {space.free} bytes are free. What is kept is served, "
+                "the rest passes through, where eviction cannot make room"
+            )
+        if space.files == 0:
+            found.append("the file system takes no other file: it has no inodes left")
+        excess = usage.content_bytes + usage.reserved_bytes - bounds.max_size
+        if excess > 0:
+            found.append(
+                f"storage.max_size is {bounds.max_size} bytes, and {excess} more are here: what "
+                "was used longest ago will be evicted"
+            )
+        return found
+
+    # Inside.
+
+    def _take(
+        self, claim: Claim, ceiling: int = 0, record: Callable[[], None] | None = None
+    ) -> _Lack | None:
+        """Sets the room aside, or does as `record` says; or tells what is lacking. Blocking; raises
+        StoreFull where it cannot be had, not even by eviction; OSError."""
+        space = Space.at(self._root)
+        self._ledger.open_again_if_away(now=True)
         try:
-            self._ledger.note_here(record, *arguments)
-        except StoreFull as full:
-            return int(full.args[0])
-        return 0
+            return self._ledger.ask_here(self._take_of, space, claim, ceiling, record)
+        except apsw.FullError:
+            return _Lack(0, _for_records(space), guests=claim.guest)
+        except (apsw.Error, OSError) as error:
+            raise StoreFull(f"the account of the content takes no record: {error}") from error
 
-    def _free(self) -> int:
-        """Bytes that may still be written before the floor is reached."""
-        disk = os.statvfs(self._root)
-        return disk.f_bavail * disk.f_frsize - self.bounds.min_free
+    def _take_of(
+        self, space: Space, claim: Claim, ceiling: int, record: Callable[[], None] | None
+    ) -> _Lack | None:
+        index = self._ledger.index
+        free = space.free - self._floor(space)
+        self._refuse_impossible(claim, free)
+        guests = claim.guest and index.guests() + claim.more > self._guests_share
+        if claim.more > free:
+            return _Lack(0, claim.more - free, guests=guests)
+        if index.is_away:
+            raise StoreFull("the account of the content cannot be written")
+        try:
+            if record is not None:
+                record()
+            else:
+                index.reserve(claim.coming, claim.size, claim.total, ceiling, guest=claim.guest)
+        except Exceeded as more:
+            return _Lack(more.lacking, 0, more.there, guests)
+        return None
+
+    def _refuse_impossible(self, claim: Claim, free: int) -> None:
+        """What would not suffice is not evicted for nothing. Raises StoreFull, apsw.Error."""
+        index = self._ledger.index
+        size = max(claim.size, claim.total or 0)
+        if size > self.bounds.max_size:
+            raise StoreFull(f"{size} bytes are more than the whole cache may hold")
+        usage = index.usage()
+        others = usage.content_bytes + usage.reserved_bytes - index.held(claim.coming)
+        on_disk = size - (claim.size - claim.more) - free
+        lacking = max(others + index.taken(size) - self.bounds.max_size, on_disk)
+        if lacking <= 0:
+            return
+        evictable = index.evictable() if self.bounds.evicts else 0
+        if lacking > evictable:
+            raise StoreFull(
+                f"no room for {size} bytes: {lacking} are lacking "
+                + ("on the disk" if lacking == on_disk else "in the cache")
+                + f", and of what is here {evictable} may be evicted"
+            )
+        if claim.guest:
+            allowed = max(0, self._guests_share - index.guests()) + index.evictable(guests=True)
+            if lacking > allowed:
+                raise ForGuests(f"no room for {size} bytes of a source that is not trusted")
+
+    async def _make(self, lack: _Lack) -> None:
+        """Raises StoreFull, OSError."""
+        if lack.disk and self._clock.monotonic() < self._vain_until:
+            raise StoreFull("the disk is full, and what is evicted does not come free")
+        make = self._make_on_disk if lack.disk else self.make
+        if not await make(lack.bytes, lack.guests):
+            raise StoreFull(f"{lack.bytes} bytes are lacking, and nothing can be evicted")
+
+    @property
+    def _guests_share(self) -> int:
+        return self.bounds.max_size // _GUESTS
+
+    def _floor(self, space: Space) -> int:
+        """What stays free on the disk."""
+        return self.bounds.min_free + _for_records(space)
+
+
+def _for_records(space: Space) -> int:
+    return min(_FOR_RECORDS, space.total // _RECORDS_SHARE)

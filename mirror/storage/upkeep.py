@@ -12,13 +12,15 @@ from pathlib import Path
 
 import structlog
 
-from ..interfaces import Entry, StoreFull
+from ..interfaces import Entry
 from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import DigestInvalid
-from .ahead import Ahead
+from .ahead import note_of
 from .coming import Coming
 from .disk import DiskContent
-from .partial import lock_partial
+from .index import Exceeded
+from .index_file import Identity
+from .partial import held, lock_partial
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ class Habits:
 
 _QUARANTINE = 0.05  # of the store's size
 _QUARANTINED_FOR = 30 * 86400  # seconds
+_LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
 
 
 class Upkeep:
@@ -48,6 +51,13 @@ class Upkeep:
     def __init__(self, store: DiskContent, habits: Habits) -> None:
         self._store = store
         self._habits = habits
+        self._mended: Identity | None = None  # the index that was found in order last
+        self._soon = asyncio.Event()
+
+    def somebody_died(self) -> None:
+        """A process that used this store was killed: what it left is mended now."""
+        self._mended = None
+        self._soon.set()
 
     async def run(self) -> None:
         """Until cancelled. Its faults are logged, and are nobody else's."""
@@ -63,15 +73,13 @@ class Upkeep:
         after = ""
         while page := await store.ledger.ask(index.entries, after):
             after = str(page[-1].digest)
-            for digest in await store.on_files(self._without_file, page):
-                await store.ledger.note(index.remove, digest)
+            if lost := await store.on_files(self._without_file, page):
+                await store.ledger.note(index.remove, lost)
         async for _, digests in self._directories():
             for digest in await store.on_files(self._without_record, digests):
-                if (content := await store.open(digest)) is not None:  # which has it recorded
-                    content.close()
-        for algorithm in ALGORITHMS:
-            for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
-                await store.on_files(self._account, path)
+                await self._adopt(digest)
+        for path in await self._partials():
+            await store.on_files(self._account, path)
         await self._settle_reservations()
 
     async def tidy(self) -> None:
@@ -79,20 +87,48 @@ class Upkeep:
         store = self._store
         await self._settle_reservations()  # a full disk may have taken no record of their ends
         await store.on_files(self._empty_quarantine)
-        for algorithm in ALGORITHMS:
-            for path in await store.on_files(_sorted, store.root / "partials" / algorithm):
-                coming = await store.on_files(self._forget, path)
-                if coming is not None:
-                    log.info("partial forgotten", digest=str(coming.digest))
-                    await store.room.release(coming)
+        await store.on_files(self._sweep)
+        for path in await self._partials():
+            coming = await store.on_files(self._forget, path)
+            if coming is not None:
+                log.info("partial forgotten", digest=str(coming.digest))
+                await store.room.release(coming)
+            else:
+                await store.on_files(self._account, path)
         await store.room.tidy()
 
+    async def _partials(self) -> list[Path]:
+        folders = [self._store.root / "partials" / algorithm for algorithm in ALGORITHMS]
+        return [path for each in folders for path in await self._store.on_files(_sorted, each)]
+
+    async def _adopt(self, digest: Digest) -> None:
+        """Takes a file without a record into the account, once it is proven."""
+        if (content := await self._store.open(digest)) is not None:
+            content.close()
+
     async def _settle_reservations(self) -> None:
-        """Gives back what is set aside for nothing."""
-        store = self._store
-        for coming in await store.ledger.ask(store.ledger.index.reservations):
+        """Gives back what is set aside for nothing. A process that was killed in the moment in
+        which it gave content its name has left that without a record."""
+        store, index = self._store, self._store.ledger.index
+        for coming in await store.ledger.ask(index.reservations):
             if not await store.on_files(store.partial_path(coming).exists):
+                if await store.ledger.ask(index.size, coming.digest) is None:
+                    await self._adopt(coming.digest)
                 await store.room.release(coming)
+
+    def _sweep(self) -> None:
+        """Removes what killed processes have left of files that live for a moment. Blocking."""
+        before = time.time() - _LEFT_FOR
+        for pattern in ("quota-*.json.*", ".probe-*"):
+            for path in self._store.root.glob(pattern):
+                with contextlib.suppress(OSError):
+                    if path.lstat().st_mtime < before:
+                        path.unlink()
+        for path in self._store.root.glob("partials/*/*.ahead"):
+            partial = path.with_suffix("")
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < before and not partial.exists():
+                    path.unlink()
 
     def _empty_quarantine(self) -> None:
         """Keeps of what was set aside what is new, up to a bound: it is there to be looked at, and
@@ -147,14 +183,18 @@ class Upkeep:
         return [digest for digest in digests if size(digest) is None]
 
     async def _tidy_for_ever(self) -> None:
-        mended = None
         while True:
             index = self._store.ledger.index
-            if index.identity != mended:  # at the start, and when the account was begun anew
-                mended = index.identity
+            # At the start, when somebody died, and when the account was begun anew or, after a time
+            # in memory, is that of the disk again.
+            if self._mended is None or index.identity != self._mended:
+                self._mended = index.identity
                 await self._surviving(self.mend)
             await self._surviving(self.tidy)
-            await asyncio.sleep(self._habits.every)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._habits.every):
+                    await self._soon.wait()
+            self._soon.clear()
 
     async def _scrub_for_ever(self) -> None:
         while True:
@@ -186,8 +226,7 @@ class Upkeep:
         with _left(path) as left:
             if left is None:
                 return None
-            os.unlink(path)
-            Ahead(path).end()
+            _remove(path)
             return left[0]
 
     def _account(self, path: Path) -> None:
@@ -197,15 +236,24 @@ class Upkeep:
             if left is None:
                 return
             coming, size = left
+            index, taken = self._store.ledger.index, held(path)
+            known = index.held(coming)
+            if size and known == index.taken(taken):
+                return
             try:
-                if size:
-                    self._store.ledger.index.reserve(coming, size, None)
+                if size and taken <= known:
+                    self._store.ledger.ask_here(index.keep, coming, taken)
                     return
-            except StoreFull as error:
+                if size:
+                    self._store.ledger.ask_here(index.reserve, coming, taken, None)
+                    return
+            except Exceeded as error:
                 log.info(
-                    "partial forgotten", digest=str(coming.digest), reason=f"{error} bytes too many"
+                    "partial forgotten",
+                    digest=str(coming.digest),
+                    reason=f"{error.lacking} bytes too many",
                 )
-            os.unlink(path)
+            _remove(path)
 
 
 @contextlib.contextmanager
@@ -224,6 +272,12 @@ def _left(path: Path) -> Iterator[tuple[Coming, int] | None]:
         yield coming, os.fstat(fd).st_size
     finally:
         os.close(fd)
+
+
+def _remove(partial: Path) -> None:
+    """With its note. Raises OSError."""
+    partial.unlink()
+    note_of(partial).unlink(missing_ok=True)
 
 
 def _set_aside(path: Path) -> int:

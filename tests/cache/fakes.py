@@ -97,6 +97,7 @@ class FakeUpstream:
         self.vouched = True
         self.lacking: set[Repository] = set()  # repositories that have no blob
         self.announces: int | None = None
+        self.stat_says: Exception | None = None
         self.blob_bytes = 0
         self.open_streams = 0
 
@@ -137,6 +138,8 @@ class FakeUpstream:
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
         await self._ask("stat")
+        if self.stat_says is not None:
+            raise self.stat_says
         if digest not in self.blobs or repository in self.lacking:
             raise BlobUnknown(f"no blob {digest}")
         return Descriptor(OCTET_STREAM, digest, len(self.blobs[digest]))

@@ -19,7 +19,7 @@ from mirror.cache.pull_through import PullThrough
 from mirror.cache.write_behind import MOST
 from mirror.interfaces import NoMeter
 from mirror.oci.digest import Digest
-from mirror.oci.errors import Denied, Untrustworthy
+from mirror.oci.errors import Denied, Unavailable, Untrustworthy
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
 
@@ -171,3 +171,33 @@ async def test_f11_a_blob_above_the_cap_is_refused(
     with pytest.raises(Denied):
         await read_all(await cache.blob(REDIS, Digest.of(huge)))
     assert nothing_is_left(store)
+
+
+async def test_an_accelerators_content_is_kept_at_others_cost_once_the_registry_says_the_same(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+) -> None:
+    """A share of the room is for what is not proven; for more, the registry is asked how long the
+    blob is."""
+    upstream.vouched = False
+    blobs = [random.Random(seed).randbytes(SMALL) for seed in range(4)]
+    for blob in blobs:
+        upstream.blobs[Digest.of(blob)] = blob
+        assert await read_all(await cache.blob(REDIS, Digest.of(blob))) == blob
+        assert await store.read(Digest.of(blob), SMALL) == blob
+    assert store.usage().entries == 2
+    assert upstream.asked["stat"] == 2  # the first two had free room
+
+
+async def test_an_accelerators_claim_that_the_registry_does_not_share_evicts_little(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+) -> None:
+    kept = [random.Random(seed).randbytes(ROOM // 16) for seed in range(15)]
+    for blob in kept:
+        await store.put(Digest.of(blob), blob)
+    upstream.vouched = False
+    upstream.stat_says = Unavailable("the registry is away")
+    blob = random.Random(99).randbytes(ROOM - 1)
+    upstream.blobs[Digest.of(blob)] = blob
+    assert await read_all(await cache.blob(REDIS, Digest.of(blob))) == blob
+    assert await store.open(Digest.of(blob)) is None
+    assert store.usage().entries >= len(kept) - 3

@@ -282,7 +282,7 @@ class Mirror:
 
     async def _holds_nothing(self) -> bool:
         reserved = await self.metric("cache_reserved_bytes")
-        kept = sum(path.stat().st_size for path in self.partials())
+        kept = sum(map(taken, self.partials()))
         held = {
             "descriptors": dict(self.descriptors() - self._rest),
             "locks": self.locks(),
@@ -371,6 +371,12 @@ def _endpoint(hub: Hub | str | dict[str, str]) -> dict[str, str]:
     if isinstance(hub, Hub):
         hub = hub.url
     return {"url": hub, "trust": "tags"} if isinstance(hub, str) else hub
+
+
+def taken(file: Path) -> int:
+    """Bytes that it takes on the disk: whole blocks, and none for its holes."""
+    found = file.stat()
+    return -(-min(found.st_size, found.st_blocks * 512) // 4096) * 4096
 
 
 def _files(folder: Path) -> list[Path]:

@@ -33,7 +33,7 @@ def pull(index: Index, image: int) -> None:
     for blob in (config, layer):
         index.reserve(Coming(blob), 1000, 1000)
         index.add(blob, 1000, 3.0)
-    index.touch([(each, 4.0) for each in (top, manifest, config, layer)])
+    index.touch([(each, 4.0) for each in (top, manifest, config, layer)], 4.0)
     index.reserve(Coming(of("given up", image)), 1000, None)
     index.release(Coming(of("given up", image)))
 
@@ -45,9 +45,9 @@ def steps_of(index: Index, work: Callable[[], None]) -> int:
         nonlocal steps
         steps += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
 
-    index._writer.trace_v2(apsw.SQLITE_TRACE_PROFILE, count)
+    index._file.writer.trace_v2(apsw.SQLITE_TRACE_PROFILE, count)
     work()
-    index._writer.trace_v2(0, None)
+    index._file.writer.trace_v2(0, None)
     return steps
 
 
@@ -60,14 +60,64 @@ def test_an_image_costs_the_same_however_many_there_are(index: Index) -> None:
     assert 0 < many <= few * 1.1
 
 
-def test_a_database_from_before_is_as_cheap(tmp_path: Path) -> None:
-    index = Index(tmp_path / "index.db", 1 << 40)
-    index._writer.execute("DROP INDEX needs_by_child")
+# The database of the first version, with its counts.
+FIRST = """
+CREATE TABLE content (
+    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used_at REAL NOT NULL, rank INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX content_by_use ON content (used_at, rank DESC);
+CREATE TABLE needs (
+    parent TEXT NOT NULL, child TEXT NOT NULL, PRIMARY KEY (parent, child)
+) WITHOUT ROWID;
+CREATE TABLE reserved (
+    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, total INTEGER
+) WITHOUT ROWID;
+CREATE TABLE pins (name TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE totals (bytes INTEGER NOT NULL, entries INTEGER NOT NULL, reserved INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0, 0);
+CREATE TRIGGER content_in AFTER INSERT ON content BEGIN
+    UPDATE totals SET bytes = bytes + new.size, entries = entries + 1; END;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_database_of_the_first_version_is_kept_and_counted_in_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    before = apsw.Connection(str(path))
+    before.execute(FIRST)
+    for number, size in enumerate((1, 4096, 5000)):
+        before.execute(
+            "INSERT INTO content VALUES (?, ?, ?, 0)", (str(of("old", number)), size, number)
+        )
+    before.close()
+    index = Index(path, 1 << 40, block=4096)
+    assert index.usage().content_bytes == 4 * 4096
+    assert [entry.digest for entry in index.oldest()] == [of("old", n) for n in range(3)]
     pull(index, 1)
+    index.remove([of("old", number) for number in range(3)])
+    assert index.usage().content_bytes == 4 * 4096
     index.close()
-    again = Index(tmp_path / "index.db", 1 << 40)
-    assert again.size(of(3, 1)) == 1000
-    assert again._reader.execute(
-        "SELECT 1 FROM sqlite_schema WHERE name = 'needs_by_child'"
-    ).fetchall()
-    again.close()
+
+
+def test_the_account_is_counted_anew_where_the_store_was_moved_to_larger_blocks(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "index.db"
+    index = Index(path, 1 << 40, block=512)
+    index.add(of("piece"), 100, 1.0)
+    assert index.usage().content_bytes == 512
+    index.close()
+    moved = Index(path, 1 << 40, block=4096)
+    assert moved.usage().content_bytes == 4096
+    moved.close()
+
+
+def test_others_cannot_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    Index(path, 1 << 40).close()
+    assert path.stat().st_mode & 0o077 == 0
+    path.chmod(0o644)  # as earlier versions made it
+    index = Index(path, 1 << 40)
+    index.add(of("piece"), 100, 1.0)
+    assert {file.stat().st_mode & 0o077 for file in tmp_path.glob("index.db*")} == {0}
+    index.close()

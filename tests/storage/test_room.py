@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from mirror.interfaces import Clock, StoreFull
+from mirror.interfaces import Clock, Partial, StoreFull
 from mirror.oci.digest import Digest
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
@@ -23,23 +24,113 @@ def wall() -> Wall:
 
 @pytest.fixture
 async def store(tmp_path: Path, wall: Wall) -> AsyncIterator[DiskContent]:
-    bounds = Bounds(1000, high=0.8, low=0.5)
+    bounds = Bounds(1000, high=0.8, low=0.5, block=1)
     store = DiskContent(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall))
     yield store
     await store.close()
 
 
+async def growing(store: DiskContent, data: bytes, source: str = "") -> Partial:
+    """A partial of these bytes, with as much of it as is wanted yet to come."""
+    partial = await store.partial(Digest.of(data), source)
+    assert partial is not None
+    return partial
+
+
 async def test_what_is_set_aside_is_not_given_twice(store: DiskContent) -> None:
-    first = await store.partial(Digest.of(b"first"))
-    second = await store.partial(Digest.of(b"second"))
-    assert first is not None
-    assert second is not None
-    await first.announce(600)
+    first, second = await growing(store, b"first"), await growing(store, b"second")
+    await first.append([b"x" * 600])
+    with pytest.raises(StoreFull):
+        await second.append([b"x" * 600])
     with pytest.raises(StoreFull):
         await second.announce(600)
     await first.discard()
-    await second.announce(600)
+    await second.append([b"x" * 600])
     await second.discard()
+
+
+async def test_a_length_that_is_only_claimed_takes_nothing(store: DiskContent) -> None:
+    kept = [await put(store, bytes([n]) * 100) for n in range(9)]
+    claims = [await growing(store, f"claim {n}".encode()) for n in range(50)]
+    for claim in claims:
+        await claim.announce(990)
+    assert [await content(store, digest) is not None for digest in kept] == [True] * 9
+    await claims[0].append([b"x" * 150])  # for which the oldest goes, and no more
+    assert sum([await content(store, digest) is not None for digest in kept]) == 8
+    for claim in claims:
+        await claim.discard()
+    assert store.usage().reserved_bytes == 0
+
+
+async def test_a_length_that_could_never_fit_is_told_before_anything_goes(
+    store: DiskContent,
+) -> None:
+    kept = await put(store, b"k" * 300)
+    await store.pin("library/redis:7", kept)
+    other = await put(store, b"o" * 600)
+    partial = await growing(store, b"too much")
+    with pytest.raises(StoreFull):
+        await partial.announce(701)
+    await partial.announce(700)
+    assert await content(store, other) is not None
+    await partial.discard()
+
+
+async def test_who_is_not_trusted_takes_a_share_of_a_full_store(tmp_path: Path, wall: Wall) -> None:
+    """An eighth, of what others have; and of what is free as much as there is."""
+    store = DiskContent(
+        tmp_path / "store",
+        Bounds(8000, block=1),
+        sync=False,
+        clock=Clock(wall=wall),
+        is_guest=lambda source: source == "stranger.example",
+    )
+    kept = []
+    for n in range(7):
+        kept.append(await put(store, bytes([n]) * 1000))
+        wall.now += 60
+    guest = await growing(store, b"g", "stranger.example")
+    await guest.append([b"x" * 1000])  # what was free
+    with pytest.raises(StoreFull):
+        await guest.append([b"x" * 900])  # others' room, and the share is used already
+    assert all([await content(store, digest) is not None for digest in kept])
+    await guest.discard()
+    for n in range(30):  # proven, one after the other
+        data = bytes([100 + n]) * 500
+        await store.put(Digest.of(data), data, source="stranger.example")
+        wall.now += 60
+    assert all([await content(store, digest) is not None for digest in kept])
+    assert store.ledger.index.guests() == 1000
+    await put(store, b"o" * 2000)  # anybody else's: the oldest go, whoever's they are
+    assert store.usage().content_bytes <= 8000
+    await store.close()
+
+
+async def test_who_is_not_trusted_is_bounded_until_the_registry_says_the_same(
+    tmp_path: Path, wall: Wall
+) -> None:
+    store = DiskContent(
+        tmp_path / "store", Bounds(8000, block=1), sync=False, clock=Clock(wall=wall)
+    )
+    kept = []
+    for n in range(8):
+        kept.append(await put(store, bytes([n]) * 1000))
+        wall.now += 60
+    data = b"layer" * 600
+    partial = await growing(store, data)
+    partial.trusted = False
+    with pytest.raises(StoreFull):
+        await partial.announce(len(data))
+    for _ in range(10):
+        with contextlib.suppress(StoreFull):
+            await partial.append([data[partial.offset : partial.offset + 250]])
+    assert 0 < partial.offset <= 1000
+    partial.trusted = True
+    await partial.append([data[partial.offset :]])
+    await partial.commit()
+    assert store.ledger.index.guests() == 0
+    assert [await content(store, digest) is not None for digest in kept] == [False] * 4 + [True] * 4
+    await store.close()
 
 
 async def test_content_of_unknown_length_takes_room_as_it_grows(store: DiskContent) -> None:
@@ -122,18 +213,17 @@ async def test_when_all_is_pinned_there_is_no_room(store: DiskContent) -> None:
 async def test_nothing_is_evicted_for_what_does_not_fit_all_the_same(store: DiskContent) -> None:
     pinned, other = await put(store, b"k" * 500), await put(store, b"o" * 400)
     await store.pin("library/redis:7", pinned)
-    partial = await store.partial(Digest.of(b"too much"))
-    assert partial is not None
+    partial = await growing(store, b"too much")
     with pytest.raises(StoreFull):
-        await partial.announce(600)
+        await partial.append([b"x" * 600])
     assert await content(store, other) is not None
-    await partial.announce(450)  # for which the other goes
+    await partial.append([b"x" * 450])  # for which the other goes
     assert await content(store, other) is None
     await partial.discard()
 
 
 async def test_the_disks_floor_is_kept_free(tmp_path: Path) -> None:
-    store = DiskContent(tmp_path / "store", Bounds(1000, min_free=1 << 60), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(1000, min_free=1 << 60, block=1), sync=False)
     partial = await store.partial(Digest.of(b"x"))
     assert partial is not None
     with pytest.raises(StoreFull):

@@ -21,7 +21,7 @@ from .test_disk import blob_path
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", Bounds(1000), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(1000, block=1), sync=False)
     yield store
     await store.close()
 
@@ -75,7 +75,7 @@ async def test_f31_so_is_one_whose_end_a_full_disk_did_not_record(
 ) -> None:
     partial = await store.partial(Digest.of(b"given up"))
     assert partial is not None
-    await partial.announce(600)
+    await partial.append([b"x" * 600])
 
     def refuse(coming: object) -> None:
         raise apsw.FullError("database or disk is full")
@@ -83,7 +83,7 @@ async def test_f31_so_is_one_whose_end_a_full_disk_did_not_record(
     with monkeypatch.context() as full:
         full.setattr(store.ledger.index, "release", refuse)
         await partial.discard()
-    assert store.usage().reserved_bytes == 600
+    assert store.usage().reserved_bytes >= 600
     await upkeep.tidy()
     assert store.usage().reserved_bytes == 0
 

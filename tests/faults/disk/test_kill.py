@@ -19,7 +19,7 @@ from tests.storage.content_contract import content
 from tests.waiting import eventually
 
 from ..bodies import MIB
-from ..house import House
+from ..house import House, taken
 from ..nursery import Forked
 from .clients import is_kept, pace
 from .filler import BLOBS, ROOM
@@ -102,4 +102,4 @@ async def test_f30_a_mirror_killed_at_any_moment(house: House) -> None:
 
 
 def _size(paths: list[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
+    return sum(map(taken, paths))
