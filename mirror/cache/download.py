@@ -294,7 +294,7 @@ class Download:
         )
         stored = self.partial
         self.partial = self._spill(self.fill, stored.offset, stored.hasher())
-        await stored.discard()
+        await asyncio.shield(stored.discard())  # also when this fill has to give its turn
 
 
 def _behind(pieces: Sequence[bytes], done: int) -> list[bytes]:

@@ -47,6 +47,7 @@ class Fill:
         self.digest = digest
         self.repository = repository  # through which it is fetched
         self.provenance = Provenance.HERE  # to those who ask through that repository
+        self.client = ""  # as Asker.client: who waits for it, or did
         self.first_byte = first_byte  # seconds that those who wait have for it to make progress
         self.size: int | None = None
         self.proven = False
@@ -106,6 +107,11 @@ class Fill:
     @property
     def is_read(self) -> bool:
         return bool(self._readers)
+
+    @property
+    def is_wanted(self) -> bool:
+        """As Asker.is_wanted."""
+        return self.is_read
 
     @property
     def is_asked_for(self) -> bool:

@@ -1,6 +1,7 @@
 """Fills: one download a digest, however many ask, read by everybody while it grows.
 
 A fill belongs to the mirror, not to the request that began it: it goes on when its clients leave.
+Where others want its place it is put off then, and goes on when there is one to spare.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..interfaces import (
     Partial,
     Upstream,
     WriterState,
+    ahead_of_clients,
 )
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable, Untrustworthy
@@ -28,7 +30,7 @@ from ..oci.reference import Repository
 from ..threads import aside
 from .download import Download, Patience
 from .fill import Fill
-from .gate import FillLimits, Gate
+from .gate import QUANTUM, FillLimits, Gate
 from .segments import ALONE, Parting
 from .sources import Doubts
 from .window import Window
@@ -39,6 +41,13 @@ log = structlog.get_logger()
 # tried, in case that process has died.
 _LOOK = 0.01
 _TRY_LOCK = 10
+
+_MOST_PUT_OFF = 512  # about; clients have equal parts of it
+_LATER = 0.25  # seconds between two looks at whether one that was put off may go on
+
+
+class PutOff(Unavailable):
+    """Nobody reads this fill, and its place is wanted, or it is not wanted itself."""
 
 
 class Fills:
@@ -52,6 +61,7 @@ class Fills:
         patience: Patience | None = None,
         limits: FillLimits | None = None,
         parting: Parting | None = None,
+        quantum: float = QUANTUM,
     ) -> None:
         self._store = store
         self._meter = meter
@@ -59,9 +69,11 @@ class Fills:
         self._patience = patience or Patience()
         self._parting = parting or Parting()
         self._doubts = Doubts(self._clock)
-        self._gate = Gate(limits or FillLimits())
+        self._gate = Gate(limits or FillLimits(), quantum)
         self._fills: dict[tuple[str, Digest], Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._put_off: dict[tuple[str, Digest], tuple[Fill, Upstream]] = {}
+        self._going_on: asyncio.Task[None] | None = None
 
     def running(self, registry: str, digest: Digest) -> Fill | None:
         """The fill of this digest from this registry, if there is one that can be joined."""
@@ -80,8 +92,12 @@ class Fills:
         fill = self._fills.get(key)
         if fill is not None:
             fill.first_byte = max(fill.first_byte, first_byte)  # of all who wait for it
+            if not fill.is_read:
+                fill.client = CLIENT.get().client
             return fill, Outcome.JOINED
+        self._put_off.pop(key, None)
         fill = self._fills[key] = Fill(digest, repository, first_byte)
+        fill.client = CLIENT.get().client
         task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -95,18 +111,28 @@ class Fills:
         """Whether no fill from this registry runs, or waits for its turn."""
         return self._gate.is_idle(registry)
 
+    def put_off(self, fill: Fill) -> None:
+        """Ends a fill that was only fetched ahead: what has come of it stays."""
+        if not fill.is_read:
+            self._gate.break_off(fill)
+
     async def close(self) -> None:
         """Stops all fills; what they have written stays, to be resumed."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._going_on] if self._going_on else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, fill: Fill, upstream: Upstream, repository: Repository) -> None:
+        CLIENT.set(fill)
         self._meter.fill_started()
         result = "failed"
         try:
             result = await self._fill(fill, upstream, repository)
             await self._settle(fill)
+        except PutOff as error:
+            result = "suspended"
+            fill.fail(error)
         except Untrustworthy as error:
             result = "rejected"
             fill.fail(error)
@@ -148,9 +174,12 @@ class Fills:
         try:
             if fill.window is None:
                 fill.writes_to(partial.open())
-            turn = self._gate.turn(repository.registry, CLIENT.get(), self._patience.first_byte)
-            async with turn:
-                await download.run()
+            within = self._patience.first_byte
+            while not await self._gate.run(fill, download.run, within):
+                if not fill.is_read:
+                    self._go_on_later(fill, upstream)
+                    raise PutOff("others came first", retry_after=1)
+                within = self._patience.stalled
             kept = await download.commit()
         except Untrustworthy as error:
             file = None if fill.window else fill.segment(0)[0].fd
@@ -167,6 +196,31 @@ class Fills:
             sources=sorted(download.sources.rejects),
         )
         return "committed" if kept else "uncached"
+
+    def _go_on_later(self, fill: Fill, upstream: Upstream) -> None:
+        """Leaves the table, and comes back when there is a place to spare; or not, where it was
+        only fetched ahead, or too much of its client's has been put off: what has come of it stays
+        for whoever asks next."""
+        self._leave_table(fill)
+        owners = [other.client for other, _ in self._put_off.values()]
+        most = _MOST_PUT_OFF // (len(set(owners) - {fill.client}) + 1)
+        if not fill.is_asked_for or fill.window or owners.count(fill.client) >= most:
+            return
+        self._put_off[fill.repository.registry, fill.digest] = fill, upstream
+        if self._going_on is None:
+            self._going_on = asyncio.create_task(
+                self._go_on(), name="fills put off", context=ahead_of_clients()
+            )
+
+    async def _go_on(self) -> None:
+        while self._put_off:
+            await asyncio.sleep(_LATER)
+            for fill, upstream in self._put_off.values():
+                if self._gate.has_spare(fill.repository.registry):
+                    again, _ = self.join(fill.digest, upstream, fill.repository, fill.first_byte)
+                    again.client = fill.client
+                    break
+        self._going_on = None
 
     async def _partial(self, fill: Fill) -> Partial | None:
         return await self._store.partial(fill.digest, fill.repository.registry)

@@ -1,16 +1,19 @@
-"""Who may download now: a bound on running fills, shared fairly."""
+"""Which fills may run now."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ..oci.errors import Unavailable
+from ..places import Crowded, Places, Unwanted
+from .fill import Fill
 
 _FOR_CLIENTS = 0.25  # the share of the places that work ahead of clients leaves to them
+QUANTUM = 2.0
+"""Seconds for which a fill has its place at least: going on later costs the upstream a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,90 +25,93 @@ class FillLimits:
 
 
 class Gate:
-    """Turns for fills. Those who wait are served client by client, not in order of arrival: one
-    client's fifty layers do not keep the others from their first."""
+    """Turns for fills, shared fairly between clients, and between the registries that one client
+    asks (see Places): one client's fifty layers do not keep the others from their first, nor does
+    a registry that drips keep those behind the same address from other registries."""
 
-    def __init__(self, limits: FillLimits) -> None:
-        self._limits = limits
-        self._running: Counter[str] = Counter()
-        self._quiet: asyncio.Future[None] | None = None
-        self._waiting: OrderedDict[str, deque[tuple[str, asyncio.Future[None]]]] = OrderedDict()
+    def __init__(self, limits: FillLimits, quantum: float = QUANTUM) -> None:
+        self._places = Places(limits.total, limits.per_registry, quantum=quantum)
+        self._turns: dict[Fill, _Turn] = {}
 
-    @contextlib.asynccontextmanager
-    async def turn(self, registry: str, client: str, within: float) -> AsyncIterator[None]:
-        """Waits for a place, at most `within` seconds, and holds it. Raises Unavailable."""
-        if self._waiting or not self._has_place(registry):
-            try:
-                async with asyncio.timeout(within):
-                    await self._wait(registry, client)
-            except TimeoutError:
-                raise Unavailable(
-                    f"{self._running.total()} downloads run already, and none of them ended within "
-                    f"{within:g} s",
-                    retry_after=within,
-                ) from None
-        else:
-            self._running[registry] += 1
+    async def run(self, fill: Fill, work: Callable[[], Awaitable[None]], within: float) -> bool:
+        """Does this work of the fill's in a turn of its own. False: it was broken off, since others
+        want the place more, and is to be done again.
+
+        Raises Unavailable when there was no place within so many seconds, and what the work raises.
+        """
+        turn = _Turn(fill)
         try:
-            yield
+            await self._places.take(turn, within)
+        except Unwanted:
+            return False
+        except Crowded:
+            raise Unavailable("too many downloads wait already", retry_after=within) from None
+        except TimeoutError:
+            raise Unavailable(
+                f"{len(self._places)} downloads run already, and none of them ended within "
+                f"{within:g} s",
+                retry_after=within,
+            ) from None
+        self._turns[fill] = turn
+        try:
+            return await turn.run(work)
         finally:
-            self._leave(registry)
+            del self._turns[fill]
+            self._places.give(turn)
+
+    def break_off(self, fill: Fill) -> None:
+        """Ends this fill's turn, if it has one."""
+        turn = self._turns.get(fill)
+        if turn is not None:
+            turn.give_back()
 
     async def spare(self, registry: str) -> None:
         """Returns when there is a place that nobody waits for, and some more for who comes next."""
-        while self._waiting or not self._has_place(registry, leave=_FOR_CLIENTS):
-            if self._quiet is None:
-                self._quiet = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._quiet)
+        await self._places.spare(registry, _FOR_CLIENTS)
+
+    def has_spare(self, registry: str) -> bool:
+        return self._places.has_spare(registry, _FOR_CLIENTS)
 
     def is_idle(self, registry: str) -> bool:
         """Whether nothing runs or waits that is this registry's."""
-        waiting = (name for queue in self._waiting.values() for name, _ in queue)
-        return self._running[registry] == 0 and registry not in waiting
+        return self._places.is_idle(registry)
 
-    def _has_place(self, registry: str, leave: float = 0.0) -> bool:
-        """Whether one more may run; `leave` is the share of the places that is to stay free."""
-        total = self._limits.total * (1 - leave)
-        per_registry = self._limits.per_registry * (1 - leave)
-        return self._running.total() < total and self._running[registry] < per_registry
 
-    async def _wait(self, registry: str, client: str) -> None:
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append((registry, place))
-        self._admit()  # those before us may all wait for another registry
+class _Turn:
+    """A fill's claim to a place: its work is broken off where the place is asked back."""
+
+    def __init__(self, fill: Fill) -> None:
+        self._fill = fill
+        self._task: asyncio.Future[None] | None = None
+        self._is_broken_off = False
+
+    @property
+    def client(self) -> str:
+        return self._fill.client
+
+    @property
+    def group(self) -> str:
+        return self._fill.repository.registry
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._fill.is_wanted
+
+    def give_back(self) -> bool:
+        self._is_broken_off = True
+        return self._task is not None and self._task.cancel()
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it came to its end."""
+        self._task = task = asyncio.ensure_future(work())
         try:
-            await place
+            await asyncio.wait([task])
         except asyncio.CancelledError:
-            if place.cancelled():
-                self._forget(client, (registry, place))
-            else:  # admitted in the same instant
-                self._leave(registry)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
             raise
-
-    def _leave(self, registry: str) -> None:
-        self._running[registry] -= 1
-        if not self._running[registry]:
-            del self._running[registry]
-        self._admit()
-        if self._quiet is not None:
-            self._quiet.set_result(None)
-            self._quiet = None
-
-    def _admit(self) -> None:
-        """Gives what places there are to the first of each client in turn."""
-        for client in list(self._waiting):
-            registry, place = self._waiting[client][0]
-            if place.cancelled() or not self._has_place(registry):
-                continue
-            self._forget(client, (registry, place))
-            if client in self._waiting:  # it has had its turn
-                self._waiting.move_to_end(client)
-            self._running[registry] += 1
-            place.set_result(None)
-
-    def _forget(self, client: str, waiter: tuple[str, asyncio.Future[None]]) -> None:
-        queue = self._waiting.get(client)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            if not queue:
-                del self._waiting[client]
+        if self._is_broken_off and task.cancelled():
+            return False
+        task.result()
+        return True

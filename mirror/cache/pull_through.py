@@ -158,6 +158,8 @@ class PullThrough:
         for tries_left in reversed(range(_TRIES)):
             content = await self._store.open(digest)
             if content is not None:
+                if self._prefetcher is not None:
+                    self._prefetcher.read(repository, digest)
                 return content
             came = self._clock.monotonic()
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)

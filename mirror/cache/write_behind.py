@@ -70,8 +70,13 @@ class WriteBehind:
         WriteBehind.running -= not self._ending
         self._ending = True
         self._enough.set()
-        if self._task is not None:
+        if self._task is None:
+            return
+        try:
             await asyncio.shield(self._task)
+        except asyncio.CancelledError:  # who goes on with the same file must not meet this task
+            await asyncio.wait([self._task])
+            raise
 
     async def _write_all(self) -> None:
         try:

@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from ..interfaces import (
     CLIENT,
     BytesContent,
+    Client,
     Clock,
     Meter,
     NoMeter,
@@ -36,6 +37,7 @@ from .conditions import etag, not_modified, wanted
 from .failures import failure
 from .lane import LARGEST, Lane
 from .naming import Naming
+from .networks import network_of
 from .pages import refuse_pages
 from .sending import Sender
 from .target import (
@@ -107,7 +109,7 @@ class V2:
             agent=request.headers.get(hdrs.USER_AGENT, ""),
             arrived=self._clock.monotonic(),
         )
-        CLIENT.set(exchange.client)
+        CLIENT.set(Client(network_of(exchange.client)))
         if any(name in request.headers for name in _CREDENTIALS):
             self._meter.credentials_dropped()
         try:

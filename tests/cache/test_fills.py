@@ -12,6 +12,7 @@ import pytest
 from mirror.cache.download import Patience
 from mirror.cache.fill import HELD_BACK, SMALL
 from mirror.cache.fills import Fills
+from mirror.cache.gate import FillLimits
 from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import FileContent, NoMeter, Outcome
 from mirror.oci.digest import Digest
@@ -366,3 +367,39 @@ async def test_an_upstream_that_sends_crumbs_is_given_up(
     with pytest.raises(Unavailable, match="cut"):
         await read_all(await cache.blob(REDIS, big))
     assert upstream.blob_bytes < SMALL
+
+
+async def test_what_nobody_reads_gives_way_and_goes_on_later(
+    store: DiskContent, upstream: FakeUpstream, big: Digest, little: Digest
+) -> None:
+    fills = Fills(store, NoMeter(), limits=FillLimits(total=1))
+    hold = Hold(upstream, at=SMALL)
+    fill, _ = fills.join(big, upstream, REDIS, 10)
+    await hold.reached.wait()
+    upstream.before_read = None
+    other, outcome = fills.join(little, upstream, REDIS, 10)
+    reader = other.reader(outcome, REDIS)
+    assert await read_all(reader) == LITTLE
+    with pytest.raises(Unavailable):
+        await fill.ended()
+    content = await eventually(lambda: store.open(big))
+    content.close()
+    assert upstream.blob_bytes == len(BIG) + len(LITTLE), "it did not go on where it was"
+    await fills.close()
+
+
+async def test_who_reads_gives_way_and_notices_nothing(
+    store: DiskContent, upstream: FakeUpstream, big: Digest, little: Digest
+) -> None:
+    """Two downloads of one client, of which one has no end in sight, and one place."""
+    fills = Fills(store, NoMeter(), limits=FillLimits(total=1), quantum=0.05)
+    hold = Hold(upstream, at=2 * SMALL)
+    fill, outcome = fills.join(big, upstream, REDIS, 10)
+    reading = asyncio.create_task(read_all(fill.reader(outcome, REDIS)))
+    await hold.reached.wait()
+    upstream.before_read = None
+    other, outcome = fills.join(little, upstream, REDIS, 10)
+    assert await read_all(other.reader(outcome, REDIS)) == LITTLE
+    assert await reading == BIG
+    assert upstream.blob_bytes == len(BIG) + len(LITTLE)
+    await fills.close()

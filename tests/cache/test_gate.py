@@ -1,4 +1,4 @@
-"""Turns: bounded, and fair between clients."""
+"""Turns: bounded, and fair between clients and registries."""
 
 from __future__ import annotations
 
@@ -6,22 +6,36 @@ import asyncio
 
 import pytest
 
+from mirror.cache.fill import Fill
 from mirror.cache.gate import FillLimits, Gate
+from mirror.interfaces import Outcome
+from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
+from mirror.oci.reference import Repository
+
+from ..waiting import eventually
 
 
 class Work:
-    """Fills that run until they are told to end, in the order in which they were let in."""
+    """Fills that run until they are told to end, in the order in which they were let in. A fill's
+    client is the first letter of its name."""
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
+    def __init__(self, quantum: float = 60, **limits: int) -> None:
+        self.gate = Gate(FillLimits(**limits), quantum)
         self.running: list[str] = []
+        self.put_off: list[str] = []
+        self.fills: dict[str, Fill] = {}
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def begin(self, name: str, registry: str = "docker.io") -> None:
+    async def begin(self, name: str, registry: str = "docker.io", *, is_read: bool = True) -> None:
+        repository = Repository(registry, name)
+        fill = self.fills[name] = Fill(Digest.of(name.encode()), repository, 60)
+        fill.client = name[0]
+        if is_read:
+            fill.reader(Outcome.FILLED, repository)
         self.ends[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._run(name, registry))
+        self.tasks[name] = asyncio.create_task(self._fill(name, fill))
         await settle()
 
     async def end(self, name: str) -> None:
@@ -29,29 +43,42 @@ class Work:
         await self.tasks[name]
         await settle()
 
-    async def _run(self, name: str, registry: str) -> None:
-        async with self.gate.turn(registry, client=name[0], within=60):
+    async def close(self) -> None:
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+    async def _fill(self, name: str, fill: Fill) -> None:
+        async def work() -> None:
             self.running.append(name)
-            await self.ends[name].wait()
-            self.running.remove(name)
+            try:
+                await self.ends[name].wait()
+            finally:
+                self.running.remove(name)
+
+        while not await self.gate.run(fill, work, within=60):
+            if not fill.is_read:
+                self.put_off.append(name)
+                return
 
 
 async def settle() -> None:
-    for _ in range(5):
+    for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def test_no_more_than_the_limit_run() -> None:
-    work = Work(Gate(FillLimits(total=2)))
+    work = Work(total=2)
     for name in ("a1", "a2", "a3"):
         await work.begin(name)
     assert work.running == ["a1", "a2"]
     await work.end("a1")
     assert work.running == ["a2", "a3"]
+    await work.close()
 
 
-async def test_one_client_does_not_starve_another() -> None:
-    work = Work(Gate(FillLimits(total=1)))
+async def test_clients_that_wait_take_turns() -> None:
+    work = Work(total=1)
     for name in ("a1", "a2", "a3", "a4", "b1", "b2"):
         await work.begin(name)
     order = []
@@ -61,19 +88,95 @@ async def test_one_client_does_not_starve_another() -> None:
     assert order == ["a1", "a2", "b1", "a3", "b2", "a4"]
 
 
+async def test_who_has_most_gives_to_who_has_less() -> None:
+    work = Work(total=4)
+    for name in ("a1", "a2", "a3", "a4", "a5"):
+        await work.begin(name)
+    await work.begin("b1")
+    assert work.running == ["a2", "a3", "a4", "b1"]
+    await work.begin("b2")
+    assert work.running == ["a3", "a4", "b1", "b2"]
+    await work.begin("b3")  # as many as the other has
+    assert work.running == ["a3", "a4", "b1", "b2"]
+    for name in ("b1", "b2", "b3"):
+        await work.end(name)
+    assert sorted(work.running) == ["a1", "a3", "a4", "a5"]
+    await work.close()
+
+
 async def test_one_registry_does_not_block_another() -> None:
-    work = Work(Gate(FillLimits(total=3, per_registry=1)))
+    work = Work(total=3, per_registry=1)
     await work.begin("a1", "slow.example")
     await work.begin("a2", "slow.example")
     await work.begin("b1", "quick.example")
     assert work.running == ["a1", "b1"]
     await work.end("a1")
     assert work.running == ["b1", "a2"]
+    await work.close()
+
+
+async def test_one_registry_does_not_block_another_of_the_same_client() -> None:
+    work = Work(total=4, per_registry=4)
+    for name in ("a1", "a2", "a3", "a4", "a5"):
+        await work.begin(name, "slow.example")
+    await work.begin("a6", "quick.example")
+    assert work.running == ["a2", "a3", "a4", "a6"]
+    await work.close()
+
+
+async def test_where_a_registry_has_all_its_places_one_of_them_is_given() -> None:
+    work = Work(total=8, per_registry=2)
+    await work.begin("a1", "full.example")
+    await work.begin("a2", "full.example")
+    await work.begin("a3", "other.example")
+    await work.begin("b1", "full.example")
+    assert work.running == ["a2", "a3", "b1"]
+    await work.close()
+
+
+async def test_what_nobody_reads_gives_first_whoever_asks() -> None:
+    work = Work(total=3)
+    await work.begin("a1")
+    await work.begin("b1", is_read=False)
+    await work.begin("a2")
+    await work.begin("a3")
+    assert work.running == ["a1", "a2", "a3"]
+    assert work.put_off == ["b1"]
+    await work.close()
+
+
+async def test_what_nobody_reads_does_not_wait() -> None:
+    work = Work(total=1)
+    await work.begin("a1")
+    await work.begin("b1", is_read=False)
+    assert work.put_off == ["b1"]
+    await work.begin("b2")
+    for reader in list(work.fills["b2"]._readers):
+        reader.close()
+    await eventually(lambda: work.put_off == ["b1", "b2"])
+    await work.close()
+
+
+async def test_nobody_keeps_a_place_for_ever_while_others_wait() -> None:
+    work = Work(total=1, quantum=0.01)
+    await work.begin("a1")
+    await work.begin("b1")
+    await eventually(lambda: work.running == ["b1"])
+    await eventually(lambda: work.running == ["a1"])
+    await work.close()
+
+
+async def test_one_client_s_downloads_take_turns_too() -> None:
+    work = Work(total=1, quantum=0.01)
+    await work.begin("a1")
+    await work.begin("a2")
+    await eventually(lambda: work.running == ["a2"])
+    await work.close()
 
 
 @pytest.mark.parametrize("leaver", ["a1", "a2"])
 async def test_who_leaves_gives_its_place_back(leaver: str) -> None:
-    work = Work(Gate(FillLimits(total=1)))
+    work = Work(total=1)
     for name in ("a1", "a2", "a3"):
         await work.begin(name)
     work.tasks[leaver].cancel()
@@ -82,15 +185,42 @@ async def test_who_leaves_gives_its_place_back(leaver: str) -> None:
         if name != leaver:
             assert name in work.running
             await work.end(name)
-    assert work.gate._running.total() == 0
-    assert not work.gate._waiting
+    assert work.gate.is_idle("docker.io")
 
 
 async def test_who_waits_too_long_is_told_and_forgotten() -> None:
-    work = Work(Gate(FillLimits(total=1)))
+    work = Work(total=1)
     await work.begin("a1")
     with pytest.raises(Unavailable, match="1 downloads run already"):
-        async with work.gate.turn("docker.io", client="b", within=0.01):
-            pytest.fail("there was no place")
-    assert not work.gate._waiting
+        await work.gate.run(read("b"), never, within=0.01)
     await work.end("a1")
+    assert work.gate.is_idle("docker.io")
+
+
+async def test_one_client_s_queue_is_bounded_and_no_other_s() -> None:
+    work = Work(total=1)
+    await work.begin("a0")
+    waiting = [asyncio.create_task(work.gate.run(read("a"), never, within=60)) for _ in range(1024)]
+    await settle()
+    with pytest.raises(Unavailable, match="too many"):
+        await work.gate.run(read("a"), never, within=60)
+    await work.begin("b1")
+    await work.end("a0")
+    assert "b1" in work.running or not work.tasks["b1"].done()
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await work.close()
+
+
+def read(client: str) -> Fill:
+    """A fill that somebody reads."""
+    repository = Repository("docker.io", "app")
+    fill = Fill(Digest.of(b""), repository, 60)
+    fill.client = client
+    fill.reader(Outcome.FILLED, repository)
+    return fill
+
+
+async def never() -> None:
+    await asyncio.Event().wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,13 @@ from mirror.cache.freshness import Freshness
 from mirror.cache.gate import FillLimits
 from mirror.cache.prefetch import Prefetcher
 from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import Clock, NoMeter
+from mirror.interfaces import CLIENT, Client, Clock, NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 from mirror.storage.partial import DiskPartial
+from mirror.storage.room import Bounds
 
 from ..waiting import eventually
 from .fakes import FakeTags, FakeUpstream, manifest_of
@@ -48,12 +50,27 @@ async def fills(store: DiskContent) -> AsyncIterator[Fills]:
     await fills.close()
 
 
+class Now:
+    """A monotonic clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
 @pytest.fixture
 async def cache(
-    upstream: FakeUpstream, store: DiskContent, fills: Fills, scarce: Scarcity
+    upstream: FakeUpstream, store: DiskContent, fills: Fills, scarce: Scarcity, now: Now
 ) -> AsyncIterator[PullThrough]:
     upstream.push("7", MANIFEST, CONFIG, *LAYERS)
-    prefetcher = Prefetcher(upstream, store, fills, Clock(), scarce)
+    prefetcher = Prefetcher(upstream, store, fills, Clock(monotonic=now), scarce)
     cache = PullThrough(upstream, store, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
     yield cache
     await cache.close()
@@ -149,3 +166,120 @@ async def test_who_comes_while_a_prefetch_is_being_given_up_does_not_share_its_e
     upstream.down = None
     go_on.set()
     await client
+
+
+async def push(upstream: FakeUpstream, cache: PullThrough, count: int, size: int) -> list[bytes]:
+    """An image of layers of this size, whose manifest a client has taken."""
+    layers = [bytes([n]) * size for n in range(count)]
+    digest = upstream.push("large", manifest_of(CONFIG, *layers), CONFIG, *layers)
+    await cache.manifest(REDIS, digest)
+    return layers
+
+
+async def at_rest(cache: PullThrough) -> None:
+    """Returns when nothing is fetched ahead any more."""
+    prefetcher = cache._prefetcher
+    assert prefetcher is not None
+    await eventually(lambda: not prefetcher._tasks)
+
+
+async def test_it_ends_when_nobody_reads_of_that_image_any_more(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, now: Now, fills: Fills
+) -> None:
+    layers = await push(upstream, cache, 20, 1000)
+    hold = Hold(upstream, at=0)
+    client = asyncio.create_task(take(cache, layers[0]))
+    await eventually(lambda: upstream.open_streams >= 3)
+    client.cancel()
+    await asyncio.gather(client, return_exceptions=True)
+    now.time += 10
+    await at_rest(cache)
+    hold.go.set()
+    await eventually(lambda: fills.is_idle("docker.io"))
+    assert store.usage().entries == 2  # the manifest, and what the client asked for
+
+
+async def test_it_goes_on_while_somebody_reads(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, now: Now
+) -> None:
+    upstream.piece = 1500
+    long, *others = layers = [bytes(3000), *(bytes([n]) * 1000 for n in range(20))]
+    hold = Hold(upstream, at=1500)  # which only the first has
+    await cache.manifest(REDIS, upstream.push("7", manifest_of(CONFIG, *layers), *layers))
+    client = asyncio.create_task(take(cache, long))
+
+    def came() -> bool:
+        now.time += 10
+        return store.usage().entries == 1 + len(others)
+
+    await eventually(came)
+    hold.go.set()
+    await client
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[DiskContent]:
+    store = DiskContent(tmp_path / "small", Bounds(100_000), sync=False)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def cramped(
+    upstream: FakeUpstream, small: DiskContent, now: Now
+) -> AsyncIterator[PullThrough]:
+    """A cache of 100,000 bytes."""
+    fills = Fills(small, NoMeter())
+    prefetcher = Prefetcher(upstream, small, fills, Clock(monotonic=now), lambda: False)
+    cache = PullThrough(upstream, small, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
+    yield cache
+    await cache.close()
+    await fills.close()
+
+
+async def test_one_client_causes_a_share_of_the_cache_to_be_fetched(
+    cramped: PullThrough, upstream: FakeUpstream, small: DiskContent, now: Now
+) -> None:
+    layers = await push(upstream, cramped, 60, 1000)
+    await take(cramped, layers[0])
+    await at_rest(cramped)
+    assert upstream.asked["blob"] == 1 + 25
+    CLIENT.set(Client("another"))
+    await take(cramped, layers[59])
+    await at_rest(cramped)
+    assert upstream.asked["blob"] <= 2 + 25 + 25
+
+
+async def test_nothing_is_evicted_for_it(
+    cramped: PullThrough, upstream: FakeUpstream, small: DiskContent
+) -> None:
+    own = [bytes([n]) * 9000 for n in range(100, 108)]
+    upstream.blobs |= {Digest.of(data): data for data in own}
+    for data in own:
+        await take(cramped, data)
+    layers = await push(upstream, cramped, 60, 1000)
+    await take(cramped, layers[0])
+    await at_rest(cramped)
+    asked = upstream.asked["blob"]
+    for data in own:
+        await take(cramped, data)
+    assert upstream.asked["blob"] == asked
+
+
+async def test_what_is_larger_than_was_said_is_broken_off(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+) -> None:
+    large = bytes(3 << 20)
+    lie = manifest_of(CONFIG, b"first", b"x")
+    lie = lie.replace(str(Digest.of(b"x")).encode(), str(Digest.of(large)).encode())
+    upstream.push("7", lie, CONFIG, b"first", large)
+
+    async def stops(position: int) -> None:
+        if position >= 1 << 20:
+            await asyncio.Event().wait()
+
+    upstream.before_read = stops  # type: ignore[assignment]
+    await cache.manifest(REDIS, Digest.of(lie))
+    await take(cache, b"first")
+    await eventually(lambda: upstream.open_streams == 1)
+    await eventually(lambda: upstream.open_streams == 0)

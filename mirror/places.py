@@ -1,0 +1,273 @@
+"""Places of which there are few, shared fairly between clients.
+
+As long as nobody waits, one client may have them all. When somebody does, whoever has most gives:
+places are asked back until no client has two more than one that waits, and of one client's no group
+has two more than another of its groups that waits. Beyond that, who has had a place for long gives
+it to who waits, and waits in turn: so nobody keeps a place for ever while others want it. What
+nobody wants any more gives first of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+_LOOK = 0.25  # seconds between two looks at who has had a place for long
+_LEAVES_WITHIN = 1.0  # seconds that one has who was asked for its place, before another one is
+_MOST_WAITING = 1024  # about; clients have equal parts of it,
+_LEAST_WAITING = 16  # and no less than this
+
+
+class Claim(Protocol):
+    """Who wants a place. Its client may change while it waits or has one."""
+
+    @property
+    def client(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for what it does. What nobody wants never waits for a place."""
+
+    def give_back(self) -> bool:
+        """Asks it for its place, which it is to leave within a moment. Whether it will."""
+
+
+class Crowded(Exception):
+    """Too many of this client wait already."""
+
+
+class Unwanted(Exception):
+    """There is no place, and nobody wants this any more."""
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    claim: Claim
+    since: float
+    asked_at: float = -inf
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    claim: Claim
+    client: str
+    group: str
+    admitted: asyncio.Future[None]
+
+
+class Places:
+    """`total` places in all, at most `of_group` of them for one group. Who has had one for
+    `quantum` seconds gives it to another who waits."""
+
+    def __init__(
+        self,
+        total: int,
+        of_group: int,
+        *,
+        quantum: float = inf,
+        most_waiting: int = _MOST_WAITING,
+    ) -> None:
+        self._total = total
+        self._of_group = of_group
+        self._quantum = quantum
+        self._most_waiting = most_waiting
+        self._held: dict[Claim, _Held] = {}
+        # By client and group, each in the order in which it is their turn.
+        self._queues: OrderedDict[str, OrderedDict[str, deque[_Waiting]]] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._change: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        """How many are held."""
+        return len(self._held)
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(queue) for queues in self._queues.values() for queue in queues.values())
+
+    def is_idle(self, group: str) -> bool:
+        """Whether nobody of this group has a place or waits for one."""
+        return all(held.claim.group != group for held in self._held.values()) and all(
+            group not in queues for queues in self._queues.values()
+        )
+
+    def has_place(self, group: str, leave: float = 0.0) -> bool:
+        """Whether there is one more; `leave` is the share of the places that is to stay free."""
+        of_group = sum(held.claim.group == group for held in self._held.values())
+        return (
+            len(self._held) < self._total * (1 - leave)
+            and of_group < self._of_group * (1 - leave)
+        )  # fmt: skip
+
+    async def take(self, claim: Claim, within: float) -> None:
+        """Waits for a place, at most `within` seconds, and holds it until `give`.
+
+        Raises TimeoutError, Crowded, Unwanted.
+        """
+        if not self._queues and self.has_place(claim.group):
+            self._enter(claim)
+            return
+        if not claim.is_wanted:
+            raise Unwanted
+        waiting = self._queue(claim)
+        self._look()
+        try:
+            async with asyncio.timeout(within):
+                await waiting.admitted
+        except BaseException:
+            self._forget(waiting)
+            if claim in self._held:  # admitted in the same instant
+                self.give(claim)
+            raise
+
+    def give(self, claim: Claim) -> None:
+        """Leaves its place."""
+        del self._held[claim]
+        if self._queues:
+            self._look()
+        if self._change is not None:
+            self._change.set_result(None)
+            self._change = None
+
+    async def spare(self, group: str, leave: float) -> None:
+        """Returns when there is a place that nobody waits for, and some more for who comes next."""
+        while not self.has_spare(group, leave):
+            if self._change is None:
+                self._change = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._change)
+
+    def has_spare(self, group: str, leave: float) -> bool:
+        """See `spare`."""
+        return not self._queues and self.has_place(group, leave)
+
+    def _enter(self, claim: Claim) -> None:
+        self._held[claim] = _Held(claim, asyncio.get_running_loop().time())
+
+    # Who waits
+
+    def _queue(self, claim: Claim) -> _Waiting:
+        queues = self._queues.get(claim.client, OrderedDict())
+        most = max(_LEAST_WAITING, self._most_waiting // max(1, len(self._queues)))
+        if sum(map(len, queues.values())) >= most:
+            raise Crowded
+        admitted = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(claim, claim.client, claim.group, admitted)
+        queues = self._queues.setdefault(claim.client, OrderedDict())
+        queues.setdefault(claim.group, deque()).append(waiting)
+        return waiting
+
+    def _forget(self, waiting: _Waiting) -> None:
+        queues = self._queues.get(waiting.client)
+        queue = queues.get(waiting.group) if queues is not None else None
+        if queues is None or queue is None or waiting not in queue:
+            return
+        queue.remove(waiting)
+        if not queue:
+            del queues[waiting.group]
+        if not queues:
+            del self._queues[waiting.client]
+
+    def _look(self) -> None:
+        """Gives the places that there are, and asks for those that others should have."""
+        self._drop_unwanted()
+        self._admit()
+        for waiting in self._first_of_groups():
+            self._ask_for_place(waiting)
+        if self._queues and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._look()
+
+    def _drop_unwanted(self) -> None:
+        heads = [queue[0] for queues in self._queues.values() for queue in queues.values()]
+        for waiting in heads:
+            if not waiting.claim.is_wanted:
+                self._forget(waiting)
+                if not waiting.admitted.done():
+                    waiting.admitted.set_exception(Unwanted())
+
+    def _admit(self) -> None:
+        while (waiting := self._next()) is not None:
+            self._forget(waiting)
+            for order, key in ((self._queues, waiting.client),
+                               (self._queues.get(waiting.client), waiting.group)):  # fmt: skip
+                if order is not None and key in order:  # it has had its turn
+                    order.move_to_end(key)
+            if not waiting.admitted.done():
+                self._enter(waiting.claim)
+                waiting.admitted.set_result(None)
+
+    def _next(self) -> _Waiting | None:
+        """Whose turn it is, of those for whom there is a place."""
+        return next(
+            (one for one in self._in_turn() if self.has_place(one.group)),
+            None,
+        )
+
+    def _in_turn(self) -> Iterable[_Waiting]:
+        """The first of each client's groups. Whoever has least comes first."""
+        if not self._queues:
+            return
+        of_client, of_both = self._counts()
+        for client in sorted(self._queues, key=of_client.__getitem__):
+            queues = self._queues[client]
+            for group in sorted(queues, key=lambda group: of_both[client, group]):
+                yield queues[group][0]
+
+    def _first_of_groups(self) -> Iterable[_Waiting]:
+        found: dict[str, _Waiting] = {}
+        for waiting in self._in_turn():
+            found.setdefault(waiting.group, waiting)
+        return found.values()
+
+    def _counts(self) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+        """How many places each client has, and each of its groups."""
+        claims = [held.claim for held in self._held.values()]
+        return (
+            Counter(claim.client for claim in claims),
+            Counter((claim.client, claim.group) for claim in claims),
+        )
+
+    # Who gives
+
+    def _ask_for_place(self, waiting: _Waiting) -> None:
+        now = asyncio.get_running_loop().time()
+        of_group = [held for held in self._held.values() if held.claim.group == waiting.group]
+        among = of_group if len(of_group) >= self._of_group else list(self._held.values())
+        if any(now - held.asked_at < _LEAVES_WITHIN for held in among):
+            return
+        for held in self._who_gives(waiting, among, now):
+            if held.claim.give_back():
+                held.asked_at = now
+                return
+
+    def _who_gives(self, waiting: _Waiting, among: Iterable[_Held], now: float) -> Iterable[_Held]:
+        """Who should give a place to this one, the first of them first; those that have had theirs
+        longest before others that are as good."""
+        of_client, of_both = self._counts()
+        mine, mine_here = of_client[waiting.client], of_both[waiting.client, waiting.group]
+
+        def reason(held: _Held) -> tuple[int, int, int] | None:
+            claim = held.claim
+            theirs, here = of_client[claim.client], of_both[claim.client, claim.group]
+            if not claim.is_wanted:
+                return (0, 0, 0)
+            is_own = claim.client == waiting.client
+            if theirs >= mine + 2 if not is_own else here >= mine_here + 2:
+                return (1, -theirs, -here)
+            is_as_rich = claim.group == waiting.group if is_own else theirs > mine
+            if is_as_rich and now - held.since >= self._quantum:
+                return (2, -theirs, -here)
+            return None
+
+        reasons = {held: why for held in among if (why := reason(held)) is not None}
+        return sorted(reasons, key=lambda held: (*reasons[held], held.since))
