@@ -219,7 +219,7 @@ async def test_it_goes_on_while_somebody_reads(
 
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "small", Bounds(100_000), sync=False)
+    store = DiskContent(tmp_path / "small", Bounds(100_000, block=1), sync=False)
     yield store
     await store.close()
 
