@@ -10,7 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from yarl import URL
 
 from ..interfaces import Meter, NoMeter, Outcome
 from ..oci.errors import BadRequest, RegistryError
@@ -81,7 +84,7 @@ class Listener:
     async def start(self) -> None:
         """Raises OSError when the address cannot be had."""
         # A client that leaves ends its request, and what the request holds is freed.
-        server = web.Server(self._tracked, handler_cancellation=True)
+        server = web.Server(self._tracked, request_factory=_request, handler_cancellation=True)
 
         def connection(first: bytes, owed: Answer | None) -> _Connection:
             return _Connection(
@@ -140,6 +143,23 @@ class Listener:
             return await self._handler(request)
         finally:
             self._running.discard(task)
+
+
+_NO_URL = URL("/")
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """A request without the URL that aiohttp makes of its target, of which only the raw form is
+    read here. Where the target names a host that cannot be decoded (`http://xn--a/v2/`), aiohttp
+    would raise outside of all that handles errors, and leave the connection open without an end."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message._replace(url=_NO_URL), payload, protocol, writer, task, loop)
 
 
 class _Connection(web.RequestHandler):

@@ -112,6 +112,15 @@ async def test_f52_what_is_no_http_is_refused_in_the_registrys_words_and_closed(
     await eventually(lambda: port.meter.answers == [("other", "failed", 400)])
 
 
+@pytest.mark.parametrize("host", ["xn--a", "a.xn--", "xn--a:5000", "[v1.a]", "%ff", "me@xn--a"])
+async def test_an_absolute_target_is_answered_whatever_host_it_names(port: Port, host: str) -> None:
+    wire = await port.connect()
+    await wire.ask(f"http://{host}/v2/")
+    answer = await wire.answer()
+    assert (answer.status, answer.body) == (200, b"{}") or answer.status == 400
+    assert port.registry.asked == []
+
+
 async def test_f52_bytes_that_are_not_utf8_are_no_name(port: Port) -> None:
     wire = await port.connect()
     await wire.send(b"GET /v2/\xff\xfe/manifests/7 HTTP/1.1\r\nHost: m\r\n\r\n")
