@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from . import __version__
 from .interfaces import Usage
 from .logs import lines_dropped
+from .tallies import Counted, Journal, Key, Numbers, OfMany, Together
 
 # From a hit in memory to a layer of gigabytes over a slow line. The first is for what is counted
 # together (`answered_at_once`).
@@ -23,41 +23,39 @@ _LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 60
 class Metrics:
     """A Meter (see interfaces) that Prometheus can read."""
 
-    def __init__(self, shared: str | None = None) -> None:
-        """`shared`: the folder in which several processes count together (PROMETHEUS_MULTIPROC_DIR
-        must have named it before this module was imported); `exposition` then adds them up."""
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._shared = shared
-        self._shown = self._registry
-        if shared is not None:
-            self._shown = CollectorRegistry()
-            MultiProcessCollector(self._shown, path=shared)  # type: ignore[no-untyped-call]
+        metrics: dict[str, Counted] = {}
+        how: dict[str, OfMany] = {}
+        self._journal = Journal(metrics)
+        self._together = Together(self._registry, metrics, how)
+        self._shown = CollectorRegistry()
+        self._shown.register(self._together)
 
         def counter(name: str, words: str, *labels: str) -> Counter:
-            return Counter(f"registry_mirror_{name}", words, labels, registry=self._registry)
+            full = f"registry_mirror_{name}"
+            made = metrics[full] = Counter(full, words, labels, registry=self._registry)
+            how[full] = "sum"
+            return made
 
         def histogram(name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(
-                f"registry_mirror_{name}",
-                words,
-                ("kind", "outcome"),
-                buckets=buckets,
-                registry=self._registry,
+            full = f"registry_mirror_{name}"
+            made = metrics[full] = Histogram(
+                full, words, ("kind", "outcome"), buckets=buckets, registry=self._registry
             )
+            how[full] = "sum"
+            return made
 
         def gauge(
             name: str,
             words: str,
             *labels: str,
-            of_many: Literal["livesum", "max", "livemax", "livemostrecent"],
+            of_many: OfMany,
         ) -> Gauge:
-            return Gauge(
-                f"registry_mirror_{name}",
-                words,
-                labels,
-                registry=self._registry,
-                multiprocess_mode=of_many,
-            )
+            full = f"registry_mirror_{name}"
+            made = metrics[full] = Gauge(full, words, labels, registry=self._registry)
+            how[full] = of_many
+            return made
 
         self._requests = counter(
             "requests",
@@ -134,20 +132,45 @@ class Metrics:
         gauge("build_info", "The version that runs", "version", of_many="max").labels(
             __version__
         ).set(1)
-        self._registry.register(_Log())
+        self._lines_dropped = counter(
+            "log_lines_dropped", "Lines of the log that could not be written"
+        )
+        self._lines_counted = 0
+        self._workers_replaced = counter(
+            "workers_replaced", "Worker processes that ended, or were ended as they hung", "why"
+        )
+        for why in ("died", "hung"):
+            self._workers_replaced.labels(why)
 
     def exposition(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """Everything, in Prometheus' text format: of this process, and of those that were heard."""
+        self._count_lines_dropped()
         return generate_latest(self._shown)
 
-    def watch(self, usage: Callable[[], Usage]) -> None:
-        """Exports what this store holds, asked at each scrape."""
-        self._shown.register(_Store(usage))
+    def changes(self) -> Sequence[tuple[Key, Numbers]]:
+        """What has changed here since this was last asked: for another process to `hear`."""
+        self._count_lines_dropped()
+        return self._journal.changes()
+
+    def hear(self, pid: int, changes: Sequence[Any]) -> None:
+        """Another process counts along: its `changes`, as JSON has them."""
+        self._together.hear(pid, changes)
 
     def forget(self, pid: int) -> None:
         """A process that counted along has died: what it had running runs no more."""
-        if self._shared is not None:
-            mark_process_dead(pid, path=self._shared)  # type: ignore[no-untyped-call]
+        self._together.forget(pid)
+
+    def watch(self, usage: Callable[[], Usage]) -> None:
+        """Exports what this store holds, asked at each scrape."""
+        self._registry.register(_Store(usage))
+
+    def _count_lines_dropped(self) -> None:
+        dropped = lines_dropped()
+        self._lines_dropped.inc(dropped - self._lines_counted)
+        self._lines_counted = dropped
+
+    def worker_replaced(self, why: str) -> None:
+        self._workers_replaced.labels(why).inc()
 
     def upstream_request(self, endpoint: str, method: str, status: str) -> None:
         self._upstream_requests.labels(endpoint, method, status).inc()
@@ -224,12 +247,3 @@ class _Store(Collector):
             ("cache_max_bytes", "The configured size of the cache", usage.max_bytes),
         ):
             yield GaugeMetricFamily(f"registry_mirror_{name}", words, value=value)
-
-
-class _Log(Collector):
-    def collect(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(
-            "registry_mirror_log_lines_dropped",
-            "Lines of the log that could not be written",
-            value=lines_dropped(),
-        )

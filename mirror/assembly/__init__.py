@@ -3,6 +3,7 @@
 from .serving import (
     GRACE,
     having_images,
+    ignore_hangups,
     keeping_house,
     probe_port,
     running,
@@ -17,6 +18,7 @@ __all__ = [
     "GRACE",
     "CannotStart",
     "having_images",
+    "ignore_hangups",
     "keeping_house",
     "probe_port",
     "running",

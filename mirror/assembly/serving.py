@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import gc
 import resource
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -44,9 +45,13 @@ async def running(config: Config) -> AsyncIterator[None]:
     Raises CannotStart. It starts with every upstream, and Redis, down.
     """
     metrics, listening = Metrics(), asyncio.Event()
+
+    async def exposition() -> bytes:
+        return metrics.exposition()
+
     async with (
         keeping_house(config, metrics),
-        serving_admin(config, metrics, lambda: (listening.is_set(), {})),
+        serving_admin(config, exposition, lambda: (listening.is_set(), {})),
         serving_pulls(config, metrics),
     ):
         listening.set()
@@ -117,7 +122,9 @@ async def serving_pulls(
 
 @contextlib.asynccontextmanager
 async def serving_admin(
-    config: Config, metrics: Metrics, ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+    config: Config,
+    exposition: Callable[[], Awaitable[bytes]],
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]],
 ) -> AsyncIterator[None]:
     """The admin port. Raises CannotStart."""
     async with having_images(config, asking=False) as images:
@@ -127,7 +134,7 @@ async def serving_admin(
             wanted = platform or this_platform()
             return await images.missing(image.repository, image.reference, wanted)
 
-        application = admin_application(config.admin.host, metrics.exposition, ready, missing)
+        application = admin_application(config.admin.host, exposition, ready, missing)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         try:
@@ -180,6 +187,18 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
         await upkeep.mend()
     finally:
         await store.close()
+
+
+def ignore_hangups() -> None:
+    """SIGHUP, by which many programs read their configuration again, ends nothing here."""
+
+    def tell() -> None:
+        log.warning(
+            "SIGHUP is ignored: a configuration is not read again while the mirror runs",
+            advice="restart it to apply a change",
+        )
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, tell)
 
 
 def settle() -> None:

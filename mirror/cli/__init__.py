@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
 
 import typer
 
@@ -38,20 +34,19 @@ def main() -> None:
 def serve(config: ConfigOption = None) -> None:
     """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
     log_json()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from the start: see ignore_hangups
     loaded = load_or_exit(config)
-    with _counts(loaded) as counts:
-        # Not before: prometheus-client decides how to count when it is imported.
-        from ..assembly import CannotStart
+    from ..assembly import CannotStart
 
-        try:
-            asyncio.run(_serve(loaded, counts))
-        except CannotStart as error:
-            err.print(f"registry-mirror: {error}", markup=False)
-            raise typer.Exit(CANNOT_START) from None
-        except asyncio.CancelledError:  # told to stop twice
-            raise typer.Exit(CANNOT_START) from None
-        finally:
-            drain()
+    try:
+        asyncio.run(_serve(loaded))
+    except CannotStart as error:
+        err.print(f"registry-mirror: {error}", markup=False)
+        raise typer.Exit(CANNOT_START) from None
+    except asyncio.CancelledError:  # told to stop twice
+        raise typer.Exit(CANNOT_START) from None
+    finally:
+        drain()
 
 
 @app.command()
@@ -105,19 +100,8 @@ async def _verify(config: Config) -> tuple[int, int]:
     return sound, damaged
 
 
-@contextlib.contextmanager
-def _counts(config: Config) -> Iterator[str | None]:
-    """Where several processes count together, if there are several."""
-    if config.workers == 1:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="registry-mirror-counts-") as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        yield directory
-
-
-async def _serve(config: Config, counts: str | None) -> None:
-    from ..assembly import running, settle
+async def _serve(config: Config) -> None:
+    from ..assembly import ignore_hangups, running, settle
     from ..workers import serve_with_workers
 
     loop = asyncio.get_running_loop()
@@ -131,10 +115,11 @@ async def _serve(config: Config, counts: str | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
+    ignore_hangups()
     if sys.stderr.isatty():
         _welcome(config)
-    if counts is not None:
-        await serve_with_workers(config, counts, stop, log_json)
+    if config.workers > 1:
+        await serve_with_workers(config, stop)
     else:
         async with running(config):
             settle()

@@ -18,7 +18,7 @@ EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 def admin_application(
     bound_to: str,
-    metrics: Callable[[], bytes],
+    metrics: Callable[[], Awaitable[bytes]],
     ready: Callable[[], tuple[bool, Mapping[str, Any]]],
     missing: Callable[[str, str | None], Awaitable[Sequence[str]]],
 ) -> web.Application:
@@ -32,7 +32,7 @@ def admin_application(
     """
 
     async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics(), headers={hdrs.CONTENT_TYPE: EXPOSITION})
+        return web.Response(body=await metrics(), headers={hdrs.CONTENT_TYPE: EXPOSITION})
 
     async def show_health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -47,7 +49,7 @@ def program() -> Callable[[str, str], str]:
 
 
 @pytest.fixture(scope="module")
-def busy() -> Callable[[], bytes]:
+def busy() -> Iterator[Callable[[], bytes]]:
     """Each call lets everything happen once more, and is then a scrape: so every series that the
     mirror can export is there, and each counter rises."""
     metrics = Metrics()
@@ -78,6 +80,9 @@ def busy() -> Callable[[], bytes]:
                 metrics.tag_store_error(store, operation)
         metrics.content_rotten()
         metrics.credentials_dropped()
+        for why in ("died", "hung"):
+            metrics.worker_replaced(why)
         return metrics.exposition()
 
-    return scrape
+    with mock.patch("mirror.metrics.lines_dropped", side_effect=itertools.count()):
+        yield scrape

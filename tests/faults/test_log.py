@@ -69,6 +69,7 @@ async def test_a_log_that_nobody_reads_holds_up_nothing(
     await ask_often(mirror, 8000)  # more than a pipe and all queues take
     await pull_all(house, mirror, 20)
     assert await mirror.is_ready()
+    await eventually(lambda: mirror.metric("log_lines_dropped_total"), AT_ONCE)
     assert await ends(mirror) == 0
 
 
@@ -118,6 +119,7 @@ async def test_a_log_whose_disk_is_full_decides_no_pull(house: House, workers: i
     for size in (600_000, 700_000, 800_000):
         digest = house.hub.add_blob(os.urandom(size))
         assert (await mirror.blob(digest)).is_whole(digest)
+    await eventually(lambda: mirror.metric("log_lines_dropped_total"), AT_ONCE)
     assert await mirror.metric("fills_total", result="failed") == 0
     assert await ends(mirror) == 0
 

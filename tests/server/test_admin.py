@@ -18,7 +18,11 @@ READY = {"upstream": "ok"}
 
 
 def application(bound_to: str = "127.0.0.1", *, ready: bool = True) -> web.Application:
-    return admin_application(bound_to, lambda: b"up 1\n", lambda: (ready, READY), missing)
+    return admin_application(bound_to, metrics, lambda: (ready, READY), missing)
+
+
+async def metrics() -> bytes:
+    return b"up 1\n"
 
 
 async def test_metrics_are_in_prometheus_text_format(aiohttp_client: Client) -> None:

@@ -1,0 +1,202 @@
+"""Workers that hang, parents that die, and what several processes have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import eventually
+
+from . import watchful
+from .bodies import MIB
+from .client import fetch
+from .house import House, Mirror
+
+WATCHFUL = "tests.faults.watchful"
+SOON = 30  # seconds, on a busy machine
+
+
+HANGUP = "SIGHUP is ignored: a configuration is not read again while the mirror runs"
+
+
+def workers(mirror: Mirror) -> list[int]:
+    return [pid for pid in mirror.processes()[1:] if _words(pid, "spawn_main")]
+
+
+def family(mirror: Mirror) -> list[int]:
+    """All processes that have begun with this mirror, orphans too."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, group = status.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == mirror.pid and state != "Z":
+                found.append(int(status.parent.name))
+    return found
+
+
+def without_shared_memory() -> tuple[str, ...]:
+    """What goes before a command, where this user may mount."""
+    unshare = shutil.which("unshare")
+    if unshare and not subprocess.run([unshare, "-m", "true"], capture_output=True).returncode:
+        mounted = 'mount -t tmpfs -o ro none /dev/shm && exec "$@"'
+        return (unshare, "-m", "sh", "-c", mounted, "sh")
+    return ()
+
+
+def _words(pid: int, word: str) -> bool:
+    with contextlib.suppress(OSError):
+        return word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+async def ready(mirror: Mirror) -> int:
+    """How many workers the admin port says that serve."""
+    return json.loads((await fetch(f"{mirror.admin}/readyz")).body)["workers"]
+
+
+async def test_a_worker_that_hangs_is_not_ready_and_is_replaced(house: House) -> None:
+    mirror = await house.mirror(workers=3, module=WATCHFUL)
+    digest = house.hub.add_blob(os.urandom(1000))
+    assert (await mirror.blob(digest)).is_whole(digest)
+    before = workers(mirror)
+    await eventually(mirror.is_ready, SOON)
+    os.kill(before[0], signal.SIGSTOP)
+    await eventually(lambda: before[0] not in workers(mirror), SOON)
+    await eventually(mirror.is_ready, SOON)
+    assert set(before[1:]) < set(workers(mirror))
+    for _ in range(20):
+        assert (await mirror.blob(digest)).is_whole(digest)
+    assert await mirror.metric("workers_replaced_total", why="hung") == 1
+    (said,) = mirror.events("worker hangs and is killed")
+    assert said["pid"] == before[0]
+    assert await mirror.stop() == 0
+
+
+async def test_one_that_hangs_for_a_moment_is_not_ready_and_goes_on(house: House) -> None:
+    mirror = await house.mirror(workers=2)
+    before = workers(mirror)
+    os.kill(before[0], signal.SIGSTOP)
+    try:
+
+        async def one_is_ready() -> bool:
+            return await ready(mirror) == 1
+
+        await eventually(one_is_ready, SOON)
+    finally:
+        os.kill(before[0], signal.SIGCONT)
+    await eventually(mirror.is_ready, SOON)
+    assert workers(mirror) == before
+
+
+async def test_a_worker_that_has_much_to_do_is_not_taken_for_hung(house: House) -> None:
+    mirror = await house.mirror(workers=2, module=WATCHFUL)
+    before = workers(mirror)
+    os.kill(before[0], signal.SIGUSR1)
+
+    async def one_is_ready() -> bool:
+        return await ready(mirror) == 1
+
+    await eventually(one_is_ready, SOON)
+    await eventually(mirror.is_ready, SOON)
+    assert workers(mirror) == before
+    assert mirror.events("worker hangs and is killed") == []
+
+
+async def test_nobody_is_killed_for_the_time_that_all_were_suspended(house: House) -> None:
+    mirror = await house.mirror(workers=2, module=WATCHFUL)
+    before = workers(mirror)
+    # As a laptop's lid, a paused virtual machine, `docker pause`.
+    os.killpg(mirror.pid, signal.SIGSTOP)
+    await asyncio.sleep(2 * watchful.IDLE)  # the length of it is what is tested
+    os.killpg(mirror.pid, signal.SIGCONT)
+    await eventually(mirror.is_ready, SOON)
+    assert workers(mirror) == before
+    assert mirror.events("worker hangs and is killed") == []
+
+
+@pytest.mark.parametrize("after", [0.2, 0.5, 0.8, 1.1, 1.5, None])
+async def test_workers_end_with_their_parent_however_young(
+    house: House, after: float | None
+) -> None:
+    """After so many seconds; None: as soon as one of them answers."""
+    mirror = house.prepare(workers=3)
+    mirror.launch()
+    if after is None:
+        await eventually(mirror._answers, SOON)
+    else:
+        await asyncio.sleep(after)
+    assert mirror.running
+    os.kill(mirror.pid, signal.SIGKILL)
+    assert mirror.process is not None
+    mirror.process.wait()
+    await eventually(lambda: not family(mirror), SOON)
+    assert "Traceback" not in mirror.words()
+    await mirror.start()  # the port is free
+    assert await mirror.stop() == 0
+
+
+async def test_told_to_stop_twice_it_cuts_its_workers_too(house: House) -> None:
+    digest = house.hub.add_blob(os.urandom(8 * MIB))
+    mirror = await house.mirror(workers=2)
+    async with mirror.connection() as slow:
+        await slow.get(f"/v2/library/redis/blobs/{digest}")
+        await slow.head()
+        mirror.terminate()
+        await eventually(lambda: mirror.events("draining"), SOON)
+        mirror.terminate()
+        async with asyncio.timeout(10):
+            assert await mirror.ended() == 1
+    await eventually(lambda: not family(mirror), SOON)
+
+
+async def test_what_is_counted_needs_no_folder_and_outlives_a_worker(
+    house: House, tmp_path: Path
+) -> None:
+    """Several processes count together also where nothing can be written but the store, and no
+    shared memory can be had."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    mirror = await house.mirror(
+        workers=2, wrap=without_shared_memory(), env={"TMPDIR": str(temporary)}
+    )
+    manifest = house.hub.add_image("library/redis", "7")
+    for _ in range(30):
+        assert (await mirror.manifest("7")).is_whole(manifest)
+    assert list(temporary.iterdir()) == []
+    assert await mirror.metric("requests_total", kind="tag") == 30
+    died = workers(mirror)[0]
+    os.kill(died, signal.SIGKILL)
+
+    async def is_replaced() -> bool:
+        return died not in workers(mirror) and await mirror.is_ready()
+
+    await eventually(is_replaced, SOON)
+    assert await mirror.metric("requests_total", kind="tag") == 30
+    assert await mirror.metric("workers_replaced_total", why="died") == 1
+    assert await mirror.metric("build_info") == 1
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one process", "two workers"])
+async def test_a_hangup_ends_nothing_and_is_told_of(house: House, count: int) -> None:
+    data = os.urandom(8 * MIB)
+    digest = house.hub.add_blob(data)
+    mirror = await house.mirror(workers=count)
+    assert (await mirror.blob(digest)).is_whole(digest)
+    async with mirror.connection() as slow:
+        await slow.get(f"/v2/library/redis/blobs/{digest}")
+        _, headers = await slow.head()
+        for pid in [mirror.pid, *workers(mirror)]:
+            os.kill(pid, signal.SIGHUP)
+        told = 1 if count == 1 else 1 + count
+        await eventually(lambda: len(mirror.events(HANGUP)) == told, SOON)
+        assert await slow.reader.readexactly(int(headers["content-length"])) == data
+    await eventually(mirror.is_ready, SOON)
+    assert await mirror.stop() == 0
