@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from mirror.threads import Threads, aside
+from mirror.threads import AT_ONCE, Threads, aside, read_aside
 
 from .waiting import eventually
 
@@ -132,3 +132,13 @@ async def test_shared_threads_end_with_their_event_loop() -> None:
         return thread[0]() is None and not set(named_aside()) - before
 
     await eventually(ended)
+
+
+async def test_a_large_document_is_read_on_a_thread_and_a_small_one_in_place() -> None:
+    def where(data: bytes, more: str) -> tuple[int, str]:
+        return threading.get_ident(), f"{len(data)}{more}"
+
+    here, _ = await read_aside(where, b"x" * AT_ONCE, "!")
+    there, read = await read_aside(where, b"x" * (AT_ONCE + 1), "!")
+    assert here == threading.get_ident() != there
+    assert read == f"{AT_ONCE + 1}!"

@@ -61,7 +61,7 @@ def registry_of(
     upstream, and for what the configured mirror would answer without any."""
     tags = tag_store(config, clock, metrics)
     stack.push_async_callback(tags.close)
-    links = LinkRecords.open(config.storage.path / "links.db", clock)
+    links = LinkRecords.open(config.storage.path / "links.db", clock, store.is_here)
     stack.push_async_callback(links.close)
     fills = Fills(
         store,
@@ -116,7 +116,7 @@ def registry_of(
         registries[name] = linked
     others = None
     if config.allow_any_registry:
-        own = LinkRecords.open(config.storage.path / "links-others.db", clock)
+        own = LinkRecords.open(config.storage.path / "links-others.db", clock, store.is_here)
         stack.push_async_callback(own.close)
 
         def opened(name: str) -> Opened:

@@ -19,6 +19,7 @@ from ..oci.manifests import (
     read_manifest,
 )
 from ..oci.reference import Repository
+from ..threads import read_aside
 
 ALL_PLATFORMS = "all"
 
@@ -73,7 +74,7 @@ class Images:
         while waiting:
             step = waiting.pop()
             content = await self._registry.manifest(repository, step.digest)
-            manifest = read_manifest(content.data, None)
+            manifest = await read_aside(read_manifest, content.data, None)
             if not manifest.is_index:
                 found = True
                 for piece in _image(content.descriptor, manifest):

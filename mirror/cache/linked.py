@@ -32,6 +32,7 @@ from ..oci.digest import Digest
 from ..oci.errors import Denied, RegistryError, Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import read_manifest
 from ..oci.reference import Repository
+from ..threads import read_aside
 from .flights import Flights
 
 log = structlog.get_logger()
@@ -241,7 +242,7 @@ class Linked:
         if key in self._read:
             return
         try:
-            manifest = read_manifest(content.data, content.descriptor.media_type)
+            manifest = await read_aside(read_manifest, content.data, content.descriptor.media_type)
         except Untrustworthy:  # a cache gives out none such
             return
         await self._note(repository, [blob.digest for blob in manifest.blobs])

@@ -15,6 +15,7 @@ from ..oci.digest import Digest
 from ..oci.errors import Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import MAX_MANIFEST, media_type_of, read_manifest
 from ..oci.reference import Repository
+from ..threads import read_aside
 from .flights import Flights
 from .promises import Promises, needs
 from .unknown import UnknownDigests
@@ -109,7 +110,7 @@ class Manifests:
         if data is None:
             return None
         try:
-            media_type = media_type_of(data)
+            media_type = await read_aside(media_type_of, data)
         except Untrustworthy:
             return None  # a blob, asked for as a manifest
         content = BytesContent(Descriptor(media_type, digest, len(data)), data, Outcome.HIT)
@@ -146,7 +147,7 @@ class Manifests:
         digest = content.descriptor.digest
         self._memory[digest] = replace(content, outcome=Outcome.HIT)
         try:
-            needed = needs(read_manifest(content.data, None))
-            await self._store.put(digest, content.data, needed, repository.registry)
+            manifest = await read_aside(read_manifest, content.data, None)
+            await self._store.put(digest, content.data, needs(manifest), repository.registry)
         except (StoreFull, OSError, Untrustworthy) as error:
             log.error("manifest not stored", digest=str(digest), reason=repr(error))

@@ -16,6 +16,7 @@ from ..interfaces import BytesContent, Clock, ContentStore
 from ..oci.digest import Digest
 from ..oci.manifests import Manifest, read_manifest
 from ..oci.reference import Repository
+from ..threads import read_aside
 
 _SECONDS = 900.0  # a pull's length
 _MOST = 50_000  # digests
@@ -34,14 +35,14 @@ class Promises:
             _MOST, _SECONDS / 2, clock.monotonic
         )
 
-    def make(self, repository: Repository, content: BytesContent) -> Manifest | None:
+    async def make(self, repository: Repository, content: BytesContent) -> Manifest | None:
         """This manifest is being answered. It is read, and returned, once in a while only: not for
         each of a thousand pulls through the same repository."""
         key = (repository, content.descriptor.digest)
         if key in self._read:
             return None
         self._read[key] = True
-        manifest = read_manifest(content.data, None)
+        manifest = await read_aside(read_manifest, content.data, None)
         for needed in islice(needs(manifest), _MOST_OF_ONE):
             self._made[needed] = True
         return manifest

@@ -105,7 +105,7 @@ class PullThrough:
 
     async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
         content = await self._manifests.get(repository, digest)
-        manifest = self._promises.make(repository, content)
+        manifest = await self._promises.make(repository, content)
         if manifest is not None and self._prefetcher is not None:
             self._prefetcher.know(repository, digest, manifest)
         return content

@@ -33,6 +33,11 @@ ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, OCI_ARTIFACT)
 MAX_MANIFEST = 4 * 1024 * 1024
 """In bytes: what the distribution-spec ("Pushing Manifests") expects a registry to take."""
 
+MAX_DESCRIPTORS = 4096
+"""What one manifest may refer to. No runtime takes as much: Docker's images have 127 layers at most
+(`max depth exceeded`), overlayfs takes 500; the largest indexes have some hundred manifests, and
+artifacts and caches of builds, which list files, more. Each costs time to read and a record."""
+
 _SCHEMA_1_TYPES = frozenset(
     {
         "application/vnd.docker.distribution.manifest.v1+json",
@@ -167,6 +172,7 @@ def read_manifest(data: bytes, content_type: str | None) -> Manifest:
     claimed = _claimed_type(content_type)
     document = read_object(data)
     media_type = _media_type(document)
+    _refuse_too_many(document)
     if claimed is not None and claimed != media_type:
         raise Untrustworthy(
             f"the Content-Type says {claimed}, but by its body the manifest is {media_type}"
@@ -187,6 +193,15 @@ def read_manifest(data: bytes, content_type: str | None) -> Manifest:
         subject=None if subject is None else _descriptor(subject, "subject"),
         artifact_type=_well_formed_media_type(document.get("artifactType")),
     )
+
+
+def _refuse_too_many(document: Mapping[str, Any]) -> None:
+    count = sum(len(_list(document, key)) for key in ("manifests", "layers", "blobs"))
+    if count > MAX_DESCRIPTORS:
+        raise Untrustworthy(
+            f"the manifest refers to {count} manifests or layers: {MAX_DESCRIPTORS} are the most "
+            "that is taken"
+        )
 
 
 def _claimed_type(content_type: str | None) -> str | None:

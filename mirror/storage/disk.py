@@ -249,6 +249,10 @@ class DiskContent:
                 yield entry
             after = str(page[-1].digest)
 
+    def is_here(self, digest: Digest) -> bool:
+        """Whether there is content of this name. A look at the disk, for a thread."""
+        return self.blob_path(digest).exists()
+
     def usage(self) -> Usage:
         try:
             return self._index.usage()

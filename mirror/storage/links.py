@@ -1,15 +1,19 @@
 """Which repositories have shown which digests: a SQLite database beside the content.
 
 Local even where the tag memory is shared: a link is about content that is here. Losing it costs
-one HEAD a digest and repository, and needs the upstream for it.
+one HEAD a digest and repository, and needs the upstream for it. So of too many those go first whose
+content is not here, which needs the upstream anyway; and those of the repository that has most, so
+that what is shown through one pushes out nothing of the others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import apsw
 import structlog
@@ -22,29 +26,56 @@ from .database_files import opening, set_aside
 
 log = structlog.get_logger()
 
-_VERSION = 1
+_VERSION = 2
 
-_SCHEMA = f"""
-CREATE TABLE links (digest BLOB NOT NULL, repository TEXT NOT NULL, seen_at INTEGER NOT NULL,
+# Repositories by number: their names, up to 255 characters long, are in each link only once.
+_SCHEMA = """
+CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE links (digest BLOB NOT NULL, repository INTEGER NOT NULL, seen_at INTEGER NOT NULL,
     PRIMARY KEY (digest, repository)) WITHOUT ROWID;
-CREATE INDEX links_by_age ON links (seen_at);
-PRAGMA user_version = {_VERSION};
+CREATE INDEX links_of_repository ON links (repository, seen_at);
+"""
+
+# What a file of version 1 holds: the newest of it, within what opening it may take.
+_FROM_1 = """
+INSERT INTO repositories (name) SELECT DISTINCT repository FROM old;
+INSERT INTO links SELECT old.digest, repositories.id, old.seen_at
+    FROM old JOIN repositories ON repositories.name = old.repository
+    ORDER BY old.seen_at DESC LIMIT 200000;
+DROP TABLE old;
+"""
+
+_SEEN = """
+SELECT seen_at FROM links JOIN repositories ON id = repository WHERE digest = ? AND name = ?
 """
 
 # Milliseconds that a write waits for another process's.
 _BUSY_MS = 1000
 
-# Rows beyond the bound are removed every so many additions, the longest unseen first.
+MOST_BYTES = 64 << 20
+"""Of one file, beside its journal: some 600,000 links."""
+
+# The size is looked at every so many additions. When it is too much, this part more goes.
 _TIDY_EVERY = 1024
+_TIDY_PART = 1 / 16
+
+_SLICE = 2000  # links that are read at once, to see which of them are of use here
 
 
 class LinkRecords:
     """Links (see interfaces). Several processes may share the file; open it after forking."""
 
     @classmethod
-    def open(cls, path: Path, clock: Clock, max_rows: int = 1_000_000) -> LinkRecords:
+    def open(
+        cls,
+        path: Path,
+        clock: Clock,
+        is_here: Callable[[Digest], bool] = lambda digest: False,
+        most_bytes: int = MOST_BYTES,
+    ) -> LinkRecords:
         """Opens or makes the database. Never fails: one that is of no use is set aside, and where
-        no file can be had, the memory is this process's alone."""
+        no file can be had, the memory is this process's alone. `is_here` tells, on a thread,
+        whether this content is in the store."""
         try:
             with opening(path):
                 try:
@@ -52,38 +83,40 @@ class LinkRecords:
                 except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _OtherVersion) as error:
                     set_aside(path, str(error))
                     writer = _open(str(path))
-            return cls(
-                writer, apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY), clock, max_rows
-            )
+            reader = apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
+            return cls(writer, reader, clock, is_here, most_bytes)
         except (apsw.Error, OSError) as error:
             log.warning("links kept in memory only", path=str(path), reason=str(error))
             writer = _open(":memory:")
-            return cls(writer, writer, clock, max_rows)
+            return cls(writer, writer, clock, is_here, most_bytes)
 
     def __init__(
-        self, writer: apsw.Connection, reader: apsw.Connection, clock: Clock, max_rows: int
+        self,
+        writer: apsw.Connection,
+        reader: apsw.Connection,
+        clock: Clock,
+        is_here: Callable[[Digest], bool],
+        most_bytes: int,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._clock = clock
-        self._max_rows = max_rows
+        self._is_here = is_here
+        self._most_bytes = most_bytes
         self._added = 0
         self._well = True
         self._threads = Threads(1, "links")
 
     async def add(self, repository: Repository, digests: Sequence[Digest]) -> None:
         now = int(self._clock.wall())
-        rows = [(_key(digest), str(repository), now) for digest in digests]
+        keys = [_key(digest) for digest in digests]
         try:
-            await self._threads.run(self._add, rows)
+            await self._threads.run(self._add, str(repository), keys, now)
         except (apsw.Error, RuntimeError) as error:  # RuntimeError: it was closed
             self._failed(error)
 
     async def seen(self, repository: Repository, digest: Digest) -> float | None:
-        row = self._first(
-            "SELECT seen_at FROM links WHERE digest = ? AND repository = ?",
-            (_key(digest), str(repository)),
-        )
+        row = self._first(_SEEN, (_key(digest), str(repository)))
         return None if row is None else float(row)
 
     async def is_shown(self, digest: Digest) -> bool:
@@ -103,22 +136,63 @@ class LinkRecords:
             self._failed(error)
         return None
 
-    def _add(self, rows: list[tuple[bytes, str, int]]) -> None:
+    # From here on: on the thread.
+
+    def _add(self, repository: str, keys: Sequence[bytes], now: int) -> None:
         with self._writer:
-            self._writer.executemany("INSERT OR REPLACE INTO links VALUES (?, ?, ?)", rows)
-        before, self._added = self._added, self._added + len(rows)
+            self._writer.execute(
+                "INSERT OR IGNORE INTO repositories (name) VALUES (?)", (repository,)
+            )
+            [(number,)] = self._writer.execute(
+                "SELECT id FROM repositories WHERE name = ?", (repository,)
+            ).fetchall()
+            self._writer.executemany(
+                "INSERT OR REPLACE INTO links VALUES (?, ?, ?)",
+                [(key, number, now) for key in keys],
+            )
+        before, self._added = self._added, self._added + len(keys)
         if before // _TIDY_EVERY != self._added // _TIDY_EVERY:
             self._tidy()
         self._well = True
 
     def _tidy(self) -> None:
-        with contextlib.suppress(apsw.BusyError):  # the next one will do it
-            self._writer.execute(
-                "DELETE FROM links WHERE (digest, repository) IN "
-                "(SELECT digest, repository FROM links ORDER BY seen_at "
-                "LIMIT max(0, (SELECT count(*) FROM links) - ?))",
-                (self._max_rows,),
+        used = _bytes_used(self._writer)
+        if used <= self._most_bytes:
+            return
+        part = 1 - self._most_bytes / used + _TIDY_PART
+        with contextlib.suppress(apsw.BusyError), self._writer:  # the next one will do it
+            counts: dict[int, int] = dict(
+                self._writer.execute("SELECT repository, count(*) FROM links GROUP BY repository")
             )
+            left = int(sum(counts.values()) * part)
+            for is_here, share in ((False, _surplus), (False, _all), (True, _surplus)):
+                for repository, most in share(counts, left).items():
+                    gone = list(islice(self._oldest(repository, is_here), min(most, left)))
+                    self._writer.executemany(
+                        "DELETE FROM links WHERE digest = ? AND repository = ?",
+                        [(key, repository) for key in gone],
+                    )
+                    counts[repository] -= len(gone)
+                    left -= len(gone)
+            self._writer.execute(
+                "DELETE FROM repositories WHERE id NOT IN (SELECT repository FROM links)"
+            )
+
+    def _oldest(self, repository: int, is_here: bool) -> Iterator[bytes]:
+        """Its links to what is in the store, or is not, the longest unseen first."""
+        after: tuple[Any, ...] = (-1, b"")
+        while True:
+            rows = self._writer.execute(
+                "SELECT seen_at, digest FROM links WHERE repository = ? "
+                "AND (seen_at, digest) > (?, ?) ORDER BY seen_at, digest LIMIT ?",
+                (repository, *after, _SLICE),
+            ).fetchall()
+            if not rows:
+                return
+            for _, key in rows:
+                if isinstance(key, bytes) and self._is_here(_digest(key)) == is_here:
+                    yield key
+            after = rows[-1]
 
     def _failed(self, error: Exception) -> None:
         if self._well:  # said once, not by each pull
@@ -126,9 +200,43 @@ class LinkRecords:
         self._well = False
 
 
+def _surplus(counts: Mapping[int, int], count: int) -> Mapping[int, int]:
+    """How many each has to give up, so that `count` go and those that have most are left with
+    equally many.
+
+    >>> _surplus({1: 10, 2: 3, 3: 8}, 8)
+    {1: 5, 3: 3}
+    """
+    most = sorted(counts.values(), reverse=True)
+    level, above = 0, 0
+    for number, (here, following) in enumerate(zip(most, [*most[1:], 0], strict=True), 1):
+        above += here
+        if above - number * following >= count:
+            level = (above - count) // number
+            break
+    return {key: here - level for key, here in counts.items() if here > level}
+
+
+def _all(counts: Mapping[int, int], count: int) -> Mapping[int, int]:
+    """As `_surplus`, where what they have more than others is not enough: most first."""
+    return dict(sorted(counts.items(), key=lambda one: -one[1]))
+
+
+def _bytes_used(db: apsw.Connection) -> int:
+    """Of the file; what was deleted is used again."""
+    pages, unused, size = (
+        int(db.pragma(name)) for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - unused) * size
+
+
 def _key(digest: Digest) -> bytes:
     """As bytes: half as long. The algorithms' lengths tell them apart."""
     return bytes.fromhex(digest.hex)
+
+
+def _digest(key: bytes) -> Digest:
+    return Digest("sha512" if len(key) == 64 else "sha256", key.hex())
 
 
 def _open(path: str) -> apsw.Connection:
@@ -143,12 +251,18 @@ def _open(path: str) -> apsw.Connection:
         db.execute("PRAGMA journal_size_limit = 4194304")
         db.execute("BEGIN IMMEDIATE")
         [(version,)] = db.execute("PRAGMA user_version").fetchall()
-        if version == 0:
-            db.execute(_SCHEMA)
-        elif version != _VERSION:
+        if version == 1:
+            db.execute("DROP INDEX links_by_age; ALTER TABLE links RENAME TO old")
+        elif version not in (0, _VERSION):
             raise _OtherVersion(f"made by another version of this program ({version})")
+        if version != _VERSION:
+            db.execute(_SCHEMA)
+            db.execute(_FROM_1 if version == 1 else "")
+            db.execute(f"PRAGMA user_version = {_VERSION}")
         db.execute("COMMIT")
-        db.execute("SELECT digest, repository, seen_at FROM links LIMIT 1").fetchall()
+        if version == 1:
+            db.execute("VACUUM")
+        db.execute(_SEEN, (b"", "")).fetchall()
     except BaseException:
         db.close()
         raise

@@ -30,6 +30,7 @@ from ..oci.errors import (
 from ..oci.manifests import ACCEPT, MANIFEST_TYPES, OCI_INDEX, read_manifest
 from ..oci.ranges import ByteRange, ContentRange, format_range
 from ..oci.reference import Repository
+from ..threads import aside, read_aside
 from . import answers, referrers
 from .accounts import Account, Accounts, Notes
 from .endpoint import KIB, MIB, Endpoint, Login, Trust
@@ -297,7 +298,7 @@ class Remote:
                 )
             except (Unknown, Unfit):  # whoever may push can give that tag to anything
                 return referrers.together([_NO_REFERRERS], None)
-        return referrers.together(pages, artifact_type)
+        return await aside(referrers.together, pages, artifact_type)
 
     async def _referrer_pages(
         self, path: str, query: str | None, repository: Repository
@@ -328,7 +329,7 @@ class Remote:
         )
         data = await self._body(response, _MAX_LIST)
         try:
-            tags = answers.tag_names(data)
+            tags = await read_aside(answers.tag_names, data)
         except Untrustworthy as error:
             raise Untrustworthy(f"{self.endpoint.name}: {error.message}") from error
         return TagPage(tags, answers.next_marker(response.headers.getall("Link", []), tags))
@@ -353,7 +354,8 @@ class Remote:
             self._meter.upstream_rejected(self.endpoint.name)
             raise Untrustworthy(f"{self.endpoint.name} sent other bytes than those of {proof}")
         try:
-            manifest = read_manifest(data, response.headers.get("Content-Type"))
+            content_type = response.headers.get("Content-Type")
+            manifest = await read_aside(read_manifest, data, content_type)
         except Untrustworthy as error:
             message = f"{self.endpoint.name}: {error.message}"
             if digest or claimed or answers.is_of_a_registry(response.headers):
@@ -368,7 +370,9 @@ class Remote:
         data = await self._transport.read(response, limit)
         if data is None:
             raise Unfit(f"{self.endpoint.name} sent more than {limit} bytes; no more are taken")
-        return answers.decoded(data, response.headers, limit, self.endpoint.name)
+        if not answers.encoding(response.headers):
+            return data
+        return await aside(answers.decoded, data, response.headers, limit, self.endpoint.name)
 
     @property
     def _is_the_registry(self) -> bool:

@@ -19,8 +19,9 @@ from ..interfaces import Clock, Registry, TagEvent, TagStoreError
 from ..oci.digest import Digest
 from ..oci.documents import read_object
 from ..oci.errors import Denied, Unknown, Untrustworthy
-from ..oci.manifests import Child, read_manifest
+from ..oci.manifests import Child, Manifest, read_manifest
 from ..oci.reference import Repository
+from ..threads import read_aside
 
 History = Callable[[Repository, str], Awaitable[Sequence[TagEvent]]]
 
@@ -91,10 +92,10 @@ class Ages:
         return self._built[digest]
 
     async def _read(self, repository: Repository, digest: Digest) -> float | None:
-        manifest = read_manifest((await self._registry.manifest(repository, digest)).data, None)
+        manifest = await self._manifest(repository, digest)
         if manifest.children:
             child = _speaker(manifest.children).descriptor.digest
-            manifest = read_manifest((await self._registry.manifest(repository, child)).data, None)
+            manifest = await self._manifest(repository, child)
         if manifest.config is None or (manifest.config.size or 0) > _LARGEST_CONFIG:
             return None
         content = await self._registry.blob(repository, manifest.config.digest)
@@ -105,7 +106,11 @@ class Ages:
             data = os.pread(content.fileno(), min(end, _LARGEST_CONFIG), 0)
         finally:
             content.close()
-        return _time(read_object(data).get("created"))
+        return _time((await read_aside(read_object, data)).get("created"))
+
+    async def _manifest(self, repository: Repository, digest: Digest) -> Manifest:
+        content = await self._registry.manifest(repository, digest)
+        return await read_aside(read_manifest, content.data, None)
 
 
 def _speaker(children: Sequence[Child]) -> Child:

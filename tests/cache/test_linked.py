@@ -433,29 +433,3 @@ async def test_an_old_link_is_asked_for_again_and_believed_when_nobody_can_say(
     house.corp.down = Denied("private now")
     with pytest.raises(Denied):
         await blob(house.private, SECRET, LAYER)
-
-
-async def test_the_records_survive_what_is_no_database(tmp_path: Path, wall: Wall) -> None:
-    path = tmp_path / "links.db"
-    path.write_bytes(b"nonsense" * 1000)
-    links = LinkRecords.open(path, Clock(wall=wall))
-    await links.add(PUBLIC, [Digest.of(LAYER)])
-    assert await links.seen(PUBLIC, Digest.of(LAYER)) == wall.now
-    assert await links.seen(SECRET, Digest.of(LAYER)) is None
-    assert await links.is_shown(Digest.of(LAYER))
-    await links.close()
-    assert (tmp_path / "links.db.aside").exists()
-
-
-async def test_the_records_are_bounded_and_forget_the_longest_unseen(
-    tmp_path: Path, wall: Wall
-) -> None:
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), max_rows=100)
-    digests = [Digest.of(str(n).encode()) for n in range(2048)]
-    for start in range(0, 2048, 256):
-        wall.now += 10
-        await links.add(PUBLIC, digests[start : start + 256])
-    shown = [digest for digest in digests if await links.is_shown(digest)]
-    assert shown == [digest for digest in digests[-256:] if digest in shown]
-    assert 0 < len(shown) <= 256
-    await links.close()

@@ -4,6 +4,7 @@ everything, and not whoever else may write to the Redis that the mirror's nodes 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from redis import Redis
 from mirror.interfaces import TagRecord
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from mirror.oci.manifests import MAX_DESCRIPTORS
 from mirror.oci.reference import Repository
 from mirror.storage.tag_records import encode, tag_key
 from tests.redis_server import RedisServer
@@ -149,3 +151,32 @@ async def test_a_tag_that_another_node_has_checked_is_not_asked_for_again(
     assert (await third.manifest("7", name=PUBLIC)).status == 503
     for node in (*nodes, third):
         await node.stop()
+
+
+async def test_a_manifest_of_too_many_layers_is_refused_and_those_of_many_cost_others_nothing(
+    house: House,
+) -> None:
+    hub = house.hub
+    image = hub.add_image("library/redis", "7", b"layer")
+    huge = [hub.add_manifest("evil/x", str(n), layers(MAX_DESCRIPTORS, n)) for n in range(8)]
+    hub.add_manifest("evil/x", "too-many", layers(MAX_DESCRIPTORS + 1, 0))
+    mirror = await house.mirror()
+    layer = digest_of(b"layer")
+    assert (await mirror.manifest("7")).is_whole(image)
+    assert (await mirror.blob(layer)).is_whole(layer)
+    for number, digest in enumerate(huge):
+        assert (await mirror.manifest(str(number), name="evil/x")).is_whole(digest)
+    answer = await mirror.manifest("too-many", name="evil/x")
+    assert (answer.status, answer.code) == (502, "MANIFEST_INVALID")
+    assert str(MAX_DESCRIPTORS) in answer.message
+    await mirror.stop()
+    await hub.__aexit__(None, None, None)
+    await mirror.start()
+    assert (await mirror.manifest("7")).is_whole(image)
+    assert (await mirror.blob(layer)).is_whole(layer)
+
+
+def layers(count: int, first: int) -> bytes:
+    """A manifest of so many layers, which nobody has."""
+    entries = [{"digest": f"sha256:{first + n:064x}", "size": 1} for n in range(count)]
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": entries}).encode()

@@ -15,6 +15,7 @@ from mirror.oci.manifests import (
     DOCKER_MANIFEST,
     INDEX_TYPES,
     MANIFEST_TYPES,
+    MAX_DESCRIPTORS,
     MAX_MANIFEST,
     OCI_ARTIFACT,
     OCI_INDEX,
@@ -443,6 +444,15 @@ def test_f11_a_manifest_of_the_largest_size_is_read_and_one_byte_more_refused():
     assert len(padded) == MAX_MANIFEST
     assert read_manifest(padded, None).media_type == OCI_MANIFEST
     assert str(MAX_MANIFEST) in refusal(padded + b" ")
+
+
+@pytest.mark.parametrize("key", ["layers", "manifests", "blobs"])
+def test_f11_a_manifest_refers_to_so_many_and_not_one_more(key):
+    entries = [entry(str(number)) for number in range(MAX_DESCRIPTORS + 1)]
+    more = {"mediaType": OCI_ARTIFACT} if key == "blobs" else {}
+    read = read_manifest(body(**{key: entries[1:]}, **more), None)
+    assert len(read.children) + len(read.layers) == MAX_DESCRIPTORS
+    assert str(MAX_DESCRIPTORS) in refusal(body(**{key: entries}, **more))
 
 
 @pytest.mark.parametrize("piece", [b"[", b'{"a":', b"[],", b"{},", b'"a":0,', b"9", b'"', b"\\"])

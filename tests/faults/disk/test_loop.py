@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mirror.cache.fills import Fills
+from mirror.cache.freshness import Freshness
+from mirror.cache.linked import Linked
+from mirror.cache.pull_through import PullThrough
+from mirror.interfaces import BytesContent, Clock, NoMeter, Outcome
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from mirror.oci.manifests import MAX_DESCRIPTORS, OCI_MANIFEST
+from mirror.oci.reference import Repository
 from mirror.storage.coming import Coming
 from mirror.storage.disk import DiskContent
+from mirror.storage.links import LinkRecords
 from mirror.storage.room import Bounds
 from mirror.storage.upkeep import Habits, Upkeep
+from tests.cache.fakes import FakeTags, FakeUpstream
 from tests.storage.content_contract import put
 
 LONGEST = 0.050  # seconds that anything may hold up the loop
 ROUNDS = 5
 
 MIB = 1 << 20
+FILLED = Outcome.FILLED
 LARGE = os.urandom(64 * MIB)
 MANY = 800
 
@@ -162,6 +174,49 @@ async def test_f44_a_large_blob_is_hashed_synced_renamed_evicted(
         content.close()  # which frees it
 
     await never_held_up(prepare, life, monkeypatch)
+
+
+async def test_f44_a_huge_manifest_is_read_for_each_repository_that_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations = {str(number): "" for number in range(40)}
+    layers = [
+        {"digest": f"sha256:{number:064x}", "size": 1, "annotations": annotations}
+        for number in range(MAX_DESCRIPTORS)
+    ]
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": layers}
+    data = json.dumps(document).encode()
+    content = BytesContent(Descriptor(OCI_MANIFEST, Digest.of(data), len(data)), data, FILLED)
+
+    class Upstream(FakeUpstream):
+        async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+            return content
+
+        async def resolve(
+            self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        ) -> Descriptor:
+            return content.descriptor
+
+    clock = Clock()
+    links = LinkRecords.open(tmp_path / "links.db", clock)
+    store = DiskContent(tmp_path / "store", Bounds(200 * MIB), sync=False)
+    caches: list[Linked] = []
+
+    async def prepare() -> None:
+        upstream = Upstream()
+        cache = PullThrough(upstream, store, FakeTags(), Fills(store, NoMeter()), Freshness())
+        caches.append(Linked(cache, upstream, links, clock))
+        await store.delete(content.descriptor.digest)
+
+    async def ask() -> None:
+        repository = Repository("docker.io", f"library/{len(caches)}")
+        for _ in range(2):
+            answer = await caches[-1].manifest(repository, content.descriptor.digest)
+            assert answer.data == data
+
+    await never_held_up(prepare, ask, monkeypatch)
+    for each in (*caches, store, links):
+        await each.close()
 
 
 async def _put_many(store: DiskContent, count: int) -> None:

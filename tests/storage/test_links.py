@@ -1,0 +1,138 @@
+"""Who has shown what: bounded, so that nobody pushes out what others need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from mirror.interfaces import Clock
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Repository
+from mirror.storage.links import LinkRecords
+
+HOT = Repository("docker.io", "library/redis")
+OTHER = Repository("docker.io", "library/other")
+MOST = 256 << 10
+LAYER = Digest.of(b"layer")
+
+
+class Wall:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+def digests(name: str, count: int) -> list[Digest]:
+    return [Digest.of(f"{name} {number}".encode()) for number in range(count)]
+
+
+async def shown(links: LinkRecords, repository: Repository, some: list[Digest]) -> int:
+    return sum([await links.seen(repository, digest) is not None for digest in some])
+
+
+async def size(links: LinkRecords, folder: Path) -> int:
+    """Of the file, closed: with what stood in its journal."""
+    await links.close()
+    return (folder / "links.db").stat().st_size
+
+
+async def flood(links: LinkRecords, wall: Wall, *repositories: Repository, rounds: int) -> None:
+    """Manifests of a thousand layers each, that nobody fetches."""
+    for number in range(rounds):
+        wall.now += 1
+        for repository in repositories:
+            await links.add(repository, digests(f"{repository} {number}", 1000))
+
+
+async def test_what_is_no_database_is_begun_anew(tmp_path: Path, wall: Wall) -> None:
+    path = tmp_path / "links.db"
+    path.write_bytes(b"nonsense" * 1000)
+    links = LinkRecords.open(path, Clock(wall=wall))
+    await links.add(HOT, [LAYER])
+    assert await links.seen(HOT, LAYER) == wall.now
+    assert await links.seen(OTHER, LAYER) is None
+    assert await links.is_shown(LAYER)
+    await links.close()
+    assert (tmp_path / "links.db.aside").exists()
+
+
+async def test_one_repositorys_links_push_out_no_other_repositorys(
+    tmp_path: Path, wall: Wall
+) -> None:
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    hot = digests("hot", 300)
+    await links.add(HOT, hot)
+    await flood(links, wall, OTHER, rounds=20)
+    assert await shown(links, HOT, hot) == 300
+    # Of its own the newest are left.
+    assert await shown(links, OTHER, digests(f"{OTHER} 0", 1000)) == 0
+    assert await shown(links, OTHER, digests(f"{OTHER} 19", 1000)) > 500
+    assert await size(links, tmp_path) < 2 * MOST
+
+
+async def test_nor_do_those_of_many(tmp_path: Path, wall: Wall) -> None:
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    hot = digests("hot", 100)
+    await links.add(HOT, hot)
+    many = [Repository("docker.io", f"evil/{number}") for number in range(10)]
+    await flood(links, wall, *many, rounds=3)
+    assert await shown(links, HOT, hot) == 100
+    await links.close()
+
+
+async def test_links_of_what_is_here_stay_as_long_as_there_are_others(
+    tmp_path: Path, wall: Wall
+) -> None:
+    """Without its link, and with the registry down, what is here would be of no use. The one that
+    is flooded has more of them than anybody else."""
+    hot = digests("hot", 1500)
+    here = set(hot)
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), here.__contains__, MOST)
+    await links.add(HOT, hot)
+    many = [HOT, *(Repository("docker.io", f"evil/{number}") for number in range(10))]
+    await flood(links, wall, *many, rounds=3)
+    assert await shown(links, HOT, hot) == 1500
+    assert await size(links, tmp_path) < 2 * MOST
+
+
+async def test_when_all_is_here_the_size_holds_all_the_same(tmp_path: Path, wall: Wall) -> None:
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), lambda _: True, MOST)
+    await flood(links, wall, HOT, OTHER, rounds=10)
+    assert await shown(links, HOT, digests(f"{HOT} 9", 1000)) > 300
+    assert await size(links, tmp_path) < 2 * MOST
+
+
+async def test_names_of_repositories_without_links_take_no_room(tmp_path: Path, wall: Wall) -> None:
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    for number in range(5000):
+        await links.add(Repository("docker.io", f"{'n' * 200}/{number}"), [LAYER])
+    await flood(links, wall, OTHER, rounds=5)
+    assert await size(links, tmp_path) < 6 * MOST
+
+
+async def test_what_the_version_before_has_noted_is_known(tmp_path: Path, wall: Wall) -> None:
+    path = tmp_path / "links.db"
+    old = apsw.Connection(str(path))
+    old.execute(
+        "CREATE TABLE links (digest BLOB NOT NULL, repository TEXT NOT NULL, "
+        "seen_at INTEGER NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID; "
+        "CREATE INDEX links_by_age ON links (seen_at); PRAGMA user_version = 1"
+    )
+    old.execute("INSERT INTO links VALUES (?, ?, 5)", (bytes.fromhex(LAYER.hex), str(HOT)))
+    old.close()
+    links = LinkRecords.open(path, Clock(wall=wall))
+    assert await links.seen(HOT, LAYER) == 5
+    assert await links.seen(OTHER, LAYER) is None
+    await links.add(OTHER, [LAYER])
+    await links.close()
+    again = LinkRecords.open(path, Clock(wall=wall))
+    assert await again.seen(OTHER, LAYER) == wall.now
+    await again.close()
