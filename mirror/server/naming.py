@@ -55,7 +55,8 @@ class Naming:
         first, slash, rest = name.partition("/")
         asked = next((registry for registry in said.values() if registry), self.default)
         if slash and self._is_prefix(first, asked):
-            said["its path"], name = parse_registry(first), rest
+            said["its path"] = parse_registry(first)
+            name = _without_api(rest) if said["its path"] == DOCKER_HUB else rest
         named = {registry for registry in said.values() if registry}
         if len(named) > 1:
             words = " and ".join(
@@ -86,6 +87,17 @@ class Naming:
         if ":" in first or (is_registry(first) and parse_registry(first) in self.configured):
             return True
         return "." in first and (self.any_registry or asked == DOCKER_HUB)
+
+
+def _without_api(name: str) -> str:
+    """containerd that is told of a mirror as `http://mirror/v2/docker.io`, without `override_path`,
+    puts /v2/ behind that. Docker Hub's names have two components, so that this can be told there;
+    elsewhere it may be a repository's name.
+
+    >>> _without_api("v2/library/redis"), _without_api("v2/redis")
+    ('library/redis', 'v2/redis')
+    """
+    return name.removeprefix("v2/") if name.count("/") == 2 else name
 
 
 def _without_port(host: str) -> str:

@@ -59,7 +59,7 @@ def test_a_path_prefix_names_the_registry(
     pull_from_docker_io(client, shelf, mirror)
 
 
-@pytest.mark.parametrize("name", ["docker.io", "index.docker.io"])
+@pytest.mark.parametrize("path", ["docker.io", "index.docker.io", "v2/docker.io"])
 @pytest.mark.parametrize(
     "flavour",
     [
@@ -69,9 +69,9 @@ def test_a_path_prefix_names_the_registry(
     ids=["docker-sid", "docker-sid-containerd-store", "containerd", "containerd-sid"],
 )
 def test_a_path_of_the_mirrors_url_names_the_registry(
-    flavour: Flavour, name: str, hub: Hub, house: House, shelf: Shelf
+    flavour: Flavour, path: str, hub: Hub, house: House, shelf: Shelf
 ) -> None:
     """Without `override_path`, and in Docker 28 always, the API is below that path."""
     mirror = with_another_default(house, hub)
-    client = have(flavour).start(house, f"{mirror.url}/{name}")
+    client = have(flavour).start(house, f"{mirror.url}/{path}")
     pull_from_docker_io(client, shelf, mirror)

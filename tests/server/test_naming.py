@@ -72,6 +72,12 @@ ANY = Naming("docker.io", CONFIGURED, any_registry=True)
         (HUB, "ghcr.io:443/owner/app", None, "", "ghcr.io/owner/app"),
         (HUB, "GHCR.io./owner/app", "ghcr.io:0443", "", "ghcr.io/owner/app"),
         (CORP, "REGISTRY.corp.:5000/app", None, "", "registry.corp:5000/app"),
+        # containerd without override_path, which asks below /v2/docker.io/v2/
+        (HUB, "docker.io/v2/library/redis", "docker.io", "", "docker.io/library/redis"),
+        (CORP, "index.docker.io/v2/bob/app", "docker.io", "", "docker.io/bob/app"),
+        (HUB, "docker.io/v2/app", None, "", "docker.io/v2/app"),
+        (HUB, "v2/library/redis", "docker.io", "", "docker.io/v2/library/redis"),
+        (HUB, "ghcr.io/v2/owner/app", "ghcr.io", "", "ghcr.io/v2/owner/app"),
         # Any registry
         (ANY, "quay.io/owner/app", None, "", "quay.io/owner/app"),
         (ANY, "quay.io:8443/app", None, "", "quay.io:8443/app"),
