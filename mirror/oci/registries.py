@@ -8,6 +8,7 @@ Docker Hub, which has several hosts, always as `docker.io`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from .errors import RegistryInvalid
@@ -30,9 +31,10 @@ _LONGEST = 255 + len(":65535")
 _HTTPS = 443
 # A host that ends in a number is an IPv4 address (WHATWG URL, "ends in a number checker"), which
 # resolvers take in many spellings (127.1, 0x7f.1, 2130706433): only the common one is a name here.
-_ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
+@lru_cache(maxsize=512)  # the same few are named with each request
 def parse_registry(text: str) -> str:
     """A registry's name in its one form. Raises RegistryInvalid.
 
@@ -55,7 +57,7 @@ def parse_registry(text: str) -> str:
 def _is_host(host: str) -> bool:
     if len(host) > 253:
         return False
-    if not _ENDS_IN_NUMBER.fullmatch(host):
+    if not _NUMBER.fullmatch(host.rpartition(".")[2]):
         return True
     try:
         IPv4Address(host)

@@ -84,9 +84,11 @@ class Naming:
         A dot alone proves nothing: many registries let a repository be called `ghcr.io/app`. Docker
         Hub does not, and no registry lets a colon into a name.
         """
-        if ":" in first or (is_registry(first) and parse_registry(first) in self.configured):
+        if "." not in first:
+            return ":" in first or first.lower() in self.configured
+        if ":" in first or self.any_registry or asked == DOCKER_HUB:
             return True
-        return "." in first and (self.any_registry or asked == DOCKER_HUB)
+        return is_registry(first) and parse_registry(first) in self.configured
 
 
 def _without_api(name: str) -> str:
