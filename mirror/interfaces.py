@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .oci.descriptor import Descriptor
 from .oci.digest import Digest
 from .oci.ranges import ByteRange
 from .oci.reference import Repository
+
+N = TypeVar("N")
 
 
 class Asker(Protocol):
@@ -537,16 +539,38 @@ class QuotaRecord:
     asks_at: float
 
 
-class QuotaNotes(Protocol):
+@dataclass(frozen=True, slots=True)
+class RefusedLogin:
+    """That an endpoint, or its token realm, refuses a login of ours, and `why`; "" when it is good
+    again. Before `until` (seconds since the epoch) it is not shown. `secret` tells whether it is
+    still the same one; "" where that cannot be told."""
+
+    endpoint: str
+    login: str
+    why: str
+    until: float
+    secret: str
+
+
+class Notes(Protocol[N]):
     """What the processes of one node tell each other of one login at one endpoint. Its faults are
     its own: what it cannot say, it does not know."""
 
-    def heard(self) -> QuotaRecord | None:
+    def heard(self) -> N | None:
         """What another has noted since this was last asked; None: nothing new. A few
         microseconds."""
 
-    def note(self, record: QuotaRecord) -> None:
+    def note(self, record: N) -> None:
         """Tells the others, soon."""
+
+
+class AccountNotes(Protocol):
+    """Notes of all logins, each by an endpoint's URL and a login, in words that are always the
+    same."""
+
+    def quota(self, account: str) -> Notes[QuotaRecord]: ...
+
+    def login(self, account: str) -> Notes[RefusedLogin]: ...
 
 
 class TagStoreError(Exception):
@@ -575,6 +599,9 @@ class Meter(Protocol):
 
     def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
         """No manifest is asked for before (seconds since the epoch); 0: it may be."""
+
+    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None:
+        """Whether the endpoint, or its token realm, refuses this login."""
 
     def fill_started(self) -> None: ...
 
@@ -614,6 +641,7 @@ class NoMeter:
     def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None: ...
     def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None: ...
     def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None: ...
+    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None: ...
     def fill_started(self) -> None: ...
     def fill_ended(self, result: str) -> None: ...
     def tag_store_error(self, store: str, operation: str) -> None: ...

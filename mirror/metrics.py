@@ -118,6 +118,13 @@ class Metrics:
             "login",
             of_many="livemax",
         )
+        self._login_refused = gauge(
+            "upstream_login_refused",
+            "Whether an endpoint, or its token realm, refuses a login",
+            "endpoint",
+            "login",
+            of_many="livemax",
+        )
         self._fills_running = gauge("fills_running", "Downloads under way", of_many="livesum")
         self._fills = counter("fills", "Downloads ended, by result", "result")
         self._tag_store_errors = counter(
@@ -193,6 +200,9 @@ class Metrics:
 
     def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
         self._quota_until.labels(endpoint, login).set(until)
+
+    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None:
+        self._login_refused.labels(endpoint, login).set(refused)
 
     def fill_started(self) -> None:
         self._fills_running.inc()

@@ -1,5 +1,6 @@
 """Builds a running mirror from a Config: the one place where the rooms meet."""
 
+from .logins import refusals
 from .serving import (
     GRACE,
     having_images,
@@ -21,6 +22,7 @@ __all__ = [
     "ignore_hangups",
     "keeping_house",
     "probe_port",
+    "refusals",
     "running",
     "serving_admin",
     "serving_pulls",

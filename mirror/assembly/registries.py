@@ -25,9 +25,9 @@ from ..oci.patterns import Patterns
 from ..oci.reference import Repository, parse_image
 from ..oci.registries import url_of
 from ..server.naming import Naming
+from ..storage.account_records import AccountRecords
 from ..storage.disk import DiskContent
 from ..storage.links import LinkRecords
-from ..storage.quota_records import QuotaRecords
 from ..storage.tag_history import MOST
 from ..threads import aside
 from ..upstream.addresses import Allowed
@@ -45,6 +45,7 @@ from ..wrappers.guarded import Guarded
 from ..wrappers.guarded import Rule as AccessRule
 from ..wrappers.on_demand import OnDemand, Opened
 from ..wrappers.routed import Routed
+from .logins import Kept, name_of
 from .stores import tag_store
 
 
@@ -75,8 +76,8 @@ def registry_of(
     pinned = Patterns(config.storage.pin)
     pins = _pins(config)
     tls = ssl.create_default_context()
-    quotas = QuotaRecords(config.storage.path)
-    stack.push_async_callback(aside, quotas.close)
+    accounts = AccountRecords(config.storage.path)
+    stack.push_async_callback(aside, accounts.close)
     slots = _slots(config)
 
     def cached(
@@ -86,7 +87,7 @@ def registry_of(
         scarce, away = _never, _never_away
         prefetcher = None
         if asking and not config.offline:
-            upstream = pool = _pool(stack, endpoints, metrics, clock, tls, quotas, slots)
+            upstream = pool = _pool(stack, endpoints, metrics, clock, tls, accounts, slots)
             scarce, away = pool.scarce, pool.away
             if config.prefetch:
                 prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
@@ -150,7 +151,7 @@ def _pool(
     meter: Meter,
     clock: Clock,
     tls: ssl.SSLContext,
-    quotas: QuotaRecords,
+    accounts: AccountRecords,
     slots: Mapping[str, Slots],
 ) -> Pool:
     """One registry's endpoints, as one upstream. `slots`: of each configured host."""
@@ -158,7 +159,7 @@ def _pool(
     for endpoint in endpoints:
         transport = Transport(endpoint, meter, tls=tls)
         # Of those that clients name there may be any number: no files for them.
-        notes = quotas.of if endpoint.configured else None
+        notes = accounts if endpoint.configured else None
         remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock, notes)
         stack.push_async_callback(remote.close)
         members.append(
@@ -239,7 +240,7 @@ def _endpoints(config: RegistryConfig, slots: Mapping[str, Slots]) -> list[Endpo
     allowed = Allowed.parse(map(str, config.allow_private))
     return [
         Endpoint(
-            name=endpoint.url.partition("://")[2],
+            name=name_of(endpoint),
             url=endpoint.url,
             trust=Trust(endpoint.trust),
             credentials=tuple(map(_shown, _credentials(config, endpoint))),
@@ -272,6 +273,7 @@ def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[C
 
 
 def _shown(credentials: Credentials) -> Shown:
+    secret, source = credentials.secret, Kept(credentials.secret)
     if credentials.username is None:
-        return GivenToken(credentials.secret)
-    return Login(credentials.username, credentials.secret)
+        return GivenToken(secret, source)
+    return Login(credentials.username, secret, source)

@@ -28,6 +28,7 @@ from ..server.listening import Listener
 from ..server.sending import Sender
 from ..server.v2 import V2
 from ..storage.upkeep import Habits, Upkeep
+from .logins import refusals
 from .registries import naming_of, registry_of
 from .stores import CannotStart, open_store
 
@@ -172,7 +173,8 @@ async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images
     async with contextlib.AsyncExitStack() as stack:
         store = open_store(config, metrics, clock)
         stack.push_async_callback(store.close)
-        yield Images(registry_of(stack, config, store, metrics, clock, asking=asking), store)
+        registry = registry_of(stack, config, store, metrics, clock, asking=asking)
+        yield Images(registry, store, lambda name: refusals(config, name))
 
 
 async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform as os_platform
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from ..interfaces import ContentStore, Registry
@@ -19,7 +19,7 @@ from ..oci.manifests import (
     read_manifest,
 )
 from ..oci.reference import Repository
-from ..threads import read_aside
+from ..threads import aside, read_aside
 
 ALL_PLATFORMS = "all"
 
@@ -54,9 +54,16 @@ class Images:
     `registry` is asked for manifests; where it may reach the upstream, they are fetched by that.
     """
 
-    def __init__(self, registry: Registry, store: ContentStore) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: ContentStore,
+        hindrances: Callable[[str], Sequence[str]] = lambda registry: (),
+    ) -> None:
+        """`hindrances`: why what is missing of a registry may not come by itself. Blocking."""
         self._registry = registry
         self._store = store
+        self._hindrances = hindrances
 
     async def pieces(
         self, repository: Repository, reference: str | Digest, platform: str
@@ -110,6 +117,8 @@ class Images:
             raise
         except RegistryError as error:
             lacking.append(f"its manifest: {error.message}")
+        if lacking:
+            lacking += await aside(self._hindrances, repository.registry)
         return lacking
 
     async def bring(self, repository: Repository, piece: Piece) -> AsyncIterator[int]:

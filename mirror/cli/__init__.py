@@ -51,10 +51,16 @@ def serve(config: ConfigOption = None) -> None:
 
 @app.command()
 def check(config: ConfigOption = None) -> None:
-    """Read the configuration, tell every mistake in it, and do nothing else."""
+    """Read the configuration, tell every mistake in it, and which of its logins the registries
+    have refused to the mirror that serves."""
     loaded = load_or_exit(config)
+    from ..assembly import refusals
+
     names = ", ".join(sorted(loaded.registries))
     out.print(f"{config or 'the defaults'}: good. Serves {names} on {loaded.listen}.")
+    for name in sorted(loaded.registries):
+        for words in refusals(loaded, name):
+            err.print(f"{name}: {words}", markup=False)
 
 
 @app.command()

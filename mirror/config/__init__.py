@@ -4,6 +4,7 @@
 secrets already read) or raise ConfigError, whose text is for the user as it stands.
 """
 
+from .logins import Secret
 from .model import (
     AccessRule,
     Config,
@@ -35,6 +36,7 @@ __all__ = [
     "Problem",
     "Quota",
     "RegistryConfig",
+    "Secret",
     "Storage",
     "Tags",
     "digest_or_time",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -30,24 +32,56 @@ def username(value: object) -> str:
     return given
 
 
-def password_from_file(value: object) -> SecretStr:
+Check = Callable[[str], str]
+
+
+class Secret(SecretStr):
+    """A secret, as it was when the configuration was read. `file` is where it stands; None: in the
+    environment, which does not change."""
+
+    def __init__(self, value: str, again: Callable[[], str], file: Path | None) -> None:
+        super().__init__(value)
+        self._again = again
+        self.file = file
+
+    def read(self) -> SecretStr:
+        """The secret as it is by now. Raises Mistake."""
+        return SecretStr(self._again())
+
+
+def password_from_file(value: object) -> Secret:
     """The file's text, less one trailing newline."""
-    return _password(_read(value))
+    return _from_file(value, _password)
 
 
-def password_from_environment(value: object) -> SecretStr:
+def password_from_environment(value: object) -> Secret:
     """The variable's value."""
-    return _password(_look_up(value))
+    return _from_environment(value, _password)
 
 
-def token_from_file(value: object) -> SecretStr:
+def token_from_file(value: object) -> Secret:
     """The file's text, less one trailing newline: fit to stand in an Authorization header."""
-    return _token(_read(value))
+    return _from_file(value, _token)
 
 
-def token_from_environment(value: object) -> SecretStr:
+def token_from_environment(value: object) -> Secret:
     """The variable's value: fit to stand in an Authorization header."""
-    return _token(_look_up(value))
+    return _from_environment(value, _token)
+
+
+def _from_file(value: object, check: Check) -> Secret:
+    again = partial(_checked, _read, value, check)  # which can be sent to a worker
+    secret = again()  # which tells that the value is a path
+    return Secret(secret, again, Path(os.path.expanduser(str(value))))
+
+
+def _from_environment(value: object, check: Check) -> Secret:
+    again = partial(_checked, _look_up, value, check)
+    return Secret(again(), again, None)
+
+
+def _checked(read: Callable[[object], str], value: object, check: Check) -> str:
+    return check(read(value))
 
 
 def _read(value: object) -> str:
@@ -82,19 +116,19 @@ def _look_up(value: object) -> str:
     return secret
 
 
-def _password(secret: str) -> SecretStr:
+def _password(secret: str) -> str:
     # RFC 7617, 2: "The user-id and password MUST NOT contain any control characters."
     if CONTROL.search(secret):
         raise Mistake(
             "a secret of several lines or with control characters", "the secret as one line"
         )
-    return SecretStr(secret)
+    return secret
 
 
-def _token(secret: str) -> SecretStr:
+def _token(secret: str) -> str:
     if not _BEARER.fullmatch(secret):
         raise Mistake("a token with spaces or other signs that no token has", "the token as issued")
-    return SecretStr(secret)
+    return secret
 
 
 def _shown(given: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from ..oci.digest import Digest
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from . import logins, places, values
+from .logins import Secret
 from .places import Address, Network
 
 _STATE_FOLDER = Path("/var/lib/registry-mirror")
@@ -87,10 +88,8 @@ class Tags(Section):
     """
 
     store: Annotated[SecretStr | None, BeforeValidator(places.tag_store)] = None
-    password_file: Annotated[SecretStr | None, BeforeValidator(logins.password_from_file)] = None
-    password_env: Annotated[SecretStr | None, BeforeValidator(logins.password_from_environment)] = (
-        None
-    )
+    password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = None
+    password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
     ca_file: Annotated[Path | None, BeforeValidator(values.readable_file)] = None
 
     @property
@@ -106,15 +105,13 @@ class Credentials(Section):
     """
 
     username: Annotated[str | None, BeforeValidator(logins.username)] = None
-    password_file: Annotated[SecretStr | None, BeforeValidator(logins.password_from_file)] = None
-    password_env: Annotated[SecretStr | None, BeforeValidator(logins.password_from_environment)] = (
-        None
-    )
-    token_file: Annotated[SecretStr | None, BeforeValidator(logins.token_from_file)] = None
-    token_env: Annotated[SecretStr | None, BeforeValidator(logins.token_from_environment)] = None
+    password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = None
+    password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
+    token_file: Annotated[Secret | None, BeforeValidator(logins.token_from_file)] = None
+    token_env: Annotated[Secret | None, BeforeValidator(logins.token_from_environment)] = None
 
     @property
-    def secret(self) -> SecretStr:
+    def secret(self) -> Secret:
         secret = self.password_file or self.password_env or self.token_file or self.token_env
         assert secret is not None  # noqa: S101 - contradictions.py lets none pass without
         return secret

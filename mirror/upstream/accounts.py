@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cachetools import TTLCache
 from yarl import URL
 
-from ..interfaces import Clock, Meter, QuotaNotes
+from ..interfaces import AccountNotes, Clock, Meter
 from ..oci.challenges import Challenge
 from ..oci.errors import RateLimited
-from .endpoint import Credentials, Endpoint, Login
+from .endpoint import Credentials, Endpoint
+from .failures import LoginRefused
+from .logins import OwnLogin, name_of
 from .quota import Quota
 from .tokens import Authorizer
 from .transport import Transport
@@ -20,9 +23,6 @@ from .transport import Transport
 # That a login may not read a repository is believed for so many seconds: rights are given.
 _DENIED_FOR = 600.0
 _MOST_DENIED = 4096
-
-Notes = Callable[[str], QuotaNotes]
-"""How what is learnt of an account is shared, by the account's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,14 @@ class Account:
     authorizer: Authorizer
     quota: Quota
 
+    def rests(self) -> bool:
+        """Whether its login is refused, and not to be shown now."""
+        return self.authorizer.own is not None and self.authorizer.own.rests()
+
 
 class Accounts:
-    """All of an endpoint's logins. What each may read is learnt by asking."""
+    """All of an endpoint's logins. What each may read is learnt by asking. While one is refused,
+    what is public is asked for without a login."""
 
     def __init__(
         self,
@@ -42,26 +47,27 @@ class Accounts:
         transport: Transport,
         clock: Clock,
         meter: Meter,
-        notes: Notes | None = None,
+        notes: AccountNotes | None = None,
     ) -> None:
-        labels = [_label(credentials) for credentials in endpoint.credentials or (None,)]
-        self._all: Sequence[Account] = [
-            Account(
-                Authorizer(endpoint, credentials, transport, clock),
-                Quota(
-                    endpoint.name,
-                    labels[place],
-                    clock,
-                    meter,
-                    endpoint.quota_low,
-                    # Tokens have no name: they are told apart by their order.
-                    notes(f"{endpoint.url} {labels[place]} {labels[:place].count(labels[place])}")
-                    if notes
-                    else None,
-                ),
-            )
-            for place, credentials in enumerate(endpoint.credentials or (None,))
-        ]
+        def account(credentials: Credentials | None, number: int) -> Account:
+            label = name_of(credentials)
+            # Tokens have no name: they are told apart by their order.
+            words = f"{endpoint.url} {label} {number}"
+            own = None
+            if credentials is not None:
+                told = notes.login(words) if notes else None
+                own = OwnLogin(endpoint.name, credentials, clock, meter, told)
+            said = notes.quota(words) if notes else None
+            quota = Quota(endpoint.name, label, clock, meter, endpoint.quota_low, said)
+            return Account(Authorizer(endpoint, own, transport, clock), quota)
+
+        numbers: Counter[str] = Counter()
+        configured = []
+        for credentials in endpoint.credentials:
+            configured.append(account(credentials, numbers[name_of(credentials)]))
+            numbers[name_of(credentials)] += 1
+        self._anonymous = account(None, 0)
+        self._all: Sequence[Account] = configured or (self._anonymous,)
         self._denied: TTLCache[tuple[Account, str], None] = TTLCache(
             _MOST_DENIED, _DENIED_FOR, clock.monotonic
         )
@@ -90,6 +96,15 @@ class Accounts:
             raise min(refusals, key=lambda refusal: refusal.retry_after or 0.0)
         return max(free, key=lambda account: account.quota.left)
 
+    def has_more(self, besides: Collection[Account]) -> bool:
+        """Whether somebody else may be asked than these."""
+        return bool(self._untried(besides))
+
+    def refusals(self) -> Sequence[LoginRefused]:
+        """What is to be said of the logins that are refused."""
+        own = (account.authorizer.own for account in self._all)
+        return [refusal for one in own if one is not None and (refusal := one.refusal())]
+
     def realm(self, challenges: Sequence[Challenge]) -> URL | None:
         """The token realm of these, with the service that it is asked for; None: there is none.
         Raises Untrustworthy."""
@@ -103,21 +118,22 @@ class Accounts:
     def allowed(self, account: Account, repository: str) -> None:
         self._denied.pop((account, repository), None)
 
+    def _untried(self, besides: Collection[Account]) -> Sequence[Account]:
+        """Those whose logins are not refused; when none is left and one was, nobody's."""
+        untried = [one for one in self._all if one not in besides and not one.rests()]
+        if not untried and self.refusals() and self._anonymous not in besides:
+            return [self._anonymous]
+        return untried
+
     def _welcome(self, repository: str, besides: Collection[Account]) -> Sequence[Account]:
         """Those of whom nothing says that they may not read this; all, when none is left."""
-        untried = [account for account in self._all if account not in besides]
+        untried = self._untried(besides) or [self._anonymous]
         return [one for one in untried if (one, repository) not in self._denied] or untried
 
     def scarce(self) -> bool:
         """Whether every login has little left."""
-        return all(account.quota.low() for account in self._all)
+        return all(account.quota.low() for account in self._untried(()))
 
     async def close(self) -> None:
-        await asyncio.gather(*(account.authorizer.close() for account in self._all))
-
-
-def _label(credentials: Credentials | None) -> str:
-    """What metrics and messages call it."""
-    if isinstance(credentials, Login):
-        return credentials.username
-    return "token" if credentials else ""
+        accounts = {*self._all, self._anonymous}
+        await asyncio.gather(*(account.authorizer.close() for account in accounts))

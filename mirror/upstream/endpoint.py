@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from pydantic import SecretStr
 
@@ -23,19 +24,31 @@ class Trust(StrEnum):
     CONTENT = "content"  # bytes by digest only: they prove themselves
 
 
+class SecretSource(Protocol):
+    """Where a secret is kept, and may be changed meanwhile."""
+
+    def read(self) -> SecretStr | None:
+        """The secret as it is there now; None when it cannot be had. Blocking."""
+
+    def stamp(self) -> str:
+        """Changes when the secret is written anew; "" where that cannot be told. Blocking."""
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """A name and password: shown to the token realm, or to a registry that asks for Basic."""
 
     username: str
-    password: SecretStr
+    secret: SecretStr
+    source: SecretSource | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class GivenToken:
     """A bearer token from the configuration: shown to the registry as it is, never negotiated."""
 
-    token: SecretStr
+    secret: SecretStr
+    source: SecretSource | None = field(default=None, compare=False)
 
 
 Credentials = Login | GivenToken

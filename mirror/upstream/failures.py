@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from ..interfaces import Clock
-from ..oci.errors import RateLimited, Unavailable, Untrustworthy
+from ..oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
 
 DEFAULT_RATE_LIMIT = 60.0  # seconds, for a 429 that does not say
@@ -46,6 +46,10 @@ class ReferralExpired(Unavailable):
 class Unfit(Untrustworthy):
     """What a repository holds is nothing that a client may be given: no manifest of today, or too
     long. That is no fault of who sent it: whoever may push to a registry can put it there."""
+
+
+class LoginRefused(Denied):
+    """A login of ours is no good, whatever it was shown for."""
 
 
 def pause_before_retry(error: Unavailable) -> float | None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from cachetools import LRUCache
 
-from ..interfaces import Clock, Meter, QuotaNotes, QuotaRecord
+from ..interfaces import Clock, Meter, Notes, QuotaRecord
 from ..oci.errors import RateLimited, quoted
 from ..oci.retry import MAX_RETRY_AFTER
 from .failures import DEFAULT_RATE_LIMIT, retry_after
@@ -54,7 +54,7 @@ class Quota:
         clock: Clock,
         meter: Meter,
         low: float,
-        notes: QuotaNotes | None = None,
+        notes: Notes[QuotaRecord] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._login = login

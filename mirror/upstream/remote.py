@@ -11,7 +11,7 @@ import structlog
 from cachetools import TTLCache
 from yarl import URL
 
-from ..interfaces import BytesContent, Clock, Meter, Outcome, TagPage
+from ..interfaces import AccountNotes, BytesContent, Clock, Meter, Outcome, TagPage
 from ..oci.challenges import parse_challenges
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
@@ -32,11 +32,20 @@ from ..oci.ranges import ByteRange, ContentRange, format_range
 from ..oci.reference import Repository
 from ..threads import aside, read_aside
 from . import answers, referrers
-from .accounts import Account, Accounts, Notes
+from .accounts import Account, Accounts
 from .endpoint import KIB, MIB, Endpoint, Login, Trust
-from .failures import Kind, ReferralExpired, Unfit, Unreached, faulty, rate_limited
+from .failures import (
+    Kind,
+    LoginRefused,
+    ReferralExpired,
+    Unfit,
+    Unreached,
+    faulty,
+    rate_limited,
+)
 from .retries import Retries
 from .stream import BlobStream
+from .tokens import Authorizer
 from .transport import Transport, origin
 
 _log = structlog.get_logger()
@@ -73,7 +82,7 @@ class Remote:
         retries: Retries,
         meter: Meter,
         clock: Clock,
-        notes: Notes | None = None,
+        notes: AccountNotes | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._base = endpoint.url.rstrip("/")
@@ -426,11 +435,12 @@ class Remote:
             )
             try:
                 response = await self._authorized(account, method, path, repository, headers)
-            except Denied:
+            except Denied as error:
                 refused.append(account)
-                accounts.denied(account, name)
-                if len(refused) == len(accounts):
-                    raise
+                if not isinstance(error, LoginRefused):
+                    accounts.denied(account, name)
+                if not accounts.has_more(refused):
+                    raise self._denied(error.message) from error
                 continue
             if self._is_elsewhere(response):
                 return account, response
@@ -445,7 +455,7 @@ class Remote:
                 return account, response
             refused.append(account)
             accounts.denied(account, name)
-            if len(refused) == len(accounts):
+            if not accounts.has_more(refused):
                 return account, response
             await self._transport.discard(response)
 
@@ -457,24 +467,47 @@ class Remote:
         repository: Repository,
         headers: Mapping[str, str],
     ) -> aiohttp.ClientResponse:
-        """One ask, and one more with another token after a 401."""
+        """One ask, one more with another token after a 401, and one more with the login as it is by
+        now after a refusal of it. Raises LoginRefused when it is no good."""
         url = URL(f"{self._base}/v2/{path}", encoded=True)
         authorizer = account.authorizer
         shown = await authorizer.authorization(repository.name)
         response = await self._transport.fetch(method, url, headers, shown)
-        if response.status != 401 or self._is_elsewhere(response):
-            return response
-        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
-        other = await authorizer.answer(challenges, repository.name, refused=shown)
-        if other is None:
+        if response.status == 401 and not self._is_elsewhere(response):
+            challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+            other = await authorizer.answer(challenges, repository.name, refused=shown)
+            if other is not None:
+                await self._transport.discard(response)
+                shown = other
+                response = await self._transport.fetch(method, url, headers, shown)
+        if not await self._is_to_ask_again(authorizer, shown, response):
             return response
         await self._transport.discard(response)
-        return await self._transport.fetch(method, url, headers, other)
+        shown = await authorizer.authorization(repository.name)
+        response = await self._transport.fetch(method, url, headers, shown)
+        await self._is_to_ask_again(authorizer, shown, response)
+        return response
+
+    async def _is_to_ask_again(
+        self, authorizer: Authorizer, shown: str | None, response: aiohttp.ClientResponse
+    ) -> bool:
+        # Who sends us elsewhere has nothing against what was shown.
+        status = 200 if self._is_elsewhere(response) else response.status
+        try:
+            return await authorizer.heard(shown, status)
+        except LoginRefused:
+            await self._transport.discard(response)
+            raise
+
+    def _denied(self, words: str) -> Denied:
+        refused = (refusal.message for refusal in self._accounts.refusals())
+        return Denied("; ".join([words, *(message for message in refused if message != words)]))
 
     def _whom(self, refused: Account) -> str:
         if len(self._accounts) > 1:
             return f"any of the {len(self._accounts)} logins"
-        login = refused.authorizer.credentials
+        own = refused.authorizer.own
+        login = own.credentials if own else None
         return f"the login {login.username!r}" if isinstance(login, Login) else "us"
 
     async def _error(
@@ -496,7 +529,7 @@ class Remote:
         if elsewhere and status in _EXPIRED:
             return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
         if status in (401, 403):
-            return Denied(
+            return self._denied(
                 f"{name} does not let {self._whom(account)} read {repository.name} ({status}): "
                 "it does not exist there, or it is private"
             )

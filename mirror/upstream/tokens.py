@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import aiohttp
 import structlog
 from cachetools import LRUCache
 from yarl import URL
@@ -20,10 +21,11 @@ from yarl import URL
 from ..interfaces import Clock
 from ..oci.challenges import Challenge
 from ..oci.documents import read_object
-from ..oci.errors import Denied, RegistryError, Untrustworthy, quoted
+from ..oci.errors import Denied, RegistryError, Unavailable, Untrustworthy, quoted
 from ..oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
 from .endpoint import Credentials, Endpoint, GivenToken, Login
 from .failures import Unreached, faulty, rate_limited
+from .logins import OwnLogin, Proof, name_of
 from .transport import Transport, origin
 
 _log = structlog.get_logger()
@@ -69,12 +71,12 @@ class Authorizer:
     def __init__(
         self,
         endpoint: Endpoint,
-        credentials: Credentials | None,
+        own: OwnLogin | None,
         transport: Transport,
         clock: Clock,
     ) -> None:
         self._endpoint = endpoint
-        self.credentials = credentials
+        self.own = own
         self._origin = URL(endpoint.url).origin()
         host = self._origin.host or ""
         self._registry = parse_registry(host) if is_registry(host) else ""
@@ -86,16 +88,20 @@ class Authorizer:
         self._warned_of: set[str] = set()
 
     async def authorization(self, repository: str) -> str | None:
-        """The Authorization header for this repository, by what is known so far."""
-        credentials = self.credentials
-        if isinstance(credentials, GivenToken):
-            return f"Bearer {credentials.token.get_secret_value()}"
+        """The Authorization header for this repository, by what is known so far. Raises
+        LoginRefused while the login rests."""
+        if self.own is not None and isinstance(self.own.credentials, GivenToken):
+            return _header(await self.own.admitted(self._prove_to_registry))
         if self._wanted is None:
             return None
         if self._wanted.scheme == "basic":
-            return _basic(credentials) if credentials else None
+            if self.own is None:
+                return None
+            return _header(await self.own.proven(self._prove_to_registry))
         try:
             return await self._bearer(self._wanted, repository)
+        except Denied:
+            raise
         except RegistryError:
             # The realm may have moved: the next request asks the registry for its challenge anew.
             self._wanted = None
@@ -108,7 +114,7 @@ class Authorizer:
 
         The caller asks again once: a second 401 is the registry's last word.
         """
-        if isinstance(self.credentials, GivenToken):
+        if self.own is not None and isinstance(self.own.credentials, GivenToken):
             return None
         wanted = _chosen(challenges) or self._wanted
         if wanted is not None and wanted.scheme == "bearer":
@@ -120,6 +126,38 @@ class Authorizer:
         self._wanted = wanted
         shown = await self.authorization(repository)
         return None if shown == refused else shown
+
+    async def heard(self, shown: str | None, status: int) -> bool:
+        """The registry's answer to `shown`. Whether to ask once more: the login, which was refused
+        there, is another one by now. Raises LoginRefused when it is no good."""
+        own = self.own
+        if own is None or shown is None:
+            return False
+        if isinstance(own.credentials, Login) and not shown.startswith("Basic "):
+            return False  # a token: of the login that says nothing
+        credentials = own.credentials
+        is_refused = status in (401, 403)
+        if shown != _header(credentials):
+            return is_refused
+        if is_refused:
+            return await own.was_refused(credentials, self._prove_to_registry)
+        own.was_good()
+        return False
+
+    async def _prove_to_registry(self, credentials: Credentials) -> str | None:
+        url = URL(self._endpoint.url.rstrip("/") + "/v2/", encoded=True)
+        response = await self._transport.send("GET", url, {"Authorization": _header(credentials)})
+        await self._transport.discard(response)
+        return _refusal(response.status, self._endpoint.name)
+
+    def _prove_to(self, realm: URL, service: str) -> Proof:
+        """Asks the realm for a token that is good for nothing, as `docker login` does."""
+
+        async def prove(credentials: Credentials) -> str | None:
+            response, _ = await self._ask_realm(realm, service, None, credentials)
+            return _refusal(response.status, self._where(realm))
+
+        return prove
 
     def realm(self, challenges: Sequence[Challenge]) -> URL | None:
         """See Accounts."""
@@ -165,13 +203,13 @@ class Authorizer:
 
     def _key(self, wanted: Challenge, repository: str) -> _Key:
         realm = self._realm(wanted.parameters.get("realm", ""))
-        login = self._login_for(realm)
+        own = self._own_for(realm)
         return _Key(
             endpoint=str(self._origin),
             realm=str(realm),
             service=wanted.parameters.get("service", ""),
             scope=f"repository:{repository}:pull",
-            account=login.username if login else "",
+            account=name_of(own.credentials) if own else "",
         )
 
     def _realm(self, text: str) -> URL:
@@ -188,10 +226,10 @@ class Authorizer:
             )
         return realm
 
-    def _login_for(self, realm: URL) -> Login | None:
+    def _own_for(self, realm: URL) -> OwnLogin | None:
         """The login, if this realm may see it."""
-        login = self.credentials
-        if not isinstance(login, Login):
+        own = self.own
+        if own is None or not isinstance(own.credentials, Login):
             return None
         configured = self._endpoint.realm
         if (
@@ -199,7 +237,7 @@ class Authorizer:
             or origin(realm) == _KNOWN_REALMS.get(self._registry)
             or (configured is not None and origin(realm) == origin(URL(configured)))
         ):
-            return login
+            return own
         shown = origin(realm)
         if shown not in self._warned_of and len(self._warned_of) < 16:
             self._warned_of.add(shown)
@@ -214,27 +252,59 @@ class Authorizer:
 
     async def _ask(self, key: _Key) -> _Token:
         realm = URL(key.realm)
-        login = self._login_for(realm)
-        query = {"scope": key.scope}
-        if key.service:
-            query["service"] = key.service
-        if key.account:
-            query["account"] = key.account
-        where = f"{self._endpoint.name}: its token realm {quoted(origin(realm) + realm.path, 200)}"
+        own = self._own_for(realm)
+        if own is None:
+            response, body = await self._ask_realm(realm, key.service, key.scope, None)
+            return self._given(response, body, realm, None)
+        prove = self._prove_to(realm, key.service)
+        async with own.turn(prove) as credentials:
+            response, body = await self._ask_realm(realm, key.service, key.scope, credentials)
+            if response.status in (401, 403) and await own.was_refused(credentials, prove):
+                credentials = own.credentials
+                response, body = await self._ask_realm(realm, key.service, key.scope, credentials)
+                if response.status in (401, 403):
+                    await own.was_refused(credentials, prove)
+            token = self._given(response, body, realm, credentials)
+            own.was_good()
+            return token
+
+    async def _ask_realm(
+        self, realm: URL, service: str, scope: str | None, credentials: Credentials | None
+    ) -> tuple[aiohttp.ClientResponse, bytes | None]:
+        query = {"scope": scope} if scope else {}
+        if service:
+            query["service"] = service
+        if credentials is not None:
+            query["account"] = name_of(credentials)
         try:
             response = await self._transport.fetch(
                 "GET",
                 realm.update_query(query),
                 {"Accept": "application/json"},
-                _basic(login) if login else None,
+                _header(credentials) if credentials else None,
             )
             body = await self._transport.read(
                 response, self._endpoint.limits.token + _MAX_ANSWER_OVERHEAD
             )
         except Unreached as error:
+            where = self._where(realm)
             raise Unreached(f"{where} gives no token: {error.message}", error.kind) from error
+        return response, body
+
+    def _where(self, realm: URL) -> str:
+        return f"{self._endpoint.name}: its token realm {quoted(origin(realm) + realm.path, 200)}"
+
+    def _given(
+        self,
+        response: aiohttp.ClientResponse,
+        body: bytes | None,
+        realm: URL,
+        credentials: Credentials | None,
+    ) -> _Token:
+        where = self._where(realm)
         if response.status in (401, 403):
-            whom = f"the login of {login.username!r}" if login else "anonymous askers"
+            name = name_of(credentials)
+            whom = f"the login of {name!r}" if credentials else "anonymous askers"
             raise Denied(f"{where} refuses {whom} ({response.status})")
         if response.status == 429:
             raise rate_limited(where, response.headers, self._clock)
@@ -279,6 +349,18 @@ def _chosen(challenges: Sequence[Challenge]) -> Challenge | None:
     return None
 
 
-def _basic(login: Login) -> str:
-    pair = f"{login.username}:{login.password.get_secret_value()}"
-    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+def _refusal(status: int, where: str) -> str | None:
+    """See Proof."""
+    if status in (401, 403):
+        return f"{where} ({status})"
+    if not 200 <= status < 300:
+        raise Unavailable(f"{where} answered {status}")
+    return None
+
+
+def _header(credentials: Credentials) -> str:
+    """The Authorization header that shows these."""
+    secret = credentials.secret.get_secret_value()
+    if isinstance(credentials, GivenToken):
+        return f"Bearer {secret}"
+    return "Basic " + base64.b64encode(f"{credentials.username}:{secret}".encode()).decode("ascii")

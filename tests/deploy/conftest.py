@@ -71,6 +71,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
             metrics.upstream_breaker("hub", trouble, True)
         metrics.upstream_quota("hub", "me", 200, 20)
         metrics.upstream_quota_until("hub", "me", 2e9)
+        metrics.upstream_login_refused("hub", "me", True)
         metrics.fill_started()
         for result in ("committed", "followed", "rejected", "suspended", "failed", "uncached"):
             metrics.fill_started()

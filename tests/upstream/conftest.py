@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver
 
-from mirror.interfaces import Clock, NoMeter
+from mirror.interfaces import AccountNotes, Clock, NoMeter
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Endpoint, Limits
 from mirror.upstream.remote import Remote
@@ -44,6 +44,7 @@ class Counts(NoMeter):
     breakers: list[tuple[str, str, bool]] = field(default_factory=list)
     quotas: list[tuple[str, str, int, int]] = field(default_factory=list)
     untils: list[tuple[str, str, float]] = field(default_factory=list)
+    logins: list[tuple[str, str, bool]] = field(default_factory=list)
 
     def upstream_request(self, endpoint: str, method: str, status: str) -> None:
         self.requests.append((endpoint, method, status))
@@ -62,6 +63,9 @@ class Counts(NoMeter):
 
     def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None:
         self.quotas.append((endpoint, login, limit, remaining))
+
+    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None:
+        self.logins.append((endpoint, login, refused))
 
     def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
         self.untils.append((endpoint, login, until))
@@ -104,6 +108,7 @@ async def make_remote(
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         policy: Policy | None = None,
+        notes: AccountNotes | None = None,
         **fields: Any,
     ) -> Remote:
         async def no_sleep(seconds: float) -> None:
@@ -112,7 +117,7 @@ async def make_remote(
         endpoint = replace(Endpoint("hub", url, limits=QUICK), **fields)
         transport = Transport(endpoint, counts, resolver=resolver, tls=tls or system_tls)
         retries = Retries(policy or Policy(), time.clock(), sleep=no_sleep, draw=lambda: 0.5)
-        made.append(Remote(endpoint, transport, retries, counts, time.clock()))
+        made.append(Remote(endpoint, transport, retries, counts, time.clock(), notes))
         return made[-1]
 
     yield make

@@ -237,6 +237,8 @@ class Hub:
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def _registry(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/v2/":
+            return self._ping(request)
         match = re.fullmatch(
             r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tags)/(?P<what>[^/]+)",
             request.path,
@@ -258,6 +260,12 @@ class Hub:
             return self._limited(request, self._manifest(name, what))
         return _error(404, "NOT_FOUND")
 
+    def _ping(self, request: web.Request) -> web.Response:
+        """Whoever shows a login or token that is good for anything is content."""
+        shown = request.headers.get("Authorization", "")
+        is_known = self._may_read(request, "") or shown.removeprefix("Bearer ") in self.tokens
+        return web.json_response({}) if is_known else self._unauthorized("")
+
     def _may_read(self, request: web.Request, scope: str) -> bool:
         shown = request.headers.get("Authorization", "")
         if self.challenge == "none":
@@ -273,7 +281,8 @@ class Hub:
     def _unauthorized(self, name: str) -> web.Response:
         wanted = 'Basic realm="hub"'
         if self.challenge == "bearer":
-            wanted = f'Bearer realm="{self.realm_url}",service="hub",scope="repository:{name}:pull"'
+            scope = f',scope="repository:{name}:pull"' if name else ""
+            wanted = f'Bearer realm="{self.realm_url}",service="hub"{scope}'
         return web.Response(status=401, headers={"WWW-Authenticate": wanted})
 
     def _manifest(self, name: str, reference: str) -> web.Response:

@@ -9,12 +9,13 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from mirror.interfaces import Clock
+from mirror.interfaces import Clock, NoMeter
 from mirror.oci.challenges import Challenge
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Endpoint, GivenToken, Login
+from mirror.upstream.logins import OwnLogin
 from mirror.upstream.tokens import Authorizer
 
 from .conftest import QUICK, REDIS, MakeRemote, Time
@@ -207,7 +208,7 @@ async def test_the_login_goes_to_a_realm_on_the_endpoints_own_host(
 async def test_a_refused_login_is_named_without_its_password(
     hub: Hub, make_remote: MakeRemote
 ) -> None:
-    hub.login = ("ann", "another")
+    hub.login, hub.anonymous = ("ann", "another"), False
     with pytest.raises(Denied, match="'ann'") as caught:
         await make_remote(hub.url, credentials=(LOGIN,)).resolve(REDIS, "7")
     assert "wörd" not in str(caught.value)
@@ -258,7 +259,8 @@ class Nowhere:
 
 def authorizer(url: str, realm: str | None = None) -> Authorizer:
     endpoint = Endpoint("it", url, credentials=(LOGIN,), realm=realm)
-    return Authorizer(endpoint, LOGIN, Nowhere(), Clock())  # type: ignore[arg-type]
+    own = OwnLogin("it", LOGIN, Clock(), NoMeter())
+    return Authorizer(endpoint, own, Nowhere(), Clock())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -332,7 +334,8 @@ async def test_a_basic_registry_gets_the_login_itself(hub: Hub, make_remote: Mak
     remote = make_remote(hub.url, credentials=(LOGIN,))
     await remote.resolve(REDIS, "7")
     await (await remote.blob(REDIS, Digest.parse(digest))).close()
-    assert hub.count("registry") == 3, "the login comes along once it is known to be wanted"
+    assert hub.count("registry", path="/library/") == 3, "the login comes along once it is wanted"
+    assert hub.count("registry", path="/v2/") == 3 + 1, "and was tried by itself before"
     assert hub.count("realm") == 0
     assert not any("Authorization" in one.headers for one in hub.seen("blobs"))
 

@@ -1,0 +1,157 @@
+"""A password that is wrong, or that changes, under a mirror that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.programs import REPOSITORY
+from tests.upstream.hub import Hub, basic
+from tests.waiting import eventually
+
+from .house import House, Mirror
+
+RIGHT, WRONG = "right-and-secret", "wrong-and-secret"
+PUBLIC = "library/nginx"
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text(f"{WRONG}\n")
+    return path
+
+
+def with_login(hub: Hub, password: Path) -> dict[str, Any]:
+    hub.login = ("ann", RIGHT)
+    realm = {"realm": hub.realm_url} if hub.challenge == "bearer" else {}
+    return {"credentials": {"username": "ann", "password_file": str(password)}, **realm}
+
+
+def shown(hub: Hub, password: str) -> int:
+    header = basic("ann", password)
+    return sum(one.headers.get("Authorization") == header for one in hub.requests)
+
+
+def write(path: Path, text: str) -> None:
+    """As a timer does, that renews it."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+async def miss(mirror: Mirror, count: int) -> set[int]:
+    """As many images that are not here, at the same time; how they were answered."""
+    asks = (mirror.manifest(f"v{number}", name=f"acme/app{number}") for number in range(count))
+    return {answer.status for answer in await asyncio.gather(*asks)}
+
+
+@pytest.mark.parametrize("challenge", ["bearer", "basic"])
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_wrong_password_is_shown_seldom_said_loudly_and_mended_without_a_restart(
+    house: House, password: Path, challenge: str, workers: int
+) -> None:
+    hub = house.hub
+    hub.challenge, hub.anonymous = challenge, challenge == "bearer"
+    public = hub.add_image(PUBLIC, "1", b"public")
+    private = hub.add_image("library/redis", "7", b"layer")
+    if challenge == "bearer":
+        hub.closed = {("", "library/redis")}
+    mirror = await house.mirror(docker_io=with_login(hub, password), workers=workers)
+    for _ in range(3):
+        assert await miss(mirror, 20) <= {403, 404}
+    assert 1 <= shown(hub, WRONG) <= 2 * workers
+    if challenge == "bearer":
+        assert (await mirror.manifest("1", name=PUBLIC)).is_whole(public)
+    refused = await mirror.manifest("7")
+    assert (refused.status, refused.code) == (403, "DENIED")
+    assert "refuses the login 'ann'; it is shown again when its file" in refused.message
+    # Each of the ways to learn of it.
+    assert 1 <= len(mirror.events("login_refused")) <= workers
+    assert await mirror.metric("upstream_login_refused", login="ann") == 1
+    told = await eventually_told(mirror)
+    assert "refuses the login 'ann': write the right password into its file" in told
+    checked = command(mirror, "check")
+    assert checked.returncode == 0
+    assert "refuses the login 'ann'" in checked.stderr
+    # Written anew, it is read by itself.
+    write(password, f"{RIGHT}\n")
+
+    async def is_there() -> bool:
+        return (await mirror.manifest("7")).is_whole(private)
+
+    await eventually(is_there)
+    await eventually_not_told(mirror)
+    assert shown(hub, WRONG) <= 2 * workers
+    assert WRONG not in mirror.words()
+    assert RIGHT not in mirror.words()
+
+
+async def eventually_told(mirror: Mirror) -> str:
+    async def told() -> str:
+        return command(mirror, "ready", "redis:7").stdout.replace("\n", " ")
+
+    async def of_it() -> str:
+        text = await told()
+        return text if "refuses" in text else ""
+
+    return str(await eventually(of_it))
+
+
+async def eventually_not_told(mirror: Mirror) -> None:
+    async def is_silent() -> bool:
+        return "refuses" not in command(mirror, "check").stderr
+
+    await eventually(is_silent)
+
+
+def command(mirror: Mirror, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mirror", *words, "--config", str(mirror.config)],
+        cwd=REPOSITORY,
+        env={**os.environ, "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("challenge", ["bearer", "basic"])
+async def test_a_password_that_is_renewed_by_a_timer_costs_no_pull(
+    house: House, password: Path, challenge: str
+) -> None:
+    hub = house.hub
+    hub.challenge, hub.anonymous = challenge, False
+    write(password, RIGHT)
+    names = [f"acme/app{number}" for number in range(9)]
+    digests = [hub.add_image(name, "7", name.encode()) for name in names]
+    mirror = await house.mirror(docker_io=with_login(hub, password))
+    for number, (name, digest) in enumerate(zip(names, digests, strict=True)):
+        if number % 3 == 0:
+            hub.login = ("ann", f"{RIGHT}-{number}")
+            hub.revoke_tokens()
+            write(password, f"{RIGHT}-{number}")
+        assert (await mirror.manifest("7", name=name)).is_whole(digest)
+    assert mirror.events("login_refused") == []
+    assert len(mirror.events("login_read_again")) == 3
+
+
+async def test_a_refused_login_is_not_shown_again_by_a_mirror_that_is_restarted(
+    house: House, password: Path
+) -> None:
+    hub = house.hub
+    hub.anonymous = False
+    mirror = await house.mirror(docker_io=with_login(hub, password))
+    await miss(mirror, 5)
+    before = shown(hub, WRONG)
+    for _ in range(2):
+        await mirror.stop()
+        await mirror.start()
+        await miss(mirror, 5)
+    assert shown(hub, WRONG) == before

@@ -1,0 +1,304 @@
+"""Logins that are refused, and passwords that change, at a registry and at its token realm."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from mirror.oci.errors import Denied, RegistryError
+from mirror.oci.reference import Repository
+from mirror.storage.account_records import AccountRecords
+from mirror.upstream.endpoint import GivenToken, Login
+from mirror.upstream.remote import Remote
+
+from ..waiting import eventually
+from .conftest import REDIS, Counts, MakeRemote, Time
+from .hub import Hub, Seen, basic, status
+
+RIGHT, WRONG = "right:wörd", "wrong:wörd"
+PUBLIC, PRIVATE = Repository("docker.io", "library/nginx"), Repository("docker.io", "acme/private")
+
+
+@dataclass
+class Written:
+    """A SecretSource: what stands in a file by now."""
+
+    text: str
+    writes: int = 0
+    reads: int = 0
+
+    def write(self, text: str) -> None:
+        self.text, self.writes = text, self.writes + 1
+
+    def read(self) -> SecretStr | None:
+        self.reads += 1
+        return SecretStr(self.text) if self.text else None
+
+    def stamp(self) -> str:
+        return f"{self.writes}"
+
+
+@pytest.fixture
+def written() -> Written:
+    return Written(WRONG)
+
+
+def login(written: Written) -> Login:
+    return Login("ann", SecretStr(written.text), written)
+
+
+@pytest.fixture(params=["bearer", "basic"])
+def hub_of_ann(hub: Hub, request: pytest.FixtureRequest) -> Hub:
+    """One that lets ann read all, and everybody else nothing."""
+    hub.challenge, hub.login, hub.anonymous = request.param, ("ann", RIGHT), False
+    for repository in (REDIS, PUBLIC, PRIVATE):
+        hub.add_image(repository.name, "7")
+    return hub
+
+
+@pytest.fixture
+def ask(hub: Hub, make_remote: MakeRemote, written: Written) -> Remote:
+    return make_remote(hub.url, credentials=(login(written),), realm=hub.realm_url)
+
+
+def shown(hub: Hub, password: str) -> list[Seen]:
+    """The requests that showed ann's password."""
+    header = basic("ann", password)
+    return [one for one in hub.requests if one.headers.get("Authorization") == header]
+
+
+def repositories(count: int) -> list[Repository]:
+    return [Repository("docker.io", f"acme/app{number}") for number in range(count)]
+
+
+async def misses(remote: Remote, asked: list[Repository]) -> list[RegistryError]:
+    """All of them at the same time."""
+    results = await asyncio.gather(
+        *(remote.resolve(repository, "7") for repository in asked), return_exceptions=True
+    )
+    return [result for result in results if isinstance(result, RegistryError)]
+
+
+async def test_a_wrong_password_is_not_shown_for_each_miss(
+    hub_of_ann: Hub, ask: Remote, counts: Counts, time: Time
+) -> None:
+    with capture_logs() as logs:
+        failed = await misses(ask, repositories(40))
+        time.now += 50
+        failed += await misses(ask, repositories(40))
+    assert len(failed) == 80
+    assert all(isinstance(error, Denied) for error in failed)
+    assert len(shown(hub_of_ann, WRONG)) <= 2
+    (refused,) = [log for log in logs if log["event"] == "login_refused"]
+    assert (refused["log_level"], refused["login"]) == ("warning", "ann")
+    assert counts.logins == [("hub", "ann", True)]
+    for error in failed[40:]:
+        assert "refuses the login 'ann'; it is shown again when its file is written" in str(error)
+    assert "wörd" not in f"{logs} {failed}"
+
+
+async def test_how_long_it_rests_doubles_from_a_minute_to_fifteen(
+    hub_of_ann: Hub, ask: Remote, time: Time
+) -> None:
+    rests = []
+    await misses(ask, [REDIS])
+    for _ in range(6):
+        before, rested_at = len(shown(hub_of_ann, WRONG)), time.now
+        while len(shown(hub_of_ann, WRONG)) == before:
+            time.now += 10
+            await misses(ask, repositories(5))
+        assert len(shown(hub_of_ann, WRONG)) == before + 1
+        rests.append(time.now - rested_at)
+    assert rests == [60, 120, 240, 480, 900, 900]
+
+
+async def test_what_is_public_is_asked_for_without_a_login_meanwhile(hub: Hub, ask: Remote) -> None:
+    hub.login = ("ann", RIGHT)
+    digest = hub.add_image(PUBLIC.name, "7", b"layer")
+    for _ in range(3):
+        assert str((await ask.resolve(PUBLIC, "7")).digest) == digest
+    assert len(shown(hub, WRONG)) == 2
+
+
+async def test_a_limit_without_a_login_is_none_on_the_login(
+    hub: Hub, ask: Remote, written: Written, time: Time
+) -> None:
+    hub.login, hub.limit = ("ann", RIGHT), 2
+    digest = (await ask.resolve(PUBLIC, "7")).digest if hub.add_image(PUBLIC.name, "7") else None
+    assert digest is not None
+    hub.pulls[""] = 2
+    with pytest.raises(RegistryError, match="without a login, pulls none before"):
+        await ask.manifest(PUBLIC, digest)
+    written.write(RIGHT)
+    time.now += 1
+    await ask.manifest(PUBLIC, digest)
+    assert hub.pulls == {"": 2, "ann": 1}
+
+
+async def test_the_corrected_file_is_read_at_once_and_nothing_is_restarted(
+    hub_of_ann: Hub, ask: Remote, written: Written, time: Time, counts: Counts
+) -> None:
+    await misses(ask, repositories(5))
+    reads = written.reads
+    time.now += 30
+    await misses(ask, repositories(5))
+    assert written.reads == reads  # it rests, and its file is as it was
+    written.write(RIGHT)
+    time.now += 1
+    assert await misses(ask, [REDIS, PUBLIC, PRIVATE]) == []
+    assert counts.logins == [("hub", "ann", True), ("hub", "ann", False)]
+    assert len(shown(hub_of_ann, WRONG)) <= 2
+
+
+async def test_a_password_that_changes_is_picked_up_upon_its_first_refusal(
+    hub_of_ann: Hub, make_remote: MakeRemote, time: Time, counts: Counts
+) -> None:
+    written = Written(RIGHT)
+    realm = hub_of_ann.realm_url
+    remote = make_remote(hub_of_ann.url, credentials=(login(written),), realm=realm)
+    await remote.resolve(REDIS, "7")
+    for number in range(3):
+        new = f"{number}. {RIGHT}"
+        hub_of_ann.login = ("ann", new)
+        hub_of_ann.revoke_tokens()
+        written.write(new)
+        time.now += 12 * 3600
+        assert await misses(remote, [REDIS, PUBLIC, PRIVATE]) == []
+    assert counts.logins == []
+    assert written.reads <= 9
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_a_registry_that_says_403_to_an_old_password_is_understood(
+    hub: Hub, ask: Remote, written: Written, code: int
+) -> None:
+    """As Amazon's do."""
+    hub.challenge, hub.login = "basic", ("ann", WRONG)
+    hub.add_image(REDIS.name, "7")
+    await ask.resolve(REDIS, "7")
+    hub.login = ("ann", RIGHT)
+    written.write(RIGHT)
+    hub.fail("registry", status(code))
+    await ask.resolve(REDIS, "7")
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_a_repository_that_the_login_may_not_read_does_not_take_it_from_the_others(
+    hub_of_ann: Hub, make_remote: MakeRemote, time: Time, counts: Counts, code: int
+) -> None:
+    """Some realms refuse the scope with the same words as a wrong password."""
+    remote = make_remote(
+        hub_of_ann.url,
+        credentials=(Login("ann", SecretStr(RIGHT), Written(RIGHT)),),
+        realm=hub_of_ann.realm_url,
+    )
+
+    async def not_for_it(request: web.Request) -> web.StreamResponse | None:
+        asked = request.query.get("scope", request.path)
+        return web.Response(status=code) if PRIVATE.name in asked else None
+
+    for server in ("realm", "registry"):
+        hub_of_ann.fail(server, not_for_it, times=1000)
+    for _ in range(5):
+        (error,) = await misses(remote, [PRIVATE])
+        assert isinstance(error, Denied)
+        assert await misses(remote, [REDIS, PUBLIC]) == []
+        time.now += 600
+    assert counts.logins == []
+
+
+async def test_another_login_is_shown_while_one_is_refused(
+    hub: Hub, make_remote: MakeRemote, written: Written
+) -> None:
+    hub.more_logins, hub.anonymous = [("bob", "two")], False
+    hub.login = ("ann", RIGHT)
+    for repository in (REDIS, PUBLIC):
+        hub.add_image(repository.name, "7")
+    both = (login(written), Login("bob", SecretStr("two")))
+    remote = make_remote(hub.url, credentials=both, realm=hub.realm_url)
+    for _ in range(3):
+        assert await misses(remote, [REDIS, PUBLIC]) == []
+    assert len(shown(hub, WRONG)) <= 2
+
+
+async def test_a_given_token_that_has_ended_is_read_again_or_left_out(
+    hub: Hub, make_remote: MakeRemote, time: Time, counts: Counts
+) -> None:
+    hub.add_image(REDIS.name, "7")
+    hub.tokens["first"] = hub.tokens["second"] = f"repository:{REDIS.name}:pull"
+    written = Written("first")
+    remote = make_remote(hub.url, credentials=(GivenToken(SecretStr("first"), written),))
+    await remote.resolve(REDIS, "7")
+    del hub.tokens["first"]
+    written.write("second")
+    await remote.resolve(REDIS, "7")
+    del hub.tokens["second"]
+    time.now += 600
+
+    async def knows_no_such_token(request: web.Request) -> web.StreamResponse | None:
+        ended = "second" in request.headers.get("Authorization", "")
+        return web.Response(status=401) if request.path == "/v2/" and ended else None
+
+    hub.fail("registry", knows_no_such_token, times=1000)
+    await remote.resolve(REDIS, "7")  # it is public
+    assert counts.logins == [("hub", "token", True)]
+
+
+async def test_a_file_that_is_gone_or_unreadable_leaves_the_login_as_it_was(
+    hub_of_ann: Hub, make_remote: MakeRemote, time: Time
+) -> None:
+    gone = Written("")
+    remote = make_remote(
+        hub_of_ann.url,
+        credentials=(Login("ann", SecretStr(RIGHT), gone),),
+        realm=hub_of_ann.realm_url,
+    )
+    assert await misses(remote, [REDIS]) == []
+    hub_of_ann.revoke_tokens()
+    hub_of_ann.login = ("ann", "changed")
+    time.now += 600
+    assert len(await misses(remote, [REDIS])) == 1
+    gone.write("changed")
+    time.now += 1
+    assert await misses(remote, [REDIS]) == []
+
+
+@pytest.mark.parametrize("code", [429, 500])
+async def test_a_realm_that_has_trouble_refuses_nobody(
+    hub: Hub, ask: Remote, counts: Counts, code: int
+) -> None:
+    hub.fail("realm", status(code), times=1000)
+    assert len(await misses(ask, [REDIS, PUBLIC])) == 2
+    assert counts.logins == []
+
+
+async def test_a_refusal_is_known_to_other_processes_and_after_a_restart(
+    hub_of_ann: Hub, make_remote: MakeRemote, written: Written, time: Time, tmp_path: Path
+) -> None:
+    def process() -> tuple[Remote, AccountRecords]:
+        records = AccountRecords(tmp_path)
+        credentials = (login(written),)
+        remote = make_remote(
+            hub_of_ann.url, credentials=credentials, realm=hub_of_ann.realm_url, notes=records
+        )
+        return remote, records
+
+    first, records = process()
+    await misses(first, [REDIS])
+    tries = len(shown(hub_of_ann, WRONG))
+    await eventually(lambda: list(tmp_path.glob("login-*.json")))
+    second, others = process()
+    assert len(await misses(second, repositories(5))) == 5
+    assert len(shown(hub_of_ann, WRONG)) == tries
+    # Once it was written anew, nobody waits for the rest to end.
+    written.write(RIGHT)
+    third, more = process()
+    assert await misses(third, [REDIS]) == []
+    for one in (records, others, more):
+        one.close()
