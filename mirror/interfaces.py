@@ -77,7 +77,7 @@ class Outcome(StrEnum):
     STALE = "stale"  # from here, older than its TTL: the upstream could not say, or is yet to say
     FILLED = "filled"  # fetched now
     JOINED = "joined"  # being fetched already, for somebody else
-    PASSED = "passed"  # handed through, never kept (tag lists, referrers)
+    PASSED = "passed"  # handed through, never kept (tag lists)
     FAILED = "failed"
 
 
@@ -101,7 +101,8 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class BytesContent:
-    """Small, whole, verified: a manifest. Its bytes are the upstream's, never re-serialised."""
+    """Small, whole, verified: a manifest. Its bytes are the upstream's, never re-serialised. Or a
+    list of referrers, which may be of several of the upstream's pages, or a part of one."""
 
     descriptor: Descriptor
     data: bytes
@@ -109,6 +110,9 @@ class BytesContent:
     vouched: bool = True
     """Whether the registry itself gave it, if it was fetched. An endpoint that is not it proves the
     bytes, and not that the repository shows what they refer to."""
+    age: float = 0.0
+    """Of a list of referrers: seconds since an upstream last said so. What a digest names is good
+    for ever."""
 
 
 class Provenance(Enum):
@@ -261,9 +265,9 @@ class Upstream(Protocol):
     ) -> StreamContent:
         """`vouched`: only from the registry itself (see StreamContent)."""
 
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent: ...
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+        """The whole index of manifests whose subject is this digest. Raises Unknown where there is
+        none: a registry without that API does not say whether there could be one."""
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None
@@ -517,6 +521,38 @@ class Links(Protocol):
     async def is_shown(self, digest: Digest) -> bool:
         """Whether any repository is known to show it."""
 
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrerList:
+    """The referrers of a subject: an OCI index with so many entries; when an upstream last said so,
+    in seconds since the epoch."""
+
+    data: bytes
+    count: int
+    checked_at: float
+
+
+class ReferrerLists(Protocol):
+    """The lists of referrers that upstreams gave. Bounded, and it outlives the process. Its faults
+    are its own: what it cannot say, it does not know."""
+
+    async def get(self, repository: Repository, subject: Digest) -> ReferrerList | None: ...
+
+    async def put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None:
+        """On return, other processes know it too; unless it is too long to be kept."""
+
+    async def close(self) -> None: ...
+
+
+class NoReferrerLists:
+    """Keeps none."""
+
+    async def get(self, repository: Repository, subject: Digest) -> ReferrerList | None:
+        return None
+
+    async def put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None: ...
     async def close(self) -> None: ...
 
 

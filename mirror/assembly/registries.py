@@ -19,7 +19,7 @@ from ..cache.segments import Parting
 from ..cache.unvouched import Unvouched
 from ..config import Config, Credentials, RegistryConfig
 from ..config import Endpoint as EndpointConfig
-from ..interfaces import Clock, Meter, Registry, Upstream
+from ..interfaces import Clock, Links, Meter, Registry, Upstream
 from ..metrics import Metrics
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository, parse_image
@@ -28,6 +28,7 @@ from ..server.naming import Naming
 from ..storage.account_records import AccountRecords
 from ..storage.disk import DiskContent
 from ..storage.links import LinkRecords
+from ..storage.referrer_records import ReferrerRecords
 from ..storage.tag_history import MOST
 from ..threads import aside
 from ..upstream.addresses import Allowed
@@ -64,6 +65,8 @@ def registry_of(
     stack.push_async_callback(tags.close)
     links = LinkRecords.open(config.storage.path / "links.db", clock, store.is_here)
     stack.push_async_callback(links.close)
+    referrers = ReferrerRecords.open(config.storage.path / "referrers.db")
+    stack.push_async_callback(referrers.close)
     fills = Fills(
         store,
         metrics,
@@ -81,7 +84,10 @@ def registry_of(
     slots = _slots(config)
 
     def cached(
-        stack: contextlib.AsyncExitStack, registry: RegistryConfig, endpoints: Sequence[Endpoint]
+        stack: contextlib.AsyncExitStack,
+        registry: RegistryConfig,
+        endpoints: Sequence[Endpoint],
+        links: Links,
     ) -> tuple[PullThrough, Upstream]:
         upstream: Upstream = Offline()
         scarce, away = _never, _never_away
@@ -102,6 +108,8 @@ def registry_of(
             scarce=scarce,
             away=away,
             pinned=pinned,
+            referrers=referrers,
+            links=links,
             clock=clock,
             prefetcher=prefetcher,
         )
@@ -110,7 +118,7 @@ def registry_of(
 
     registries: dict[str, Registry] = {}
     for name, registry in config.registries.items():
-        cache, upstream = cached(stack, registry, _endpoints(registry, slots))
+        cache, upstream = cached(stack, registry, _endpoints(registry, slots), links)
         has_strangers = any(endpoint.trust != "tags" for endpoint in registry.endpoints)
         linked = Linked(cache, upstream, links, clock, has_strangers=has_strangers)
         stack.push_async_callback(linked.close)
@@ -124,7 +132,10 @@ def registry_of(
             within = contextlib.AsyncExitStack()
             unvouched = Unvouched(
                 *cached(
-                    within, RegistryConfig(endpoints=()), [_unconfigured(name, config.workers)]
+                    within,
+                    RegistryConfig(endpoints=()),
+                    [_unconfigured(name, config.workers)],
+                    own,
                 ),
                 store,
                 links,

@@ -103,11 +103,14 @@ def judge(record: TagRecord | None, now: float, periods: Freshness) -> State:
         age = age_of(record, now)
         fresh = age < periods.negative_ttl and record.checked_at <= now
         return State.FRESH if fresh else State.EXPIRED
-    if periods.immutable:
-        return State.FRESH
-    if record.checked_at > now:
+    return State.FRESH if periods.immutable else judge_age(record.checked_at, now, periods)
+
+
+def judge_age(checked_at: float, now: float, periods: Freshness) -> State:
+    """As `judge`, of anything that was last checked then."""
+    if checked_at > now:
         return State.STALE
-    age = age_of(record, now)
+    age = now - checked_at
     if age < periods.ttl:
         return State.FRESH
     if age < periods.ttl + periods.stale_while_revalidate:

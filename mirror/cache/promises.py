@@ -8,7 +8,6 @@ nothing yet, and is better served with a quick refusal, upon which it goes elsew
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
 from cachetools import TTLCache
 
@@ -43,13 +42,13 @@ class Promises:
             return None
         self._read[key] = True
         manifest = await read_aside(read_manifest, content.data, None)
-        for needed in islice(needs(manifest), _MOST_OF_ONE):
-            self._made[needed] = True
+        self.name(*needs(manifest))
         return manifest
 
-    def name(self, digest: Digest) -> None:
-        """The upstream has named this: a tag points there."""
-        self._made[digest] = True
+    def name(self, *digests: Digest) -> None:
+        """The upstream has named these: a tag points there, or a list of referrers."""
+        for digest in digests[:_MOST_OF_ONE]:
+            self._made[digest] = True
 
     def made(self, digest: Digest) -> bool:
         return digest in self._made or self._store.is_needed(digest)

@@ -11,7 +11,10 @@ from ..interfaces import (
     Clock,
     ContentStore,
     FileContent,
+    Links,
+    NoReferrerLists,
     Outcome,
+    ReferrerLists,
     Resolved,
     TagPage,
     TagStore,
@@ -31,7 +34,9 @@ from .frozen import Frozen, Pins
 from .manifests import Hold, Manifests
 from .prefetch import Prefetcher
 from .promises import Promises
-from .tags import Patience, Tags
+from .referrers import Referrers
+from .revalidation import Patience
+from .tags import Tags
 from .unknown import MOMENT, UnknownDigests
 
 _TRIES = 3  # fills that bring wrong bytes, or were given up too soon, before the client is told
@@ -53,6 +58,8 @@ class PullThrough:
         scarce: Callable[[], bool] = lambda: False,
         away: Callable[[Repository, str], bool] = lambda repository, tag: False,
         pinned: Patterns | None = None,
+        referrers: ReferrerLists | None = None,
+        links: Links | None = None,
         clock: Clock | None = None,
         patience: Patience | None = None,
         hold: Hold | None = None,
@@ -60,7 +67,8 @@ class PullThrough:
         prefetcher: Prefetcher | None = None,
     ) -> None:
         """`freshness` is for tags that none of `rules` means; `pins` are the frozen tags of the
-        configuration, `pinned` the images that are never evicted."""
+        configuration, `pinned` the images that are never evicted. `links` tell which manifests
+        that are here may be given as lists of `referrers`; without them, none."""
         clock = clock or Clock()
         self._clock = clock
         self._upstream = upstream
@@ -72,6 +80,7 @@ class PullThrough:
         self._promises = Promises(store, clock)
         self._unknown = UnknownDigests(clock, self._believed)
         self._hold = hold or Hold()
+        patience = patience or Patience()
         self._manifests = Manifests(
             upstream, store, self._unknown, self._promises, clock, self._hold
         )
@@ -85,9 +94,21 @@ class PullThrough:
             Frozen(pins or {}, tags, clock),
             pinned or Patterns(()),
             clock,
-            patience or Patience(),
+            patience,
             self._hold,
             scarce,
+            away,
+        )
+        self._referrers = Referrers(
+            upstream,
+            referrers or NoReferrerLists(),
+            links,
+            self._tags,
+            self._manifests,
+            self._promises,
+            self._rules,
+            clock,
+            patience,
             away,
         )
 
@@ -95,6 +116,7 @@ class PullThrough:
         if self._prefetcher is not None:
             await self._prefetcher.close()
         await self._stats.close()
+        await self._referrers.close()
         await self._tags.close()
         await self._manifests.close()
 
@@ -204,7 +226,7 @@ class PullThrough:
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None
     ) -> BytesContent:
-        return await self._upstream.referrers(repository, digest, artifact_type)
+        return await self._referrers.list(repository, digest, artifact_type)
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
 
 import structlog
@@ -24,14 +24,13 @@ from ..interfaces import (
 )
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import ManifestUnknown, RegistryError, Unavailable, Unknown
+from ..oci.errors import ManifestUnknown, RegistryError, Unknown
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
-from .backoff import Backoff
-from .flights import Flights
 from .freshness import Freshness, Rules, State, age_of, judge
 from .frozen import Frozen
 from .manifests import Hold, Manifests
+from .revalidation import Lagging, Patience, Revalidation, silent
 
 log = structlog.get_logger()
 
@@ -39,18 +38,6 @@ _FROZEN = 1.0  # seconds within which it is to be known that a tag is no longer 
 
 # Words of endpoints on one tag, each of another manifest that cannot be had, before it is given up.
 _MOST_WORDS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a client is held, in seconds.
-
-    `stale`: for the upstream's word on a tag that could be answered stale. `unknown`: on one that
-    is not known here; every client goes elsewhere after a tag's error.
-    """
-
-    stale: float = 0.8
-    unknown: float = 12.0
 
 
 class Tags:
@@ -73,8 +60,7 @@ class Tags:
         away: Callable[[Repository, str], bool],
     ) -> None:
         """`scarce` says whether the upstream is to be spared: tags are then fresh for longer.
-        `away`, whether it was lately not there for a tag: what can be answered stale then does not
-        wait."""
+        `away`, whether it was lately not there for a tag: see Revalidation."""
         self._upstream = upstream
         self._manifests = manifests
         self._store = store
@@ -86,12 +72,12 @@ class Tags:
         self._patience = patience
         self._hold = hold
         self._scarce = scarce
-        self._away = away
-        self._checks: Flights[tuple[Repository, str], Resolved] = Flights()
-        self._failures: Backoff[tuple[Repository, str]] = Backoff(clock.monotonic)
+        self._asks: Revalidation[tuple[Repository, str], Resolved] = Revalidation(
+            clock, patience, lambda asked: away(*asked)
+        )
 
     async def close(self) -> None:
-        await self._checks.close()
+        await self._asks.close()
 
     async def resolve(self, repository: Repository, tag: str) -> Resolved:
         """What the tag points to. Raises RegistryError."""
@@ -116,25 +102,30 @@ class Tags:
                 digest = record.descriptor.digest
                 fetched = await self._held(repository, digest, image, "remembered as")
                 return replace(fetched, age=age, fresh_for=present.fresh_for(age))
-        if state is State.REVALIDATE and known is not None:
-            if not self._failures.waiting((repository, tag)):
-                self._join(repository, tag, record, periods)
-            return Resolved(known, Outcome.STALE, age)
-        check, joined = self._join(repository, tag, record, periods)
-        if known is None or state is State.EXPIRED:
-            resolved = await self._within(self._patience.unknown, check, image)
-            if joined and resolved.outcome is Outcome.FILLED:
-                return replace(resolved, outcome=Outcome.JOINED)
-            return resolved
-        if self._away(repository, tag):  # the check behind is what finds out that it is back
-            return Resolved(known, Outcome.STALE, age)
-        try:
-            return await self._within(self._patience.stale, check, image)
-        except Unknown:
-            raise
-        except RegistryError as error:
-            log.info("answered stale", image=image, reason=error.message)
-            return Resolved(known, Outcome.STALE, age)
+        old = None
+        if known is not None and state is not State.EXPIRED:
+            old = Resolved(known, Outcome.STALE, age)
+        resolved, joined = await self._asks.answer(
+            (repository, tag),
+            image,
+            state,
+            old,
+            lambda: self._ask(repository, tag, record, periods),
+        )
+        if joined and resolved.outcome is Outcome.FILLED:
+            return replace(resolved, outcome=Outcome.JOINED)
+        return resolved
+
+    async def remembered(self, repository: Repository, tag: str) -> Resolved | None:
+        """What the tag pointed to when that was last said, unless it is too old or its manifest is
+        not here. The upstream is not asked."""
+        periods = self._rules.of(repository, tag)
+        record = await self._recall(repository, tag, periods)
+        known = await self._known(record)
+        now = self._clock.wall()
+        if record is None or known is None or judge(record, now, periods) is State.EXPIRED:
+            return None
+        return Resolved(known, Outcome.STALE, age_of(record, now))
 
     async def _held(self, repository: Repository, digest: Digest, image: str, how: str) -> Resolved:
         """A tag that is known to point there, with its manifest in hand."""
@@ -144,37 +135,14 @@ class Tags:
         except Unknown as error:
             raise ManifestUnknown(f"{image} is {how} {digest}: {error.message}") from error
         except TimeoutError:
-            raise _silent(self._patience.unknown, f"{image}, {how} {digest}") from None
+            raise silent(self._patience.unknown, f"{image}, {how} {digest}") from None
         vouched = content.outcome in FETCHED and content.vouched
         return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN, vouched=vouched)
-
-    def _join(
-        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
-    ) -> tuple[asyncio.Task[Resolved], bool]:
-        return self._checks.join(
-            (repository, tag), lambda: self._check(repository, tag, record, periods)
-        )
-
-    async def _check(
-        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
-    ) -> Resolved:
-        """Asks the upstream what the tag points to, and has that manifest in hand."""
-        try:
-            resolved = await self._ask(repository, tag, record, periods)
-        except _Lagging:  # it takes its time, and may be over by the next ask
-            raise
-        except RegistryError:
-            self._failures.failed((repository, tag))
-            raise
-        if resolved.outcome is Outcome.STALE:
-            self._failures.failed((repository, tag))
-        else:
-            self._failures.worked((repository, tag))
-        return resolved
 
     async def _ask(
         self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
     ) -> Resolved:
+        """Asks the upstream what the tag points to, and has that manifest in hand."""
         try:
             content = await self._believable(repository, tag, record, periods)
         except Unknown as error:
@@ -202,7 +170,7 @@ class Tags:
         while True:
             try:
                 return await self._next_word(repository, tag, record, periods)
-            except _Lagging as error:
+            except Lagging as error:
                 pause = next(doubts, None)
                 if pause is None:
                     raise
@@ -225,7 +193,7 @@ class Tags:
             try:
                 return await self._manifests.named(repository, descriptor.digest)
             except Unknown as error:  # replicas that do not agree: of the tag it says nothing
-                passed_over[descriptor.digest] = _Lagging(
+                passed_over[descriptor.digest] = Lagging(
                     f"the upstream says that {repository}:{tag} is {descriptor.digest}, and has no "
                     f"such manifest: {error.message}"
                 )
@@ -279,18 +247,3 @@ class Tags:
             await self._memory.put(repository, tag, record, keep_for)
         except TagStoreError as error:
             log.warning("tag not remembered", image=f"{repository}:{tag}", reason=str(error))
-
-    async def _within(self, seconds: float, check: asyncio.Task[Resolved], image: str) -> Resolved:
-        try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.shield(check)
-        except TimeoutError:
-            raise _silent(seconds, image) from None
-
-
-class _Lagging(Unavailable):
-    """The tag is named, and what it points to is not there yet."""
-
-
-def _silent(seconds: float, image: str) -> Unavailable:
-    return Unavailable(f"the upstream said nothing of {image} within {seconds:g} s", retry_after=5)

@@ -139,7 +139,11 @@ def parse_marker(text: str | None) -> str | None:
 
 
 def parse_artifact_type(text: str | None) -> str | None:
-    """`artifactType` of a referrers listing: a media type. Raises BadRequest."""
+    """`artifactType` of a referrers listing: a media type. Raises BadRequest.
+
+    A media type has no space: where a client left the `+` of `…+json` as it is, which a query
+    reads as one, it is a `+` again."""
+    text = text and text.replace(" ", "+")
     if text and not _MEDIA_TYPE.fullmatch(text):
         raise BadRequest(f"artifactType is a media type, not {quoted(text)}")
     return text or None

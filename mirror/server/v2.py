@@ -179,8 +179,10 @@ class V2:
         headers = {
             hdrs.CONTENT_TYPE: content.descriptor.media_type,
             **_validators(digest),
-            **_provenance(exchange.outcome, resolved),
+            **_provenance(exchange.outcome),
         }
+        if resolved is not None:
+            headers |= _age(resolved.outcome, resolved.age, "what this tag points to")
         if exchange.outcome is Outcome.HIT and (resolved is None or resolved.fresh_for > 0):
             life = None
             if resolved is not None:
@@ -220,7 +222,7 @@ class V2:
                 hdrs.CONTENT_TYPE: content.descriptor.media_type,
                 hdrs.ACCEPT_RANGES: "bytes",
                 **_validators(digest),
-                **_provenance(exchange.outcome, None),
+                **_provenance(exchange.outcome),
             }
             part = wanted(
                 request.headers.get(hdrs.RANGE), request.headers.get(hdrs.IF_RANGE), digest, size
@@ -251,7 +253,7 @@ class V2:
         # The specification wants nothing for n=0, and no Link header.
         page = TagPage(()) if count == 0 else await self._registry.tags(repository, count, last)
         exchange.outcome = Outcome.PASSED
-        headers: dict[str, str] = {**_JSON, **_provenance(exchange.outcome, None)}
+        headers: dict[str, str] = {**_JSON, **_provenance(exchange.outcome)}
         if page.last is not None:
             fields = {"n": count, "last": page.last, "ns": query.get("ns")}
             following = urlencode({key: value for key, value in fields.items() if value})
@@ -272,7 +274,8 @@ class V2:
         exchange.outcome = content.outcome
         headers = {
             hdrs.CONTENT_TYPE: content.descriptor.media_type,
-            **_provenance(exchange.outcome, None),
+            **_provenance(exchange.outcome),
+            **_age(exchange.outcome, content.age, "who refers to this digest"),
         }
         if artifact_type is not None:
             headers["OCI-Filters-Applied"] = "artifactType"
@@ -344,17 +347,20 @@ def _outcome(content: BytesContent, resolved: Resolved | None) -> Outcome:
     return content.outcome if known and content.outcome in _FETCHED else resolved.outcome
 
 
-def _provenance(outcome: Outcome, resolved: Resolved | None) -> dict[str, str]:
-    """How fresh the answer is. Only a tag ages: what a digest names is good for ever."""
-    headers: dict[str, str] = {}
-    if outcome in _CACHE_STATUS:
-        headers["Cache-Status"] = f"registry-mirror; {_CACHE_STATUS[outcome]}"
-    if resolved is not None:
-        age = max(0, int(resolved.age))
-        headers[hdrs.AGE] = str(age)
-        if resolved.outcome is Outcome.STALE:
-            headers["Warning"] = (
-                f'299 - "older than its TTL: what this tag points to was last confirmed '
-                f'{age} seconds ago"'
-            )
+def _provenance(outcome: Outcome) -> dict[str, str]:
+    """Where the answer comes from."""
+    if outcome not in _CACHE_STATUS:
+        return {}
+    return {"Cache-Status": f"registry-mirror; {_CACHE_STATUS[outcome]}"}
+
+
+def _age(outcome: Outcome, seconds: float, what: str) -> dict[str, str]:
+    """How old the upstream's word is, of what it may change its mind on: a tag, a list. What a
+    digest names is good for ever."""
+    age = max(0, int(seconds))
+    headers: dict[str, str] = {hdrs.AGE: str(age)}
+    if outcome is Outcome.STALE:
+        headers["Warning"] = (
+            f'299 - "older than its TTL: {what} was last confirmed {age} seconds ago"'
+        )
     return headers

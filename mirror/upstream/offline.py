@@ -46,9 +46,7 @@ class Offline:
     ) -> StreamContent:
         raise Denied(_NOT_HERE)
 
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent:
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
         raise _unavailable()
 
     async def tags(

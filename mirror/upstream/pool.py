@@ -121,12 +121,10 @@ class Pool:
         among = self._trusted if vouched else self._all
         return await self._answer(question, open_stream, among)
 
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent:
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
         return await self._word(
-            Question(Asked.LIST, repository, f"referrers of {digest}, {artifact_type}"),
-            lambda standing: standing.member.upstream.referrers(repository, digest, artifact_type),
+            Question(Asked.LIST, repository, f"referrers of {digest}"),
+            lambda standing: standing.member.upstream.referrers(repository, digest),
         )
 
     async def tags(

@@ -12,6 +12,7 @@ from cachetools import TTLCache
 from yarl import URL
 
 from ..interfaces import AccountNotes, BytesContent, Clock, Meter, Outcome, TagPage
+from ..oci import referrers
 from ..oci.challenges import parse_challenges
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
@@ -31,7 +32,7 @@ from ..oci.manifests import ACCEPT, MANIFEST_TYPES, OCI_INDEX, read_manifest
 from ..oci.ranges import ByteRange, ContentRange, format_range
 from ..oci.reference import Repository
 from ..threads import aside, read_aside
-from . import answers, referrers
+from . import answers
 from .accounts import Account, Accounts
 from .endpoint import KIB, MIB, Endpoint, Login, Trust
 from .failures import (
@@ -54,9 +55,6 @@ _ACCEPT_MANIFESTS = {"Accept": ", ".join(ACCEPT)}
 _PING = 5.0  # seconds
 _MAX_ERROR = 64 * KIB
 _MAX_LIST = 16 * MIB
-_NO_REFERRERS = (
-    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
-)
 # What a CDN says to a signed URL whose time is over (Google 400, S3 and Azure 403).
 _EXPIRED = frozenset((400, 401, 403))
 # Request Timeout and Too Early (RFC 9110, 15.5.9; RFC 8470): the same request may do better later.
@@ -290,29 +288,22 @@ class Remote:
             self._clock,
         )
 
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent:
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
         """From the referrers API, all its pages, else from the fallback tag (distribution-spec,
-        "Referrers Tag Schema"); filtered, whoever answered."""
-        query = urlencode({"artifactType": artifact_type}) if artifact_type else None
+        "Referrers Tag Schema")."""
         try:
-            path = f"{repository.name}/referrers/{digest}"
-            pages = await self._referrer_pages(path, query, repository)
+            pages = await self._referrer_pages(f"{repository.name}/referrers/{digest}", repository)
         except (Unknown, Refused):  # it has no such API
-            tag = f"{digest.algorithm}-{digest.hex[:64]}"
+            path = f"{repository.name}/manifests/{referrers.fallback_tag(digest)}"
             try:
-                pages = await self._referrer_pages(
-                    f"{repository.name}/manifests/{tag}", None, repository
-                )
-            except (Unknown, Unfit):  # whoever may push can give that tag to anything
-                return referrers.together([_NO_REFERRERS], None)
-        return await aside(referrers.together, pages, artifact_type)
+                pages = await self._referrer_pages(path, repository)
+            except Unfit as error:  # whoever may push can give that tag to anything
+                raise ManifestUnknown(error.message) from error
+        return await aside(referrers.together, pages)
 
-    async def _referrer_pages(
-        self, path: str, query: str | None, repository: Repository
-    ) -> list[bytes]:
+    async def _referrer_pages(self, path: str, repository: Repository) -> list[bytes]:
         pages: list[bytes] = []
+        query: str | None = None
         left = self.endpoint.limits.manifest
         while True:
             where = f"{path}?{query}" if query else path

@@ -83,6 +83,7 @@ class FakeUpstream:
         self.tags_of: dict[str, Digest] = {}
         self.manifests: dict[Digest, bytes] = {}
         self.blobs: dict[Digest, bytes] = {}
+        self.lists: dict[Digest, bytes] = {}  # of referrers
         self.asked: Counter[str] = Counter()
         self.ranges: list[ByteRange | None] = []
         self.rejected: list[str] = []
@@ -167,11 +168,11 @@ class FakeUpstream:
         self.open_streams += 1
         return FakeStream(digest, data, size, start, self)
 
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent:
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
         await self._ask("referrers")
-        raise ManifestUnknown("none")
+        if digest not in self.lists:
+            raise ManifestUnknown("none")
+        return self.lists[digest]
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None

@@ -24,13 +24,17 @@ def by_digest(request: web.Request) -> bool:
     return "/sha256:" in request.path
 
 
+def is_manifest(request: web.Request) -> bool:
+    return "/manifests/" in request.path
+
+
 def names(data: bytes, fault: Fault | None = None, media_type: str = OCI_MANIFEST) -> Fault:
     """The tag is said to be these bytes, and who asks for them by their digest gets the fault, or
     what the hub has."""
 
     async def answer(request: web.Request) -> web.StreamResponse | None:
         if by_digest(request):
-            return None if fault is None else await fault(request)
+            return await fault(request) if fault and is_manifest(request) else None
         headers = {"Docker-Content-Digest": digest_of(data), "Content-Type": media_type}
         return web.Response(headers={**headers, "Content-Length": str(min(len(data), MIB))})
 
@@ -41,6 +45,8 @@ def shows(data: bytes, headers: dict[str, str]) -> Fault:
     """No HEAD is taken, and a GET brings these bytes."""
 
     async def answer(request: web.Request) -> web.StreamResponse | None:
+        if not is_manifest(request):
+            return None
         if request.method == "HEAD":
             return web.Response(status=405)
         return web.Response(body=data, headers={"Content-Type": OCI_MANIFEST, **headers})

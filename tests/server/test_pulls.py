@@ -305,6 +305,8 @@ async def test_referrers_say_whether_they_were_filtered(port: Port) -> None:
     filtered = await port.get(f"{path}?artifactType=application/spdx%2Bjson")
     assert filtered.headers["oci-filters-applied"] == "artifactType"
     assert port.registry.asked[1] == ("referrers", REDIS, (subject, "application/spdx+json"))
+    assert (await port.get(f"{path}?artifactType=application/spdx+json")).status == 200
+    assert port.registry.asked[2] == port.registry.asked[1]
     assert (await port.get(f"{path}?artifactType=no-type")).status == 400
 
 

@@ -96,10 +96,8 @@ class Stub:
         self.streams.append(Stream(self))
         return self.streams[-1]
 
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent:
-        return await self.manifest(repository, digest)
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+        return (await self.manifest(repository, digest)).data
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None

@@ -99,10 +99,8 @@ class Fake:
         self._answer()
         return self.stream
 
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent:
-        return await self.manifest(repository, digest)
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+        return (await self.manifest(repository, digest)).data
 
     async def tags(
         self, repository: Repository, count: int | None = None, last: str | None = None
@@ -148,7 +146,7 @@ async def test_f67_words_without_proof_come_only_from_those_trusted_with_tags(
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
     assert (await these.pool.resolve(REDIS, "7")).digest == Digest.of(b"hub")
     assert (await these.pool.tags(REDIS)).tags == ("hub",)
-    assert (await these.pool.referrers(REDIS, DIGEST)).data == b"hub"
+    assert await these.pool.referrers(REDIS, DIGEST) == b"hub"
     await these.pool.stat(REDIS, DIGEST)
     assert these.asked_now() == ["hub"] * 4
 

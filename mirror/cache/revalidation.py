@@ -1,0 +1,108 @@
+"""Asking the upstream again about what ages: while the client waits, behind it, or not just yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from ..interfaces import Clock, Outcome
+from ..oci.errors import RegistryError, Unavailable, Unknown
+from .backoff import Backoff
+from .flights import Flights
+from .freshness import State
+
+log = structlog.get_logger()
+
+
+class Aged(Protocol):
+    """What is answered: STALE says that the upstream could not say, or was not believed."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+
+K = TypeVar("K", bound=Hashable)
+A = TypeVar("A", bound=Aged)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client is held, in seconds.
+
+    `stale`: for the upstream's word on what could be answered stale. `unknown`: on what is not
+    known here; every client goes elsewhere after a tag's error.
+    """
+
+    stale: float = 0.8
+    unknown: float = 12.0
+
+
+class Lagging(Unavailable):
+    """What the upstream has just named is not there yet. That was waited for, and the next ask may
+    find it: it is no reason to ask less often."""
+
+
+class Revalidation(Generic[K, A]):
+    """The asks under way, one for each key, and when an ask behind may follow one that failed."""
+
+    def __init__(self, clock: Clock, patience: Patience, away: Callable[[K], bool]) -> None:
+        """`away` says whether the upstream was lately not there for this: what can be answered
+        stale then does not wait."""
+        self._patience = patience
+        self._away = away
+        self._checks: Flights[K, A] = Flights()
+        self._failures: Backoff[K] = Backoff(clock.monotonic)
+
+    async def close(self) -> None:
+        await self._checks.close()
+
+    async def answer(
+        self, key: K, what: str, state: State, old: A | None, ask: Callable[[], Awaitable[A]]
+    ) -> tuple[A, bool]:
+        """The upstream's word, or the old answer where it may be given (None: there is none, or it
+        is too old); and whether an ask was joined that ran already. Raises RegistryError."""
+        if old is not None and state is State.REVALIDATE:
+            if not self._failures.waiting(key):
+                self._checks.join(key, lambda: self._check(key, ask))
+            return old, False
+        check, joined = self._checks.join(key, lambda: self._check(key, ask))
+        if old is None:
+            return await self._within(self._patience.unknown, check, what), joined
+        if self._away(key):  # the check behind is what finds out that it is back
+            return old, False
+        try:
+            return await self._within(self._patience.stale, check, what), joined
+        except Unknown:
+            raise
+        except RegistryError as error:
+            log.info("answered stale", what=what, reason=error.message)
+            return old, False
+
+    async def _check(self, key: K, ask: Callable[[], Awaitable[A]]) -> A:
+        try:
+            answer = await ask()
+        except Lagging:
+            raise
+        except RegistryError:
+            self._failures.failed(key)
+            raise
+        if answer.outcome is Outcome.STALE:
+            self._failures.failed(key)
+        else:
+            self._failures.worked(key)
+        return answer
+
+    async def _within(self, seconds: float, check: asyncio.Task[A], what: str) -> A:
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(check)
+        except TimeoutError:
+            raise silent(seconds, what) from None
+
+
+def silent(seconds: float, what: str) -> Unavailable:
+    return Unavailable(f"the upstream said nothing of {what} within {seconds:g} s", retry_after=5)
