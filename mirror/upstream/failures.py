@@ -48,6 +48,11 @@ class Unfit(Untrustworthy):
     long. That is no fault of who sent it: whoever may push to a registry can put it there."""
 
 
+class NoToken(Untrustworthy):
+    """The token realm answered with something else than a token. Of what the endpoint has, it sent
+    nothing."""
+
+
 class LoginRefused(Denied):
     """A login of ours is no good, whatever it was shown for."""
 

@@ -401,7 +401,7 @@ class Remote:
         seconds = self.endpoint.limits.answer
         try:
             async with asyncio.timeout(seconds):
-                return await self._retries.run(attempt)
+                return await self._retries.run(repository, attempt)
         except TimeoutError as error:
             raise Unreached(
                 f"{self.endpoint.name}: no answer within {seconds:g} s, retries included",
@@ -416,6 +416,8 @@ class Remote:
         none may ask, Denied when no token is given to any."""
         name, accounts = repository.name, self._accounts
         is_manifest = path.removeprefix(name).startswith("/manifests/")
+        # Who may not list a repository may still read it.
+        is_content = is_manifest or path.removeprefix(name).startswith("/blobs/")
         pull = method == "GET"
         refused: list[Account] = []
         while True:
@@ -428,7 +430,7 @@ class Remote:
                 response = await self._authorized(account, method, path, repository, headers)
             except Denied as error:
                 refused.append(account)
-                if not isinstance(error, LoginRefused):
+                if is_content and not isinstance(error, LoginRefused):
                     accounts.denied(account, name)
                 if not accounts.has_more(refused):
                     raise self._denied(error.message) from error
@@ -445,7 +447,8 @@ class Remote:
                 accounts.allowed(account, name)
                 return account, response
             refused.append(account)
-            accounts.denied(account, name)
+            if is_content:
+                accounts.denied(account, name)
             if not accounts.has_more(refused):
                 return account, response
             await self._transport.discard(response)

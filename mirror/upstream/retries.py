@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import TypeVar
+
+from cachetools import LRUCache
 
 from ..interfaces import Clock
 from ..oci.errors import Unavailable
 from .failures import Kind, ReferralExpired, Unreached, pause_before_retry
 
 T = TypeVar("T")
+
+_REPOSITORIES = 1024
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -56,10 +60,11 @@ def _likely_gone(error: Unavailable) -> bool:
 
 
 class Budget:
-    """A token bucket of retries for one endpoint.
+    """A token bucket of retries for one repository at one endpoint.
 
-    While an endpoint is well, nobody notices it. When it is dead, each of a thousand waiting
-    requests may ask once, but they share these retries.
+    While all is well, nobody notices it. When it is not, each of a thousand waiting requests may
+    ask once, but they share these retries; and whoever asks for what fails uses up only those of
+    that repository.
     """
 
     def __init__(self, policy: Policy, clock: Clock) -> None:
@@ -80,7 +85,7 @@ class Budget:
 
 
 class Retries:
-    """Runs attempts against one endpoint under a policy and the endpoint's budget.
+    """Runs attempts against one endpoint under a policy and a budget for each repository.
 
     Only for what may safely be done twice: GET and HEAD.
     """
@@ -94,11 +99,13 @@ class Retries:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._policy = policy
-        self._budget = Budget(policy, clock)
+        self._clock = clock
+        # Bounded: that of the longest unused is full again.
+        self._budgets: LRUCache[Hashable, Budget] = LRUCache(_REPOSITORIES)
         self._sleep = sleep
         self._draw = draw
 
-    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, repository: Hashable, attempt: Callable[[], Awaitable[T]]) -> T:
         """The first success, or the last failure as it was raised."""
         number = 1
         while True:
@@ -106,7 +113,13 @@ class Retries:
                 return await attempt()
             except Unavailable as error:
                 seconds = pause(error, number, self._policy, self._draw())
-                if seconds is None or not self._budget.take():
+                if seconds is None or not self._budget(repository).take():
                     raise
             number += 1
             await self._sleep(seconds)
+
+    def _budget(self, repository: Hashable) -> Budget:
+        budget = self._budgets.get(repository)
+        if budget is None:
+            budget = self._budgets[repository] = Budget(self._policy, self._clock)
+        return budget

@@ -14,7 +14,7 @@ from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknow
 from ..oci.reference import Repository
 from .breaker import PAUSES, Breaker, State, Trouble
 from .endpoint import CONNECTIONS, Trust
-from .failures import Unfit, Unreachable
+from .failures import NoToken, Unfit, Unreachable
 from .health import Latency, Speed
 from .pulse import Ping, Pulse
 from .quota import QuotaSpent
@@ -247,8 +247,11 @@ class Standing:
                 self.delivers(question)
             case QuotaSpent() | Unfit():
                 pass
+            case NoToken():
+                self._faults.failed(question, self._clock.monotonic(), error.message)
             case Untrustworthy():
-                if question.asked is not Asked.LIST:  # which decides on no content
+                # Of what a list says, or how long a blob is, nothing is proven, nor a lie.
+                if question.asked not in (Asked.LIST, Asked.STAT):
                     self._lied(question, error)
             case RateLimited():
                 self._is_limited(question, error)

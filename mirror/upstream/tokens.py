@@ -21,10 +21,10 @@ from yarl import URL
 from ..interfaces import Clock
 from ..oci.challenges import Challenge
 from ..oci.documents import read_object
-from ..oci.errors import Denied, RegistryError, Unavailable, Untrustworthy, quoted
+from ..oci.errors import Denied, Refused, RegistryError, Unavailable, Untrustworthy, quoted
 from ..oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
 from .endpoint import Credentials, Endpoint, GivenToken, Login
-from .failures import Unreached, faulty, rate_limited
+from .failures import NoToken, Unreached, faulty, rate_limited
 from .logins import OwnLogin, Proof, name_of
 from .transport import Transport, origin
 
@@ -100,11 +100,10 @@ class Authorizer:
             return _header(await self.own.proven(self._prove_to_registry))
         try:
             return await self._bearer(self._wanted, repository)
-        except Denied:
-            raise
-        except RegistryError:
+        except RegistryError as error:
             # The realm may have moved: the next request asks the registry for its challenge anew.
-            self._wanted = None
+            if not isinstance(error, Denied) or isinstance(error, Refused):
+                self._wanted = None
             raise
 
     async def answer(
@@ -219,9 +218,9 @@ class Authorizer:
         except ValueError:
             usable = False
         if not usable or not _WORD.fullmatch(text):
-            raise Untrustworthy(f"{self._endpoint.name}: its challenge names no token realm")
+            raise NoToken(f"{self._endpoint.name}: its challenge names no token realm")
         if self._origin.scheme == "https" and realm.scheme != "https":
-            raise Untrustworthy(
+            raise NoToken(
                 f"{self._endpoint.name}: its token realm {origin(realm)} is not https; refused"
             )
         return realm
@@ -310,22 +309,24 @@ class Authorizer:
             raise rate_limited(where, response.headers, self._clock)
         if response.status >= 500:
             raise faulty(where, response.status, response.headers, self._clock)
+        if 400 <= response.status < 500:
+            raise Refused(f"{where} does not take this request ({response.status})")
         if response.status != 200:
-            raise Untrustworthy(f"{where} answered {response.status}")
+            raise NoToken(f"{where} answered {response.status}")
         if body is None:
-            raise Untrustworthy(f"{where} sent more than a token may be long")
+            raise NoToken(f"{where} sent more than a token may be long")
         return self._read(body, where)
 
     def _read(self, body: bytes, where: str) -> _Token:
         try:
             answer = read_object(body)
         except Untrustworthy as error:
-            raise Untrustworthy(f"{where} sent no token: {error.message}") from None
+            raise NoToken(f"{where} sent no token: {error.message}") from None
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str) or not token:
-            raise Untrustworthy(f"{where} sent no token")
+            raise NoToken(f"{where} sent no token")
         if len(token) > self._endpoint.limits.token or not _WORD.fullmatch(token):
-            raise Untrustworthy(f"{where} sent a token that no header can carry")
+            raise NoToken(f"{where} sent a token that no header can carry")
         lifetime = _lifetime(answer.get("expires_in"))
         # Counted from now by the monotonic clock: `issued_at` is another host's wall clock.
         now = self._clock.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
 from mirror.oci.digest import Digest
@@ -65,6 +66,23 @@ async def test_which_login_it_was_is_remembered_for_the_repository(
     await remote.stat(REDIS, layer)
     hub.requests.clear()
     time.now += 3600
+    await remote.stat(REDIS, layer)
+    assert set(logins(hub)) == {"me"}
+
+
+async def test_a_login_that_may_not_list_a_repository_still_reads_it(
+    hub: Hub, remote: Remote
+) -> None:
+    async def not_for_me(request: web.Request) -> web.StreamResponse | None:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        lists = request.path.endswith("/tags/list") and hub.accounts.get(token) == "me"
+        return web.Response(status=403) if lists else None
+
+    hub.fail("registry", not_for_me, times=100)
+    hub.add_image(REDIS.name, "7", b"layer")
+    layer = Digest.parse(hub.add_blob(b"layer"))
+    assert (await remote.tags(REDIS)).tags == ("7",)
+    hub.requests.clear()
     await remote.stat(REDIS, layer)
     assert set(logins(hub)) == {"me"}
 

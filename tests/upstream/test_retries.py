@@ -36,7 +36,7 @@ def retries(time: Time, sleeps: Sleeps, policy: Policy = POLICY) -> Retries:
 
 async def test_f21_trouble_is_retried_with_growing_pauses(time: Time) -> None:
     sleeps, attempts = Sleeps(), Attempts(Faulty("503"), Faulty("502"))
-    assert await retries(time, sleeps).run(attempts) == "done"
+    assert await retries(time, sleeps).run("redis", attempts) == "done"
     assert attempts.made == 3
     assert sleeps == [0.75, 1.5]
 
@@ -44,19 +44,19 @@ async def test_f21_trouble_is_retried_with_growing_pauses(time: Time) -> None:
 async def test_f21_attempts_are_bounded_and_the_last_error_is_raised(time: Time) -> None:
     attempts = Attempts(*(Faulty(f"number {i}") for i in range(9)))
     with pytest.raises(Faulty, match="number 2"):
-        await retries(time, Sleeps()).run(attempts)
+        await retries(time, Sleeps()).run("redis", attempts)
     assert attempts.made == 3
 
 
 async def test_f28_a_closed_connection_is_asked_again_at_once(time: Time) -> None:
     sleeps = Sleeps()
-    await retries(time, sleeps).run(Attempts(Unreached("cut", Kind.CUT)))
+    await retries(time, sleeps).run("redis", Attempts(Unreached("cut", Kind.CUT)))
     assert sleeps == [0.0]
 
 
 async def test_f09_an_expired_url_is_asked_again_at_once(time: Time) -> None:
     sleeps = Sleeps()
-    await retries(time, sleeps).run(Attempts(ReferralExpired("403")))
+    await retries(time, sleeps).run("redis", Attempts(ReferralExpired("403")))
     assert sleeps == [0.0]
 
 
@@ -74,13 +74,13 @@ async def test_f09_an_expired_url_is_asked_again_at_once(time: Time) -> None:
 async def test_what_a_retry_cannot_mend_is_raised_at_once(time: Time, error: RegistryError) -> None:
     attempts = Attempts(error)
     with pytest.raises(type(error)):
-        await retries(time, Sleeps()).run(attempts)
+        await retries(time, Sleeps()).run("redis", attempts)
     assert attempts.made == 1
 
 
 async def test_f20_a_short_retry_after_is_waited_for(time: Time) -> None:
     sleeps = Sleeps()
-    await retries(time, sleeps).run(Attempts(RateLimited("429", retry_after=4)))
+    await retries(time, sleeps).run("redis", Attempts(RateLimited("429", retry_after=4)))
     assert sleeps == [4]
 
 
@@ -90,9 +90,24 @@ async def test_f21_a_dead_endpoint_is_not_hammered(time: Time) -> None:
     for _ in range(100):
         attempts = Attempts(*(Faulty("dead") for _ in range(9)))
         with pytest.raises(Faulty):
-            await shared.run(attempts)
+            await shared.run("redis", attempts)
         made += attempts.made
     assert made == 100 + 2
+
+
+async def test_one_repository_that_fails_leaves_the_others_their_retries(time: Time) -> None:
+    shared = retries(time, Sleeps())
+    for _ in range(20):
+        with pytest.raises(Faulty):
+            await shared.run("redis", Attempts(*(Faulty("500") for _ in range(9))))
+    assert await shared.run("nginx", Attempts(Faulty("502"))) == "done"
+
+
+async def test_f55_the_budgets_of_repositories_are_bounded(time: Time) -> None:
+    shared = retries(time, Sleeps())
+    for number in range(2000):
+        await shared.run(number, Attempts(Faulty("502")))
+    assert len(shared._budgets) <= 1024
 
 
 def test_the_budget_grows_again_with_time_up_to_its_bound(time: Time) -> None:

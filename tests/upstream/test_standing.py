@@ -10,13 +10,14 @@ from mirror.oci.errors import (
     Denied,
     ManifestUnknown,
     RateLimited,
+    Refused,
     RegistryError,
     Unavailable,
     Untrustworthy,
 )
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.failures import Faulty, Kind, Unfit, Unreachable, Unreached
+from mirror.upstream.failures import Faulty, Kind, NoToken, Unfit, Unreachable, Unreached
 from mirror.upstream.standing import Asked, Member, Question, Standing, Turn
 
 from ..waiting import eventually
@@ -37,6 +38,8 @@ TROUBLES = [
     Denied("403"),
     ManifestUnknown("404"),
     Unfit("schema 1"),
+    Refused("400"),
+    NoToken("the realm sent a page"),
 ]
 
 
@@ -92,8 +95,11 @@ async def test_what_fails_within_a_repository_refuses_nothing_else_of_it(
     await standing.close()
 
 
-async def test_a_list_that_is_none_is_no_lie_about_content(standing: Standing) -> None:
-    fail(standing, Question(Asked.LIST, REDIS, "tags"), Untrustworthy("a web page"))
+@pytest.mark.parametrize("asked", [Asked.LIST, Asked.STAT])
+async def test_a_list_that_is_none_is_no_lie_about_content(
+    standing: Standing, asked: Asked
+) -> None:
+    fail(standing, Question(asked, REDIS, "tags"), Untrustworthy("a web page"))
     assert all(is_unmoved(standing, question) for question in asks(REDIS))
 
 
