@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
 _LOOK = 0.25  # seconds between two looks at who has had a place for long
 _LEAVES_WITHIN = 1.0  # seconds that one has who was asked for its place, before another one is
-_MOST_WAITING = 1024  # about; clients have equal parts of it,
+_MOST_WAITING = 1024  # about; each client's groups have equal parts of it,
 _LEAST_WAITING = 16  # and no less than this
 
 
@@ -40,7 +40,7 @@ class Claim(Protocol):
 
 
 class Crowded(Exception):
-    """Too many of this client wait already."""
+    """Too many of this client's group wait already."""
 
 
 class Unwanted(Exception):
@@ -63,13 +63,13 @@ class _Waiting:
 
 
 class Places:
-    """`total` places in all, at most `of_group` of them for one group. Who has had one for
-    `quantum` seconds gives it to another who waits."""
+    """`total` places in all, of which one group has at most as many as `of_group` says. Who has had
+    one for `quantum` seconds gives it to another who waits."""
 
     def __init__(
         self,
         total: int,
-        of_group: int,
+        of_group: Callable[[str], int],
         *,
         quantum: float = inf,
         most_waiting: int = _MOST_WAITING,
@@ -103,7 +103,7 @@ class Places:
         of_group = sum(held.claim.group == group for held in self._held.values())
         return (
             len(self._held) < self._total * (1 - leave)
-            and of_group < self._of_group * (1 - leave)
+            and of_group < self._of_group(group) * (1 - leave)
         )  # fmt: skip
 
     async def take(self, claim: Claim, within: float) -> None:
@@ -111,7 +111,7 @@ class Places:
 
         Raises TimeoutError, Crowded, Unwanted.
         """
-        if not self._queues and self.has_place(claim.group):
+        if self.has_spare(claim.group):
             self._enter(claim)
             return
         if not claim.is_wanted:
@@ -143,9 +143,10 @@ class Places:
                 self._change = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._change)
 
-    def has_spare(self, group: str, leave: float) -> bool:
+    def has_spare(self, group: str, leave: float = 0.0) -> bool:
         """See `spare`."""
-        return not self._queues and self.has_place(group, leave)
+        is_waited_for = any(group in queues for queues in self._queues.values())
+        return not is_waited_for and self.has_place(group, leave)
 
     def _enter(self, claim: Claim) -> None:
         self._held[claim] = _Held(claim, asyncio.get_running_loop().time())
@@ -154,8 +155,9 @@ class Places:
 
     def _queue(self, claim: Claim) -> _Waiting:
         queues = self._queues.get(claim.client, OrderedDict())
-        most = max(_LEAST_WAITING, self._most_waiting // max(1, len(self._queues)))
-        if sum(map(len, queues.values())) >= most:
+        count = sum(map(len, self._queues.values()))
+        most = max(_LEAST_WAITING, self._most_waiting // max(1, count))
+        if len(queues.get(claim.group, ())) >= most:
             raise Crowded
         admitted = asyncio.get_running_loop().create_future()
         waiting = _Waiting(claim, claim.client, claim.group, admitted)
@@ -242,7 +244,11 @@ class Places:
     def _ask_for_place(self, waiting: _Waiting) -> None:
         now = asyncio.get_running_loop().time()
         of_group = [held for held in self._held.values() if held.claim.group == waiting.group]
-        among = of_group if len(of_group) >= self._of_group else list(self._held.values())
+        among = (
+            of_group
+            if len(of_group) >= self._of_group(waiting.group)
+            else list(self._held.values())
+        )
         if any(now - held.asked_at < _LEAVES_WITHIN for held in among):
             return
         for held in self._who_gives(waiting, among, now):

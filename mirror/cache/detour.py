@@ -2,16 +2,21 @@
 
 Nothing of it is kept, and no digest proves a part: it is the reader's to check the whole, as every
 container client does. The fill goes on beside it.
+
+A reader that keeps up is given what comes over one connection. One that is slow holds none while it
+reads: it is given small pieces, each asked for when it wants it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
-from ..interfaces import Outcome, Provenance, StreamContent, Upstream
+from ..interfaces import CLIENT, Outcome, Provenance, StreamContent, Upstream
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable
@@ -20,28 +25,44 @@ from ..oci.reference import Repository
 
 log = structlog.get_logger()
 
-_AHEAD = 2 << 20  # bytes in memory: what is read before the client has taken what came before
+# Bytes in memory: what is read before the client has taken what came before. Twice as much each
+# time it is back for more in time, and the least again when it is not.
+_LEAST = 256 << 10
+_MOST = 2 << 20
+_IN_TIME = 1.0  # seconds for which a connection is kept for it
+
+_AT_ONCE = 128  # detours
+_OF_CLIENT = 32  # containerd asks for a layer in many ranges
 _TRIES = 4  # streams without a byte in between
 
 
-class Detour:
-    """A FileContent for one reader, from an offset on. It reads on as its reader does."""
+class Detours:
+    """Those of this process: a bounded number, of which one client has a share."""
 
-    def __init__(self, upstream: Upstream, repository: Repository, stream: StreamContent) -> None:
-        self._upstream = upstream
-        self._repository = repository
-        self._stream: StreamContent | None = stream
-        self._descriptor = stream.descriptor
-        self._position = stream.start
-        self._fd = -1
-        self._barren = 0  # streams in a row that brought nothing
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
 
-    @classmethod
     async def open(
-        cls, upstream: Upstream, repository: Repository, digest: Digest, start: int
+        self, upstream: Upstream, repository: Repository, digest: Digest, start: int
     ) -> Detour | None:
-        """None when the upstream sends no part, or none that is vouched for: of others' bytes only
-        the whole is proof. Raises RegistryError."""
+        """None when there are too many, or the upstream sends no part, or none that is vouched for:
+        of others' bytes only the whole is proof. Raises RegistryError."""
+        client = CLIENT.get().client
+        if self._open.total() >= _AT_ONCE or self._open[client] >= _OF_CLIENT:
+            log.info("too many ranges fetched on their own", digest=str(digest))
+            return None
+        self._open[client] += 1
+        detour = None
+        try:
+            detour = await self._begin(upstream, repository, digest, start, client)
+        finally:
+            if detour is None:
+                self._ended(client)
+        return detour
+
+    async def _begin(
+        self, upstream: Upstream, repository: Repository, digest: Digest, start: int, client: str
+    ) -> Detour | None:
         try:
             stream = await upstream.blob(repository, digest, ByteRange(start), vouched=True)
         except (Denied, Unavailable) as error:
@@ -49,9 +70,38 @@ class Detour:
             return None
         if stream.start == start and stream.descriptor.size is not None:
             log.info("range fetched on its own", digest=str(digest), start=start)
-            return cls(upstream, repository, stream)
+            return Detour(upstream, repository, stream, lambda: self._ended(client))
         await stream.close()
         return None
+
+    def _ended(self, client: str) -> None:
+        self._open[client] -= 1
+        if not self._open[client]:
+            del self._open[client]
+
+
+class Detour:
+    """A FileContent for one reader, from an offset on. It reads on as its reader does."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        stream: StreamContent,
+        ended: Callable[[], None],
+    ) -> None:
+        self._upstream = upstream
+        self._repository = repository
+        self._stream: StreamContent | None = stream
+        self._ended = ended
+        self._descriptor = stream.descriptor
+        self._size = stream.descriptor.size or 0
+        self._position = stream.start
+        self._stop = self._size  # of what the stream brings
+        self._ahead = _LEAST
+        self._waits: asyncio.TimerHandle | None = None  # for the reader to be back
+        self._fd = -1
+        self._barren = 0  # streams in a row that brought nothing
 
     @property
     def descriptor(self) -> Descriptor:
@@ -75,16 +125,32 @@ class Detour:
         log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
 
     async def readable(self, beyond: int) -> int:
-        if beyond == self._position and self._position != self._descriptor.size:
+        if beyond == self._position and self._position != self._size:
+            if self._waits is not None:
+                self._waits.cancel()
+                if self._stream is not None:
+                    self._ahead = min(2 * self._ahead, _MOST)
             await self._read()
+            self._waits = asyncio.get_running_loop().call_later(_IN_TIME, self._is_slow)
         return self._position
 
     def close(self) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
         if self._fd >= 0:
             os.close(self._fd)
-        if self._stream is not None:
-            # The reader leaves in the middle, as is its habit: nobody waits for the goodbye.
-            closing = asyncio.ensure_future(self._stream.close())
+        self._leave_stream()
+        self._ended()
+
+    def _is_slow(self) -> None:
+        self._ahead = _LEAST
+        self._leave_stream()
+
+    def _leave_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            # In the middle, as is readers' habit: nobody waits for the goodbye.
+            closing = asyncio.ensure_future(stream.close())
             closing.add_done_callback(lambda done: done.exception())
 
     async def _read(self) -> None:
@@ -93,17 +159,19 @@ class Detour:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd
-        end = self._position + _AHEAD
-        while self._position < end and (piece := await self._piece()):
+        end = self._position + self._ahead
+        while self._position < min(end, self._size):
+            piece = await self._piece()
             os.pwrite(fd, piece, self._position)
             self._position += len(piece)
-            if len(piece) < _AHEAD // 8:  # what trickles is passed on as it comes
+            if len(piece) < _LEAST:  # what trickles is passed on as it comes
                 break
 
     async def _piece(self) -> bytes:
-        while self._position != self._descriptor.size:
+        while True:
             try:
-                if self._stream is None:
+                if self._stream is None or self._position == self._stop:
+                    self._leave_stream()
                     self._stream = await self._again()
                 piece = await self._stream.read()
                 if piece:
@@ -114,16 +182,17 @@ class Detour:
                 self._barren += 1
                 if self._barren == _TRIES:
                     raise
-                stream, self._stream = self._stream, None
-                if stream is not None:
-                    await stream.close()
-        return b""
+                self._leave_stream()
 
     async def _again(self) -> StreamContent:
+        """A slow reader's goes no further than it will read, so that nothing is sent in vain."""
         digest = self._descriptor.digest
-        rest = ByteRange(self._position)
+        is_slow = self._ahead == _LEAST
+        stop = min(self._position + self._ahead, self._size) if is_slow else None
+        rest = ByteRange(self._position, stop)
         stream = await self._upstream.blob(self._repository, digest, rest, vouched=True)
-        if stream.start != self._position or stream.descriptor.size != self._descriptor.size:
+        if stream.start != self._position or stream.descriptor.size != self._size:
             await stream.close()
             raise Unavailable("the upstream sends no parts any more")
+        self._stop = stop or self._size
         return stream

@@ -28,6 +28,7 @@ from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable, Untrustworthy
 from ..oci.reference import Repository
 from ..threads import aside
+from .detour import Detours
 from .download import Download, Patience
 from .fill import Fill
 from .gate import QUANTUM, FillLimits, Gate
@@ -69,6 +70,7 @@ class Fills:
         self._patience = patience or Patience()
         self._parting = parting or Parting()
         self._doubts = Doubts(self._clock)
+        self.detours = Detours()
         self._gate = Gate(limits or FillLimits(), quantum)
         self._fills: dict[tuple[str, Digest], Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -30,7 +30,7 @@ class Gate:
     a registry that drips keep those behind the same address from other registries."""
 
     def __init__(self, limits: FillLimits, quantum: float = QUANTUM) -> None:
-        self._places = Places(limits.total, limits.per_registry, quantum=quantum)
+        self._places = Places(limits.total, lambda _: limits.per_registry, quantum=quantum)
         self._turns: dict[Fill, _Turn] = {}
 
     async def run(self, fill: Fill, work: Callable[[], Awaitable[None]], within: float) -> bool:

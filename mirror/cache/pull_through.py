@@ -25,7 +25,6 @@ from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
-from .detour import Detour
 from .fill import Soon
 from .fills import Fills
 from .flights import Flights
@@ -192,7 +191,7 @@ class PullThrough:
                 if start == 0 or await fill.reaches(start, self._soon):
                     await reader.readable(start)
                     return reader
-                detour = await Detour.open(self._upstream, repository, digest, start)
+                detour = await self._fills.detours.open(self._upstream, repository, digest, start)
                 if detour is None:
                     return reader
                 reader.close()

@@ -114,6 +114,7 @@ class Pool:
                 question,
                 self._clock,
                 lambda: self._fastest_but(standing, question),
+                goes_on_by_range=range is None or stream.start == range.start,
             )
 
         if vouched and not self._trusted:
@@ -192,7 +193,7 @@ class Pool:
         """One member's answer, within its connections; its standing is told how it went.
         `under_way`: since when those are asked that have not answered yet."""
         blob = question.asked is Asked.BLOB
-        await standing.slots.take(blob)
+        slot = await standing.slots.take(blob)
         keeps = False
         try:
             await standing.admits()
@@ -209,11 +210,13 @@ class Pool:
                 raise
             del under_way[standing]
             standing.answered(question, self._clock.monotonic() - began)
-            keeps = blob  # until the stream is closed
+            if isinstance(answer, WatchedStream):
+                answer.holds(slot)
+                keeps = True  # until the stream is closed
             return standing, answer
         finally:
             if not keeps:
-                standing.slots.give(blob)
+                standing.slots.give(slot)
 
     # Whose turn it is
 

@@ -9,6 +9,7 @@ from ..interfaces import Clock, StreamContent
 from ..oci.descriptor import Descriptor
 from ..oci.errors import Unavailable, Untrustworthy
 from .health import LEAST_BYTES
+from .slots import Slot
 from .standing import Question, Standing
 
 # A stream is measured over so many seconds of waiting, and left when another endpoint is known to
@@ -21,7 +22,8 @@ _STILL = 1.0  # seconds without a byte that say something, when nobody waited fo
 
 class WatchedStream:
     """A StreamContent whose first piece has come. It tells the endpoint's standing when it breaks,
-    brings wrong bytes, and how fast it is; it holds a connection until it is closed.
+    brings wrong bytes, and how fast it is; it holds a connection until it is closed, or others
+    should have it: then it breaks off, to be resumed in turn, if it `goes_on_by_range`.
 
     `fastest`: the best speed of the other endpoints, in bytes a second, 0 where it is not known. A
     stream that is much slower breaks off, to be resumed there.
@@ -35,6 +37,8 @@ class WatchedStream:
         question: Question,
         clock: Clock,
         fastest: Callable[[], float],
+        *,
+        goes_on_by_range: bool,
     ) -> None:
         self._stream = stream
         self._first: bytes | None = first
@@ -42,6 +46,9 @@ class WatchedStream:
         self._question = question
         self._clock = clock
         self._fastest = fastest
+        self._goes_on_by_range = goes_on_by_range
+        self._slot: Slot | None = None
+        self._closing: asyncio.Future[None] | None = None  # since it was asked to give way
         self._waited = 0.0
         self._came = 0
         self._total = 0
@@ -75,8 +82,12 @@ class WatchedStream:
         self._leave_if_slow()
         began = self._clock.monotonic()
         try:
+            if self._closing is not None:
+                raise self._gave_way()
             piece = await self._stream.read()
         except Unavailable as error:
+            if self._closing is not None:
+                raise self._gave_way() from error
             self._standing.failed(self._question, error)
             raise
         except asyncio.CancelledError:
@@ -96,8 +107,24 @@ class WatchedStream:
             return
         self._closed = True
         self._measured()
-        self._standing.slots.give(blob=True)
+        if self._slot is not None:
+            self._standing.slots.give(self._slot)
         await self._stream.close()
+
+    def holds(self, slot: Slot) -> None:
+        """This is its connection's, and given back when it is closed."""
+        self._slot = slot
+        slot.is_of(self._give_way)
+
+    def _give_way(self) -> bool:
+        """Closes it also under its reader, who may be slow."""
+        if self._closed or not self._goes_on_by_range:
+            return False
+        self._closing = asyncio.ensure_future(self.close())
+        return True
+
+    def _gave_way(self) -> Unavailable:
+        return Unavailable(f"the connection to {self.source} was given to another client")
 
     def _comes(self, piece: bytes) -> None:
         """Only what is more than a beginning tells that the endpoint is well."""

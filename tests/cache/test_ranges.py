@@ -9,7 +9,7 @@ import pytest
 
 from mirror.cache.fill import SMALL
 from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import FileContent
+from mirror.interfaces import CLIENT, Client, FileContent
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 
@@ -136,3 +136,59 @@ async def test_f07_an_upstream_without_ranges_makes_the_far_one_wait(
     await eventually(lambda: upstream.asked["blob"] == 2)
     hold.go.set()
     assert await read_from(await asking, FAR) == BIG[FAR:]
+
+
+async def test_a_slow_reader_of_a_range_holds_no_stream(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    part = await cache.blob(REDIS, big, FAR)
+    begun = await part.readable(FAR)
+    assert os.pread(part.fileno(), begun - FAR, FAR) == BIG[FAR:begun]
+    await eventually(lambda: upstream.open_streams == 1)  # the fill's
+    assert await read_from(part, begun) == BIG[begun:]
+    hold.go.set()
+    assert await read_all(whole) == BIG
+    await eventually(lambda: upstream.open_streams == 0)
+
+
+async def test_a_slow_reader_is_sent_no_more_than_it_will_read(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    part = await cache.blob(REDIS, big, FAR)
+    begun = await part.readable(FAR)
+    await eventually(lambda: upstream.open_streams == 1)
+    following = await part.readable(begun)
+    asked = upstream.ranges[-1]
+    assert asked is not None
+    assert asked.start == begun
+    assert asked.stop is not None
+    assert following <= asked.stop
+    part.close()
+    hold.go.set()
+    whole.close()
+
+
+async def test_one_client_s_ranges_are_bounded_and_no_other_s(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest
+) -> None:
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    CLIENT.set(Client("a"))
+    parts = [await cache.blob(REDIS, big, FAR) for _ in range(32)]
+    late = asyncio.create_task(cache.blob(REDIS, big, FAR))  # waits for the fill
+    CLIENT.set(Client("b"))
+    assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
+    assert await read_from(parts.pop(), FAR) == BIG[FAR:]
+    hold.go.set()
+    assert await read_from(await late, FAR) == BIG[FAR:]
+    assert await read_all(whole) == BIG
+    for part in parts:
+        part.close()
+    await eventually(lambda: upstream.open_streams == 0)

@@ -212,7 +212,7 @@ async def made_up_tags(mirror: Mirror) -> None:
             clients.append(client)
             if len(clients) > 500:
                 clients.pop(0).close()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)
 
     clients: list[socket.socket] = []
     _go_on(flood())

@@ -105,6 +105,8 @@ async def neighbourhood_of(house: House, latency: float, **keys: object) -> Asyn
         neighbourhood.nothing,
         neighbourhood.slow_readers,
         neighbourhood.idle_connections,
+        neighbourhood.leaves,
+        neighbourhood.ranges,
         neighbourhood.stays,
         neighbourhood.two_registries,
         neighbourhood.looks_at_an_image,
@@ -116,6 +118,11 @@ async def test_a_client_that_misbehaves_costs_its_neighbours_nothing(
 ) -> None:
     async with neighbourhood_of(house, 0.0) as mirror:
         await neighbours_are_served(mirror, 0.0, misbehaves)
+
+
+async def test_a_flood_of_questions_is_answered_in_turn(house: House) -> None:
+    async with neighbourhood_of(house, 0.5) as mirror:
+        await neighbours_are_served(mirror, 0.5, neighbourhood.made_up_tags)
 
 
 async def test_one_registry_s_trouble_is_not_another_s_behind_a_shared_address(

@@ -1,0 +1,197 @@
+"""Connections to one host: bounded, fairly shared, and given back when they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from mirror.interfaces import AHEAD, CLIENT, Client, StreamContent
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Unavailable
+from mirror.oci.ranges import ByteRange
+from mirror.upstream import slots as module
+from mirror.upstream.endpoint import Trust
+from mirror.upstream.pool import Pool
+from mirror.upstream.slots import Slots
+from mirror.upstream.standing import Asked, Member, Question
+
+from .conftest import REDIS, MakeRemote, Time
+from .hub import Hub
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def anybody() -> Iterator[None]:
+    was = CLIENT.get()
+    yield
+    CLIENT.set(was)
+
+
+def are(client: str) -> None:
+    """From now on this client asks."""
+    CLIENT.set(Client(client))
+
+
+class Host:
+    """A registry with large blobs, at a host that bears so few connections."""
+
+    def __init__(self, hub: Hub, make_remote: MakeRemote, time: Time, connections: int) -> None:
+        hub.challenge = "none"
+        hub.redirects = False
+        self.hub = hub
+        self.slots = Slots("hub", connections, patience=5)
+        member = Member("hub", make_remote(hub.url), Trust.TAGS, slots=self.slots)
+        self.pool = Pool([member], time.clock())
+
+    async def open(self, number: int, start: int = 0) -> StreamContent:
+        data = bytes([number]) * (8 * MIB)
+        self.hub.add_blob(data)
+        part = ByteRange(start) if start else None
+        return await self.pool.blob(REDIS, Digest.of(data), part)
+
+
+@pytest.fixture
+def host(hub: Hub, make_remote: MakeRemote, time: Time) -> Host:
+    return Host(hub, make_remote, time, connections=4)  # three of them for blobs
+
+
+async def rest(stream: StreamContent) -> int:
+    """Reads to the end; how many bytes came."""
+    came = 0
+    try:
+        while piece := await stream.read():
+            came += len(piece)
+    finally:
+        await stream.close()
+    return came
+
+
+async def test_who_has_most_gives_one_to_who_has_none(host: Host) -> None:
+    are("a")
+    streams = [await host.open(number) for number in range(3)]
+    are("b")
+    other = await host.open(9)
+    assert await rest(other) == 8 * MIB
+    with pytest.raises(Unavailable, match="another client"):
+        await rest(streams[0])
+    for stream in streams[1:]:
+        assert await rest(stream) == 8 * MIB
+    assert host.slots.blobs_held == 0
+
+
+async def test_who_reads_while_it_gives_way_is_told(host: Host) -> None:
+    are("a")
+    streams = []
+    for number in range(3):
+        stream = await host.open(number)
+        await stream.read()
+        streams.append(stream)
+
+    reading = asyncio.create_task(rest(streams[0]))
+    await asyncio.sleep(0)
+    are("b")
+    await (await host.open(9)).close()
+    with pytest.raises(Unavailable, match="another client"):
+        await reading
+    for stream in streams:
+        await stream.close()
+
+
+async def test_giving_way_is_no_fault_of_the_endpoint(host: Host) -> None:
+    are("a")
+    streams = [await host.open(number) for number in range(3)]
+    for client in ("b", "c"):
+        are(client)
+        streams.append(await host.open(9))
+    for stream in streams:
+        await asyncio.gather(rest(stream), return_exceptions=True)
+    (standing,) = host.pool._all
+    assert standing.is_well(Question(Asked.BLOB, REDIS, "any"))
+
+
+async def test_what_gave_way_goes_on_where_it_was(host: Host) -> None:
+    are("a")
+    streams = [await host.open(number) for number in range(3)]
+    came = len(await streams[0].read())
+    are("b")
+    other = await host.open(9)
+    with pytest.raises(Unavailable):
+        await rest(streams[0])
+    await other.close()
+    are("a")
+    assert await rest(await host.open(0, came)) == 8 * MIB - came
+    for stream in streams:
+        await stream.close()
+
+
+async def test_a_small_question_is_asked_while_one_client_takes_all_for_blobs(host: Host) -> None:
+    are("a")
+    streams = [await host.open(number) for number in range(3)]
+    waiting = asyncio.create_task(host.open(3))
+    await asyncio.sleep(0)
+    assert host.slots.free(blob=False)
+    assert not host.slots.free(blob=True)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    for stream in streams:
+        await stream.close()
+
+
+async def test_one_client_takes_turns_with_itself(host: Host) -> None:
+    host.slots._places._quantum = 0.05
+    are("a")
+    streams = [await host.open(number) for number in range(3)]
+    late = await host.open(3)
+    assert await rest(late) == 8 * MIB
+    for stream in streams:
+        await stream.close()
+
+
+async def test_clients_that_wait_take_turns() -> None:
+    slots = Slots("hub", 1, patience=5)
+    order = []
+
+    async def ask(client: str) -> None:
+        are(client)
+        slot = await slots.take(blob=False)
+        order.append(client)
+        await asyncio.sleep(0)
+        slots.give(slot)
+
+    await asyncio.gather(*(ask(client) for client in ("a", "a", "a", "a", "b", "c")))
+    assert order == ["a", "a", "b", "c", "a", "a"]
+
+
+async def test_what_is_fetched_ahead_gives_way_to_all_and_does_not_wait(host: Host) -> None:
+    CLIENT.set(AHEAD)
+    streams = [await host.open(number) for number in range(3)]
+    with pytest.raises(Unavailable, match="in use"):
+        await host.open(3)
+    are("a")
+    mine = [await host.open(number) for number in range(4, 7)]
+    for stream in mine:
+        assert await rest(stream) == 8 * MIB
+    for stream in streams:
+        await stream.close()
+
+
+async def test_how_many_of_one_client_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_WAITING", 32)
+    slots = Slots("hub", 1, patience=5)
+    are("a")
+    held = await slots.take(blob=False)
+    waiting = [asyncio.create_task(slots.take(blob=False)) for _ in range(32)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="in use"):
+        await slots.take(blob=False)
+    are("b")
+    other = asyncio.create_task(slots.take(blob=False))
+    await asyncio.sleep(0)
+    assert not other.done()
+    for task in (*waiting, other):
+        task.cancel()
+    await asyncio.gather(*waiting, other, return_exceptions=True)
+    slots.give(held)
