@@ -30,7 +30,7 @@ from ..server.v2 import V2
 from ..storage.upkeep import Habits, Upkeep
 from .logins import refusals
 from .registries import naming_of, registry_of
-from .stores import CannotStart, open_store
+from .stores import CannotStart, holding_store, open_beside, open_store
 
 log = structlog.get_logger()
 
@@ -150,18 +150,17 @@ async def serving_admin(
 
 @contextlib.asynccontextmanager
 async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]:
-    """The store's upkeep, and the count of what it holds. Raises CannotStart."""
-    store = open_store(config, metrics, Clock())
-    metrics.watch(store.usage)
-    habits = Habits(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
-    upkeep = asyncio.create_task(Upkeep(store, habits).run())
-    try:
-        yield
-    finally:
-        upkeep.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await upkeep
-        await store.close()
+    """The store's lock, its upkeep, and the count of what it holds. Raises CannotStart."""
+    async with holding_store(config, metrics, Clock()) as store:
+        metrics.watch(store.usage)
+        habits = Habits(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
+        upkeep = asyncio.create_task(Upkeep(store, habits).run())
+        try:
+            yield
+        finally:
+            upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await upkeep
 
 
 @contextlib.asynccontextmanager
@@ -171,7 +170,7 @@ async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images
     """
     clock, metrics = Clock(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
-        store = open_store(config, metrics, clock)
+        store = open_beside(config, metrics, clock)
         stack.push_async_callback(store.close)
         registry = registry_of(stack, config, store, metrics, clock, asking=asking)
         yield Images(registry, store, lambda name: refusals(config, name))
@@ -181,7 +180,7 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
     """Rehashes all content, as fast as the disk gives it; tells of each piece whether it was sound.
     What was not is set aside, and filled again when it is asked for. A mirror may be serving
     meanwhile. Raises CannotStart."""
-    store = open_store(config, NoMeter(), Clock())
+    store = open_beside(config, NoMeter(), Clock())
     upkeep = Upkeep(store, Habits(scrub_speed=float("inf")))
     try:
         async for found in upkeep.scrub():

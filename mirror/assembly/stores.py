@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
+
+import structlog
 
 from ..config import Config
 from ..interfaces import Clock, Meter, NoMeter, TagStore
 from ..storage.disk import DiskContent, StorageUnusable
 from ..storage.room import Bounds
+from ..storage.service import bounds_of, serving
 from ..storage.tags_embedded import EmbeddedTags
 
+log = structlog.get_logger()
+
 _TAGS = "tags.db"
+_ANY = 1 << 62  # bytes
 
 
 class CannotStart(Exception):
@@ -19,11 +26,46 @@ class CannotStart(Exception):
 
 
 def open_store(config: Config, meter: Meter, clock: Clock) -> DiskContent:
-    """The configured store. Raises CannotStart."""
+    """The configured store, for the service that serves it. Raises CannotStart."""
+    return _opened(config, bounds_in(config), meter, clock)
+
+
+@contextlib.asynccontextmanager
+async def holding_store(config: Config, meter: Meter, clock: Clock) -> AsyncIterator[DiskContent]:
+    """As `open_store`, for the one process of a service that holds the store's lock; says what the
+    store lacks. Raises CannotStart, also when another service has it."""
+    async with contextlib.AsyncExitStack() as stack:
+        store = open_store(config, meter, clock)
+        stack.push_async_callback(store.close)
+        try:
+            stack.enter_context(serving(store.root, store.room.bounds))
+            for lack in store.room.misfits():
+                log.error("storage is short of room", path=str(store.root), reason=lack)
+        except StorageUnusable as error:
+            raise CannotStart(str(error)) from error
+        yield store
+
+
+def open_beside(config: Config, meter: Meter, clock: Clock) -> DiskContent:
+    """The configured store, for a command. What may be in it is for the service to say that serves
+    it, or did last: not for this configuration, which may be another's. Raises CannotStart."""
+    bounds = bounds_of(config.storage.path)
+    if bounds is None:
+        bounds = bounds_in(config)
+        if "max_size" not in config.storage.model_fields_set:  # nobody has said how much may be
+            bounds = dataclasses.replace(bounds, max_size=_ANY, evicts=False)
+    return _opened(config, bounds, meter, clock)
+
+
+def bounds_in(config: Config) -> Bounds:
+    return Bounds(config.storage.max_size, config.storage.min_free)
+
+
+def _opened(config: Config, bounds: Bounds, meter: Meter, clock: Clock) -> DiskContent:
     try:
         return DiskContent(
             config.storage.path,
-            Bounds(config.storage.max_size, config.storage.min_free),
+            bounds,
             sync=config.storage.durability == "full",
             clock=clock,
             meter=meter,

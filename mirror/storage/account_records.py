@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from ..interfaces import QuotaRecord, RefusedLogin
+from .owner import give
 
 log = structlog.get_logger()
 
@@ -120,6 +121,7 @@ class _Notes(Generic[R]):
             try:
                 descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with open(descriptor, "w", encoding="ascii") as file:
+                    give(descriptor, new.parent)
                     json.dump(fields, file)
                 os.replace(new, self._path)
             finally:

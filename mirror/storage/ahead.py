@@ -14,6 +14,8 @@ import os
 import struct
 from pathlib import Path
 
+from .owner import give
+
 _HEAD = struct.Struct("<8sQI")  # a mark, the contiguous beginning, the number of spans
 _SPAN = struct.Struct("<QQ")
 _MARK = b"ahead-01"
@@ -40,6 +42,7 @@ class Ahead:
         if self._fd < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o600)
+            give(self._fd, self._path.parent)
             self.save(reached)
 
     def add(self, start: int, stop: int) -> None:

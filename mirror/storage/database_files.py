@@ -14,6 +14,8 @@ from urllib.parse import quote
 import apsw
 import structlog
 
+from .owner import give
+
 log = structlog.get_logger()
 
 AGAIN = 5.0
@@ -32,6 +34,7 @@ def opening(path: Path) -> Iterator[None]:
     """
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        give(lock, path.parent)
         deadline = time.monotonic() + _OPENING_LIMIT
         while True:
             try:

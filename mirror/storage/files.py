@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from ..oci.digest import ALGORITHMS, Digest
+from .owner import make_folder
 from .room import FULL
 
 log = structlog.get_logger()
@@ -19,7 +21,8 @@ log = structlog.get_logger()
 _SLICE = 1 << 20
 
 # A store that others have made may be served from, also where nothing can be written now.
-_PASSES = FULL | {errno.EROFS}
+PASSES = FULL | {errno.EROFS}
+"""Errors of a file system that takes no writes, for now."""
 
 
 class StorageUnusable(Exception):
@@ -35,7 +38,7 @@ def prepare(root: Path) -> None:
     was_there = (root / "blobs").is_dir()
     try:
         for directory in _directories(root):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(directory)
         probe = root / f".probe-{os.getpid()}"
         try:
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
@@ -44,7 +47,7 @@ def prepare(root: Path) -> None:
                 probe.unlink()
         _refuse_others(root)
     except OSError as error:
-        if was_there and error.errno in _PASSES:
+        if was_there and error.errno in PASSES:
             log.error(
                 "store takes no writes",
                 path=str(root),
@@ -53,11 +56,20 @@ def prepare(root: Path) -> None:
             )
             return
         raise StorageUnusable(
-            f"storage.path {root} cannot be used: {words(error)}; "
-            "name a directory that this user may write to"
+            f"storage.path {root} cannot be used: {words(error)}; {_advice(root)}"
         ) from error
     if root.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         log.warning("storage is writable by others", path=str(root), advice="chmod go-w")
+
+
+def _advice(root: Path) -> str:
+    with contextlib.suppress(OSError):
+        owner = root.stat().st_uid
+        if owner != os.geteuid():
+            with contextlib.suppress(KeyError):
+                return f"it belongs to {pwd.getpwuid(owner).pw_name}: try as that user"
+            return f"it belongs to user {owner}: try as that one"
+    return "name a directory that this user may write to"
 
 
 def _refuse_others(root: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import apsw
 import structlog
 
 from .database_files import copied, opening, set_aside
+from .owner import make
 
 log = structlog.get_logger()
 
@@ -148,8 +147,7 @@ def identity_of(path: Path) -> Identity | None:
 
 
 def _prepared(path: Path, block: int, busy_ms: int) -> apsw.Connection:
-    with contextlib.suppress(FileExistsError):  # made here only for its mode
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    make(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:  # of an earlier version
         path.chmod(0o600)
     db = apsw.Connection(str(path))

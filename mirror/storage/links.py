@@ -9,7 +9,6 @@ that what is shown through one pushes out nothing of the others.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,8 @@ from ..interfaces import Clock
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from ..threads import Threads, aside
-from .database_files import opening, set_aside
+from .database_files import AGAIN, copied, opening, set_aside
+from .owner import make
 
 log = structlog.get_logger()
 
@@ -74,21 +74,16 @@ class LinkRecords:
         most_bytes: int = MOST_BYTES,
     ) -> LinkRecords:
         """Opens or makes the database. Never fails: one that is of no use is set aside, and where
-        no file can be had, the memory is this process's alone. `is_here` tells, on a thread,
-        whether this content is in the store."""
+        no file can be opened, what is in it is read into the memory of this process alone, until
+        the disk allows more. `is_here` tells, on a thread, whether this content is in the store."""
+        away = None
         try:
-            with opening(path):
-                try:
-                    writer = _open(str(path))
-                except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _OtherVersion) as error:
-                    set_aside(path, str(error))
-                    writer = _open(str(path))
-            reader = apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
-            return cls(writer, reader, clock, is_here, most_bytes)
+            writer, reader = _open_file(path)
         except (apsw.Error, OSError) as error:
-            log.warning("links kept in memory only", path=str(path), reason=str(error))
-            writer = _open(":memory:")
-            return cls(writer, writer, clock, is_here, most_bytes)
+            log.error("links kept in memory only", path=str(path), reason=str(error))
+            writer, reader = copied(path, _prepare)
+            away = path
+        return cls(writer, reader, clock, is_here, most_bytes, away)
 
     def __init__(
         self,
@@ -97,12 +92,16 @@ class LinkRecords:
         clock: Clock,
         is_here: Callable[[Digest], bool],
         most_bytes: int,
+        away: Path | None = None,
     ) -> None:
+        """`away`: the file that could not be opened, in the place of which these are."""
         self._writer = writer
         self._reader = reader
         self._clock = clock
         self._is_here = is_here
         self._most_bytes = most_bytes
+        self._away = away
+        self._again_at = clock.monotonic() + AGAIN
         self._added = 0
         self._well = True
         self._threads = Threads(1, "links")
@@ -138,7 +137,20 @@ class LinkRecords:
 
     # From here on: on the thread.
 
+    def _open_again(self, path: Path) -> None:
+        """Goes on with the file, if it can be opened by now."""
+        if self._clock.monotonic() < self._again_at:
+            return
+        try:
+            self._writer, self._reader = _open_file(path)
+        except (apsw.Error, OSError):
+            self._again_at = self._clock.monotonic() + AGAIN
+        else:
+            self._away = None
+
     def _add(self, repository: str, keys: Sequence[bytes], now: int) -> None:
+        if self._away is not None:
+            self._open_again(self._away)
         with self._writer:
             self._writer.execute(
                 "INSERT OR IGNORE INTO repositories (name) VALUES (?)", (repository,)
@@ -239,35 +251,49 @@ def _digest(key: bytes) -> Digest:
     return Digest("sha512" if len(key) == 64 else "sha256", key.hex())
 
 
-def _open(path: str) -> apsw.Connection:
-    if path != ":memory:":
-        with contextlib.suppress(FileExistsError):  # made here only for its mode
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    db = apsw.Connection(path)
+def _open_file(path: Path) -> tuple[apsw.Connection, apsw.Connection]:
+    """To write and to read. Raises apsw.Error, OSError."""
+    with opening(path):
+        try:
+            writer = _open(path)
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _OtherVersion) as error:
+            set_aside(path, str(error))
+            writer = _open(path)
+        return writer, apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
+
+
+def _open(path: Path) -> apsw.Connection:
+    make(path)
+    db = apsw.Connection(str(path))
     try:
         db.set_busy_timeout(_BUSY_MS)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA journal_size_limit = 4194304")
-        db.execute("BEGIN IMMEDIATE")
-        [(version,)] = db.execute("PRAGMA user_version").fetchall()
-        if version == 1:
-            db.execute("DROP INDEX links_by_age; ALTER TABLE links RENAME TO old")
-        elif version not in (0, _VERSION):
-            raise _OtherVersion(f"made by another version of this program ({version})")
-        if version != _VERSION:
-            db.execute(_SCHEMA)
-            db.execute(_FROM_1 if version == 1 else "")
-            db.execute(f"PRAGMA user_version = {_VERSION}")
-        db.execute("COMMIT")
-        if version == 1:
-            db.execute("VACUUM")
-        db.execute(_SEEN, (b"", "")).fetchall()
+        _prepare(db)
     except BaseException:
         db.close()
         raise
     return db
 
 
-class _OtherVersion(Exception):
+def _prepare(db: apsw.Connection) -> None:
+    """Makes the tables, or brings them up to date."""
+    db.execute("BEGIN IMMEDIATE")
+    [(version,)] = db.execute("PRAGMA user_version").fetchall()
+    if version == 1:
+        db.execute("DROP INDEX links_by_age; ALTER TABLE links RENAME TO old")
+    elif version not in (0, _VERSION):
+        raise _OtherVersion(f"made by another version of this program ({version})")
+    if version != _VERSION:
+        db.execute(_SCHEMA)
+        db.execute(_FROM_1 if version == 1 else "")
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+    db.execute("COMMIT")
+    if version == 1:
+        db.execute("VACUUM")
+    db.execute(_SEEN, (b"", "")).fetchall()
+
+
+class _OtherVersion(apsw.Error):
     """A database of ours, but not one that this program reads."""

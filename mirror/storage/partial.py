@@ -21,6 +21,7 @@ from ..threads import Threads
 from . import writeback
 from .ahead import Ahead, note_of
 from .coming import Coming
+from .owner import give, make_folder
 from .room import FULL, Claim, ForGuests
 
 log = structlog.get_logger()
@@ -226,7 +227,7 @@ class DiskPartial:
         try:
             os.rename(self._path, target)
         except FileNotFoundError:  # the first of its directory
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(target.parent)
             os.rename(self._path, target)
         if self._sync:
             _sync_directory(target.parent)
@@ -357,6 +358,7 @@ def lock_partial(path: Path) -> int | None:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            give(fd, path.parent)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us may have renamed or removed it between our open and our lock.
             found = os.fstat(fd)

@@ -239,9 +239,13 @@ class Room:
                 await self._make_on_disk(lacking, guests=False)
 
     def misfits(self) -> list[str]:
-        """What an operator should know of this room before anybody asks for any. Raises OSError."""
-        space, bounds = Space.at(self._root), self.bounds
-        usage = self._ledger.index.usage()
+        """What an operator should know of this room before anybody asks for any."""
+        bounds = self.bounds
+        try:
+            space = Space.at(self._root)
+            usage = self._ledger.index.usage()
+        except (OSError, apsw.Error) as error:
+            return [f"it cannot be told how much there is: {error}"]
         found = []
         if bounds.min_free >= space.total:
             found.append(

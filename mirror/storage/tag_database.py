@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import apsw
 from ..interfaces import TagEvent, TagRecord
 from ..oci.digest import Digest
 from ..oci.errors import DigestInvalid
-from .database_files import opening, set_aside
+from .database_files import copied, opening, set_aside
+from .owner import make, make_folder
 from .tag_history import KEPT, MOST
 from .tag_records import encode
 
@@ -177,7 +177,7 @@ def open_or_begin_anew(path: Path, damaged: TagDatabase | None = None) -> TagDat
     `damaged` is a database that was found so in use: it is not tried again. Raises apsw.Error or
     OSError when no file can be had there.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     path = path.parent.resolve() / path.name  # SQLITE_OPEN_NOFOLLOW minds links in parents too
     with opening(path):
         if damaged is not None and damaged.is_at(path):
@@ -191,21 +191,15 @@ def open_or_begin_anew(path: Path, damaged: TagDatabase | None = None) -> TagDat
             return _open(path)
 
 
-def in_memory() -> TagDatabase:
-    """A database that ends with this process. Its name is what its two connections share."""
-    uri = f"file:/tags-{uuid.uuid4()}?vfs=memdb"
-    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    writer = apsw.Connection(uri, flags=flags)
-    writer.set_busy_timeout(_BUSY_MS)
-    _bring_up_to_date(writer, 0)
-    return TagDatabase(apsw.Connection(uri, flags=flags), writer, None)
+def in_memory(path: Path) -> TagDatabase:
+    """A database that ends with this process, with what the one at `path` holds, as far as that can
+    be read."""
+    writer, reader = copied(path, _bring_up_to_date)
+    return TagDatabase(reader, writer, None)
 
 
 def _open(path: Path) -> TagDatabase:
-    with contextlib.suppress(FileExistsError):
-        # Made here only for its mode. One that is there must not be opened but by SQLite: closing
-        # any descriptor of it would drop the locks that this process holds on it (POSIX fcntl).
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    make(path)
     writer = _connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
         _prepare(writer)
@@ -225,19 +219,19 @@ def _prepare(writer: apsw.Connection) -> None:
     writer.execute("PRAGMA journal_mode = WAL")
     writer.execute("PRAGMA synchronous = NORMAL")
     writer.execute(f"PRAGMA journal_size_limit = {_MAX_LOG_BYTES}")
+    _bring_up_to_date(writer)
+
+
+def _bring_up_to_date(writer: apsw.Connection) -> None:
     with contextlib.closing(writer.cursor()) as cursor:
         cursor.execute("BEGIN IMMEDIATE")  # also proves that nobody holds the file for good
         version = cursor.execute("PRAGMA user_version").fetchall()[0][0]
         if not isinstance(version, int) or not 0 <= version <= _VERSION:
             raise _Unusable(f"made by another version of this program ({version})")
-        _bring_up_to_date(writer, version)
+        for schema in _SCHEMAS[version:]:
+            cursor.execute(schema)
+        cursor.execute(f"PRAGMA user_version = {_VERSION}")
         cursor.execute("COMMIT")
-
-
-def _bring_up_to_date(writer: apsw.Connection, version: int) -> None:
-    for schema in _SCHEMAS[version:]:
-        writer.execute(schema)
-    writer.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _connect(path: Path, mode: int) -> apsw.Connection:

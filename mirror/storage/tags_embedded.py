@@ -15,6 +15,7 @@ from ..interfaces import Clock, Meter, NoMeter, TagEvent, TagRecord, TagStoreErr
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from ..threads import Threads
+from .database_files import AGAIN
 from .tag_database import (
     DAMAGED,
     TagDatabase,
@@ -62,23 +63,25 @@ class EmbeddedTags:
         """Opens or makes the database. Never fails.
 
         A file that is damaged, locked, or of a newer version is renamed to `….aside` and begun
-        anew. Where no file can be had at all, the memory is this process's alone and ends with it.
+        anew. Where no file can be opened, what is in it is read into the memory of this process
+        alone, until the disk allows more.
         Beyond `max_rows` the records that would end first are forgotten.
         """
         try:
             return cls(open_or_begin_anew(path), path, clock, meter, max_rows)
         except (apsw.Error, OSError) as error:
-            log.warning("tags kept in memory only", path=str(path), reason=str(error))
-            return cls(in_memory(), None, clock, meter, max_rows)
+            log.error("tags kept in memory only", path=str(path), reason=str(error))
+            return cls(in_memory(path), path, clock, meter, max_rows)
 
     def __init__(
-        self, database: TagDatabase, path: Path | None, clock: Clock, meter: Meter, max_rows: int
+        self, database: TagDatabase, path: Path, clock: Clock, meter: Meter, max_rows: int
     ) -> None:
         self._database = database
         self._path = path
         self._clock = clock
         self._meter = meter
         self._max_rows = max_rows
+        self._again_at = clock.monotonic() + AGAIN  # in memory: when the file is tried again
         self._writes = 0
         self._reading = Health("embedded", "read")
         self._writing = Health("embedded", "write")
@@ -88,7 +91,7 @@ class EmbeddedTags:
     @property
     def is_shared(self) -> bool:
         """Whether it is in the file, for other processes to see; else it ends with this one."""
-        return self._path is not None
+        return self._database.identity is not None
 
     async def get(self, repository: Repository, tag: str) -> TagRecord | None:
         """The record, if there is one and its time is not over. Raises TagStoreError."""
@@ -182,7 +185,9 @@ class EmbeddedTags:
     def _apply(self, work: Callable[[TagDatabase], T]) -> T:
         # Somebody deleted the file, or another worker set it aside: what goes into the old one is
         # seen by nobody else and lost with this process.
-        if self._path is not None and not self._database.is_at(self._path):
+        if not self.is_shared:
+            self._open_again()
+        elif not self._database.is_at(self._path):
             self._database = open_or_begin_anew(self._path)
         database = self._database
         try:
@@ -193,6 +198,15 @@ class EmbeddedTags:
             done = work(self._database)
         return done
 
+    def _open_again(self) -> None:
+        """Goes on with the file, if it can be opened by now."""
+        if self._clock.monotonic() < self._again_at:
+            return
+        try:
+            self._database = open_or_begin_anew(self._path)
+        except (apsw.Error, OSError):
+            self._again_at = self._clock.monotonic() + AGAIN
+
     def _tidy_now_and_then(self, database: TagDatabase) -> None:
         if self._writes % _TIDY_EVERY == 0:
             with contextlib.suppress(apsw.BusyError):  # the next one will do it
@@ -202,7 +216,4 @@ class EmbeddedTags:
     def _begin_anew(self, damaged: TagDatabase) -> None:
         if self._database is not damaged:
             return  # done already, for somebody else
-        if self._path is None:
-            self._database = in_memory()
-        else:
-            self._database = open_or_begin_anew(self._path, damaged)
+        self._database = open_or_begin_anew(self._path, damaged)

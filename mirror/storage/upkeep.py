@@ -30,12 +30,14 @@ class Habits:
     """In seconds, and bytes a second.
 
     `partial_ttl`: how long a download that nobody asks for any more is kept for resuming. `every`:
-    between two rounds of tidying. `scrub`: within which time all content is rehashed, at most at
+    between two rounds of tidying. `look`: between two looks at what processes that were killed have
+    set aside. `scrub`: within which time all content is rehashed, at most at
     `scrub_speed`; 0: never.
     """
 
     partial_ttl: float = 24 * 3600.0
     every: float = 60.0
+    look: float = 5.0
     scrub: float = 7 * 86400.0
     scrub_speed: float = 32 << 20
 
@@ -52,12 +54,6 @@ class Upkeep:
         self._store = store
         self._habits = habits
         self._mended: Identity | None = None  # the index that was found in order last
-        self._soon = asyncio.Event()
-
-    def somebody_died(self) -> None:
-        """A process that used this store was killed: what it left is mended now."""
-        self._mended = None
-        self._soon.set()
 
     async def run(self) -> None:
         """Until cancelled. Its faults are logged, and are nobody else's."""
@@ -78,14 +74,18 @@ class Upkeep:
         async for _, digests in self._directories():
             for digest in await store.on_files(self._without_record, digests):
                 await self._adopt(digest)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """What is set aside is what is there, but for what is being written: a writer that was
+        killed has left its lock, and not what it had set aside."""
         for path in await self._partials():
-            await store.on_files(self._account, path)
+            await self._store.on_files(self._account, path)
         await self._settle_reservations()
 
     async def tidy(self) -> None:
         """Forgets old partials and what was set aside, and evicts down to the marks."""
         store = self._store
-        await self._settle_reservations()  # a full disk may have taken no record of their ends
         await store.on_files(self._empty_quarantine)
         await store.on_files(self._sweep)
         for path in await self._partials():
@@ -93,8 +93,7 @@ class Upkeep:
             if coming is not None:
                 log.info("partial forgotten", digest=str(coming.digest))
                 await store.room.release(coming)
-            else:
-                await store.on_files(self._account, path)
+        await self.settle()
         await store.room.tidy()
 
     async def _partials(self) -> list[Path]:
@@ -119,7 +118,7 @@ class Upkeep:
     def _sweep(self) -> None:
         """Removes what killed processes have left of files that live for a moment. Blocking."""
         before = time.time() - _LEFT_FOR
-        for pattern in ("quota-*.json.*", ".probe-*"):
+        for pattern in ("quota-*.json.*", "login-*.json.*", ".probe-*"):
             for path in self._store.root.glob(pattern):
                 with contextlib.suppress(OSError):
                     if path.lstat().st_mtime < before:
@@ -185,16 +184,15 @@ class Upkeep:
     async def _tidy_for_ever(self) -> None:
         while True:
             index = self._store.ledger.index
-            # At the start, when somebody died, and when the account was begun anew or, after a time
-            # in memory, is that of the disk again.
+            # At the start, and when the account was begun anew or, after a time in memory, is that
+            # of the disk again.
             if self._mended is None or index.identity != self._mended:
                 self._mended = index.identity
                 await self._surviving(self.mend)
             await self._surviving(self.tidy)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._habits.every):
-                    await self._soon.wait()
-            self._soon.clear()
+            for _ in range(max(1, round(self._habits.every / self._habits.look))):
+                await asyncio.sleep(min(self._habits.look, self._habits.every))
+                await self._surviving(self.settle)
 
     async def _scrub_for_ever(self) -> None:
         while True:

@@ -385,7 +385,7 @@ async def test_f32_where_no_file_can_be_made_it_remembers_in_memory_and_says_so(
     with structlog.testing.capture_logs() as logs:
         store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock())
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [
-        ("tags kept in memory only", "warning")
+        ("tags kept in memory only", "error")
     ]
     await store.put(REDIS, "7", found(), 3600)
     assert await store.get(REDIS, "7") == found()

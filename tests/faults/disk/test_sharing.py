@@ -11,7 +11,7 @@ import aiohttp
 
 from tests.waiting import eventually
 
-from ..bodies import MIB, waits
+from ..bodies import MIB
 from ..house import PORT, House, Mirror
 from .clients import all_of, hold, is_kept, reading
 
@@ -28,36 +28,6 @@ async def test_f36_slow_readers_finish_what_is_evicted(house: House) -> None:
         assert [path.name for path in mirror.blobs()] == [other.partition(":")[2]]
         assert await all_of(*clients) == [old] * 3
     assert await is_kept(house, mirror, other)
-
-
-async def test_f37_two_mirrors_on_one_path_download_once_and_keep_within_its_room(
-    house: House, tmp_path: Path
-) -> None:
-    storage = {"path": str(tmp_path / "shared"), "max_size": "8MiB"}
-    data = os.urandom(3 * MIB)
-    digest = house.hub.add_blob(data)
-    others = [house.hub.add_blob(os.urandom(3 * MIB)) for _ in range(4)]
-    until = asyncio.Event()
-    house.hub.fail("blobs", waits(data, 2 * MIB, until))
-    mirrors = [await house.mirror(storage=storage) for _ in range(2)]
-    asking = [asyncio.create_task(mirror.blob(digest)) for mirror in mirrors for _ in range(3)]
-    await eventually(lambda: [path.stat().st_size for path in mirrors[0].partials()] == [2 * MIB])
-    for mirror in mirrors:
-        await eventually(lambda mirror=mirror: _sent(mirror))
-    until.set()
-    assert all(answer.is_whole(digest) for answer in await asyncio.gather(*asking))
-    assert house.hub.count("blobs", "GET") == 1
-    for other in others:
-        answers = await asyncio.gather(*(mirror.blob(other) for mirror in mirrors))
-        assert all(answer.is_whole(other) for answer in answers)
-        for mirror in mirrors:
-            used = await mirror.metric("cache_bytes") + await mirror.metric("cache_reserved_bytes")
-            assert used <= 8 * MIB
-    assert mirrors[0].rotten() == []
-
-
-async def _sent(mirror: Mirror) -> bool:
-    return await mirror.metric("fills_running") == 1
 
 
 async def test_f40_a_worker_is_killed_while_another_follows_its_fill(house: House) -> None:
