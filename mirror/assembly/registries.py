@@ -31,6 +31,7 @@ from ..storage.links import LinkRecords
 from ..storage.referrer_records import ReferrerRecords
 from ..storage.tag_history import MOST
 from ..threads import aside
+from ..tls import verifying_context
 from ..upstream.addresses import Allowed
 from ..upstream.endpoint import CONNECTIONS, Endpoint, GivenToken, Limits, Login, Trust
 from ..upstream.endpoint import Credentials as Shown
@@ -78,7 +79,7 @@ def registry_of(
     stack.push_async_callback(fills.close)
     pinned = Patterns(config.storage.pin)
     pins = _pins(config)
-    tls = ssl.create_default_context()
+    tls = verifying_context()
     accounts = AccountRecords(config.storage.path)
     stack.push_async_callback(aside, accounts.close)
     slots = _slots(config)

@@ -23,6 +23,8 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ..tls import as_clients_do
+
 _CONNECTIONS = 16
 
 
@@ -51,7 +53,7 @@ def redis_client(url: str, password: str | None, ca_file: Path | None, limit: fl
     pool = BlockingConnectionPool(
         max_connections=_CONNECTIONS,
         timeout=limit,
-        connection_class=SSLConnection if secure else Connection,
+        connection_class=_TlsConnection if secure else Connection,
         host=host,
         port=port or 6379,
         db=int(database or "0"),
@@ -64,6 +66,13 @@ def redis_client(url: str, password: str | None, ca_file: Path | None, limit: fl
         **secure,
     )
     return Redis.from_pool(pool)
+
+
+class _TlsConnection(SSLConnection):
+    def _connection_arguments(self) -> dict[str, Any]:
+        arguments = dict(super()._connection_arguments())
+        as_clients_do(arguments["ssl"])
+        return arguments
 
 
 def failure_kind(error: BaseException) -> str:

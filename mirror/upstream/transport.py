@@ -24,6 +24,7 @@ from .. import __version__
 from ..interfaces import Meter
 from ..oci.errors import Denied, Unavailable, Untrustworthy
 from ..threads import Threads
+from ..tls import verifying_context
 from .addresses import EndpointRefused, Guard, ReferralRefused
 from .endpoint import KIB, MIB, Endpoint
 from .failures import Kind, Unreachable, Unreached
@@ -118,8 +119,7 @@ class Transport:
         self._guard = Guard(endpoint.allowed)
         self._own_resolver = Resolver(endpoint.limits.dns) if resolver is None else None
         self._resolver = resolver or self._own_resolver
-        # The default context verifies, and takes SSL_CERT_FILE and SSL_CERT_DIR into account.
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or verifying_context()
         self._sessions: dict[_Why, aiohttp.ClientSession] = {}
         self._closed = False
 

@@ -15,6 +15,7 @@ from mirror.interfaces import Clock, NoMeter, TagStoreError
 from mirror.storage.tags_redis import LIMIT, RedisTags
 
 from ..redis_server import RedisServer
+from ..strict_tls import be_strict
 from ..waiting import eventually
 from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
 
@@ -628,8 +629,19 @@ class TestTls:
         with RedisServer(tmp_path / "tls", tls=True).start() as server:
             yield server
 
-    async def test_speaks_tls(self, server: RedisServer, connect: Connect, errors: Errors) -> None:
+    @pytest.mark.parametrize("strict", [False, True], ids=["this Python", "as 3.13"])
+    async def test_speaks_tls(
+        self,
+        server: RedisServer,
+        connect: Connect,
+        errors: Errors,
+        monkeypatch: pytest.MonkeyPatch,
+        strict: bool,
+    ) -> None:
+        """Also with certificates that a strict reading refuses: other clients take them."""
         assert server.certificate is not None
+        if strict:
+            be_strict(monkeypatch)
         for store in (connect(ca_file=server.certificate.authority) for _ in range(2)):
             await store.put(REDIS, "7", found(), 3600)
             assert await store.get(REDIS, "7") == found()

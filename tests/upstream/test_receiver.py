@@ -88,7 +88,7 @@ async def remote(
 ) -> AsyncIterator[Remote]:
     limits = replace(QUICK, connections=1)
     authority = Authority(tmp_path)
-    trusting = ssl.create_default_context(cafile=authority.path)
+    trusting = authority.trusted()
     context = authority.server("registry.example") if request.param == "https" else None
     async with served(host, context) as port:
         url = f"{request.param}://registry.example:{port}"

@@ -23,6 +23,7 @@ from yarl import URL
 from mirror.interfaces import NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
+from mirror.tls import verifying_context
 from mirror.upstream.addresses import Allowed
 from mirror.upstream.endpoint import Endpoint, Login
 from mirror.upstream.failures import Kind, Unreached
@@ -30,6 +31,7 @@ from mirror.upstream.remote import Remote
 from mirror.upstream.retries import Policy
 from mirror.upstream.transport import Resolver, Transport
 
+from ..strict_tls import be_strict
 from .conftest import QUICK, REDIS, Counts, MakeRemote
 from .hub import Fault, Hub, cut, hang, status
 
@@ -406,6 +408,12 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
 
+    def trusted(self) -> ssl.SSLContext:
+        """What a mirror has that was told of it."""
+        context = verifying_context()
+        context.load_verify_locations(self.path)
+        return context
+
     def server(self, host: str, days: int = 1) -> ssl.SSLContext:
         key = ec.generate_private_key(ec.SECP256R1())
         pem = self._sign(host, key, [host], days).public_bytes(serialization.Encoding.PEM)
@@ -445,7 +453,7 @@ async def test_f22_a_bad_certificate_is_refused_and_named(
     make_remote: MakeRemote, tmp_path: Path, counts: Counts, host: str, days: int, says: str
 ) -> None:
     authority = Authority(tmp_path)
-    trusting = ssl.create_default_context(cafile=authority.path)
+    trusting = authority.trusted()
     async with tls_server(authority.server(host, days), status(404)) as port:
         url = f"https://registry.example:{port}"
         failure = await failure_of(make_remote(url, resolver=Names("127.0.0.1"), tls=trusting))
@@ -460,11 +468,15 @@ async def test_f22_plain_http_on_a_tls_port_is_named(hub: Hub, make_remote: Make
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("strict", [False, True], ids=["this Python", "as 3.13"])
 async def test_certificates_are_trusted_by_ssl_cert_file(
-    make_remote: MakeRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strict: bool
 ) -> None:
+    """Also those without what a strict reading wants: clients, which are Go, take them."""
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    if strict:
+        be_strict(monkeypatch)
     async with tls_server(authority.server("registry.example"), status(200)) as port:
         url = f"https://registry.example:{port}"
         transport = Transport(Endpoint("it", url), NoMeter(), resolver=Names("127.0.0.1"))
@@ -478,7 +490,7 @@ async def test_f27_a_redirect_from_https_to_http_is_refused(
     hub: Hub, make_remote: MakeRemote, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
-    trusting = ssl.create_default_context(cafile=authority.path)
+    trusting = authority.trusted()
     digest = hub.add_blob(LAYER)
     redirect = status(307, {"Location": f"{hub.blobs_url}/data/{digest}"})
     async with tls_server(authority.server("registry.example"), redirect) as port:
