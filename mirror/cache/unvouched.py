@@ -29,13 +29,13 @@ from ..interfaces import (
 )
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import RegistryError, Untrustworthy
+from ..oci.errors import RegistryError, Unavailable, Untrustworthy
+from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..threads import aside
 from .flights import Flights
 
 _REMEMBERED = 10_000
-_AT_ONCE = 2  # blobs that are fetched for proof: whole, and for nothing else
 
 Key = tuple[Repository, Digest]
 
@@ -58,7 +58,6 @@ class Unvouched:
         self._proven: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
         self._fetches: Flights[Key, None] = Flights()
         self._coming: Flights[Key, None] = Flights()
-        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def close(self) -> None:
         await self._fetches.close()
@@ -155,20 +154,28 @@ class Unvouched:
         await self._upstream.manifest(repository, digest)  # which verifies it
 
     async def _fetch_blob(self, repository: Repository, digest: Digest) -> None:
-        async with self._places:
-            size = await self._size(digest)
-            stream = await self._upstream.blob(repository, digest)
+        """Fetches the whole for proof, and for nothing else. Raises RegistryError."""
+        size = await self._size(digest)
+        hasher, came = digest.hasher(), 0
+        while True:
+            before = came
+            part = ByteRange(came) if came else None
+            stream = await self._upstream.blob(repository, digest, part)
             try:
-                hasher = digest.hasher()
-                came = 0
+                if stream.start != came:
+                    raise Untrustworthy(f"{stream.source} does not go on with {digest}")
                 while piece := await stream.read():
                     came += len(piece)
                     if size is not None and came > size:
                         break
                     await aside(hasher.update, piece)
-                if stream.start != 0 or hasher.hexdigest() != digest.hex:
+                if hasher.hexdigest() != digest.hex:
                     stream.reject("a blob sent for proof has another digest")
                     raise Untrustworthy(f"{stream.source} sent other bytes than those of {digest}")
+                return
+            except Unavailable:  # cut, or its connection is another client's turn
+                if came == before:
+                    raise
             finally:
                 await stream.close()
 

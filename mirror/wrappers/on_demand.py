@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
-from ..interfaces import BytesContent, Clock, FileContent, Registry, Resolved, TagPage
+from ..interfaces import CLIENT, BytesContent, Clock, FileContent, Registry, Resolved, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Denied, Unavailable, quoted
+from ..oci.errors import Denied, Unavailable, Unknown, quoted
 from ..oci.reference import Repository
 from ..oci.registries import is_registry, parse_registry
 
@@ -45,16 +45,27 @@ class Opened:
 
 @dataclass(slots=True)
 class _Entry:
+    """`client`: who asked it last."""
+
     opened: Opened
+    client: str = ""
     users: int = 0
     used_at: float = 0.0
+    has_answered: bool = False
+    is_closed: bool = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self.users == 0 and self.opened.is_idle()
 
 
 class OnDemand:
     """A Registry of all registries with a public name, each made by `open` when it is first asked.
 
-    At most `most` are there at a time: the longest unused is closed for a new one. A name is no
-    proof of anything: that its address is public is for the connection to check.
+    At most `most` are there at a time: the longest unused is closed for a new one. One that has
+    never answered is closed before its time, and where one client has asked more of them than
+    another, even while it is asked. A name is no proof of anything: that its address is public is
+    for the connection to check.
     """
 
     def __init__(self, open: Callable[[str], Opened], clock: Clock, most: int = 32) -> None:
@@ -102,34 +113,69 @@ class OnDemand:
         refuse_private(name)
         gone = None
         entry = self._entries.get(name)
+        client = CLIENT.get().client
         if entry is None:
-            gone = self._make_room()
+            gone = self._make_room(client)
             entry = self._entries[name] = _Entry(self._open(name))
             log.info("registry opened on demand", registry=name)
+        entry.client = client
         entry.users += 1
         self._entries.move_to_end(name)
         try:
             if gone is not None:
-                await gone.close()
+                await gone.opened.close()
             yield entry.opened.registry
+            entry.has_answered = True
+        except Unknown:
+            entry.has_answered = True
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if entry.is_closed and task is not None and not task.cancelling():
+                raise Unavailable(
+                    f"{name} has not answered, and others wait", retry_after=_REST
+                ) from None
+            raise
         finally:
             entry.users -= 1
             entry.used_at = self._clock.monotonic()
 
-    def _make_room(self) -> Opened | None:
-        """The one to be closed for a new one, None where there is room. Raises Unavailable."""
+    def _make_room(self, client: str) -> _Entry | None:
+        """The one to be closed for a new one of this client's, None where there is room. Raises
+        Unavailable."""
         if len(self._entries) < self._most:
             return None
+        name = self._to_close() or self._to_close_of_others(client)
+        if name is None:
+            raise Unavailable(
+                f"{self._most} registries that are not in the configuration are in use at once, "
+                "which is the most there may be",
+                retry_after=_REST,
+            )
+        log.info("registry closed", registry=name)
+        entry = self._entries.pop(name)
+        entry.is_closed = True
+        return entry
+
+    def _to_close(self) -> str | None:
+        """The longest unused of those that nobody will miss."""
         now = self._clock.monotonic()
         for name, entry in self._entries.items():
-            if entry.users == 0 and now - entry.used_at >= _REST and entry.opened.is_idle():
-                log.info("registry closed", registry=name)
-                return self._entries.pop(name).opened
-        raise Unavailable(
-            f"{self._most} registries that are not in the configuration are in use at once, which "
-            "is the most there may be",
-            retry_after=_REST,
-        )
+            has_rested = now - entry.used_at >= _REST or not entry.has_answered
+            if has_rested and entry.is_idle:
+                return name
+        return None
+
+    def _to_close_of_others(self, client: str) -> str | None:
+        """One of the client's who has most, if it has more than this one would then have."""
+        counts = Counter(entry.client for entry in self._entries.values())
+        [(richest, most)] = counts.most_common(1)
+        if most < counts[client] + 2:
+            return None
+        for name, entry in self._entries.items():
+            if entry.client == richest and (entry.is_idle or not entry.has_answered):
+                return name
+        return None
 
 
 def refuse_private(name: str) -> None:

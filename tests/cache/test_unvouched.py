@@ -16,7 +16,7 @@ from mirror.cache.pull_through import PullThrough
 from mirror.cache.unvouched import Unvouched
 from mirror.interfaces import Clock, Registry
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, Untrustworthy
+from mirror.oci.errors import RegistryError, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 from mirror.storage.links import LinkRecords
@@ -189,3 +189,37 @@ async def eventually_shown(house: House, digest: Digest) -> None:
         return await house.own.is_shown(digest)
 
     await eventually(is_shown)
+
+
+async def test_what_is_fetched_for_proof_goes_on_where_it_broke(house: House) -> None:
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(house.private, SECRET, LARGE)
+    house.evil.blobs[Digest.of(LARGE)] = LARGE
+    breaks = [len(LARGE) // 2]
+
+    async def broken(position: int) -> None:
+        if breaks and position >= breaks[0]:
+            breaks.pop()
+            raise Unavailable("its connection was given to another client")
+
+    house.evil.before_read = broken  # type: ignore[assignment]
+    await blob(house.anybodys, EVIL, LARGE)
+    assert house.evil.blob_bytes == len(LARGE)
+
+
+async def test_one_client_s_proofs_keep_nobody_from_theirs(house: House) -> None:
+    """Of the same registry: those that have no end in sight."""
+    endless = [bytes([n]) * 1000 for n in range(8)]
+    for data in (*endless, LAYER):
+        house.corp.blobs[Digest.of(data)] = data
+        await blob(house.private, SECRET, data)
+        house.evil.blobs[Digest.of(data)] = data
+    hold = HoldStream(house.evil, at=0)
+    waiting = [asyncio.create_task(blob(house.anybodys, EVIL, data)) for data in endless]
+    await hold.reached.wait()
+    await asyncio.sleep(0)
+    house.evil.before_read = None
+    async with asyncio.timeout(10):
+        await blob(house.anybodys, EVIL, LAYER)
+    hold.go.set()
+    await asyncio.gather(*waiting)

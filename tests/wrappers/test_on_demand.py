@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from mirror.interfaces import Clock
+from mirror.interfaces import CLIENT, Client, Clock
 from mirror.oci.errors import Denied, NameUnknown, Unavailable
 from mirror.oci.reference import Repository
 from mirror.wrappers.on_demand import OnDemand, Opened, refuse_private
@@ -15,6 +16,17 @@ from mirror.wrappers.routed import Routed
 
 from ..fakes import FakeRegistry
 from ..waiting import eventually
+
+
+class Silence(asyncio.Event):
+    """What an answer waits for that never comes, until whoever asks is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asking: asyncio.Future[Literal[True]] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> Literal[True]:
+        return await self.asking
 
 
 class House:
@@ -25,6 +37,8 @@ class House:
         self.closed: list[str] = []
         self.busy: set[str] = set()
         self.registries: dict[str, FakeRegistry] = {}
+        self.fails: set[str] = set()
+        self.never: set[str] = set()
         self.on_demand = OnDemand(self._open, Clock(monotonic=lambda: self.now), most)
 
     def _open(self, name: str) -> Opened:
@@ -33,9 +47,15 @@ class House:
         folder.mkdir()
         registry = self.registries[name] = FakeRegistry(folder)
         registry.add_manifest(b"{}", "1")
+        silence = Silence()
+        if name in self.fails:
+            registry.failures["tags"] = Unavailable("its name cannot be resolved")
+        if name in self.never:
+            registry.waits["tags"] = silence
 
         async def close() -> None:
             self.closed.append(name)
+            silence.asking.cancel()
 
         return Opened(registry, lambda: name not in self.busy, close)
 
@@ -111,6 +131,49 @@ async def test_f63_f64_names_that_are_not_public_are_denied(house: House, name: 
     with pytest.raises(Denied, match="public names only"):
         await house.ask(name)
     assert house.made == []
+
+
+async def test_one_that_never_answered_gives_its_place_at_once(house: House) -> None:
+    house.fails.update({"a.io", "b.io"})
+    for name in ("a.io", "b.io"):
+        with pytest.raises(Unavailable):
+            await house.ask(name)
+    await house.ask("c.io")
+    assert house.closed == ["a.io"]
+
+
+async def test_names_that_one_client_makes_up_keep_no_other_from_theirs(house: House) -> None:
+    house.never.update({"a.io", "b.io"})
+    CLIENT.set(Client("a"))
+    asking = [asyncio.create_task(house.ask(name)) for name in ("a.io", "b.io")]
+    await eventually(lambda: len(house.registries) == 2)
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="2 registries"):
+        await house.ask("c.io")
+    CLIENT.set(Client("b"))
+    await house.ask("quay.io")
+    assert house.closed == ["a.io"]
+    with pytest.raises(Unavailable, match="not answered"):
+        await asking[0]
+    with pytest.raises(Unavailable, match="2 registries"):
+        await house.ask("ghcr.io")  # as many as the other has
+    asking[1].cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_one_that_answers_is_not_closed_while_it_is_asked(house: House) -> None:
+    CLIENT.set(Client("a"))
+    for name in ("a.io", "b.io"):
+        await house.ask(name)
+        house.registries[name].waits["tags"] = asyncio.Event()
+    asking = [asyncio.create_task(house.ask(name)) for name in ("a.io", "b.io")]
+    await eventually(lambda: all(len(each.asked) == 2 for each in house.registries.values()))
+    CLIENT.set(Client("b"))
+    with pytest.raises(Unavailable, match="2 registries"):
+        await house.ask("c.io")
+    for name in ("a.io", "b.io"):
+        house.registries[name].waits["tags"].set()
+    await asyncio.gather(*asking)
 
 
 async def test_what_is_configured_is_never_made_on_demand(house: House, tmp_path: Path) -> None:
