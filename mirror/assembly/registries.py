@@ -121,7 +121,14 @@ def registry_of(
     for name, registry in config.registries.items():
         cache, upstream = cached(stack, registry, _endpoints(registry, slots), links)
         has_strangers = any(endpoint.trust != "tags" for endpoint in registry.endpoints)
-        linked = Linked(cache, upstream, links, clock, has_strangers=has_strangers)
+        linked = Linked(
+            cache,
+            upstream,
+            links,
+            clock,
+            has_strangers=has_strangers,
+            promised=cache.has_promised,
+        )
         stack.push_async_callback(linked.close)
         registries[name] = linked
     others = None
@@ -131,17 +138,9 @@ def registry_of(
 
         def opened(name: str) -> Opened:
             within = contextlib.AsyncExitStack()
-            unvouched = Unvouched(
-                *cached(
-                    within,
-                    RegistryConfig(endpoints=()),
-                    [_unconfigured(name, config.workers)],
-                    own,
-                ),
-                store,
-                links,
-                own,
-            )
+            endpoint = _unconfigured(name, config.workers)
+            cache, upstream = cached(within, RegistryConfig(endpoints=()), [endpoint], own)
+            unvouched = Unvouched(cache, upstream, store, links, own, promised=cache.has_promised)
             within.push_async_callback(unvouched.close)
             return Opened(unvouched, lambda: fills.is_idle(name), within.aclose)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from ..interfaces import (
     FETCHED,
@@ -29,16 +29,17 @@ from ..interfaces import (
 )
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Denied, RegistryError, Unavailable, Unknown, Untrustworthy
+from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
 from .flights import Flights
+from .lagging import LONGEST, doubting, doubts
+from .unknown import MOMENT, UnknownDigests
 
 log = structlog.get_logger()
 
 _REMEMBERED = 10_000  # what is further back is read, which takes microseconds
-_REFUSALS = 10_000
 _NEVER = float("-inf")
 
 Key = tuple[Repository, Digest]
@@ -48,12 +49,15 @@ Ask = Callable[[Repository, Digest], Awaitable[Descriptor]]
 @dataclass(frozen=True, slots=True)
 class Proofs:
     """Periods in seconds. A repository that has shown a digest is believed for `good`, one that has
-    not is not asked again for `refused`. `hold`: how long short trouble is waited out, which is not
-    long: what a client was promised is linked already. `pause`: before the second ask."""
+    not is not asked again for `refused` at most. `hold`: how long short trouble is waited out,
+    which is not long: what a client was promised is linked already, but for the manifests of an
+    index. `lagging`: for how long it is doubted that the repository lacks what was promised.
+    `pause`: before the second ask."""
 
     good: float = 30 * 86400.0
     refused: float = 30.0
     hold: float = 2.0
+    lagging: float = LONGEST
     pause: float = 0.25
 
 
@@ -61,6 +65,7 @@ class Linked:
     """A Registry: a cache, with its store's content only for the repositories that show it.
 
     `registry` is the cache; `upstream` is what is behind it, and is asked where only it can know.
+    `promised` says whether clients were told of a digest, so that it has to be there.
     `has_strangers` says whether endpoints that are not the registry deliver for it. What is asked
     for by a bare digest is then proven before it is fetched: else whoever makes up a digest, or
     knows a private one, has a download begun that others of this registry would share.
@@ -80,6 +85,7 @@ class Linked:
         proofs: Proofs | None = None,
         *,
         has_strangers: bool = False,
+        promised: Callable[[Digest], bool] = lambda digest: False,
     ) -> None:
         self._registry = registry
         self._has_strangers = has_strangers
@@ -89,9 +95,8 @@ class Linked:
         self._proofs = proofs or Proofs()
         self._seen: LRUCache[Key, float] = LRUCache(_REMEMBERED)
         self._read: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
-        self._refused: TTLCache[Key, RegistryError] = TTLCache(
-            _REFUSALS, self._proofs.refused, clock.monotonic
-        )
+        self._promised = promised
+        self._refused = UnknownDigests(clock, self._refused_for)
         self._asks: Flights[Key, Descriptor] = Flights()
         self._firsts: dict[Key, asyncio.Future[None]] = {}
         self._writing: set[asyncio.Future[None]] = set()
@@ -198,9 +203,7 @@ class Linked:
         seen = await self._seen_at(repository, digest)
         if seen is not None and self._clock.wall() - seen < self._proofs.good:
             return None
-        refusal = self._refused.get(key)
-        if refusal is not None:
-            raise type(refusal)(refusal.message)
+        self._refused.check(repository, digest)
         flight, _ = self._asks.join(key, lambda: self._ask(repository, digest, ask))
         try:
             return await asyncio.shield(flight)
@@ -213,13 +216,13 @@ class Linked:
     async def _ask(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor:
         deadline = self._clock.monotonic() + self._proofs.hold
         pause = self._proofs.pause
+        pauses = doubts(pause, self._proofs.lagging if self._promised(digest) else 0.0)
         while True:
             try:
-                descriptor = await ask(repository, digest)
+                descriptor = await doubting(lambda: ask(repository, digest), pauses)
                 break
             except (Unknown, Denied) as error:
-                # One that was never raised: a raised one keeps its frames, and what is in them.
-                self._refused[repository, digest] = type(error)(error.message)
+                self._refused.note(repository, digest, error)
                 raise
             except Unavailable as error:
                 wait = max(pause, error.retry_after or 0)
@@ -230,6 +233,10 @@ class Linked:
         log.info("digest shown", repository=str(repository), digest=str(digest))
         await self._note(repository, [digest])
         return descriptor
+
+    def _refused_for(self, repository: Repository, digest: Digest) -> float:
+        refused = self._proofs.refused
+        return min(MOMENT, refused) if self._promised(digest) else refused
 
     async def _ask_manifest(self, repository: Repository, digest: Digest) -> Descriptor:
         found = await self._upstream.resolve(repository, str(digest))

@@ -17,6 +17,7 @@ from ..oci.manifests import MAX_MANIFEST, media_type_of, read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
 from .flights import Flights
+from .lagging import LONGEST, doubting, doubts
 from .promises import Promises, needs
 from .unknown import UnknownDigests
 
@@ -29,24 +30,20 @@ _MEMORY_BYTES = 32 << 20  # kept in memory, so that a hit reads no file
 class Hold:
     """How long trouble is waited out, in seconds: with what was promised, and with what was not.
 
-    `lagging`: for how long "there is no such thing" is not believed of what was promised: of the
-    replicas of a registry, one may have to catch up. A pause doubles from `pause` on.
+    `lagging`: for how long "there is no such thing" is not believed of what was promised. A pause
+    doubles from `pause` on.
     """
 
     promised: float = 30.0
     other: float = 2.0
-    lagging: float = 8.0
+    lagging: float = LONGEST
     pause: float = 0.25
 
     def within(self, promised: bool) -> float:
         return self.promised if promised else self.other
 
     def doubts(self, promised: bool) -> Iterator[float]:
-        """The pauses after each of which what is said to be missing is asked for once more."""
-        pause, left = self.pause, self.lagging if promised else 0.0
-        while pause and pause <= left:
-            yield pause
-            pause, left = pause * 2, left - pause
+        return doubts(self.pause, self.lagging if promised else 0.0)
 
 
 class Manifests:
@@ -91,11 +88,11 @@ class Manifests:
         return found or await self._fetched(repository, digest, False, iter(()))
 
     async def _fetched(
-        self, repository: Repository, digest: Digest, promised: bool, doubts: Iterator[float]
+        self, repository: Repository, digest: Digest, promised: bool, pauses: Iterator[float]
     ) -> BytesContent:
         # By repository too: what one may not see says nothing of the others.
         fetch, joined = self._fetches.join(
-            (repository, digest), lambda: self._fetch(repository, digest, promised, doubts)
+            (repository, digest), lambda: self._fetch(repository, digest, promised, pauses)
         )
         content = await asyncio.shield(fetch)
         return replace(content, outcome=Outcome.JOINED) if joined else content
@@ -118,20 +115,19 @@ class Manifests:
         return content
 
     async def _fetch(
-        self, repository: Repository, digest: Digest, promised: bool, doubts: Iterator[float]
+        self, repository: Repository, digest: Digest, promised: bool, pauses: Iterator[float]
     ) -> BytesContent:
         deadline = self._clock.monotonic() + self._hold.within(promised)
         pause = self._hold.pause
         while True:
             try:
-                content = await self._upstream.manifest(repository, digest)
+                content = await doubting(
+                    lambda: self._upstream.manifest(repository, digest), pauses
+                )
                 break
             except Unknown as error:
-                wait = next(doubts, None)
-                if wait is None:
-                    self._unknown.note(repository, digest, error)
-                    raise
-                await asyncio.sleep(wait)
+                self._unknown.note(repository, digest, error)
+                raise
             except Unavailable as error:
                 wait = max(pause, error.retry_after or 0)
                 if self._clock.monotonic() + wait > deadline:

@@ -30,6 +30,7 @@ from .fills import Fills
 from .flights import Flights
 from .freshness import Freshness, Rule, Rules
 from .frozen import Frozen, Pins
+from .lagging import doubting
 from .manifests import Hold, Manifests
 from .prefetch import Prefetcher
 from .promises import Promises
@@ -144,43 +145,42 @@ class PullThrough:
         return await asyncio.shield(ask)
 
     async def _ask_stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        doubts = self._hold.doubts(self._promises.made(digest))
-        while True:
-            try:
-                return await self._upstream.stat(repository, digest)
-            except Unknown as error:
-                pause = next(doubts, None)
-                if pause is None:
-                    self._unknown.note(repository, digest, error)
-                    raise
-            await asyncio.sleep(pause)
+        pauses = self._hold.doubts(self._promises.made(digest))
+        try:
+            return await doubting(lambda: self._upstream.stat(repository, digest), pauses)
+        except Unknown as error:
+            self._unknown.note(repository, digest, error)
+            raise
 
     async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        content = await self._store.open(digest)
+        content = await self._here(repository, digest)
         if content is not None:
             return content
         self._unknown.check(repository, digest)
         promised = self._promises.made(digest)
-        doubts = self._hold.doubts(promised)
-        while True:
-            try:
-                return await self._filled(repository, digest, start, self._hold.within(promised))
-            except Unknown as error:
-                pause = next(doubts, None)
-                if pause is None:
-                    self._unknown.note(repository, digest, error)
-                    raise
-            await asyncio.sleep(pause)
+        first_byte, pauses = self._hold.within(promised), self._hold.doubts(promised)
+        try:
+            return await doubting(
+                lambda: self._filled(repository, digest, start, first_byte), pauses
+            )
+        except Unknown as error:
+            self._unknown.note(repository, digest, error)
+            raise
+
+    async def _here(self, repository: Repository, digest: Digest) -> FileContent | None:
+        """The blob, if it is here."""
+        content = await self._store.open(digest)
+        if content is not None and self._prefetcher is not None:
+            self._prefetcher.read(repository, digest)
+        return content
 
     async def _filled(
         self, repository: Repository, digest: Digest, start: int, first_byte: float
     ) -> FileContent:
         """The blob as it comes, or as another has brought it meanwhile."""
         for tries_left in reversed(range(_TRIES)):
-            content = await self._store.open(digest)
+            content = await self._here(repository, digest)
             if content is not None:
-                if self._prefetcher is not None:
-                    self._prefetcher.read(repository, digest)
                 return content
             came = self._clock.monotonic()
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
@@ -216,6 +216,10 @@ class PullThrough:
                 reader.close()
                 raise
         raise AssertionError("the last try returns or raises")
+
+    def has_promised(self, digest: Digest) -> bool:
+        """Whether clients were told of it: by a manifest that they have from here, or a tag."""
+        return self._promises.made(digest)
 
     def _believed(self, repository: Repository, digest: Digest) -> float:
         """For how many seconds at most it is believed that this is missing."""

@@ -166,12 +166,12 @@ class Tags:
     ) -> BytesContent:
         """The manifest that the upstream says the tag points to. One that is missing is doubted for
         a while: a replica may have to catch up. Raises RegistryError; Unknown of the tag alone."""
-        doubts = self._hold.doubts(promised=True)
+        pauses = self._hold.doubts(promised=True)
         while True:
             try:
                 return await self._next_word(repository, tag, record, periods)
             except Lagging as error:
-                pause = next(doubts, None)
+                pause = next(pauses, None)
                 if pause is None:
                     raise
                 log.info("tag asked again", image=f"{repository}:{tag}", reason=error.message)

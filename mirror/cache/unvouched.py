@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from cachetools import LRUCache
 
@@ -34,10 +35,13 @@ from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..threads import aside
 from .flights import Flights
+from .lagging import LONGEST, doubting, doubts
 
 _REMEMBERED = 10_000
+_PAUSE = 0.25  # seconds before what is said to be missing is asked for again
 
 Key = tuple[Repository, Digest]
+T = TypeVar("T")
 
 
 class Unvouched:
@@ -45,12 +49,24 @@ class Unvouched:
 
     `links` are those of the configured registries. `own` tell what came through others, so that
     content of which nothing at all is known (the links were lost) is not taken for nobody's.
+    `promised` says whether clients were told of a digest: that it is missing is then doubted for
+    `lagging` seconds.
     """
 
     def __init__(
-        self, registry: Registry, upstream: Upstream, store: ContentStore, links: Links, own: Links
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        store: ContentStore,
+        links: Links,
+        own: Links,
+        *,
+        promised: Callable[[Digest], bool] = lambda digest: False,
+        lagging: float = LONGEST,
     ) -> None:
         self._registry = registry
+        self._promised = promised
+        self._lagging = lagging
         self._upstream = upstream
         self._store = store
         self._links = links
@@ -76,7 +92,7 @@ class Unvouched:
         return content
 
     async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        return await self._upstream.stat(repository, digest)
+        return await self._doubting(digest, lambda: self._upstream.stat(repository, digest))
 
     async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
         while True:
@@ -121,9 +137,16 @@ class Unvouched:
             await asyncio.wait([coming])
             if key in self._proven or await self._is_nobodys(digest):
                 return
-        flight, _ = self._fetches.join(key, lambda: fetch(repository, digest))
+        flight, _ = self._fetches.join(
+            key, lambda: self._doubting(digest, lambda: fetch(repository, digest))
+        )
         await asyncio.shield(flight)
         self._proven[key] = True
+
+    async def _doubting(self, digest: Digest, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives; what was promised may be missing for a while."""
+        within = self._lagging if self._promised(digest) else 0.0
+        return await doubting(ask, doubts(_PAUSE, within))
 
     async def _whole(
         self, repository: Repository, digest: Digest, content: FileContent, is_its_own: bool

@@ -16,7 +16,7 @@ from mirror.cache.pull_through import PullThrough
 from mirror.cache.unvouched import Unvouched
 from mirror.interfaces import Clock, Registry
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, Unavailable, Untrustworthy
+from mirror.oci.errors import BlobUnknown, RegistryError, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 from mirror.storage.links import LinkRecords
@@ -54,7 +54,15 @@ class House:
             for upstream in (self.corp, self.evil)
         ]
         self.private = Linked(self.caches[0], self.corp, self.links, clock)
-        self.anybodys = Unvouched(self.caches[1], self.evil, store, self.links, self.own)
+        self.anybodys = Unvouched(
+            self.caches[1],
+            self.evil,
+            store,
+            self.links,
+            self.own,
+            promised=self.caches[1].has_promised,
+            lagging=1,
+        )
 
 
 @pytest.fixture
@@ -223,3 +231,32 @@ async def test_one_client_s_proofs_keep_nobody_from_theirs(house: House) -> None
         await blob(house.anybodys, EVIL, LAYER)
     hold.go.set()
     await asyncio.gather(*waiting)
+
+
+async def test_what_was_promised_may_be_missing_for_a_moment(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica of theirs lags, of content that is here and is proven by being sent once more."""
+    await house.private.manifest(SECRET, house.corp.push("v2", MANIFEST, CONFIG, LAYER))
+    await blob(house.private, SECRET, LAYER)
+    digest = house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    lacking = {"manifest": 1, "blob": 1, "stat": 1}
+
+    def lag(kind: str) -> None:
+        asked = getattr(house.evil, kind)
+
+        async def ask(*arguments: object, **more: object) -> object:
+            if lacking[kind]:
+                lacking[kind] -= 1
+                raise BlobUnknown("not here yet")
+            return await asked(*arguments, **more)
+
+        monkeypatch.setattr(house.evil, kind, ask)
+
+    for kind in lacking:
+        lag(kind)
+    await house.anybodys.resolve(EVIL, "v1")
+    await house.anybodys.manifest(EVIL, digest)
+    await house.anybodys.stat(EVIL, Digest.of(LAYER))
+    await blob(house.anybodys, EVIL, LAYER)
+    assert lacking == {"manifest": 0, "blob": 0, "stat": 0}

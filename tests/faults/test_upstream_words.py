@@ -150,6 +150,20 @@ def lags(times: int, what: Callable[[web.Request], bool]) -> Fault:
     return answer
 
 
+class MissingOnce:
+    """A Fault: whatever is asked for by its digest is not there the first time."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, str]] = set()  # method, digest
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse | None:
+        what = request.method, request.path.rpartition("/")[2]
+        if what in self.seen or not by_digest(request):
+            return None
+        self.seen.add(what)
+        return web.Response(status=404)
+
+
 def add_index(hub: Hub, *layers: bytes) -> tuple[str, str]:
     """An index of one image, as library/redis:7; its digest and the image's."""
     image = hub.add_image("library/redis", "any", *layers)
@@ -179,19 +193,38 @@ async def test_what_a_replica_has_not_yet_is_waited_for(
     house.hub.challenge = "none"
     data = os.urandom(size)
     index, image = add_index(house.hub, data)
-    seen: set[str] = set()
-
-    async def missing_once(request: web.Request) -> web.StreamResponse | None:
-        what = request.path.rpartition("/")[2]
-        if what in seen or not what.startswith("sha256:"):
-            return None
-        seen.add(what)
-        return web.Response(status=404)
-
-    house.hub.fail("registry", missing_once, MANY)
+    missing = MissingOnce()
+    house.hub.fail("registry", missing, MANY)
     mirror = await house.mirror(workers=workers)
     await pull(mirror, index, image, digest_of(data))
-    assert {index, image, digest_of(data)} <= seen
+    assert missing.seen == {("GET", digest) for digest in (index, image, digest_of(data))}
+
+
+async def test_nor_does_a_lagging_word_count_where_an_accelerator_delivers(house: House) -> None:
+    """What the accelerator has is given only once the registry says that it is there."""
+    index, image = add_index(house.hub, b"layer")
+    near = await house.another_hub()
+    near.blobs, near.manifests = house.hub.blobs, house.hub.manifests
+    for hub in (house.hub, near):
+        hub.challenge = "none"
+    missing = MissingOnce()
+    house.hub.fail("registry", missing, MANY)
+    mirror = await house.mirror({"url": near.url, "trust": "content"}, house.hub)
+    await pull(mirror, index, image, digest_of(b"layer"))
+    assert ("HEAD", image) in missing.seen
+
+
+async def test_nor_where_another_repository_has_brought_it(house: House) -> None:
+    house.hub.challenge = "none"
+    index, image = add_index(house.hub, b"layer")
+    house.hub.tags["library/other"]["7"] = index
+    mirror = await house.mirror()
+    for reference in ("7", image):
+        assert (await mirror.manifest(reference, name="library/other")).status == 200
+    missing = MissingOnce()
+    house.hub.fail("registry", missing, MANY)
+    await pull(mirror, index, image, digest_of(b"layer"))
+    assert ("HEAD", image) in missing.seen
 
 
 async def test_a_known_tag_goes_to_its_new_image_as_soon_as_that_is_there(house: House) -> None:
