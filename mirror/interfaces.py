@@ -493,6 +493,10 @@ class TagStore(Protocol):
         event. A tag that never was has no history, however often that was said.
         """
 
+    async def has_forgotten(self, repository: Repository) -> bool:
+        """Whether, for want of room, some of this repository's history was forgotten: a tag whose
+        history says nothing may then have been known."""
+
     async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
         """Makes this what `frozen` says, on all nodes that share the store within a second, until
         it is unfrozen."""

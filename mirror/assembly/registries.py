@@ -153,7 +153,7 @@ def registry_of(
         AccessRule(rule.name, Patterns(rule.allow or rule.deny), bool(rule.allow), rule.min_age)
         for rule in config.access
     ]
-    return Guarded(routed, rules, Ages(routed, tags.history, MOST, clock))
+    return Guarded(routed, rules, Ages(routed, tags, MOST, clock))
 
 
 def _pool(

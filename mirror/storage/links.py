@@ -9,7 +9,7 @@ that what is shown through one pushes out nothing of the others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..oci.reference import Repository
 from ..threads import Threads, aside
 from .database_files import AGAIN, copied, opening, set_aside
 from .owner import make
+from .shares import surplus_of_repositories
 
 log = structlog.get_logger()
 
@@ -173,24 +174,35 @@ class LinkRecords:
             return
         part = 1 - self._most_bytes / used + _TIDY_PART
         with contextlib.suppress(apsw.BusyError), self._writer:  # the next one will do it
-            counts: dict[int, int] = dict(
-                self._writer.execute("SELECT repository, count(*) FROM links GROUP BY repository")
-            )
+            rows = self._writer.execute(
+                "SELECT name, id, count(*) FROM links JOIN repositories ON id = repository "
+                "GROUP BY id"
+            ).fetchall()
+            numbers = {str(name): number for name, number, _ in rows}
+            counts = {str(name): int(count) for name, _, count in rows}  # type: ignore[arg-type]
             left = int(sum(counts.values()) * part)
-            for is_here, share in ((False, _surplus), (False, _all), (True, _surplus)):
-                for repository, most in share(counts, left).items():
-                    gone = list(islice(self._oldest(repository, is_here), min(most, left)))
+            # Those who have most first; where that is not enough, whoever has any.
+            most_first = dict(sorted(counts.items(), key=lambda one: -one[1]))
+            share = surplus_of_repositories(counts, left)
+            for is_here, given in (
+                (False, share),
+                (False, most_first),
+                (True, share),
+                (True, most_first),
+            ):
+                for name, most in given.items():
+                    oldest = self._oldest(numbers[name], is_here)
+                    gone = list(islice(oldest, min(most, left)))
                     self._writer.executemany(
                         "DELETE FROM links WHERE digest = ? AND repository = ?",
-                        [(key, repository) for key in gone],
+                        [(key, numbers[name]) for key in gone],
                     )
-                    counts[repository] -= len(gone)
                     left -= len(gone)
             self._writer.execute(
                 "DELETE FROM repositories WHERE id NOT IN (SELECT repository FROM links)"
             )
 
-    def _oldest(self, repository: int, is_here: bool) -> Iterator[bytes]:
+    def _oldest(self, repository: Any, is_here: bool) -> Iterator[bytes]:
         """Its links to what is in the store, or is not, the longest unseen first."""
         after: tuple[Any, ...] = (-1, b"")
         while True:
@@ -210,28 +222,6 @@ class LinkRecords:
         if self._well:  # said once, not by each pull
             log.warning("links cannot be kept", reason=f"{type(error).__name__}: {error}")
         self._well = False
-
-
-def _surplus(counts: Mapping[int, int], count: int) -> Mapping[int, int]:
-    """How many each has to give up, so that `count` go and those that have most are left with
-    equally many.
-
-    >>> _surplus({1: 10, 2: 3, 3: 8}, 8)
-    {1: 5, 3: 3}
-    """
-    most = sorted(counts.values(), reverse=True)
-    level, above = 0, 0
-    for number, (here, following) in enumerate(zip(most, [*most[1:], 0], strict=True), 1):
-        above += here
-        if above - number * following >= count:
-            level = (above - count) // number
-            break
-    return {key: here - level for key, here in counts.items() if here > level}
-
-
-def _all(counts: Mapping[int, int], count: int) -> Mapping[int, int]:
-    """As `_surplus`, where what they have more than others is not enough: most first."""
-    return dict(sorted(counts.items(), key=lambda one: -one[1]))
 
 
 def _bytes_used(db: apsw.Connection) -> int:

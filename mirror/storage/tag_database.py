@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from ..oci.digest import Digest
 from ..oci.errors import DigestInvalid
 from .database_files import copied, opening, set_aside
 from .owner import make, make_folder
-from .tag_history import KEPT, MOST
+from .shares import surplus_of_repositories
+from .tag_history import KEPT, MOST, MOST_FORGOTTEN, names_of_forgotten
 from .tag_records import encode
 
 # What each version added to the one before: a file of an older one is brought up to date.
@@ -33,6 +35,14 @@ CREATE TABLE history (id INTEGER PRIMARY KEY, key TEXT NOT NULL, digest TEXT,
 CREATE INDEX history_by_key ON history (key, id);
 CREATE INDEX history_by_age ON history (last_seen);
 CREATE TABLE frozen (key TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
+""",
+    # A key up to its last colon, behind which is the tag: `rtrim` takes off whatever is no colon.
+    """
+ALTER TABLE tags ADD COLUMN repository TEXT AS (rtrim(key, replace(key, ':', ''))) VIRTUAL;
+ALTER TABLE history ADD COLUMN repository TEXT AS (rtrim(key, replace(key, ':', ''))) VIRTUAL;
+CREATE INDEX tags_of_repository ON tags (repository, expires_at);
+CREATE INDEX history_of_repository ON history (repository, last_seen);
+CREATE TABLE forgotten (name TEXT PRIMARY KEY, forgotten_at REAL NOT NULL) WITHOUT ROWID;
 """,
 )
 
@@ -110,7 +120,8 @@ class TagDatabase:
 
     def tidy(self, now: float, max_rows: int, batch: int) -> None:
         """Removes of each table at most `batch` rows that are over, and as many of those beyond
-        `max_rows`."""
+        `max_rows`: of the repositories that have most, those that would end first. Where that is
+        history, it is noted that there was more."""
         for table, row, end, over in (
             ("tags", "key", "expires_at", now),
             ("history", "id", "last_seen", now - KEPT),
@@ -120,14 +131,41 @@ class TagDatabase:
                 f"(SELECT {row} FROM {table} WHERE {end} <= ? ORDER BY {end} LIMIT ?)",
                 (over, batch),
             )
-            self.writer.execute(
-                f"DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} "  # noqa: S608
-                f"ORDER BY {end} LIMIT max(0, min(?, (SELECT count(*) FROM {table}) - ?)))",
-                (batch, max_rows),
-            )
+            for repository, count in self._too_many(table, end, max_rows, batch).items():
+                self.writer.execute(
+                    f"DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} "  # noqa: S608
+                    f"WHERE repository = ? ORDER BY {end} LIMIT ?)",
+                    (repository, count),
+                )
+                if table == "history":
+                    self._note_forgotten(repository, now)
+        self.writer.execute("DELETE FROM forgotten WHERE forgotten_at <= ?", (now - KEPT,))
         with contextlib.suppress(FileNotFoundError):  # in memory there is none
             if os.stat(f"{self.writer.filename}-wal").st_size > _MAX_LOG_BYTES:
                 self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _too_many(self, table: str, end: str, max_rows: int, batch: int) -> Mapping[str, int]:
+        """How many rows each repository has to give up."""
+        [(count,)] = self.writer.execute(f"SELECT count(*) FROM {table}").fetchall()  # noqa: S608
+        if not isinstance(count, int) or count <= max_rows:
+            return {}
+        counts = {
+            str(repository): int(rows)
+            for repository, rows in self.writer.execute(
+                # Of those that have equally many, those give up that would end first.
+                f"SELECT repository, count(*) FROM {table} GROUP BY repository "  # noqa: S608
+                f"ORDER BY max({end}) DESC"
+            )
+        }
+        return surplus_of_repositories(counts, min(batch, count - max_rows))
+
+    def _note_forgotten(self, repository: str, now: float) -> None:
+        names = names_of_forgotten(repository)
+        [(count,)] = self.writer.execute("SELECT count(*) FROM forgotten").fetchall()
+        known = self.writer.execute("SELECT 1 FROM forgotten WHERE name = ?", names[:1]).fetchall()
+        room = known or (isinstance(count, int) and count < MOST_FORGOTTEN)
+        name = names[0] if room else names[1]
+        self.writer.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (name, now))
 
     def close(self) -> None:
         self.reader.close()
@@ -148,6 +186,13 @@ def history_of(connection: apsw.Connection, key: str) -> tuple[TagEvent, ...]:
     select = "SELECT digest, first_seen, last_seen FROM history WHERE key = ? ORDER BY id DESC"
     rows = connection.execute(select, (key,)).fetchall()
     return tuple(event for row in rows if (event := _event(*row)) is not None)
+
+
+def has_forgotten(connection: apsw.Connection, repository: str) -> bool:
+    """`repository` as in a key, up to its last colon."""
+    names = names_of_forgotten(repository)
+    select = "SELECT 1 FROM forgotten WHERE name IN (?, ?) LIMIT 1"
+    return bool(connection.execute(select, names).fetchall())
 
 
 def frozen_of(connection: apsw.Connection, key: str) -> Digest | None:
@@ -207,6 +252,7 @@ def _open(path: Path) -> TagDatabase:
         record_of(database.reader, "", 0.0)  # the tables are there, and of our shape
         history_of(database.reader, "")
         frozen_of(database.reader, "")
+        has_forgotten(database.reader, "")
     except Exception:
         writer.close()
         raise

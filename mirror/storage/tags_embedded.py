@@ -20,6 +20,7 @@ from .tag_database import (
     DAMAGED,
     TagDatabase,
     frozen_of,
+    has_forgotten,
     history_of,
     in_memory,
     open_or_begin_anew,
@@ -65,7 +66,8 @@ class EmbeddedTags:
         A file that is damaged, locked, or of a newer version is renamed to `….aside` and begun
         anew. Where no file can be opened, what is in it is read into the memory of this process
         alone, until the disk allows more.
-        Beyond `max_rows` the records that would end first are forgotten.
+        Beyond `max_rows` those of the registry, and of its repository, that has most are forgotten,
+        the oldest first; so is history, of which it is remembered that there was more.
         """
         try:
             return cls(open_or_begin_anew(path), path, clock, meter, max_rows)
@@ -120,6 +122,11 @@ class EmbeddedTags:
         """The newest first. Raises TagStoreError."""
         key = tag_key(repository, tag)
         return await self._read(lambda connection: history_of(connection, key)) or ()
+
+    async def has_forgotten(self, repository: Repository) -> bool:
+        """Raises TagStoreError."""
+        name = tag_key(repository, "")
+        return await self._read(lambda connection: has_forgotten(connection, name)) or False
 
     async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
         """Raises TagStoreError."""

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import structlog
 from cachetools import LRUCache, TLRUCache
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -23,12 +24,21 @@ from ..oci.digest import Digest
 from ..oci.errors import DigestInvalid
 from ..oci.reference import Repository
 from .redis_client import failure_kind, redis_client
+from .redis_history import (
+    COUNTS,
+    FORGOTTEN,
+    HISTORY,
+    NOTE,
+    forgotten_names,
+    noting,
+    read_event,
+)
 from .tag_health import Health
-from .tag_history import NOTE, noting, read_event
 from .tag_records import decode, encode, tag_key
 
+log = structlog.get_logger()
+
 _PREFIX = "registry-mirror:1:tag:"
-_HISTORY = "registry-mirror:1:history:"
 _FROZEN = "registry-mirror:1:frozen"  # a hash: tag → digest
 
 # Holds a random name that Redis keeps as long as it keeps its data. When it is gone or another,
@@ -44,6 +54,8 @@ _REMEMBERED = 10_000
 # Seconds for which this process believes its copy of what is frozen: with the exchange it takes to
 # see it anew, less than the second that is promised.
 _FROZEN_COPY = 0.5
+
+_POLICY = "maxmemory-policy volatile-ttl"
 
 # Writes made up in one exchange after Redis came back.
 _BATCH = 100
@@ -106,6 +118,7 @@ class RedisTags:
         self._reaching = Health("redis", "reach")
         self._writing = Health("redis", "write")  # a replica, or a full one, still can be read
         self._noting = Health("redis", "history")
+        self._looked = False  # at how this Redis makes room
         self._mending: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -154,11 +167,19 @@ class RedisTags:
     async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
         """As Redis has it, the newest first. Raises TagStoreError."""
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.lrange(_HISTORY + tag_key(repository, tag), 0, -1)
+        pipeline.lrange(HISTORY + tag_key(repository, tag), 0, -1)
         (lines,) = await self._ask("get", pipeline)
         if _is_other_type(lines):
             return ()
         return tuple(event for line in lines if (event := read_event(line)) is not None)
+
+    async def has_forgotten(self, repository: Repository) -> bool:
+        """Raises TagStoreError."""
+        pipeline = self._client.pipeline(transaction=False)
+        for name in forgotten_names(repository):
+            pipeline.zscore(FORGOTTEN, name)
+        answers = await self._ask("get", pipeline)
+        return any(isinstance(answer, float) for answer in answers)
 
     async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
         """In Redis. Raises TagStoreError."""
@@ -229,7 +250,25 @@ class RedisTags:
         record = decode(key, data) if isinstance(data, bytes) else None
         return record, milliseconds / 1000, epoch
 
+    async def _look_at_policy(self) -> None:
+        """Tells the log where this Redis may drop what nothing else remembers."""
+        self._looked = True
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.info("memory")
+        with contextlib.suppress(TagStoreError):
+            (memory,) = await self._exchange(pipeline)
+            if isinstance(memory, dict) and memory.get("maxmemory"):  # others say no such thing
+                policy = str(memory.get("maxmemory_policy", ""))
+                if policy.startswith("allkeys"):
+                    log.warning(
+                        "redis may drop pins, and the history by which min_age knows young tags",
+                        policy=policy,
+                        write=_POLICY,
+                    )
+
     async def _load_frozen(self) -> dict[str, Digest]:
+        if not self._looked:
+            await self._look_at_policy()
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hgetall(_FROZEN)
         (fields,) = await self._ask("get", pipeline)
@@ -271,7 +310,7 @@ class RedisTags:
         essential = len(pipeline)
         for key, kept in writes:
             if kept is not None:
-                pipeline.eval(NOTE, 1, _HISTORY + key, *noting(kept.record))
+                pipeline.eval(NOTE, 2, COUNTS, FORGOTTEN, *noting(key, kept.record))
         answers = await self._exchange(pipeline)
         for answer in answers[:essential]:
             if isinstance(answer, ResponseError):
@@ -303,6 +342,8 @@ class RedisTags:
         self._meter.tag_store_error("redis", operation)
         health = self._writing if isinstance(error, _Refused) else self._reaching
         health.failed(str(error))
+        if not self._reaching.ok:
+            self._looked = False  # it may be another when it is back
         self._mend()
 
     def _mend(self) -> None:

@@ -10,8 +10,9 @@ other artifacts have none), it appeared when it was first seen here.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -23,7 +24,14 @@ from ..oci.manifests import Child, Manifest, read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
 
-History = Callable[[Repository, str], Awaitable[Sequence[TagEvent]]]
+
+class History(Protocol):
+    """A TagStore, as far as it is read here."""
+
+    async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]: ...
+
+    async def has_forgotten(self, repository: Repository) -> bool: ...
+
 
 _REMEMBERED = 10_000
 _LARGEST_CONFIG = 4 << 20  # bytes
@@ -34,7 +42,8 @@ class Ages:
     """Ages of what tags point to; `registry` is asked for the images' configs.
 
     `most` is how many events a history has at most. One that is full has lost its beginning, and
-    whoever moves a tag often enough could pass for that.
+    whoever moves a tag often enough could pass for that. So has that of a tag in a repository of
+    which the memory has forgotten some: asking for enough other tags would do it.
     """
 
     def __init__(self, registry: Registry, history: History, most: int, clock: Clock) -> None:
@@ -62,9 +71,16 @@ class Ages:
             if appeared <= now - min_age:
                 yield digest, max(0.0, now - last_seen.get(digest, now))
 
+    async def _is_whole(self, repository: Repository, events: Sequence[TagEvent]) -> bool:
+        """Whether these are all events that there ever were."""
+        try:
+            return len(events) < self._most and not await self._history.has_forgotten(repository)
+        except TagStoreError:
+            return True
+
     async def _events(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
         try:
-            return await self._history(repository, tag)
+            return await self._history.history(repository, tag)
         except TagStoreError:
             return ()
 
@@ -74,7 +90,7 @@ class Ages:
         """In seconds since the epoch."""
         first_seen = min((each.first_seen for each in events if each.digest == digest), default=now)
         is_the_first = not events or events[-1].digest == digest
-        if not is_the_first or len(events) >= self._most:
+        if not is_the_first or not await self._is_whole(repository, events):
             return first_seen
         built = await self._built_at(repository, digest)
         return first_seen if built is None else min(built, first_seen)

@@ -212,6 +212,9 @@ class FakeTags:
             raise TagStoreError("it is failing")
         return self.events.get((repository, tag), [])
 
+    async def has_forgotten(self, repository: Repository) -> bool:
+        return False
+
     async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
         self.frozen_to[repository, tag] = digest
 

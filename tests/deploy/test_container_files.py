@@ -189,3 +189,9 @@ def test_the_containers_find_each_other(deploy, compose):
 def test_docker_waits_for_the_end_of_the_drain(compose):
     seconds = float(compose["services"]["mirror"]["stop_grace_period"].removesuffix("s"))
     assert seconds >= GRACE + 10
+
+
+def test_redis_never_drops_pins_and_history(compose):
+    command = compose["services"]["redis"]["command"]
+    policy = command[command.index("--maxmemory-policy") + 1]
+    assert policy.startswith("volatile-")

@@ -20,6 +20,8 @@ import structlog
 
 from mirror.interfaces import Clock, NoMeter, TagStoreError
 from mirror.oci.reference import Repository
+from mirror.storage import tag_database
+from mirror.storage.tag_records import encode, tag_key
 from mirror.storage.tags_embedded import EmbeddedTags
 
 from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
@@ -244,7 +246,7 @@ def rotten(path: Path) -> None:
 
 def from_a_newer_version(path: Path) -> None:
     database = apsw.Connection(str(path))
-    database.execute("PRAGMA user_version = 3")
+    database.execute("PRAGMA user_version = 4")
     database.close()
 
 
@@ -475,11 +477,14 @@ async def test_workers_see_at_once_what_one_freezes(reopen: Open) -> None:
 async def test_a_file_from_before_there_was_a_history_is_brought_up_to_date(
     path: Path, reopen: Open
 ) -> None:
-    store = reopen()
-    await store.put(REDIS, "7", found(), 3600)
-    await store.close()
+    key = tag_key(REDIS, "7")
+    path.parent.mkdir(exist_ok=True)
     database = apsw.Connection(str(path))
-    database.execute("DROP TABLE history; DROP TABLE frozen; PRAGMA user_version = 1")
+    database.execute(
+        "CREATE TABLE tags (key TEXT PRIMARY KEY, record BLOB NOT NULL, expires_at REAL NOT NULL) "
+        "WITHOUT ROWID; CREATE INDEX tags_by_expiry ON tags (expires_at); PRAGMA user_version = 1"
+    )
+    database.execute("INSERT INTO tags VALUES (?, ?, 4e9)", (key, encode(key, found())))
     database.close()
     with structlog.testing.capture_logs() as logs:
         store = reopen()
@@ -516,6 +521,55 @@ async def test_f55_the_history_of_a_flood_is_bounded(path: Path, reopen: Open) -
         flood = Repository("docker.io", f"flood/{number}")
         await store.put(flood, "latest", found(checked_at=T + 1000 + number), 60)
     assert rows(path, "history") <= 100 + 256
+
+
+async def test_the_history_of_one_repository_pushes_out_no_others(path: Path, reopen: Open) -> None:
+    """Nor do its records, nor those of many repositories in another registry."""
+    store = reopen(max_rows=100)
+    quay = Repository("quay.io", "app")
+    for number in range(20):
+        await store.put(REDIS, str(number), found(checked_at=T + number), 3600)
+        await store.put(quay, str(number), found(checked_at=T + number), 3600)
+    for number in range(2000):
+        flood = Repository("docker.io", "flood" if number % 2 else f"flood/{number}")
+        await store.put(flood, str(number), found(checked_at=T + 1000 + number), 86400)
+    for number in range(20):
+        assert await store.history(quay, str(number))
+        assert await store.get(quay, str(number))
+    assert not await store.has_forgotten(quay)
+    # Of one registry's many repositories, those that were seen last have a little each.
+    assert await store.has_forgotten(Repository("docker.io", "flood"))
+    assert not await store.history(Repository("docker.io", "flood"), "1")
+    assert rows(path, "history") <= 100 + 256
+
+
+async def test_a_flood_of_one_repositorys_tags_leaves_the_others_their_history(
+    reopen: Open,
+) -> None:
+    store = reopen(max_rows=100)
+    for number in range(20):
+        await store.put(REDIS, str(number), found(checked_at=T + number), 60)
+    flood = Repository("docker.io", "library/flood")
+    for number in range(2000):
+        await store.put(flood, str(number), found(checked_at=T + 1000 + number), 86400)
+    assert all([await store.history(REDIS, str(number)) for number in range(20)])
+    assert not await store.has_forgotten(REDIS)
+    assert await store.has_forgotten(flood)
+    again = reopen(max_rows=100)
+    assert await again.has_forgotten(flood)
+
+
+async def test_of_too_many_repositories_it_is_remembered_whose_registry_forgot(
+    reopen: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tag_database, "MOST_FORGOTTEN", 10)
+    store = reopen(max_rows=100)
+    for number in range(1000):
+        flood = Repository("docker.io", f"flood/{number}")
+        await store.put(flood, "1", found(checked_at=T + number), 86400)
+    assert await store.has_forgotten(Repository("docker.io", "flood/0"))
+    assert await store.has_forgotten(Repository("docker.io", "flood/500"))
+    assert not await store.has_forgotten(Repository("quay.io", "app"))
 
 
 async def test_a_closed_store_says_so(reopen: Open) -> None:

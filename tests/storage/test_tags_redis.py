@@ -12,6 +12,8 @@ import structlog
 from redis.asyncio import Redis
 
 from mirror.interfaces import Clock, NoMeter, TagStoreError
+from mirror.oci.reference import Repository
+from mirror.storage import redis_history
 from mirror.storage.tags_redis import LIMIT, RedisTags
 
 from ..redis_server import RedisServer
@@ -519,13 +521,133 @@ async def test_f46_a_value_of_another_type_is_absent_and_overwritten(
     assert errors.operations == []
 
 
-async def test_the_history_ends_in_redis_by_itself(
+async def test_redis_drops_records_where_it_has_no_room_and_neither_history_nor_pins(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start(maxmemory="4mb", maxmemory_policy="volatile-ttl")
+    store = connect(limit=PATIENT)
+    await store.freeze(REDIS, "7", digest("pinned"))
+    await store.put(REDIS, "7", found("old", checked_at=T), 60)
+    many = [Repository("docker.io", f"library/{number}") for number in range(8)]
+    for number in range(12_000):
+        await store.put(many[number % 8], str(number), missing(T), 3600)  # it has no history
+    again = connect(limit=PATIENT)
+    assert await again.frozen(REDIS, "7") == digest("pinned")
+    assert list(await again.history(REDIS, "7")) == [event("old", T, T)]
+    assert (await raw.info("stats"))["evicted_keys"] > 1000
+    assert errors.operations == []
+
+
+async def test_the_history_of_one_repository_pushes_out_no_others_in_redis(
+    server: RedisServer, connect: Connect, raw: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_history, "MOST_TAGS", 100)
+    server.start()
+    store = connect(limit=PATIENT)
+    quay = Repository("quay.io", "app")
+    for number in range(20):
+        await store.put(REDIS, str(number), found(checked_at=T + number), 3600)
+        await store.put(quay, str(number), found(checked_at=T + number), 3600)
+    flood = Repository("docker.io", "library/flood")
+    for number in range(300):
+        await store.put(flood, str(number), found(checked_at=T + 1000 + number), 3600)
+    for repository in (REDIS, quay):
+        assert all([await store.history(repository, str(number)) for number in range(20)])
+        assert not await store.has_forgotten(repository)
+    assert await connect().has_forgotten(flood)
+    # Many repositories of its registry push out nothing of another's.
+    for number in range(300):
+        some = Repository("docker.io", f"flood/{number}")
+        await store.put(some, "1", found(checked_at=T + 2000 + number), 3600)
+    assert all([await store.history(quay, str(number)) for number in range(20)])
+    assert not await store.has_forgotten(quay)
+    assert len(await raw.keys(f"{redis_history.HISTORY}*")) == 100
+
+
+async def test_what_was_not_said_for_long_is_removed_from_the_history_in_redis(
     server: RedisServer, connect: Connect, raw: Redis
 ) -> None:
     server.start()
-    await connect().put(REDIS, "7", found(), 60)
-    left = await raw.pttl(HISTORY + "7")
-    assert 399 * 86_400_000 < left <= 400 * 86_400_000
+    store = connect()
+    await store.put(REDIS, "7", found("old", checked_at=T), 60)
+    await store.put(REDIS, "8", found("old", checked_at=T + 399 * 86400), 60)
+    assert await store.history(REDIS, "7")
+    assert await raw.ttl(HISTORY + "7") == -1
+    await store.put(REDIS, "8", found("old", checked_at=T + 401 * 86400), 60)
+    assert list(await store.history(REDIS, "7")) == []
+    assert await store.history(REDIS, "8")
+    assert not await store.has_forgotten(REDIS)
+
+
+async def test_of_too_many_repositories_redis_remembers_whose_registry_forgot(
+    server: RedisServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_history, "MOST_TAGS", 10)
+    monkeypatch.setattr(redis_history, "MOST_FORGOTTEN", 5)
+    server.start()
+    store = connect(limit=PATIENT)
+    for number in range(100):
+        flood = Repository("docker.io", f"flood/{number}")
+        await store.put(flood, "1", found(checked_at=T + number), 3600)
+    for number in range(90):
+        assert await store.has_forgotten(Repository("docker.io", f"flood/{number}"))
+    assert not await store.has_forgotten(Repository("quay.io", "app"))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2], ids=["of-all", "of-registries", "of-repositories"])
+@pytest.mark.parametrize("garbage", [False, True], ids=["deleted", "garbage"])
+async def test_f46_the_counts_of_the_history_may_be_gone_or_garbage(
+    server: RedisServer,
+    connect: Connect,
+    raw: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    depth: int,
+    garbage: bool,
+) -> None:
+    monkeypatch.setattr(redis_history, "MOST_TAGS", 10)
+    server.start()
+    store = connect(limit=PATIENT)
+    flood = Repository("docker.io", "flood")
+    key = redis_history.COUNTS + ("", ":docker.io", ":docker.io/flood")[depth]
+    with structlog.testing.capture_logs() as logs:
+        for turn in range(2):
+            for number in range(30):
+                record = found(checked_at=T + 30 * turn + number)
+                await store.put(flood, f"{turn}-{number}", record, 3600)
+                assert await store.history(flood, f"{turn}-{number}")
+            await raw.delete(key)
+            if garbage:
+                await raw.set(key, "garbage")
+        for number in range(30):
+            await store.put(flood, f"last-{number}", found(checked_at=T + 100 + number), 3600)
+            assert await store.history(flood, f"last-{number}")
+    assert logs == []
+    if depth < 2:  # else nobody knows any more which there were
+        assert len(await raw.keys(f"{redis_history.HISTORY}*")) == 10
+
+
+async def test_the_log_says_that_redis_may_drop_what_nothing_else_remembers(
+    server: RedisServer, connect: Connect
+) -> None:
+    server.start(maxmemory="100mb", maxmemory_policy="allkeys-lru")
+    with structlog.testing.capture_logs() as logs:
+        store = connect()
+        for _ in range(3):
+            await store.frozen(REDIS, "7")
+            await store.put(REDIS, "7", found(), 60)
+    assert [(entry["policy"], entry["write"]) for entry in logs] == [
+        ("allkeys-lru", "maxmemory-policy volatile-ttl")
+    ]
+
+
+@pytest.mark.parametrize("policy", ["volatile-ttl", "volatile-lru", "noeviction"])
+async def test_and_says_nothing_where_redis_does_not(
+    server: RedisServer, connect: Connect, policy: str
+) -> None:
+    server.start(maxmemory="100mb", maxmemory_policy=policy)
+    with structlog.testing.capture_logs() as logs:
+        await connect().frozen(REDIS, "7")
+    assert logs == []
 
 
 async def test_nodes_note_into_one_history(server: RedisServer, connect: Connect) -> None:

@@ -43,15 +43,21 @@ class House:
         self.registry = FakeRegistry(folder)
         self.events: list[TagEvent] = []
         self.broken = False
+        self.forgot = False
 
     async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
         if self.broken:
             raise TagStoreError("broken")
         return self.events
 
+    async def has_forgotten(self, repository: Repository) -> bool:
+        if self.broken:
+            raise TagStoreError("broken")
+        return self.forgot
+
     def guarded(self, *rules: Rule) -> Guarded:
         clock = Clock(wall=lambda: NOW)
-        return Guarded(self.registry, rules, Ages(self.registry, self.history, MOST, clock))
+        return Guarded(self.registry, rules, Ages(self.registry, self, MOST, clock))
 
     def image(self, days: float | None, *tags: str, created: object = None) -> Digest:
         """One that was built so many days ago, or that says something else."""
@@ -152,6 +158,19 @@ async def test_nor_do_so_many_moves_that_the_first_is_forgotten(house: House) ->
         house.saw(house.image(300 + n, "latest"), 1)
     with pytest.raises(Denied, match="cool-down"):
         await house.guarded(COOL).resolve(APP, "latest")
+
+
+async def test_nor_does_making_the_mirror_forget_that_it_was_there(house: House) -> None:
+    forged = house.image(300, "latest")
+    house.forgot = True
+    for seen in (None, 1):
+        if seen is not None:
+            house.saw(forged, seen)
+        with pytest.raises(Denied, match="cool-down"):
+            await house.guarded(COOL).resolve(APP, "latest")
+    house.events.clear()
+    house.saw(forged, 4)
+    assert await house.guarded(COOL).resolve(APP, "latest")
 
 
 async def test_a_move_is_believed_once_it_is_old_enough(house: House) -> None:

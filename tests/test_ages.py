@@ -1,0 +1,122 @@
+"""The age of what a tag points to, with the memories of tags that a mirror has: to ask for many
+other tags lets no young image pass by the time of building that it claims."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.interfaces import Clock, NoMeter, TagRecord, TagStore
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Denied
+from mirror.oci.manifests import OCI_MANIFEST
+from mirror.oci.patterns import Patterns
+from mirror.oci.reference import Repository
+from mirror.storage import redis_history
+from mirror.storage.tag_history import MOST
+from mirror.storage.tags_embedded import EmbeddedTags
+from mirror.storage.tags_redis import RedisTags
+from mirror.wrappers.ages import Ages
+from mirror.wrappers.guarded import Guarded, Rule
+
+from .fakes import FakeRegistry
+from .redis_server import RedisServer
+
+DAY = 86400.0
+APP, OTHER = Repository("docker.io", "library/a"), Repository("docker.io", "evil/x")
+LONG_AGO = "2001-01-01T00:00:00Z"
+
+
+class Wall:
+    def __init__(self) -> None:
+        self.now = time.time() - 100 * DAY
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture(params=["embedded", "redis"])
+async def tags(
+    request: pytest.FixtureRequest, tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TagStore]:
+    """One that has room for the history of a hundred tags."""
+    clock = Clock(wall=wall)
+    if request.param == "embedded":
+        embedded = EmbeddedTags.open(tmp_path / "tags.db", clock, max_rows=100)
+        yield embedded
+        await embedded.close()
+        return
+    monkeypatch.setattr(redis_history, "MOST_TAGS", 100)
+    with RedisServer(tmp_path / "redis") as server:
+        redis = RedisTags(server.start().url, None, NoMeter(), clock, limit=30.0)
+        yield redis
+        await redis.close()
+
+
+class House:
+    def __init__(self, folder: Path, tags: TagStore, wall: Wall) -> None:
+        self.registry = FakeRegistry(folder)
+        self.tags, self.wall = tags, wall
+        rule = Rule("cool-down", Patterns(["*"]), True, 3 * DAY)
+        ages = Ages(self.registry, tags, MOST, Clock(wall=wall))
+        self.guarded = Guarded(self.registry, [rule], ages)
+
+    def push(self, repository: Repository, tag: str, note: str) -> Digest:
+        """An image that says it was built long ago."""
+        config = json.dumps({"created": LONG_AGO, "note": note}).encode()
+        blob = self.registry.add_blob(config)
+        entry = {"mediaType": "x/y", "digest": str(blob), "size": len(config)}
+        document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry, "layers": []}
+        return self.registry.add_manifest(json.dumps(document).encode(), tag)
+
+    async def ask(self, repository: Repository, tag: str) -> Digest:
+        """As a mirror does: what the upstream says is noted, then judged. Raises Denied."""
+        said = (await self.registry.resolve(repository, tag)).descriptor
+        await self.tags.put(repository, tag, TagRecord(said, self.wall.now), 3600)
+        return (await self.guarded.resolve(repository, tag)).descriptor.digest
+
+    async def flood(self, repository: Repository) -> None:
+        for number in range(600):
+            digest = Digest.of(f"{number}".encode())
+            self.wall.now += 1
+            record = TagRecord(Descriptor(OCI_MANIFEST, digest, 1), self.wall.now)
+            await self.tags.put(repository, f"flood-{number}", record, 3600)
+
+
+@pytest.fixture
+def house(tmp_path: Path, tags: TagStore, wall: Wall) -> House:
+    return House(tmp_path, tags, wall)
+
+
+async def test_a_flood_of_another_repositorys_tags_lets_no_young_image_pass(
+    house: House, wall: Wall
+) -> None:
+    old = house.push(APP, "1", "old")
+    assert await house.ask(APP, "1") == old
+    wall.now += 10 * DAY
+    await house.flood(OTHER)
+    house.push(APP, "1", "young")
+    assert await house.ask(APP, "1") == old
+
+
+async def test_nor_does_a_flood_of_its_own(house: House, wall: Wall) -> None:
+    """That it was another image before is forgotten; not that something is."""
+    old = house.push(APP, "1", "old")
+    assert await house.ask(APP, "1") == old
+    wall.now += 10 * DAY
+    await house.flood(APP)
+    young = house.push(APP, "1", "young")
+    with pytest.raises(Denied, match="cool-down"):
+        await house.ask(APP, "1")
+    wall.now += 4 * DAY
+    assert await house.ask(APP, "1") == young
