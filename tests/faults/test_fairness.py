@@ -23,7 +23,8 @@ from .neighbourhood import Misbehaves, process
 
 WARM = 0.05  # seconds for a pull of what is cached: a tag, a manifest, a config, a layer
 COLD = 2.0  # seconds beside the registry's own time
-TRIES = 5
+WARM_TRIES = 40  # each is short, and others use this machine, too
+COLD_TRIES = 5
 
 VICTIM = "127.0.0.1"
 STRANGERS = ("127.0.0.2", "127.0.0.3")
@@ -80,9 +81,9 @@ async def neighbours_are_served(
     async with process("client", misbehaves.__name__, mirror.url, *sources):
         cold = (f"small/cold-{number}" for number in itertools.count())
         for _ in range(3):  # at once, and when what was asked for has begun to come
-            took = await best([next(cold) for _ in range(TRIES)], mirror, COLD + 6 * latency)
+            took = await best([next(cold) for _ in range(COLD_TRIES)], mirror, COLD + 6 * latency)
             assert took <= COLD + 6 * latency
-            assert await best(["small/warm"] * TRIES, mirror, WARM) <= WARM
+            assert await best(["small/warm"] * WARM_TRIES, mirror, WARM) <= WARM
             await asyncio.sleep(1)
 
 
