@@ -1,4 +1,5 @@
-"""Everything at once, at random: clients, kills, cuts, wrong bytes, damage on the disk, eviction.
+"""Everything at once, at random: clients, kills, cuts, silence, wrong bytes, damage on the disk,
+eviction.
 
 `TORTURE_SECONDS=600 pytest tests/faults/test_torture.py` goes on for longer; `TORTURE_SEED=…`, as a
 failed run prints it, begins the same way again (what the processes make of it is not repeated).
@@ -71,12 +72,14 @@ class Weather:
         if response.status == 206:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
         response.content_length = stop - start
-        if mood == "cut":
+        if mood in ("cut", "silent"):
             stop = self._chance.randint(start, stop)
             self.lost += IN_FLIGHT
         with contextlib.suppress(ConnectionError):  # the mirror was killed
             await response.prepare(request)
             await self._send(response, data, start, stop)
+            if mood == "silent":  # as over a NAT that forgot the connection
+                await asyncio.Future()
         if mood == "cut" and request.transport is not None:
             request.transport.close()
         return response
@@ -90,7 +93,8 @@ class Weather:
 
     def _mood(self) -> str:
         return self._chance.choices(
-            ("fair", "cut", "busy", "wrong"), (70, 18, 8, 4) if self.bad else (1, 0, 0, 0)
+            ("fair", "cut", "busy", "wrong", "silent"),
+            (68, 17, 8, 4, 3) if self.bad else (1, 0, 0, 0, 0),
         )[0]
 
 
