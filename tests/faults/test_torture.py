@@ -162,7 +162,7 @@ class Torture:
 
     async def _kill(self) -> None:
         """The mirror, or one of its workers, which is replaced."""
-        workers = _workers(self.mirror)
+        workers = workers_of(self.mirror)
         if workers and self._chance.random() < 0.9:
             os.kill(self._chance.choice(workers), signal.SIGKILL)
         else:
@@ -249,7 +249,7 @@ async def _is_had(mirror: Mirror, digest: str) -> bool:
         return False
 
 
-def _workers(mirror: Mirror) -> list[int]:
+def workers_of(mirror: Mirror) -> list[int]:
     """Those of its processes that serve."""
     found = []
     for pid in mirror.processes()[1:]:
