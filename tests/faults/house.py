@@ -237,7 +237,10 @@ class Mirror:
         """What its processes hold open, but for its databases, whose connections come and go."""
         found: Counter[str] = Counter()
         for pid in self.processes():
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            descriptors: list[Path] = []
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+            for descriptor in descriptors:
                 with contextlib.suppress(OSError):  # closed meanwhile
                     target = os.readlink(descriptor)
                     if not re.search(r"\.db(-\w+)?( \(deleted\))?$", target):
