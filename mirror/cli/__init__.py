@@ -27,7 +27,10 @@ DAMAGED = 1
 def main() -> None:
     """The entry point of `registry-mirror`."""
     open_streams()
-    app()
+    try:
+        app()
+    finally:
+        drain()  # a command's last words may be its mistake's
 
 
 @app.command()
@@ -45,8 +48,6 @@ def serve(config: ConfigOption = None) -> None:
         raise typer.Exit(CANNOT_START) from None
     except asyncio.CancelledError:  # told to stop twice
         raise typer.Exit(CANNOT_START) from None
-    finally:
-        drain()
 
 
 @app.command()

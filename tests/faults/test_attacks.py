@@ -169,16 +169,30 @@ async def test_f62_a_redirect_takes_no_authorization_along(house: House) -> None
     "ns",
     [
         "ghcr.io", "docker.io.example.org", "127.0.0.1", "169.254.169.254", "localhost:5000",
-        "docker.io@example.org", "docker.io/../x", "%00", "http%3A%2F%2Fx", "[::1]", "a" * 5000,
     ],
 )  # fmt: skip
 async def test_f64_a_registry_that_is_not_configured_is_denied(house: House, ns: str) -> None:
+    await refuses(house, ns, 403, "DENIED")
+
+
+@pytest.mark.parametrize(
+    "ns",
+    [
+        "docker.io@example.org", "docker.io/../x", "%00", "http%3A%2F%2Fx", "[::1]", "a" * 5000,
+        "docker.io:99999",
+    ],
+)  # fmt: skip
+async def test_f64_what_is_no_registry_s_name_is_refused(house: House, ns: str) -> None:
+    await refuses(house, ns, 400, "NAME_INVALID")
+
+
+async def refuses(house: House, ns: str, status: int, code: str) -> None:
     mirror = await house.mirror()
     for path in ("manifests/7", f"blobs/{digest_of(b'')}", "tags/list"):
         for method in ("GET", "HEAD"):
             answer = await mirror.ask(f"/v2/library/redis/{path}?ns={ns}", method)
-            assert answer.status == 403
-            assert method == "HEAD" or answer.code == "DENIED"
+            assert answer.status == status
+            assert method == "HEAD" or answer.code == code
     assert house.hub.requests == []
     assert (await mirror.ask("/v2/library/redis/manifests/8?ns=docker.io")).status == 404
 
