@@ -29,6 +29,7 @@ from ..oci.errors import (
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .fill import Fill
+from .lagging import LONGEST, doubts
 from .segments import Parting, Segments
 from .sources import Sources
 from .window import Window
@@ -111,6 +112,7 @@ class Download:
         if self.partial.offset == 0 and not self.partial.ahead:
             self.fill.provenance = Provenance.BROUGHT
         self.fill.progress(self.partial.offset)
+        begun, lagging = self.partial.offset, doubts(self._patience.pause, LONGEST)
         pause = self._patience.pause
         progress_at = self._clock.monotonic()
         stalled: float | None = None  # the patience, once there was progress
@@ -123,7 +125,12 @@ class Download:
             except _TooLarge:
                 await self.partial.discard()  # nobody will ever want to go on with it
                 raise
-            except (Unknown, Untrustworthy, Denied):
+            except Unknown as error:
+                # Of what has just been coming, a replica that lags says nothing.
+                if self.partial.offset == begun or next(lagging, None) is None:
+                    raise
+                reason = Unavailable(error.message)
+            except (Untrustworthy, Denied):
                 raise
             except Unavailable as error:
                 if self.fill.window is not None and not self.fill.is_read:

@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.upstream.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, page
 from tests.waiting import eventually
 
-from .bodies import MIB, sends, wrong
+from .bodies import MIB, breaks, sends, wrong
 from .client import SKOPEO, digest_of
 from .house import House, Mirror
 
@@ -198,6 +198,21 @@ async def test_what_a_replica_has_not_yet_is_waited_for(
     mirror = await house.mirror(workers=workers)
     await pull(mirror, index, image, digest_of(data))
     assert missing.seen == {("GET", digest) for digest in (index, image, digest_of(data))}
+
+
+@pytest.mark.parametrize("size", [2 * MIB, 20 * MIB])
+async def test_a_replica_that_lags_cuts_no_download_that_another_has_begun(
+    house: House, size: int
+) -> None:
+    house.hub.challenge = "none"
+    house.hub.redirects = False
+    data = os.urandom(size)
+    layer = house.hub.add_blob(data)
+    house.hub.fail("registry", breaks(data, size // 2))
+    house.hub.fail("registry", lags(2, by_digest), 2)
+    mirror = await house.mirror()
+    assert (await mirror.blob(layer)).is_whole(layer)
+    assert house.hub.count("registry", path=layer) >= 4
 
 
 async def test_nor_does_a_lagging_word_count_where_an_accelerator_delivers(house: House) -> None:
