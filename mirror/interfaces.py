@@ -167,7 +167,11 @@ class FileContent(Protocol):
 
 
 class StreamContent(Protocol):
-    """A remote's body, unverified: only fills read it. The holder closes it."""
+    """A remote's body, unverified: only fills read it. The holder closes it.
+
+    It may change endpoints on its way: `source`, `vouched` and `reject` are those of the endpoint
+    whose bytes were read last.
+    """
 
     @property
     def descriptor(self) -> Descriptor:
@@ -188,7 +192,8 @@ class StreamContent(Protocol):
     async def read(self) -> bytes:
         """The next bytes as they come, at most about a MiB; b"" at the end.
 
-        Raises Unavailable when the body was cut, stalled beyond the idle time, or too slow.
+        Raises Unavailable when the body was cut, is too slow, or is silent everywhere. Cancelled,
+        it may be called again, and no byte is lost.
         """
 
     def reject(self, reason: str) -> None:

@@ -33,7 +33,8 @@ _IN_TIME = 1.0  # seconds for which a connection is kept for it
 
 _AT_ONCE = 128  # detours
 _OF_CLIENT = 32  # containerd asks for a layer in many ranges
-_TRIES = 4  # streams without a byte in between
+_PATIENCE = 60.0  # seconds without a byte, after which no stream more is opened
+_PAUSE = 0.25  # seconds before the next one is, and twice that the next time
 
 
 class Detours:
@@ -101,7 +102,6 @@ class Detour:
         self._ahead = _LEAST
         self._waits: asyncio.TimerHandle | None = None  # for the reader to be back
         self._fd = -1
-        self._barren = 0  # streams in a row that brought nothing
 
     @property
     def descriptor(self) -> Descriptor:
@@ -168,21 +168,22 @@ class Detour:
                 break
 
     async def _piece(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        began, pause = loop.time(), _PAUSE
         while True:
             try:
                 if self._stream is None or self._position == self._stop:
                     self._leave_stream()
                     self._stream = await self._again()
-                piece = await self._stream.read()
-                if piece:
-                    self._barren = 0
+                if piece := await self._stream.read():
                     return piece
                 raise Unavailable("the upstream's body ended early")
             except Unavailable:
-                self._barren += 1
-                if self._barren == _TRIES:
-                    raise
                 self._leave_stream()
+                if loop.time() + pause - began > _PATIENCE:
+                    raise
+                await asyncio.sleep(pause)
+                pause *= 2
 
     async def _again(self) -> StreamContent:
         """A slow reader's goes no further than it will read, so that nothing is sent in vain."""

@@ -49,9 +49,10 @@ class Patience:
     """How long a fill tries, in seconds, and how much it takes.
 
     `first_byte` bounds the time to the first progress (35 s of waiting for a blob's first byte was
-    borne by every client measured), `stalled` the time without progress after it. For `doubt`,
-    bytes that nobody vouches for are given out only once they are proven: who has read wrong ones
-    can often not be helped any more (containerd, podman); who waits can, by another endpoint.
+    borne by every client measured), `stalled` the time since the last progress after it: no try is
+    begun beyond it, and one that is under way ends by itself. For `doubt`, bytes that nobody
+    vouches for are given out only once they are proven: who has read wrong ones can often not be
+    helped any more (containerd, podman); who waits can, by another endpoint.
     """
 
     first_byte: float = 30.0
@@ -89,10 +90,13 @@ class Download:
         self.parting = parting
         self._spill = spill
         self._vouched = False  # whether the registry itself has said how long it is
-        self._source = ""  # of the one stream that is read
+        self._source = ""  # of the bytes that are written
         self._at = 0  # where in the content the next piece of it belongs
         self._clock = clock
         self._patience = patience
+        self._came = 0  # bytes by the streams of this try
+        self._progress_at = clock.monotonic()
+        self._progressed = False
 
     async def commit(self) -> bool:
         """Makes the content visible; whether it is kept. Raises Untrustworthy."""
@@ -114,10 +118,9 @@ class Download:
         self.fill.progress(self.partial.offset)
         begun, lagging = self.partial.offset, doubts(self._patience.pause, LONGEST)
         pause = self._patience.pause
-        progress_at = self._clock.monotonic()
-        stalled: float | None = None  # the patience, once there was progress
+        self._progress_at = self._clock.monotonic()
         while True:
-            before = self.partial.offset
+            self._came = 0
             try:
                 if await self._stream():
                     return
@@ -136,16 +139,14 @@ class Download:
                 if self.fill.window is not None and not self.fill.is_read:
                     raise  # it is not kept, and nobody wants it any more
                 reason = error
-            now = self._clock.monotonic()
-            if self.partial.offset - before >= _PROGRESS:
-                progress_at, pause = now, self._patience.pause
-                stalled = self._patience.stalled
+            if self._came >= _PROGRESS:
+                pause = self._patience.pause
             asked = reason.retry_after or 0
             if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
                 asked = min(asked, self._patience.longest_pause)
             wait = max(pause, asked)
-            patience = self.fill.first_byte if stalled is None else stalled
-            if now + wait - progress_at > patience:
+            patience = self._patience.stalled if self._progressed else self.fill.first_byte
+            if self._clock.monotonic() + wait - self._progress_at > patience:
                 raise reason
             log.info(
                 "fill goes on after a fault",
@@ -194,7 +195,7 @@ class Download:
         return bool(self.partial.ahead) or self.parting.may_part(size - offset)
 
     async def _begin(self, stream: StreamContent) -> None:
-        self.uses(stream)
+        self.uses(stream, stream.start)
         size = stream.descriptor.size
         if size is None:
             return
@@ -210,8 +211,15 @@ class Download:
             except (StoreFull, OSError) as error:
                 await self._without_room(error)
 
-    def uses(self, stream: StreamContent) -> None:
-        """Bytes of this stream are going to be part of the whole."""
+    def came(self, count: int) -> None:
+        """So many bytes more were written."""
+        self._came += count
+        if self._came >= _PROGRESS:
+            self._progress_at, self._progressed = self._clock.monotonic(), True
+
+    def uses(self, stream: StreamContent, at: int) -> None:
+        """Bytes of this stream, as its source is now, are going to be part of the whole, from the
+        offset `at` on."""
         self.sources.add(stream)
         self._vouched = self._vouched or stream.vouched
         self.partial.trusted = self._vouched
@@ -220,7 +228,7 @@ class Download:
         if stream.vouched:
             self.fill.provenance = Provenance.VOUCHED
         else:
-            self.fill.doubt(stream.start, self._patience.doubt)
+            self.fill.doubt(at, self._patience.doubt)
 
     def _refuse_larger(self, size: int) -> None:
         if size > self._patience.largest:
@@ -236,6 +244,10 @@ class Download:
         writer = WriteBehind(self._take)
         try:
             while piece := await stream.read():
+                if stream.source != self._source:  # which fell silent
+                    await writer.flush()
+                    self.uses(stream, coming)
+                    self._source, writer = stream.source, WriteBehind(self._take)
                 if skip:  # the upstream ignored the range: what is here already is passed over
                     passed = min(skip, len(piece))
                     skip -= passed
@@ -268,9 +280,10 @@ class Download:
             await self._append([piece])
 
     async def _append(self, pieces: Sequence[bytes]) -> None:
-        at = self.partial.offset
+        at, count = self.partial.offset, sum(map(len, pieces))
         await self.partial.append(pieces)
-        self.sources.brought(self._source, at, at + sum(map(len, pieces)))
+        self.sources.brought(self._source, at, at + count)
+        self.came(count)
         self.fill.progress(self.partial.offset)
 
     async def _without_room(self, error: StoreFull | OSError) -> None:

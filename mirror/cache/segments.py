@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,7 @@ class Parting:
     take more than `long` seconds; so does one that comes with `fast` bytes a second, and one that
     no client has asked for yet. More connections are kept when they make it `gain` times as fast
     within `measure`. `part` is what a connection takes at a time: large beside what a round trip
-    costs, small beside the blob. A connection that brings nothing for `stalled` seconds while
-    others do is given up. `connections` 1: never.
+    costs, small beside the blob. `connections` 1: never.
     """
 
     over: int = 64 << 20
@@ -52,7 +51,6 @@ class Parting:
     connections: int = 8
     measure: float = 1.0
     gain: float = 1.25
-    stalled: float = 2.0
 
     def may_part(self, size: int) -> bool:
         """Whether so many bytes may come over several connections."""
@@ -200,10 +198,8 @@ class Segments:
         raised."""
         goes_on = stream is not None
         stream = stream or await self._opened(span)
-        place = self._placing(span, stream)
-        writer = WriteBehind(place) if goes_on else WriteBehind(place, at_once=0, later=_LATER)
         try:
-            await self._carry(span, stream, writer, goes_on)
+            await self._carry(span, stream, goes_on)
         finally:
             await stream.close()
 
@@ -216,7 +212,7 @@ class Segments:
         except RegistryError:
             self._refused = True
             raise
-        download.uses(stream)
+        download.uses(stream, stream.start)
         if stream.start == span.start and stream.descriptor.size == download.fill.size:
             return stream
         self._refused = True
@@ -225,15 +221,18 @@ class Segments:
             raise Untrustworthy(f"{stream.source} sends no parts")
         raise Untrustworthy(f"{stream.source} has a blob of another size")
 
-    async def _carry(
-        self, span: _Span, stream: StreamContent, writer: WriteBehind, goes_on: bool
-    ) -> None:
+    async def _carry(self, span: _Span, stream: StreamContent, goes_on: bool) -> None:
         """`goes_on`: the stream does not end where the span does, which may go on with it."""
+        source, writer = stream.source, self._writer(span, stream, goes_on)
         try:
             while span.start < span.stop or (goes_on and self._extend(span)):
-                piece = await self._read(stream)
+                piece = await stream.read()
                 if not piece:
                     raise Unavailable(f"{stream.source} sent less than it announced")
+                if stream.source != source:  # which fell silent
+                    await writer.flush()
+                    self._download.uses(stream, span.start)
+                    source, writer = stream.source, self._writer(span, stream, goes_on)
                 self._untried.discard(asyncio.current_task())
                 while goes_on and len(piece) > span.stop - span.start and self._extend(span):
                     pass
@@ -245,32 +244,21 @@ class Segments:
             # What has come is worth keeping, also when the stream breaks or the mirror stops.
             await writer.flush()
 
-    async def _read(self, stream: StreamContent) -> bytes:
-        while True:
-            came = self._came
-            try:
-                async with asyncio.timeout(self._parting.stalled):
-                    return await stream.read()
-            except TimeoutError:
-                if self._came > came:
-                    raise Unavailable(f"{stream.source} sends nothing") from None
-
-    def _placing(
-        self, span: _Span, stream: StreamContent
-    ) -> Callable[[Sequence[bytes]], Awaitable[None]]:
-        """Writes what this stream brings, from the span's start on."""
-        download, at = self._download, span.start
+    def _writer(self, span: _Span, stream: StreamContent, goes_on: bool) -> WriteBehind:
+        """Writes what this stream's source brings, from the span's start on."""
+        download, source, at = self._download, stream.source, span.start
 
         async def place(pieces: Sequence[bytes]) -> None:
             nonlocal at
             start, at = at, at + sum(map(len, pieces))
             before = download.partial.offset
             await download.partial.place(start, pieces)
-            download.sources.brought(stream.source, start, at)
+            download.sources.brought(source, start, at)
+            download.came(at - start)
             if download.partial.offset > before:
                 download.fill.progress(download.partial.offset)
 
-        return place
+        return WriteBehind(place) if goes_on else WriteBehind(place, at_once=0, later=_LATER)
 
     # The list of gaps.
 

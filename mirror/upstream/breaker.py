@@ -21,6 +21,7 @@ class Pauses:
 
     A pause doubles from `first` to `longest` with each trial that fails, and begins anew when
     nothing failed for `forget`. `trial`: a trial without a verdict by then is followed by another.
+    A pause that the endpoint asks for is kept up to `told`, or else up to `longest`.
     """
 
     first: float
@@ -28,11 +29,12 @@ class Pauses:
     forget: float
     failures: int = 1
     trial: float = 10.0
+    told: float | None = None
 
 
 PAUSES = {
     Trouble.FAULT: Pauses(first=1.0, longest=30.0, forget=300.0, failures=2),
-    Trouble.LIMITED: Pauses(first=5.0, longest=3600.0, forget=600.0),
+    Trouble.LIMITED: Pauses(first=1.0, longest=60.0, forget=600.0, told=3600.0),
     Trouble.MISSING: Pauses(first=60.0, longest=3600.0, forget=7200.0, failures=2),
     Trouble.WRONG: Pauses(first=600.0, longest=86400.0, forget=7 * 86400.0, trial=60.0),
 }
@@ -74,8 +76,9 @@ class Breaker:
         return self._is_nobodys_turn(now) and now - self._last >= self._pauses.first
 
     def has_waited(self, now: float) -> bool:
-        """Whether the pause that the endpoint asked for is over, however long it has grown since:
-        as `may_try_early`, where asking before that would be worse than not to ask."""
+        """Whether the pause that the endpoint asked for is over, however long it has grown since,
+        or the grown one where it asked for none: as `may_try_early`, where asking before that would
+        be worse than not to ask."""
         return self._is_nobodys_turn(now) and now >= self._told
 
     def _is_nobodys_turn(self, now: float) -> bool:
@@ -97,7 +100,7 @@ class Breaker:
             self._level = 0
         self._row += 1
         self._last, self.reason = now, reason
-        self._told = now + min(least, self._pauses.longest)
+        self._told = now + min(least, self._pauses.told or self._pauses.longest)
         if self._open and not self.trying:  # one that was under way when it opened
             self._until = max(self._until, self._told)
             return False
@@ -105,6 +108,8 @@ class Breaker:
             return False
         pause = min(self._pauses.first * 2.0**self._level, self._pauses.longest)
         self._until = max(now + pause, self._told)
+        if not least:
+            self._told = self._until
         opened, self._open = not self._open, True
         self.trying = False
         self._level = min(self._level + 1, 30)

@@ -56,15 +56,19 @@ Credentials = Login | GivenToken
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds, in seconds and bytes; speeds in bytes per second."""
+    """Bounds, in seconds and bytes.
+
+    An answer's headers are waited for longer than clients were seen to (35 s): another ask is sent
+    beside one that is late, and nothing is gained by giving up the first.
+    """
 
     dns: float = 5.0
     connect: float = 5.0
-    headers: float = 15.0  # from asking to the answer's headers, connecting included
-    idle: float = 30.0  # between two pieces of a body
-    answer: float = 30.0  # until the final headers: tokens, redirects and retries together
-    slow_window: float = 30.0
-    slow_speed: float = 4.0 * KIB  # a body slower than this over a window is given up
+    headers: float = 45.0  # from asking to the answer's headers, connecting included
+    answer: float = 60.0  # until the final headers: tokens, redirects and retries together
+    realm: float = 15.0  # for a token, which many may wait for
+    body: float = 30.0  # for a small body, whole: a manifest, a list
+    unwanted: float = 1.0  # for a small body that only ends an exchange: a redirect's, an error's
     connections: int = CONNECTIONS  # per host; a blob holds one for as long as it takes
     manifest: int = MAX_MANIFEST
     token: int = 32 * KIB

@@ -9,8 +9,6 @@ from ..interfaces import Clock
 from ..oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
 
-DEFAULT_RATE_LIMIT = 60.0  # seconds, for a 429 that does not say
-
 
 class Kind(StrEnum):
     """How an exchange failed that brought no HTTP status: the words of the metric's label."""
@@ -61,22 +59,22 @@ def pause_before_retry(error: Unavailable) -> float | None:
     """The least seconds to wait before asking again: 0 where the fault is likely gone already,
     None where asking again soon is of no use.
 
-    A refused certificate stays refused, and a timeout has cost the caller enough already.
+    A refused certificate stays refused, and a timeout has cost the caller enough already. Who
+    limits us is left alone: another endpoint may answer meanwhile, and the pool waits where none
+    does.
     """
     if isinstance(error, ReferralExpired):
         return 0.0
     if isinstance(error, Unreached):
         return None if error.kind in (Kind.TLS, Kind.TIMEOUT) else 0.0
-    if isinstance(error, Faulty | RateLimited):
+    if isinstance(error, Faulty):
         return error.retry_after or 0.0
     return None
 
 
 def rate_limited(where: str, headers: Mapping[str, str], clock: Clock) -> RateLimited:
-    """A 429, with what its Retry-After says."""
+    """A 429, with what its Retry-After says; None where it does not say."""
     seconds = retry_after(headers, clock)
-    if seconds is None:
-        seconds = DEFAULT_RATE_LIMIT
     return RateLimited(f"{where} limits our requests (429)", retry_after=seconds)
 
 

@@ -15,6 +15,13 @@ T = TypeVar("T")
 # After these another may still be asked. Any other error is an answer, or a mistake of ours.
 FAILURES = (Unknown, Denied, Unavailable, Untrustworthy)
 
+# One that is late is asked a second time beside the first, where no other is left: after so many
+# seconds, twice as many the next time, and not for longer than this. Then so many at once at most
+# wait for an answer.
+_AGAIN_AFTER = 2.0
+_AGAIN_FOR = 30.0
+_AT_ONCE = 3
+
 
 class NobodyAnswered(Exception):
     """All were asked, and failed."""
@@ -36,72 +43,67 @@ class Race(Generic[C, T]):
     discard: Callable[[T], Awaitable[None]]
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    async def run(self, candidates: Sequence[C]) -> tuple[T, Sequence[C]]:
-        """The first answer, and who had been asked besides the first one while it was late.
+    async def run(
+        self, candidates: Sequence[C], silent: tuple[C, Awaitable[T]] | None = None
+    ) -> tuple[T, Sequence[tuple[C, bool]]]:
+        """The first answer; and who was asked while another was late, each with whether that ask
+        was the one that answered.
 
-        They are asked in their order: the next when all before have failed, or when they are late.
-        Whoever is still being asked in the end is cancelled. Raises NobodyAnswered.
+        They are asked in their order: the next when all before have failed, or when they are late;
+        where none is left, one that is late once more, beside its first ask. `silent` is under way
+        already, and late. Whoever is still being asked in the end is cancelled. Raises
+        NobodyAnswered.
         """
         waiting = list(candidates)
         asked: dict[asyncio.Future[T], C] = {}
-        hedges: list[C] = []
+        hedges: dict[asyncio.Future[T], C] = {}
+        slept, again_at, pause = 0.0, _AGAIN_AFTER, _AGAIN_AFTER
+        seconds = 0.0  # of the alarm
         alarm: asyncio.Future[None] | None = None
+        if silent is not None:
+            asked[asyncio.ensure_future(silent[1])] = silent[0]
+            again_at = 0.0
         try:
             while True:
+                besides = None
                 if not asked:
                     if not waiting:
                         raise NobodyAnswered
-                    if len(waiting) == 1 and alarm is None:
-                        return await self._alone(waiting.pop()), hedges
-                    alarm = self._start(waiting.pop(0), asked, alarm)
-                watched: set[asyncio.Future[T] | asyncio.Future[None]] = {*asked}
-                if alarm is not None:
-                    watched.add(alarm)
+                    besides = waiting.pop(0)
+                elif alarm is None or alarm.done():
+                    slept += seconds
+                    besides = next(filter(self.spare, waiting), None)
+                    if besides is not None:
+                        waiting.remove(besides)
+                    elif again_at <= slept < _AGAIN_FOR and len(asked) < _AT_ONCE:
+                        besides = next(filter(self.spare, asked.values()), None)
+                        if besides is not None:
+                            pause *= 2
+                            again_at = slept + pause
+                if besides is not None:
+                    task = asyncio.ensure_future(self.ask(besides))
+                    if asked:
+                        hedges[task] = besides
+                    asked[task] = besides
+                if besides is not None or alarm is None or alarm.done():
+                    if alarm is not None:
+                        alarm.cancel()
+                    seconds = self.late([*asked.values()][-1])
+                    alarm = asyncio.ensure_future(self.sleep(seconds))
+                watched: set[asyncio.Future[T] | asyncio.Future[None]] = {*asked, alarm}
                 await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-                for task in [task for task in asked if task.done()]:
-                    candidate = asked[task]
+                for done in [one for one in asked if one.done()]:
+                    candidate = asked.pop(done)
                     try:
-                        answer = task.result()
+                        answer = done.result()
                     except FAILURES as error:
-                        del asked[task]
                         self.failed(candidate, error)
                     else:
-                        del asked[task]
-                        return answer, hedges
-                if alarm is None or not alarm.done():
-                    continue
-                alarm = None
-                besides = next(filter(self.spare, waiting), None)
-                if asked and besides is not None:
-                    waiting.remove(besides)
-                    hedges.append(besides)
-                    alarm = self._start(besides, asked, alarm)
-                elif asked and waiting:  # one may become spare
-                    alarm = self._alarm([*asked.values()][-1])
+                        return answer, [(hedge, ask is done) for ask, hedge in hedges.items()]
         finally:
             if alarm is not None:
                 alarm.cancel()
             await self._end(asked)
-
-    async def _alone(self, candidate: C) -> T:
-        """The last one left, with nobody to be asked besides: no task is needed."""
-        try:
-            return await self.ask(candidate)
-        except FAILURES as error:
-            self.failed(candidate, error)
-            raise NobodyAnswered from None
-
-    def _start(
-        self, candidate: C, asked: dict[asyncio.Future[T], C], alarm: asyncio.Future[None] | None
-    ) -> asyncio.Future[None]:
-        """Asks, and sets the alarm to when this one is late."""
-        if alarm is not None:
-            alarm.cancel()
-        asked[asyncio.ensure_future(self.ask(candidate))] = candidate
-        return self._alarm(candidate)
-
-    def _alarm(self, candidate: C) -> asyncio.Future[None]:
-        return asyncio.ensure_future(self.sleep(self.late(candidate)))
 
     async def _end(self, asked: dict[asyncio.Future[T], C]) -> None:
         for task in asked:

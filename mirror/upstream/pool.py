@@ -7,22 +7,41 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import structlog
+
 from ..interfaces import BytesContent, Clock, Meter, NoMeter, StreamContent, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Denied, RegistryError, Unavailable, Unknown
+from ..oci.errors import (
+    Denied,
+    RangeInvalid,
+    RateLimited,
+    RegistryError,
+    Unavailable,
+    Unknown,
+)
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
+from .body import Body, Source, Watch
 from .endpoint import Trust
 from .hedge import NobodyAnswered, Race
 from .standing import Asked, Member, Question, Standing, Turn
-from .watched import WatchedStream
+
+_log = structlog.get_logger()
 
 T = TypeVar("T")
+_Errors = list[tuple[Standing, RegistryError]]
+_UnderWay = dict[object, tuple[Standing, float]]  # of each ask: who, and since when
 
 # One ask for content in so many seconds goes first to an endpoint that was not measured for long.
 _EXPLORE_EVERY = 30.0
 _MEASURED_FOR = 300.0
+
+# A 429 that may be over soon is waited out for so many seconds in all: a tag's client is held for
+# 12, and a blob's fill has a patience of its own. One that does not say when is asked again after
+# the least.
+_PASSING = 8.0
+_LEAST_PAUSE = 1.0
 
 
 class Pool:
@@ -44,10 +63,12 @@ class Pool:
         meter: Meter | None = None,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        watch: Watch | None = None,
     ) -> None:
         self._clock = clock
         self._meter = meter or NoMeter()
         self._sleep = sleep
+        self._watch = watch or Watch()
         self._all = tuple(Standing(member, clock, self._meter) for member in members)
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._explore_at = clock.monotonic() + _EXPLORE_EVERY
@@ -95,32 +116,82 @@ class Pool:
         vouched: bool = False,
     ) -> StreamContent:
         """Its first piece has come: so an endpoint that sends nothing is passed over too."""
+        if vouched and not self._trusted:
+            raise Denied("no endpoint of this registry is the registry itself")
+        among = self._trusted if vouched else self._all
+
         # Where the range begins is the client's choice: a part that fails is not the whole.
         question = Question(Asked.BLOB, repository, f"{'part of ' if range else ''}{digest}")
 
-        async def open_stream(standing: Standing) -> StreamContent:
+        async def opened(standing: Standing, range: ByteRange | None) -> Source:
             stream = await standing.member.upstream.blob(repository, digest, range)
-            try:
-                first = await stream.read()
-                if not first and stream.descriptor.size not in (None, stream.start):
-                    raise Unavailable(f"{stream.source} sent nothing of a blob")
-            except BaseException:
-                await stream.close()
-                raise
-            return WatchedStream(
+            return await Source.open(
                 stream,
-                first,
                 standing,
                 question,
                 self._clock,
                 lambda: self._fastest_but(standing, question),
+                self._watch.longest,
                 goes_on_by_range=range is None or stream.start == range.start,
             )
 
-        if vouched and not self._trusted:
-            raise Denied("no endpoint of this registry is the registry itself")
-        among = self._trusted if vouched else self._all
-        return await self._answer(question, open_stream, among)
+        async def beside(silent: Source, rest: ByteRange) -> Source:
+            async def ask(standing: Standing) -> Source:
+                try:
+                    source = await opened(standing, rest)
+                except RangeInvalid as error:
+                    raise Unavailable(f"{standing.member.name}: {error.message}") from None
+                return await source.instead_of(silent, rest.start)
+
+            return await self._beside(silent, question, ask, among)
+
+        source = await self._answer(question, lambda standing: opened(standing, range), among)
+        return Body(source, range.stop if range else None, beside, self._clock, self._watch)
+
+    async def _beside(
+        self,
+        silent: Source,
+        question: Question,
+        ask: Callable[[Standing], Awaitable[Source]],
+        among: Sequence[Standing],
+    ) -> Source:
+        """See Beside. Other endpoints are asked first, then the same over a connection more."""
+
+        async def wait() -> tuple[Standing, Source]:
+            return silent.standing, await silent.speaks()
+
+        others = [one for one in among if one is not silent.standing]
+        candidates, _ = self._in_turn(question, others)
+        race, errors, _ = self._race(question, ask)
+        has_room = any(one.slots.free(blob=True) for one in among)
+        longest = self._watch.longest if has_room else self._watch.alone
+        try:
+            async with asyncio.timeout(longest - self._watch.silent):
+                (winner, source), hedges = await race.run(candidates, (silent.standing, wait()))
+        except NobodyAnswered:
+            verdict = _verdict(errors)
+            if isinstance(verdict, Unavailable):
+                raise verdict from None
+            raise Unavailable(verdict.message) from None  # it was there, a moment ago
+        except TimeoutError:
+            error = Unavailable(
+                f"{silent.name} sent nothing for {longest:g} s in the middle of a blob, nor did "
+                "any that was asked for the rest beside it"
+            )
+            silent.standing.failed(question, error)
+            raise error from None
+        self._count(hedges)
+        if source is not silent:
+            _log.info(
+                "silent blob goes on over another connection",
+                digest=str(silent.descriptor.digest),
+                silent=silent.name,
+                source=source.name,
+            )
+            if winner is not silent.standing:
+                silent.standing.is_slow(question, Unavailable(f"{silent.name} fell silent"))
+            await silent.close()
+        return source
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes:
         return await self._word(
@@ -150,9 +221,54 @@ class Pool:
         ask: Callable[[Standing], Awaitable[T]],
         among: Sequence[Standing],
     ) -> T:
+        """The answer of one of these. A limit that may soon be over is waited out."""
+        waited = 0.0
+        while True:
+            try:
+                return await self._first_answer(question, ask, among)
+            except RateLimited as error:
+                pause = max(error.retry_after or 0.0, _LEAST_PAUSE)
+                waited += pause
+                if question.asked is Asked.BLOB or waited > _PASSING:
+                    raise
+            await self._sleep(pause)
+
+    async def _first_answer(
+        self,
+        question: Question,
+        ask: Callable[[Standing], Awaitable[T]],
+        among: Sequence[Standing],
+    ) -> T:
         candidates, refused = self._in_turn(question, among)
-        errors: list[tuple[Standing, RegistryError]] = []
-        under_way: dict[Standing, float] = {}
+        race, errors, under_way = self._race(question, ask)
+        try:
+            (_, answer), hedges = await race.run(candidates)
+        except NobodyAnswered:
+            early = self._to_try_early(question, refused, errors)
+            is_blob = question.asked is Asked.BLOB
+            race = replace(race, spare=lambda standing: standing.slots.free(is_blob))
+            try:
+                (_, answer), hedges = await race.run(early)
+            except NobodyAnswered:
+                not_asked = (one for one in refused if one not in early)
+                errors += [(one, one.refusal(question)) for one in not_asked]
+                raise _verdict(errors) from None
+        self._count(hedges)
+        for standing, began in under_way.values():
+            standing.not_waited_for(question, self._clock.monotonic() - began)
+        if question.asked.is_content:
+            for standing, error in errors:
+                if isinstance(error, Unknown | Denied):
+                    standing.lacks(question, error)
+        return answer
+
+    def _race(
+        self, question: Question, ask: Callable[[Standing], Awaitable[T]]
+    ) -> tuple[Race[Standing, tuple[Standing, T]], _Errors, _UnderWay]:
+        """One for this question, with the errors that come of it and the asks that are under way:
+        in the end those that nobody waited for."""
+        errors: _Errors = []
+        under_way: _UnderWay = {}
         race: Race[Standing, tuple[Standing, T]] = Race(
             ask=lambda standing: self._ask(standing, question, ask, under_way),
             late=lambda standing: standing.late(question.asked),
@@ -161,56 +277,41 @@ class Pool:
             discard=lambda answer: _close(answer[1]),
             sleep=self._sleep,
         )
-        try:
-            (winner, answer), hedges = await race.run(candidates)
-        except NobodyAnswered:
-            early = self._to_try_early(question, refused, errors)
-            is_blob = question.asked is Asked.BLOB
-            race = replace(race, spare=lambda standing: standing.slots.free(is_blob))
-            try:
-                (winner, answer), hedges = await race.run(early)
-            except NobodyAnswered:
-                not_asked = (one for one in refused if one not in early)
-                errors += [(one, one.refusal(question)) for one in not_asked]
-                raise _verdict(errors) from None
-        for hedge in hedges:
-            self._meter.upstream_hedged(hedge.member.name, hedge is winner)
-        for standing, began in under_way.items():
-            standing.not_waited_for(question, self._clock.monotonic() - began)
-        if question.asked.is_content:
-            for standing, error in errors:
-                if isinstance(error, Unknown | Denied):
-                    standing.lacks(question, error)
-        return answer
+        return race, errors, under_way
+
+    def _count(self, hedges: Sequence[tuple[Standing, bool]]) -> None:
+        for standing, won in hedges:
+            self._meter.upstream_hedged(standing.member.name, won)
 
     async def _ask(
         self,
         standing: Standing,
         question: Question,
         ask: Callable[[Standing], Awaitable[T]],
-        under_way: dict[Standing, float],
+        under_way: _UnderWay,
     ) -> tuple[Standing, T]:
-        """One member's answer, within its connections; its standing is told how it went.
-        `under_way`: since when those are asked that have not answered yet."""
+        """One member's answer, within its connections; its standing is told how it went."""
         blob = question.asked is Asked.BLOB
         slot = await standing.slots.take(blob)
         keeps = False
         try:
             await standing.admits()
             standing.begins(question)
-            under_way[standing] = began = self._clock.monotonic()
+            began = self._clock.monotonic()
+            this = object()
+            under_way[this] = standing, began
             try:
                 answer = await ask(standing)
             except RegistryError as error:
-                del under_way[standing]
+                del under_way[this]
                 standing.failed(question, error)
                 raise
             except asyncio.CancelledError:
                 standing.gives_up(question)
                 raise
-            del under_way[standing]
+            del under_way[this]
             standing.answered(question, self._clock.monotonic() - began)
-            if isinstance(answer, WatchedStream):
+            if isinstance(answer, Source):
                 answer.holds(slot)
                 keeps = True  # until the stream is closed
             return standing, answer
@@ -314,8 +415,8 @@ class Pool:
 
 
 async def _close(answer: object) -> None:
-    """An answer that came too late: a stream holds a connection."""
-    if isinstance(answer, WatchedStream):
+    """An answer that came too late: a blob's holds a connection."""
+    if isinstance(answer, Source):
         await answer.close()
 
 

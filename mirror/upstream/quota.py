@@ -18,11 +18,13 @@ from cachetools import LRUCache
 from ..interfaces import Clock, Meter, Notes, QuotaRecord
 from ..oci.errors import RateLimited, quoted
 from ..oci.retry import MAX_RETRY_AFTER
-from .failures import DEFAULT_RATE_LIMIT, retry_after
+from .failures import retry_after
 
 _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*(?:;\s*w=([0-9]{1,8})\s*)?(?:[,;].*)?", re.ASCII)
 _SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an account's UUID
 _LEAST_PAUSE = 1.0
+_FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; twice as many after each more in a row
+_FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; doubled by each more in a row
 _LONGEST_GUESS = 3600.0
 _LISTEN_EVERY = 1.0  # seconds: what another process was told is known here that soon
 
@@ -36,7 +38,7 @@ class _Pause:
     """Of one repository. `guess`: seconds to wait after the next 429 that does not say."""
 
     until: float = 0.0  # monotonic
-    guess: float = DEFAULT_RATE_LIMIT
+    guess: float = _FIRST_GUESS
 
 
 class QuotaSpent(RateLimited):

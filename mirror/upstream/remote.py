@@ -283,9 +283,7 @@ class Remote:
             start,
             self.endpoint.name,
             self._is_the_registry,
-            self.endpoint.limits,
             self._meter,
-            self._clock,
         )
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes:
@@ -373,6 +371,13 @@ class Remote:
         if not answers.encoding(response.headers):
             return data
         return await aside(answers.decoded, data, response.headers, limit, self.endpoint.name)
+
+    async def _words(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The body of an error, which is worth no waiting."""
+        try:
+            return await self._transport.read(response, _MAX_ERROR, self.endpoint.limits.unwanted)
+        except Unavailable:
+            return None
 
     @property
     def _is_the_registry(self) -> bool:
@@ -517,7 +522,7 @@ class Remote:
         elsewhere = self._is_elsewhere(response)
         where = f"{name}, at {origin(response.url)}," if elsewhere else name
         if status == 404:
-            body = await self._transport.read(response, _MAX_ERROR)
+            body = await self._words(response)
             return answers.unknown(body, f"{where} does not have {path.partition('?')[0]}", missing)
         await self._transport.discard(response)
         if elsewhere and status in _EXPIRED:

@@ -270,6 +270,7 @@ class Authorizer:
     async def _ask_realm(
         self, realm: URL, service: str, scope: str | None, credentials: Credentials | None
     ) -> tuple[aiohttp.ClientResponse, bytes | None]:
+        limits = self._endpoint.limits
         query = {"scope": scope} if scope else {}
         if service:
             query["service"] = service
@@ -281,9 +282,10 @@ class Authorizer:
                 realm.update_query(query),
                 {"Accept": "application/json"},
                 _header(credentials) if credentials else None,
+                within=limits.realm,
             )
             body = await self._transport.read(
-                response, self._endpoint.limits.token + _MAX_ANSWER_OVERHEAD
+                response, limits.token + _MAX_ANSWER_OVERHEAD, limits.realm
             )
         except Unreached as error:
             where = self._where(realm)

@@ -132,9 +132,15 @@ class Transport:
             await self._own_resolver.close()
 
     async def fetch(
-        self, method: str, url: URL, headers: Mapping[str, str], authorization: str | None = None
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        authorization: str | None = None,
+        within: float | None = None,
     ) -> aiohttp.ClientResponse:
-        """The answer after at most MAX_HOPS redirects; `response.url` is where it came from.
+        """The answer after at most MAX_HOPS redirects; `response.url` is where it came from. Each
+        exchange may take so many seconds (`limits.headers`).
 
         `authorization` is for the origin of `url` alone: once a redirect has left it, it is not
         shown again, not even where a later redirect leads back. Raises Unreached when there is no
@@ -142,7 +148,7 @@ class Transport:
         """
         asked = {**headers, "Authorization": authorization} if authorization else dict(headers)
         for _ in range(MAX_HOPS + 1):
-            response = await self.send(method, url, asked)
+            response = await self.send(method, url, asked, within)
             if response.status not in _REDIRECTS:
                 return response
             location = response.headers.get("Location")
@@ -154,19 +160,20 @@ class Transport:
         raise Untrustworthy(f"{self._endpoint.name}: more than {MAX_HOPS} redirects")
 
     async def send(
-        self, method: str, url: URL, headers: Mapping[str, str]
+        self, method: str, url: URL, headers: Mapping[str, str], within: float | None = None
     ) -> aiohttp.ClientResponse:
         """One exchange; redirects are handed back. The caller discards or reads the response."""
+        within = self._limits.headers if within is None else within
         where = f"{self._endpoint.name}: {origin(url)}"
         if self._closed:  # whoever still tries would open connections that nobody closes
             raise Unavailable(f"{where}: not asked any more")
         try:
-            async with asyncio.timeout(self._limits.headers):
+            async with asyncio.timeout(within):
                 response = await self._session(url).request(
                     method, url, headers=headers, allow_redirects=False
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = _failure(error, where, self._limits.headers)
+            failure = _failure(error, where, within)
             if isinstance(failure, Unreached):
                 self._meter.upstream_request(self._endpoint.name, method, failure.kind)
                 if origin(url) == self._origin and _is_no_connection(error):
@@ -175,24 +182,27 @@ class Transport:
         self._meter.upstream_request(self._endpoint.name, method, str(response.status))
         return response
 
-    async def read(self, response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    async def read(
+        self, response: aiohttp.ClientResponse, limit: int, within: float | None = None
+    ) -> bytes | None:
         """A body of at most `limit` bytes, whole; None when it is longer. Ends the response.
 
-        Raises Unreached when it is cut, or not here within the idle time in all.
+        Raises Unreached when it is cut, or not here within so many seconds (`limits.body`).
         """
+        within = self._limits.body if within is None else within
         where = f"{self._endpoint.name}: {origin(response.url)}"
         if response.content_length is not None and response.content_length > limit:
             response.close()
             return None
         data = bytearray()
         try:
-            async with asyncio.timeout(self._limits.idle):
+            async with asyncio.timeout(within):
                 while piece := await response.content.read(min(MIB, limit + 1 - len(data))):
                     data += piece
                     if len(data) > limit:
                         return None
         except (aiohttp.ClientError, OSError) as error:
-            raise _failure(error, where, self._limits.idle) from error
+            raise _failure(error, where, within) from error
         finally:
             self._meter.upstream_bytes(self._endpoint.name, len(data))
             response.release()  # closes the connection when the body was not read to its end
@@ -205,7 +215,7 @@ class Transport:
             response.close()
             return
         try:
-            await self.read(response, _DRAIN)
+            await self.read(response, _DRAIN, self._limits.unwanted)
         except Unavailable:
             response.close()
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from mirror.cache.fill import HELD_BACK, SMALL
 from mirror.cache.fills import Fills
 from mirror.cache.gate import FillLimits
 from mirror.cache.pull_through import PullThrough
+from mirror.cache.segments import Parting
 from mirror.interfaces import FileContent, NoMeter, Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
@@ -21,7 +23,7 @@ from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
 
 from ..waiting import eventually
-from .fakes import FakeUpstream
+from .fakes import FakeStream, FakeUpstream
 
 REDIS = Repository("docker.io", "library/redis")
 BIG = random.Random(1).randbytes(3 * SMALL)
@@ -131,6 +133,38 @@ async def test_what_nobody_vouches_for_goes_out_when_it_is_proven(
     assert await read_all(await cache.blob(REDIS, big)) == BIG
     assert len(upstream.rejected) == 1, "the lie was not seen"
     assert upstream.asked["blob"] == 2
+
+
+async def test_what_a_stranger_goes_on_with_is_held_back_and_what_the_registry_sent_is_not(
+    store: DiskContent, upstream: FakeUpstream
+) -> None:
+    upstream.blobs[Digest.of(BIG)] = BIG
+    fills = Fills(store, NoMeter(), parting=Parting(connections=1))
+    hold = Hold(upstream, at=2 * SMALL + SMALL // 2)
+    ask = upstream.blob
+
+    async def turning(*arguments: Any, **more: Any) -> FakeStream:
+        stream = await ask(*arguments, **more)
+        read = stream.read
+
+        async def reads() -> bytes:
+            piece = await read()
+            if stream._position > 2 * SMALL:
+                stream.source, stream.vouched = "stranger", False
+            return piece
+
+        stream.read = reads  # type: ignore[method-assign]
+        return stream
+
+    upstream.blob = turning  # type: ignore[method-assign]
+    fill, outcome = fills.join(Digest.of(BIG), upstream, REDIS, 10)
+    reader = fill.reader(outcome, REDIS)
+    await hold.reached.wait()
+    await eventually(lambda: fill.written > 2 * SMALL)
+    assert fill.limit == 2 * SMALL
+    hold.go.set()
+    assert await read_all(reader) == BIG
+    await fills.close()
 
 
 async def test_it_is_not_waited_for_for_ever(store: DiskContent, upstream: FakeUpstream) -> None:

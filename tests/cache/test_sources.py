@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -29,11 +29,23 @@ DIGEST = Digest.of(DATA)
 
 
 class Stream(FakeStream):
-    """Of one of several endpoints."""
+    """Of one of several endpoints. `turns`: at these offsets it falls silent, and the next one goes
+    on."""
 
-    def reject(self, reason: str) -> None:
+    turns: Sequence[int] = ()
+
+    async def read(self) -> bytes:
         assert isinstance(self._upstream, Endpoints)
-        self._upstream.rejected.append(self.source)
+        if any(self.start < turn <= self._position for turn in self.turns):
+            self.turns = [turn for turn in self.turns if turn > self._position]
+            self.source = "liar" if self.source == "honest" else "honest"
+            self._data = self._upstream.data_of(self.source)[: len(self._data)]
+        return await super().read()
+
+    @property
+    def reject(self) -> Callable[[str], None]:  # type: ignore[override]
+        upstream, source = self._upstream, self.source
+        return lambda reason: upstream.rejected.append(source)
 
 
 class Endpoints(FakeUpstream):
@@ -47,8 +59,12 @@ class Endpoints(FakeUpstream):
         self.names = ["honest", "liar"]
         self.says: dict[str, int] = {}  # the size, when another than it is
         self.breaks_at: int | None = None  # each stream that begins before it
+        self.turns: Sequence[int] = ()
         self.most = 0
         self.before_read = self._slowly  # type: ignore[assignment]
+
+    def data_of(self, name: str) -> bytes:
+        return bytes(byte ^ 255 for byte in DATA) if name in self.liars else DATA
 
     async def _slowly(self, position: int) -> None:
         self.most = max(self.most, self.open_streams)
@@ -60,9 +76,9 @@ class Endpoints(FakeUpstream):
         stop = range.stop if range and range.stop else len(DATA)
         name = next(name for name in self.names if name not in self.rejected)
         self.names.append(self.names.pop(0))
-        data = bytes(byte ^ 255 for byte in DATA) if name in self.liars else DATA
+        data = self.data_of(name)
         stream = Stream(digest, data[:stop], self.says.get(name, len(DATA)), start, self)
-        stream.source = name
+        stream.source, stream.turns = name, self.turns
         if self.breaks_at is not None and start < self.breaks_at:
             stream._data = data[: self.breaks_at]
         return stream
@@ -118,10 +134,35 @@ async def test_f01_after_wrong_bytes_of_several_sources_one_brings_the_whole(
     assert set(upstream.rejected) == {"liar"}
 
 
+async def silent_by_turns(cache: PullThrough, upstream: Endpoints, first: str) -> None:
+    upstream.names.sort(key=lambda name: name != first)
+    upstream.turns = range(PART // 2, len(DATA), PART)
+    await fails(cache)
+    assert upstream.rejected == []
+    upstream.turns, upstream.names = (), ["honest", "liar"]
+    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    while not upstream.rejected:
+        await asyncio.sleep(0)
+    assert upstream.rejected == ["liar"]
+
+
+@pytest.mark.parametrize("first", ["honest", "liar"])
+async def test_f03_in_parts_who_goes_on_after_a_silence_is_not_blamed_for_who_began(
+    cache: PullThrough, upstream: Endpoints, first: str
+) -> None:
+    await silent_by_turns(cache, upstream, first)
+
+
 class TestOneAfterTheOther:
     @pytest.fixture
     def parting(self) -> Parting:
         return Parting(connections=1)
+
+    @pytest.mark.parametrize("first", ["honest", "liar"])
+    async def test_f03_who_goes_on_after_a_silence_is_not_blamed_for_who_began(
+        self, cache: PullThrough, upstream: Endpoints, first: str
+    ) -> None:
+        await silent_by_turns(cache, upstream, first)
 
     @pytest.mark.parametrize("first", ["honest", "liar"])
     async def test_f01_who_went_on_is_not_blamed_for_who_began(

@@ -1,6 +1,6 @@
 """What a hub is told to send in place of a blob: the beginnings and ends that upstreams make up.
 
-Each honours `Range: bytes=N-`, as a good server does, unless its words say otherwise.
+Each honours a Range, as a good server does, unless its words say otherwise.
 """
 
 from __future__ import annotations
@@ -53,6 +53,44 @@ def stalls(data: bytes, at: int) -> Fault:
     async def fault(request: web.Request) -> web.StreamResponse:
         await _begin(request, data, at)
         return await asyncio.Future()
+
+    return fault
+
+
+def stalls_once(blobs: Mapping[str, bytes], count: int) -> Fault:
+    """The first answer for each of these blobs falls silent after so many bytes; all others are
+    good. To be ordered for all asks."""
+    silent: set[str] = set()
+
+    async def fault(request: web.Request) -> web.StreamResponse | None:
+        digest = request.path.rpartition("/")[2]
+        if digest in silent or digest not in blobs:
+            return None
+        silent.add(digest)
+        start, _ = asked_range(request, blobs[digest])
+        return await stalls(blobs[digest], start + count)(request)
+
+    return fault
+
+
+def trickles(data: bytes, pause: float) -> Fault:
+    """The body, 64 KiB at a time with a pause before each: slow, and never silent for long."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = await _begin(request, data, 0)
+        for at in range(0, len(data), 1 << 16):
+            await response.write(data[at : at + (1 << 16)])
+            await asyncio.sleep(pause)
+        return response
+
+    return fault
+
+
+def comes_late(seconds: float) -> Fault:
+    """A good answer, after so many seconds."""
+
+    async def fault(request: web.Request) -> None:
+        await asyncio.sleep(seconds)
 
     return fault
 
@@ -115,15 +153,22 @@ async def _begin(
     request: web.Request, data: bytes, at: int, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
     """The head, and the body from where it was asked up to the offset `at`."""
-    match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-    start = int(match[1]) if match else 0
-    response = web.StreamResponse(status=206 if match else 200, headers=headers)
-    if match:
-        response.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-    response.content_length = len(data) - start
+    start, stop = asked_range(request, data)
+    response = web.StreamResponse(status=206 if stop else 200, headers=headers)
+    if stop:
+        response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+    response.content_length = (stop or len(data)) - start
     await response.prepare(request)
-    await response.write(data[start:at])
+    await response.write(data[start : min(at, stop or at)])
     return response
+
+
+def asked_range(request: web.Request, data: bytes) -> tuple[int, int]:
+    """From where and up to where a body was asked for; 0 and 0 when it was the whole."""
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+    if match is None:
+        return 0, 0
+    return int(match[1]), min(int(match[2] or len(data) - 1) + 1, len(data))
 
 
 def says_nothing() -> Fault:

@@ -19,7 +19,7 @@ from .hub import Hub
 
 REDIS = Repository("docker.io", "library/redis")
 # Short enough for a test that waits them out, long enough for a busy machine to answer in time.
-QUICK = Limits(dns=2, connect=2, headers=2, idle=2, answer=8)
+QUICK = Limits(dns=2, connect=2, headers=2, answer=8, realm=2, body=2)
 
 
 @dataclass

@@ -65,7 +65,7 @@ class Course:
         self.alarms[-1].set_result(None)
 
 
-async def outcome(course: Course) -> tuple[str, Sequence[str]]:
+async def outcome(course: Course) -> tuple[str, Sequence[tuple[str, bool]]]:
     async with asyncio.timeout(10):
         return await course.running
 
@@ -85,7 +85,7 @@ async def test_when_the_first_is_late_the_next_is_asked_too_and_the_loser_is_lef
     course.late()
     await course.asked_are("a", "b")
     course.answers["b"].set_result("B")
-    assert await outcome(course) == ("B", ["b"])
+    assert await outcome(course) == ("B", [("b", True)])
     assert course.left == ["a"]
     assert course.late_of == ["a", "b"]
 
@@ -96,7 +96,7 @@ async def test_the_late_one_may_still_win() -> None:
     course.late()
     await eventually(lambda: course.asked == ["a", "b"])
     course.answers["a"].set_result("A")
-    assert await outcome(course) == ("A", ["b"])
+    assert await outcome(course) == ("A", [("b", False)])
     assert course.left == ["b"]
 
 
@@ -121,7 +121,7 @@ async def test_a_failure_is_followed_by_the_next_and_ends_nothing_while_another_
     course.fail("c")
     await eventually(lambda: course.errors == ["a", "c"])
     course.answers["b"].set_result("B")
-    assert await outcome(course) == ("B", ["c"])
+    assert await outcome(course) == ("B", [("c", False)])
 
 
 async def test_who_is_not_spare_is_asked_only_when_all_before_have_failed() -> None:
@@ -133,7 +133,7 @@ async def test_who_is_not_spare_is_asked_only_when_all_before_have_failed() -> N
     course.fail("c")
     await eventually(lambda: course.asked == ["a", "c", "b"])
     course.answers["b"].set_result("B")
-    assert await outcome(course) == ("B", ["c"])
+    assert await outcome(course) == ("B", [("c", False)])
 
 
 async def test_when_all_have_failed_nobody_answered() -> None:
@@ -162,3 +162,38 @@ async def test_who_leaves_takes_all_that_were_asked_along() -> None:
     with pytest.raises(asyncio.CancelledError):
         await outcome(course)
     assert course.left == ["a", "b"]
+
+
+async def test_the_only_one_is_asked_again_beside_its_first_ask_and_that_may_still_win() -> None:
+    course = Course("a")
+    await course.asked_are("a")
+    course.late()  # after a second: too soon
+    await eventually(lambda: len(course.alarms) == 2)
+    assert course.asked == ["a"]
+    course.late()
+    await course.asked_are("a", "a")
+    assert course.left == []
+    course.answers["a"].set_result("A")
+    winner, hedges = await outcome(course)
+    assert winner == "A"
+    assert [name for name, _ in hedges] == ["a"]
+
+
+async def test_how_often_one_is_asked_again_is_bounded() -> None:
+    course = Course("a")
+    for _ in range(100):
+        await eventually(lambda: course.alarms and not course.alarms[-1].done())
+        course.late()
+    assert course.asked == ["a"] * 3
+    course.answers["a"].set_result("A")
+    await outcome(course)
+
+
+async def test_who_is_not_spare_is_not_asked_again() -> None:
+    course = Course("a", spare="")
+    for _ in range(10):
+        await eventually(lambda: course.alarms and not course.alarms[-1].done())
+        course.late()
+    assert course.asked == ["a"]
+    course.answers["a"].set_result("A")
+    assert await outcome(course) == ("A", [])

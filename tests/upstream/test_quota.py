@@ -149,19 +149,19 @@ def test_a_head_refused_is_a_limit_on_asking(quota: Quota, time: Time) -> None:
 
 def test_without_any_word_the_guesses_grow_until_a_pull_goes_well(quota: Quota, time: Time) -> None:
     waits = []
-    for _ in range(8):
+    for _ in range(14):
         quota.refused("redis", True, {})
         error = quota.refusal("redis", True)
         assert error is not None
         assert error.retry_after is not None
         waits.append(error.retry_after)
         time.now += error.retry_after
-    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert waits == [2.0**n for n in range(12)] + [3600, 3600]
     quota.answered("redis", True, {})
     quota.refused("redis", True, {})
     error = quota.refusal("redis", True)
     assert error is not None
-    assert error.retry_after == 60
+    assert error.retry_after == 1
 
 
 @pytest.mark.parametrize("pull", [True, False])

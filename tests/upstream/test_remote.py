@@ -33,7 +33,7 @@ from mirror.upstream.retries import Policy
 from mirror.upstream.stream import BlobStream
 
 from .conftest import QUICK, REDIS, Counts, MakeRemote, Time
-from .hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, hang, page, status
+from .hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, page, status
 
 LAYER = bytes(range(256)) * 1000
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -302,18 +302,6 @@ async def test_a_range_is_streamed_from_its_start(hub: Hub, remote: Remote) -> N
         assert await read(stream) == expected
 
 
-async def test_f08_the_validator_of_a_stream_is_shown(hub: Hub, remote: Remote) -> None:
-    digest = Digest.parse(hub.add_blob(LAYER))
-    streams = [await remote.blob(REDIS, digest), await remote.blob(REDIS, digest, ByteRange(9))]
-    assert {stream.validator for stream in streams} == {f'"{digest.hex[-8:]}"'}
-    for stream in streams:
-        await stream.close()
-    hub.fail("blobs", sent(LAYER, Last_Modified="Sat, 01 Jan 2022 00:00:00 GMT"))
-    stream = await remote.blob(REDIS, digest)
-    assert stream.validator == "Sat, 01 Jan 2022 00:00:00 GMT"
-    await stream.close()
-
-
 async def test_f07_a_range_that_is_ignored_starts_at_zero(hub: Hub, remote: Remote) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", sent(LAYER))
@@ -396,17 +384,6 @@ async def test_f02_a_body_that_is_cut_short_is_no_end(hub: Hub, remote: Remote) 
         await read(stream)
 
 
-async def test_f03_a_body_that_stalls_is_given_up(hub: Hub, make_remote: MakeRemote) -> None:
-    digest = Digest.parse(hub.add_blob(LAYER))
-    over = asyncio.Event()
-    hub.fail("blobs", hang(over, LAYER[:1000], announced=len(LAYER)))
-    remote = make_remote(hub.url, limits=replace(QUICK, idle=0.1))
-    stream = await remote.blob(REDIS, digest)
-    with pytest.raises(Unavailable, match=r"nothing for 0\.1 s"):
-        await read(stream)
-    over.set()
-
-
 async def test_f05_a_body_without_length_has_no_size(hub: Hub, remote: Remote) -> None:
     async def chunked(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -419,58 +396,6 @@ async def test_f05_a_body_without_length_has_no_size(hub: Hub, remote: Remote) -
     stream = await remote.blob(REDIS, digest)
     assert stream.descriptor.size is None
     assert await read(stream) == LAYER
-
-
-async def test_f10_a_drip_is_given_up_over_a_window(hub: Hub, remote: Remote) -> None:
-    digest = Digest.parse(hub.add_blob(LAYER))
-    stream = await remote.blob(REDIS, digest)
-    stream._watch_speed(waited=29.9, count=1)
-    with pytest.raises(Unavailable, match="bytes/s"):
-        stream._watch_speed(waited=0.2, count=1)
-    await stream.close()
-
-
-async def test_f10_each_read_counts_the_time_it_waited(
-    hub: Hub, make_remote: MakeRemote, time: Time
-) -> None:
-    steps = asyncio.Queue[None]()
-
-    async def drip(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        response.content_length = 100
-        await response.prepare(request)
-        while True:
-            await steps.get()
-            await response.write(b"x")
-
-    digest = Digest.parse(hub.add_blob(LAYER))
-    hub.fail("blobs", drip)
-    stream = await make_remote(hub.url).blob(REDIS, digest)
-    came = 0
-
-    async def one_byte() -> None:
-        nonlocal came
-        reading = asyncio.create_task(stream.read())
-        await asyncio.sleep(0)  # it has begun to wait
-        time.now += 10
-        steps.put_nowait(None)
-        came += len(await reading)
-
-    await one_byte()
-    await one_byte()
-    with pytest.raises(Unavailable, match="0 bytes/s"):
-        await one_byte()
-    assert came == 2
-    await stream.close()
-
-
-async def test_f10_a_reader_that_takes_its_time_is_no_slow_upstream(
-    hub: Hub, remote: Remote, time: Time
-) -> None:
-    stream = await remote.blob(REDIS, Digest.parse(hub.add_blob(LAYER)))
-    while await stream.read():
-        time.now += 1000
-    await stream.close()
 
 
 async def test_f06_an_encoded_blob_is_refused(hub: Hub, remote: Remote) -> None:
@@ -705,8 +630,8 @@ async def test_a_refusal_says_both_that_it_may_mean(hub: Hub, remote: Remote, co
     ("headers", "seconds"),
     [
         ({"Retry-After": "120"}, 120),
-        ({}, 60),
-        ({"Retry-After": "nonsense"}, 60),
+        ({}, 1),
+        ({"Retry-After": "nonsense"}, 1),
         (
             {
                 # Both an hour ago by this host's clock, which may be wrong.
@@ -726,12 +651,6 @@ async def test_f20_a_rate_limit_says_when_to_come_back(
         await remote.resolve(REDIS, "7")
     assert caught.value.retry_after == seconds
     assert hub.count("registry") == 1
-
-
-async def test_f20_a_short_limit_is_waited_out(hub: Hub, remote: Remote) -> None:
-    hub.add_image("library/redis", "7")
-    hub.fail("registry", status(429, {"Retry-After": "1"}))
-    await remote.resolve(REDIS, "7")
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 504])

@@ -65,7 +65,7 @@ async def test_f09_an_expired_url_is_asked_again_at_once(time: Time) -> None:
     [
         Unreached("certificate", Kind.TLS),
         Unreached("slow", Kind.TIMEOUT),
-        RateLimited("429", retry_after=60),
+        RateLimited("429", retry_after=1),
         Faulty("503", retry_after=60),
         Unavailable("418"),
         Denied("401"),
@@ -78,9 +78,9 @@ async def test_what_a_retry_cannot_mend_is_raised_at_once(time: Time, error: Reg
     assert attempts.made == 1
 
 
-async def test_f20_a_short_retry_after_is_waited_for(time: Time) -> None:
+async def test_f21_a_short_retry_after_is_waited_for(time: Time) -> None:
     sleeps = Sleeps()
-    await retries(time, sleeps).run("redis", Attempts(RateLimited("429", retry_after=4)))
+    await retries(time, sleeps).run("redis", Attempts(Faulty("503", retry_after=4)))
     assert sleeps == [4]
 
 

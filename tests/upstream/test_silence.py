@@ -1,0 +1,479 @@
+"""Endpoints that fall silent: another is asked beside, and the first to speak goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+import pytest
+
+from mirror.interfaces import BytesContent, Clock, Outcome, StreamContent, TagPage
+from mirror.oci.descriptor import OCTET_STREAM, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RangeInvalid, RateLimited, RegistryError, Unavailable
+from mirror.oci.manifests import OCI_MANIFEST
+from mirror.oci.ranges import ByteRange
+from mirror.oci.reference import Repository
+from mirror.upstream.endpoint import Trust
+from mirror.upstream.pool import Pool
+from mirror.upstream.standing import Member
+
+from ..jumping import jump
+from .conftest import REDIS, Counts
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+DIGEST = Digest.of(DATA)
+PIECE = 1 << 16
+HALF = len(DATA) // 2 + 77
+FOR_EVER = 1e6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one ask goes: `head` seconds until it is answered, and from the offset `stop` on `silent`
+    seconds before each piece of `piece` bytes, or an end of the connection (`cut`)."""
+
+    head: float = 0.0
+    stop: int = len(DATA)
+    silent: float = FOR_EVER
+    piece: int = PIECE
+    cut: bool = False
+    fails: RegistryError | None = None
+    takes_ranges: bool = True
+    size: int = len(DATA)
+
+
+WELL = Plan()
+
+
+class Stream:
+    def __init__(self, voice: Voice, plan: Plan, start: int, stop: int | None) -> None:
+        self.descriptor = Descriptor(OCTET_STREAM, DIGEST, plan.size)
+        self.start = self.position = start
+        self.source, self.vouched = voice.name, voice.trust is Trust.TAGS
+        self._plan, self._stop = plan, stop or len(DATA)
+        self._comes_at: float | None = None
+        self.closed = False
+        self.rejected: list[str] = []
+
+    async def read(self) -> bytes:
+        assert not self.closed
+        plan, size = self._plan, PIECE
+        if self.position < plan.stop:
+            size = min(size, plan.stop - self.position)
+        elif self.position < self._stop:
+            if plan.cut:
+                raise Unavailable(f"{self.source} cut a blob short")
+            now = asyncio.get_running_loop().time()
+            self._comes_at = self._comes_at or now + plan.silent  # also when read() is called again
+            await asyncio.sleep(self._comes_at - now)
+            self._comes_at, size = None, plan.piece
+        piece = DATA[self.position : min(self.position + size, self._stop)]
+        self.position += len(piece)
+        return piece
+
+    def reject(self, reason: str) -> None:
+        self.rejected.append(reason)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Voice:
+    """An endpoint whose asks go by these plans, one after the other, and from then on by the last.
+    It tells when it was asked, in seconds since the first."""
+
+    def __init__(self, name: str, *plans: Plan, trust: Trust = Trust.TAGS) -> None:
+        self.name, self.plans, self.trust = name, plans, trust
+        self.asked: list[tuple[float, ByteRange | None]] = []
+        self.left = 0  # asks that were cancelled
+        self.streams: list[Stream] = []
+        self._first_at = 0.0
+
+    @property
+    def times(self) -> list[float]:
+        return [round(time, 1) for time, _ in self.asked]
+
+    async def _answer(self, range: ByteRange | None = None) -> Plan:
+        now = asyncio.get_running_loop().time()
+        self._first_at = self._first_at or now
+        plan = self.plans[min(len(self.asked), len(self.plans) - 1)]
+        self.asked.append((now - self._first_at, range))
+        try:
+            await asyncio.sleep(plan.head)
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
+        if plan.fails is not None:
+            raise plan.fails
+        return plan
+
+    async def blob(
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
+    ) -> StreamContent:
+        plan = await self._answer(range)
+        start = range.start if range and plan.takes_ranges else 0
+        if range and start >= len(DATA):
+            raise RangeInvalid(len(DATA))
+        self.streams.append(Stream(self, plan, start, range.stop if range else None))
+        return self.streams[-1]
+
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        await self._answer()
+        return Descriptor(OCI_MANIFEST, DIGEST, 7)
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        await self._answer()
+        return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), b"{}", Outcome.FILLED)
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        await self._answer()
+        return Descriptor(OCTET_STREAM, digest, len(DATA))
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        return await self.manifest(repository, digest)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        await self._answer()
+        return TagPage(("7",))
+
+
+@dataclass
+class Taken:
+    """What came of a blob, from whom, and after how many seconds; and what ended it."""
+
+    data: bytes
+    sources: list[str]
+    seconds: float
+    error: RegistryError | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.data == DATA and self.error is None
+
+
+def pool_of(*voices: Voice, connections: int = 32, counts: Counts | None = None) -> Pool:
+    members = [Member(voice.name, voice, voice.trust, connections) for voice in voices]
+    return Pool(members, Clock(monotonic=asyncio.get_running_loop().time), counts)
+
+
+async def take(pool: Pool, range: ByteRange | None = None) -> Taken:
+    loop = asyncio.get_running_loop()
+    began, taken = loop.time(), Taken(b"", [], 0.0)
+    try:
+        body = await pool.blob(REDIS, DIGEST, range)
+        try:
+            while piece := await body.read():
+                taken.data += piece
+                if [body.source] != taken.sources[-1:]:
+                    taken.sources.append(body.source)
+        finally:
+            await body.close()
+    except RegistryError as error:
+        taken.error = error
+    taken.seconds = loop.time() - began
+    return taken
+
+
+def taken_from(*voices: Voice, connections: int = 32, counts: Counts | None = None) -> Taken:
+    """The blob as it comes from these. Whatever happens, no connection is left open."""
+
+    async def scenario() -> Taken:
+        pool = pool_of(*voices, connections=connections, counts=counts)
+        taken = await take(pool)
+        assert all(stream.closed for voice in voices for stream in voice.streams)
+        assert pool._all[0].slots.blobs_held == 0
+        return taken
+
+    return jump(scenario())
+
+
+def after(seconds: float, ask: Callable[[Pool], Awaitable[object]], *voices: Voice) -> object:
+    """The answer, which has to come within so many seconds."""
+
+    async def scenario() -> object:
+        async with asyncio.timeout(seconds):
+            return await ask(pool_of(*voices))
+
+    return jump(scenario())
+
+
+ASKS: list[Callable[[Pool], Awaitable[object]]] = [
+    lambda pool: pool.resolve(REDIS, "7"),
+    lambda pool: pool.manifest(REDIS, DIGEST),
+    lambda pool: pool.stat(REDIS, DIGEST),
+    lambda pool: pool.blob(REDIS, DIGEST),
+]
+EACH_ASK = pytest.mark.parametrize("ask", ASKS, ids=["tag", "manifest", "stat", "blob"])
+
+
+# In the middle of a body
+
+
+def test_f03_one_endpoint_that_falls_silent_is_asked_again_beside_from_the_byte() -> None:
+    counts = Counts()
+    voice = Voice("a", Plan(stop=HALF), WELL)
+    taken = taken_from(voice, counts=counts)
+    assert taken.is_whole
+    assert taken.seconds < 10
+    assert [asked for _, asked in voice.asked] == [None, ByteRange(HALF)]
+    assert counts.hedges == [("a", True)]
+
+
+def test_f03_two_endpoints_that_both_fall_silent_once() -> None:
+    near, far = Voice("near", Plan(stop=HALF), WELL), Voice("far", Plan(stop=HALF + 9), WELL)
+    taken = taken_from(near, far)
+    assert taken.is_whole
+    assert taken.seconds < 8
+    assert taken.sources == ["near", "far", "near"]
+
+
+def test_f03_the_next_is_asked_when_the_one_beside_says_nothing_either() -> None:
+    near, far = Voice("near", Plan(stop=HALF), WELL), Voice("far", Plan(head=FOR_EVER))
+    taken = taken_from(near, far)
+    assert taken.is_whole
+    assert taken.seconds < 8
+    assert (far.left, taken.sources) == (1, ["near"])
+
+
+def test_f03_who_was_only_slow_to_go_on_is_not_left() -> None:
+    voice = Voice("a", Plan(stop=HALF, silent=9.0, piece=len(DATA)), Plan(head=FOR_EVER))
+    taken = taken_from(voice)
+    assert taken.is_whole
+    assert taken.seconds == pytest.approx(9.0, abs=0.5)
+    assert len(voice.streams) == 1
+    assert voice.left == len(voice.asked) - 1  # those beside it are given up
+
+
+def test_f03_silence_everywhere_has_an_end() -> None:
+    near, far = Voice("near", Plan(stop=HALF)), Voice("far", Plan(head=FOR_EVER))
+    taken = taken_from(near, far)
+    assert isinstance(taken.error, Unavailable)
+    assert "nothing for 45 s" in taken.error.message
+    assert taken.data == DATA[:HALF]
+    assert taken.seconds == pytest.approx(45, abs=1)
+    assert len(near.asked) + len(far.asked) <= 6
+
+
+def test_f03_crumbs_between_silences_have_an_end_too() -> None:
+    """Each connection brings a byte, and no more: no watch is begun anew for ever."""
+    crumb = Plan(stop=HALF)
+    voice = Voice("a", crumb, *(replace_stop(crumb, HALF + n) for n in range(1, 1000)))
+    taken = taken_from(voice)
+    assert isinstance(taken.error, Unavailable)
+    assert "bytes/s" in taken.error.message
+    assert taken.seconds < 65
+
+
+def test_f10_a_drip_over_the_only_connection_has_an_end() -> None:
+    taken = taken_from(Voice("a", Plan(stop=HALF, silent=1.0, piece=1)))
+    assert isinstance(taken.error, Unavailable)
+    assert "bytes/s" in taken.error.message
+    assert 30 <= taken.seconds < 62  # two windows, of which the first had good bytes too
+
+
+def test_f10_a_drip_that_is_slower_than_silence_counts_all_its_waiting() -> None:
+    drip = Plan(stop=HALF, silent=3.0, piece=1)
+    taken = taken_from(Voice("a", drip, Plan(head=FOR_EVER)))
+    assert isinstance(taken.error, Unavailable)
+    assert "bytes/s" in taken.error.message
+    assert 30 <= taken.seconds < 65
+
+
+def test_f02_a_silent_connection_that_breaks_ends_nothing_while_another_is_asked() -> None:
+    near = Voice("near", Plan(stop=HALF, silent=3.0, piece=0), WELL)
+    far = Voice("far", Plan(head=4.0))
+    near_stream_breaks(near)
+    taken = taken_from(near, far)
+    assert taken.is_whole
+    assert taken.sources == ["near", "far"]
+
+
+def test_f03_where_no_connection_is_left_the_silent_one_makes_room() -> None:
+    taken = taken_from(Voice("a", Plan(stop=HALF)), connections=1)
+    assert isinstance(taken.error, Unavailable)
+    assert taken.seconds == pytest.approx(6, abs=1)
+
+
+def test_f07_who_ignores_the_range_is_read_up_to_the_byte() -> None:
+    voice = Voice("a", Plan(stop=HALF), Plan(takes_ranges=False))
+    taken = taken_from(voice)
+    assert taken.is_whole
+    assert taken.seconds < 10
+
+
+@pytest.mark.parametrize(
+    "other", [Plan(size=len(DATA) - 1), Plan(fails=Unavailable("503")), Plan(stop=HALF, cut=True)]
+)
+def test_who_cannot_go_on_ends_nothing(other: Plan) -> None:
+    near, far = Voice("near", Plan(stop=HALF, silent=7.0, piece=len(DATA))), Voice("far", other)
+    near.plans = (*near.plans, Plan(head=FOR_EVER))
+    taken = taken_from(near, far)
+    assert taken.is_whole
+    assert taken.sources == ["near"]
+
+
+def test_a_part_is_asked_for_up_to_its_end() -> None:
+    voice = Voice("a", Plan(stop=HALF), WELL)
+    part = ByteRange(PIECE, HALF + 1000)
+    taken = jump(in_pool(lambda pool: take(pool, part), voice))
+    assert taken.data == DATA[part.start : part.stop]
+    assert voice.asked[1][1] == ByteRange(HALF, part.stop)
+
+
+def test_bytes_are_the_word_of_who_brought_them() -> None:
+    """Of a body that changes endpoints, each part is vouched for, and rejected, by its own."""
+    stranger = Voice("near", Plan(stop=HALF), Plan(head=FOR_EVER), trust=Trust.CONTENT)
+    registry = Voice("hub", WELL)
+
+    async def scenario() -> None:
+        body = await pool_of(stranger, registry).blob(REDIS, DIGEST)
+        assert (body.source, body.vouched) == ("near", False)
+        first = body.reject
+        came = 0
+        while piece := await body.read():
+            came += len(piece)
+            assert body.vouched is (came > HALF)
+        assert (came, body.source) == (len(DATA), "hub")
+        first("wrong")
+        assert stranger.streams[0].rejected == ["wrong"]
+        assert registry.streams[0].rejected == []
+        await body.close()
+
+    jump(scenario())
+
+
+def test_what_has_to_be_vouched_for_goes_on_at_the_registry_alone() -> None:
+    stranger = Voice("near", WELL, trust=Trust.CONTENT)
+    registry = Voice("hub", Plan(stop=HALF), WELL)
+
+    async def scenario() -> None:
+        body = await pool_of(stranger, registry).blob(REDIS, DIGEST, ByteRange(0), vouched=True)
+        while await body.read():
+            assert body.vouched
+        await body.close()
+
+    jump(scenario())
+    assert stranger.asked == []
+
+
+def test_who_leaves_while_others_are_asked_leaves_nothing_open() -> None:
+    near, far = Voice("near", Plan(stop=HALF)), Voice("far", Plan(head=FOR_EVER))
+
+    async def scenario() -> None:
+        pool = pool_of(near, far)
+        body = await pool.blob(REDIS, DIGEST)
+        reading = asyncio.ensure_future(read_all(body))
+        await asyncio.sleep(8)
+        reading.cancel()
+        await asyncio.wait([reading])
+        await body.close()
+        assert far.left >= 1
+        assert all(stream.closed for voice in (near, far) for stream in voice.streams)
+        assert [one.slots.blobs_held for one in pool._all] == [0, 0]
+
+    jump(scenario())
+
+
+# Before the first byte
+
+
+@EACH_ASK
+def test_f23_an_only_endpoint_that_says_nothing_once_is_asked_again_beside(
+    ask: Callable[[Pool], Awaitable[object]],
+) -> None:
+    voice = Voice("a", Plan(head=FOR_EVER), WELL)
+    assert after(5, ask, voice) is not None
+    assert voice.times == [0, 2]
+
+
+@EACH_ASK
+def test_f23_an_answer_that_takes_35_s_comes(ask: Callable[[Pool], Awaitable[object]]) -> None:
+    voice = Voice("a", Plan(head=35))
+    assert after(36, ask, voice) is not None
+    assert 2 <= len(voice.asked) <= 4
+
+
+def test_a_first_byte_that_comes_35_s_after_its_head_comes() -> None:
+    taken = taken_from(Voice("a", Plan(stop=0, silent=35, piece=len(DATA))))
+    assert taken.is_whole
+    assert taken.seconds == pytest.approx(35, abs=0.5)
+
+
+def test_a_first_byte_that_never_comes_has_an_end() -> None:
+    voice = Voice("a", Plan(stop=0))
+    taken = taken_from(voice)
+    assert isinstance(taken.error, Unavailable)
+    assert taken.seconds < 80
+    assert len(voice.asked) <= 6
+
+
+# Limits that are soon over
+
+
+@pytest.mark.parametrize("ask", ASKS[:-1], ids=["tag", "manifest", "stat"])
+def test_f20_a_limit_that_does_not_say_when_it_ends_is_tried_again_soon_and_ever_later(
+    ask: Callable[[Pool], Awaitable[object]],
+) -> None:
+    limited = Plan(fails=RateLimited("429"))
+    voice = Voice("a", limited, limited, limited, WELL)
+    assert after(12, ask, voice) is not None
+    assert voice.times == [0, 1, 3, 7]
+
+
+def test_f20_a_limit_that_lasts_is_told_within_a_tags_patience() -> None:
+    voice = Voice("a", Plan(fails=RateLimited("429")))
+    with pytest.raises(RateLimited):
+        after(10, ASKS[0], voice)
+    assert len(voice.asked) <= 4
+
+
+def test_f20_a_limit_that_says_that_it_lasts_is_told_at_once() -> None:
+    voice = Voice("a", Plan(fails=RateLimited("429", retry_after=60)))
+    with pytest.raises(RateLimited):
+        after(1, ASKS[0], voice)
+    assert len(voice.asked) == 1
+
+
+async def read_all(body: StreamContent) -> None:
+    while await body.read():
+        pass
+
+
+async def in_pool(what: Callable[[Pool], Awaitable[Taken]], *voices: Voice) -> Taken:
+    return await what(pool_of(*voices))
+
+
+def replace_stop(plan: Plan, stop: int) -> Plan:
+    return Plan(stop=stop, silent=plan.silent)
+
+
+def near_stream_breaks(voice: Voice) -> None:
+    """What comes after its silence is the end of the connection."""
+    ask = voice.blob
+
+    async def blob(*arguments: object, **more: object) -> StreamContent:
+        stream = await ask(*arguments, **more)  # type: ignore[arg-type]
+        read = stream.read
+
+        async def reads() -> bytes:
+            piece = await read()
+            if not piece and stream is voice.streams[0]:
+                raise Unavailable("near cut a blob short")
+            return piece
+
+        stream.read = reads  # type: ignore[method-assign]
+        return stream
+
+    voice.blob = blob  # type: ignore[method-assign]
