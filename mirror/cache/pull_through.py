@@ -196,11 +196,16 @@ class PullThrough:
                     return reader
                 reader.close()
                 return detour
-            except (Unknown, Denied):
+            except (Unknown, Denied) as error:
                 reader.close()
-                if fill.repository != repository and tries_left:
-                    continue  # that another repository has it not, or hides it, says nothing
-                raise
+                if fill.repository == repository:
+                    raise
+                # That another repository has it not, or hides it, says nothing of this one.
+                if not tries_left:
+                    raise Unavailable(
+                        f"{digest} is asked for through repositories that do not show it",
+                        retry_after=1,
+                    ) from error
             except Untrustworthy:
                 reader.close()
                 # Nothing was given out yet, and the liar has been marked: ask again elsewhere.

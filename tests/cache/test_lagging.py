@@ -12,14 +12,15 @@ from types import FrameType
 
 import pytest
 
+from mirror.cache.fill import Fill
 from mirror.cache.fills import Fills
 from mirror.cache.freshness import Freshness
 from mirror.cache.manifests import Hold
 from mirror.cache.pull_through import PullThrough
 from mirror.cache.tags import Patience
-from mirror.interfaces import Clock
+from mirror.interfaces import Clock, Outcome
 from mirror.oci.digest import Digest
-from mirror.oci.errors import BlobUnknown, ManifestUnknown, Unavailable, Unknown
+from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, Unavailable, Unknown
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
@@ -259,3 +260,24 @@ async def test_a_fresh_tag_is_found_again_though_its_manifest_lags(
     await store.delete(digest)
     house.lag("manifest", 2)
     assert (await house.build().resolve(REDIS, "7")).descriptor.digest == digest
+
+
+@pytest.mark.parametrize("error", [BlobUnknown("hidden"), Denied("hidden")])
+async def test_what_other_repositories_lack_is_never_held_against_this_one(
+    house: House, fills: Fills, monkeypatch: pytest.MonkeyPatch, error: Unknown | Denied
+) -> None:
+    """Though each download that it meets is theirs."""
+    cache = house.build()
+    join = fills.join
+
+    def of_others(digest: Digest, *_: object) -> tuple[Fill, Outcome]:
+        fill = Fill(digest, OTHER, 1)
+        fill.fail(error)
+        fill.end()
+        return fill, Outcome.JOINED
+
+    monkeypatch.setattr(fills, "join", of_others)
+    with pytest.raises(Unavailable):
+        await cache.blob(REDIS, Digest.of(BIG))
+    monkeypatch.setattr(fills, "join", join)
+    assert await read_all(await cache.blob(REDIS, Digest.of(BIG))) == BIG

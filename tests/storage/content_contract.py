@@ -75,6 +75,15 @@ class ContentContract:
         assert partial is not None
         await partial.discard()
 
+    async def test_what_its_content_needs_is_known(self, store: ContentStore) -> None:
+        layer, manifest = Digest.of(b"a layer"), Digest.of(b"a manifest")
+        assert not store.is_needed(layer)
+        await store.put(manifest, b"a manifest", [layer])
+        assert store.is_needed(layer)
+        assert not store.is_needed(manifest)
+        await store.delete(manifest)
+        assert not store.is_needed(layer)
+
     async def test_f01_wrong_bytes_are_not_put(self, store: ContentStore) -> None:
         digest = Digest.of(b"right")
         with pytest.raises(Untrustworthy):
