@@ -4,7 +4,10 @@ pushes out what others have."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
 
 
 def surplus(counts: Mapping[str, int], count: int) -> Mapping[str, int]:
@@ -42,3 +45,54 @@ def surplus_of_repositories(counts: Mapping[str, int], count: int) -> Mapping[st
         own = {name: here for name, here in counts.items() if name.partition("/")[0] == registry}
         given |= surplus(own, many)
     return given
+
+
+class ByRepository(Generic[V]):
+    """At most `most` values in memory, by the keys of tags (tag_records). Of too many goes the
+    oldest of the repository that has most, or of the one that is added to, where that has more
+    than its share."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._values: dict[str, dict[str, V]] = {}  # of each repository, the oldest first
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values.get(_repository(key), {})
+
+    def __getitem__(self, key: str) -> V:
+        return self._values[_repository(key)][key]
+
+    def __setitem__(self, key: str, value: V) -> None:
+        self.pop(key)
+        repository = _repository(key)
+        self._values.setdefault(repository, {})[key] = value
+        self._count += 1
+        if self._count > self._most:
+            if len(self._values[repository]) * len(self._values) <= self._count:
+                repository = max(self._values, key=lambda name: len(self._values[name]))
+            self.pop(next(iter(self._values[repository])))
+
+    def get(self, key: str) -> V | None:
+        return self._values.get(_repository(key), {}).get(key)
+
+    def pop(self, key: str) -> None:
+        """Forgets it, if it is there."""
+        repository = _repository(key)
+        values = self._values.get(repository, {})
+        if key in values:
+            del values[key]
+            self._count -= 1
+            if not values:
+                del self._values[repository]
+
+    def items(self) -> Iterator[tuple[str, V]]:
+        for values in self._values.values():
+            yield from values.items()
+
+
+def _repository(key: str) -> str:
+    return key.rpartition(":")[0]

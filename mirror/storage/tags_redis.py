@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from cachetools import LRUCache, TLRUCache
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
@@ -33,6 +32,7 @@ from .redis_history import (
     noting,
     read_event,
 )
+from .shares import ByRepository
 from .tag_health import Health
 from .tag_records import decode, encode, tag_key
 
@@ -108,11 +108,9 @@ class RedisTags:
         self._meter = meter
         self._clock = clock
         self._pauses = pauses
-        self._remembered: TLRUCache[str, _Kept] = TLRUCache(
-            _REMEMBERED, lambda _key, kept, _now: kept.expires, timer=clock.monotonic
-        )
+        self._remembered: ByRepository[_Kept] = ByRepository(_REMEMBERED)
         # What Redis has not got yet; None: to be deleted. It goes before what Redis says.
-        self._unwritten: LRUCache[str, _Kept | None] = LRUCache(_REMEMBERED)
+        self._unwritten: ByRepository[_Kept | None] = ByRepository(_REMEMBERED)
         self._frozen: dict[str, Digest] | None = None  # a copy of all, as of `_frozen_at`
         self._frozen_at = 0.0
         self._reaching = Health("redis", "reach")
@@ -144,7 +142,7 @@ class RedisTags:
             self._mend()
             return self._current(kept)
         else:
-            self._remembered.pop(key, None)  # another node deleted it
+            self._remembered.pop(key)  # another node deleted it
         return record
 
     async def put(
@@ -161,7 +159,7 @@ class RedisTags:
 
     async def delete(self, repository: Repository, tag: str) -> None:
         key = tag_key(repository, tag)
-        self._remembered.pop(key, None)
+        self._remembered.pop(key)
         await self._write("delete", key, None)
 
     async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
@@ -320,7 +318,7 @@ class RedisTags:
             if kept is not None:
                 kept.epoch = answers[1]
             if key in self._unwritten and self._unwritten[key] is kept:
-                del self._unwritten[key]
+                self._unwritten.pop(key)
 
     def _judge_noting(self, answers: Sequence[Any]) -> None:
         """A user without the permission for scripts has records all the same."""

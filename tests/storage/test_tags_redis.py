@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from mirror.interfaces import Clock, NoMeter, TagStoreError
 from mirror.oci.reference import Repository
-from mirror.storage import redis_history
+from mirror.storage import redis_history, tags_redis
 from mirror.storage.tags_redis import LIMIT, RedisTags
 
 from ..redis_server import RedisServer
@@ -693,6 +693,27 @@ async def test_records_are_kept_where_scripts_are_not_allowed(
     assert [(entry["ability"], entry["reason"]) for entry in logs] == [
         ("history", "the user has no permission for this")
     ]
+
+
+async def test_a_flood_while_redis_is_away_costs_other_repositories_nothing(
+    server: RedisServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags_redis, "_REMEMBERED", 100)
+    store = connect(pauses=(0.01, 0.02), limit=PATIENT)
+    for number in range(20):
+        await store.put(REDIS, str(number), found(checked_at=T + number), 3600)
+    for number in range(500):
+        flood = Repository("docker.io", f"flood/{number % 2}")
+        await store.put(flood, str(number), found(checked_at=T), 3600)
+    for number in range(20):
+        assert await store.get(REDIS, str(number)) == found(checked_at=T + number)
+    server.start()
+
+    async def is_written() -> bool:
+        return await connect().get(REDIS, "19") is not None
+
+    await eventually(is_written)
+    assert all([await connect().history(REDIS, str(number)) for number in range(19)])
 
 
 async def test_f45_history_and_freezing_say_that_redis_is_away(connect: Connect) -> None:
