@@ -4,7 +4,7 @@ behaviour costs the others. Neither's CPU time is taken from the process that me
     python -m tests.faults.neighbourhood registries 2 0.0
     python -m tests.faults.neighbourhood client leaves http://127.1.2.3:5000 127.0.0.2
 
-Both write one line when they are ready, and go on until they are killed.
+Both write one line when they are ready, and go on until they are killed or their input ends.
 """
 
 from __future__ import annotations
@@ -271,6 +271,7 @@ async def process(*words: str) -> AsyncIterator[list[str]]:
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.faults.neighbourhood", *words),
         cwd=REPOSITORY,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -295,7 +296,7 @@ async def _main(what: str, *words: str) -> None:
         assert url.port is not None
         await misbehaves(Mirror(url.hostname, url.port, itertools.cycle(words[2:])))
         print("ready", flush=True)
-    await asyncio.Event().wait()
+    await asyncio.to_thread(sys.stdin.read)  # until whoever began it ends, in whatever way
 
 
 if __name__ == "__main__":
