@@ -183,7 +183,11 @@ class RedisTags:
         """In Redis. Raises TagStoreError."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hset(_FROZEN, tag_key(repository, tag), str(digest))
-        await self._ask("put", pipeline)
+        (answer,) = await self._ask("put", pipeline)
+        if _is_other_type(answer):
+            pipeline.delete(_FROZEN)
+            pipeline.hset(_FROZEN, tag_key(repository, tag), str(digest))
+            await self._ask("put", pipeline)
         self._frozen_at = -math.inf
 
     async def unfreeze(self, repository: Repository, tag: str) -> bool:
@@ -192,7 +196,7 @@ class RedisTags:
         pipeline.hdel(_FROZEN, tag_key(repository, tag))
         (deleted,) = await self._ask("delete", pipeline)
         self._frozen_at = -math.inf
-        return bool(deleted)
+        return bool(deleted == 1)  # and not an answer that something else is there
 
     async def frozen(self, repository: Repository, tag: str) -> Digest | None:
         """As Redis said within the last half second, or last when it does not answer."""
@@ -242,6 +246,8 @@ class RedisTags:
         data, milliseconds, epoch = await self._exchange(pipeline)
         if _is_other_type(data):
             data = None
+        if _is_other_type(epoch):
+            epoch = None
         for answer in (data, milliseconds, epoch):
             if isinstance(answer, ResponseError):
                 raise TagStoreError(failure_kind(answer)) from answer
@@ -310,6 +316,8 @@ class RedisTags:
             if kept is not None:
                 pipeline.eval(NOTE, 2, COUNTS, FORGOTTEN, *noting(key, kept.record))
         answers = await self._exchange(pipeline)
+        if _is_other_type(answers[1]):
+            answers[1] = await self._begin_epoch()
         for answer in answers[:essential]:
             if isinstance(answer, ResponseError):
                 raise _Refused(failure_kind(answer)) from answer
@@ -319,6 +327,13 @@ class RedisTags:
                 kept.epoch = answers[1]
             if key in self._unwritten and self._unwritten[key] is kept:
                 self._unwritten.pop(key)
+
+    async def _begin_epoch(self) -> Any:
+        """Overwrites whatever is there. Another node may do so at once: the latest holds."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.set(_EPOCH, secrets.token_hex(8))
+        pipeline.get(_EPOCH)
+        return (await self._exchange(pipeline))[1]
 
     def _judge_noting(self, answers: Sequence[Any]) -> None:
         """A user without the permission for scripts has records all the same."""

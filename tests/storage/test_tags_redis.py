@@ -521,6 +521,24 @@ async def test_f46_a_value_of_another_type_is_absent_and_overwritten(
     assert errors.operations == []
 
 
+@pytest.mark.parametrize("kind", ["hash", "list"])
+async def test_f46_an_epoch_of_another_type_is_absent_and_overwritten(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors, kind: str
+) -> None:
+    server.start()
+    epoch = KEY.partition("tag:")[0] + "epoch"
+    if kind == "hash":
+        await raw.hset(epoch, "a", "b")
+    else:
+        await raw.rpush(epoch, "a")
+    store = connect()
+    assert await store.get(REDIS, "7") is None
+    await store.put(REDIS, "7", found(), 3600)
+    assert await connect().get(REDIS, "7") == found()
+    assert await raw.type(epoch) == b"string"
+    assert errors.operations == []
+
+
 async def test_redis_drops_records_where_it_has_no_room_and_neither_history_nor_pins(
     server: RedisServer, connect: Connect, raw: Redis, errors: Errors
 ) -> None:
@@ -764,6 +782,18 @@ async def test_f46_garbage_among_the_frozen_is_absent(
     await connect().freeze(REDIS, "7", digest("a"))
     assert await connect().frozen(REDIS, "7") == digest("a")
     assert await connect().frozen(REDIS, "8") is None
+
+
+async def test_f46_frozen_tags_of_another_type_are_absent_and_overwritten(
+    server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+) -> None:
+    server.start()
+    await raw.set(FROZEN, "nonsense")
+    assert await connect().frozen(REDIS, "7") is None
+    assert not await connect().unfreeze(REDIS, "7")
+    await connect().freeze(REDIS, "7", digest("a"))
+    assert await connect().frozen(REDIS, "7") == digest("a")
+    assert errors.operations == []
 
 
 class TestTls:
