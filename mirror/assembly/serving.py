@@ -26,6 +26,7 @@ from ..server.admin import admin_application
 from ..server.lane import Lane
 from ..server.listening import Listener
 from ..server.sending import Sender
+from ..server.spare import SparePort
 from ..server.v2 import V2
 from ..storage.upkeep import Habits, Upkeep
 from .logins import refusals
@@ -138,13 +139,16 @@ async def serving_admin(
         application = admin_application(config.admin.host, exposition, ready, missing)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
+        assert runner.server is not None  # noqa: S101 - it has been set up
+        port = SparePort(runner.server)
         try:
             try:
-                await web.TCPSite(runner, config.admin.host, config.admin.port).start()
+                await port.listen(config.admin.host, config.admin.port)
             except OSError as error:
                 raise _taken("admin", config.admin, error) from error
             yield
         finally:
+            port.close()
             await runner.cleanup()
 
 

@@ -18,7 +18,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -34,9 +33,11 @@ _PAUSE = 0.2  # seconds, when descriptors or memory have run out: new connection
 # Of the descriptors that a process may have: connections leave so many to what those that are there
 # need (a transfer: the file, and the sender's own copies of both).
 _LEFT = (1 / 8, 256)
+_SAID = 10.0  # seconds between two lines of the log about it
 _HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
 
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accept(2) fails with when descriptors or memory have run out."""
 
 Make = Callable[[bytes, Answer | None], asyncio.Protocol]
 
@@ -58,6 +59,7 @@ class Acceptor:
         self._sockets: list[socket.socket] = []
         self._backlog = 0
         self._most = 0  # the first descriptor that is not for a connection
+        self._pauses, self._say_at = 0, 0.0  # since they were last told of
         self._handing: set[asyncio.Task[object]] = set()
 
     @property
@@ -75,40 +77,14 @@ class Acceptor:
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         share, most_left = _LEFT
         self._most = allowed - min(int(allowed * share), most_left)
-        found = await aside(
-            partial(
-                socket.getaddrinfo,
-                host or None,
-                port,
-                type=socket.SOCK_STREAM,
-                flags=socket.AI_PASSIVE,
-            )
-        )
         try:
-            for family, address in dict.fromkeys((each[0], each[4]) for each in found):
-                self._open(family, address, reuse_port)
-            if not self._sockets:
-                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            self._sockets = await open_sockets(host, port, backlog, reuse_port=reuse_port)
         except OSError:
-            for listening in self._sockets:
-                listening.close()
             self._kept.close()
             raise
         for listening in self._sockets:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
             self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
-
-    def _open(self, family: int, address: Any, reuse_port: bool) -> None:
-        try:
-            listening = socket.create_server(
-                address, family=family, backlog=self._backlog, reuse_port=reuse_port
-            )
-        except OSError as error:
-            if error.errno == errno.EAFNOSUPPORT:
-                return  # a kernel without IPv6: its other addresses will do
-            raise
-        self._sockets.append(listening)
-        listening.setblocking(False)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
 
     async def close(self) -> None:
         """Takes what has connected already, and nothing any more."""
@@ -130,7 +106,7 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _SHORT:  # of this one connection: it is gone (accept(2))
+                if error.errno not in SHORT:  # of this one connection: it is gone (accept(2))
                     log.info("connection lost", reason=error.strerror)
                     continue
                 self._pause(listening, str(error.strerror))
@@ -145,7 +121,11 @@ class Acceptor:
                 return
 
     def _pause(self, listening: socket.socket, reason: str) -> None:
-        log.warning("connections wait", reason=reason)
+        self._pauses += 1
+        now = self._loop.time()
+        if now >= self._say_at:
+            log.warning("connections wait", reason=reason, times=self._pauses)
+            self._pauses, self._say_at = 0, now + _SAID
         self._loop.remove_reader(listening)
         self._loop.call_later(_PAUSE, self._resume, listening)
 
@@ -180,3 +160,39 @@ class Acceptor:
         except OSError as error:  # it left, or there is no TLS with it
             log.info("connection lost", reason=str(error))
             client.close()
+
+
+async def open_sockets(
+    host: str, port: int, backlog: int, *, reuse_port: bool = False
+) -> list[socket.socket]:
+    """Listening sockets on all addresses of a host; of every address of this machine for "".
+    Raises OSError when one cannot be had."""
+    found = await aside(
+        partial(
+            socket.getaddrinfo,
+            host or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    )
+    opened: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            try:
+                listening = socket.create_server(
+                    address, family=family, backlog=backlog, reuse_port=reuse_port
+                )
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                continue  # a kernel without IPv6: its other addresses will do
+            listening.setblocking(False)
+            opened.append(listening)
+        if not opened:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    except OSError:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened

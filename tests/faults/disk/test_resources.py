@@ -14,6 +14,7 @@ from tests.e2e.programs import needs
 from tests.waiting import eventually
 
 from ..bodies import MIB
+from ..client import fetch
 from ..house import House, Mirror
 from .clients import all_of, hold, is_kept, reading
 
@@ -122,6 +123,36 @@ async def test_f42_more_clients_than_descriptors_wait_for_their_turn(house: Hous
     await eventually(lambda: mirror.events("connections wait"))
     go.set()
     assert await asyncio.gather(*taking) == [True] * 120
+
+
+async def test_f42_without_descriptors_the_operator_is_answered_and_the_log_is_short(
+    house: House,
+) -> None:
+    needs("prlimit")
+    digests = [house.hub.add_blob(os.urandom(300_000)) for _ in range(60)]
+    mirror = await house.mirror(wrap=("prlimit", "--nofile=100"))
+
+    async def take(digest: str) -> None:
+        async with mirror.connection() as client:
+            await client.get(f"/v2/library/redis/blobs/{digest}")
+            await asyncio.Event().wait()
+
+    taking = [asyncio.create_task(take(digest)) for digest in digests * 4]
+    await eventually(lambda: mirror.events("connections wait"))
+    asked = 20
+    for _ in range(asked):
+        async with asyncio.timeout(5):
+            assert (await fetch(f"{mirror.admin}/healthz")).status == 200
+            assert await mirror.metrics()
+    for task in taking:
+        task.cancel()
+    await asyncio.gather(*taking, return_exceptions=True)
+    lines = mirror.words().splitlines()
+    others = [line for line in lines if '"event": "request"' not in line]
+    assert len(others) < 10 * len(digests)
+    assert len(mirror.events("connections wait")) < 10
+    assert not [line for line in lines if "out of system resource" in line]
+    assert await mirror.stop() == 0
 
 
 def _open(mirror: Mirror) -> int:
