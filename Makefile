@@ -7,17 +7,22 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= mirror.yaml
 
-.PHONY: run test unit check demo bench programs clean
+.PHONY: run test unit pythons check demo bench programs clean
 
 run: $(VENV)/.run
 	$(BIN)/registry-mirror serve --config $(CONFIG)
 
 test: check programs
 	$(BIN)/pytest -n 2 --dist loadgroup
+	@./tests/pythons.sh
 
 # Seconds, and nothing but Python needed.
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --ignore tests/e2e --ignore tests/faults --ignore tests/deploy --ignore tests/bench
+
+# The same on the other Pythons that are promised, as far as they are here.
+pythons: $(VENV)/.dev
+	@./tests/pythons.sh
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -49,4 +54,4 @@ $(VENV)/.dev: pyproject.toml $(VENV)/bin/python
 	@touch $@ $(VENV)/.run
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-3.*

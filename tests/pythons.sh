@@ -1,0 +1,42 @@
+#!/bin/sh
+# Runs the unit tests on every Python that is promised and found here (in PATH, or pyenv's), but for
+# the one of .venv, on which `make unit` runs them. Which ones they were is said at the end; one that
+# is not here is no failure.
+set -eu
+cd "$(dirname "$0")/.."
+
+own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ran="" failed="" missing=""
+
+find_python() { # find_python 3.12: prints the path of one that runs, and can make an environment
+    for python in "python$1" "$HOME/.pyenv/versions/$1".*/bin/python; do
+        if "$python" -c "import ensurepip, sys, venv
+sys.exit('%d.%d' % sys.version_info[:2] != '$1')" >/dev/null 2>&1; then
+            echo "$python"
+            return
+        fi
+    done
+}
+
+for version in 3.11 3.12 3.13; do
+    [ "$version" != "$own" ] || continue
+    python=$(find_python "$version")
+    if [ -z "$python" ]; then
+        missing="$missing $version"
+        continue
+    fi
+    environment=".venv-$version"
+    if ! [ "$environment/.dev" -nt pyproject.toml ]; then
+        "$python" -m venv "$environment"
+        "$environment/bin/pip" install --quiet --disable-pip-version-check --editable '.[dev]'
+        touch "$environment/.dev"
+    fi
+    echo "unit tests on Python $version:"
+    "$environment/bin/pytest" -q -n 2 -p no:cacheprovider \
+        --ignore tests/e2e --ignore tests/faults --ignore tests/deploy --ignore tests/bench ||
+        failed="$failed $version"
+    ran="$ran $version"
+done
+
+echo "The unit tests ran on Python $own (.venv)${ran:+, and here on$ran}; not found:${missing:- none}."
+[ -z "$failed" ] || { echo "They failed on Python$failed." >&2; exit 1; }
