@@ -14,7 +14,7 @@ from urllib.parse import quote
 import apsw
 import structlog
 
-from .owner import give
+from .owner import give, make
 
 log = structlog.get_logger()
 
@@ -23,6 +23,7 @@ AGAIN = 5.0
 
 _OPENING_LIMIT = 5.0  # seconds to wait for another process that opens the same database
 _MEMORY_BUSY_MS = 1000
+_LOG_BYTES = 4 << 20  # to which a write-ahead log is cut back
 _NO_LOG = bytes((1, 1))  # in a database's header: written and read without a write-ahead log
 
 
@@ -57,6 +58,42 @@ def set_aside(path: Path, reason: str) -> None:
             os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")
 
 
+class OtherVersion(apsw.Error):
+    """A database of ours, but not one that this program reads."""
+
+
+def opened(path: Path, prepare: Callable[[apsw.Connection], None], busy_ms: int) -> apsw.Connection:
+    """Opens or makes the database at `path`, which is set aside and begun anew where it is of no
+    use. `prepare` makes the tables, or brings them up to date; it raises OtherVersion. A write
+    waits for another process's for `busy_ms` milliseconds.
+
+    Raises apsw.Error, OSError where no file can be had.
+    """
+    with opening(path):
+        try:
+            return _opened(path, prepare, busy_ms)
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, OtherVersion) as error:
+            set_aside(path, str(error))
+            return _opened(path, prepare, busy_ms)
+
+
+def _opened(
+    path: Path, prepare: Callable[[apsw.Connection], None], busy_ms: int
+) -> apsw.Connection:
+    make(path)
+    db = apsw.Connection(str(path))
+    try:
+        db.set_busy_timeout(busy_ms)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        prepare(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 def copied(
     path: Path, prepare: Callable[[apsw.Connection], None]
 ) -> tuple[apsw.Connection, apsw.Connection]:
@@ -69,18 +106,7 @@ def copied(
     for how in ("mode=ro", "immutable=1"):
         writer, reader = in_memory()
         try:
-            flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-            source = apsw.Connection(f"file:{quote(str(path))}?{how}", flags=flags)
-            try:
-                content = bytearray(source.serialize("main"))
-            finally:
-                source.close()
-            content[18:20] = _NO_LOG
-            image = apsw.Connection(":memory:")
-            image.deserialize("main", content)
-            with writer.backup("main", image, "main") as backup:
-                backup.step()
-            image.close()
+            _copy(f"file:{quote(str(path))}?{how}", writer)
             prepare(writer)
         except apsw.Error:
             reader.close()
@@ -90,6 +116,25 @@ def copied(
     writer, reader = in_memory()
     prepare(writer)
     return writer, reader
+
+
+def _copy(uri: str, to: apsw.Connection) -> None:
+    """Raises apsw.Error."""
+    source = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    try:
+        source.execute("SELECT 1 FROM sqlite_schema").fetchall()  # tells why it cannot be read
+        content = source.serialize("main")
+    finally:
+        source.close()
+    if not content:
+        return
+    image = apsw.Connection(":memory:")
+    try:
+        image.deserialize("main", content[:18] + _NO_LOG + content[20:])
+        with to.backup("main", image, "main") as backup:
+            backup.step()
+    finally:
+        image.close()
 
 
 def in_memory() -> tuple[apsw.Connection, apsw.Connection]:

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import structlog
 
-from .database_files import copied, opening, set_aside
+from .database_files import OtherVersion, copied, opening, set_aside
 from .owner import make
 
 log = structlog.get_logger()
@@ -120,7 +120,7 @@ def open_file(path: Path, block: int, busy_ms: int, damaged: Identity | None = N
             set_aside(path, "damaged")
         try:
             writer = _prepared(path, block, busy_ms)
-        except (*DAMAGED, apsw.SQLError, _OtherVersion) as error:
+        except (*DAMAGED, apsw.SQLError, OtherVersion) as error:
             set_aside(path, str(error))
             writer = _prepared(path, block, busy_ms)
         try:
@@ -164,18 +164,14 @@ def _prepared(path: Path, block: int, busy_ms: int) -> apsw.Connection:
 
 
 def _bring_up_to_date(db: apsw.Connection, block: int) -> None:
-    """Raises _OtherVersion for a database of a later one."""
+    """Raises OtherVersion for a database of a later one."""
     db.execute("BEGIN IMMEDIATE")  # also proves that nobody holds the file for good
     [(version,)] = rows(db, "PRAGMA user_version")
     if not isinstance(version, int) or not 0 <= version <= _VERSION:
-        raise _OtherVersion(f"made by another version ({version})")
+        raise OtherVersion(f"made by another version ({version})")
     for schema in _SCHEMAS[version:]:
         db.execute(schema)
     if version < _VERSION:
         db.execute(f"PRAGMA user_version = {_VERSION}")
     db.execute(_COUNT_ANEW, (block,))
     db.execute("COMMIT")
-
-
-class _OtherVersion(apsw.Error):
-    """A database of ours, but not one that this program reads."""

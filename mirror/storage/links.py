@@ -21,8 +21,7 @@ from ..interfaces import Clock
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from ..threads import Threads, aside
-from .database_files import AGAIN, copied, opening, set_aside
-from .owner import make
+from .database_files import AGAIN, OtherVersion, copied, opened
 from .shares import surplus_of_repositories
 
 log = structlog.get_logger()
@@ -243,28 +242,8 @@ def _digest(key: bytes) -> Digest:
 
 def _open_file(path: Path) -> tuple[apsw.Connection, apsw.Connection]:
     """To write and to read. Raises apsw.Error, OSError."""
-    with opening(path):
-        try:
-            writer = _open(path)
-        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _OtherVersion) as error:
-            set_aside(path, str(error))
-            writer = _open(path)
-        return writer, apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
-
-
-def _open(path: Path) -> apsw.Connection:
-    make(path)
-    db = apsw.Connection(str(path))
-    try:
-        db.set_busy_timeout(_BUSY_MS)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA journal_size_limit = 4194304")
-        _prepare(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
+    writer = opened(path, _prepare, _BUSY_MS)
+    return writer, apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
 
 
 def _prepare(db: apsw.Connection) -> None:
@@ -274,7 +253,7 @@ def _prepare(db: apsw.Connection) -> None:
     if version == 1:
         db.execute("DROP INDEX links_by_age; ALTER TABLE links RENAME TO old")
     elif version not in (0, _VERSION):
-        raise _OtherVersion(f"made by another version of this program ({version})")
+        raise OtherVersion(f"made by another version of this program ({version})")
     if version != _VERSION:
         db.execute(_SCHEMA)
         db.execute(_FROM_1 if version == 1 else "")
@@ -283,7 +262,3 @@ def _prepare(db: apsw.Connection) -> None:
     if version == 1:
         db.execute("VACUUM")
     db.execute(_SEEN, (b"", "")).fetchall()
-
-
-class _OtherVersion(apsw.Error):
-    """A database of ours, but not one that this program reads."""

@@ -7,7 +7,7 @@ Losing it costs one ask a subject, and needs the upstream for it.
 from __future__ import annotations
 
 import contextlib
-import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..interfaces import ReferrerList
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from ..threads import Threads, aside
-from .database_files import opening, set_aside
+from .database_files import AGAIN, OtherVersion, copied, opened
 
 log = structlog.get_logger()
 
@@ -73,22 +73,25 @@ class ReferrerRecords:
     @classmethod
     def open(cls, path: Path, bounds: ReferrerBounds | None = None) -> ReferrerRecords:
         """Opens or makes the database. Never fails: one that is of no use is set aside, and where
-        no file can be had, the memory is this process's alone."""
+        no file can be opened, what is in it is read into the memory of this process alone, until
+        the disk allows more."""
+        away = None
         try:
-            with opening(path):
-                try:
-                    database = _open(str(path))
-                except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _OtherVersion) as error:
-                    set_aside(path, str(error))
-                    database = _open(str(path))
+            database = opened(path, _prepare, _BUSY_MS)
         except (apsw.Error, OSError) as error:
-            log.warning("referrers kept in memory only", path=str(path), reason=str(error))
-            database = _open(":memory:")
-        return cls(database, bounds or ReferrerBounds())
+            log.error("referrers kept in memory only", path=str(path), reason=str(error))
+            database, _ = copied(path, _prepare)
+            away = path
+        return cls(database, bounds or ReferrerBounds(), away)
 
-    def __init__(self, database: apsw.Connection, bounds: ReferrerBounds) -> None:
+    def __init__(
+        self, database: apsw.Connection, bounds: ReferrerBounds, away: Path | None = None
+    ) -> None:
+        """`away`: the file that could not be opened, in the place of which this is."""
         self._database = database
         self._bounds = bounds
+        self._away = away
+        self._again_at = time.monotonic() + AGAIN
         self._written = 0
         self._well = True
         self._threads = Threads(1, "referrers")
@@ -128,7 +131,20 @@ class ReferrerRecords:
                 return ReferrerList(body, entries, checked_at)
         return None
 
+    def _open_again(self, path: Path) -> None:
+        """Goes on with the file, if it can be opened by now."""
+        if time.monotonic() < self._again_at:
+            return
+        try:
+            self._database = opened(path, _prepare, _BUSY_MS)
+        except (apsw.Error, OSError):
+            self._again_at = time.monotonic() + AGAIN
+        else:
+            self._away = None
+
     def _put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None:
+        if self._away is not None:
+            self._open_again(self._away)
         key = _key(repository, subject)
         if len(kept.data) > self._bounds.one:
             log.info("referrers not kept", repository=str(repository), bytes=len(kept.data))
@@ -156,29 +172,13 @@ def _key(repository: Repository, subject: Digest) -> tuple[str, str, str]:
     return repository.registry, repository.name, str(subject)
 
 
-def _open(path: str) -> apsw.Connection:
-    if path != ":memory:":
-        with contextlib.suppress(FileExistsError):  # made here only for its mode
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    db = apsw.Connection(path)
-    try:
-        db.set_busy_timeout(_BUSY_MS)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA journal_size_limit = 4194304")
-        db.execute("BEGIN IMMEDIATE")
-        [(version,)] = db.execute("PRAGMA user_version").fetchall()
-        if version == 0:
-            db.execute(_SCHEMA)
-        elif version != _VERSION:
-            raise _OtherVersion(f"made by another version of this program ({version})")
-        db.execute("COMMIT")
-        db.execute(_FIND, ("", "", "")).fetchall()  # the table is there, and of our shape
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-class _OtherVersion(Exception):
-    """A database of ours, but not one that this program reads."""
+def _prepare(db: apsw.Connection) -> None:
+    """Makes the table, or finds that it is ours."""
+    db.execute("BEGIN IMMEDIATE")
+    [(version,)] = db.execute("PRAGMA user_version").fetchall()
+    if version == 0:
+        db.execute(_SCHEMA)
+    elif version != _VERSION:
+        raise OtherVersion(f"made by another version of this program ({version})")
+    db.execute("COMMIT")
+    db.execute(_FIND, ("", "", "")).fetchall()  # the table is there, and of our shape

@@ -33,31 +33,14 @@ def serving(root: Path, bounds: Bounds) -> Iterator[None]:
 
     Raises StorageUnusable when another holds it. Blocking.
     """
-    fd = _opened(root / _NAME)
-    if fd is None:
-        yield
-        return
+    fd = _locked(root)
     try:
-        try:
-            # Of the open file, not of the process (fcntl(2), "Open file description locks"): this
-            # process may open and close it meanwhile.
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
-        except (BlockingIOError, PermissionError):
-            pid = _read(fd).get("pid")
-            raise StorageUnusable(
-                f"storage.path {root} is served by another mirror already (process {pid}): "
-                "stop that one, or name another directory"
-            ) from None
-        except OSError as error:  # a file system without locks, or that is read-only
-            log.warning("store is not locked", path=str(root), reason=words(error))
-        note = {"pid": os.getpid(), "max_size": bounds.max_size, "min_free": bounds.min_free}
-        try:
-            os.pwrite(fd, json.dumps(note).encode().ljust(_BYTES), 0)
-        except OSError as error:
-            log.error("bounds not noted for commands", path=str(root), reason=words(error))
+        if fd is not None:
+            _note(fd, root, bounds)
         yield
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
 
 
 def bounds_of(root: Path) -> Bounds | None:
@@ -76,22 +59,41 @@ def bounds_of(root: Path) -> Bounds | None:
     return Bounds(max_size, min_free)
 
 
-def _opened(path: Path) -> int | None:
-    """None where the file is not there, and none can be made."""
-    flags = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+def _locked(root: Path) -> int | None:
+    """The open file, with its lock; None where the file system gives none. Raises StorageUnusable.
+    """
     try:
-        fd = os.open(path, os.O_RDWR | flags, 0o600)
-        give(fd, path.parent)
-        return fd
+        fd = os.open(root / _NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno not in PASSES:
-            raise StorageUnusable(f"{path} cannot be opened: {words(error)}") from error
-        reason = words(error)
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        log.error("store is not locked", path=str(path.parent), reason=reason)
+            raise StorageUnusable(f"{root / _NAME} cannot be opened: {words(error)}") from error
+        log.error("store is not locked", path=str(root), reason=words(error))
         return None
+    try:
+        give(fd, root)
+        # Of the open file, not of the process (fcntl(2), "Open file description locks"): this
+        # process may open and close it meanwhile.
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        return fd
+    except (BlockingIOError, PermissionError):
+        pid = _read(fd).get("pid")
+        os.close(fd)
+        raise StorageUnusable(
+            f"storage.path {root} is served by another mirror already (process {pid}): "
+            "stop that one, or name another directory"
+        ) from None
+    except OSError as error:  # a file system without locks
+        os.close(fd)
+        log.warning("store is not locked", path=str(root), reason=words(error))
+        return None
+
+
+def _note(fd: int, root: Path, bounds: Bounds) -> None:
+    note = {"pid": os.getpid(), "max_size": bounds.max_size, "min_free": bounds.min_free}
+    try:
+        os.pwrite(fd, json.dumps(note).encode().ljust(_BYTES), 0)
+    except OSError as error:
+        log.error("bounds not noted for commands", path=str(root), reason=words(error))
 
 
 def _read(fd: int) -> dict[str, object]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,6 +233,8 @@ def open_or_begin_anew(path: Path, damaged: TagDatabase | None = None) -> TagDat
         except _NOT_THE_FILE:
             raise
         except apsw.Error as error:
+            if isinstance(error, apsw.CantOpenError) and stat.S_ISREG(path.lstat().st_mode):
+                raise  # the files beside it cannot be made
             set_aside(path, str(error))
             return _open(path)
 
