@@ -39,7 +39,9 @@ _GUESTS = 8  # the share of all that guests may have at the cost of others
 _FOR_RECORDS = 4 << 20  # bytes that stay free for the databases beside the content, and
 _RECORDS_SHARE = 100  # of a small disk this share
 
-_VAIN = 10.0  # seconds for which nothing is evicted for a disk that has not gained by it
+# Seconds for which nothing is evicted for a disk that did not gain by it; each time twice as long.
+_VAIN = 10.0
+_LONGEST_VAIN = 600.0
 _NAMES = 16  # pieces that go where a file system has no name left for another file
 
 
@@ -116,6 +118,7 @@ class Room:
         self._settle = settle
         self._evicting = asyncio.Lock()
         self._vain_until = 0.0
+        self._vain_for = _VAIN
 
     def ahead(self, there: int) -> int:
         """Bytes for which room is set aside beyond those that are there."""
@@ -190,10 +193,16 @@ class Room:
         before = Space.at(self._root).free
         gone = await self.make(wanted, guests)
         gained = Space.at(self._root).free - before
-        if gone and gained < gone // 2:
+        if gained < wanted // 2:
             log.error("eviction frees nothing", evicted=gone, gained=gained)
-            self._vain_until = self._clock.monotonic() + _VAIN
+            self._in_vain()
+        else:
+            self._vain_for = _VAIN
         return gone
+
+    def _in_vain(self) -> None:
+        self._vain_until = self._clock.monotonic() + self._vain_for
+        self._vain_for = min(2 * self._vain_for, _LONGEST_VAIN)
 
     async def _oldest(self, wanted: int, guests: bool) -> list[Entry]:
         """Of what may go, as much as makes so many bytes, or a batch."""
@@ -222,7 +231,7 @@ class Room:
             now = Space.at(self._root)
             log.info("evicted", bytes=gone, pieces=len(batch), wanted="names of files")
             if (now.files or 0) <= (before.files or 0) and now.free <= before.free:
-                self._vain_until = self._clock.monotonic() + _VAIN
+                self._in_vain()
             return bool(batch)
 
     async def tidy(self) -> None:
@@ -338,7 +347,7 @@ class Room:
             raise StoreFull("the disk is full, and what is evicted does not come free")
         make = self._make_on_disk if lack.disk else self.make
         if not await make(lack.bytes, lack.guests):
-            raise StoreFull(f"{lack.bytes} bytes are lacking, and nothing can be evicted")
+            raise StoreFull(f"{lack.bytes} bytes are lacking, and eviction does not make them")
 
     @property
     def _guests_share(self) -> int:

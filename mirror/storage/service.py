@@ -60,8 +60,7 @@ def bounds_of(root: Path) -> Bounds | None:
 
 
 def _locked(root: Path) -> int | None:
-    """The open file, with its lock; None where the file system gives none. Raises StorageUnusable.
-    """
+    """The open file, with its lock; None where there is none to be had. Raises StorageUnusable."""
     try:
         fd = os.open(root / _NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.e2e.programs import PATH, needs, run, unavailable
@@ -39,6 +39,13 @@ class Mounts:
             file.truncate(size)
         run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", image)
         return self._mount("-o", "loop", str(image))
+
+    def with_reserve(self, image: Path, size: int) -> Path:
+        """As `loop`, with a part that is kept for others: whoever lacks CAP_SYS_RESOURCE finds the
+        disk full while they can still write."""
+        at = self.loop(image, size)
+        self._run("-o", "remount,resuid=1", str(at))
+        return at
 
     def read_only(self, path: Path) -> None:
         """From now on nothing can be written below `path`; files that are open stay so."""
@@ -89,6 +96,12 @@ def fill_up(folder: Path) -> Path:
 def _room(folder: Path) -> int:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
+
+
+def without_reserve() -> Sequence[str]:
+    """What is put before a command that may not take what is kept for others."""
+    needs("setpriv")
+    return ("setpriv", "--inh-caps=-sys_resource", "--bounding-set=-sys_resource", "--")
 
 
 def take_inodes(folder: Path, leave: int = 0) -> Path:
