@@ -33,7 +33,9 @@ _IN_TIME = 1.0  # seconds for which a connection is kept for it
 
 _AT_ONCE = 128  # detours
 _OF_CLIENT = 32  # containerd asks for a layer in many ranges
-_PATIENCE = 60.0  # seconds without a byte, after which no stream more is opened
+# No stream more is opened when fewer bytes than these came in so many seconds of waiting.
+_PROGRESS = 64 << 10
+_PATIENCE = 60.0
 _PAUSE = 0.25  # seconds before the next one is, and twice that the next time
 
 
@@ -102,6 +104,8 @@ class Detour:
         self._ahead = _LEAST
         self._waits: asyncio.TimerHandle | None = None  # for the reader to be back
         self._fd = -1
+        self._came = 0  # bytes since the last progress
+        self._waited = 0.0  # seconds, for these
 
     @property
     def descriptor(self) -> Descriptor:
@@ -169,13 +173,17 @@ class Detour:
 
     async def _piece(self) -> bytes:
         loop = asyncio.get_running_loop()
-        began, pause = loop.time(), _PAUSE
+        began, pause = loop.time() - self._waited, _PAUSE
         while True:
             try:
                 if self._stream is None or self._position == self._stop:
                     self._leave_stream()
                     self._stream = await self._again()
                 if piece := await self._stream.read():
+                    self._came += len(piece)
+                    self._waited = loop.time() - began
+                    if self._came >= _PROGRESS:
+                        self._came, self._waited = 0, 0.0
                     return piece
                 raise Unavailable("the upstream's body ended early")
             except Unavailable:

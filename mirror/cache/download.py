@@ -30,16 +30,13 @@ from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .fill import Fill
 from .lagging import LONGEST, doubts
-from .segments import Parting, Segments
+from .segments import PROGRESS, Parting, Segments
 from .sources import Sources
 from .window import Window
 from .write_behind import WriteBehind
 
 log = structlog.get_logger()
 
-# Bytes of one stream that count as progress: who sends less and breaks, again and again, is given
-# up in the end.
-_PROGRESS = 64 << 10
 
 _WORD = 5.0  # seconds that the registry has to say how long a blob is, which others bring meanwhile
 
@@ -95,7 +92,7 @@ class Download:
         self._clock = clock
         self._patience = patience
         self._came = 0  # bytes by the streams of this try
-        self._progress_at = clock.monotonic()
+        self._progress_at: float | None = None  # since the first turn
         self._progressed = False
 
     async def commit(self) -> bool:
@@ -112,13 +109,19 @@ class Download:
         return self.fill.window is None
 
     async def run(self) -> None:
-        """Returns when every byte is there, not yet proven. Raises RegistryError, StoreFull."""
+        """Returns when every byte is there, not yet proven. Raises RegistryError, StoreFull.
+
+        Broken off to give its turn to others, it may be called again: its patience goes on.
+        """
         if self.partial.offset == 0 and not self.partial.ahead:
             self.fill.provenance = Provenance.BROUGHT
         self.fill.progress(self.partial.offset)
         begun, lagging = self.partial.offset, doubts(self._patience.pause, LONGEST)
         pause = self._patience.pause
-        self._progress_at = self._clock.monotonic()
+        if self._progress_at is None:
+            self._progress_at = self._clock.monotonic()
+        elif self._quiet_for() > self._patience.stalled:
+            raise Unavailable(f"nothing came of it for {self._quiet_for():.0f} s")
         while True:
             self._came = 0
             try:
@@ -139,14 +142,14 @@ class Download:
                 if self.fill.window is not None and not self.fill.is_read:
                     raise  # it is not kept, and nobody wants it any more
                 reason = error
-            if self._came >= _PROGRESS:
+            if self._came >= PROGRESS:
                 pause = self._patience.pause
             asked = reason.retry_after or 0
             if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
                 asked = min(asked, self._patience.longest_pause)
             wait = max(pause, asked)
             patience = self._patience.stalled if self._progressed else self.fill.first_byte
-            if self._clock.monotonic() + wait - self._progress_at > patience:
+            if self._quiet_for() + wait > patience:
                 raise reason
             log.info(
                 "fill goes on after a fault",
@@ -156,6 +159,11 @@ class Download:
             )
             await asyncio.sleep(wait)
             pause = min(pause * 2, self._patience.longest_pause)
+
+    def _quiet_for(self) -> float:
+        """Seconds since the last progress."""
+        now = self._clock.monotonic()
+        return now - (now if self._progress_at is None else self._progress_at)
 
     async def _stream(self) -> bool:
         """Reads one stream as far as it goes; whether the content's end was reached."""
@@ -214,7 +222,7 @@ class Download:
     def came(self, count: int) -> None:
         """So many bytes more were written."""
         self._came += count
-        if self._came >= _PROGRESS:
+        if self._came >= PROGRESS:
             self._progress_at, self._progressed = self._clock.monotonic(), True
 
     def uses(self, stream: StreamContent, at: int) -> None:

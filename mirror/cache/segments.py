@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+PROGRESS = 64 << 10
+"""Bytes that count as progress: who sends less and breaks, again and again, is given up in the end.
+"""
+
 _FAILURES = 3  # of one connection in a row, before it is not opened again
 _LOOKS = 4  # measurements in the time that more connections have to show that they help
 _PAUSE = 3.0  # times `measure`: before it is tried again, and twice that the next time
@@ -183,7 +187,7 @@ class Segments:
                     self._under_way.remove(span)
                     if span.start < span.stop:
                         bisect.insort(self._gaps, (span.start, span.stop))
-                if span.start > start:
+                if span.start - start >= PROGRESS:
                     failures = 0
                 if failures >= _FAILURES:
                     self._wanted = max(1, min(self._wanted, self._connections - 1))

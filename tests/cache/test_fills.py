@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from mirror.cache.download import Patience
-from mirror.cache.fill import HELD_BACK, SMALL
+from mirror.cache.download import Download, Patience
+from mirror.cache.fill import HELD_BACK, SMALL, Fill
 from mirror.cache.fills import Fills
 from mirror.cache.gate import FillLimits
 from mirror.cache.pull_through import PullThrough
-from mirror.cache.segments import Parting
-from mirror.interfaces import FileContent, NoMeter, Outcome
+from mirror.cache.segments import ALONE, Parting
+from mirror.interfaces import Clock, FileContent, NoMeter, Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
@@ -420,6 +420,37 @@ async def test_what_nobody_reads_gives_way_and_goes_on_later(
     content.close()
     assert upstream.blob_bytes == len(BIG) + len(LITTLE), "it did not go on where it was"
     await fills.close()
+
+
+async def test_giving_way_again_and_again_does_not_begin_its_patience_anew(
+    store: DiskContent, upstream: FakeUpstream, big: Digest
+) -> None:
+    now = 1000.0
+    partial = await store.partial(big, REDIS.registry)
+    assert partial is not None
+    download = Download(
+        Fill(big, REDIS, 10),
+        partial,
+        upstream,
+        REDIS,
+        Clock(monotonic=lambda: now),
+        Patience(),
+        Fill(big, REDIS, 10).spill,  # type: ignore[arg-type]
+        ALONE,
+    )
+    hold = Hold(upstream, at=SMALL)
+    for turn in range(3):
+        hold.reached.clear()
+        running = asyncio.create_task(download.run())
+        await hold.reached.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        now += 55 if turn else 5
+    now += 10
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="nothing came of it for 125 s"):
+            await download.run()
+    await partial.discard()
 
 
 async def test_who_reads_gives_way_and_notices_nothing(

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from mirror.cache import detour
 from mirror.cache.fill import SMALL
 from mirror.cache.pull_through import PullThrough
 from mirror.interfaces import CLIENT, Client, FileContent
@@ -97,6 +98,35 @@ async def test_f56_a_range_far_ahead_that_is_cut_goes_on(
     assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
     hold.go.set()
     assert await read_all(whole) == BIG
+
+
+async def test_f02_a_range_that_comes_in_crumbs_alone_has_an_end(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detour, "_PATIENCE", 0.2)
+    monkeypatch.setattr(detour, "_PAUSE", 0.01)
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    upstream.piece = 100
+    came = 0
+
+    async def after_a_crumb(position: int) -> None:
+        nonlocal came
+        if position < FAR:
+            await hold(position)
+        came += 1
+        if came % 2 == 0:
+            raise Unavailable("the body was cut")
+
+    upstream.before_read = after_a_crumb  # type: ignore[assignment]
+    part = await cache.blob(REDIS, big, FAR)
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="cut"):
+            await read_from(part, FAR)
+    assert came < 200
+    whole.close()
+    hold.go.set()
 
 
 async def test_f56_who_leaves_a_range_midway_leaves_nothing_open(

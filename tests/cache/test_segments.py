@@ -203,6 +203,38 @@ async def test_f02_when_the_connection_that_was_first_breaks_the_others_go_on(
     assert upstream.blob_bytes <= len(DATA) + PART
 
 
+async def test_f02_connections_that_break_after_a_crumb_have_an_end(
+    cache: PullThrough, upstream: SlowUpstream
+) -> None:
+    """However many crumbs there would be."""
+    upstream.tick = 0.05
+    broken = False
+    ask = upstream.blob
+
+    async def blob(*arguments: object, **more: object) -> FakeStream:
+        stream = await ask(*arguments, **more)
+        read, reads = stream.read, iter((100,))
+
+        async def crumb() -> bytes:
+            if not broken:
+                return await read()
+            if next(reads, None) is None:
+                raise Unavailable("the body was cut")
+            return (await read())[:100]
+
+        stream.read = crumb  # type: ignore[method-assign]
+        return stream
+
+    upstream.blob = blob  # type: ignore[method-assign]
+    content = await cache.blob(REDIS, DIGEST)
+    while upstream.most < 2:
+        await asyncio.sleep(0.01)
+    broken = True
+    async with asyncio.timeout(30):
+        with pytest.raises(Unavailable, match="cut"):
+            await read_all(content)
+
+
 async def test_what_a_slow_connection_has_still_to_bring_is_shared_at_the_end(
     cache: PullThrough, upstream: SlowUpstream
 ) -> None:
