@@ -25,6 +25,7 @@ from typing import TextIO, cast
 
 import structlog
 import structlog.stdlib
+import structlog.tracebacks
 from structlog.typing import Processor
 
 _MOST = 1 << 20  # characters that wait: some 3,000 lines
@@ -246,7 +247,10 @@ def log_json() -> None:
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks,
+        # Without the local variables of its frames: an Authorization header may be among them.
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        ),
     ]
     handler = logging.StreamHandler(_stream)
     handler.setFormatter(

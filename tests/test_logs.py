@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import select
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,3 +188,28 @@ def test_lines_wait_for_a_thread_that_cannot_be_started_yet(
     stream.write("two\n")
     assert read(pipe[0], 2) == ["one", "two"]
     stream.drain()
+
+
+def test_a_traceback_shows_no_values() -> None:
+    """Of what a frame holds, some is secret: a password, a token, a signed URL."""
+    program = """
+import structlog
+from mirror.logs import log_json
+log_json()
+
+def ask(authorization):
+    raise RuntimeError("something unforeseen")
+
+try:
+    ask("".join(["Bearer ", "s3cret"]))
+except RuntimeError:
+    structlog.get_logger().exception("a request failed")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    line = json.loads(done.stderr)
+    assert line["exception"][0]["exc_value"] == "something unforeseen"
+    assert [frame["name"] for frame in line["exception"][0]["frames"]] == ["<module>", "ask"]
+    assert "s3cret" not in done.stderr
+    assert "s3cret" not in done.stdout
