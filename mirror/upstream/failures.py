@@ -32,6 +32,10 @@ class Unreachable(Unreached):
     """There is no connection to the endpoint itself, whatever it was going to be asked for."""
 
 
+class Exhausted(Unavailable):
+    """This process had no descriptor, memory or thread to ask with: that is nobody's fault."""
+
+
 class Faulty(Unavailable):
     """The endpoint answered that it has trouble (5xx)."""
 
@@ -67,7 +71,7 @@ def pause_before_retry(error: Unavailable) -> float | None:
         return 0.0
     if isinstance(error, Unreached):
         return None if error.kind in (Kind.TLS, Kind.TIMEOUT) else 0.0
-    if isinstance(error, Faulty):
+    if isinstance(error, Faulty | Exhausted):
         return error.retry_after or 0.0
     return None
 

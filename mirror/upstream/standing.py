@@ -14,7 +14,7 @@ from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknow
 from ..oci.reference import Repository
 from .breaker import PAUSES, Breaker, State, Trouble
 from .endpoint import CONNECTIONS, Trust
-from .failures import NoToken, Unfit, Unreachable
+from .failures import Exhausted, NoToken, Unfit, Unreachable
 from .health import Latency, Speed
 from .pulse import Ping, Pulse
 from .quota import QuotaSpent
@@ -245,7 +245,7 @@ class Standing:
         match error:
             case Unknown() | Denied():
                 self.delivers(question)
-            case QuotaSpent() | Unfit():
+            case QuotaSpent() | Unfit() | Exhausted():
                 pass
             case NoToken():
                 self._faults.failed(question, self._clock.monotonic(), error.message)

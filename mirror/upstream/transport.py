@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import re
 import socket
 import ssl
@@ -27,9 +28,10 @@ from ..threads import Threads
 from ..tls import verifying_context
 from .addresses import EndpointRefused, Guard, ReferralRefused
 from .endpoint import KIB, MIB, Endpoint
-from .failures import Kind, Unreachable, Unreached
+from .failures import Exhausted, Kind, Unreachable, Unreached
 
 MAX_HOPS = 5
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LOCATION = re.compile(r"[\x21-\x7e]{1,8192}")
 # What this host lacks when it cannot open one more connection: of the other that says nothing.
@@ -304,9 +306,14 @@ def _is_no_connection(error: Exception) -> bool:
     return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
-def _failure(error: Exception, where: str, seconds: float) -> Unreached | Untrustworthy | Denied:
+def _failure(
+    error: Exception, where: str, seconds: float
+) -> Unreached | Exhausted | Untrustworthy | Denied:
     """What an exception of aiohttp means, in words that name which and where."""
     match error:
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=number)) if number in _EXHAUSTED:
+            reason = os.strerror(number)
+            return Exhausted(f"{where} cannot be asked from here now: {reason}", retry_after=0.5)
         case aiohttp.ClientConnectorDNSError():
             detail = error.os_error.strerror or "failed"
             return Unreached(f"{where}: its name cannot be resolved: {detail}", Kind.DNS)

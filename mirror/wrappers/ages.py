@@ -22,7 +22,7 @@ from ..oci.documents import read_object
 from ..oci.errors import Denied, Unknown, Untrustworthy
 from ..oci.manifests import Child, Manifest, read_manifest
 from ..oci.reference import Repository
-from ..threads import read_aside
+from ..threads import aside, read_aside
 
 
 class History(Protocol):
@@ -119,7 +119,7 @@ class Ages:
             end = 0
             while end <= _LARGEST_CONFIG and (further := await content.readable(end)) > end:
                 end = further
-            data = os.pread(content.fileno(), min(end, _LARGEST_CONFIG), 0)
+            data = await aside(os.pread, content.fileno(), min(end, _LARGEST_CONFIG), 0)
         finally:
             content.close()
         return _time((await read_aside(read_object, data)).get("created"))

@@ -22,6 +22,7 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
+from mirror.upstream.failures import Exhausted
 from mirror.upstream.pool import Pool
 from mirror.upstream.standing import Member
 
@@ -261,6 +262,14 @@ async def test_an_endpoint_that_lacks_something_does_not_step_back(time: Time) -
     await these.pool.manifest(REDIS, DIGEST)
     await these.pool.manifest(REDIS, DIGEST)
     assert these.asked_now() == ["near", "hub", "near", "hub"]
+
+
+async def test_f42_an_endpoint_does_not_step_back_for_what_is_lacking_here(time: Time) -> None:
+    """No descriptor, memory or thread to ask it with."""
+    these = Endpoints(time, near=(CONTENT, Exhausted("too many open files")), hub=(TAGS, None))
+    for _ in range(20):
+        await these.pool.manifest(REDIS, DIGEST)
+    assert these.asked_now() == ["near", "hub"] * 20
 
 
 async def test_f01_an_endpoint_whose_bytes_were_wrong_steps_back_for_long(time: Time) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
+import os
 import socket
 import ssl
 import threading
@@ -26,7 +28,7 @@ from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
 from mirror.tls import verifying_context
 from mirror.upstream.addresses import Allowed
 from mirror.upstream.endpoint import Endpoint, Login
-from mirror.upstream.failures import Kind, Unreached
+from mirror.upstream.failures import Exhausted, Kind, Unreached
 from mirror.upstream.remote import Remote
 from mirror.upstream.retries import Policy
 from mirror.upstream.transport import Resolver, Transport
@@ -298,6 +300,19 @@ async def test_f22_a_refused_connection_is_named(
     assert str(unused_tcp_port) in failure.message
     assert set(counts.requests) == {("hub", "HEAD", "connect")}
     assert len(counts.requests) == 3
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+async def test_f42_what_is_lacking_here_is_no_fault_of_the_endpoint(
+    make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch, counts: Counts, number: int
+) -> None:
+    async def connect(*_: object, **__: object) -> socket.socket:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", connect)
+    with pytest.raises(Exhausted, match=f"cannot be asked from here now: {os.strerror(number)}"):
+        await make_remote("http://127.0.0.1:9").resolve(REDIS, "7")
+    assert counts.requests == []
 
 
 async def test_f22_a_reset_is_named(hub: Hub, make_remote: MakeRemote, counts: Counts) -> None:
