@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from mirror import assembly, config
+from mirror.metrics import Metrics
 
 from .upstream.hub import Hub
 from .waiting import eventually
@@ -35,7 +36,7 @@ class House:
             f"registries: {{docker.io: {registry}, ghcr.io: {registry}}}\n"
         )
         await self._running.enter_async_context(
-            assembly.running(config.parse(text + keys, "mirror.yaml"))
+            assembly.serving_pulls(config.parse(text + keys, "mirror.yaml"), Metrics())
         )
         client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
         self._running.push_async_callback(client.close)
