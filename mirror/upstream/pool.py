@@ -50,7 +50,8 @@ class Pool:
     What a tag points to, and every other word that proves itself by nothing, comes only from
     members whose trust is `tags`, in their order. Content by digest may come from any, the best
     first: manifests by latency, blobs by the speed that one more may expect. When one is late by
-    its own measure the next is asked too, and the first answer wins.
+    its own measure the next is asked too, or where there is no other the same one once more, and
+    the first answer wins. So it goes on within a blob: see Body.
 
     Members that failed lately are asked last; those whose breaker is open are not asked, and when
     there are no others the error comes at once.

@@ -135,12 +135,13 @@ async def test_f23_an_answer_that_takes_35_seconds_comes(house: House) -> None:
 
 
 async def test_f20_limits_that_are_soon_over_are_waited_out(house: House) -> None:
-    """429 without a Retry-After, of the only endpoint: to a tag, to a manifest, to a layer."""
+    """429 without a Retry-After, of the only endpoint: to a tag, to a manifest, and to a layer that
+    another worker may have promised."""
     house.hub.challenge = "none"
     layer = os.urandom(MIB)
     digest = house.hub.add_image("library/redis", "7", layer)
     house.hub.fail("registry", status(429))
-    mirror = await house.mirror()
+    mirror = await house.mirror(workers=2)
     assert (await mirror.manifest("7", "HEAD")).status == 200
     assert (await mirror.manifest(digest)).is_whole(digest)
     house.hub.fail("registry", status(429), 3)
