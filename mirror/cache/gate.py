@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ..oci.errors import Unavailable
 from ..places import Crowded, Places, Unwanted
+from ..tasks import ended
 from .fill import Fill
 
 _FOR_CLIENTS = 0.25  # the share of the places that work ahead of clients leaves to them
@@ -98,8 +98,10 @@ class _Turn:
         return self._fill.is_wanted
 
     def give_back(self) -> bool:
-        self._is_broken_off = True
-        return self._task is not None and self._task.cancel()
+        if self._is_broken_off:  # once: what it still does it does for the sake of what has come
+            return False
+        self._is_broken_off = self._task is not None and self._task.cancel()
+        return self._is_broken_off
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Whether it came to its end."""
@@ -108,8 +110,7 @@ class _Turn:
             await asyncio.wait([task])
         except asyncio.CancelledError:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+            await ended([task])
             raise
         if self._is_broken_off and task.cancelled():
             return False

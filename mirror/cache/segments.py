@@ -20,6 +20,7 @@ import structlog
 from ..interfaces import StreamContent
 from ..oci.errors import RegistryError, Unavailable, Untrustworthy
 from ..oci.ranges import ByteRange
+from ..tasks import ended
 from .write_behind import WriteBehind
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Segments:
             tasks = [growing, *self._tasks]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks)
 
     # How many connections.
 

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
+from ..tasks import ended
+
 # Bytes that one fill gathers while the disk is busy with as many that came before; and all fills of
 # a process together, as long as that leaves each the least. With half of the most, a fill that is
 # alone costs an eighth more: it waits for the disk, and the disk for it.
@@ -72,11 +74,9 @@ class WriteBehind:
         self._enough.set()
         if self._task is None:
             return
-        try:
-            await asyncio.shield(self._task)
-        except asyncio.CancelledError:  # who goes on with the same file must not meet this task
-            await asyncio.wait([self._task])
-            raise
+        task = self._task  # which forgets itself when it ends
+        await ended([task])  # who goes on with the same file must not meet it
+        task.result()
 
     async def _write_all(self) -> None:
         try:

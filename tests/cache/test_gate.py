@@ -197,6 +197,32 @@ async def test_who_waits_too_long_is_told_and_forgotten() -> None:
     assert work.gate.is_idle("docker.io")
 
 
+async def test_a_turn_that_is_asked_back_twice_is_broken_off_once() -> None:
+    """What its work still does then is for the sake of what has come."""
+    gate, fill = Gate(FillLimits()), read("a")
+    cancelled, kept = 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal cancelled
+        try:
+            await never()
+        except asyncio.CancelledError:
+            try:
+                await kept.wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+            raise
+
+    turn = asyncio.create_task(gate.run(fill, work, within=60))
+    await settle()
+    for _ in range(2):
+        gate.break_off(fill)
+        await settle()
+    kept.set()
+    assert await turn is False
+    assert cancelled == 0
+
+
 async def test_one_client_s_queue_is_bounded_and_no_other_s() -> None:
     work = Work(total=1)
     await work.begin("a0")
