@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 _BUSY_MS = 2000
 _HELD = 5.0
 
+_BEFORE = 0.001  # seconds
 _CLOCKS_AGREE = 1.0  # seconds: a use that is noted further in the future was noted by a wrong clock
 
 # Whoever is used, all that it needs is used with it, down to the layers: so a child is never older
@@ -212,10 +213,10 @@ class Index:
             ]
         return sum(map(self.taken, sizes))
 
-    def touch(self, uses: Iterable[tuple[Digest, float]], now: float) -> None:
+    def touch(self, uses: Sequence[tuple[Digest, float]], now: float) -> None:
         """Notes when content, and with it all that it needs, was last used."""
         with self._write() as db:
-            _none_in_the_future(db, now)
+            _none_in_the_future(db, now, min([now, *(when for _, when in uses)]))
             db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
 
     def has_clock(self, now: float) -> None:
@@ -223,7 +224,7 @@ class Index:
         [(latest,)] = self._read("SELECT max(used_at) FROM content")
         if latest is not None and latest > now + _CLOCKS_AGREE:
             with self._write() as db:
-                _none_in_the_future(db, now)
+                _none_in_the_future(db, now, now)
 
     def reserve(
         self,
@@ -376,14 +377,15 @@ def _add(
         db.execute(_TOUCH, (now, str(digest)))
 
 
-def _none_in_the_future(db: apsw.Connection, now: float) -> None:
-    """Moves what a clock that was ahead has noted back to now, in the order in which it was used:
-    it was used before whatever is used from now on."""
+def _none_in_the_future(db: apsw.Connection, now: float, used: float) -> None:
+    """Moves what a clock that was ahead has noted back, in the order in which it was used: it was
+    used before whatever is `used` from now on."""
     [(latest,)] = rows(db, "SELECT max(used_at) FROM content")
     if latest is not None and latest > now + _CLOCKS_AGREE:
         log.warning("the clock was set back", seconds=round(latest - now))
         db.execute(
-            "UPDATE content SET used_at = used_at - ?2 WHERE used_at > ?1", (now, latest - now)
+            "UPDATE content SET used_at = used_at - ?2 WHERE used_at > ?1",
+            (now, latest - used + _BEFORE),
         )
 
 

@@ -230,3 +230,37 @@ async def test_the_disks_floor_is_kept_free(tmp_path: Path) -> None:
         await partial.announce(1)
     await partial.discard()
     await store.close()
+
+
+@pytest.mark.parametrize("ahead", [2 * 86400.0, 3600.0])
+async def test_what_a_clock_noted_that_was_ahead_does_not_go_last(
+    store: DiskContent, wall: Wall, ahead: float
+) -> None:
+    """It was used before whatever is used now, and keeps its own order."""
+    wall.now += ahead
+    old = []
+    for n in range(4):
+        old.append(await put(store, bytes([n]) * 200))
+        wall.now += 60
+    wall.now -= ahead
+    new = []
+    for n in range(4, 7):
+        new.append(await put(store, bytes([n]) * 200))
+        wall.now += 60
+    assert [await content(store, digest) is not None for digest in old + new] == [
+        False, False, True, True, True, True, True,
+    ]  # fmt: skip
+
+
+async def test_what_is_used_after_the_clock_was_set_back_is_young(
+    store: DiskContent, wall: Wall
+) -> None:
+    wall.now += 86400
+    used, unused = await put(store, b"u" * 400), await put(store, b"o" * 400)
+    wall.now -= 86400
+    assert await content(store, used) is not None
+    await store._flush_uses()
+    wall.now += 60
+    await put(store, b"n" * 400)
+    assert not (store.blob_path(unused)).exists()
+    assert store.blob_path(used).exists()
