@@ -133,7 +133,8 @@ class FileContent(Protocol):
     The holder closes it. Until then the descriptor stays good, whatever eviction and commit do.
     Read by offset only (`os.pread`, `os.sendfile`): the file's own position is shared. Ask
     `readable` first, each time: `fileno` is the file that has the bytes behind `beyond`, and may
-    be another one after the next ask.
+    be another one after the next ask. Its offsets are the content's; one that cannot be as long as
+    that (`ulimit -f`) begins further on, at what an attribute `origin` then says.
     """
 
     @property

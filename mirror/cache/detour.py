@@ -22,6 +22,7 @@ from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
+from .window import Segment
 
 log = structlog.get_logger()
 
@@ -103,7 +104,7 @@ class Detour:
         self._stop = self._size  # of what the stream brings
         self._ahead = _LEAST
         self._waits: asyncio.TimerHandle | None = None  # for the reader to be back
-        self._fd = -1
+        self._file: Segment | None = None
         self._came = 0  # bytes since the last progress
         self._waited = 0.0  # seconds, for these
 
@@ -123,7 +124,13 @@ class Detour:
         raise Unavailable("a part of a blob proves nothing")
 
     def fileno(self) -> int:
-        return self._fd
+        if self._file is None:
+            raise ValueError("ask what is readable first")
+        return self._file.fd
+
+    @property
+    def origin(self) -> int:
+        return 0 if self._file is None else self._file.origin
 
     def damaged(self, reason: str) -> None:
         log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
@@ -141,8 +148,8 @@ class Detour:
     def close(self) -> None:
         if self._waits is not None:
             self._waits.cancel()
-        if self._fd >= 0:
-            os.close(self._fd)
+        if self._file is not None:
+            os.close(self._file.fd)
         self._leave_stream()
         self._ended()
 
@@ -159,14 +166,14 @@ class Detour:
 
     async def _read(self) -> None:
         """The next bytes, in a file of their own: the last ones have been sent by now."""
-        fd = os.memfd_create("detour", os.MFD_CLOEXEC)
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = fd
+        file = Segment.in_memory(self._position)
+        if self._file is not None:
+            os.close(self._file.fd)
+        self._file = file
         end = self._position + self._ahead
         while self._position < min(end, self._size):
             piece = await self._piece()
-            os.pwrite(fd, piece, self._position)
+            file.write(piece, self._position)
             self._position += len(piece)
             if len(piece) < _LEAST:  # what trickles is passed on as it comes
                 break

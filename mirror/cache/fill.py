@@ -63,9 +63,9 @@ class Fill:
 
     # For those who read.
 
-    def reader(self, outcome: Outcome, repository: Repository) -> FillReader:
-        """A reader at the beginning, who asked through this repository. Close it."""
-        reader = FillReader(self, outcome, repository)
+    def reader(self, outcome: Outcome, repository: Repository, start: int = 0) -> FillReader:
+        """A reader of what is from `start` on, who asked through this repository. Close it."""
+        reader = FillReader(self, outcome, repository, start)
         self._readers.add(reader)
         return reader
 
@@ -226,12 +226,12 @@ class Fill:
 class FillReader:
     """A FileContent over a fill."""
 
-    def __init__(self, fill: Fill, outcome: Outcome, repository: Repository) -> None:
+    def __init__(self, fill: Fill, outcome: Outcome, repository: Repository, start: int) -> None:
         self._fill = fill
         self._outcome = outcome
         self._is_its_own = fill.repository == repository
         self._segment: Segment | None = None
-        self.position = 0
+        self.position = start  # below it nothing is kept for this reader
 
     @property
     def descriptor(self) -> Descriptor:
@@ -252,6 +252,10 @@ class FillReader:
         if self._segment is None:
             raise ValueError("ask what is readable first")
         return self._segment.fd
+
+    @property
+    def origin(self) -> int:
+        return 0 if self._segment is None else self._segment.origin
 
     def damaged(self, reason: str) -> None:
         log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)

@@ -186,7 +186,7 @@ class PullThrough:
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
             if self._prefetcher is not None:
                 self._prefetcher.asked(repository, digest)
-            reader = fill.reader(outcome, repository)
+            reader = fill.reader(outcome, repository, start)
             try:
                 if start == 0 or await fill.reaches(start, self._soon):
                     await reader.readable(start)

@@ -4,6 +4,7 @@ empty. They get their bytes, nothing is kept, and the slowest of them sets the p
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,14 +17,28 @@ CAPACITY = 16 << 20
 """Bytes that the slowest reader may lag behind. Above what a fill writes at once."""
 
 _SEGMENT = 2 << 20
+_LARGEST = 4 * _SEGMENT  # more than any has
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes from `start` on, at these same offsets of the file `fd`."""
+    """Bytes from `start` on, in the file `fd`, whose first byte would be at `origin`."""
 
     start: int
     fd: int
+    origin: int = 0
+
+    @classmethod
+    def in_memory(cls, start: int) -> Segment:
+        """An empty one. Its bytes are at their own offsets, in a file that is sparse, unless files
+        may not be as long as that (`ulimit -f`)."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        is_beyond = limit != resource.RLIM_INFINITY and start + _LARGEST > limit
+        return cls(start, os.memfd_create("fill", os.MFD_CLOEXEC), start if is_beyond else 0)
+
+    def write(self, data: bytes | memoryview, offset: int) -> int:
+        """Blocking; raises OSError. How many bytes of the data were taken."""
+        return os.pwrite(self.fd, data, offset - self.origin)
 
 
 class Window:
@@ -59,8 +74,8 @@ class Window:
             os.close(self.segments.pop(0).fd)
         for piece in pieces:
             if not self.segments or self.offset - self.segments[-1].start >= _SEGMENT:
-                self.segments.append(Segment(self.offset, _memory()))
-            await aside(self._write, self.segments[-1].fd, piece)
+                self.segments.append(Segment.in_memory(self.offset))
+            await aside(self._write, self.segments[-1], piece)
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:
@@ -85,15 +100,10 @@ class Window:
     def hasher(self) -> Hasher:
         return self._hash
 
-    def _write(self, fd: int, piece: bytes) -> None:
+    def _write(self, segment: Segment, piece: bytes) -> None:
         view = memoryview(piece)
         while view:
-            written = os.pwrite(fd, view, self.offset)
+            written = segment.write(view, self.offset)
             self._hash.update(view[:written])
             self.offset += written
             view = view[written:]
-
-
-def _memory() -> int:
-    # Sparse: what is below the segment's start takes no memory.
-    return os.memfd_create("fill", os.MFD_CLOEXEC)

@@ -84,7 +84,7 @@ class Responder:
         if stop is not None:
             headers = {hdrs.CONTENT_LENGTH: str(stop - start), **headers}
             if readable >= stop and stop - start <= _SMALL:
-                data = in_memory(content.fileno(), stop - start, start)
+                data = in_memory(content.fileno(), stop - start, start - _origin(content))
                 if data is not None:
                     return await self.whole(request, exchange, status, headers, data)
         response = web.StreamResponse(status=status, headers=headers)
@@ -139,7 +139,7 @@ class Responder:
         stop: int,
     ) -> int:
         """Sends the span, or as much of it as there are descriptors for; returns where it ended."""
-        transfer, file = None, -1
+        transfer, file, origin = None, -1, 0
         try:
             while start < stop:
                 readable = min(await content.readable(start), stop)
@@ -149,11 +149,12 @@ class Responder:
                     if transfer is not None:
                         transfer.close()
                     transfer, file = self._transfer(request, content), content.fileno()
+                    origin = _origin(content)
                     if transfer is None:
                         break
                 before, sent = exchange.sent, transfer.sent
                 try:
-                    await transfer.send(start, readable)
+                    await transfer.send(start - origin, readable - origin)
                 finally:
                     exchange.sent = before + transfer.sent - sent
                 start = readable
@@ -178,13 +179,18 @@ class Responder:
                     return
                 raise Untrustworthy(f"the content ends at {start}, before {stop}")
             count = min(_PIECE, readable - start, (stop or readable) - start)
-            data = await aside(os.pread, content.fileno(), count, start)
+            data = await aside(os.pread, content.fileno(), count, start - _origin(content))
             if not data:
                 raise FileFault(f"the file ends at {start}, before {readable}")
             async with asyncio.timeout(self._patience):
                 await response.write(data)
             start += len(data)
             exchange.sent += len(data)
+
+
+def _origin(content: FileContent) -> int:
+    """The offset in the content of its file's first byte (see FileContent)."""
+    return getattr(content, "origin", 0)
 
 
 def _is_tls(request: web.BaseRequest) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.waiting import eventually
 
-from ..bodies import MIB
+from ..bodies import MIB, unmeasured
 from ..house import House, Mirror
 from .clients import is_kept
 from .mounts import Mounts, fill_up, take_inodes, without_reserve
@@ -171,3 +171,22 @@ BUSY = "tests.faults.disk.without_upkeep"
 
 async def _holds_at_most(mirror: Mirror, size: int) -> bool:
     return await mirror.metric("cache_bytes") <= size
+
+
+@pytest.mark.parametrize("size", [20 * MIB, 90 * MIB], ids=["in one", "in parts"])
+@pytest.mark.parametrize("measured", [True, False], ids=["size known", "size unknown"])
+async def test_f31_what_is_longer_than_a_file_may_be_passes_through(
+    house: House, size: int, measured: bool
+) -> None:
+    """`ulimit -f`, systemd's LimitFSIZE."""
+    mirror = await house.mirror(wrap=("prlimit", f"--fsize={10 * MIB}", "--"))
+    data = os.urandom(size)
+    digest = house.hub.add_blob(data)
+    if not measured:
+        house.hub.fail("blobs", unmeasured(data), times=1)
+    assert (await mirror.blob(digest)).is_whole(digest)
+    assert mirror.partials() == mirror.blobs() == []
+    part = await mirror.blob(digest, {"Range": f"bytes={size - 100}-"})
+    assert part.status == 206
+    assert part.body == data[-100:]
+    assert await is_kept(house, mirror, await miss(house, mirror, MIB))
