@@ -124,7 +124,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Resolver, "resolve", resolve)
-        patch.setattr(OnDemand, "_make_room", lambda _: None)  # all names are to be tried
+        patch.setattr(OnDemand, "_make_room", lambda *_: None)  # all names are to be tried
         door = Door(tmp_path_factory.mktemp("door"))
         yield door
         door.close()
