@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import structlog
 
 from ..interfaces import Entry
@@ -18,6 +19,7 @@ from ..oci.errors import DigestInvalid
 from .ahead import note_of
 from .coming import Coming
 from .disk import DiskContent
+from .files import words
 from .index import Exceeded
 from .index_file import Identity
 from .partial import held, lock_partial
@@ -211,6 +213,8 @@ class Upkeep:
     async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
+        except (OSError, apsw.Error) as error:  # a disk that fails: it is tried again
+            log.error("upkeep failed", reason=words(error))
         except Exception:
             log.exception("upkeep failed")
 
