@@ -328,8 +328,8 @@ class Partial(Protocol):
         """Bytes written and hashed: where a resumed download goes on."""
 
     async def announce(self, size: int) -> None:
-        """The whole will have `size` bytes. Room is made as they come; raises StoreFull when there
-        could be none for all of them, OSError for faults of the disk."""
+        """The whole will have `size` bytes. Room is made as they come; raises StoreFull for more
+        than could ever be kept."""
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         """Writes and hashes these pieces, off the event loop.

@@ -273,6 +273,15 @@ class Index:
         found = self._read("SELECT size FROM reserved WHERE digest = ?", str(coming))
         return found[0][0] if found else 0
 
+    def others(self, coming: Coming) -> int:
+        """Bytes of all content, and of what is set aside for anything but this."""
+        [(size,)] = self._read(
+            "SELECT bytes + reserved - coalesce((SELECT size FROM reserved WHERE digest = ?), 0) "
+            "FROM totals",
+            str(coming),
+        )
+        return int(size)
+
     def announced(self, coming: Coming) -> int | None:
         """The size of the whole of what is being written, None when it is not known."""
         found = self._read("SELECT total FROM reserved WHERE digest = ?", str(coming))

@@ -34,6 +34,8 @@ class Account(Protocol):
 
     def ahead(self, there: int) -> int: ...
 
+    def refuse_larger(self, size: int) -> None: ...
+
     async def reserve(self, claim: Claim) -> None: ...
 
     async def make_once(self, size: int) -> bool: ...
@@ -111,9 +113,8 @@ class DiskPartial:
         return self._hash.copy()
 
     async def announce(self, size: int) -> None:
-        there = self._there
-        await self._reserve(max(there, min(size, there + self._account.ahead(0))), size)
-        self.size = size
+        self._account.refuse_larger(size)
+        self.size = size  # noted with the first bytes
 
     async def append(self, pieces: Sequence[bytes]) -> None:
         coming = sum(map(len, pieces))
@@ -147,19 +148,19 @@ class DiskPartial:
                     if self.size is not None:
                         target = max(needed, min(target, self.size))
                     try:
-                        await self._reserve(target, None)
+                        await self._reserve(target)
                     except ForGuests:
                         raise
                     except StoreFull:
                         if target == needed:
                             raise
-                        await self._reserve(needed, None)
+                        await self._reserve(needed)
         self._there += coming
 
-    async def _reserve(self, size: int, total: int | None) -> None:
+    async def _reserve(self, size: int) -> None:
         more = max(0, size - self._there)
         guest = self.guest or not self.trusted
-        await self._account.reserve(Claim(self.coming, size, more, total, guest))
+        await self._account.reserve(Claim(self.coming, size, more, self.size, guest))
         self._reserved = size
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:

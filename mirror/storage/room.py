@@ -26,10 +26,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROUNDS = 64
 _BATCH = 64  # pieces that go at a time
 
-# Room is set aside for more bytes than have come, so that no piece costs a record: for so many at
-# first, then three times as many as there are, at most so many, and at most these shares of all.
-_FIRST = 64 << 10
-_FIRST_SHARE = 4096
+# Room is set aside for more bytes than have come, so that no piece costs a record: three times as
+# many as there are, at most so many, and at most this share of all.
 _TIMES = 3
 _MOST = 8 << 20
 _SHARE = 256
@@ -122,9 +120,12 @@ class Room:
 
     def ahead(self, there: int) -> int:
         """Bytes for which room is set aside beyond those that are there."""
-        if there == 0:
-            return min(_FIRST, self.bounds.max_size // _FIRST_SHARE)
         return min(_MOST, self.bounds.max_size // _SHARE, _TIMES * there)
+
+    def refuse_larger(self, size: int) -> None:
+        """Raises StoreFull where so many bytes could never be kept."""
+        if size > self.bounds.max_size:
+            raise StoreFull(f"{size} bytes are more than the whole cache may hold")
 
     async def reserve(self, claim: Claim) -> None:
         """Sets the room aside. Raises StoreFull when eviction cannot make it, or could not make it
@@ -321,10 +322,8 @@ class Room:
         """What would not suffice is not evicted for nothing. Raises StoreFull, apsw.Error."""
         index = self._ledger.index
         size = max(claim.size, claim.total or 0)
-        if size > self.bounds.max_size:
-            raise StoreFull(f"{size} bytes are more than the whole cache may hold")
-        usage = index.usage()
-        others = usage.content_bytes + usage.reserved_bytes - index.held(claim.coming)
+        self.refuse_larger(size)
+        others = index.others(claim.coming)
         on_disk = size - (claim.size - claim.more) - free
         lacking = max(others + index.taken(size) - self.bounds.max_size, on_disk)
         if lacking <= 0:
