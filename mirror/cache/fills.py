@@ -238,7 +238,10 @@ class Fills:
             log.error("content cannot be read", digest=str(fill.digest), reason=str(error))
 
     async def _came_meanwhile(self, fill: Fill, partial: Partial) -> bool:
-        """Whether another process has brought it to its end, between our look and our lock."""
+        """Whether another process has brought it to its end, between our look and our lock. What
+        was followed is not looked for: its readers go on in the file that they have begun."""
+        if fill.has_file:
+            return False
         content = await self._store.open(fill.digest)
         if content is None:
             return False
@@ -269,8 +272,11 @@ class Fills:
                 look += 1
                 if look % _TRY_LOCK == 0 or followed is None:
                     partial = await self._partial(fill)
-                    if partial is not None:
+                    if partial is not None and _is_followed(followed):
                         return partial
+                    if partial is not None:  # of a new file, since our look: see what became of it
+                        await partial.suspend()
+                        continue
                 if fill.written > written:
                     written, grew_at = fill.written, self._clock.monotonic()
                 elif self._clock.monotonic() - grew_at > self._patience.stalled:
@@ -316,6 +322,12 @@ class Fills:
         key = (fill.repository.registry, fill.digest)
         if self._fills.get(key) is fill:
             del self._fills[key]
+
+
+def _is_followed(followed: Followed | None) -> bool:
+    """Whether who has the lock on what is being written has it on the file that is followed, whose
+    bytes were given out already. Its writer may have removed that one, and another begun anew."""
+    return followed is None or followed.state() is WriterState.WRITING
 
 
 def _hash_up_to(fd: int, stop: int, hasher: Hasher) -> int:

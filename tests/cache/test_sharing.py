@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.storage.coming import Coming
 from mirror.storage.disk import DiskContent
+from mirror.storage.partial import DiskPartial
 from mirror.storage.room import Bounds
 
 from .fakes import FakeTags, FakeUpstream
@@ -130,3 +132,61 @@ async def test_f31_a_follower_goes_on_when_the_writer_found_no_room(
     hold.go.set()
     assert await read_all(second) == BIG
     first.close()
+
+
+async def test_a_follower_never_goes_on_in_another_file_than_its_readers_have_read(
+    workers: tuple[Worker, Worker], upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer finds its bytes wrong, and removes them, in the moment between the follower's look
+    at them and its try to get the lock: that is then the lock on a file which is new."""
+    upstream.blobs[Digest.of(BIG)] = BIG
+    upstream.corrupt = True
+    writer, follower = workers
+    hold = Hold(upstream, at=len(BIG))
+    first = await writer.cache.blob(REDIS, Digest.of(BIG))
+    await hold.reached.wait()
+    second = await follower.cache.blob(REDIS, Digest.of(BIG))
+    read = await second.readable(0)
+    begun = os.pread(second.fileno(), read, 0)
+    assert begun != BIG[:read]
+    get_lock = follower.store.partial
+
+    async def loses_the_race(digest: Digest, source: str = "") -> DiskPartial | None:
+        hold.go.set()
+        with pytest.raises(Untrustworthy):
+            await read_all(first)
+        return await get_lock(digest, source)
+
+    monkeypatch.setattr(follower.store, "partial", loses_the_race)
+    with pytest.raises(Untrustworthy):
+        await second.readable(len(BIG) - 1)
+    second.close()
+    monkeypatch.undo()
+    assert await read_all(await follower.cache.blob(REDIS, Digest.of(BIG))) == BIG
+
+
+async def test_a_follower_s_readers_are_not_told_that_their_bytes_are_proven_by_another_s(
+    workers: tuple[Worker, Worker], upstream: FakeUpstream
+) -> None:
+    """The writer stops, having brought wrong bytes, and another registry's fill has brought the
+    right ones meanwhile."""
+    upstream.blobs[Digest.of(BIG)] = BIG
+    upstream.corrupt = True
+    writer, follower = workers
+    hold = Hold(upstream, at=2 * SMALL)
+    (await writer.cache.blob(REDIS, Digest.of(BIG))).close()
+    await hold.reached.wait()
+    content = await follower.cache.blob(REDIS, Digest.of(BIG))
+    read = await content.readable(0)
+    assert os.pread(content.fileno(), read, 0) != BIG[:read]
+    other = await writer.store.partial(Digest.of(BIG), "other.example")
+    assert other is not None
+    await other.append([BIG])
+    await other.commit()
+    upstream.corrupt = False
+    hold.go.set()
+    await writer.fills.close()
+    with pytest.raises(Untrustworthy):
+        await content.readable(len(BIG) - 1)
+    content.close()
+    assert await read_all(await follower.cache.blob(REDIS, Digest.of(BIG))) == BIG
