@@ -3,8 +3,9 @@
 As long as nobody waits, one client may have them all. When somebody does, whoever has most gives:
 places are asked back until no client has two more than one that waits, and of one client's no group
 has two more than another of its groups that waits. Beyond that, who has had a place for long gives
-it to who waits, and waits in turn: so nobody keeps a place for ever while others want it. What
-nobody wants any more gives first of all.
+it to who waits, and waits in turn: so nobody keeps a place for ever while others want it. The fewer
+wait, the longer that is: to give a place and take it again costs something. What nobody wants any
+more gives first of all.
 """
 
 from __future__ import annotations
@@ -17,9 +18,17 @@ from math import inf
 from typing import Protocol
 
 _LOOK = 0.25  # seconds between two looks at who has had a place for long
+_ROUND = 20.0  # seconds within which all who wait should have had a place, which clients bear
+_LONGEST = 5.0  # times the quantum: for which one has its place, however few wait
 _LEAVES_WITHIN = 1.0  # seconds that one has who was asked for its place, before another one is
 _MOST_WAITING = 1024  # about; each client's groups have equal parts of it,
 _LEAST_WAITING = 16  # and no less than this
+
+
+def turn_of(places: int, waiting: int, quantum: float) -> float:
+    """For how many seconds one has its place, where so many wait for so many places: long enough
+    for the cost of giving it to be small beside it, and no longer than all who wait can bear."""
+    return max(quantum, min(_ROUND * places / waiting, _LONGEST * quantum))
 
 
 class Claim(Protocol):
@@ -64,7 +73,7 @@ class _Waiting:
 
 class Places:
     """`total` places in all, of which one group has at most as many as `of_group` says. Who has had
-    one for `quantum` seconds gives it to another who waits."""
+    one for `quantum` seconds, or some times that where few wait, gives it to another who waits."""
 
     def __init__(
         self,
@@ -259,8 +268,10 @@ class Places:
     def _who_gives(self, waiting: _Waiting, among: Iterable[_Held], now: float) -> Iterable[_Held]:
         """Who should give a place to this one, the first of them first; those that have had theirs
         longest before others that are as good."""
+        among = list(among)
         of_client, of_both = self._counts()
         mine, mine_here = of_client[waiting.client], of_both[waiting.client, waiting.group]
+        long = turn_of(len(among), self.waiting, self._quantum)
 
         def reason(held: _Held) -> tuple[int, int, int] | None:
             claim = held.claim
@@ -271,7 +282,7 @@ class Places:
             if theirs >= mine + 2 if not is_own else here >= mine_here + 2:
                 return (1, -theirs, -here)
             is_as_rich = claim.group == waiting.group if is_own else theirs > mine
-            if is_as_rich and now - held.since >= self._quantum:
+            if is_as_rich and now - held.since >= long:
                 return (2, -theirs, -here)
             return None
 

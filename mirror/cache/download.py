@@ -37,7 +37,6 @@ from .write_behind import WriteBehind
 
 log = structlog.get_logger()
 
-
 _WORD = 5.0  # seconds that the registry has to say how long a blob is, which others bring meanwhile
 
 
@@ -91,7 +90,7 @@ class Download:
         self._at = 0  # where in the content the next piece of it belongs
         self._clock = clock
         self._patience = patience
-        self._came = 0  # bytes by the streams of this try
+        self._came = 0  # bytes since the last progress
         self._progress_at: float | None = None  # since the first turn
         self._progressed = False
 
@@ -123,7 +122,7 @@ class Download:
         elif self._quiet_for() > self._patience.stalled:
             raise Unavailable(f"nothing came of it for {self._quiet_for():.0f} s")
         while True:
-            self._came = 0
+            before = self._progress_at
             try:
                 if await self._stream():
                     return
@@ -142,7 +141,7 @@ class Download:
                 if self.fill.window is not None and not self.fill.is_read:
                     raise  # it is not kept, and nobody wants it any more
                 reason = error
-            if self._came >= PROGRESS:
+            if self._progress_at > before:
                 pause = self._patience.pause
             asked = reason.retry_after or 0
             if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
@@ -184,6 +183,7 @@ class Download:
                 f"{offset} bytes are here, but the upstream has {error.size}"
             ) from error
         try:
+            self.fill.goes_on_by_range = stream.start == offset
             await self._begin(stream)
             if self._may_be_parted(stream):
                 try:
@@ -223,6 +223,7 @@ class Download:
         """So many bytes more were written."""
         self._came += count
         if self._came >= PROGRESS:
+            self._came = 0
             self._progress_at, self._progressed = self._clock.monotonic(), True
 
     def uses(self, stream: StreamContent, at: int) -> None:

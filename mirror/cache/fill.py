@@ -54,6 +54,7 @@ class Fill:
         self.error: RegistryError | None = None
         self.window: Window | None = None
         self.written = 0  # bytes that have come, proven or not
+        self.goes_on_by_range = True  # False: whoever goes on with it has to begin anew
         self._file: Segment | None = None
         self._readers: set[FillReader] = set()
         self._running = True

@@ -100,6 +100,8 @@ class _Turn:
     def give_back(self) -> bool:
         if self._is_broken_off:  # once: what it still does it does for the sake of what has come
             return False
+        if self.is_wanted and not self._fill.goes_on_by_range:
+            return False
         self._is_broken_off = self._task is not None and self._task.cancel()
         return self._is_broken_off
 

@@ -453,6 +453,53 @@ async def test_giving_way_again_and_again_does_not_begin_its_patience_anew(
     await partial.discard()
 
 
+async def test_what_would_have_to_begin_anew_keeps_its_place(
+    store: DiskContent, upstream: FakeUpstream, big: Digest
+) -> None:
+    """Of an upstream that sends no parts: two downloads, each longer than a turn, and one place."""
+    other = BIG[::-1]
+    upstream.blobs[Digest.of(other)] = other
+    upstream.takes_ranges = False
+
+    async def slowly(position: int) -> None:
+        await asyncio.sleep(0.02)
+
+    upstream.before_read = slowly  # type: ignore[assignment]
+    fills = Fills(store, NoMeter(), limits=FillLimits(total=1), quantum=0.01)
+    both = [fills.join(digest, upstream, REDIS, 10) for digest in (big, Digest.of(other))]
+    readers = [fill.reader(outcome, REDIS) for fill, outcome in both]
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*map(read_all, readers)) == [BIG, other]
+    assert upstream.asked["blob"] <= 4
+    await fills.close()
+
+
+async def test_crumbs_of_many_turns_are_progress(
+    store: DiskContent, upstream: FakeUpstream, big: Digest
+) -> None:
+    """Of an upstream that is slow, because many read of it: each turn brings a little."""
+    now, turns = 1000.0, 0
+    fill = Fill(big, REDIS, 10)
+    partial = await store.partial(big, REDIS.registry)
+    assert partial is not None
+    download = Download(
+        fill, partial, upstream, REDIS, Clock(monotonic=lambda: now), Patience(), fill.spill, ALONE
+    )
+    upstream.piece = 1 << 15
+    while partial.offset < SMALL:
+        turns += 1
+        hold = Hold(upstream, at=turns * upstream.piece)
+        running = asyncio.create_task(download.run())
+        async with asyncio.timeout(10):
+            await hold.reached.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        now += 10
+    upstream.before_read = None
+    await download.run()
+    await partial.discard()
+
+
 async def test_who_reads_gives_way_and_notices_nothing(
     store: DiskContent, upstream: FakeUpstream, big: Digest, little: Digest
 ) -> None:
