@@ -77,8 +77,8 @@ class Exceeded(Exception):
 
 
 class Index:
-    """Not for the event loop, but for `size`, `is_needed`, `usage` and `oldest`, which are a few
-    microseconds.
+    """Not for the event loop, but for `size`, `is_needed` and `usage`, which take microseconds,
+    whatever other threads do meanwhile.
 
     Every method may be called from any thread. Errors of the database (`apsw.Error`) are the
     caller's to survive. Bytes are those that files take on the disk, in whole blocks of it; an
@@ -123,11 +123,13 @@ class Index:
 
         Raises apsw.Error, OSError.
         """
-        with self._lock, self._reading:
-            if self._file.identity != unwanted:
-                return
+        with self._lock:
             old = self._file
-            self._file = open_file(self._path, self.block, _BUSY_MS, unwanted if damaged else None)
+            if old.identity != unwanted:
+                return
+            new = open_file(self._path, self.block, _BUSY_MS, unwanted if damaged else None)
+            with self._reading:  # and not while the file is opened, which may take seconds
+                self._file = new
             old.close(force=True)
 
     def close(self) -> None:
@@ -295,15 +297,15 @@ class Index:
     def evictable(self, guests: bool = False) -> int:
         """Bytes of content that is not pinned: of all, or of guests alone."""
         if guests:
-            [(size,)] = self._read(_PINNED + _GUESTS)
+            [(size,)] = self._scan(_PINNED + _GUESTS)
             return int(size)
-        [(kept,)] = self._read(_PINNED + _KEPT)
+        [(kept,)] = self._scan(_PINNED + _KEPT)
         return self.usage().content_bytes - int(kept)
 
     def oldest(self, count: int = 64, guests: bool = False) -> list[Entry]:
         """The least recently used content, what needs others before what is needed; without what
         is pinned."""
-        return _entries(self._read(_PINNED + (_OLDEST_GUESTS if guests else _OLDEST), count))
+        return _entries(self._scan(_PINNED + (_OLDEST_GUESTS if guests else _OLDEST), count))
 
     def pin(self, name: str, digest: Digest | None) -> None:
         """Keeps this content, and all that it needs, whatever its age; in place of what was kept
@@ -328,6 +330,12 @@ class Index:
     def _read(self, query: str, *values: str | int) -> Rows:
         with self._reading:
             return rows(self._file.reader, query, *values)
+
+    def _scan(self, query: str, *values: str | int) -> Rows:
+        """As `_read`, for what looks at many rows: with 50,000 pieces pinned it takes 0.4 s, in
+        which the event loop reads by the other connection."""
+        with self._lock:
+            return rows(self._file.writer, query, *values)
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[apsw.Connection]:

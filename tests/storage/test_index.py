@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.storage.coming import Coming
 from mirror.storage.index import Index
+from mirror.storage.index_file import open_file, rows
 
 
 def of(*words: object) -> Digest:
@@ -58,6 +62,53 @@ def test_an_image_costs_the_same_however_many_there_are(index: Index) -> None:
         pull(index, image)
     many = steps_of(index, lambda: pull(index, 100))
     assert 0 < many <= few * 1.1
+
+
+def evictable(index: Index) -> object:
+    return index.evictable()
+
+
+def evictable_of_guests(index: Index) -> object:
+    return index.evictable(guests=True)
+
+
+def oldest(index: Index) -> object:
+    return index.oldest()
+
+
+def opened_again(index: Index) -> None:
+    index.open_again(index.identity, damaged=False)
+
+
+@pytest.mark.parametrize("work", [evictable, evictable_of_guests, oldest, opened_again])
+def test_the_event_loop_reads_while_a_thread_scans_or_opens_the_database(
+    index: Index, monkeypatch: pytest.MonkeyPatch, work: Callable[[Index], object]
+) -> None:
+    begun, ends = threading.Event(), threading.Event()
+
+    def lasting(function: Callable[..., Any], *arguments: Any) -> Any:
+        begun.set()
+        assert ends.wait(20)
+        return function(*arguments)
+
+    def slow_rows(db: apsw.Connection, query: str, *values: Any) -> Any:
+        return lasting(rows, db, query, *values) if "pinned" in query else rows(db, query, *values)
+
+    index.add(of("blob"), 100, 1.0)
+    monkeypatch.setattr("mirror.storage.index.rows", slow_rows)
+    monkeypatch.setattr(
+        "mirror.storage.index.open_file", lambda *arguments: lasting(open_file, *arguments)
+    )
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            working = threads.submit(work, index)
+            assert begun.wait(20)
+            assert threads.submit(index.size, of("blob")).result(5) == 100
+            assert index.usage().entries == 1
+            assert not working.done()
+        finally:
+            ends.set()
+        working.result(20)
 
 
 # The database of the first version, with its counts.
