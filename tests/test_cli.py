@@ -31,6 +31,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def test_a_hangup_while_it_starts_ends_nothing() -> None:
+    """As `systemctl reload` may send it, before anything is read or listened on."""
+    code = (
+        "import os, signal, mirror.cli as cli\n"
+        "def reads(path):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    raise SystemExit(7)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "cli.load_or_exit = reads\n"
+        "cli.app(['serve'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert done.returncode == 7
+
+
 class Served:
     """A mirror of its own process, on free ports."""
 

@@ -135,11 +135,16 @@ async def test_what_nobody_vouches_for_goes_out_when_it_is_proven(
     assert upstream.asked["blob"] == 2
 
 
+@pytest.mark.parametrize(
+    "parting",
+    [Parting(connections=1), Parting(over=SMALL, part=SMALL // 2, fast=0)],
+    ids=["in one", "in parts"],
+)
 async def test_what_a_stranger_goes_on_with_is_held_back_and_what_the_registry_sent_is_not(
-    store: DiskContent, upstream: FakeUpstream
+    store: DiskContent, upstream: FakeUpstream, parting: Parting
 ) -> None:
     upstream.blobs[Digest.of(BIG)] = BIG
-    fills = Fills(store, NoMeter(), parting=Parting(connections=1))
+    fills = Fills(store, NoMeter(), parting=parting)
     hold = Hold(upstream, at=2 * SMALL + SMALL // 2)
     ask = upstream.blob
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
@@ -76,7 +77,8 @@ class House:
         self.corp, self.hub = FakeUpstream(), FakeUpstream()
         self.pool = Mixed()
         self._folder, self._store, self._fills, self.tags = folder, store, fills, FakeTags()
-        self._clock = Clock(wall=wall)
+        self._clock = Clock(wall, lambda: time.monotonic() + wall.now)
+        self.promised: set[Digest] = set()
         self._closing: list[Linked | PullThrough | LinkRecords] = []
         self.restart()
 
@@ -98,7 +100,13 @@ class House:
         )
         proofs = Proofs(hold=0, pause=0)
         linked = Linked(
-            cache, upstream, self.links, self._clock, proofs, has_strangers=has_strangers
+            cache,
+            upstream,
+            self.links,
+            self._clock,
+            proofs,
+            has_strangers=has_strangers,
+            promised=self.promised.__contains__,
         )
         self._closing += [linked, cache]
         return linked
@@ -404,6 +412,20 @@ async def test_a_refusal_is_remembered_shortly(house: House) -> None:
         with pytest.raises(BlobUnknown):
             await house.public.blob(PUBLIC, Digest.of(LAYER))
     assert house.hub.asked == {"stat": 1}
+
+
+async def test_what_clients_were_told_of_is_refused_for_moments_only(
+    house: House, wall: Wall
+) -> None:
+    """Though it was missing before: a replica that lags has caught up by then."""
+    await pull(house.private, SECRET)
+    house.promised.add(Digest.of(LAYER))
+    for _ in range(2):
+        with pytest.raises(BlobUnknown):
+            await house.public.blob(PUBLIC, Digest.of(LAYER))
+        wall.now += 2
+    house.hub.blobs[Digest.of(LAYER)] = LAYER
+    assert await blob(house.public, PUBLIC, LAYER) == LAYER
 
 
 async def test_without_a_link_and_without_the_upstream_it_may_come_back_later(

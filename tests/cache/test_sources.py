@@ -20,6 +20,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.storage.disk import DiskContent
 
+from ..waiting import eventually
 from .fakes import FakeStream, FakeUpstream
 from .test_fills import REDIS, read_all
 
@@ -116,8 +117,7 @@ async def test_f01_of_several_sources_only_the_liar_is_blamed(
     assert upstream.rejected == []
     upstream.names = ["honest", "liar"]
     assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-    while not upstream.rejected:
-        await asyncio.sleep(0)
+    await eventually(lambda: upstream.rejected)
     assert upstream.rejected == ["liar"]
 
 
@@ -141,8 +141,7 @@ async def silent_by_turns(cache: PullThrough, upstream: Endpoints, first: str) -
     assert upstream.rejected == []
     upstream.turns, upstream.names = (), ["honest", "liar"]
     assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-    while not upstream.rejected:
-        await asyncio.sleep(0)
+    await eventually(lambda: upstream.rejected)
     assert upstream.rejected == ["liar"]
 
 
@@ -175,8 +174,7 @@ class TestOneAfterTheOther:
         upstream.breaks_at = None
         upstream.names = ["honest", "liar"]
         assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-        while not upstream.rejected:
-            await asyncio.sleep(0)
+        await eventually(lambda: upstream.rejected)
         assert upstream.rejected == ["liar"]
 
     async def test_f04_of_two_sizes_the_one_that_was_not_proven_was_the_lie(
@@ -190,8 +188,7 @@ class TestOneAfterTheOther:
         upstream.breaks_at = None
         upstream.names = ["honest", "liar"]
         assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-        while not upstream.rejected:
-            await asyncio.sleep(0)
+        await eventually(lambda: upstream.rejected)
         assert upstream.rejected == ["liar"]
 
     async def test_who_was_told_to_be_wrong_by_a_break_is_one_source_still(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 
 from mirror.cache.fills import Fills
 from mirror.cache.freshness import Freshness
 from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import Clock, Outcome
-from mirror.oci.errors import ManifestUnknown, Unavailable
+from mirror.interfaces import BytesContent, Clock, Outcome
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Denied, ManifestUnknown, Unavailable, Untrustworthy
+from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.patterns import Patterns
 from mirror.oci.reference import Repository
 from mirror.storage.disk import DiskContent
@@ -39,6 +43,27 @@ async def test_a_tag_whose_manifest_cannot_be_had_is_not_answered(
     real = upstream.manifests.pop(digest)
     upstream.resolve = lambda *asked: _descriptor(real)  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="has no such manifest"):
+        await cache.resolve(REDIS, "7")
+
+
+async def test_of_words_that_cannot_be_had_the_first_is_told_of(
+    cache: PullThrough, upstream: FakeUpstream
+) -> None:
+    errors = {Digest.of(b"first"): Denied("private"), Digest.of(b"second"): Untrustworthy("none")}
+
+    async def says(
+        repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        words = [digest for digest in errors if digest not in passed_over]
+        if not words:
+            raise Unavailable("there is no other endpoint")
+        return Descriptor(OCI_MANIFEST, words[0], 1)
+
+    async def gives(repository: Repository, digest: Digest) -> BytesContent:
+        raise errors[digest]
+
+    upstream.resolve, upstream.manifest = says, gives  # type: ignore[method-assign]
+    with pytest.raises(Denied, match="private"):
         await cache.resolve(REDIS, "7")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -172,3 +173,21 @@ def test_others_cannot_read_it(tmp_path: Path) -> None:
     index.add(of("piece"), 100, 1.0)
     assert {file.stat().st_mode & 0o077 for file in tmp_path.glob("index.db*")} == {0}
     index.close()
+
+
+def test_what_a_database_holds_is_known_where_it_cannot_be_written(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that is read-only, or full, at the start."""
+    pull(index, 0)
+    layer = of(3, 0)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("mirror.storage.index.open_file", refuse)
+    copy = Index(tmp_path / "index.db", 1 << 40)
+    assert copy.size(layer) == 1000
+    assert copy.is_needed(layer)
+    assert copy.usage() == index.usage()
+    copy.close()

@@ -88,6 +88,18 @@ async def test_nor_do_those_of_many(tmp_path: Path, wall: Wall) -> None:
     await links.close()
 
 
+async def test_nor_do_many_small_ones_of_another_registry(tmp_path: Path, wall: Wall) -> None:
+    """Of which each has less than the one whose links are to stay."""
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    hot = digests("hot", 300)
+    await links.add(HOT, hot)
+    for number in range(100):
+        repository = Repository("evil.example", f"a/{number}")
+        await links.add(repository, digests(str(repository), 100))
+    assert await shown(links, HOT, hot) == 300
+    assert await size(links, tmp_path) < 2 * MOST
+
+
 async def test_links_of_what_is_here_stay_as_long_as_there_are_others(
     tmp_path: Path, wall: Wall
 ) -> None:

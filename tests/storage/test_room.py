@@ -138,6 +138,16 @@ async def test_who_is_not_trusted_is_bounded_until_the_registry_says_the_same(
     await store.close()
 
 
+async def test_pieces_count_for_the_blocks_that_they_take(tmp_path: Path, wall: Wall) -> None:
+    bounds = Bounds(1050, block=100)
+    store = DiskContent(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall))
+    for n in range(20):
+        await put(store, bytes([n]) * 10)
+        assert store.usage().content_bytes <= 1050
+    assert store.usage().entries == 10
+    await store.close()
+
+
 async def test_content_of_unknown_length_takes_room_as_it_grows(store: DiskContent) -> None:
     partial = await store.partial(Digest.of(b"growing"))
     assert partial is not None

@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.storage.coming import Coming
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
 from mirror.storage.upkeep import Habits, Upkeep
@@ -68,6 +69,23 @@ async def test_f30_a_reservation_without_a_partial_is_given_back(
     partial_path(store, digest).unlink()
     await upkeep.mend()
     assert store.usage().reserved_bytes == 0
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_f30_a_partial_without_a_reservation_has_one_again_or_goes(
+    store: DiskContent, upkeep: Upkeep, has_room: bool
+) -> None:
+    digest = Digest.of(b"killed")
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.append([b"x" * 600])
+    await partial.suspend()
+    store.ledger.index.release(Coming(digest))
+    if not has_room:
+        await put(store, b"y" * 500)
+    await upkeep.mend()
+    assert partial_path(store, digest).exists() is has_room
+    assert store.usage().reserved_bytes == (600 if has_room else 0)
 
 
 async def test_f31_so_is_one_whose_end_a_full_disk_did_not_record(
