@@ -164,7 +164,8 @@ class LinkRecords:
             )
         before, self._added = self._added, self._added + len(keys)
         if before // _TIDY_EVERY != self._added // _TIDY_EVERY:
-            self._tidy()
+            with contextlib.suppress(apsw.BusyError):  # the next one will do it
+                self._tidy()
         self._well = True
 
     def _tidy(self) -> None:
@@ -172,34 +173,38 @@ class LinkRecords:
         if used <= self._most_bytes:
             return
         part = 1 - self._most_bytes / used + _TIDY_PART
-        with contextlib.suppress(apsw.BusyError), self._writer:  # the next one will do it
-            rows = self._writer.execute(
-                "SELECT name, id, count(*) FROM links JOIN repositories ON id = repository "
-                "GROUP BY id"
-            ).fetchall()
-            numbers = {str(name): number for name, number, _ in rows}
-            counts = {str(name): int(count) for name, _, count in rows}  # type: ignore[arg-type]
-            left = int(sum(counts.values()) * part)
-            # Those who have most first; where that is not enough, whoever has any.
-            most_first = dict(sorted(counts.items(), key=lambda one: -one[1]))
-            share = surplus_of_repositories(counts, left)
-            for is_here, given in (
-                (False, share),
-                (False, most_first),
-                (True, share),
-                (True, most_first),
-            ):
-                for name, most in given.items():
-                    oldest = self._oldest(numbers[name], is_here)
-                    gone = list(islice(oldest, min(most, left)))
-                    self._writer.executemany(
-                        "DELETE FROM links WHERE digest = ? AND repository = ?",
-                        [(key, numbers[name]) for key in gone],
-                    )
-                    left -= len(gone)
-            self._writer.execute(
-                "DELETE FROM repositories WHERE id NOT IN (SELECT repository FROM links)"
-            )
+        rows = self._writer.execute(
+            "SELECT name, id, count(*) FROM links JOIN repositories ON id = repository GROUP BY id"
+        ).fetchall()
+        numbers = {str(name): number for name, number, _ in rows}
+        counts = {str(name): int(count) for name, _, count in rows}  # type: ignore[arg-type]
+        left = int(sum(counts.values()) * part)
+        # Those who have most first; where that is not enough, whoever has any.
+        most_first = dict(sorted(counts.items(), key=lambda one: -one[1]))
+        share = surplus_of_repositories(counts, left)
+        for is_here, given in (
+            (False, share),
+            (False, most_first),
+            (True, share),
+            (True, most_first),
+        ):
+            for name, most in given.items():
+                gone = list(islice(self._oldest(numbers[name], is_here), min(most, left)))
+                self._forget(numbers[name], gone)
+                left -= len(gone)
+        self._writer.execute(
+            "DELETE FROM repositories WHERE id NOT IN (SELECT repository FROM links)"
+        )
+
+    def _forget(self, repository: Any, keys: Sequence[bytes]) -> None:
+        """A transaction of its own: in one with the search for them, which looks at many files, it
+        would fail (SQLITE_BUSY_SNAPSHOT) whenever another process has written meanwhile."""
+        if keys:
+            with self._writer:
+                self._writer.executemany(
+                    "DELETE FROM links WHERE digest = ? AND repository = ?",
+                    [(key, repository) for key in keys],
+                )
 
     def _oldest(self, repository: Any, is_here: bool) -> Iterator[bytes]:
         """Its links to what is in the store, or is not, the longest unseen first."""

@@ -122,6 +122,26 @@ async def test_when_all_is_here_the_size_holds_all_the_same(tmp_path: Path, wall
     assert await size(links, tmp_path) < 2 * MOST
 
 
+async def test_the_size_holds_while_other_processes_write(tmp_path: Path, wall: Wall) -> None:
+    written = 0
+
+    def write(_: Digest) -> bool:
+        """Another worker notes something while this one looks for what is here."""
+        nonlocal written
+        written += 1
+        name = f"docker.io/library/of-another-{written}"
+        other.execute("INSERT INTO repositories (name) VALUES (?)", (name,))
+        return False
+
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), write, MOST)
+    other = apsw.Connection(str(tmp_path / "links.db"))
+    await flood(links, wall, OTHER, rounds=20)
+    assert written > 0
+    assert await shown(links, OTHER, digests(f"{OTHER} 0", 1000)) == 0
+    other.close()
+    assert await size(links, tmp_path) < 2 * MOST
+
+
 async def test_names_of_repositories_without_links_take_no_room(tmp_path: Path, wall: Wall) -> None:
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     for number in range(5000):
