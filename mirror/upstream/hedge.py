@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..oci.errors import Denied, RegistryError, Unavailable, Unknown, Untrustworthy
+from ..tasks import ended
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -54,8 +55,27 @@ class Race(Generic[C, T]):
         already, and late. Whoever is still being asked in the end is cancelled. Raises
         NobodyAnswered.
         """
-        waiting = list(candidates)
         asked: dict[asyncio.Future[T], C] = {}
+        try:
+            won = await self._first(candidates, silent, asked)
+        except BaseException:
+            await self._end(asked)
+            raise
+        try:
+            await self._end(asked)
+        except BaseException:  # nobody is there any more to close it
+            await self.discard(won[0])
+            raise
+        return won
+
+    async def _first(
+        self,
+        candidates: Sequence[C],
+        silent: tuple[C, Awaitable[T]] | None,
+        asked: dict[asyncio.Future[T], C],
+    ) -> tuple[T, Sequence[tuple[C, bool]]]:
+        """As `run`. `asked`: the asks that are still under way in the end."""
+        waiting = list(candidates)
         hedges: dict[asyncio.Future[T], C] = {}
         slept, again_at, pause = 0.0, _AGAIN_AFTER, _AGAIN_AFTER
         seconds = 0.0  # of the alarm
@@ -103,11 +123,14 @@ class Race(Generic[C, T]):
         finally:
             if alarm is not None:
                 alarm.cancel()
-            await self._end(asked)
 
-    async def _end(self, asked: dict[asyncio.Future[T], C]) -> None:
+    async def _end(self, asked: Collection[asyncio.Future[T]]) -> None:
+        """Returns when these asks have ended, also when it is cancelled meanwhile."""
         for task in asked:
             task.cancel()
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
-            if not isinstance(answer, BaseException):
-                await self.discard(answer)
+        try:
+            await ended(asked)
+        finally:
+            for task in asked:
+                if not task.cancelled() and task.exception() is None:
+                    await self.discard(task.result())

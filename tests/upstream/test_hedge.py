@@ -22,6 +22,8 @@ class Course:
         self.errors: list[str] = []
         self.answers: dict[str, asyncio.Future[str]] = {}
         self.alarms: list[asyncio.Future[None]] = []
+        self.ends_slowly = asyncio.Event()  # of asks that are cancelled
+        self.ends_slowly.set()
         self.late_of: list[str] = []
         loop = asyncio.get_running_loop()
         for name in names:
@@ -42,6 +44,7 @@ class Course:
             return await self.answers[name]
         except asyncio.CancelledError:
             self.left.append(name)
+            await self.ends_slowly.wait()
             raise
 
     def _late(self, name: str) -> float:
@@ -109,6 +112,24 @@ async def test_of_two_answers_in_the_same_instant_one_is_closed() -> None:
     course.answers["b"].set_result("B")
     winner, _ = await outcome(course)
     assert {winner, *course.discarded} == {"A", "B"}
+
+
+async def test_an_answer_for_which_nobody_is_there_any_more_is_closed() -> None:
+    """They leave while the one that lost is being told."""
+    course = Course("a", "b")
+    await course.asked_are("a")
+    course.late()
+    await course.asked_are("a", "b")
+    course.ends_slowly.clear()
+    course.answers["a"].set_result("A")
+    await eventually(lambda: course.left == ["b"])
+    for _ in range(2):
+        course.running.cancel()
+        await asyncio.sleep(0)
+    course.ends_slowly.set()
+    with pytest.raises(asyncio.CancelledError):
+        await course.running
+    assert course.discarded == ["A"]
 
 
 async def test_a_failure_is_followed_by_the_next_and_ends_nothing_while_another_is_asked() -> None:
