@@ -33,6 +33,10 @@ _AT_ONCE = MIB
 _CRUMB = 256 * KIB
 _GATHER = 0.003
 
+_NOTHING = memoryview(b"")
+_NOWHERE = memoryview(bytearray(_SLICE))
+"""What still comes after a receiver was closed: bytes that nobody will read."""
+
 
 class Receiver(asyncio.BufferedProtocol):
     """Takes the last `left` bytes of a response's body from its connection."""
@@ -62,7 +66,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._full: deque[memoryview] = deque()  # what waits to be read, before ...
         self._buffer = buffers.lend()  # ... this, from `_read` to `_filled`
         self._read = self._filled = 0
-        self._broken: Exception | None = None
+        self._is_broken = False
+        self._cause: Exception | None = None  # of the break
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._gathering: asyncio.TimerHandle | None = None
@@ -76,8 +81,9 @@ class Receiver(asyncio.BufferedProtocol):
         Raises ConnectionError when the connection broke, after all that it had brought.
         """
         while not (piece := self.read_nowait()) and self._left:
-            if self._broken is not None:
-                raise self._broken
+            if self._is_broken:  # an error that was kept would keep its frames, and this memory
+                broken = "the connection ended in the middle of a body"
+                raise ConnectionResetError(broken) from self._cause
             self._go_on()
             self._waiter = self._loop.create_future()
             try:
@@ -91,10 +97,18 @@ class Receiver(asyncio.BufferedProtocol):
         if self._full:
             piece = self._full.popleft()
             self._go_on()
-        else:
-            piece = self._buffer[self._read : self._filled]
-            self._read = self._filled
+            return piece
+        if self._read == self._filled:
+            return _NOTHING  # an empty view of the buffer would keep it, too
+        piece = self._buffer[self._read : self._filled]
+        self._read = self._filled
         return piece
+
+    def close(self) -> None:
+        """Lets go of the memory at once: errors and tasks that have read here may keep this object
+        until the garbage is collected, which may be after hundreds of bodies."""
+        self._full.clear()
+        self._buffer, self._read, self._filled = _NOWHERE, 0, 0
 
     # Called by the transport.
 
@@ -103,6 +117,8 @@ class Receiver(asyncio.BufferedProtocol):
         return self._buffer[self._filled : self._filled + most]
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._buffer is _NOWHERE:
+            return
         self._filled += nbytes
         self._left -= nbytes
         self._came += nbytes
@@ -121,8 +137,7 @@ class Receiver(asyncio.BufferedProtocol):
             self._waiter.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._broken = ConnectionResetError("the connection ended in the middle of a body")
-        self._broken.__cause__ = exc
+        self._is_broken, self._cause = True, exc
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         self._theirs.connection_lost(exc)

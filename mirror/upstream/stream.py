@@ -100,3 +100,5 @@ class BlobStream:
 
     async def close(self) -> None:
         self._response.release()  # keeps the connection only when the body was read to its end
+        if self._receiver is not None:
+            self._receiver.close()

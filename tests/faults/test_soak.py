@@ -36,7 +36,7 @@ LAYERS = (4 * KIB, 700 * KIB, 4 * MIB, 20 * MIB)  # below a MiB, over one connec
 LARGEST = 90 * MIB
 STUCK = 60  # seconds: an answer takes less, however the registries are
 MISBEHAVING_FOR = 5  # seconds
-MEMORY = 400 * MIB  # of all processes
+MEMORY = 512 * MIB  # of all processes
 
 # The registry of the mirror's default is `neighbourhood`'s, which misbehaving clients ask.
 NAME = "hub.example/library/app"

@@ -183,3 +183,27 @@ def test_memory_is_lent_again_after_its_last_view() -> None:
     for other in others:
         other[:4] = b"your"
     assert bytes(part) == b"mine"
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["left", "cut"])
+async def test_a_stream_that_was_closed_keeps_no_memory(
+    host: Host, remote: Remote, cut: bool
+) -> None:
+    """Also while something still refers to it, as a task's error may until the garbage is taken."""
+    host.stop, host.stall = 3 << 20, None if cut else asyncio.Event()
+    stream = await remote.blob(REDIS, DIGEST)
+    came = 0
+    while came < host.stop:
+        came += len(await stream.read())
+    error: Exception | None = None
+    if cut:
+        with pytest.raises(Unavailable) as raised:
+            await stream.read()
+        error = raised.value
+    buffers._spare.clear()
+    await stream.close()
+    assert len(buffers._spare) > 0
+    assert stream.source  # it is there all the same, and
+    assert error is None or error.__cause__ is not None  # so is the error
+    if host.stall is not None:
+        host.stall.set()
