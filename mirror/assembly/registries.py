@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from ..cache.download import Patience
@@ -79,7 +80,7 @@ def registry_of(
     stack.push_async_callback(fills.close)
     pinned = Patterns(config.storage.pin)
     pins = _pins(config)
-    tls = verifying_context()
+    tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
     accounts = AccountRecords(config.storage.path)
     stack.push_async_callback(aside, accounts.close)
     slots = _slots(config)
@@ -161,14 +162,14 @@ def _pool(
     endpoints: Sequence[Endpoint],
     meter: Meter,
     clock: Clock,
-    tls: ssl.SSLContext,
+    tls: Callable[[], ssl.SSLContext],
     accounts: AccountRecords,
     slots: Mapping[str, Slots],
 ) -> Pool:
     """One registry's endpoints, as one upstream. `slots`: of each configured host."""
     members = []
     for endpoint in endpoints:
-        transport = Transport(endpoint, meter, tls=tls)
+        transport = Transport(endpoint, meter, tls=tls())
         # Of those that clients name there may be any number: no files for them.
         notes = accounts if endpoint.configured else None
         remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock, notes)
