@@ -4,8 +4,9 @@ As long as nobody waits, one client may have them all. When somebody does, whoev
 places are asked back until no client has two more than one that waits, and of one client's no group
 has two more than another of its groups that waits. Beyond that, who has had a place for long gives
 it to who waits, and waits in turn: so nobody keeps a place for ever while others want it. The fewer
-wait, the longer that is: to give a place and take it again costs something. What nobody wants any
-more gives first of all.
+wait, the longer that is: to give a place and take it again costs something. Whoever has got nothing
+done by then has the next one for twice as long, so that what begins slowly is begun. What nobody
+wants any more gives first of all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Protocol
 _LOOK = 0.25  # seconds between two looks at who has had a place for long
 _ROUND = 20.0  # seconds within which all who wait should have had a place, which clients bear
 _LONGEST = 5.0  # times the quantum: for which one has its place, however few wait
+_MOST_DOUBLED = 5
 _LEAVES_WITHIN = 1.0  # seconds that one has who was asked for its place, before another one is
 _MOST_WAITING = 1024  # about; each client's groups have equal parts of it,
 _LEAST_WAITING = 16  # and no less than this
@@ -43,6 +45,10 @@ class Claim(Protocol):
     @property
     def is_wanted(self) -> bool:
         """Whether anybody waits for what it does. What nobody wants never waits for a place."""
+
+    @property
+    def vain_turns(self) -> int:
+        """How often it has had a place, and gave it back before anything was done."""
 
     def give_back(self) -> bool:
         """Asks it for its place, which it is to leave within a moment. Whether it will."""
@@ -266,25 +272,26 @@ class Places:
                 return
 
     def _who_gives(self, waiting: _Waiting, among: Iterable[_Held], now: float) -> Iterable[_Held]:
-        """Who should give a place to this one, the first of them first; those that have had theirs
-        longest before others that are as good."""
+        """Who should give a place to this one, the first of them first. Of those that have too many
+        the ones that came last lose least; in turns, who has had a place longest gives it."""
         among = list(among)
         of_client, of_both = self._counts()
         mine, mine_here = of_client[waiting.client], of_both[waiting.client, waiting.group]
         long = turn_of(len(among), self.waiting, self._quantum)
 
-        def reason(held: _Held) -> tuple[int, int, int] | None:
+        def reason(held: _Held) -> tuple[int, int, int, float] | None:
             claim = held.claim
             theirs, here = of_client[claim.client], of_both[claim.client, claim.group]
             if not claim.is_wanted:
-                return (0, 0, 0)
+                return (0, 0, 0, held.since)
             is_own = claim.client == waiting.client
             if theirs >= mine + 2 if not is_own else here >= mine_here + 2:
-                return (1, -theirs, -here)
+                return (1, -theirs, -here, -held.since)
             is_as_rich = claim.group == waiting.group if is_own else theirs > mine
-            if is_as_rich and now - held.since >= long:
-                return (2, -theirs, -here)
+            turn = long * 2.0 ** min(claim.vain_turns, _MOST_DOUBLED)
+            if is_as_rich and now - held.since >= turn:
+                return (2, -theirs, -here, held.since)
             return None
 
         reasons = {held: why for held in among if (why := reason(held)) is not None}
-        return sorted(reasons, key=lambda held: (*reasons[held], held.since))
+        return sorted(reasons, key=reasons.__getitem__)

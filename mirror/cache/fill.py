@@ -55,6 +55,7 @@ class Fill:
         self.window: Window | None = None
         self.written = 0  # bytes that have come, proven or not
         self.goes_on_by_range = True  # False: whoever goes on with it has to begin anew
+        self.vain_turns = 0  # places that it had and gave back before anything came
         self._file: Segment | None = None
         self._readers: set[FillReader] = set()
         self._running = True

@@ -97,6 +97,10 @@ class _Turn:
     def is_wanted(self) -> bool:
         return self._fill.is_wanted
 
+    @property
+    def vain_turns(self) -> int:
+        return self._fill.vain_turns
+
     def give_back(self) -> bool:
         if self._is_broken_off:  # once: what it still does it does for the sake of what has come
             return False
@@ -107,6 +111,7 @@ class _Turn:
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Whether it came to its end."""
+        before = self._fill.written
         self._task = task = asyncio.ensure_future(work())
         try:
             await asyncio.wait([task])
@@ -115,6 +120,7 @@ class _Turn:
             await ended([task])
             raise
         if self._is_broken_off and task.cancelled():
+            self._fill.vain_turns += self._fill.written == before
             return False
         task.result()
         return True

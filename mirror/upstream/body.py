@@ -15,10 +15,11 @@ from ..interfaces import Clock, StreamContent
 from ..oci.descriptor import Descriptor
 from ..oci.errors import Unavailable, Untrustworthy
 from ..oci.ranges import ByteRange
+from .asked import Question
 from .endpoint import KIB
 from .health import LEAST_BYTES
 from .slots import Slot
-from .standing import Question, Standing
+from .standing import Standing
 
 # A connection is measured over so many seconds of waiting, and left when another endpoint is known
 # to be so many times as fast.
@@ -201,7 +202,7 @@ class Source:
     def holds(self, slot: Slot) -> None:
         """This is its connection's, and given back when it is closed."""
         self._slot = slot
-        slot.is_of(self._give_way)
+        slot.streams(self._give_way)
 
     def _give_way(self) -> bool:
         """Closes it also under its reader, who may be slow."""

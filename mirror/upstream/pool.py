@@ -22,16 +22,18 @@ from ..oci.errors import (
 )
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
+from .asked import Asked, Question
 from .body import Body, Source, Watch
 from .endpoint import Trust
 from .hedge import NobodyAnswered, Race
-from .standing import Asked, Member, Question, Standing, Turn
+from .slots import Slot
+from .standing import Member, Standing, Turn
 
 _log = structlog.get_logger()
 
 T = TypeVar("T")
 _Errors = list[tuple[Standing, RegistryError]]
-_UnderWay = dict[object, tuple[Standing, float]]  # of each ask: who, and since when
+_UnderWay = dict[Slot, tuple[Standing, float]]  # of each ask: who, and since when
 
 # One ask for content in so many seconds goes first to an endpoint that was not measured for long.
 _EXPLORE_EVERY = 30.0
@@ -164,7 +166,7 @@ class Pool:
         others = [one for one in among if one is not silent.standing]
         candidates, _ = self._in_turn(question, others)
         race, errors, _ = self._race(question, ask)
-        has_room = any(one.slots.free(blob=True) for one in among)
+        has_room = any(one.slots.free(Asked.BLOB) for one in among)
         longest = self._watch.longest if has_room else self._watch.alone
         try:
             async with asyncio.timeout(longest - self._watch.silent):
@@ -246,8 +248,7 @@ class Pool:
             (_, answer), hedges = await race.run(candidates)
         except NobodyAnswered:
             early = self._to_try_early(question, refused, errors)
-            is_blob = question.asked is Asked.BLOB
-            race = replace(race, spare=lambda standing: standing.slots.free(is_blob))
+            race = replace(race, spare=lambda standing: standing.slots.free(question.asked))
             try:
                 (_, answer), hedges = await race.run(early)
             except NobodyAnswered:
@@ -291,26 +292,46 @@ class Pool:
         ask: Callable[[Standing], Awaitable[T]],
         under_way: _UnderWay,
     ) -> tuple[Standing, T]:
-        """One member's answer, within its connections; its standing is told how it went."""
-        blob = question.asked is Asked.BLOB
-        slot = await standing.slots.take(blob)
+        """One member's answer, within its connections. Where it comes late, and the connection is
+        another client's turn, it is asked again later."""
+        vain_turns = 0
+        while True:
+            slot = await standing.slots.take(question.asked, vain_turns)
+            try:
+                async with slot.turn() as turn:
+                    return await self._ask_over(slot, standing, question, ask, under_way)
+            except TimeoutError:
+                if not turn.expired():
+                    raise
+            under_way.pop(slot, None)
+            vain_turns += 1
+
+    async def _ask_over(
+        self,
+        slot: Slot,
+        standing: Standing,
+        question: Question,
+        ask: Callable[[Standing], Awaitable[T]],
+        under_way: _UnderWay,
+    ) -> tuple[Standing, T]:
+        """As `_ask`, over this connection, which is given back unless a stream keeps it; the
+        standing is told how it went."""
         keeps = False
         try:
             await standing.admits()
             standing.begins(question)
             began = self._clock.monotonic()
-            this = object()
-            under_way[this] = standing, began
+            under_way[slot] = standing, began
             try:
                 answer = await ask(standing)
             except RegistryError as error:
-                del under_way[this]
+                del under_way[slot]
                 standing.failed(question, error)
                 raise
             except asyncio.CancelledError:
                 standing.gives_up(question)
                 raise
-            del under_way[this]
+            del under_way[slot]
             standing.answered(question, self._clock.monotonic() - began)
             if isinstance(answer, Source):
                 answer.holds(slot)
@@ -334,13 +355,12 @@ class Pool:
             explored = self._to_explore(question, candidates, turns)
             if explored is not None:
                 turns[explored] = Turn.TRIAL
-        blob = asked is Asked.BLOB
         cost = self._cost(asked, candidates)
         candidates.sort(  # stable: equals stay in the configuration's order
             key=lambda one: (
                 turns[one],
                 one.steps_back(repository),
-                not one.slots.free(blob),
+                not one.slots.free(asked),
                 cost(one),
             )
         )
@@ -400,7 +420,7 @@ class Pool:
     def _spare(self, standing: Standing, question: Question) -> bool:
         """Whether it may be asked besides one that is late: not where pulls are scarce, nor one
         that is to be asked last."""
-        is_free = standing.slots.free(question.asked is Asked.BLOB)
+        is_free = standing.slots.free(question.asked)
         return is_free and standing.turn(question) in (Turn.TRIAL, Turn.USUAL)
 
     def _fastest_but(self, standing: Standing, question: Question) -> float:
@@ -409,7 +429,7 @@ class Pool:
             (
                 one.speed.mean or 0.0
                 for one in self._all
-                if one is not standing and one.slots.free(blob=True) and one.is_well(question)
+                if one is not standing and one.slots.free(Asked.BLOB) and one.is_well(question)
             ),
             default=0.0,
         )

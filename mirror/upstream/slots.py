@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from ..interfaces import CLIENT
 from ..oci.errors import Unavailable
 from ..places import Crowded, Places, Unwanted
+from .asked import Asked
 
-_BLOB, _SMALL = "blob", "small"
 _QUANTUM = 2.0  # seconds; to go on over another connection costs some round trips
 _MOST_WAITING = 4096  # about
 
 
 class Slots:
-    """Turns at one host, whose endpoints share them fairly between clients (see Places). A blob
-    holds its own until its stream is closed, or asked to give way; blobs leave a few to small asks,
-    which else would wait behind gigabytes.
+    """Turns at one host, whose endpoints share them fairly between clients, and between the kinds
+    of what one client asks (see Places). A blob holds its own until its stream is closed, or asked
+    to give way; blobs leave a few to small asks, which else would wait behind gigabytes. Lists,
+    which some registries take minutes for, and no pull needs, leave half.
     """
 
     def __init__(self, name: str, limit: int, patience: float = 60.0) -> None:
         self._name = name
         self.limit = limit
         self._patience = patience
-        for_blobs = max(1, limit - max(1, limit // 16))
+        most = {
+            Asked.BLOB.value: max(1, limit - max(1, limit // 16)),
+            Asked.LIST.value: max(1, limit // 2),
+        }
         self._places = Places(
             limit,
-            lambda group: for_blobs if group == _BLOB else limit,
+            lambda group: most.get(group, limit),
             quantum=_QUANTUM,
             most_waiting=_MOST_WAITING,
         )
         self.blobs_held = 0
 
-    def free(self, blob: bool) -> bool:
-        return self._places.has_spare(_BLOB if blob else _SMALL)
+    def free(self, asked: Asked) -> bool:
+        return self._places.has_spare(asked.value)
 
-    async def take(self, blob: bool) -> Slot:
-        """For whose work this is (see CLIENT). Raises Unavailable when there is none within
-        `patience` seconds, at once when nobody waits for this or too many of its client's wait."""
-        slot = Slot(blob)
+    async def take(self, asked: Asked, vain_turns: int = 0) -> Slot:
+        """For whose work this is (see CLIENT), and after so many turns without an answer. Raises
+        Unavailable when there is none within `patience` seconds, at once when nobody waits for this
+        or too many of its client's wait."""
+        slot = Slot(asked, vain_turns)
         try:
             await self._places.take(slot, self._patience)
         except (TimeoutError, Crowded, Unwanted) as reason:
@@ -48,7 +54,7 @@ class Slots:
                 f"{within}",
                 retry_after=5,
             ) from None
-        self.blobs_held += blob
+        self.blobs_held += slot.is_blob
         return slot
 
     def give(self, slot: Slot) -> None:
@@ -59,8 +65,9 @@ class Slots:
 class Slot:
     """One connection's place, a Claim."""
 
-    def __init__(self, is_blob: bool) -> None:
-        self.is_blob = is_blob
+    def __init__(self, asked: Asked, vain_turns: int) -> None:
+        self._asked = asked
+        self.vain_turns = vain_turns
         self._asker = CLIENT.get()
         self._gives_way: Callable[[], bool] | None = None
 
@@ -70,15 +77,33 @@ class Slot:
 
     @property
     def group(self) -> str:
-        return _BLOB if self.is_blob else _SMALL
+        return self._asked.value
+
+    @property
+    def is_blob(self) -> bool:
+        return self._asked is Asked.BLOB
 
     @property
     def is_wanted(self) -> bool:
         return self._asker.is_wanted
 
-    def is_of(self, gives_way: Callable[[], bool]) -> None:
-        """From now on its holder can be asked to give way: see Claim.give_back."""
+    def streams(self, gives_way: Callable[[], bool]) -> None:
+        """From now on it is a stream's, which can be asked to give way: see Claim.give_back."""
         self._gives_way = gives_way
+
+    def turn(self) -> asyncio.Timeout:
+        """A context in which the holder works until it is asked to give way: then the context
+        expires, and raises TimeoutError."""
+        turn = asyncio.timeout(None)
+
+        def gives_way() -> bool:
+            if turn.expired():
+                return False
+            turn.reschedule(0.0)
+            return True
+
+        self._gives_way = gives_way
+        return turn
 
     def give_back(self) -> bool:
         return self._gives_way is not None and self._gives_way()

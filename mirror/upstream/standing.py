@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum
 
 import structlog
 from cachetools import LRUCache
@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from ..interfaces import Clock, Meter, Upstream
 from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
 from ..oci.reference import Repository
+from .asked import Asked, Question
 from .breaker import PAUSES, Breaker, State, Trouble
 from .endpoint import CONNECTIONS, Trust
 from .failures import Exhausted, NoToken, Unfit, Unreachable
@@ -35,31 +36,6 @@ _LATE_FACTOR = 3.0
 _LATE_LEAST = 0.5
 _LATE_MOST = 10.0
 _LATE_UNKNOWN = 2.0
-
-
-class Asked(Enum):
-    """What kind of thing is asked for. Each has its own latency, and its own limit by 429."""
-
-    TAG = "tag"
-    STAT = "stat"
-    LIST = "list"  # tags, referrers
-    MANIFEST = "manifest"
-    BLOB = "blob"
-
-    @property
-    def is_content(self) -> bool:
-        """Whether it proves itself. All else is the word of whoever gives it."""
-        return self in (Asked.MANIFEST, Asked.BLOB)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked for. `what` is all that a client had a choice in, beside the repository: a tag,
-    a digest, a part of it, the parameters of a list."""
-
-    asked: Asked
-    repository: Repository
-    what: str
 
 
 class Turn(IntEnum):

@@ -78,7 +78,8 @@ class Image:
 class Registries:
     """Registries that have every image that is asked for. Below `drips/` every blob is there, is
     LARGE, and comes slowly, without an end that anybody would wait for. Each answer begins
-    `latency` seconds after its request. Below `absent/` nothing is there."""
+    `latency` seconds after its request. Below `absent/` nothing is there, and below `mute/` nothing
+    is ever answered."""
 
     def __init__(self, latency: float) -> None:
         self._latency = latency
@@ -97,6 +98,8 @@ class Registries:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(self._latency)
+        if request.path.startswith("/v2/mute/"):
+            await asyncio.Event().wait()
         match = re.fullmatch(r"/v2/(.+)/(manifests|blobs)/([^/]+)", request.path)
         if match is None or match[1].startswith("absent/"):
             return web.Response(status=404)
@@ -200,6 +203,14 @@ async def one_registry(mirror: Mirror) -> None:
         mirror.ask(f"/v2/drips/one/blobs/{made_up(number)}?ns=slow.example") for number in range(40)
     ]
     _go_on(_reads(clients, 64 * KIB))
+
+
+async def asks_in_vain(mirror: Mirror) -> None:
+    """Asks a registry for more than it may be asked at once, all of which it never answers."""
+    asked = ("tags/list", "manifests/1", f"manifests/{made_up(0)}", f"blobs/{made_up(0)}")
+    _background.extend(
+        mirror.ask(f"/v2/mute/a{number}/{what}") for what in asked for number in range(40)
+    )
 
 
 async def made_up_tags(mirror: Mirror) -> None:

@@ -111,6 +111,7 @@ async def neighbourhood_of(house: House, latency: float, **keys: object) -> Asyn
         neighbourhood.stays,
         neighbourhood.two_registries,
         neighbourhood.looks_at_an_image,
+        neighbourhood.asks_in_vain,
     ],
     ids=lambda misbehaves: misbehaves.__name__,
 )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from aiohttp import web
 
 from mirror.interfaces import AHEAD, CLIENT, Client, StreamContent
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
+from mirror.oci.reference import Repository
 from mirror.upstream import slots as module
+from mirror.upstream.asked import Asked, Question
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.pool import Pool
 from mirror.upstream.slots import Slots
-from mirror.upstream.standing import Asked, Member, Question
+from mirror.upstream.standing import Member
 
+from ..waiting import eventually
 from .conftest import REDIS, MakeRemote, Time
 from .hub import Hub
 
@@ -76,8 +80,8 @@ async def test_who_has_most_gives_one_to_who_has_none(host: Host) -> None:
     other = await host.open(9)
     assert await rest(other) == 8 * MIB
     with pytest.raises(Unavailable, match="another client"):
-        await rest(streams[0])
-    for stream in streams[1:]:
+        await rest(streams[-1])  # which came last
+    for stream in streams[:-1]:
         assert await rest(stream) == 8 * MIB
     assert host.slots.blobs_held == 0
 
@@ -90,7 +94,7 @@ async def test_who_reads_while_it_gives_way_is_told(host: Host) -> None:
         await stream.read()
         streams.append(stream)
 
-    reading = asyncio.create_task(rest(streams[0]))
+    reading = asyncio.create_task(rest(streams[-1]))
     await asyncio.sleep(0)
     are("b")
     await (await host.open(9)).close()
@@ -115,14 +119,14 @@ async def test_giving_way_is_no_fault_of_the_endpoint(host: Host) -> None:
 async def test_what_gave_way_goes_on_where_it_was(host: Host) -> None:
     are("a")
     streams = [await host.open(number) for number in range(3)]
-    came = len(await streams[0].read())
+    came = len(await streams[-1].read())
     are("b")
     other = await host.open(9)
     with pytest.raises(Unavailable):
-        await rest(streams[0])
+        await rest(streams[-1])
     await other.close()
     are("a")
-    assert await rest(await host.open(0, came)) == 8 * MIB - came
+    assert await rest(await host.open(2, came)) == 8 * MIB - came
     for stream in streams:
         await stream.close()
 
@@ -132,8 +136,8 @@ async def test_a_small_question_is_asked_while_one_client_takes_all_for_blobs(ho
     streams = [await host.open(number) for number in range(3)]
     waiting = asyncio.create_task(host.open(3))
     await asyncio.sleep(0)
-    assert host.slots.free(blob=False)
-    assert not host.slots.free(blob=True)
+    assert host.slots.free(Asked.TAG)
+    assert not host.slots.free(Asked.BLOB)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     for stream in streams:
@@ -150,13 +154,71 @@ async def test_one_client_takes_turns_with_itself(host: Host) -> None:
         await stream.close()
 
 
+ANY = Digest.of(b"any")
+
+
+@pytest.mark.parametrize(
+    ("ask", "asked"),
+    [
+        (lambda pool, repository: pool.resolve(repository, "7"), Asked.TAG),
+        (lambda pool, repository: pool.tags(repository), Asked.LIST),
+        (lambda pool, repository: pool.stat(repository, ANY), Asked.STAT),
+        (lambda pool, repository: pool.manifest(repository, ANY), Asked.MANIFEST),
+        (lambda pool, repository: pool.blob(repository, ANY), Asked.BLOB),
+    ],
+    ids=lambda value: value.value if isinstance(value, Asked) else "",
+)
+async def test_who_waits_for_an_answer_that_does_not_come_gives_way(
+    host: Host, ask: Callable[[Pool, Repository], Awaitable[object]], asked: Asked
+) -> None:
+    """One client asks for more of it than there are connections; then another one comes."""
+    until = asyncio.Event()
+
+    async def mute(request: web.Request) -> None:
+        if "/mute/" in request.path:
+            await until.wait()
+
+    host.hub.fail("registry", mute, times=1000)
+    host.hub.add_image("library/redis", "7")
+    are("a")
+    repositories = [Repository("docker.io", f"mute/{number}") for number in range(8)]
+    asking = [asyncio.ensure_future(ask(host.pool, repository)) for repository in repositories]
+    await eventually(lambda: not host.slots.free(asked))
+    are("b")
+    async with asyncio.timeout(1):
+        await host.pool.resolve(REDIS, "7")
+        await (await host.open(9)).close()
+    until.set()
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_an_answer_that_takes_longer_than_a_turn_comes(host: Host) -> None:
+    """Of one client, which asks for more than there are connections."""
+    host.slots._places._quantum = 0.02
+
+    async def slow(request: web.Request) -> None:
+        await asyncio.sleep(0.3)
+
+    host.hub.fail("registry", slow, times=1000)
+    names = [f"slow/{number}" for number in range(8)]
+    for name in names:
+        host.hub.add_image(name, "7")
+    are("a")
+    async with asyncio.timeout(10):
+        await asyncio.gather(
+            *(host.pool.resolve(Repository("docker.io", name), "7") for name in names)
+        )
+
+
 async def test_clients_that_wait_take_turns() -> None:
     slots = Slots("hub", 1, patience=5)
     order = []
 
     async def ask(client: str) -> None:
         are(client)
-        slot = await slots.take(blob=False)
+        slot = await slots.take(Asked.TAG)
         order.append(client)
         await asyncio.sleep(0)
         slots.give(slot)
@@ -182,13 +244,13 @@ async def test_how_many_of_one_client_wait_is_bounded(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_MOST_WAITING", 32)
     slots = Slots("hub", 1, patience=5)
     are("a")
-    held = await slots.take(blob=False)
-    waiting = [asyncio.create_task(slots.take(blob=False)) for _ in range(32)]
+    held = await slots.take(Asked.TAG)
+    waiting = [asyncio.create_task(slots.take(Asked.TAG)) for _ in range(32)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="in use"):
-        await slots.take(blob=False)
+        await slots.take(Asked.TAG)
     are("b")
-    other = asyncio.create_task(slots.take(blob=False))
+    other = asyncio.create_task(slots.take(Asked.TAG))
     await asyncio.sleep(0)
     assert not other.done()
     for task in (*waiting, other):

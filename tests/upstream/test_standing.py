@@ -16,9 +16,10 @@ from mirror.oci.errors import (
     Untrustworthy,
 )
 from mirror.oci.reference import Repository
+from mirror.upstream.asked import Asked, Question
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.failures import Faulty, Kind, NoToken, Unfit, Unreachable, Unreached
-from mirror.upstream.standing import Asked, Member, Question, Standing, Turn
+from mirror.upstream.standing import Member, Standing, Turn
 
 from ..waiting import eventually
 from .conftest import REDIS, Counts, Time
