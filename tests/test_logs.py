@@ -34,6 +34,7 @@ def read(descriptor: int, count: int) -> list[str]:
     """So many lines."""
     data = b""
     while data.count(b"\n") < count:
+        assert select.select([descriptor], [], [], 10)[0], f"after 10 s there is only {data!r}"
         data += os.read(descriptor, 1 << 16)
     return data.decode().splitlines()
 

@@ -18,6 +18,7 @@ from mirror.cache.freshness import Freshness
 from mirror.cache.manifests import Hold
 from mirror.cache.pull_through import PullThrough
 from mirror.cache.tags import Patience
+from mirror.cache.unknown import UnknownDigests
 from mirror.interfaces import Clock, Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, Unavailable, Unknown
@@ -229,6 +230,27 @@ async def test_missing_digests_of_one_repository_do_not_push_out_anothers(house:
     with pytest.raises(BlobUnknown):
         await cache.blob(OTHER, Digest.of(b"nowhere"))
     assert not house.upstream.asked
+
+
+def test_what_is_remembered_as_missing_is_bounded(wall: Wall) -> None:
+    missing = UnknownDigests(Clock(monotonic=wall), lambda repository, digest: 30.0)
+
+    def remembered(repository: Repository, digest: Digest) -> bool:
+        try:
+            missing.check(repository, digest)
+        except Unknown:
+            return True
+        return False
+
+    def fill(*asked: tuple[Repository, Digest]) -> int:
+        for repository, digest in asked:
+            missing.note(repository, digest, BlobUnknown("none"))
+        return sum(remembered(*each) for each in asked)
+
+    digests = [Digest.of(b"%d" % number) for number in range(2000)]
+    repositories = [Repository("docker.io", f"a/{number}") for number in range(2000)]
+    assert 0 < fill(*((REDIS, digest) for digest in digests)) <= 256
+    assert 0 < fill(*((repository, digests[0]) for repository in repositories)) <= 256
 
 
 def frames_of_the_cache() -> int:

@@ -212,12 +212,13 @@ async def test_one_client_s_ranges_are_bounded_and_no_other_s(
     await hold.reached.wait()
     CLIENT.set(Client("a"))
     parts = [await cache.blob(REDIS, big, FAR) for _ in range(32)]
-    late = asyncio.create_task(cache.blob(REDIS, big, FAR))  # waits for the fill
+    late = await cache.blob(REDIS, big, FAR)  # reads of the fill
+    assert upstream.open_streams == 1 + 32
     CLIENT.set(Client("b"))
     assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
     assert await read_from(parts.pop(), FAR) == BIG[FAR:]
     hold.go.set()
-    assert await read_from(await late, FAR) == BIG[FAR:]
+    assert await read_from(late, FAR) == BIG[FAR:]
     assert await read_all(whole) == BIG
     for part in parts:
         part.close()

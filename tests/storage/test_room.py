@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from mirror.interfaces import Clock, Partial, StoreFull
@@ -234,6 +235,30 @@ async def test_nothing_is_evicted_for_what_does_not_fit_all_the_same(store: Disk
     assert await content(store, other) is not None
     await partial.append([b"x" * 450])  # for which the other goes
     assert await content(store, other) is None
+    await partial.discard()
+
+
+async def test_an_index_that_takes_no_record_is_not_asked_again_and_again(
+    store: DiskContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same that was chosen first would be chosen each time."""
+    kept = [await put(store, bytes([n]) * 100) for n in range(9)]
+    asked = 0
+
+    def refuse(digests: object) -> int:
+        nonlocal asked
+        asked += 1
+        raise apsw.FullError("database or disk is full")
+
+    partial = await growing(store, b"new")
+    with monkeypatch.context() as full:
+        full.setattr(store.ledger.index, "remove", refuse)
+        with pytest.raises(StoreFull):
+            await partial.append([b"x" * 200])
+    assert asked <= 2
+    assert sum([await content(store, digest) is not None for digest in kept]) >= 7
+    await partial.append([b"x" * 200])  # what is gone already makes the room
+    assert sum([await content(store, digest) is not None for digest in kept]) >= 7
     await partial.discard()
 
 

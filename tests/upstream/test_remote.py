@@ -32,6 +32,7 @@ from mirror.upstream.remote import Remote
 from mirror.upstream.retries import Policy
 from mirror.upstream.stream import BlobStream
 
+from ..cache.fakes import manifest_of
 from .conftest import QUICK, REDIS, Counts, MakeRemote, Time
 from .hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, page, status
 
@@ -576,6 +577,7 @@ async def test_referrers_come_from_the_fallback_tag_or_are_none(hub: Hub, remote
     "odd",
     [
         (b'{"schemaVersion":2,"config":{},"layers":[]}', OCI_MANIFEST),
+        (manifest_of(b"{}"), OCI_MANIFEST),
         (b'{"schemaVersion":1,"fsLayers":[]}', SCHEMA_1),
         (b"x" * (4 * MIB + 1), OCI_INDEX),
     ],

@@ -156,7 +156,8 @@ async def test_f32_a_path_that_is_missing_is_made_and_closed_to_others(
     mirror = await house.mirror(storage={"path": str(tmp_path / "not" / "there" / "yet")})
     assert (await mirror.blob(digest)).is_whole(digest)
     assert await is_kept(house, mirror, digest)
-    assert mirror.storage.stat().st_mode & 0o077 == 0
+    for path in (mirror.storage, *mirror.storage.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
 
 
 def _sizes(paths: list[Path]) -> list[int]:

@@ -180,12 +180,17 @@ async def test_f31_what_is_longer_than_a_file_may_be_passes_through(
 ) -> None:
     """`ulimit -f`, systemd's LimitFSIZE."""
     mirror = await house.mirror(wrap=("prlimit", f"--fsize={10 * MIB}", "--"))
+    small = house.hub.add_blob(b"small")
+    assert (await mirror.blob(small)).is_whole(small)
+    assert await is_kept(house, mirror, small)
     data = os.urandom(size)
     digest = house.hub.add_blob(data)
     if not measured:
         house.hub.fail("blobs", unmeasured(data), times=1)
     assert (await mirror.blob(digest)).is_whole(digest)
-    assert mirror.partials() == mirror.blobs() == []
+    assert mirror.partials() == []
+    # And nothing goes for it.
+    assert [path.name for path in mirror.blobs()] == [small.partition(":")[2]]
     part = await mirror.blob(digest, {"Range": f"bytes={size - 100}-"})
     assert part.status == 206
     assert part.body == data[-100:]
