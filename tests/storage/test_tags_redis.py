@@ -573,6 +573,11 @@ async def test_the_history_of_one_repository_pushes_out_no_others_in_redis(
         assert all([await store.history(repository, str(number)) for number in range(20)])
         assert not await store.has_forgotten(repository)
     assert await connect().has_forgotten(flood)
+    # Who has little adds to it at the cost of who has most.
+    await store.put(quay, "more", found(checked_at=T + 1500), 3600)
+    for tag in ("more", *map(str, range(20))):
+        assert await store.history(quay, tag)
+    assert not await store.has_forgotten(quay)
     # Many repositories of its registry push out nothing of another's.
     for number in range(300):
         some = Repository("docker.io", f"flood/{number}")
