@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,13 @@ _GUESTS = 8  # the share of all that guests may have at the cost of others
 _FOR_RECORDS = 4 << 20  # bytes that stay free for the databases beside the content, and
 _RECORDS_SHARE = 100  # of a small disk this share
 
-# Seconds for which nothing is evicted for a disk that did not gain by it; each time twice as long.
+# Eviction for a full disk is in vain when nobody finds room by it, and so many bytes of what has
+# gone do not come free; after some tries, when this share of all does not. Less says nothing, as
+# others write meanwhile. Then nothing is evicted for the disk for so many seconds, each time twice
+# as long.
+_LOST = 64 << 20
+_LOST_SHARE = 512
+_TRIES = 3
 _VAIN = 10.0
 _LONGEST_VAIN = 600.0
 _NAMES = 16  # pieces that go where a file system has no name left for another file
@@ -115,6 +122,9 @@ class Room:
         self._evict = evict
         self._settle = settle
         self._evicting = asyncio.Lock()
+        # Since there was room on the disk last: how often it was evicted for. Bytes before the
+        # first time: what others have on the disk, less the whole of it, and what was set aside.
+        self._tries = self._elsewhere = self._coming = 0
         self._vain_until = 0.0
         self._vain_for = _VAIN
 
@@ -130,18 +140,12 @@ class Room:
     async def reserve(self, claim: Claim) -> None:
         """Sets the room aside. Raises StoreFull when eviction cannot make it, or could not make it
         for the whole; OSError."""
-        ceiling = 0
-        for _ in range(_ROUNDS):
-            lack = await self._ledger.here(self._take, claim, ceiling)
-            if lack is None:
-                return
-            async with self._evicting:  # what the one before us has made may do for us
-                lack = await self._ledger.here(self._take, claim, ceiling)
-                if lack is None:
-                    return
-                ceiling = max(ceiling, lack.ceiling)
-                await self._make(lack)
-        raise StoreFull(f"no room for {claim.size} bytes: others take what eviction gives")
+        if await self._ledger.here(self._take, claim) is None:
+            if claim.more:
+                self._gained()
+            return
+        async with self._evicting:
+            await self._make_for(claim)
 
     def admit(
         self, digest: Digest, size: int, now: float, needs: Sequence[Digest], guest: bool
@@ -173,35 +177,60 @@ class Room:
         only of theirs."""
         if wanted <= 0 or not self.bounds.evicts:
             return 0
-        gone = 0
+        gone, before = 0, list[Entry]()
         try:
             await self._settle()
             await self._ledger.ask(self._ledger.index.has_clock, self._clock.wall())
             while gone < wanted and (batch := await self._oldest(wanted - gone, guests)):
                 went = await self._evict([entry.digest for entry in batch])
-                if not went:
+                if not went and batch == before:
                     break
-                gone += went
+                before, gone = batch, gone + went  # another process may have evicted the same
         except (OSError, apsw.Error) as error:  # a disk that takes nothing, a damaged index
             log.error("cannot evict", reason=str(error))
         if gone:
             log.info("evicted", bytes=gone, wanted=wanted)
         return gone
 
-    async def _make_on_disk(self, wanted: int, guests: bool) -> int:
-        """As `make`; where the disk does not gain by it, nothing is evicted for it for a while:
-        others take what comes free, or have open what was evicted. Raises OSError."""
-        before = Space.at(self._root).free
+    async def _make_on_disk(self, wanted: int, guests: bool = False) -> int:
+        """As `make`. Where the disk does not gain by it, nothing is evicted for it for a while:
+        others take what comes free, or have open what was evicted. Raises StoreFull then,
+        and OSError."""
+        lost = await self._lost()
+        if self._clock.monotonic() < self._vain_until:
+            raise StoreFull("the disk is full, and what is evicted does not come free")
+        self._tries += 1
         gone = await self.make(wanted, guests)
-        gained = Space.at(self._root).free - before
-        if gained < wanted // 2:
-            log.error("eviction frees nothing", evicted=gone, gained=gained)
-            self._in_vain()
-        else:
-            self._vain_for = _VAIN
+        if not gone:
+            self._in_vain(lost)
         return gone
 
-    def _in_vain(self) -> None:
+    async def _lost(self) -> int:
+        """Bytes that went from the account since the first try, and did not come free; what other
+        fills take of them is in the account. Where they are too many, it is in vain. Raises
+        StoreFull, OSError."""
+        try:
+            usage = await self._ledger.ask(self._ledger.index.usage)
+        except apsw.Error as error:
+            raise StoreFull(f"the account of the content cannot be read: {error}") from error
+        elsewhere = -Space.at(self._root).free - usage.content_bytes - usage.reserved_bytes
+        if not self._tries:
+            self._elsewhere, self._coming = elsewhere, usage.reserved_bytes
+        lost = elsewhere - self._elsewhere
+        # What had been set aside before may have been written meanwhile.
+        few = self.bounds.max_size // _LOST_SHARE + self._coming
+        if lost > (min(few, _LOST) if self._tries >= _TRIES else _LOST):
+            self._in_vain(lost)
+        return lost
+
+    def _gained(self) -> None:
+        """There was room on the disk: what is evicted comes free, if not for who evicts it."""
+        self._tries = 0
+        self._vain_for = _VAIN
+
+    def _in_vain(self, lost: int) -> None:
+        log.error("eviction frees nothing", tries=self._tries, lost=lost)
+        self._tries = 0
         self._vain_until = self._clock.monotonic() + self._vain_for
         self._vain_for = min(2 * self._vain_for, _LONGEST_VAIN)
 
@@ -232,7 +261,7 @@ class Room:
             now = Space.at(self._root)
             log.info("evicted", bytes=gone, pieces=len(batch), wanted="names of files")
             if (now.files or 0) <= (before.files or 0) and now.free <= before.free:
-                self._in_vain()
+                self._in_vain(gone)
             return bool(batch)
 
     async def tidy(self) -> None:
@@ -245,8 +274,11 @@ class Room:
             lacking = self.bounds.min_free - Space.at(self._root).free
             evictable = await self._ledger.ask(self._ledger.index.evictable)
             # What the content cannot give is others': it is not thrown away for that.
-            if 0 < lacking <= evictable and self._clock.monotonic() >= self._vain_until:
-                await self._make_on_disk(lacking, guests=False)
+            if 0 < lacking <= evictable:
+                with contextlib.suppress(StoreFull):
+                    await self._make_on_disk(lacking)
+            elif lacking <= 0:
+                self._gained()
 
     def misfits(self) -> list[str]:
         """What an operator should know of this room before anybody asks for any."""
@@ -340,13 +372,22 @@ class Room:
             if lacking > allowed:
                 raise ForGuests(f"no room for {size} bytes of a source that is not trusted")
 
-    async def _make(self, lack: _Lack) -> None:
-        """Raises StoreFull, OSError."""
-        if lack.disk and self._clock.monotonic() < self._vain_until:
-            raise StoreFull("the disk is full, and what is evicted does not come free")
-        make = self._make_on_disk if lack.disk else self.make
-        if not await make(lack.bytes, lack.guests):
-            raise StoreFull(f"{lack.bytes} bytes are lacking, and eviction does not make them")
+    async def _make_for(self, claim: Claim) -> None:
+        """Evicts until the room is set aside. Raises as `reserve`."""
+        ceiling, gone = 0, 1
+        for _ in range(_ROUNDS):
+            lack = await self._ledger.here(self._take, claim, ceiling)
+            if lack is None:
+                self._gained()
+                return
+            if not gone:
+                raise StoreFull(f"{lack.bytes} bytes are lacking, and eviction does not make them")
+            ceiling = max(ceiling, lack.ceiling)
+            if lack.disk:
+                gone = await self._make_on_disk(lack.disk, lack.guests)
+            else:
+                gone = await self.make(lack.account, lack.guests)
+        raise StoreFull(f"no room for {claim.size} bytes: others take what eviction gives")
 
     @property
     def _guests_share(self) -> int:

@@ -76,7 +76,10 @@ class ContentMachine(RuleBasedStateMachine):
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         self.now += 1
-        return self.loop.run_until_complete(work)
+        done = self.loop.run_until_complete(work)
+        for store in self.stores:  # what it does behind is done before anybody looks
+            self.loop.run_until_complete(asyncio.wait_for(_idle(store), 10))
+        return done
 
     def teardown(self) -> None:
         for reader in self.readers:
@@ -311,6 +314,11 @@ class ContentMachine(RuleBasedStateMachine):
 
     def visible(self) -> list[Path]:
         return [path for path in (self.root / "blobs").rglob("*/*/*") if path.is_file()]
+
+
+async def _idle(store: DiskContent) -> None:
+    while store._behind:
+        await asyncio.wait(store._behind)
 
 
 async def _close(content: FileContent) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -146,6 +146,46 @@ async def test_pieces_count_for_the_blocks_that_they_take(tmp_path: Path, wall: 
         await put(store, bytes([n]) * 10)
         assert store.usage().content_bytes <= 1050
     assert store.usage().entries == 10
+    await store.close()
+
+
+class Raced(DiskContent):
+    """A store whose content another process evicts a moment before it does, as often as `races`."""
+
+    races = 0
+
+    async def evict(self, digests: Sequence[Digest]) -> int:
+        if self.races:
+            self.races -= 1
+            other = DiskContent(self.root, self.room.bounds, sync=False)
+            await other.evict(digests)
+            await other.close()
+        return await super().evict(digests)
+
+
+async def test_what_another_process_has_evicted_makes_room_too(tmp_path: Path, wall: Wall) -> None:
+    store = Raced(tmp_path / "store", Bounds(1000, block=1), sync=False, clock=Clock(wall=wall))
+    for n in range(9):
+        await put(store, bytes([n]) * 100)
+        wall.now += 60
+    partial = await growing(store, b"new")
+    store.races = 1
+    await partial.append([b"x" * 150])
+    assert store.usage().content_bytes <= 800
+    await partial.discard()
+    await store.close()
+
+
+async def test_the_marks_are_reached_though_another_process_evicts_as_well(
+    tmp_path: Path, wall: Wall
+) -> None:
+    bounds = Bounds(100_000, high=0.8, low=0.2, block=1)
+    store = Raced(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall))
+    for n in range(95):
+        await put(store, bytes([n]) * 1000)
+    store.races = 1
+    await store.room.tidy()
+    assert store.usage().content_bytes <= 20_000
     await store.close()
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.waiting import eventually
 
 from ..bodies import MIB, unmeasured
+from ..client import Answer
 from ..house import House, Mirror
 from .clients import is_kept
 from .mounts import Mounts, fill_up, take_inodes, without_reserve
@@ -58,6 +59,23 @@ async def test_f31_a_disk_that_others_filled_costs_no_more_than_the_pull_takes(
     for _ in range(3):
         assert await is_kept(house, mirror, await miss(house, mirror, size))
     assert len(mirror.blobs()) >= left
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_disk_at_its_floor_keeps_what_many_pull_at_once(
+    mounts: Mounts, house: House, workers: int
+) -> None:
+    """What is written while others evict is not taken for eviction in vain."""
+    disk = mounts.tmpfs(DISK)
+    mirror = await house.mirror(
+        workers=workers, storage={"path": str(disk / "storage"), "min_free": "4MiB"}
+    )
+    digests = [house.hub.add_blob(os.urandom(PIECE)) for _ in range(600)]
+    for begin in range(0, len(digests), 16):
+        answers = await asyncio.gather(*map(mirror.blob, digests[begin : begin + 16]))
+        assert all(map(Answer.is_whole, answers, digests[begin : begin + 16]))
+    assert not mirror.events("blob not stored")
+    assert not mirror.events("eviction frees nothing")
 
 
 async def test_f31_nothing_is_evicted_for_what_others_keep(mounts: Mounts, house: House) -> None:
