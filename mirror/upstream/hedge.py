@@ -31,8 +31,9 @@ class NobodyAnswered(Exception):
 @dataclass(frozen=True, slots=True)
 class Race(Generic[C, T]):
     """How to ask. `late`: after how many seconds without an answer of this one another is asked
-    too; `spare`: whether this one may be asked while others have still to answer; `failed` is told
-    of each failure; an answer that comes too late goes to `discard`.
+    too; `spare`: whether this one may be asked while others have still to answer, and `hedged` is
+    told that it is; `failed` is told of each failure; an answer that comes too late goes to
+    `discard`.
 
     `sleep` is a parameter for the sake of tests.
     """
@@ -40,6 +41,7 @@ class Race(Generic[C, T]):
     ask: Callable[[C], Awaitable[T]]
     late: Callable[[C], float]
     spare: Callable[[C], bool]
+    hedged: Callable[[C], object]
     failed: Callable[[C, RegistryError], None]
     discard: Callable[[T], Awaitable[None]]
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -104,6 +106,7 @@ class Race(Generic[C, T]):
                     task = asyncio.ensure_future(self.ask(besides))
                     if asked:
                         hedges[task] = besides
+                        self.hedged(besides)
                     asked[task] = besides
                 if besides is not None or alarm is None or alarm.done():
                     if alarm is not None:

@@ -275,6 +275,7 @@ class Pool:
             ask=lambda standing: self._ask(standing, question, ask, under_way),
             late=lambda standing: standing.late(question.asked),
             spare=lambda standing: self._spare(standing, question),
+            hedged=lambda standing: standing.hedges.take(),
             failed=lambda standing, error: errors.append((standing, error)),
             discard=lambda answer: _close(answer[1]),
             sleep=self._sleep,
@@ -284,6 +285,8 @@ class Pool:
     def _count(self, hedges: Sequence[tuple[Standing, bool]]) -> None:
         for standing, won in hedges:
             self._meter.upstream_hedged(standing.member.name, won)
+            if won:
+                standing.hedges.give_back()
 
     async def _ask(
         self,
@@ -419,8 +422,8 @@ class Pool:
 
     def _spare(self, standing: Standing, question: Question) -> bool:
         """Whether it may be asked besides one that is late: not where pulls are scarce, nor one
-        that is to be asked last."""
-        is_free = standing.slots.free(question.asked)
+        that is to be asked last, nor one that was so for nothing often."""
+        is_free = standing.slots.free(question.asked) and standing.hedges.has_left()
         return is_free and standing.turn(question) in (Turn.TRIAL, Turn.USUAL)
 
     def _fastest_but(self, standing: Standing, question: Question) -> float:

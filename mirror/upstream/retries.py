@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from cachetools import LRUCache
@@ -16,7 +17,7 @@ from .failures import Kind, ReferralExpired, Unreached, pause_before_retry
 
 T = TypeVar("T")
 
-_REPOSITORIES = 1024
+_BUDGETS = 1024
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -60,32 +61,59 @@ def _likely_gone(error: Unavailable) -> bool:
 
 
 class Budget:
-    """A token bucket of retries for one repository at one endpoint.
+    """A token bucket of asks that are not needed while all is well: `most` at once, and `refill`
+    more a second.
 
     While all is well, nobody notices it. When it is not, each of a thousand waiting requests may
-    ask once, but they share these retries; and whoever asks for what fails uses up only those of
-    that repository.
+    ask once, but they share these.
     """
 
-    def __init__(self, policy: Policy, clock: Clock) -> None:
-        self._policy = policy
+    def __init__(self, most: float, refill: float, clock: Clock) -> None:
+        self._most = most
+        self._refill = refill
         self._clock = clock
-        self._left = policy.budget
+        self._left = most
         self._counted_at = clock.monotonic()
 
-    def take(self) -> bool:
-        """Whether one more retry is allowed; it is counted when it is."""
+    def has_left(self) -> bool:
         now = self._clock.monotonic()
-        grown = self._left + (now - self._counted_at) * self._policy.refill
-        self._left, self._counted_at = min(self._policy.budget, grown), now
-        if self._left < 1:
+        grown = self._left + (now - self._counted_at) * self._refill
+        self._left, self._counted_at = min(self._most, grown), now
+        return self._left >= 1
+
+    def take(self) -> bool:
+        """Whether one more is allowed; it is counted when it is."""
+        if not self.has_left():
             return False
         self._left -= 1
         return True
 
+    def give_back(self) -> None:
+        """One was of use."""
+        self._left = min(self._most, self._left + 1)
+
+
+class Budgets:
+    """One for each who asks, so that nobody uses up another's. Bounded: that of the longest unused
+    is full again."""
+
+    def __init__(self, most: float, refill: float, clock: Clock) -> None:
+        self._new = partial(Budget, most, refill, clock)
+        self._all: LRUCache[Hashable, Budget] = LRUCache(_BUDGETS)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def of(self, whose: Hashable) -> Budget:
+        budget = self._all.get(whose)
+        if budget is None:
+            budget = self._all[whose] = self._new()
+        return budget
+
 
 class Retries:
-    """Runs attempts against one endpoint under a policy and a budget for each repository.
+    """Runs attempts against one endpoint under a policy and a budget for each repository: whoever
+    asks for what fails uses up only the retries of that.
 
     Only for what may safely be done twice: GET and HEAD.
     """
@@ -100,8 +128,7 @@ class Retries:
     ) -> None:
         self._policy = policy
         self._clock = clock
-        # Bounded: that of the longest unused is full again.
-        self._budgets: LRUCache[Hashable, Budget] = LRUCache(_REPOSITORIES)
+        self._budgets = Budgets(policy.budget, policy.refill, clock)
         self._sleep = sleep
         self._draw = draw
 
@@ -113,13 +140,7 @@ class Retries:
                 return await attempt()
             except Unavailable as error:
                 seconds = pause(error, number, self._policy, self._draw())
-                if seconds is None or not self._budget(repository).take():
+                if seconds is None or not self._budgets.of(repository).take():
                     raise
             number += 1
             await self._sleep(seconds)
-
-    def _budget(self, repository: Hashable) -> Budget:
-        budget = self._budgets.get(repository)
-        if budget is None:
-            budget = self._budgets[repository] = Budget(self._policy, self._clock)
-        return budget

@@ -9,7 +9,7 @@ from enum import IntEnum
 import structlog
 from cachetools import LRUCache
 
-from ..interfaces import Clock, Meter, Upstream
+from ..interfaces import CLIENT, Clock, Meter, Upstream
 from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
 from ..oci.reference import Repository
 from .asked import Asked, Question
@@ -19,6 +19,7 @@ from .failures import Exhausted, NoToken, Unfit, Unreachable
 from .health import Latency, Speed
 from .pulse import Ping, Pulse
 from .quota import QuotaSpent
+from .retries import Budget, Budgets
 from .slots import Slots
 from .troubles import Troubles
 
@@ -30,6 +31,11 @@ _REPOSITORIES = 1024  # of which something is remembered
 _QUESTIONS = 1024  # that failed
 _AGREE_ON_LIMITS = 2  # repositories that were refused, none answered in between: it is us it limits
 _AGREE_ON_LIES = 3  # repositories of which it has sent something else
+
+# A client's asks besides late ones that were of no use: so many at once, and more a second. Where
+# all that an endpoint has to give is given, more connections only share it, and cost requests.
+_HEDGES = 8.0
+_HEDGES_REFILL = 0.1
 
 # When an answer is late, in seconds: so many times what is usual for the endpoint, within bounds.
 _LATE_FACTOR = 3.0
@@ -84,6 +90,7 @@ class Standing:
         self.slots = member.slots or Slots(member.name, member.connections)
         self.speed = Speed()
         self.latency = {asked: Latency() for asked in Asked}
+        self._hedges = Budgets(_HEDGES, _HEDGES_REFILL, clock)
         self._clock = clock
         self._meter = meter
         self._pulse = Pulse(member.ping, clock, self._pulse_changed)
@@ -141,6 +148,11 @@ class Standing:
         if usual is None:
             return _LATE_UNKNOWN
         return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
+
+    @property
+    def hedges(self) -> Budget:
+        """What is left to this client (see CLIENT) of asks besides late ones."""
+        return self._hedges.of(CLIENT.get().client)
 
     def may_try_early(self, question: Question) -> bool:
         """Whether one ask may try it before its time, since nobody else is left."""

@@ -17,6 +17,7 @@ class Course:
     def __init__(self, *names: str, spare: str = "abc") -> None:
         self.names = names
         self.asked: list[str] = []
+        self.hedged: list[str] = []
         self.left: list[str] = []  # cancelled
         self.discarded: list[str] = []
         self.errors: list[str] = []
@@ -32,6 +33,7 @@ class Course:
             ask=self._ask,
             late=self._late,
             spare=lambda name: name in spare,
+            hedged=self.hedged.append,
             failed=lambda name, error: self.errors.append(name),
             discard=self._discard,
             sleep=self._sleep,
@@ -78,7 +80,7 @@ async def test_who_answers_in_time_is_the_only_one_asked() -> None:
     await course.asked_are("a")
     course.answers["a"].set_result("A")
     assert await outcome(course) == ("A", [])
-    assert course.asked == ["a"]
+    assert (course.asked, course.hedged) == (["a"], [])
     assert course.alarms[0].cancelled()
 
 
@@ -197,6 +199,7 @@ async def test_the_only_one_is_asked_again_beside_its_first_ask_and_that_may_sti
     course.answers["a"].set_result("A")
     winner, hedges = await outcome(course)
     assert winner == "A"
+    assert course.hedged == ["a"]
     assert [name for name, _ in hedges] == ["a"]
 
 

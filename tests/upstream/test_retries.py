@@ -111,7 +111,7 @@ async def test_f55_the_budgets_of_repositories_are_bounded(time: Time) -> None:
 
 
 def test_the_budget_grows_again_with_time_up_to_its_bound(time: Time) -> None:
-    budget = Budget(POLICY, time.clock())
+    budget = Budget(POLICY.budget, POLICY.refill, time.clock())
     assert [budget.take() for _ in range(3)] == [True, True, False]
     time.now += 2
     assert [budget.take() for _ in range(2)] == [True, False]

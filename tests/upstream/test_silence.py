@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mirror.interfaces import BytesContent, Clock, Outcome, StreamContent, TagPage
+from mirror.interfaces import CLIENT, BytesContent, Client, Clock, Outcome, StreamContent, TagPage
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, RateLimited, RegistryError, Unavailable
@@ -384,6 +384,43 @@ def test_who_leaves_while_others_are_asked_leaves_nothing_open() -> None:
         assert [one.slots.blobs_held for one in pool._all] == [0, 0]
 
     jump(scenario())
+
+
+def test_a_slow_link_is_asked_besides_a_few_times_and_then_waited_for() -> None:
+    """All that it has to give is given: more connections only share it."""
+    slow = Plan(stop=PIECE, silent=3.0)
+    late = Plan(head=FOR_EVER)
+    voice = Voice("a", *[slow] * 8, late)
+
+    async def scenario() -> list[Taken]:
+        pool = pool_of(voice)
+        return await asyncio.gather(*(take(pool) for _ in range(8)))
+
+    assert all(taken.is_whole for taken in jump(scenario()))
+    assert len(voice.asked) <= 8 + 8 + 5  # and a few more that time has allowed
+
+
+def test_one_who_asks_besides_in_vain_keeps_nobody_else_from_it() -> None:
+    never = Plan(head=FOR_EVER)
+    voice = Voice("a", *[never] * 40, WELL)
+
+    async def scenario() -> object:
+        pool = pool_of(voice)
+        vain = [asyncio.ensure_future(pool.resolve(REDIS, "7")) for _ in range(20)]
+        await asyncio.sleep(60)
+        asked = len(voice.asked)
+        assert asked <= 20 + 8 + 6
+        CLIENT.set(Client("another"))
+        voice.plans = (*[never] * (asked + 1), WELL)
+        try:
+            async with asyncio.timeout(5):
+                return await pool.resolve(REDIS, "7")
+        finally:
+            for one in vain:
+                one.cancel()
+            await asyncio.gather(*vain, return_exceptions=True)
+
+    assert jump(scenario()) is not None
 
 
 # Before the first byte
