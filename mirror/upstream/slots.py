@@ -60,6 +60,7 @@ class Slots:
     def give(self, slot: Slot) -> None:
         self._places.give(slot)
         self.blobs_held -= slot.is_blob
+        slot.ends()
 
 
 class Slot:
@@ -104,6 +105,11 @@ class Slot:
 
         self._gives_way = gives_way
         return turn
+
+    def ends(self) -> None:
+        """Its holder is let go: a task that failed would else keep itself, and all its frames,
+        until the next collection of cycles."""
+        self._gives_way = None
 
     def give_back(self) -> bool:
         return self._gives_way is not None and self._gives_way()
