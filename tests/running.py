@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ import apsw
 from mirror import assembly, config
 from mirror.cache.images import this_platform
 
+from .e2e.programs import loopback_address
 from .upstream.hub import Hub
 
 LAYER = b"layer" * 1000
@@ -49,12 +49,9 @@ class House:
         self._running = AsyncExitStack()
 
     def _read(self, more: str, docker_io: dict[str, str]) -> config.Config:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            other.bind(("127.0.0.1", 0))
-            self.port, self.admin = one.getsockname()[1], other.getsockname()[1]
+        self.address = loopback_address()
         text = (
-            f"listen: {self.port}\nadmin: {self.admin}\n"
+            f"listen: {self.address}:5000\nadmin: {self.address}:5001\n"
             f"storage: {{path: '{self.folder / 'store'}'}}\n"
             f"registries:\n  docker.io:\n    endpoints: [{{url: '{self.hub.url}'}}]\n"
         )
@@ -67,7 +64,7 @@ class House:
         """`more`: keys of mirror.yaml; `docker_io`: of that registry."""
         await self.stop()
         await self._running.enter_async_context(assembly.running(self._read(more, docker_io)))
-        self.client = aiohttp.ClientSession(f"http://127.0.0.1:{self.port}")
+        self.client = aiohttp.ClientSession(f"http://{self.address}:5000")
         self._running.push_async_callback(self.client.close)
 
     async def stop(self) -> None:
@@ -99,7 +96,7 @@ class House:
 
     async def is_ready(self, image: str = "redis:1") -> bool:
         """What the admin port and the command say, which has to be the same."""
-        url = f"http://127.0.0.1:{self.admin}/readyz"
+        url = f"http://{self.address}:5001/readyz"
         asked = {"image": image, "platform": this_platform()}
         async with self.client.get(url, params=asked) as answer:
             said = answer.status

@@ -71,7 +71,7 @@ async def test_a_worker_that_hangs_is_not_ready_and_is_replaced(house: House) ->
     os.kill(before[0], signal.SIGSTOP)
     await eventually(lambda: before[0] not in workers(mirror), SOON)
     await eventually(mirror.is_ready, SOON)
-    assert set(before[1:]) < set(workers(mirror))
+    await eventually(lambda: set(before[1:]) < set(workers(mirror)), SOON)
     for _ in range(20):
         assert (await mirror.blob(digest)).is_whole(digest)
     assert await mirror.metric("workers_replaced_total", why="hung") == 1
