@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,9 @@ def test_f41_sigterm_lets_a_running_pull_end(
     client: Client, hub: Hub, mirror: Mirror, shelf: Shelf, pool: ThreadPoolExecutor
 ) -> None:
     pull = pull_halfway(pool, client, hub, shelf.few)
+    # The hub is asked ahead of the client, which has one connection for each layer that comes.
+    layers = len(shelf.few.image.blobs_of(HERE)) - 1
+    wait_until(lambda: connections_to(mirror) >= layers, "the client has asked for every layer")
     stopped = pool.submit(mirror.stop)
     try:
         wait_until(lambda: not accepts(mirror.address, mirror.port), "the mirror takes nobody new")
@@ -73,6 +77,13 @@ def test_f41_sigterm_lets_a_running_pull_end(
     pull.result()
     assert stopped.result() == 0
     assert hub.downloads() == dict.fromkeys(shelf.few.image.blobs_of(HERE), 1)
+
+
+def connections_to(mirror: Mirror) -> int:
+    """Connections that clients have to its port now (proc(5), /proc/net/tcp: state 01)."""
+    address = socket.inet_aton(mirror.address)[::-1].hex().upper()
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1] == f"{address}:{mirror.port:04X}" and row[3] == "01" for row in rows)
 
 
 @DOCKER
