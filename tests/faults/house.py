@@ -214,7 +214,8 @@ class Mirror:
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log that tell of this."""
-        lines = (json.loads(line) for line in self.words().splitlines() if line.startswith("{"))
+        whole = self.words().rpartition("\n")[0].splitlines()  # the last one may be half written
+        lines = (json.loads(line) for line in whole if line.startswith("{"))
         return [line for line in lines if line["event"] == event]
 
     # What the machine sees.
