@@ -24,7 +24,6 @@ _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*(?:;\s*w=([0-9]{1,8})\s*)?(?:[,;].*)?",
 _SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an account's UUID
 _LEAST_PAUSE = 1.0
 _FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; twice as many after each more in a row
-_FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; doubled by each more in a row
 _LONGEST_GUESS = 3600.0
 _LISTEN_EVERY = 1.0  # seconds: what another process was told is known here that soon
 
