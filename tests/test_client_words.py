@@ -107,7 +107,7 @@ class Door:
         return self.runner.run(self._status(raw))
 
     async def _status(self, raw: bytes) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.house.port)
+        reader, writer = await asyncio.open_connection(self.house.address, 5000)
         try:
             writer.write(raw)
             async with asyncio.timeout(DEADLINE):
