@@ -18,6 +18,10 @@ from .line import Telling
 
 log = structlog.get_logger()
 
+FOR_THE_PARENT = (signal.SIGHUP, signal.SIGINT)
+"""Signals that a terminal, or a command such as `kill -HUP 0`, sends to the whole process group. A
+worker is started with them blocked, and lets them through when they cannot end it any more."""
+
 
 def live(config: Config, line: socket.socket) -> None:
     """A worker's whole life. `line` is its end of the line to its parent."""
@@ -35,6 +39,7 @@ async def _live(config: Config, line: socket.socket) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     ignore_hangups()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
     metrics = Metrics()
     reader, writer = await asyncio.open_unix_connection(sock=line)
     telling = Telling(reader, writer, metrics.changes)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import structlog
 from ..assembly import GRACE, keeping_house, probe_port, serving_admin, settle
 from ..config import Config
 from ..metrics import Metrics
-from .child import live
+from .child import FOR_THE_PARENT, live
 from .line import BEAT, Report, ask, reports
 
 log = structlog.get_logger()
@@ -141,7 +143,12 @@ class Workers:
             target=live, args=(self._config, theirs), name=f"worker-{number}", daemon=True
         )
         try:
-            process.start()
+            with _held_back():
+                # Python's helper process for spawned ones. Where `start` has to start it, that
+                # unblocks SIGINT before the worker is there (until Python 3.12 at least).
+                resource_tracker.ensure_running()
+            with _held_back():
+                process.start()
         except OSError as error:  # no memory, no descriptors, a limit of tasks
             ours.close()
             log.error("worker cannot be started", worker=number, reason=error.strerror)
@@ -241,6 +248,17 @@ async def serve_with_workers(config: Config, stop: asyncio.Event) -> None:
     ):
         settle()
         await workers.run(stop)
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """A process that is started within has the signals of the group held back (signal(7): the mask
+    is kept by fork and exec, a handler is not), until it can handle them itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_busy(pid: int) -> bool:

@@ -143,6 +143,24 @@ async def test_workers_end_with_their_parent_however_young(
     assert await mirror.stop() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+async def test_a_signal_to_the_whole_group_ends_no_worker_that_starts(
+    house: House, number: signal.Signals
+) -> None:
+    mirror = house.prepare(workers=2)
+    mirror.launch()
+
+    async def ready_under_signals() -> bool:
+        for pid in mirror.processes()[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return bool(mirror.events("worker died")) or await mirror.is_ready()
+
+    await eventually(ready_under_signals, SOON)
+    assert mirror.events("worker died") == []
+    assert await mirror.stop() == 0
+
+
 async def test_told_to_stop_twice_it_cuts_its_workers_too(house: House) -> None:
     digest = house.hub.add_blob(os.urandom(8 * MIB))
     mirror = await house.mirror(workers=2)
