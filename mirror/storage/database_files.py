@@ -58,6 +58,26 @@ def set_aside(path: Path, reason: str) -> None:
             os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")
 
 
+class Patience:
+    """How long the writes of a database wait for other processes': `busy_ms` milliseconds. Where
+    that was not enough, somebody holds the database, and no write waits until one went through."""
+
+    def __init__(self, busy_ms: int) -> None:
+        self._busy_ms = busy_ms
+        self._in_vain = False
+
+    @contextlib.contextmanager
+    def writing(self, db: apsw.Connection) -> Iterator[None]:
+        """Lets BusyError through, by which it is known."""
+        db.set_busy_timeout(0 if self._in_vain else self._busy_ms)
+        try:
+            yield
+        except apsw.BusyError:
+            self._in_vain = True
+            raise
+        self._in_vain = False
+
+
 class OtherVersion(apsw.Error):
     """A database of ours, but not one that this program reads."""
 

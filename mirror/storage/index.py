@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,14 +18,13 @@ import structlog
 from ..interfaces import Entry, Usage
 from ..oci.digest import Digest
 from .coming import Coming
+from .database_files import Patience
 from .index_file import Identity, Rows, identity_of, open_copy, open_file, rows
 
 log = structlog.get_logger()
 
-# Milliseconds that a write waits for another process's. Where that was not enough, somebody else
-# holds the database: for so many seconds then, no write waits at all.
+# Milliseconds that a write waits for another process's (see Patience).
 _BUSY_MS = 2000
-_HELD = 5.0
 
 _BEFORE = 0.001  # seconds
 _CLOCKS_AGREE = 1.0  # seconds: a use that is noted further in the future was noted by a wrong clock
@@ -95,7 +93,7 @@ class Index:
         self._path = path
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._held_until = 0.0
+        self._patience = Patience(_BUSY_MS)
         try:
             self._file = open_file(path, block, _BUSY_MS)
         except (apsw.Error, OSError) as error:
@@ -127,7 +125,9 @@ class Index:
             old = self._file
             if old.identity != unwanted:
                 return
-            new = open_file(self._path, self.block, _BUSY_MS, unwanted if damaged else None)
+            # One that could not be opened before is not waited for again.
+            busy_ms = 0 if unwanted is None else _BUSY_MS
+            new = open_file(self._path, self.block, busy_ms, unwanted if damaged else None)
             with self._reading:  # and not while the file is opened, which may take seconds
                 self._file = new
             old.close(force=True)
@@ -341,13 +341,8 @@ class Index:
     def _write(self) -> Iterator[apsw.Connection]:
         with self._lock:
             db = self._file.writer
-            db.set_busy_timeout(0 if time.monotonic() < self._held_until else _BUSY_MS)
-            try:
+            with self._patience.writing(db):
                 db.execute("BEGIN IMMEDIATE")
-            except apsw.BusyError:
-                self._held_until = time.monotonic() + _HELD
-                raise
-            self._held_until = 0.0
             try:
                 yield db
                 db.execute("COMMIT")

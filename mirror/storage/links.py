@@ -9,7 +9,7 @@ that what is shown through one pushes out nothing of the others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from ..interfaces import Clock
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from ..threads import Threads, aside
-from .database_files import AGAIN, OtherVersion, copied, opened
-from .shares import surplus_of_repositories
+from .database_files import AGAIN, OtherVersion, Patience, copied, opened
+from .shares import ByRepository, surplus_of_repositories
 
 log = structlog.get_logger()
 
@@ -49,8 +49,10 @@ _SEEN = """
 SELECT seen_at FROM links JOIN repositories ON id = repository WHERE digest = ? AND name = ?
 """
 
-# Milliseconds that a write waits for another process's.
+# Milliseconds that a write waits for another process's (see Patience).
 _BUSY_MS = 1000
+
+_MOST_UNWRITTEN = 4096  # links that wait in memory for a file that takes none
 
 MOST_BYTES = 64 << 20
 """Of one file, beside its journal: some 600,000 links."""
@@ -78,7 +80,7 @@ class LinkRecords:
         the disk allows more. `is_here` tells, on a thread, whether this content is in the store."""
         away = None
         try:
-            writer, reader = _open_file(path)
+            writer, reader = _open_file(path, _BUSY_MS)
         except (apsw.Error, OSError) as error:
             log.error("links kept in memory only", path=str(path), reason=str(error))
             writer, reader = copied(path, _prepare)
@@ -102,30 +104,49 @@ class LinkRecords:
         self._most_bytes = most_bytes
         self._away = away
         self._again_at = clock.monotonic() + AGAIN
+        self._patience = Patience(_BUSY_MS)
+        # When each was seen. The next addition that succeeds takes them along.
+        self._unwritten: ByRepository[int] = ByRepository(_MOST_UNWRITTEN)
         self._added = 0
         self._well = True
         self._threads = Threads(1, "links")
 
     async def add(self, repository: Repository, digests: Sequence[Digest]) -> None:
         now = int(self._clock.wall())
-        keys = [_key(digest) for digest in digests]
-        try:
-            await self._threads.run(self._add, str(repository), keys, now)
-        except (apsw.Error, RuntimeError) as error:  # RuntimeError: it was closed
-            self._failed(error)
+        await self._write({f"{repository}:{digest.hex}": now for digest in digests})
 
     async def seen(self, repository: Repository, digest: Digest) -> float | None:
-        row = self._first(_SEEN, (_key(digest), str(repository)))
+        row = self._unwritten.get(f"{repository}:{digest.hex}")
+        if row is None:
+            row = self._first(_SEEN, (_key(digest), str(repository)))
         return None if row is None else float(row)
 
     async def is_shown(self, digest: Digest) -> bool:
+        if any(key.endswith(f":{digest.hex}") for key, _ in self._unwritten.items()):
+            return True
         row = self._first("SELECT 1 FROM links WHERE digest = ? LIMIT 1", (_key(digest),))
         return row is not None
 
     async def close(self) -> None:
+        if self._unwritten:
+            await self._write({})
         await aside(self._threads.close)
         self._reader.close()
         self._writer.close()
+
+    async def _write(self, new: Mapping[str, int]) -> None:
+        """These, and what could not be written before, all by `repository:hex`."""
+        late = dict(self._unwritten.items())
+        try:
+            await self._threads.run(self._add, {**late, **new})
+        except (apsw.Error, RuntimeError) as error:  # RuntimeError: it was closed
+            for key, seen_at in new.items():
+                self._unwritten[key] = seen_at
+            self._failed(error)
+            return
+        for key, seen_at in late.items():
+            if self._unwritten.get(key) == seen_at:
+                self._unwritten.pop(key)
 
     def _first(self, query: str, values: tuple[bytes | str, ...]) -> int | None:
         try:
@@ -142,31 +163,37 @@ class LinkRecords:
         if self._clock.monotonic() < self._again_at:
             return
         try:
-            self._writer, self._reader = _open_file(path)
+            self._writer, self._reader = _open_file(path, busy_ms=0)
         except (apsw.Error, OSError):
             self._again_at = self._clock.monotonic() + AGAIN
         else:
             self._away = None
 
-    def _add(self, repository: str, keys: Sequence[bytes], now: int) -> None:
+    def _add(self, links: Mapping[str, int]) -> None:
         if self._away is not None:
             self._open_again(self._away)
-        with self._writer:
-            self._writer.execute(
-                "INSERT OR IGNORE INTO repositories (name) VALUES (?)", (repository,)
-            )
-            [(number,)] = self._writer.execute(
-                "SELECT id FROM repositories WHERE name = ?", (repository,)
-            ).fetchall()
-            self._writer.executemany(
-                "INSERT OR REPLACE INTO links VALUES (?, ?, ?)",
-                [(key, number, now) for key in keys],
-            )
-        before, self._added = self._added, self._added + len(keys)
+        rows: dict[str, list[tuple[bytes, int]]] = {}
+        for key, seen_at in links.items():
+            repository, _, digits = key.rpartition(":")
+            rows.setdefault(repository, []).append((bytes.fromhex(digits), seen_at))
+        with self._patience.writing(self._writer), self._writer:
+            for repository, seen in rows.items():
+                self._insert(repository, seen)
+        before, self._added = self._added, self._added + len(links)
         if before // _TIDY_EVERY != self._added // _TIDY_EVERY:
             with contextlib.suppress(apsw.BusyError):  # the next one will do it
                 self._tidy()
         self._well = True
+
+    def _insert(self, repository: str, seen: Sequence[tuple[bytes, int]]) -> None:
+        self._writer.execute("INSERT OR IGNORE INTO repositories (name) VALUES (?)", (repository,))
+        [(number,)] = self._writer.execute(
+            "SELECT id FROM repositories WHERE name = ?", (repository,)
+        ).fetchall()
+        self._writer.executemany(
+            "INSERT OR REPLACE INTO links VALUES (?, ?, ?)",
+            [(key, number, seen_at) for key, seen_at in seen],
+        )
 
     def _tidy(self) -> None:
         used = _bytes_used(self._writer)
@@ -245,9 +272,9 @@ def _digest(key: bytes) -> Digest:
     return Digest("sha512" if len(key) == 64 else "sha256", key.hex())
 
 
-def _open_file(path: Path) -> tuple[apsw.Connection, apsw.Connection]:
+def _open_file(path: Path, busy_ms: int) -> tuple[apsw.Connection, apsw.Connection]:
     """To write and to read. Raises apsw.Error, OSError."""
-    writer = opened(path, _prepare, _BUSY_MS)
+    writer = opened(path, _prepare, busy_ms)
     return writer, apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
 
 

@@ -18,7 +18,7 @@ from ..interfaces import ReferrerList
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from ..threads import Threads, aside
-from .database_files import AGAIN, OtherVersion, copied, opened
+from .database_files import AGAIN, OtherVersion, Patience, copied, opened
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ DELETE FROM lists WHERE id IN (SELECT id FROM (
 
 _ROW = 512  # bytes that a row counts for, besides its list
 
-# Milliseconds that a write waits for another process's.
+# Milliseconds that a write waits for another process's (see Patience).
 _BUSY_MS = 1000
 
 
@@ -92,6 +92,7 @@ class ReferrerRecords:
         self._bounds = bounds
         self._away = away
         self._again_at = time.monotonic() + AGAIN
+        self._patience = Patience(_BUSY_MS)
         self._written = 0
         self._well = True
         self._threads = Threads(1, "referrers")
@@ -136,7 +137,7 @@ class ReferrerRecords:
         if time.monotonic() < self._again_at:
             return
         try:
-            self._database = opened(path, _prepare, _BUSY_MS)
+            self._database = opened(path, _prepare, busy_ms=0)
         except (apsw.Error, OSError):
             self._again_at = time.monotonic() + AGAIN
         else:
@@ -148,10 +149,12 @@ class ReferrerRecords:
         key = _key(repository, subject)
         if len(kept.data) > self._bounds.one:
             log.info("referrers not kept", repository=str(repository), bytes=len(kept.data))
-            self._database.execute(_FORGET, key)
+            with self._patience.writing(self._database):
+                self._database.execute(_FORGET, key)
             return
         size = len(kept.data) + _ROW
-        self._database.execute(_PUT, (*key, kept.count, kept.checked_at, size, kept.data))
+        with self._patience.writing(self._database):
+            self._database.execute(_PUT, (*key, kept.count, kept.checked_at, size, kept.data))
         self._written += size
         if self._written >= self._bounds.tidy_every:
             self._written = 0

@@ -65,9 +65,9 @@ DELETE FROM history WHERE key = :key AND id <=
     (SELECT id FROM history WHERE key = :key ORDER BY id DESC LIMIT 1 OFFSET :most)
 """
 
-# Milliseconds that a write waits for another process's: above the fsync of a busy disk, and below
-# what a pull would notice as a hang.
-_BUSY_MS = 1000
+BUSY_MS = 1000
+"""Milliseconds that a write waits for another process's (see Patience): above the fsync of a busy
+disk, and below what a pull would notice as a hang."""
 
 # The write-ahead log is cut back beyond this. It grows while somebody reads all the time.
 _MAX_LOG_BYTES = 4 << 20
@@ -264,7 +264,7 @@ def _open(path: Path) -> TagDatabase:
 
 def _prepare(writer: apsw.Connection) -> None:
     """Not a check of every page: what is damaged deep within is found when it is used."""
-    writer.set_busy_timeout(_BUSY_MS)
+    writer.set_busy_timeout(BUSY_MS)
     writer.execute("PRAGMA journal_mode = WAL")
     writer.execute("PRAGMA synchronous = NORMAL")
     writer.execute(f"PRAGMA journal_size_limit = {_MAX_LOG_BYTES}")

@@ -15,8 +15,9 @@ from ..interfaces import Clock, Meter, NoMeter, TagEvent, TagRecord, TagStoreErr
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from ..threads import Threads
-from .database_files import AGAIN
+from .database_files import AGAIN, Patience
 from .tag_database import (
+    BUSY_MS,
     DAMAGED,
     TagDatabase,
     frozen_of,
@@ -84,6 +85,7 @@ class EmbeddedTags:
         self._meter = meter
         self._max_rows = max_rows
         self._again_at = clock.monotonic() + AGAIN  # in memory: when the file is tried again
+        self._patience = Patience(BUSY_MS)
         self._writes = 0
         self._reading = Health("embedded", "read")
         self._writing = Health("embedded", "write")
@@ -198,7 +200,8 @@ class EmbeddedTags:
             self._database = open_or_begin_anew(self._path)
         database = self._database
         try:
-            done = work(database)
+            with self._patience.writing(database.writer):
+                done = work(database)
             self._tidy_now_and_then(database)
         except DAMAGED:
             self._begin_anew(database)

@@ -64,6 +64,60 @@ async def test_what_is_no_database_is_begun_anew(tmp_path: Path, wall: Wall) -> 
     assert (tmp_path / "links.db.aside").exists()
 
 
+async def test_what_is_shown_while_another_process_holds_the_file_is_written_later(
+    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    path = tmp_path / "links.db"
+    links = LinkRecords.open(path, Clock(wall=wall))
+    holder = apsw.Connection(str(path))
+    holder.execute("BEGIN IMMEDIATE")
+    await links.add(HOT, [LAYER])
+    assert await links.seen(HOT, LAYER) == wall.now
+    assert await links.is_shown(LAYER)
+    holder.execute("ROLLBACK")
+    holder.close()
+    await links.add(OTHER, digests("more", 3))
+    await links.close()
+    again = LinkRecords.open(path, Clock(wall=wall))
+    assert await again.seen(HOT, LAYER) == wall.now
+    assert await shown(again, OTHER, digests("more", 3)) == 3
+    await again.close()
+
+
+async def test_what_was_not_written_is_written_at_the_end(
+    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    path = tmp_path / "links.db"
+    links = LinkRecords.open(path, Clock(wall=wall))
+    holder = apsw.Connection(str(path))
+    holder.execute("BEGIN IMMEDIATE")
+    await links.add(HOT, [LAYER])
+    holder.close()
+    await links.close()
+    again = LinkRecords.open(path, Clock(wall=wall))
+    assert await again.seen(HOT, LAYER) == wall.now
+    await again.close()
+
+
+async def test_of_too_many_that_wait_to_be_written_those_of_the_largest_go(
+    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall))
+    holder = apsw.Connection(str(tmp_path / "links.db"))
+    holder.execute("BEGIN IMMEDIATE")
+    hot = digests("hot", 300)
+    await links.add(HOT, hot)
+    await flood(links, wall, OTHER, rounds=20)
+    assert await shown(links, HOT, hot) == 300
+    assert await shown(links, OTHER, digests(f"{OTHER} 0", 1000)) == 0
+    assert await shown(links, OTHER, digests(f"{OTHER} 19", 1000)) == 1000
+    holder.close()
+    await links.close()
+
+
 async def test_one_repositorys_links_push_out_no_other_repositorys(
     tmp_path: Path, wall: Wall
 ) -> None:

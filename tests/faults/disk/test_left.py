@@ -14,6 +14,7 @@ import aiohttp
 from tests.waiting import eventually
 
 from ..bodies import MIB
+from ..client import digest_of
 from ..house import House, Mirror, taken
 from .clients import hold, is_kept, reading
 
@@ -113,6 +114,26 @@ async def test_f35_an_index_that_somebody_locks_costs_pulls_a_moment(house: Hous
         assert await is_kept(house, mirror, before)
         assert (await asyncio.wait_for(mirror.blob(new[0]), 8)).is_whole(new[0])
     await eventually(lambda: _keeps(house, mirror), 30)
+
+
+async def test_databases_that_somebody_locks_cost_the_first_pull_a_moment_and_no_other(
+    house: House,
+) -> None:
+    mirror = await house.mirror()
+    with contextlib.ExitStack() as stack:
+        for path in mirror.storage.glob("*.db"):
+            db = stack.enter_context(contextlib.closing(sqlite3.connect(path)))
+            db.isolation_level = None
+            db.execute("BEGIN EXCLUSIVE")
+        async with asyncio.timeout(10):  # and not 2 s and more for each
+            for number in range(8):
+                layer = os.urandom(MIB)
+                manifest = house.hub.add_image("library/redis", f"{number}", layer)
+                assert (await mirror.manifest(f"{number}")).is_whole(manifest)
+                assert (await mirror.manifest(manifest)).is_whole(manifest)
+                assert (await mirror.blob(digest_of(layer))).is_whole(digest_of(layer))
+                assert (await mirror.ask(f"/v2/library/redis/referrers/{manifest}")).status == 200
+    assert await mirror.stop() == 0
 
 
 async def _keeps(house: House, mirror: Mirror) -> bool:
