@@ -133,8 +133,8 @@ class FileContent(Protocol):
     The holder closes it. Until then the descriptor stays good, whatever eviction and commit do.
     Read by offset only (`os.pread`, `os.sendfile`): the file's own position is shared. Ask
     `readable` first, each time: `fileno` is the file that has the bytes behind `beyond`, and may
-    be another one after the next ask. Its offsets are the content's; one that cannot be as long as
-    that (`ulimit -f`) begins further on, at what an attribute `origin` then says.
+    be another one after the next ask; it is -1 where no file could be had for them, and `pread`
+    alone has them.
     """
 
     @property
@@ -153,6 +153,9 @@ class FileContent(Protocol):
         RegistryError when that will not be."""
 
     def fileno(self) -> int: ...
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """As os.pread. Blocking; raises OSError."""
 
     def damaged(self, reason: str) -> None:
         """Tells whoever keeps this content that its file could not be read."""

@@ -203,6 +203,9 @@ class FakeContent:
         assert not self._closed
         return self._file
 
+    def pread(self, count: int, offset: int) -> bytes:
+        return os.pread(self._file, count, offset)
+
     def damaged(self, reason: str) -> None:
         self._registry.damaged.append((self._blob.descriptor.digest, reason))
 

@@ -10,7 +10,6 @@ reads: it is given small pieces, each asked for when it wants it.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Callable
 
@@ -128,9 +127,10 @@ class Detour:
             raise ValueError("ask what is readable first")
         return self._file.fd
 
-    @property
-    def origin(self) -> int:
-        return 0 if self._file is None else self._file.origin
+    def pread(self, count: int, offset: int) -> bytes:
+        if self._file is None:
+            raise ValueError("ask what is readable first")
+        return self._file.pread(count, offset)
 
     def damaged(self, reason: str) -> None:
         log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
@@ -149,7 +149,7 @@ class Detour:
         if self._waits is not None:
             self._waits.cancel()
         if self._file is not None:
-            os.close(self._file.fd)
+            self._file.close()
         self._leave_stream()
         self._ended()
 
@@ -166,14 +166,14 @@ class Detour:
 
     async def _read(self) -> None:
         """The next bytes, in a file of their own: the last ones have been sent by now."""
-        file = Segment.in_memory(self._position)
+        file = Segment.passing(self._position)
         if self._file is not None:
-            os.close(self._file.fd)
+            self._file.close()
         self._file = file
         end = self._position + self._ahead
         while self._position < min(end, self._size):
             piece = await self._piece()
-            file.write(piece, self._position)
+            file.append(piece, self._position)
             self._position += len(piece)
             if len(piece) < _LEAST:  # what trickles is passed on as it comes
                 break

@@ -218,7 +218,7 @@ class Fill:
             files += self.window.segments
             self.window.segments = []
         self._file = None
-        if any(os.fstat(file.fd).st_nlink == 0 for file in files):
+        if any(file.memory is None and os.fstat(file.fd).st_nlink == 0 for file in files):
             # Off the loop: the last close of a removed file frees its blocks.
             aside(_close, files)
         else:
@@ -255,9 +255,10 @@ class FillReader:
             raise ValueError("ask what is readable first")
         return self._segment.fd
 
-    @property
-    def origin(self) -> int:
-        return 0 if self._segment is None else self._segment.origin
+    def pread(self, count: int, offset: int) -> bytes:
+        if self._segment is None:
+            raise ValueError("ask what is readable first")
+        return self._segment.pread(count, offset)
 
     def damaged(self, reason: str) -> None:
         log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
@@ -276,4 +277,4 @@ class FillReader:
 
 def _close(files: list[Segment]) -> None:
     for file in files:
-        os.close(file.fd)
+        file.close()

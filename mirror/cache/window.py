@@ -3,6 +3,7 @@ empty. They get their bytes, nothing is kept, and the slowest of them sets the p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,25 +21,43 @@ _SEGMENT = 2 << 20
 _LARGEST = 4 * _SEGMENT  # more than any has
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """Bytes from `start` on, in the file `fd`, whose first byte would be at `origin`."""
+    """Bytes from `start` on: at their own offsets in the file `fd`; or in `memory`, where no file
+    can be had for them (`fd` is -1 then)."""
 
     start: int
     fd: int
-    origin: int = 0
+    memory: bytearray | None = None
 
     @classmethod
-    def in_memory(cls, start: int) -> Segment:
-        """An empty one. Its bytes are at their own offsets, in a file that is sparse, unless files
-        may not be as long as that (`ulimit -f`)."""
+    def passing(cls, start: int) -> Segment:
+        """An empty one, in memory. As a sparse file, which can be sent without a copy, unless
+        descriptors have run out, or no file may be as long as that (`ulimit -f`)."""
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        is_beyond = limit != resource.RLIM_INFINITY and start + _LARGEST > limit
-        return cls(start, os.memfd_create("fill", os.MFD_CLOEXEC), start if is_beyond else 0)
+        if limit == resource.RLIM_INFINITY or start + _LARGEST <= limit:
+            with contextlib.suppress(OSError):
+                return cls(start, os.memfd_create("fill", os.MFD_CLOEXEC))
+        return cls(start, -1, bytearray())
 
-    def write(self, data: bytes | memoryview, offset: int) -> int:
-        """Blocking; raises OSError. How many bytes of the data were taken."""
-        return os.pwrite(self.fd, data, offset - self.origin)
+    def append(self, data: bytes | memoryview, offset: int) -> int:
+        """Blocking; raises OSError. How many bytes of the data were taken, behind those that are
+        there and end at `offset`."""
+        if self.memory is None:
+            return os.pwrite(self.fd, data, offset)
+        self.memory.extend(data)
+        return len(data)
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """As os.pread. Blocking; raises OSError."""
+        if self.memory is None:
+            return os.pread(self.fd, count, offset)
+        at = offset - self.start
+        return bytes(self.memory[at : at + count])
+
+    def close(self) -> None:
+        if self.memory is None:
+            os.close(self.fd)
 
 
 class Window:
@@ -71,10 +90,10 @@ class Window:
         coming = sum(map(len, pieces))
         read = await self._slowest(self.offset + coming - CAPACITY)
         while len(self.segments) > 1 and self.segments[1].start <= read:
-            os.close(self.segments.pop(0).fd)
+            self.segments.pop(0).close()
         for piece in pieces:
             if not self.segments or self.offset - self.segments[-1].start >= _SEGMENT:
-                self.segments.append(Segment.in_memory(self.offset))
+                self.segments.append(Segment.passing(self.offset))
             await aside(self._write, self.segments[-1], piece)
 
     @property
@@ -103,7 +122,7 @@ class Window:
     def _write(self, segment: Segment, piece: bytes) -> None:
         view = memoryview(piece)
         while view:
-            written = segment.write(view, self.offset)
+            written = segment.append(view, self.offset)
             self._hash.update(view[:written])
             self.offset += written
             view = view[written:]

@@ -84,7 +84,7 @@ class Responder:
         if stop is not None:
             headers = {hdrs.CONTENT_LENGTH: str(stop - start), **headers}
             if readable >= stop and stop - start <= _SMALL:
-                data = in_memory(content.fileno(), stop - start, start - _origin(content))
+                data = in_memory(content.fileno(), stop - start, start)
                 if data is not None:
                     return await self.whole(request, exchange, status, headers, data)
         response = web.StreamResponse(status=status, headers=headers)
@@ -120,7 +120,7 @@ class Responder:
                 await writer.drain()
 
     def _transfer(self, request: web.BaseRequest, content: FileContent) -> Transfer | None:
-        """None where descriptors have run out."""
+        """None where descriptors have run out, or the content is in no file."""
         transport = request.transport
         client = transport.get_extra_info("socket") if transport is not None else None
         if client is None:
@@ -139,7 +139,7 @@ class Responder:
         stop: int,
     ) -> int:
         """Sends the span, or as much of it as there are descriptors for; returns where it ended."""
-        transfer, file, origin = None, -1, 0
+        transfer, file = None, -1
         try:
             while start < stop:
                 readable = min(await content.readable(start), stop)
@@ -149,12 +149,11 @@ class Responder:
                     if transfer is not None:
                         transfer.close()
                     transfer, file = self._transfer(request, content), content.fileno()
-                    origin = _origin(content)
                     if transfer is None:
                         break
                 before, sent = exchange.sent, transfer.sent
                 try:
-                    await transfer.send(start - origin, readable - origin)
+                    await transfer.send(start, readable)
                 finally:
                     exchange.sent = before + transfer.sent - sent
                 start = readable
@@ -171,7 +170,8 @@ class Responder:
         start: int,
         stop: int | None,
     ) -> None:
-        """For TLS, for bodies whose length is not known, and where descriptors have run out."""
+        """For TLS, for bodies whose length is not known, where descriptors have run out, and for
+        what is in no file."""
         while stop is None or start < stop:
             readable = await content.readable(start)
             if readable <= start:
@@ -179,18 +179,13 @@ class Responder:
                     return
                 raise Untrustworthy(f"the content ends at {start}, before {stop}")
             count = min(_PIECE, readable - start, (stop or readable) - start)
-            data = await aside(os.pread, content.fileno(), count, start - _origin(content))
+            data = await aside(content.pread, count, start)
             if not data:
                 raise FileFault(f"the file ends at {start}, before {readable}")
             async with asyncio.timeout(self._patience):
                 await response.write(data)
             start += len(data)
             exchange.sent += len(data)
-
-
-def _origin(content: FileContent) -> int:
-    """The offset in the content of its file's first byte (see FileContent)."""
-    return getattr(content, "origin", 0)
 
 
 def _is_tls(request: web.BaseRequest) -> bool:

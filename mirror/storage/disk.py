@@ -75,6 +75,9 @@ class DiskFile:
     def fileno(self) -> int:
         return self.fd
 
+    def pread(self, count: int, offset: int) -> bytes:
+        return os.pread(self.fd, count, offset)
+
     async def readable(self, beyond: int) -> int:
         return self.size
 

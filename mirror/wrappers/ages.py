@@ -9,7 +9,6 @@ other artifacts have none), it appeared when it was first seen here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -119,7 +118,7 @@ class Ages:
             end = 0
             while end <= _LARGEST_CONFIG and (further := await content.readable(end)) > end:
                 end = further
-            data = await aside(os.pread, content.fileno(), min(end, _LARGEST_CONFIG), 0)
+            data = await aside(content.pread, min(end, _LARGEST_CONFIG), 0)
         finally:
             content.close()
         return _time((await read_aside(read_object, data)).get("created"))

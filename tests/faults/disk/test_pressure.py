@@ -213,3 +213,21 @@ async def test_f31_what_is_longer_than_a_file_may_be_passes_through(
     assert part.status == 206
     assert part.body == data[-100:]
     assert await is_kept(house, mirror, await miss(house, mirror, MIB))
+
+
+@pytest.mark.parametrize("size", [100_000, 20 * MIB, 90 * MIB])
+@pytest.mark.parametrize("limit", [64 << 10, 3 * MIB])
+async def test_f31_where_hardly_any_file_can_be_written_all_passes_through(
+    house: House, size: int, limit: int
+) -> None:
+    mirror = await house.mirror(wrap=("prlimit", f"--fsize={limit}", "--"))
+    data = os.urandom(size)
+    digest = house.hub.add_blob(data)
+    manifest = house.hub.add_image("library/redis", "7", data)
+    assert (await mirror.manifest("7")).is_whole(manifest)
+    assert (await mirror.blob(digest)).is_whole(digest)
+    part = await mirror.blob(digest, {"Range": f"bytes={size - 100}-"})
+    assert part.status == 206
+    assert part.body == data[-100:]
+    house.hub.fail("blobs", unmeasured(data), times=1)
+    assert (await mirror.blob(digest)).is_whole(digest)
