@@ -154,12 +154,8 @@ class Fills:
 
     async def _fill(self, fill: Fill, upstream: Upstream, repository: Repository) -> str:
         """Brings the fill to its end; how it ended, for whoever counts."""
-        try:
-            partial = await self._partial(fill) or await self._follow(fill)
-        except OSError as error:
-            log.error("store cannot be written", digest=str(fill.digest), reason=str(error))
-            partial = self._spill(fill, 0, fill.digest.hasher())
-        if partial is None or await self._came_meanwhile(fill, partial):
+        partial = await self._begin(fill)
+        if partial is None:
             return "followed"
         if partial.offset or partial.ahead:
             fill.size = partial.size  # as an earlier writer was told
@@ -174,8 +170,6 @@ class Fills:
             ALONE if fill.digest in self._doubts else self._parting,
         )
         try:
-            if fill.window is None:
-                fill.writes_to(partial.open())
             within = self._patience.first_byte
             while not await self._gate.run(fill, download.run, within):
                 if not fill.is_read:
@@ -198,6 +192,23 @@ class Fills:
             sources=sorted(download.sources.rejects),
         )
         return "committed" if kept else "uncached"
+
+    async def _begin(self, fill: Fill) -> Partial | None:
+        """What the fill is written to, with a file for its readers, or a window where the store
+        cannot be written or descriptors have run out. None when another process has brought it."""
+        partial = None
+        try:
+            partial = await self._partial(fill) or await self._follow(fill)
+            if partial is None or await self._came_meanwhile(fill, partial):
+                return None
+            if fill.window is None and not fill.has_file:
+                fill.writes_to(partial.open())
+            return partial
+        except OSError as error:
+            log.error("store cannot be written", digest=str(fill.digest), reason=str(error))
+            if partial is not None:
+                await partial.suspend()
+            return self._spill(fill, 0, fill.digest.hasher())
 
     def _go_on_later(self, fill: Fill, upstream: Upstream) -> None:
         """Leaves the table, and comes back when there is a place to spare; or not, where it was

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -21,6 +23,7 @@ from mirror.interfaces import NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, Unavailable, Untrustworthy
 from mirror.storage.disk import DiskContent
+from mirror.storage.partial import DiskPartial
 from mirror.storage.room import Bounds
 
 from ..waiting import eventually
@@ -148,6 +151,38 @@ async def test_f32_a_store_that_cannot_be_written_still_serves(
     monkeypatch.setattr(store, "partial", read_only)
     upstream.blobs[Digest.of(LITTLE)] = LITTLE
     assert await read_all(await cache.blob(REDIS, Digest.of(LITTLE))) == LITTLE
+
+
+def without_descriptors(*_: object) -> NoReturn:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize("begun", [0, 2 * SMALL], ids=["anew", "resumed"])
+async def test_without_a_descriptor_for_the_readers_bytes_pass_through(
+    cache: PullThrough,
+    upstream: FakeUpstream,
+    store: DiskContent,
+    large: Digest,
+    begun: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if begun:
+        partial = await store.partial(large)
+        assert partial is not None
+        await partial.append([LARGE[:begun]])
+        await partial.suspend()
+    monkeypatch.setattr(DiskPartial, "open", without_descriptors)
+    monkeypatch.setattr(os, "memfd_create", without_descriptors)
+    data, content = b"", await cache.blob(REDIS, large)
+    try:
+        while (limit := await content.readable(len(data))) > len(data):
+            data += content.pread(limit - len(data), len(data))
+    finally:
+        content.close()
+    assert data == LARGE
+    await eventually(lambda: cache._fills.is_idle(REDIS.registry))
+    kept = [path.stat().st_size for path in (store.root / "partials").rglob("*") if path.is_file()]
+    assert kept == [begun][: bool(begun)]
 
 
 async def test_eviction_makes_room_before_anybody_is_turned_away(
