@@ -130,7 +130,7 @@ Logins = Annotated[tuple[Credentials, ...], BeforeValidator(_one_or_more)]
 class Endpoint(Section):
     """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
     is asked for bytes by digest only. `connections`: to its host, at most, from all
-    workers. `credentials`: its own, instead of the registry's."""
+    workers, beside those that ask for tokens. `credentials`: its own, instead of the registry's."""
 
     url: Annotated[str, BeforeValidator(places.endpoint_url)]
     trust: Annotated[

@@ -67,6 +67,7 @@ class Limits:
     headers: float = 45.0  # from asking to the answer's headers, connecting included
     answer: float = 60.0  # until the final headers: tokens, redirects and retries together
     realm: float = 15.0  # for a token, which many may wait for
+    silent: float = 2.0  # then the token realm is asked for the same beside
     body: float = 30.0  # for a small body, whole: a manifest, a list
     unwanted: float = 1.0  # for a small body that only ends an exchange: a redirect's, an error's
     connections: int = CONNECTIONS  # per host; a blob holds one for as long as it takes

@@ -36,6 +36,10 @@ class Exhausted(Unavailable):
     """This process had no descriptor, memory or thread to ask with: that is nobody's fault."""
 
 
+class NoTurn(Exhausted):
+    """It was not asked: there was no turn for it beside what is asked already."""
+
+
 class Faulty(Unavailable):
     """The endpoint answered that it has trouble (5xx)."""
 

@@ -1,8 +1,13 @@
 """A login of the mirror's own at one endpoint: as it is by now, and whether it is refused.
 
 A password that is wrong, shown for each miss, is what gets an address locked out (Docker Hub does
-that, and for the right password, too). So it is shown by one ask at a time until it was good once;
-and upon a refusal its file is read again, once, and then it rests for minutes.
+that, and for the right password, too). So it is shown to a token realm by one ask at a time until
+it was good once; and upon a refusal its file is read again, once, and then it rests for minutes.
+
+A second ask may show it beside one that has been silent for 2 s, also before it was good: without
+that, one connection that is lost after a start would hold all who need it for 15 s. What is silent
+has refused nothing yet, there are never more than the two, and neither is broken off for another
+client's sake (see Turns): two failed logins are as many as any refusal costs, and lock nobody out.
 
 A refusal may also mean the one repository, which some client has chosen. So the login is then shown
 by itself, for nothing: only a refusal of that is one of the login.
@@ -11,8 +16,7 @@ by itself, for nothing: only a refusal of that is one of the login.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -30,8 +34,6 @@ _FIRST_REST = 60.0  # seconds, doubled with each refusal in a row
 _LONGEST_REST = 900.0
 _BELIEVED = 60.0  # seconds for which a login that was good is not suspected
 _PROVEN_EVERY = 5.0  # where that says nothing, since the realm has trouble
-_AT_ONCE = 8  # asks of a token realm that show it
-_TURN = 15.0  # seconds
 _LISTEN_EVERY = 1.0
 
 Proof = Callable[[Credentials], Awaitable[str | None]]
@@ -63,7 +65,7 @@ class OwnLogin:
         self._meter = meter
         self._notes = notes
         self._listen_at = float("-inf")
-        self._ever_good = False
+        self.is_proven = False  # it was good once
         self._good_at = float("-inf")
         self._is_tried = False  # whether that was tried, whatever came of it
         self._why = ""  # it is refused
@@ -71,7 +73,6 @@ class OwnLogin:
         self._until = 0.0  # monotonic: until when it rests, or is not tried again by itself
         self._stamp = ""  # of the secret that is refused
         self._deciding = asyncio.Lock()
-        self._turns = asyncio.Semaphore(1)  # _AT_ONCE, once it was good
 
     def rests(self) -> bool:
         """Whether it is refused, and not to be shown now."""
@@ -92,31 +93,14 @@ class OwnLogin:
             f"{at:%Y-%m-%d %H:%M:%S} UTC"
         )
 
-    @contextlib.asynccontextmanager
-    async def turn(self, prove: Proof) -> AsyncIterator[Credentials]:
-        """One of few who may show it. Raises LoginRefused while it rests; who comes first when it
-        has rested finds out whether it is good by now. Raises Unavailable when the turns before
-        take too long."""
-        try:
-            async with asyncio.timeout(_TURN):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable(
-                f"{self._endpoint}: its token realm has not answered others for {_TURN:g} s"
-            ) from None
-        try:
-            await self._admit(prove)
-            yield self.credentials
-        finally:
-            self._turns.release()
-
     async def admitted(self, prove: Proof) -> Credentials:
-        """As `turn`, for one that gets nobody locked out: any number may show it at once."""
+        """What to show. Raises LoginRefused while it rests; who comes first when it has rested
+        finds out whether it is good by now."""
         await self._admit(prove)
         return self.credentials
 
     async def proven(self, prove: Proof) -> Credentials:
-        """As `turn`, for one that is shown with each request, and so is proven before the first."""
+        """As `admitted`, for one that is shown with each request: it is proven before the first."""
         if not self._is_tried:
             async with self._deciding:
                 if not self._is_tried and not self.rests():
@@ -137,10 +121,7 @@ class OwnLogin:
 
     def was_good(self) -> None:
         """It was shown, and accepted."""
-        if not self._ever_good:
-            self._ever_good = True
-            for _ in range(_AT_ONCE - 1):
-                self._turns.release()
+        self.is_proven = True
         self._good_at = self._clock.monotonic()
         if self._why:
             self._forget()

@@ -85,7 +85,8 @@ class Remote:
         self.endpoint = endpoint
         self._base = endpoint.url.rstrip("/")
         self._transport = transport
-        self._accounts = Accounts(endpoint, transport, clock, meter, notes)
+        self._apart = transport.apart()
+        self._accounts = Accounts(endpoint, self._apart, clock, meter, notes)
         self._retries = retries
         self._meter = meter
         self._clock = clock
@@ -98,6 +99,7 @@ class Remote:
 
     async def close(self) -> None:
         await self._accounts.close()
+        await self._apart.close()
         await self._transport.close()
 
     def scarce(self) -> bool:
@@ -124,8 +126,8 @@ class Remote:
             _log.info("ping_answered_oddly", endpoint=name, reason=error.message)
 
     async def _answer_of(self, url: URL) -> aiohttp.ClientResponse:
-        response = await self._transport.fetch("GET", url, {})
-        await self._transport.discard(response)
+        response = await self._apart.fetch("GET", url, {})
+        await self._apart.discard(response)
         if response.status >= 500:
             where = f"{self.endpoint.name}, at {origin(response.url)},"
             raise faulty(where, response.status, response.headers, self._clock)

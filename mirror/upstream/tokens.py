@@ -7,10 +7,9 @@ the registry answers 401 with `Bearer realm=…,service=…`; the realm, asked f
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -23,10 +22,12 @@ from ..oci.challenges import Challenge
 from ..oci.documents import read_object
 from ..oci.errors import Denied, Refused, RegistryError, Unavailable, Untrustworthy, quoted
 from ..oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
-from .endpoint import Credentials, Endpoint, GivenToken, Login
+from .asks import Asks, once_more_if_silent
+from .endpoint import CONNECTIONS, Credentials, Endpoint, GivenToken, Login
 from .failures import NoToken, Unreached, faulty, rate_limited
 from .logins import OwnLogin, Proof, name_of
 from .transport import Transport, origin
+from .turns import Turns
 
 _log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ DEFAULT_LIFETIME = 60.0  # seconds; the token specification's, where `expires_in
 _LONGEST_LIFETIME = 12 * 3600.0
 _MARGIN = 30.0  # renewed this long before the end, or at three quarters of a short life
 _MAX_TOKENS = 1000
+_AT_ONCE = 8  # asks that show a login which is known to be good
 _MAX_ANSWER_OVERHEAD = 4096  # JSON around the token
 _WORD = re.compile(r"[\x21-\x7e]+")  # what a header or a URL can carry as it is
 
@@ -84,8 +86,16 @@ class Authorizer:
         self._clock = clock
         self._wanted: Challenge | None = None
         self._tokens: LRUCache[_Key, _Token] = LRUCache(_MAX_TOKENS)
-        self._asking: dict[_Key, asyncio.Task[_Token]] = {}
+        self._asks = self._asks_of(CONNECTIONS, lambda: False)
+        self._asks_with_login = self._asks_of(
+            _AT_ONCE, lambda: own is not None and not own.is_proven
+        )
         self._warned_of: set[str] = set()
+
+    def _asks_of(self, most: int, one_by_one: Callable[[], bool]) -> Asks[_Key, _Token]:
+        name, limits = self._endpoint.name, self._endpoint.limits
+        turns = Turns(name, most, one_by_one, limits.silent, limits.realm)
+        return Asks(turns, self._clock, limits.silent, limits.answer)
 
     async def authorization(self, repository: str) -> str | None:
         """The Authorization header for this repository, by what is known so far. Raises
@@ -145,15 +155,23 @@ class Authorizer:
 
     async def _prove_to_registry(self, credentials: Credentials) -> str | None:
         url = URL(self._endpoint.url.rstrip("/") + "/v2/", encoded=True)
-        response = await self._transport.send("GET", url, {"Authorization": _header(credentials)})
-        await self._transport.discard(response)
-        return _refusal(response.status, self._endpoint.name)
+        shown, limits = {"Authorization": _header(credentials)}, self._endpoint.limits
+
+        async def ask() -> int:
+            response = await self._transport.send("GET", url, shown, limits.realm)
+            await self._transport.discard(response)
+            return response.status
+
+        return _refusal(await once_more_if_silent(ask, limits.silent), self._endpoint.name)
 
     def _prove_to(self, realm: URL, service: str) -> Proof:
         """Asks the realm for a token that is good for nothing, as `docker login` does."""
 
         async def prove(credentials: Credentials) -> str | None:
-            response, _ = await self._ask_realm(realm, service, None, credentials)
+            response, _ = await once_more_if_silent(
+                lambda: self._ask_realm(realm, service, None, credentials),
+                self._endpoint.limits.silent,
+            )
             return _refusal(response.status, self._where(realm))
 
         return prove
@@ -169,10 +187,8 @@ class Authorizer:
 
     async def close(self) -> None:
         """Stops asking for tokens."""
-        asking = list(self._asking.values())
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await self._asks.close()
+        await self._asks_with_login.close()
 
     async def _bearer(self, wanted: Challenge, repository: str) -> str:
         key = self._key(wanted, repository)
@@ -180,25 +196,12 @@ class Authorizer:
         if token is not None and self._clock.monotonic() < token.renew_at:
             return token.authorization
         try:
-            return (await self._renewed(key)).authorization
+            asks = self._asks_with_login if key.account else self._asks
+            return (await asks.answer(key, lambda: self._ask(key))).authorization
         except RegistryError:
             if token is not None and self._clock.monotonic() < token.ends_at:
                 return token.authorization
             raise
-
-    async def _renewed(self, key: _Key) -> _Token:
-        """One ask at the realm for all who wait. It goes on when the first of them leaves."""
-        task = self._asking.get(key)
-        if task is None:
-            task = asyncio.create_task(self._ask(key))
-            self._asking[key] = task
-            task.add_done_callback(lambda done: self._asked(key, done))
-        return await asyncio.shield(task)
-
-    def _asked(self, key: _Key, task: asyncio.Task[_Token]) -> None:
-        del self._asking[key]
-        if not task.cancelled() and task.exception() is None:
-            self._tokens[key] = task.result()
 
     def _key(self, wanted: Challenge, repository: str) -> _Key:
         realm = self._realm(wanted.parameters.get("realm", ""))
@@ -250,22 +253,26 @@ class Authorizer:
         return None
 
     async def _ask(self, key: _Key) -> _Token:
+        token = self._tokens[key] = await self._asked(key)
+        return token
+
+    async def _asked(self, key: _Key) -> _Token:
         realm = URL(key.realm)
         own = self._own_for(realm)
         if own is None:
             response, body = await self._ask_realm(realm, key.service, key.scope, None)
             return self._given(response, body, realm, None)
         prove = self._prove_to(realm, key.service)
-        async with own.turn(prove) as credentials:
+        credentials = await own.admitted(prove)
+        response, body = await self._ask_realm(realm, key.service, key.scope, credentials)
+        if response.status in (401, 403) and await own.was_refused(credentials, prove):
+            credentials = own.credentials
             response, body = await self._ask_realm(realm, key.service, key.scope, credentials)
-            if response.status in (401, 403) and await own.was_refused(credentials, prove):
-                credentials = own.credentials
-                response, body = await self._ask_realm(realm, key.service, key.scope, credentials)
-                if response.status in (401, 403):
-                    await own.was_refused(credentials, prove)
-            token = self._given(response, body, realm, credentials)
-            own.was_good()
-            return token
+            if response.status in (401, 403):
+                await own.was_refused(credentials, prove)
+        token = self._given(response, body, realm, credentials)
+        own.was_good()
+        return token
 
     async def _ask_realm(
         self, realm: URL, service: str, scope: str | None, credentials: Credentials | None

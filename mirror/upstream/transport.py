@@ -103,6 +103,7 @@ class Transport:
     """Sends requests for one endpoint. Safe to make outside a running loop; close it inside.
 
     `resolver` and `tls` may be shared; the closer of this transport closes only its own resolver.
+    `per_host` connections to one host at most; 0: any number.
     """
 
     def __init__(
@@ -112,9 +113,11 @@ class Transport:
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
+        per_host: int | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._limits = endpoint.limits
+        self._per_host = endpoint.limits.connections if per_host is None else per_host
         self._meter = meter
         self._origin = origin(URL(endpoint.url))
         self._realm = origin(URL(endpoint.realm)) if endpoint.realm else None
@@ -124,6 +127,16 @@ class Transport:
         self._tls = tls or verifying_context()
         self._sessions: dict[_Why, aiohttp.ClientSession] = {}
         self._closed = False
+
+    def apart(self) -> Transport:
+        """Another, with connections of its own, for what the mirror asks in its own name: whether
+        an endpoint is there, for tokens, and whether a login is good. All connections of this one
+        may be waiting for answers to what clients ask. Close it before this one."""
+        apart = Transport(
+            self._endpoint, self._meter, resolver=self._resolver, tls=self._tls, per_host=0
+        )
+        apart._guard = self._guard  # which learns at what address the endpoint is
+        return apart
 
     async def close(self) -> None:
         self._closed = True
@@ -265,7 +278,7 @@ class Transport:
                 resolver=self._resolver,
                 ttl_dns_cache=30,
                 limit=0,
-                limit_per_host=limits.connections,
+                limit_per_host=self._per_host,
                 socket_factory=self._socket_factory(why),
             ),
             # Bytes come as they were sent, no cookie is kept, and nothing is taken from the

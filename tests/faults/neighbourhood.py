@@ -2,6 +2,7 @@
 behaviour costs the others. Neither's CPU time is taken from the process that measures.
 
     python -m tests.faults.neighbourhood registries 2 0.0
+    python -m tests.faults.neighbourhood guarded 2 0.0
     python -m tests.faults.neighbourhood client leaves http://127.1.2.3:5000 127.0.0.2
 
 Both write one line when they are ready, and go on until they are killed or their input ends.
@@ -79,10 +80,12 @@ class Registries:
     """Registries that have every image that is asked for. Below `drips/` every blob is there, is
     LARGE, and comes slowly, without an end that anybody would wait for. Each answer begins
     `latency` seconds after its request. Below `absent/` nothing is there, and below `mute/` nothing
-    is ever answered."""
+    is ever answered. `guarded`: they want tokens of a realm, which gives them to anybody, and for
+    what is below `mute/` never answers either."""
 
-    def __init__(self, latency: float) -> None:
+    def __init__(self, latency: float, guarded: bool = False) -> None:
         self._latency = latency
+        self._guarded = guarded
         self._images: dict[str, Image] = {}
         self._blobs: dict[str, bytes] = {}
 
@@ -98,6 +101,11 @@ class Registries:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(self._latency)
+        if request.path == "/token":
+            return await self._token(request)
+        if self._guarded and "Authorization" not in request.headers:
+            wanted = f'Bearer realm="{request.url.origin()}/token",service="guarded"'
+            return web.Response(status=401, headers={"WWW-Authenticate": wanted})
         if request.path.startswith("/v2/mute/"):
             await asyncio.Event().wait()
         match = re.fullmatch(r"/v2/(.+)/(manifests|blobs)/([^/]+)", request.path)
@@ -116,6 +124,11 @@ class Registries:
         if data is not None:
             return web.Response(body=data)
         return await self._drip(request) if name.startswith("drips/") else web.Response(status=404)
+
+    async def _token(self, request: web.Request) -> web.Response:
+        if request.query.get("scope", "").startswith("repository:mute/"):
+            await asyncio.Event().wait()
+        return web.json_response({"token": "good", "expires_in": 300})
 
     async def _drip(self, request: web.Request) -> web.StreamResponse:
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
@@ -298,8 +311,9 @@ async def process(*words: str) -> AsyncIterator[list[str]]:
 
 
 async def _main(what: str, *words: str) -> None:
-    if what == "registries":
-        print(*await Registries(float(words[1])).serve(int(words[0])), flush=True)
+    if what in ("registries", "guarded"):
+        registries = Registries(float(words[1]), what == "guarded")
+        print(*await registries.serve(int(words[0])), flush=True)
     else:
         misbehaves: Misbehaves = globals()[words[0]]
         url = urlsplit(words[1])

@@ -132,3 +132,38 @@ async def test_one_registry_s_trouble_is_not_another_s_behind_a_shared_address(
 ) -> None:
     async with neighbourhood_of(house, 0.0) as mirror:
         await neighbours_are_served(mirror, 0.0, neighbourhood.one_registry, [VICTIM])
+
+
+@contextlib.asynccontextmanager
+async def guarded(house: House, login: str = "", workers: int = 1) -> AsyncIterator[Mirror]:
+    """A mirror of a registry that wants tokens, whose realm is silent about some repositories."""
+    docker_io: dict[str, object] = {}
+    if login:
+        password = house.folder / "password"
+        password.write_text("right")
+        docker_io["credentials"] = {"username": login, "password_file": str(password)}
+    async with process("guarded", "1", "0.0") as (url,):
+        mirror = await house.mirror(url, docker_io=docker_io, workers=workers)
+        yield mirror
+        mirror.kill()
+
+
+@pytest.mark.parametrize("login", ["", "ann"], ids=["anonymous", "login"])
+async def test_a_realm_s_silence_for_one_client_costs_its_neighbours_nothing(
+    house: House, login: str
+) -> None:
+    async with guarded(house, login) as mirror:
+        await neighbours_are_served(mirror, 0.0, neighbourhood.asks_in_vain)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_realm_s_silence_right_after_a_start_costs_its_neighbours_little(
+    house: House, workers: int
+) -> None:
+    """Then the login is not known to be good, and few may show it."""
+    async with guarded(house, "ann", workers) as mirror:
+        asks = neighbourhood.asks_in_vain.__name__
+        async with process("client", asks, mirror.url, STRANGERS[0]):
+            names = [f"small/cold-{number}" for number in range(4)]
+            async with asyncio.timeout(20):
+                assert max([await pull(mirror, name) for name in names]) <= COLD + 2.0

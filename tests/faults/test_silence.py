@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
+import pytest
 from aiohttp import web
 
 from tests.upstream.hub import Hub, status
@@ -119,6 +120,31 @@ async def test_f23_an_answer_that_never_comes_is_had_by_asking_again_beside(hous
     answers = await within(12, asyncio.gather(*asks))
     assert all(answers)
     assert (await within(12, tag)).is_whole(digest)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("login", [None, ("ann", "right")], ids=["anonymous", "login"])
+async def test_a_token_whose_ask_is_never_answered_is_had_by_asking_again_beside(
+    house: House, login: tuple[str, str] | None, workers: int
+) -> None:
+    """At once after a start, when the login is not known to be good; later; and for all who wait
+    for that token."""
+    hub = house.hub
+    docker_io: dict[str, object] = {}
+    if login is not None:
+        hub.login, hub.anonymous = login, False
+        password = house.folder / "password"
+        password.write_text(login[1])
+        credentials = {"username": login[0], "password_file": str(password)}
+        docker_io = {"credentials": credentials, "realm": hub.realm_url}
+    mirror = await house.mirror(docker_io=docker_io, workers=workers)
+    for name in ("library/first", "library/second"):
+        digests = [hub.add_image(name, f"{number}", b"layer %d" % number) for number in range(8)]
+        hub.fail("realm", says_nothing())
+        asks = (mirror.manifest(f"{number}", name=name) for number in range(8))
+        answers = await within(11, asyncio.gather(*asks))
+        assert all(answer.is_whole(one) for answer, one in zip(answers, digests, strict=True))
+    assert hub.count("realm") <= 2 * 2 * workers
 
 
 async def test_f23_an_answer_that_takes_35_seconds_comes(house: House) -> None:
