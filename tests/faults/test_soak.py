@@ -21,10 +21,10 @@ import pytest
 from tests.upstream.hub import Hub
 from tests.waiting import eventually
 
-from . import neighbourhood
+from . import misbehaving
 from .bodies import MIB
 from .house import House, Mirror, digest_of
-from .neighbourhood import KIB, process
+from .neighbourhood import KIB, program
 from .test_torture import Weather, workers_of
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
@@ -43,9 +43,9 @@ NAME = "hub.example/library/app"
 
 KINDS = [
     kind
-    for kind in vars(neighbourhood).values()
+    for kind in vars(misbehaving).values()
     if asyncio.iscoroutinefunction(kind)
-    and kind.__module__ == neighbourhood.__name__
+    and kind.__module__ == misbehaving.__name__
     and list(kind.__annotations__) == ["mirror", "return"]
 ]
 
@@ -112,7 +112,7 @@ class Soak:
         for kind in itertools.cycle(kinds):
             self.done[kind.__name__] += 1
             with contextlib.suppress(AssertionError):  # the mirror was killed while it began
-                async with process("client", kind.__name__, self.mirror.url, "127.0.0.9"):
+                async with program("misbehaving", kind.__name__, self.mirror.url, "127.0.0.9"):
                     await asyncio.sleep(MISBEHAVING_FOR)
 
     async def _fate(self) -> None:
@@ -134,10 +134,11 @@ async def test_soak(house: House, workers: int) -> None:
     chance = random.Random(SEED + workers)
     house.partials = True  # of what misbehaving clients have asked for
     hubs = [house.hub, await house.another_hub()]
-    async with process("registries", "3", "0.0") as urls:
+    async with program("neighbourhood", "3", "0.0") as others:
+        urls = others.words
         names = ("slow.example", "slower.example")
         registries = {
-            name: {"endpoints": [{"url": url}]} for name, url in zip(names, urls[1:], strict=True)
+            name: {"endpoints": [{"url": url}]} for name, url in zip(names, urls[1:3], strict=True)
         }
         registries["hub.example"] = {
             "endpoints": [{"url": hub.url, "trust": "tags"} for hub in hubs]
