@@ -36,6 +36,7 @@ from ..tls import verifying_context
 from ..upstream.addresses import Allowed
 from ..upstream.endpoint import CONNECTIONS, Endpoint, GivenToken, Limits, Login, Trust
 from ..upstream.endpoint import Credentials as Shown
+from ..upstream.line import Line
 from ..upstream.offline import Offline
 from ..upstream.pool import Pool
 from ..upstream.remote import Remote
@@ -84,6 +85,7 @@ def registry_of(
     accounts = AccountRecords(config.storage.path)
     stack.push_async_callback(aside, accounts.close)
     slots = _slots(config)
+    line = Line(clock)
 
     def cached(
         stack: contextlib.AsyncExitStack,
@@ -95,7 +97,7 @@ def registry_of(
         scarce, away = _never, _never_away
         prefetcher = None
         if asking and not config.offline:
-            upstream = pool = _pool(stack, endpoints, metrics, clock, tls, accounts, slots)
+            upstream = pool = _pool(stack, endpoints, metrics, clock, tls, accounts, slots, line)
             scarce, away = pool.scarce, pool.away
             if config.prefetch:
                 prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
@@ -165,6 +167,7 @@ def _pool(
     tls: Callable[[], ssl.SSLContext],
     accounts: AccountRecords,
     slots: Mapping[str, Slots],
+    line: Line,
 ) -> Pool:
     """One registry's endpoints, as one upstream. `slots`: of each configured host."""
     members = []
@@ -185,7 +188,7 @@ def _pool(
                 remote.ping,
             )
         )
-    pool = Pool(members, clock, meter)
+    pool = Pool(members, clock, meter, line=line)
     stack.push_async_callback(pool.close)
     return pool
 

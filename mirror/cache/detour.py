@@ -177,6 +177,7 @@ class Detour:
             self._position += len(piece)
             if len(piece) < _LEAST:  # what trickles is passed on as it comes
                 break
+            del piece  # as in Download._pump
 
     async def _piece(self) -> bytes:
         loop = asyncio.get_running_loop()

@@ -268,6 +268,7 @@ class Download:
                         f"{stream.source} sent more than the {self.fill.size} bytes it announced"
                     )
                 await writer.put(piece)
+                del piece  # its memory is used again, and the next one may be long in coming
         finally:
             # What has come is worth keeping, also when the stream breaks or the mirror stops.
             await writer.flush()

@@ -245,6 +245,7 @@ class Segments:
                 span.start += len(piece)
                 self._came += len(piece)
                 await writer.put(piece)
+                del piece  # as in Download._pump
         finally:
             # What has come is worth keeping, also when the stream breaks or the mirror stops.
             await writer.flush()

@@ -192,6 +192,7 @@ class Unvouched:
                     if size is not None and came > size:
                         break
                     await aside(hasher.update, piece)
+                    del piece  # as in Download._pump
                 if hasher.hexdigest() != digest.hex:
                     stream.reject("a blob sent for proof has another digest")
                     raise Untrustworthy(f"{stream.source} sent other bytes than those of {digest}")

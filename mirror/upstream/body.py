@@ -1,7 +1,8 @@
 """A blob's body on its way: over one connection, until another is better.
 
 One watcher only. A connection that falls silent is not given up: the rest is asked for beside it,
-from the very byte, and the first connection that brings something goes on.
+from the very byte, and the first connection that brings something goes on. Beside one that only
+drips the rest is asked for too, and the first that brings more than drops goes on.
 """
 
 from __future__ import annotations
@@ -9,22 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Self
 
-from ..interfaces import Clock, StreamContent
+from ..interfaces import Clock
 from ..oci.descriptor import Descriptor
-from ..oci.errors import Unavailable, Untrustworthy
+from ..oci.errors import Unavailable
 from ..oci.ranges import ByteRange
-from .asked import Question
+from ..tasks import ended
 from .endpoint import KIB
-from .health import LEAST_BYTES
-from .slots import Slot
-from .standing import Standing
+from .line import Line
+from .source import LEAD, Source
 
-# A connection is measured over so many seconds of waiting, and left when another endpoint is known
-# to be so many times as fast.
-_WINDOW = 3.0
-_MUCH_FASTER = 4.0
+# Times slower than endpoints of this registry usually are, and below LEAD a second: then a
+# connection is doubted, though it is not so slow that it would be given up.
+_FAR_BELOW = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,243 +33,87 @@ class Watch:
     the endpoints bear no connection more, the silent one is given up after `alone`, so that its
     place serves the next. A body of which no connection has brought a byte for `longest` fails:
     clients were seen to bear 35 s. So does one that came with less than `slow_speed` in
-    `slow_window` seconds of waiting, over all its connections together.
+    `slow_window` seconds of waiting, over all its connections together. After `doubt` seconds of
+    that the rest is asked for beside it; then after twice as many each time: where all are slow,
+    that costs them bytes. What many bodies share is slow through no fault of one: see Line.
     """
 
     silent: float = 2.0
     alone: float = 6.0
     longest: float = 45.0
+    doubt: float = 4.0
     slow_window: float = 30.0
     slow_speed: float = 4.0 * KIB
-
-
-class Source:
-    """One connection that brings a blob, or a part of it; its first piece has come.
-
-    It tells the endpoint's standing when it breaks, brings wrong bytes, and how fast it is. It has
-    a place among the endpoint's connections until it is closed, or others should have it: then it
-    breaks off, to be resumed in turn, if it `goes_on_by_range`.
-
-    `fastest`: the best speed of the other endpoints, in bytes a second, 0 where it is not known. A
-    connection that is much slower breaks off, to be resumed there.
-    """
-
-    def __init__(
-        self,
-        stream: StreamContent,
-        first: bytes,
-        standing: Standing,
-        question: Question,
-        clock: Clock,
-        fastest: Callable[[], float],
-        *,
-        goes_on_by_range: bool,
-    ) -> None:
-        self.standing = standing
-        self._question = question
-        self._goes_on_by_range = goes_on_by_range
-        self._slot: Slot | None = None
-        self._closing: asyncio.Future[None] | None = None  # since it was asked to give way
-        self._stream = stream
-        self._next: bytes | None = first  # has come, and was not read yet
-        self._clock = clock
-        self._fastest = fastest
-        self._since: float | None = None  # when the waiting for the next piece began
-        self._waited = 0.0
-        self._came = 0
-        self._total = 0
-        self._closed = False
-
-    @classmethod
-    async def open(
-        cls,
-        stream: StreamContent,
-        standing: Standing,
-        question: Question,
-        clock: Clock,
-        fastest: Callable[[], float],
-        within: float,
-        *,
-        goes_on_by_range: bool,
-    ) -> Self:
-        """Returns when the first piece has come. Raises Unavailable when there is none within so
-        many seconds."""
-        try:
-            async with asyncio.timeout(within):
-                first = await stream.read()
-            if not first and stream.descriptor.size not in (None, stream.start):
-                raise Unavailable(f"{stream.source} sent nothing of a blob")
-        except TimeoutError:
-            await stream.close()
-            message = f"{stream.source} sent nothing of a blob for {within:g} s"
-            raise Unavailable(message) from None
-        except BaseException:
-            await stream.close()
-            raise
-        return cls(
-            stream, first, standing, question, clock, fastest, goes_on_by_range=goes_on_by_range
-        )
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return self._stream.descriptor
-
-    @property
-    def start(self) -> int:
-        return self._stream.start
-
-    @property
-    def name(self) -> str:
-        return self._stream.source
-
-    @property
-    def vouched(self) -> bool:
-        return self._stream.vouched
-
-    async def speaks(self) -> Self:
-        """Returns when the next piece is here, or the end. Cancelled, it may be called again: the
-        connection stays, and what comes meanwhile is not lost."""
-        if self._next is None:
-            if self._since is None:
-                self._since = self._clock.monotonic()
-            try:
-                if self._closing is not None:
-                    raise self._gave_way()
-                self._next = await self._stream.read()
-            except Unavailable as error:
-                if self._closing is not None:
-                    raise self._gave_way() from error
-                self.standing.failed(self._question, error)
-                raise
-            self._waited += self._clock.monotonic() - self._since
-            self._came += len(self._next)
-            self._since = None
-        return self
-
-    async def read(self) -> bytes:
-        if self._next is None:
-            self._leave_if_slow()
-            await self.speaks()
-        piece, self._next = self._next or b"", None
-        self._comes(piece)
-        return piece
-
-    async def instead_of(self, silent: Source, position: int) -> Self:
-        """Returns when it has brought the byte at `position`, as the silent one would have. Raises
-        Unavailable, and is closed, where it brings something else: which of the two is right, only
-        the digest of the whole tells."""
-        try:
-            sizes = {silent.descriptor.size, self.descriptor.size} - {None}
-            if len(sizes) > 1:
-                raise Unavailable(f"{self.name} has a blob of another size than {silent.name}")
-            if self.start > position:
-                raise Unavailable(f"{self.name} sends another part than it was asked for")
-            await self._skip(position - self.start)  # where the range was ignored
-        except BaseException:
-            await self._stream.close()
-            raise
-        return self
-
-    async def _skip(self, count: int) -> None:
-        while count:
-            await self.speaks()
-            if not self._next:
-                raise Unavailable(f"{self.name} sent less than it announced")
-            passed = min(count, len(self._next))
-            count -= passed
-            self._next = self._next[passed:] or None
-        await self.speaks()
-
-    def breaks(self, error: Unavailable) -> None:
-        """It is given up for this."""
-        self.standing.failed(self._question, error)
-
-    def reject(self, reason: str) -> None:
-        self.standing.failed(self._question, Untrustworthy(reason))
-        self._stream.reject(reason)
-
-    async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._measured()
-        if self._slot is not None:
-            self.standing.slots.give(self._slot)
-        await self._stream.close()
-
-    def holds(self, slot: Slot) -> None:
-        """This is its connection's, and given back when it is closed."""
-        self._slot = slot
-        slot.streams(self._give_way)
-
-    def _give_way(self) -> bool:
-        """Closes it also under its reader, who may be slow."""
-        if self._closed or not self._goes_on_by_range:
-            return False
-        self._closing = asyncio.ensure_future(self.close())
-        return True
-
-    def _gave_way(self) -> Unavailable:
-        return Unavailable(f"the connection to {self.name} was given to another client")
-
-    def _comes(self, piece: bytes) -> None:
-        """Only what is more than a beginning tells that the endpoint is well."""
-        before, self._total = self._total, self._total + len(piece)
-        size = self.descriptor.size
-        if (
-            not piece
-            or before < LEAST_BYTES <= self._total
-            or (size is not None and self.start + self._total == size)
-        ):
-            self.standing.delivers(self._question)
-
-    def _leave_if_slow(self) -> None:
-        """Between two pieces: what has come was handed on."""
-        if self._waited < _WINDOW:
-            return
-        speed, other = self._came / self._waited, self._fastest()
-        self._measured()
-        if speed * _MUCH_FASTER < other:
-            error = Unavailable(
-                f"{self.name} sends a blob at {speed:.0f} bytes/s, and another endpoint sent at "
-                f"{other:.0f}"
-            )
-            self.standing.is_slow(self._question, error)
-            raise error
-
-    def _measured(self) -> None:
-        """One window is over. Of a short one only a long wait says something."""
-        if self._came >= LEAST_BYTES or self._waited >= _WINDOW:
-            self.standing.speed.took(self._came, self._waited)
-        self._waited, self._came = 0.0, 0
 
 
 Beside = Callable[[Source, ByteRange], Awaitable[Source]]
 """Whoever brings the next byte: the silent connection, or one that is asked for this rest beside
 it; the other ones are closed. Raises Unavailable."""
 
+Rival = Callable[[Source, ByteRange], Awaitable[Source]]
+"""One that is asked for this rest beside a slow connection, which goes on meanwhile: see
+`Source.in_front_of`. Raises Unavailable."""
 
-class Body:
-    """A StreamContent. `source`, `vouched` and `reject` are those of the endpoint whose bytes were
-    read last: they may change from one read to the next. `stop`: where the asked range ends."""
 
-    def __init__(
-        self, source: Source, stop: int | None, beside: Beside, clock: Clock, watch: Watch
-    ) -> None:
-        self._source = source
-        self._descriptor = source.descriptor
-        self._start = self._position = source.start
-        self._stop = stop
-        self._beside = beside
-        self._clock = clock
-        self._watch = watch
-        # One window of the watch over the speed: seconds waited, and the bytes that came of it.
+class Pace:
+    """A speed in bytes a second, over windows of so many seconds of waiting."""
+
+    def __init__(self, window: float) -> None:
+        self._window = window
         self._waited = 0.0
         self._came = 0
 
+    def took(self, waited: float, count: int) -> None:
+        self._waited += waited
+        self._came += count
+
+    @property
+    def speed(self) -> float | None:
+        """None until the window is over."""
+        return self._came / self._waited if self._waited >= self._window else None
+
+    def begin(self, times: float = 1.0) -> None:
+        """A new window, which is so many times as long."""
+        self._window *= times
+        self._waited, self._came = 0.0, 0
+
+
+class Body:
+    """A StreamContent. `source`, `vouched` and `reject` are those of the endpoint whose bytes were
+    read last: they may change from one read to the next. `stop`: where the asked range ends.
+    `usual`: the bytes a second that the registry's endpoints have shown, 0 where it is not known.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stop: int | None,
+        beside: Beside,
+        rival: Rival,
+        usual: Callable[[], float],
+        line: Line,
+        clock: Clock,
+        watch: Watch,
+    ) -> None:
+        self._source = source
+        self._start = self._position = source.start
+        self._stop = stop
+        self._beside = beside
+        self._rival = rival
+        self._usual = usual
+        self._line = line
+        self._clock = clock
+        self._watch = watch
+        self._doubt = Pace(watch.doubt)
+        self._pace = Pace(watch.slow_window)
+        self._race: asyncio.Task[Source] | None = None  # a rival's, and where it began
+        self._race_from = 0
+        self._is_open = True
+        line.begins()
+
     @property
     def descriptor(self) -> Descriptor:
-        return self._descriptor
+        return self._source.descriptor
 
     @property
     def start(self) -> int:
@@ -291,33 +133,93 @@ class Body:
 
     async def read(self) -> bytes:
         """See StreamContent. Time in which nobody reads does not count as the upstream's."""
+        await self._heed_speed()
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(self._watch.silent):
                 piece = await self._source.read()
         except TimeoutError:
-            rest = ByteRange(self._position, self._stop)
-            self._source = await self._beside(self._source, rest)
+            if not await self._race_is_won():
+                self._source = await self._beside(self._source, self._rest)
             piece = await self._source.read()
         self._position += len(piece)
         if piece:
-            self._watch_speed(self._clock.monotonic() - began, len(piece))
+            waited = self._clock.monotonic() - began
+            self._doubt.took(waited, len(piece))
+            self._pace.took(waited, len(piece))
+            self._line.came(len(piece))
         return piece
 
     async def close(self) -> None:
-        await self._source.close()
+        if self._is_open:
+            self._is_open = False
+            self._line.ends()
+        try:
+            rival = await self._end_race()
+            if rival is not None:
+                await rival.close()
+        finally:
+            await self._source.close()
 
-    def _watch_speed(self, waited: float, count: int) -> None:
-        self._waited += waited
-        self._came += count
-        if self._waited < self._watch.slow_window:
-            return
-        speed = self._came / self._waited
-        self._waited, self._came = 0.0, 0
-        if speed < self._watch.slow_speed:
-            error = Unavailable(
-                f"{self.source} sends a blob at {speed:.0f} bytes/s; "
-                f"less than {self._watch.slow_speed:.0f} is given up"
-            )
-            self._source.breaks(error)
-            raise error
+    @property
+    def _rest(self) -> ByteRange:
+        return ByteRange(self._position, self._stop)
+
+    async def _heed_speed(self) -> None:
+        """Between two pieces: what has come was handed on. Raises Unavailable."""
+        if self._race is not None:
+            if self._race.done() or self._position - self._race_from >= LEAD:
+                await self._race_is_won()
+        elif (speed := self._doubt.speed) is not None:
+            is_doubted = self._is_doubted(speed)
+            self._doubt.begin(2.0 if is_doubted else 1.0)
+            if is_doubted:
+                self._race = asyncio.ensure_future(self._rival(self._source, self._rest))
+                self._race_from = self._position
+        if (speed := self._pace.speed) is not None:
+            self._pace.begin()
+            if self._is_below(self._watch.slow_speed, speed):
+                error = Unavailable(
+                    f"{self.source} sends a blob at {speed:.0f} bytes/s; "
+                    f"less than {self._watch.slow_speed:.0f} is given up"
+                )
+                self._source.breaks(error)
+                raise error
+
+    def _is_doubted(self, speed: float) -> bool:
+        usual = min(LEAD, self._usual() / _FAR_BELOW)
+        return self._is_below(max(self._watch.slow_speed, usual), speed)
+
+    def _is_below(self, least: float, speed: float) -> bool:
+        """Whether it is slower than this, and not because it shares a line with others."""
+        return speed < least and not self._line.is_shared_fairly(speed, least)
+
+    async def _race_is_won(self) -> bool:
+        """Ends the race with a rival, if there is one; whether the rival goes on from here."""
+        rival = await self._end_race()
+        if rival is None:
+            return False
+        if not rival.goes_on_after(self._position - self._race_from):
+            await rival.close()
+            return False
+        slow, self._source = self._source, rival
+        await slow.close()
+        return True
+
+    async def _end_race(self) -> Source | None:
+        """The rival, if it has come."""
+        race, self._race = self._race, None
+        if race is None:
+            return None
+        race.cancel()
+        try:
+            await ended([race])
+        except asyncio.CancelledError:
+            if (rival := _came_of(race)) is not None:
+                await rival.close()
+            raise
+        return _came_of(race)
+
+
+def _came_of(race: asyncio.Task[Source]) -> Source | None:
+    return None if race.cancelled() or race.exception() is not None else race.result()

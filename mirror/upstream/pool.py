@@ -23,10 +23,12 @@ from ..oci.errors import (
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .asked import Asked, Question
-from .body import Body, Source, Watch
+from .body import Body, Watch
 from .endpoint import Trust
 from .hedge import NobodyAnswered, Race
+from .line import Line
 from .slots import Slot
+from .source import Source
 from .standing import Member, Standing, Turn
 
 _log = structlog.get_logger()
@@ -67,11 +69,13 @@ class Pool:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         watch: Watch | None = None,
+        line: Line | None = None,
     ) -> None:
         self._clock = clock
         self._meter = meter or NoMeter()
         self._sleep = sleep
         self._watch = watch or Watch()
+        self._line = line or Line(clock)
         self._all = tuple(Standing(member, clock, self._meter) for member in members)
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._explore_at = clock.monotonic() + _EXPLORE_EVERY
@@ -138,18 +142,37 @@ class Pool:
                 goes_on_by_range=range is None or stream.start == range.start,
             )
 
+        async def opened_beside(standing: Standing, rest: ByteRange) -> Source:
+            try:
+                return await opened(standing, rest)
+            except RangeInvalid as error:
+                raise Unavailable(f"{standing.member.name}: {error.message}") from None
+
         async def beside(silent: Source, rest: ByteRange) -> Source:
             async def ask(standing: Standing) -> Source:
-                try:
-                    source = await opened(standing, rest)
-                except RangeInvalid as error:
-                    raise Unavailable(f"{standing.member.name}: {error.message}") from None
+                source = await opened_beside(standing, rest)
                 return await source.instead_of(silent, rest.start)
 
             return await self._beside(silent, question, ask, among)
 
+        async def rival(slow: Source, rest: ByteRange) -> Source:
+            async def ask(standing: Standing) -> Source:
+                source = await opened_beside(standing, rest)
+                return await source.in_front_of(slow, rest.start)
+
+            return await self._rival(slow, question, ask, among)
+
         source = await self._answer(question, lambda standing: opened(standing, range), among)
-        return Body(source, range.stop if range else None, beside, self._clock, self._watch)
+        return Body(
+            source,
+            range.stop if range else None,
+            beside,
+            rival,
+            self._usual_speed,
+            self._line,
+            self._clock,
+            self._watch,
+        )
 
     async def _beside(
         self,
@@ -194,6 +217,34 @@ class Pool:
             if winner is not silent.standing:
                 silent.standing.is_slow(question, Unavailable(f"{silent.name} fell silent"))
             await silent.close()
+        return source
+
+    async def _rival(
+        self,
+        slow: Source,
+        question: Question,
+        ask: Callable[[Standing], Awaitable[Source]],
+        among: Sequence[Standing],
+    ) -> Source:
+        """See Rival. Who is asked, as in `_beside`; the slow one is read meanwhile."""
+        others = [one for one in among if one is not slow.standing]
+        candidates, _ = self._in_turn(question, others)
+        race, _, _ = self._race(question, ask)
+        never: asyncio.Future[tuple[Standing, Source]] = asyncio.Future()
+        try:
+            async with asyncio.timeout(self._watch.slow_window):
+                (winner, source), hedges = await race.run(candidates, (slow.standing, never))
+        except TimeoutError:
+            raise Unavailable(f"nobody brings a blob sooner than {slow.name}") from None
+        self._count(hedges)
+        _log.info(
+            "slow blob goes on over another connection",
+            digest=str(slow.descriptor.digest),
+            slow=slow.name,
+            source=source.name,
+        )
+        if winner is not slow.standing:
+            slow.standing.is_slow(question, Unavailable(f"{slow.name} only drips"))
         return source
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes:
@@ -425,6 +476,10 @@ class Pool:
         that is to be asked last, nor one that was so for nothing often."""
         is_free = standing.slots.free(question.asked) and standing.hedges.has_left()
         return is_free and standing.turn(question) in (Turn.TRIAL, Turn.USUAL)
+
+    def _usual_speed(self) -> float:
+        """Bytes a second that the fastest has shown; 0 where none was measured."""
+        return max((one.speed.mean or 0.0 for one in self._all), default=0.0)
 
     def _fastest_but(self, standing: Standing, question: Question) -> float:
         """What the best of the others has shown, of those that may be asked for a blob now."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -60,15 +60,24 @@ def stalls(data: bytes, at: int) -> Fault:
 def stalls_once(blobs: Mapping[str, bytes], count: int) -> Fault:
     """The first answer for each of these blobs falls silent after so many bytes; all others are
     good. To be ordered for all asks."""
-    silent: set[str] = set()
+    return _once(stalls, blobs, count)
+
+
+def drips_once(blobs: Mapping[str, bytes], count: int) -> Fault:
+    """As `stalls_once`: after so many bytes a byte comes at a time."""
+    return _once(drips, blobs, count)
+
+
+def _once(ends: Callable[[bytes, int], Fault], blobs: Mapping[str, bytes], count: int) -> Fault:
+    ended: set[str] = set()
 
     async def fault(request: web.Request) -> web.StreamResponse | None:
         digest = request.path.rpartition("/")[2]
-        if digest in silent or digest not in blobs:
+        if digest in ended or digest not in blobs:
             return None
-        silent.add(digest)
+        ended.add(digest)
         start, _ = asked_range(request, blobs[digest])
-        return await stalls(blobs[digest], start + count)(request)
+        return await ends(blobs[digest], start + count)(request)
 
     return fault
 

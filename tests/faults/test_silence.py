@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.upstream.hub import Hub, status
 
-from .bodies import MIB, comes_late, says_nothing, stalls, stalls_once, trickles
+from .bodies import MIB, comes_late, drips_once, says_nothing, stalls, stalls_once, trickles
 from .client import DOCKERD, digest_of
 from .house import House, Mirror
 from .test_upstream_bodies import ranges
@@ -176,3 +176,25 @@ async def test_f20_limits_that_are_soon_over_are_waited_out(house: House) -> Non
     other = house.hub.add_image("library/nginx", "1", b"layer")
     house.hub.fail("registry", status(429), 1)
     assert (await mirror.manifest(other, name="library/nginx")).is_whole(other)
+
+
+async def test_f10_a_body_that_drips_goes_on_from_the_very_byte(house: House) -> None:
+    """One endpoint or two, each of whose first answers drips; of each size, and all at once."""
+    hubs = [house.hub, await house.another_hub()]
+    mirrors = [house.prepare(*hubs[:count]) for count in (1, 2)]
+    blobs = {
+        (mirror.url, size): data
+        for size in SIZES
+        for mirror, data in zip(mirrors, variants(len(mirrors), size), strict=True)
+    }
+    digests = {key: digest_of(data) for key, data in blobs.items()}
+    for hub in hubs:
+        hub.blobs.update({digests[key]: data for key, data in blobs.items()})
+        hub.fail("blobs", drips_once(hub.blobs, SENT), MANY)
+    await asyncio.gather(*(mirror.start() for mirror in mirrors))
+    pulls = [(mirror, digests[mirror.url, size]) for mirror in mirrors for size in SIZES]
+    answers = await within(25, asyncio.gather(*(mirror.blob(one) for mirror, one in pulls)))
+    assert all(answer.is_whole(one) for answer, (_, one) in zip(answers, pulls, strict=True))
+    for mirror in mirrors:
+        assert mirror.events("slow blob goes on over another connection")
+    assert mirrors[0].events("fill goes on after a fault") == []

@@ -16,6 +16,7 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
+from mirror.upstream.line import Line
 from mirror.upstream.pool import Pool
 from mirror.upstream.standing import Member
 
@@ -41,7 +42,7 @@ class Plan:
     cut: bool = False
     fails: RegistryError | None = None
     takes_ranges: bool = True
-    size: int = len(DATA)
+    size: int | None = len(DATA)
 
 
 WELL = Plan()
@@ -163,9 +164,15 @@ class Taken:
         return self.data == DATA and self.error is None
 
 
-def pool_of(*voices: Voice, connections: int = 32, counts: Counts | None = None) -> Pool:
+def pool_of(
+    *voices: Voice,
+    connections: int = 32,
+    counts: Counts | None = None,
+    line: Line | None = None,
+) -> Pool:
     members = [Member(voice.name, voice, voice.trust, connections) for voice in voices]
-    return Pool(members, Clock(monotonic=asyncio.get_running_loop().time), counts)
+    clock = Clock(monotonic=asyncio.get_running_loop().time)
+    return Pool(members, clock, counts, line=line)
 
 
 async def take(pool: Pool, range: ByteRange | None = None) -> Taken:
@@ -289,6 +296,134 @@ def test_f10_a_drip_that_is_slower_than_silence_counts_all_its_waiting() -> None
     assert isinstance(taken.error, Unavailable)
     assert "bytes/s" in taken.error.message
     assert 30 <= taken.seconds < 65
+
+
+# Drips
+
+
+DRIP = Plan(stop=HALF, silent=1.0, piece=1)
+
+
+def test_beside_a_drip_another_endpoint_is_asked_and_goes_on() -> None:
+    counts = Counts()
+    near, far = Voice("near", DRIP), Voice("far", WELL)
+    taken = taken_from(near, far, counts=counts)
+    assert taken.is_whole
+    assert taken.seconds < 11
+    assert taken.sources == ["near", "far"]
+    assert len(far.asked) == 1
+    assert counts.hedges == [("far", True)]
+
+
+def test_beside_a_drip_the_only_endpoint_is_asked_once_more() -> None:
+    taken = taken_from(Voice("a", DRIP, WELL))
+    assert taken.is_whole
+    assert taken.seconds < 11
+
+
+def test_beside_a_drip_from_the_first_byte_on_another_is_asked_sooner() -> None:
+    near, far = Voice("near", Plan(stop=0, silent=1.0, piece=1)), Voice("far", WELL)
+    taken = taken_from(near, far)
+    assert taken.is_whole
+    assert taken.seconds < 7
+
+
+def test_a_drip_goes_on_while_nobody_brings_it_sooner() -> None:
+    """Beside it others are silent, refuse, or break; its own rest comes after a while."""
+    soon = Plan(stop=HALF, silent=1.0, piece=1)
+    for other in (Plan(head=FOR_EVER), Plan(fails=Unavailable("503")), Plan(stop=HALF, cut=True)):
+        near, far = Voice("near", soon, Plan(head=FOR_EVER)), Voice("far", other)
+        goes_on_by_itself(near, after=20)
+        taken = taken_from(near, far)
+        assert taken.is_whole
+        assert taken.sources == ["near"]
+
+
+def test_what_is_slow_at_every_endpoint_comes_over_the_first_connection() -> None:
+    """A modem: nothing that is under way is given up for what is no quicker."""
+    slow = Plan(stop=0, silent=1.0, piece=6 << 10)
+    near, far = Voice("near", slow), Voice("far", slow)
+    taken = taken_from(near, far)
+    assert taken.is_whole
+    assert taken.sources == ["near"]
+    assert taken.seconds == pytest.approx(len(DATA) / (6 << 10), rel=0.05)
+
+
+def test_a_connection_far_slower_than_the_endpoint_usually_is_has_another_beside() -> None:
+    crawl = Plan(stop=HALF, silent=1.0, piece=8 << 10)
+
+    async def scenario() -> Taken:
+        pool = pool_of(voice)
+        pool._all[0].speed.took(100 << 20, 1.0)
+        return await take(pool)
+
+    voice = Voice("a", crawl, WELL)
+    taken = jump(scenario())
+    assert taken.is_whole
+    assert taken.seconds < 11
+
+
+def test_downloads_that_share_a_slow_line_are_not_given_up_for_it() -> None:
+    """Twenty at 60 kB/s have 3 kB/s each."""
+    part = Plan(stop=0, silent=1.0, piece=3000)
+    near, far = Voice("near", part), Voice("far", part)
+
+    async def scenario() -> list[Taken]:
+        pool = pool_of(near, far)
+        return await asyncio.gather(*(take(pool) for _ in range(20)))
+
+    assert all(taken.is_whole for taken in jump(scenario()))
+    assert len(near.asked) + len(far.asked) == 20
+
+
+def test_one_that_drips_is_given_up_beside_others_that_do_not() -> None:
+    drips, well = Voice("a", DRIP), Voice("b", Plan(stop=0, silent=1.0, piece=4 << 10))
+
+    async def scenario() -> Taken:
+        line = Line(Clock(monotonic=asyncio.get_running_loop().time))
+        others = [asyncio.ensure_future(take(pool_of(well, line=line))) for _ in range(5)]
+        taken = await take(pool_of(drips, line=line))
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+        return taken
+
+    taken = jump(scenario())
+    assert isinstance(taken.error, Unavailable)
+    assert taken.seconds < 65
+
+
+def test_who_leaves_while_a_drip_has_a_rival_leaves_nothing_open() -> None:
+    near, far = Voice("near", DRIP), Voice("far", Plan(stop=HALF + PIECE // 2))
+
+    async def scenario() -> None:
+        pool = pool_of(near, far)
+        body = await pool.blob(REDIS, DIGEST)
+        reading = asyncio.ensure_future(read_all(body))
+        await asyncio.sleep(12)
+        reading.cancel()
+        await asyncio.wait([reading])
+        await body.close()
+        assert len(far.streams) == 1
+        assert all(stream.closed for voice in (near, far) for stream in voice.streams)
+        assert [one.slots.blobs_held for one in pool._all] == [0, 0]
+
+    jump(scenario())
+
+
+def test_what_one_says_of_the_size_is_not_taken_for_anothers_word() -> None:
+    """Who said what is held against each when the whole turns out wrong."""
+    near, far = Voice("near", Plan(stop=HALF)), Voice("far", Plan(size=None))
+
+    async def scenario() -> None:
+        body = await pool_of(near, far).blob(REDIS, DIGEST)
+        while await body.read():
+            said = len(DATA) if body.source == "near" else None
+            assert body.descriptor.size == said
+        assert body.source == "far"
+        await body.close()
+
+    jump(scenario())
 
 
 def test_f02_a_silent_connection_that_breaks_ends_nothing_while_another_is_asked() -> None:
@@ -494,6 +629,28 @@ async def in_pool(what: Callable[[Pool], Awaitable[Taken]], *voices: Voice) -> T
 
 def replace_stop(plan: Plan, stop: int) -> Plan:
     return Plan(stop=stop, silent=plan.silent)
+
+
+def goes_on_by_itself(voice: Voice, after: int) -> None:
+    """What drips comes whole after so many reads of its first stream."""
+    ask = voice.blob
+
+    async def blob(*arguments: object, **more: object) -> StreamContent:
+        stream = await ask(*arguments, **more)  # type: ignore[arg-type]
+        read, drops = stream.read, 0
+
+        async def reads() -> bytes:
+            nonlocal drops
+            piece = await read()
+            drops += len(piece) == 1
+            if drops >= after and stream is voice.streams[0]:
+                voice.streams[0]._plan = WELL
+            return piece
+
+        stream.read = reads  # type: ignore[method-assign]
+        return stream
+
+    voice.blob = blob  # type: ignore[method-assign]
 
 
 def near_stream_breaks(voice: Voice) -> None:

@@ -1,0 +1,144 @@
+"""The memory of bodies that are left: it goes at once, not when the garbage is collected."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from mirror.cache.download import Patience
+from mirror.cache.fills import Fills
+from mirror.cache.segments import Parting
+from mirror.interfaces import Clock, NoMeter
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Unavailable
+from mirror.oci.ranges import ByteRange
+from mirror.storage.disk import DiskContent
+from mirror.storage.room import Bounds
+from mirror.upstream import buffers
+from mirror.upstream.body import Watch
+from mirror.upstream.endpoint import Trust
+from mirror.upstream.pool import Pool
+from mirror.upstream.retries import Policy
+from mirror.upstream.standing import Member
+
+from ..faults.bodies import breaks, drips, stalls
+from .conftest import QUICK, REDIS, MakeRemote
+from .hub import Hub
+
+SIZE = 4 << 20
+SENT = 1_500_000
+BLOBS = 6
+ENDS = {"falls silent": stalls, "drips": drips, "breaks": breaks}
+WATCH = Watch(silent=0.2, alone=0.4, longest=0.8, slow_window=0.6)
+
+
+class Lent:
+    """The buffers that somebody has a view of."""
+
+    def __init__(self) -> None:
+        self._lend = buffers.lend
+        self._all: list[weakref.ref[object]] = []
+
+    def lend(self) -> memoryview:
+        view = self._lend()
+        self._all.append(weakref.ref(view.obj))
+        return view
+
+    def __len__(self) -> int:
+        return sum(one() is not None for one in self._all)
+
+    @property
+    def were(self) -> int:
+        return len(self._all)
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lent]:
+    """While no garbage is collected."""
+    found = Lent()
+    monkeypatch.setattr(buffers, "lend", found.lend)
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+    finally:
+        gc.enable()
+
+
+def pool_of(hub: Hub, make_remote: MakeRemote, connections: int = 32) -> Pool:
+    limits = replace(QUICK, connections=connections)
+    remote = make_remote(hub.url, policy=Policy(attempts=1), limits=limits)
+    return Pool([Member("hub", remote, Trust.TAGS, connections)], Clock(), watch=WATCH)
+
+
+def misbehave(hub: Hub, end: str, size: int) -> list[Digest]:
+    hub.challenge, hub.redirects = "none", False
+    digests = [hub.add_blob(os.urandom(size)) for _ in range(BLOBS)]
+
+    async def fault(request: web.Request) -> web.StreamResponse | None:
+        return await ENDS[end](hub.blobs[request.path.rpartition("/")[2]], SENT)(request)
+
+    hub.fail("registry", fault, 10_000)
+    return [Digest.parse(digest) for digest in digests]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("parts", [1, 4], ids=["in order", "parted"])
+@pytest.mark.parametrize("connections", [BLOBS + 1, 64], ids=["few connections", "many"])
+async def test_no_memory_of_a_body_is_kept_that_was_given_up(
+    hub: Hub,
+    make_remote: MakeRemote,
+    tmp_path: Path,
+    lent: Lent,
+    end: str,
+    parts: int,
+    connections: int,
+) -> None:
+    digests = misbehave(hub, end, SIZE)
+    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False)
+    fills = Fills(
+        store,
+        NoMeter(),
+        patience=Patience(first_byte=2.0, stalled=2.0, pause=0.01, longest_pause=0.1),
+        parting=Parting(over=SIZE, long=0.1, part=SIZE // 4, connections=parts, measure=0.2),
+    )
+    pool = pool_of(hub, make_remote, connections)
+    coming = [fills.join(digest, pool, REDIS, 2.0)[0] for digest in digests]
+    ends = await asyncio.gather(*(fill.ended() for fill in coming), return_exceptions=True)
+    assert {type(one) for one in ends} == {Unavailable}
+    await asyncio.sleep(0)
+    assert lent.were >= BLOBS
+    assert len(lent) == 0
+    await fills.close()
+    await store.close()
+
+
+async def test_no_memory_of_a_body_is_kept_whose_reader_leaves(
+    hub: Hub, make_remote: MakeRemote, lent: Lent
+) -> None:
+    digests = misbehave(hub, "falls silent", SIZE)
+    pool = pool_of(hub, make_remote)
+
+    async def read(digest: Digest) -> None:
+        body = await pool.blob(REDIS, digest, ByteRange(0))
+        try:
+            while await body.read():
+                pass
+        finally:
+            await body.close()
+
+    reading = [asyncio.create_task(read(digest)) for digest in digests]
+    await asyncio.sleep(0.5)
+    for task in reading:
+        task.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    assert lent.were >= BLOBS
+    assert len(lent) == 0
