@@ -12,27 +12,33 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import resource
 import socket
 import ssl
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
 
 from ..threads import aside
-from .kept import Kept
+from .kept import Idle, Kept
 from .lane import Answer, Lane
+from .networks import network_of
 
 log = structlog.get_logger()
 
 _AT_ONCE = 64  # connections taken before others get their turn
 _DEFERRED = 1  # second: then a client that says nothing gets its connection, and its deadline
 _PAUSE = 0.2  # seconds, when descriptors or memory have run out: new connections wait
+_SOON = 0.01  # seconds until idle connections are looked for, and until what was closed is gone
 # Of the descriptors that a process may have: connections leave so many to what those that are there
 # need (a transfer: the file, and the sender's own copies of both).
 _LEFT = (1 / 8, 256)
+_LEAST_LEFT = 12  # what one pull takes, with what SQLite opens beside it
+_CLOSED = 1 / 8  # of a client's idle connections, to make room for others
 _SAID = 10.0  # seconds between two lines of the log about it
 _HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
 
@@ -46,13 +52,20 @@ class Acceptor:
     """Listens on all addresses of a host, and hands connections over to protocols.
 
     `make` is given the bytes that were read already, or what is yet to be sent of an answer to
-    them. With `tls` nothing is read before. `idle`: see Kept.
+    them. With `tls` nothing is read before. `idle`: see Kept. `others` are the idle connections
+    among those that were handed over.
     """
 
     def __init__(
-        self, make: Make, lane: Lane, idle: float, tls: ssl.SSLContext | None = None
+        self,
+        make: Make,
+        lane: Lane,
+        idle: float,
+        tls: ssl.SSLContext | None = None,
+        others: Callable[[], Iterable[Idle]] = tuple,
     ) -> None:
         self._make = make
+        self._others = others
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._kept = Kept(lane, self._hand, idle)
@@ -60,6 +73,7 @@ class Acceptor:
         self._backlog = 0
         self._most = 0  # the first descriptor that is not for a connection
         self._pauses, self._say_at = 0, 0.0  # since they were last told of
+        self._say_closed_at = 0.0
         self._handing: set[asyncio.Task[object]] = set()
 
     @property
@@ -76,7 +90,7 @@ class Acceptor:
         self._backlog = backlog
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         share, most_left = _LEFT
-        self._most = allowed - min(int(allowed * share), most_left)
+        self._most = allowed - min(max(int(allowed * share), _LEAST_LEFT), most_left)
         try:
             self._sockets = await open_sockets(host, port, backlog, reuse_port=reuse_port)
         except OSError:
@@ -109,7 +123,8 @@ class Acceptor:
                 if error.errno not in SHORT:  # of this one connection: it is gone (accept(2))
                     log.info("connection lost", reason=error.strerror)
                     continue
-                self._pause(listening, str(error.strerror))
+                self._loop.remove_reader(listening)
+                self._make_room(listening, str(error.strerror))
                 return
             is_last = client.fileno() >= self._most
             if self._tls is None:
@@ -117,25 +132,49 @@ class Acceptor:
             else:
                 self._hand(client, b"", None)
             if is_last:
-                self._pause(listening, "few descriptors are left")
+                # What was just accepted is handed over meanwhile: most of it is not idle.
+                self._loop.remove_reader(listening)
+                self._loop.call_later(_SOON, self._resume, listening, "few descriptors are left")
                 return
 
-    def _pause(self, listening: socket.socket, reason: str) -> None:
-        self._pauses += 1
+    def _close_idle(self) -> bool:
+        """Makes room for whoever comes: closes idle connections of the client that has most of
+        them, an eighth at once; those first on which nothing was asked yet, then those that have
+        been idle for longest. Whether there were any."""
+        idle: defaultdict[str, list[Idle]] = defaultdict(list)
+        for connection in (*self._kept.idle(), *self._others()):
+            idle[network_of(connection.address)].append(connection)
+        if not idle:
+            return False
+        client, most = max(idle.items(), key=lambda item: len(item[1]))
+        most.sort(key=lambda each: (each.was_used, each.since))
+        for connection in most[: math.ceil(len(most) * _CLOSED)]:
+            connection.close()
         now = self._loop.time()
-        if now >= self._say_at:
-            log.warning("connections wait", reason=reason, times=self._pauses)
-            self._pauses, self._say_at = 0, now + _SAID
-        self._loop.remove_reader(listening)
-        self._loop.call_later(_PAUSE, self._resume, listening)
+        if now >= self._say_closed_at:
+            log.warning("idle connections closed", reason="few descriptors are left", client=client)
+            self._say_closed_at = now + _SAID
+        return True
 
-    def _resume(self, listening: socket.socket) -> None:
+    def _resume(self, listening: socket.socket, reason: str) -> None:
         if listening not in self._sockets:
             return
         if self._has_few_left(listening):
-            self._loop.call_later(_PAUSE, self._resume, listening)
+            self._make_room(listening, reason)
         else:
             self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
+
+    def _make_room(self, listening: socket.socket, reason: str) -> None:
+        """New connections wait until idle ones are closed, or others have ended."""
+        pause = _SOON
+        if not self._close_idle():
+            pause = _PAUSE
+            self._pauses += 1
+            now = self._loop.time()
+            if now >= self._say_at:
+                log.warning("connections wait", reason=reason, times=self._pauses)
+                self._pauses, self._say_at = 0, now + _SAID
+        self._loop.call_later(pause, self._resume, listening, reason)
 
     def _has_few_left(self, any_file: socket.socket) -> bool:
         """A new descriptor has the lowest number that is free."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 from .lane import Answer, Lane
 
@@ -21,6 +23,17 @@ _AT_ONCE = 64  # requests answered before others get their turn
 _ROUNDS = 4  # looks at all connections within the time that one may be idle
 
 LetGo = Callable[[socket.socket, bytes, Answer | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A connection on which nothing is under way: of which client, whether anything was answered
+    on it, since when (on the loop's clock) it has been idle, and how it is closed."""
+
+    address: str
+    was_used: bool
+    since: float
+    close: Callable[[], None]
 
 
 class _Client:
@@ -63,6 +76,13 @@ class Kept:
         client = _Client(connection, address)
         if not data or not self._answer(client, data):
             self._let_go(connection, data, None)
+
+    def idle(self) -> Iterator[Idle]:
+        """All of them."""
+        now = self._loop.time()
+        for client in self._clients.values():
+            since = now - (self._round - client.round) * self._every
+            yield Idle(client.address, True, since, partial(self._end, client))
 
     def close(self) -> None:
         """Answers, or lets go, whoever has asked; then closes the rest, so that they ask elsewhere

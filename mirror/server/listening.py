@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..interfaces import Meter, NoMeter, Outcome
 from ..oci.errors import BadRequest, RegistryError
 from .accepting import Acceptor
 from .failures import failure
+from .kept import Idle
 from .lane import Answer, Lane, is_bare
 from .target import Kind
 from .v2 import COMMON
@@ -104,7 +105,12 @@ class Listener:
                 access_log=None,
             )
 
-        acceptor = Acceptor(connection, self._lane, self._idle, self._tls)
+        def idle() -> Iterator[Idle]:
+            for each in server.connections:
+                if isinstance(each, _Connection) and each.is_waiting():
+                    yield each.idle()
+
+        acceptor = Acceptor(connection, self._lane, self._idle, self._tls, idle)
         await acceptor.listen(self._host, self._port, _BACKLOG, self._reuse_port)
         self._server, self._acceptor = server, acceptor
 
@@ -166,7 +172,8 @@ class _Connection(web.RequestHandler):
     """aiohttp's connection, with the hot lane before it, and a registry's words for what is not
     HTTP."""
 
-    __slots__ = ("_first", "_handed", "_in_step", "_lane", "_meter", "_owed", "_patience", "_peer")
+    __slots__ = ("_began", "_first", "_handed", "_in_step", "_lane", "_meter", "_owed", "_patience",
+                 "_peer")  # fmt: skip
 
     def __init__(
         self,
@@ -190,6 +197,7 @@ class _Connection(web.RequestHandler):
         self._handed = False  # whether anything was handed to aiohttp's parser
         self._in_step = True  # whether all that was handed over were whole heads without a body
         self._peer = ""
+        self._began = 0.0  # when it was first idle, on the loop's clock
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # For whoever reads nothing: the sender and the responder have their own deadlines, but not
@@ -202,6 +210,7 @@ class _Connection(web.RequestHandler):
             )
         self._peer = (transport.get_extra_info("peername") or ("",))[0]
         super().connection_made(transport)
+        self._began = self._next_keepalive_close_time - self._keepalive_timeout
         if self._owed is not None:
             self._send(self._owed)
             self._owed = None
@@ -227,6 +236,11 @@ class _Connection(web.RequestHandler):
         waits = not self._handed or (self._waiter is not None and not self._waiter.done())
         transport = self.transport
         return waits and transport is not None and transport.get_write_buffer_size() == 0
+
+    def idle(self) -> Idle:
+        """To be asked while it is waiting."""
+        since = self._next_keepalive_close_time - self._keepalive_timeout
+        return Idle(self._peer, since > self._began, since, self.force_close)
 
     def _send(self, answer: Answer) -> None:
         assert self.transport is not None  # noqa: S101 - it is connected

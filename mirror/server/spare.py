@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Callable
 
 from .accepting import SHORT, open_sockets
 
 SPARE = 16
+_SHARE = 1 / 16  # at most, of the descriptors that a process may have
 _BACKLOG = 128
 _AGAIN = 1.0  # seconds until descriptors that were given up are tried to be had again
 
@@ -26,7 +28,8 @@ class SparePort:
         self._make = make
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
-        self._most = spare
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = min(spare, int(allowed * _SHARE))
         self._spare: list[int] = []
         self._handing: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -14,8 +14,8 @@ from tests.e2e.programs import needs
 from tests.waiting import eventually
 
 from ..bodies import MIB
-from ..client import fetch
-from ..house import House, Mirror
+from ..client import Wire, fetch
+from ..house import PORT, House, Mirror
 from .clients import all_of, hold, is_kept, reading
 
 # The command, with a second for what runs to end in place of twenty-five.
@@ -88,8 +88,8 @@ async def test_f42_descriptors_run_out_and_running_transfers_go_on(house: House)
         async with contextlib.AsyncExitStack() as idle:
             for _ in range(limit):
                 await idle.enter_async_context(mirror.connection())
-            await eventually(lambda: mirror.events("connections wait"))
-            # One that was accepted before gets what it asks for.
+            await eventually(lambda: mirror.events("idle connections closed"))
+            # One that has asked before gets what it asks for: those that have not are closed.
             await early.get(f"/v2/library/redis/blobs/{kept}")
             assert (await early.answer()).is_whole(kept)
             until.set()
@@ -104,6 +104,30 @@ async def test_f42_descriptors_run_out_and_running_transfers_go_on(house: House)
     log = mirror.words()
     await mirror.stop()
     assert "Traceback" not in log
+
+
+async def test_f42_idle_connections_of_one_client_shut_nobody_out(house: House) -> None:
+    needs("prlimit")
+    mirror = await house.mirror(wrap=("prlimit", "--nofile=80"))
+    async with contextlib.AsyncExitStack() as idle:
+        reader, writer = await asyncio.open_connection(
+            mirror.address, PORT, local_addr=("127.0.0.9", 0)
+        )
+        idle.callback(writer.close)
+        neighbour = Wire(reader, writer)
+        await neighbour.get("/v2/")
+        assert (await neighbour.answer()).status == 200
+        for number in range(200):
+            client = await idle.enter_async_context(mirror.connection())
+            if number % 2:  # half of a request's line
+                client.writer.write(b"GET /v2/")
+        await eventually(lambda: mirror.events("idle connections closed"))
+        for _ in range(5):
+            digest = house.hub.add_blob(os.urandom(2 * MIB))
+            async with asyncio.timeout(10):
+                assert (await mirror.blob(digest)).is_whole(digest)
+        await neighbour.get("/v2/")
+        assert (await neighbour.answer()).status == 200
 
 
 async def test_f42_more_clients_than_descriptors_wait_for_their_turn(house: House) -> None:
