@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -44,6 +45,40 @@ def test_a_hangup_while_it_starts_ends_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert done.returncode == 7
+
+
+@pytest.mark.parametrize("words", [("check",), ("verify",), ("ready", "redis:7"), ("version",)])
+def test_a_command_whose_output_finds_no_room_says_so(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    with open("/dev/full", "wb") as full:
+        done = told_to(words, tmp_path, full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == "registry-mirror: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", [("check",), ("--help",)])
+def test_a_command_whose_reader_has_left_says_nothing(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = told_to(words, tmp_path, writer)
+    finally:
+        os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def told_to(words: tuple[str, ...], folder: Path, stdout: int) -> subprocess.CompletedProcess[str]:
+    """Runs a command whose standard output goes there."""
+    config = folder / "mirror.yaml"
+    config.write_text(f"storage: {{path: {folder / 'store'}}}\n")
+    argv = [*COMMAND, *words]
+    if words[0] in ("check", "verify", "ready"):
+        argv += ["--config", str(config)]
+    return subprocess.run(argv, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
 
 
 class Served:

@@ -11,7 +11,17 @@ import typer
 from .. import __version__
 from ..config import Config
 from ..logs import drain, log_json, open_streams
-from .console import CANNOT_START, ConfigOption, err, load_or_exit, out
+from .console import (
+    CANNOT_START,
+    CannotPrint,
+    ConfigOption,
+    drop_output,
+    err,
+    give_up,
+    load_or_exit,
+    out,
+    watch_output,
+)
 from .images import ready, warm
 from .tags import pin, tags, unpin
 
@@ -27,8 +37,12 @@ DAMAGED = 1
 def main() -> None:
     """The entry point of `registry-mirror`."""
     open_streams()
+    watch_output()
     try:
         app()
+    except CannotPrint as error:
+        drop_output()
+        raise SystemExit(give_up(f"standard output: {error}").exit_code) from None
     finally:
         drain()  # a command's last words may be its mistake's
 

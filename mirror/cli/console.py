@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,3 +50,46 @@ def give_up(message: str, status: int = 1) -> typer.Exit:
     """To be raised, when what went wrong is told."""
     err.print(f"registry-mirror: {message}", markup=False)
     return typer.Exit(status)
+
+
+class CannotPrint(Exception):
+    """Standard output takes nothing more, as where a disk is full. (A pipe whose reader has left is
+    no mistake: Rich and Click end the command for it, without a word.)"""
+
+
+class _Output(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise _told(error) from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise _told(error) from error
+
+
+def _told(error: OSError) -> Exception:
+    return error if isinstance(error, BrokenPipeError) else CannotPrint(error.strerror)
+
+
+def watch_output() -> None:
+    """From now on, what is printed raises CannotPrint when it cannot be written."""
+    now = sys.stdout
+    if isinstance(now, io.TextIOWrapper):
+        sys.stdout = _Output(
+            now.buffer,
+            now.encoding,
+            now.errors,
+            line_buffering=now.line_buffering,
+            write_through=now.write_through,
+        )
+
+
+def drop_output() -> None:
+    """What was printed and cannot be written is dropped: else Python would try once more, and tell
+    of it, when it ends."""
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 1)
