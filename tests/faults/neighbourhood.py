@@ -181,10 +181,11 @@ class Registries:
         self.asked["junk"] += 1
         response = web.StreamResponse()
         response.content_length = len(blob)
-        await response.prepare(request)
-        for _ in blob:
-            await response.write(b"?")
-            await asyncio.sleep(0.1)
+        with contextlib.suppress(ConnectionError):  # whoever asked has left
+            await response.prepare(request)
+            for _ in blob:
+                await response.write(b"?")
+                await asyncio.sleep(0.1)
         return response
 
 

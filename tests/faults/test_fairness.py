@@ -150,6 +150,7 @@ KINDS = [
     Kind(misbehaving.looks_at_an_image, {"requests": 2}),
     Kind(misbehaving.looks_at_an_image, {"requests": 2}, SMALL_CACHE),
     Kind(misbehaving.claims, {"requests": 50, "bytes": 5_000}, SMALL_CACHE),
+    Kind(misbehaving.strangers_junk, {"requests": 40, "junk": 5}),
     Kind(misbehaving.asks_in_vain, {"requests": 160}),
     Kind(misbehaving.wrong_requests, {"400": 20, "strict": 20}),
     Kind(misbehaving.odd_manifests, {"502": 5, "200": 5}),
