@@ -35,7 +35,7 @@ _AT_ONCE = 128  # detours
 _OF_CLIENT = 32  # containerd asks for a layer in many ranges
 # No stream more is opened when fewer bytes than these came in so many seconds of waiting.
 _PROGRESS = 64 << 10
-_PATIENCE = 60.0
+_PATIENCE = 90.0  # in which an ask has to be answered, too
 _PAUSE = 0.25  # seconds before the next one is, and twice that the next time
 
 
@@ -186,7 +186,8 @@ class Detour:
             try:
                 if self._stream is None or self._position == self._stop:
                     self._leave_stream()
-                    self._stream = await self._again()
+                    async with asyncio.timeout_at(began + _PATIENCE):
+                        self._stream = await self._again()
                 if piece := await self._stream.read():
                     self._came += len(piece)
                     self._waited = loop.time() - began
@@ -194,6 +195,8 @@ class Detour:
                         self._came, self._waited = 0, 0.0
                     return piece
                 raise Unavailable("the upstream's body ended early")
+            except TimeoutError:
+                raise Unavailable("nothing more came of the range") from None
             except Unavailable:
                 self._leave_stream()
                 if loop.time() + pause - began > _PATIENCE:

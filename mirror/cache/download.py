@@ -45,15 +45,16 @@ class Patience:
     """How long a fill tries, in seconds, and how much it takes.
 
     `first_byte` bounds the time to the first progress (35 s of waiting for a blob's first byte was
-    borne by every client measured), `stalled` the time since the last progress after it: no try is
-    begun beyond it, and one that is under way ends by itself. For `doubt`, bytes that nobody
-    vouches for are given out only once they are proven: who has read wrong ones can often not be
-    helped any more (containerd, podman); who waits can, by another endpoint.
+    borne by every client measured): no try is begun beyond it, and one that is under way ends by
+    itself. `stalled` bounds the time since the last progress after it, in which an ask has to be
+    answered, too: two tries, of which each is silent for as long as a body may be. For `doubt`,
+    bytes that nobody vouches for are given out only once they are proven: who has read wrong ones
+    can often not be helped any more (containerd, podman); who waits can, by another endpoint.
     """
 
     first_byte: float = 30.0
     doubt: float = 20.0
-    stalled: float = 120.0
+    stalled: float = 90.0
     pause: float = 0.25
     longest_pause: float = 5.0
     largest: int = 1 << 40  # bytes: a larger blob is refused
@@ -168,9 +169,7 @@ class Download:
         """Reads one stream as far as it goes; whether the content's end was reached."""
         offset = self.partial.offset
         try:
-            stream = await self.upstream.blob(
-                self.repository, self.partial.digest, ByteRange(offset) if offset else None
-            )
+            stream = await self.ask(ByteRange(offset) if offset else None)
         except Untrustworthy:
             self.sources.strangers = True  # whoever it was is known already
             raise
@@ -195,6 +194,15 @@ class Download:
         finally:
             await stream.close()
         return self.fill.size is None or self.partial.offset == self.fill.size
+
+    async def ask(self, part: ByteRange | None) -> StreamContent:
+        """Asks the upstream, for as long as there is patience. Raises RegistryError."""
+        left = self._patience.stalled - self._quiet_for() if self._progressed else None
+        try:
+            async with asyncio.timeout(left):
+                return await self.upstream.blob(self.repository, self.partial.digest, part)
+        except TimeoutError:
+            raise Unavailable(f"nothing came of it for {self._quiet_for():.0f} s") from None
 
     def _may_be_parted(self, stream: StreamContent) -> bool:
         size, offset = self.fill.size, self.partial.offset

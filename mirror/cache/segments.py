@@ -211,9 +211,7 @@ class Segments:
     async def _opened(self, span: _Span) -> StreamContent:
         download = self._download
         try:
-            stream = await download.upstream.blob(
-                download.repository, download.partial.digest, ByteRange(span.start, span.stop)
-            )
+            stream = await download.ask(ByteRange(span.start, span.stop))
         except RegistryError:
             self._refused = True
             raise

@@ -129,6 +129,30 @@ async def test_f02_a_range_that_comes_in_crumbs_alone_has_an_end(
     hold.go.set()
 
 
+async def test_a_range_alone_that_is_never_answered_again_has_an_end(
+    cache: PullThrough, upstream: FakeUpstream, big: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detour, "_PATIENCE", 0.2)
+    monkeypatch.setattr(detour, "_PAUSE", 0.01)
+    hold = HoldBelow(upstream, at=SMALL)
+    whole = await cache.blob(REDIS, big)
+    await hold.reached.wait()
+    content = await cache.blob(REDIS, big, FAR)
+
+    async def breaks(position: int) -> None:
+        if position > FAR:
+            upstream.gate.clear()  # from now on nothing is answered
+            raise Unavailable("the body was cut")
+
+    upstream.before_read = breaks  # type: ignore[assignment]
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable):
+            await read_from(content, FAR)
+    upstream.gate.set()
+    hold.go.set()
+    whole.close()
+
+
 async def test_f56_who_leaves_a_range_midway_leaves_nothing_open(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
