@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import AsyncIterator
 
 import structlog
@@ -102,8 +103,11 @@ async def tag_memory(config: Config) -> AsyncIterator[TagStore]:
         raise CannotStart(f"there is no {path}: a mirror makes it when it first serves from there")
     store = tag_store(config, Clock(), NoMeter())
     try:
-        if isinstance(store, EmbeddedTags) and not store.is_shared:
-            raise CannotStart(f"{path} cannot be opened; try as the user who runs the mirror")
+        if isinstance(store, EmbeddedTags) and store.fault is not None:
+            reason = getattr(store.fault, "strerror", None) or str(store.fault)
+            is_others = path.exists() and path.stat().st_uid != os.geteuid()
+            advice = "; try as the user who runs the mirror" if is_others else ""
+            raise CannotStart(f"{path} cannot be opened to be written to ({reason}){advice}")
         yield store
     finally:
         await store.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,8 +147,6 @@ def identity_of(path: Path) -> Identity | None:
 
 def _prepared(path: Path, block: int, busy_ms: int) -> apsw.Connection:
     make(path)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:  # of an earlier version
-        path.chmod(0o600)
     db = apsw.Connection(str(path))
     try:
         db.set_busy_timeout(busy_ms)

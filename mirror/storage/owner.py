@@ -7,7 +7,9 @@ Blocking, all of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 
 
@@ -21,7 +23,9 @@ def give(fd: int, folder: Path) -> None:
 
 
 def make(path: Path) -> None:
-    """Makes an empty file, for its mode and owner, if there is none. Raises OSError.
+    """Makes an empty file, for its mode and owner, if there is none; else sees to it that nobody
+    but its owner may read it, nor the files beside it. (SQLite makes these with the database's
+    mode, and leaves those of a killed process as they are.) Raises OSError.
 
     A database that is there must not be opened but by SQLite: closing any descriptor of it would
     drop the locks that this process holds on it (POSIX fcntl).
@@ -29,11 +33,21 @@ def make(path: Path) -> None:
     try:
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):  # it is not there, or somebody else's
+                _hide(Path(f"{path}{suffix}"))
         return
     try:
         give(fd, path.parent)
     finally:
         os.close(fd)
+
+
+def _hide(path: Path) -> None:
+    """From all but its owner; earlier versions did not."""
+    mode = path.lstat().st_mode
+    if stat.S_ISREG(mode) and stat.S_IMODE(mode) & 0o077:
+        path.chmod(0o600)
 
 
 def make_folder(path: Path) -> None:

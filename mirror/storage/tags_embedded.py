@@ -74,7 +74,9 @@ class EmbeddedTags:
             return cls(open_or_begin_anew(path), path, clock, meter, max_rows)
         except (apsw.Error, OSError) as error:
             log.error("tags kept in memory only", path=str(path), reason=str(error))
-            return cls(in_memory(path), path, clock, meter, max_rows)
+            store = cls(in_memory(path), path, clock, meter, max_rows)
+            store.fault = error
+            return store
 
     def __init__(
         self, database: TagDatabase, path: Path, clock: Clock, meter: Meter, max_rows: int
@@ -86,6 +88,7 @@ class EmbeddedTags:
         self._max_rows = max_rows
         self._again_at = clock.monotonic() + AGAIN  # in memory: when the file is tried again
         self._patience = Patience(BUSY_MS)
+        self.fault: apsw.Error | OSError | None = None  # why the file could not be opened
         self._writes = 0
         self._reading = Health("embedded", "read")
         self._writing = Health("embedded", "write")

@@ -13,10 +13,14 @@ from typing import Any
 import apsw
 import pytest
 
+from mirror.interfaces import Clock
 from mirror.oci.digest import Digest
 from mirror.storage.coming import Coming
 from mirror.storage.index import Index
 from mirror.storage.index_file import open_file, rows
+from mirror.storage.links import LinkRecords
+from mirror.storage.referrer_records import ReferrerRecords
+from mirror.storage.tags_embedded import EmbeddedTags
 
 
 def of(*words: object) -> Digest:
@@ -162,6 +166,27 @@ def test_the_account_is_counted_anew_where_the_store_was_moved_to_larger_blocks(
     moved = Index(path, 1 << 40, block=4096)
     assert moved.usage().content_bytes == 4096
     moved.close()
+
+
+@pytest.mark.parametrize("name", ["index.db", "tags.db", "links.db", "referrers.db"])
+def test_others_cannot_read_what_an_earlier_version_left_when_it_was_killed(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    opens: dict[str, Callable[[], object]] = {
+        "index.db": lambda: Index(path, 1 << 40),
+        "tags.db": lambda: EmbeddedTags.open(path, Clock()),
+        "links.db": lambda: LinkRecords.open(path, Clock()),
+        "referrers.db": lambda: ReferrerRecords.open(path),
+    }
+    first = opens[name]()
+    files = list(tmp_path.glob(f"{name}*"))
+    assert {f"{name}-wal", f"{name}-shm"} < {file.name for file in files}
+    for file in files:
+        file.chmod(0o644)
+    second = opens[name]()
+    assert {file.stat().st_mode & 0o077 for file in files if file.suffix != ".lock"} == {0}
+    del first, second
 
 
 def test_others_cannot_read_it(tmp_path: Path) -> None:

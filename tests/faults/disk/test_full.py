@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,23 @@ async def test_f32_a_directory_becomes_read_only(
     assert (await mirror.blob(digest)).is_whole(digest)
     assert await is_kept(house, mirror, digest)
     await eventually(lambda: mirror.partials() == [])
+
+
+@pytest.mark.parametrize("words", [("tags", "redis:7"), ("unpin", "redis:7")])
+async def test_f32_commands_on_tags_tell_of_a_read_only_store(
+    mounts: Mounts, house: House, words: tuple[str, ...]
+) -> None:
+    house.hub.add_image("library/redis", "7", b"layer")
+    mirror = await house.mirror()
+    assert (await mirror.manifest("7")).status == 200
+    await mirror.stop()
+    mounts.read_only(mirror.storage)
+    argv = [sys.executable, "-m", "mirror", *words, "--config", str(mirror.config)]
+    done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Read-only file system" in done.stderr
+    assert "the user who runs" not in done.stderr
+    mounts.writable_again(mirror.storage)
 
 
 async def test_f32_a_path_that_cannot_be_written_is_told_at_the_start(
