@@ -42,13 +42,15 @@ class LogStream(io.TextIOBase):
     nothing; lines keep their order.
 
     `most` is how many characters wait to be written, and as many again may be under way.
+    `patience` is how many seconds the last lines have to be written, in all.
     """
 
     encoding = "utf-8"
 
-    def __init__(self, descriptor: int, most: int = _MOST) -> None:
+    def __init__(self, descriptor: int, most: int = _MOST, patience: float = _AT_EXIT) -> None:
         self._descriptor = descriptor
         self._most = most
+        self._patience = patience  # what is left of it
         # Lines of several processes stay whole in a file, which is locked for a write, and in a
         # pipe if they are written in pieces of PIPE_BUF at most (pipe(7)).
         self._piece = _PIECE if _is_file(descriptor) else select.PIPE_BUF
@@ -93,13 +95,15 @@ class LogStream(io.TextIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
-    def drain(self, within: float = _AT_EXIT) -> None:
-        """Waits until all is written, but for `within` seconds only."""
-        deadline = time.monotonic() + within
+    def drain(self) -> None:
+        """Waits until all is written, but with patience: also when called again."""
+        began = time.monotonic()
+        deadline = began + self._patience
         if self._thread is None and self._texts:
             self._write_here(deadline)
         while (self._texts or not self._sleeps) and time.monotonic() < deadline:
             time.sleep(_PAUSE / 2)
+        self._patience -= time.monotonic() - began
 
     def _write_here(self, deadline: float) -> None:
         """Writes what waits for a thread that could not be started, while that does not block."""

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,10 +104,27 @@ async def test_what_there_is_no_room_for_is_dropped_and_told(pipe: tuple[int, in
 
 def test_the_end_does_not_wait_for_a_reader_who_never_comes(pipe: tuple[int, int]) -> None:
     fill(pipe[1])
-    stream = LogStream(pipe[1])
+    stream = LogStream(pipe[1], patience=0.05)
     stream.write("unread\n")
-    stream.drain(0.05)
+    stream.drain()
     os.close(pipe[0])  # the thread is let go
+
+
+def test_the_end_waits_once_however_often_it_is_asked(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process waits when its command ends, and once more when Python does."""
+    fill(pipe[1])
+    stream = LogStream(pipe[1], patience=2)
+    stream.write("unread\n")
+    slept = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr("mirror.logs.time", clock)
+    stream.drain()
+    assert sum(slept) == pytest.approx(2, abs=0.1)
+    stream.drain()
+    assert sum(slept) == pytest.approx(2, abs=0.1)
+    os.close(pipe[0])
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "closed"])
