@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from .. import __version__
 from ..cache.images import Images, this_platform
@@ -22,7 +21,7 @@ from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
 from ..server.access import AccessLog
-from ..server.admin import admin_application
+from ..server.admin import admin_application, admin_runner
 from ..server.lane import Lane
 from ..server.listening import Listener
 from ..server.sending import Sender
@@ -137,8 +136,7 @@ async def serving_admin(
             return await images.missing(image.repository, image.reference, wanted)
 
         application = admin_application(config.admin.host, exposition, ready, missing)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
+        runner = await admin_runner(application, config.limits.idle)
         assert runner.server is not None  # noqa: S101 - it has been set up
         port = SparePort(runner.server)
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 
 from ..oci.errors import RegistryError
 from .pages import is_loopback, is_loopback_url, names_loopback
@@ -61,6 +63,25 @@ def admin_application(
     application.router.add_get("/healthz", show_health)
     application.router.add_get("/readyz", show_readiness)
     return application
+
+
+async def admin_runner(application: web.Application, idle: float) -> web.AppRunner:
+    """Ready to serve the application, by connections that end when nothing is asked on them for
+    `idle` seconds, be it that half of a request has come."""
+    runner = web.AppRunner(application, access_log=None, keepalive_timeout=idle)
+    await runner.setup()
+    assert runner.server is not None  # noqa: S101 - it has been set up
+    runner.server.request_factory = partial(_request, runner.server.request_factory)
+    return runner
+
+
+def _request(
+    make: Callable[..., web.BaseRequest], message: RawRequestMessage, *rest: Any
+) -> web.BaseRequest:
+    """A request whose URL has no host: of one that cannot be decoded (`http://xn--a/healthz`)
+    aiohttp would raise outside of all that handles errors, and leave the connection open."""
+    url = message.url
+    return make(message._replace(url=url.relative() if url.absolute else url), *rest)
 
 
 @web.middleware

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from mirror.oci.errors import NameInvalid
-from mirror.server.admin import admin_application
+from mirror.server.admin import admin_application, admin_runner
+from mirror.server.spare import SparePort
 
 Client = Callable[[web.Application], Awaitable[TestClient[Any, Any]]]
 
@@ -108,3 +111,48 @@ async def test_readyz_tells_whether_an_image_is_whole(
     answer = await client.get(f"/readyz?{query}", headers={"Host": "localhost"})
     assert answer.status == status
     assert words in await answer.text()
+
+
+@contextlib.asynccontextmanager
+async def served(idle: float = 60.0) -> AsyncIterator[Callable[[bytes], Awaitable[bytes]]]:
+    """The port itself: what it answers to these bytes until it closes the connection."""
+    runner = await admin_runner(application(), idle)
+    assert runner.server is not None
+    port = SparePort(runner.server)
+    await port.listen("127.0.0.1", 0)
+
+    async def ask(words: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection(*port.addresses[0])
+        try:
+            writer.write(words)
+            async with asyncio.timeout(10):
+                return await reader.read()
+        finally:
+            writer.close()
+
+    try:
+        yield ask
+    finally:
+        port.close()
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("target", ["http://xn--a/healthz", "http://localhost/healthz?a=b"])
+async def test_a_target_with_a_host_is_answered_whatever_the_host(target: str) -> None:
+    async with served() as ask:
+        head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        answer = await ask(head.encode())
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("target", ["xn--a:443", "xn--a", "*"])
+async def test_a_target_that_is_no_path_is_refused(target: str) -> None:
+    async with served() as ask:
+        head = f"CONNECT {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        assert (await ask(head.encode())).startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize("words", [b"", b"GET /heal"], ids=["nothing", "half a head"])
+async def test_a_connection_on_which_nothing_is_asked_ends(words: bytes) -> None:
+    async with served(idle=0.1) as ask:
+        assert await ask(words) == b""
