@@ -143,7 +143,15 @@ def registry_of(
             within = contextlib.AsyncExitStack()
             endpoint = _unconfigured(name, config.workers)
             cache, upstream = cached(within, RegistryConfig(endpoints=()), [endpoint], own)
-            unvouched = Unvouched(cache, upstream, store, links, own, promised=cache.has_promised)
+            unvouched = Unvouched(
+                cache,
+                upstream,
+                store,
+                links,
+                own,
+                promised=cache.has_promised,
+                largest=config.limits.blob,
+            )
             within.push_async_callback(unvouched.close)
             return Opened(unvouched, lambda: fills.is_idle(name), within.aclose)
 

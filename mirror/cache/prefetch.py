@@ -49,6 +49,7 @@ class _Image:
     manifest: Digest
     layers: Sequence[Descriptor]
     left: list[Descriptor] = field(default_factory=list)  # to be fetched, smallest first
+    charged: set[Digest] = field(default_factory=set)  # those of them that were counted
     asked_at: float = 0.0
 
 
@@ -158,7 +159,7 @@ class Prefetcher:
             if content is not None:
                 content.close()
                 return True
-            if layer.size is None or not self._may_take(client, layer.size):
+            if layer.size is None or not self._may_take(image, layer.digest, layer.size, client):
                 return True
             self._coming += layer.size
             try:
@@ -166,6 +167,10 @@ class Prefetcher:
                 await self._ended(fill, image, layer.size)
                 return True
             except PutOff:
+                if _is_larger(fill, layer.size):
+                    return True
+                if not fill.goes_on_by_range:
+                    image.charged.discard(layer.digest)  # it comes anew
                 continue
             finally:
                 self._coming -= layer.size
@@ -178,8 +183,7 @@ class Prefetcher:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     return await fill.ended()
-            larger = max(fill.size or 0, fill.written) > size
-            if not fill.is_asked_for and (larger or not self._is_read(image)):
+            if not fill.is_asked_for and (_is_larger(fill, size) or not self._is_read(image)):
                 self._fills.put_off(fill)
 
     def _is_read(self, image: _Image) -> bool:
@@ -190,14 +194,16 @@ class Prefetcher:
         fills = (self._fills.running(registry, layer.digest) for layer in image.layers)
         return any(fill is not None and fill.is_read for fill in fills)
 
-    def _may_take(self, client: str, size: int) -> bool:
-        """Whether this client may cause so many bytes to be fetched, for which nothing has to be
-        evicted. They are counted."""
+    def _may_take(self, image: _Image, layer: Digest, size: int, client: str) -> bool:
+        """Whether this client may cause the layer to be fetched, for which nothing has to be
+        evicted. Its bytes are counted, once: what gave way goes on where it was."""
         usage = self._store.usage()
         # What is coming may be set aside already, and counts twice then.
         taken = usage.content_bytes + usage.reserved_bytes + self._coming
         if taken + size > usage.max_bytes:
             return False
+        if layer in image.charged:
+            return True
         now = self._clock.monotonic()
         account = self._accounts.get(client)
         if account is None or now - account.since > _KNOWN_FOR:
@@ -205,4 +211,9 @@ class Prefetcher:
         if account.spent + size > usage.max_bytes * _SHARE:
             return False
         account.spent += size
+        image.charged.add(layer)
         return True
+
+
+def _is_larger(fill: Fill, size: int) -> bool:
+    return max(fill.size or 0, fill.written) > size

@@ -177,11 +177,8 @@ class PullThrough:
     async def _filled(
         self, repository: Repository, digest: Digest, start: int, first_byte: float
     ) -> FileContent:
-        """The blob as it comes, or as another has brought it meanwhile."""
+        """The blob, which is not here, as it comes, or as another has brought it meanwhile."""
         for tries_left in reversed(range(_TRIES)):
-            content = await self._here(repository, digest)
-            if content is not None:
-                return content
             came = self._clock.monotonic()
             fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
             if self._prefetcher is not None:
@@ -220,6 +217,9 @@ class PullThrough:
             except BaseException:
                 reader.close()
                 raise
+            content = await self._here(repository, digest)
+            if content is not None:
+                return content
         raise AssertionError("the last try returns or raises")
 
     def has_promised(self, digest: Digest) -> bool:

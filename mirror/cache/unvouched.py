@@ -36,8 +36,10 @@ from ..oci.reference import Repository
 from ..threads import aside
 from .flights import Flights
 from .lagging import LONGEST, doubting, doubts
+from .segments import PROGRESS
 
 _REMEMBERED = 10_000
+_VAIN = 3  # tries in a row that bring no progress worth naming: a proof has an end
 _PAUSE = 0.25  # seconds before what is said to be missing is asked for again
 
 Key = tuple[Repository, Digest]
@@ -50,7 +52,7 @@ class Unvouched:
     `links` are those of the configured registries. `own` tell what came through others, so that
     content of which nothing at all is known (the links were lost) is not taken for nobody's.
     `promised` says whether clients were told of a digest: that it is missing is then doubted for
-    `lagging` seconds.
+    `lagging` seconds. No blob has more than `largest` bytes.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Unvouched:
         *,
         promised: Callable[[Digest], bool] = lambda digest: False,
         lagging: float = LONGEST,
+        largest: int = 1 << 40,
     ) -> None:
         self._registry = registry
         self._promised = promised
         self._lagging = lagging
+        self._largest = largest
         self._upstream = upstream
         self._store = store
         self._links = links
@@ -177,9 +181,10 @@ class Unvouched:
         await self._upstream.manifest(repository, digest)  # which verifies it
 
     async def _fetch_blob(self, repository: Repository, digest: Digest) -> None:
-        """Fetches the whole for proof, and for nothing else. Raises RegistryError."""
+        """Fetches the whole for proof, and for nothing else: as long as the content that is here,
+        or else as the registry announces. Raises RegistryError."""
         size = await self._size(digest)
-        hasher, came = digest.hasher(), 0
+        hasher, came, vain = digest.hasher(), 0, 0
         while True:
             before = came
             part = ByteRange(came) if came else None
@@ -187,9 +192,10 @@ class Unvouched:
             try:
                 if stream.start != came:
                     raise Untrustworthy(f"{stream.source} does not go on with {digest}")
+                most = min(size or stream.descriptor.size or self._largest, self._largest)
                 while piece := await stream.read():
                     came += len(piece)
-                    if size is not None and came > size:
+                    if came > most:
                         break
                     await aside(hasher.update, piece)
                     del piece  # as in Download._pump
@@ -198,7 +204,8 @@ class Unvouched:
                     raise Untrustworthy(f"{stream.source} sent other bytes than those of {digest}")
                 return
             except Unavailable:  # cut, or its connection is another client's turn
-                if came == before:
+                vain = 0 if came - before >= PROGRESS else vain + 1
+                if came == before or vain > _VAIN:
                     raise
             finally:
                 await stream.close()

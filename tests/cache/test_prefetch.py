@@ -283,3 +283,38 @@ async def test_what_is_larger_than_was_said_is_broken_off(
     await take(cache, b"first")
     await eventually(lambda: upstream.asked["blob"] > 1)
     await eventually(lambda: upstream.open_streams == 0)
+    await at_rest(cache)  # nor is it fetched a second at a time
+    assert upstream.asked["blob"] == 2
+
+
+async def gives_way(fills: Fills, digest: Digest) -> None:
+    """Returns when its fill, which may have to begin first, has lost its place."""
+    fill = await eventually(lambda: fills.running("docker.io", digest))
+
+    def has_given() -> bool:
+        fills.put_off(fill)
+        return fills.running("docker.io", digest) is not fill
+
+    await eventually(has_given)
+
+
+async def test_what_gives_way_and_goes_on_is_counted_once(
+    upstream: FakeUpstream, small: DiskContent, now: Now
+) -> None:
+    """Of 25,000 bytes that a client may cause to be fetched."""
+    fills = Fills(small, NoMeter())
+    prefetcher = Prefetcher(upstream, small, fills, Clock(monotonic=now), lambda: False)
+    cache = PullThrough(upstream, small, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
+    layers = [bytes(100), *(bytes([n]) * 9000 for n in (1, 2))]
+    await cache.manifest(REDIS, upstream.push("7", manifest_of(CONFIG, *layers), *layers))
+    ahead = Digest.of(layers[1])
+    upstream.gate.clear()
+    client = asyncio.create_task(take(cache, layers[0]))
+    for _ in range(4):
+        await gives_way(fills, ahead)
+    upstream.gate.set()
+    await client
+    await at_rest(cache)
+    assert small.usage().entries == 1 + len(layers)
+    await cache.close()
+    await fills.close()

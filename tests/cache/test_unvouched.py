@@ -32,6 +32,7 @@ EVIL = Repository("evil.example", "x")
 LAYER = b"layer" * 1000
 CONFIG = b"{}"
 MANIFEST = manifest_of(CONFIG, LAYER)
+LARGEST = 8 << 20  # bytes of a blob
 
 
 class House:
@@ -62,6 +63,7 @@ class House:
             self.own,
             promised=self.caches[1].has_promised,
             lagging=1,
+            largest=LARGEST,
         )
 
 
@@ -213,6 +215,38 @@ async def test_what_is_fetched_for_proof_goes_on_where_it_broke(house: House) ->
     house.evil.before_read = broken  # type: ignore[assignment]
     await blob(house.anybodys, EVIL, LARGE)
     assert house.evil.blob_bytes == len(LARGE)
+
+
+async def test_what_is_sent_for_proof_without_an_end_is_left(house: House) -> None:
+    """It is not here any more, so that its size is not known, and nor is it told."""
+    house.corp.blobs[Digest.of(LAYER)] = LAYER
+    await house.links.add(SECRET, [Digest.of(LAYER)])
+    house.evil.blobs[Digest.of(LAYER)] = bytes(8 * LARGEST)
+    house.evil.says_size = False
+    async with asyncio.timeout(10):
+        with pytest.raises(Untrustworthy):
+            await house.anybodys.blob(EVIL, Digest.of(LAYER))
+    assert house.evil.blob_bytes <= LARGEST + 2 * house.evil.piece
+    assert house.evil.open_streams == 0
+
+
+async def test_crumbs_that_are_sent_for_proof_have_an_end(house: House) -> None:
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(house.private, SECRET, LARGE)
+    house.evil.blobs[Digest.of(LARGE)], house.evil.piece = LARGE, 100
+    came = 0
+
+    async def after_a_crumb(position: int) -> None:
+        nonlocal came
+        came += 1
+        if came % 2 == 0:
+            raise Unavailable("the body was cut")
+
+    house.evil.before_read = after_a_crumb  # type: ignore[assignment]
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="cut"):
+            await house.anybodys.blob(EVIL, Digest.of(LARGE))
+    assert house.evil.asked["blob"] < 20
 
 
 async def test_one_client_s_proofs_keep_nobody_from_theirs(house: House) -> None:
