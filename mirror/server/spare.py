@@ -22,9 +22,16 @@ _AGAIN = 1.0  # seconds until descriptors that were given up are tried to be had
 
 
 class SparePort:
-    """Listens on all addresses of a host, and hands connections over to protocols of `make`."""
+    """Listens on all addresses of a host, and hands connections over to protocols of `make`. They
+    end when what was sent is not read for `patience` seconds."""
 
-    def __init__(self, make: Callable[[], asyncio.BaseProtocol], spare: int = SPARE) -> None:
+    def __init__(
+        self,
+        make: Callable[[], asyncio.BaseProtocol],
+        spare: int = SPARE,
+        patience: float = 60.0,
+    ) -> None:
+        self._patience = patience
         self._make = make
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
@@ -64,6 +71,11 @@ class SparePort:
                 self._give_up_one(listening)
             return
         client.setblocking(False)
+        with contextlib.suppress(OSError):  # it is gone already
+            # Linux counts a closed window too.
+            client.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(self._patience * 1000))
+            )
         task = self._loop.create_task(self._hand(client))
         self._handing.add(task)
         task.add_done_callback(self._handing.discard)

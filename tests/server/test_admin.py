@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiohttp.test_utils import TestClient
 from mirror.oci.errors import NameInvalid
 from mirror.server.admin import admin_application, admin_runner
 from mirror.server.spare import SparePort
+from tests.waiting import eventually
 
 Client = Callable[[web.Application], Awaitable[TestClient[Any, Any]]]
 
@@ -156,3 +158,20 @@ async def test_a_target_that_is_no_path_is_refused(target: str) -> None:
 async def test_a_connection_on_which_nothing_is_asked_ends(words: bytes) -> None:
     async with served(idle=0.1) as ask:
         assert await ask(words) == b""
+
+
+async def test_a_connection_whose_answers_are_not_read_ends() -> None:
+    async def large() -> bytes:
+        return bytes(16 << 20)  # more than sockets hold
+
+    application = admin_application("127.0.0.1", large, lambda: (True, READY), missing)
+    runner = await admin_runner(application, 60)
+    assert runner.server is not None
+    port = SparePort(runner.server, patience=0.5)
+    await port.listen("127.0.0.1", 0)
+    with socket.create_connection(port.addresses[0]) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await eventually(lambda: runner.server.connections)
+        await eventually(lambda: not runner.server.connections, 20)
+    port.close()
+    await runner.cleanup()
