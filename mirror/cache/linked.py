@@ -204,9 +204,9 @@ class Linked:
         if seen is not None and self._clock.wall() - seen < self._proofs.good:
             return None
         self._refused.check(repository, digest)
-        flight, _ = self._asks.join(key, lambda: self._ask(repository, digest, ask))
         try:
-            return await asyncio.shield(flight)
+            found, _ = await self._asks.answer(key, lambda: self._ask(repository, digest, ask))
+            return found
         except (Unavailable, Untrustworthy) as error:
             if seen is None:
                 raise

@@ -91,10 +91,9 @@ class Manifests:
         self, repository: Repository, digest: Digest, promised: bool, pauses: Iterator[float]
     ) -> BytesContent:
         # By repository too: what one may not see says nothing of the others.
-        fetch, joined = self._fetches.join(
+        content, joined = await self._fetches.answer(
             (repository, digest), lambda: self._fetch(repository, digest, promised, pauses)
         )
-        content = await asyncio.shield(fetch)
         return replace(content, outcome=Outcome.JOINED) if joined else content
 
     async def stored(self, digest: Digest) -> BytesContent | None:

@@ -3,7 +3,6 @@ verified and kept."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from ..interfaces import (
@@ -141,8 +140,10 @@ class PullThrough:
         if fill is not None and fill.size is not None:
             return Descriptor(OCTET_STREAM, digest, fill.size)
         self._unknown.check(repository, digest)
-        ask, _ = self._stats.join((repository, digest), lambda: self._ask_stat(repository, digest))
-        return await asyncio.shield(ask)
+        found, _ = await self._stats.answer(
+            (repository, digest), lambda: self._ask_stat(repository, digest)
+        )
+        return found
 
     async def _ask_stat(self, repository: Repository, digest: Digest) -> Descriptor:
         pauses = self._hold.doubts(self._promises.made(digest))

@@ -67,15 +67,15 @@ class Revalidation(Generic[K, A]):
         is too old); and whether an ask was joined that ran already. Raises RegistryError."""
         if old is not None and state is State.REVALIDATE:
             if not self._failures.waiting(key):
-                self._checks.join(key, lambda: self._check(key, ask))
+                self._checks.begin(key, lambda: self._check(key, ask))
             return old, False
-        check, joined = self._checks.join(key, lambda: self._check(key, ask))
         if old is None:
-            return await self._within(self._patience.unknown, check, what), joined
+            return await self._within(self._patience.unknown, key, ask, what)
         if self._away(key):  # the check behind is what finds out that it is back
+            self._checks.begin(key, lambda: self._check(key, ask))
             return old, False
         try:
-            return await self._within(self._patience.stale, check, what), joined
+            return await self._within(self._patience.stale, key, ask, what)
         except Unknown:
             raise
         except RegistryError as error:
@@ -96,10 +96,12 @@ class Revalidation(Generic[K, A]):
             self._failures.worked(key)
         return answer
 
-    async def _within(self, seconds: float, check: asyncio.Task[A], what: str) -> A:
+    async def _within(
+        self, seconds: float, key: K, ask: Callable[[], Awaitable[A]], what: str
+    ) -> tuple[A, bool]:
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.shield(check)
+                return await self._checks.answer(key, lambda: self._check(key, ask))
         except TimeoutError:
             raise silent(seconds, what) from None
 

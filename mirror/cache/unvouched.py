@@ -8,7 +8,6 @@ What none of them has shown is nobody's secret.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -76,8 +75,9 @@ class Unvouched:
         self._links = links
         self._own = own
         self._proven: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
-        self._fetches: Flights[Key, None] = Flights()
-        self._coming: Flights[Key, None] = Flights()
+        # Of a whole blob: that takes long, and is not fetched twice for it.
+        self._fetches: Flights[Key, None] = Flights(silent=None)
+        self._coming: Flights[Key, None] = Flights(silent=None)
 
     async def close(self) -> None:
         await self._fetches.close()
@@ -111,7 +111,7 @@ class Unvouched:
         if is_proven or content.outcome is Outcome.HIT:
             await self._note(repository, digest)
         else:
-            self._coming.join(
+            self._coming.begin(
                 (repository, digest), lambda: self._whole(repository, digest, content, is_its_own)
             )
         return content
@@ -136,15 +136,13 @@ class Unvouched:
         key = (repository, digest)
         if key in self._proven or await self._is_nobodys(digest):
             return
-        coming = self._coming.running(key)
-        if coming is not None:
-            await asyncio.wait([coming])
+        if self._coming.is_under_way(key):
+            await self._coming.ended(key)
             if key in self._proven or await self._is_nobodys(digest):
                 return
-        flight, _ = self._fetches.join(
+        await self._fetches.answer(
             key, lambda: self._doubting(digest, lambda: fetch(repository, digest))
         )
-        await asyncio.shield(flight)
         self._proven[key] = True
 
     async def _doubting(self, digest: Digest, ask: Callable[[], Awaitable[T]]) -> T:

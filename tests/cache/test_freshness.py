@@ -206,7 +206,7 @@ async def test_failures_behind_back_off(
 
 async def settled(cache: PullThrough) -> None:
     """What was begun behind has ended."""
-    while cache._tags._asks._checks._tasks:
+    while cache._tags._asks._checks._flights:
         await asyncio.sleep(0)
 
 

@@ -116,6 +116,12 @@ async def asks_in_vain(mirror: Mirror) -> None:
     )
 
 
+async def asks_before_others(mirror: Mirror) -> None:
+    """As `asks_in_vain`, and then for what others are about to ask for."""
+    await asks_in_vain(mirror)
+    _background.extend(mirror.ask(f"/v2/{name}/manifests/1", method="HEAD") for name in COLD)
+
+
 async def made_up_tags(mirror: Mirror) -> None:
     """Asks for tags that do not exist, faster than the registry answers, and does not wait."""
 

@@ -203,6 +203,19 @@ async def test_made_up_registries_cost_the_others_nothing(house: House) -> None:
         assert names.asked >= 8
 
 
+async def test_what_another_client_has_asked_for_before_is_not_waited_for_in_its_turn(
+    house: House,
+) -> None:
+    """It waits behind all else that this client has asked for."""
+    asks = misbehaving.asks_before_others.__name__
+    async with program("neighbourhood", "1", "0.0") as registries:
+        mirror = await house.mirror(*registries.words[:1])
+        async with program("misbehaving", asks, mirror.url, STRANGERS[0]):
+            last = neighbourhood.COLD[: -COLD_TRIES - 1 : -1]
+            assert await best(last, mirror, 2 * COLD) <= 2 * COLD
+        mirror.kill()
+
+
 def login(house: House) -> Mapping[str, object]:
     """Of docker.io's, with a password that nobody has shown yet."""
     password = house.folder / "password"
