@@ -72,7 +72,8 @@ class FakeStream:
         self._upstream.corrupt = False  # as a pool does: the next ask goes elsewhere
 
     async def close(self) -> None:
-        self._upstream.open_streams -= not self._closed
+        if not self._closed:
+            self._upstream.open_blobs -= Counter([self.descriptor.digest])
         self._closed = True
 
 
@@ -100,7 +101,7 @@ class FakeUpstream:
         self.announces: int | None = None
         self.stat_says: Exception | None = None
         self.blob_bytes = 0
-        self.open_streams = 0
+        self.open_blobs: Counter[Digest] = Counter()  # how many streams of each
 
     def push(self, tag: str, manifest: bytes, *blobs: bytes) -> Digest:
         digest = Digest.of(manifest)
@@ -145,6 +146,10 @@ class FakeUpstream:
             raise BlobUnknown(f"no blob {digest}")
         return Descriptor(OCTET_STREAM, digest, len(self.blobs[digest]))
 
+    @property
+    def open_streams(self) -> int:
+        return self.open_blobs.total()
+
     async def blob(
         self,
         repository: Repository,
@@ -165,7 +170,7 @@ class FakeUpstream:
         if start >= len(data) and range:
             raise RangeInvalid(len(data))
         size = (self.announces or len(data)) if self.says_size else None
-        self.open_streams += 1
+        self.open_blobs[digest] += 1
         return FakeStream(digest, data, size, start, self)
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes:
