@@ -1,4 +1,5 @@
-"""An event loop whose time jumps over all waiting: a minute of silence takes no time at all.
+"""An event loop whose time is made of waiting alone: a minute of silence takes no time at all, and
+what a busy machine takes for its work is none.
 
 For what waits only for timers, and not for sockets, threads or processes.
 """
@@ -14,12 +15,12 @@ T = TypeVar("T")
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    _ahead = 0.0
+    _now = 1e4
     _scheduled: list[Any]
     _ready: Any
 
     def time(self) -> float:
-        return super().time() + self._ahead
+        return self._now
 
     def _run_once(self) -> None:
         timers = self._scheduled
@@ -27,7 +28,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
             heapq.heappop(timers)._scheduled = False
             self._timer_cancelled_count -= 1
         if timers and not self._ready:
-            self._ahead += max(0.0, timers[0]._when - self.time())
+            self._now = max(self._now, timers[0]._when)
         super()._run_once()  # type: ignore[misc]
 
 

@@ -100,38 +100,6 @@ async def test_readers_get_it_in_order_as_it_grows(
     assert len(limits) > 10
 
 
-class TestNoGain:
-    @pytest.fixture
-    def parting(self) -> Parting:
-        return Parting(over=4 * PART, part=PART, measure=0.05, gain=1e9)
-
-    async def test_more_connections_that_do_not_help_are_given_up(
-        self, cache: PullThrough, upstream: SlowUpstream
-    ) -> None:
-        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-        assert upstream.most == 2
-
-
-class TestNoGainAtFirst:
-    @pytest.fixture
-    def parting(self) -> Parting:
-        return Parting(over=4 * PART, part=PART, measure=0.1, gain=1.6, fast=1e12)
-
-    async def test_more_connections_are_tried_again_later(
-        self, cache: PullThrough, upstream: SlowUpstream
-    ) -> None:
-        upstream.tick = 0.004
-
-        async def shared_at_first(position: int) -> None:
-            await upstream._slowly(position)
-            if upstream.blob_bytes < len(DATA) // 6:
-                await asyncio.sleep(upstream.tick * upstream.open_streams**2)
-
-        upstream.before_read = shared_at_first  # type: ignore[assignment]
-        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-        assert upstream.most > 2
-
-
 class TestFastEnough:
     @pytest.fixture
     def parting(self) -> Parting:
