@@ -9,6 +9,7 @@ _KEPT = 64  # measurements from which the 95th percentile is read
 
 _MIB = 1024 * 1024
 LEAST_BYTES = _MIB  # a shorter body tells more of the latency than of the speed
+LONG = 3.0  # seconds of waiting, which tell of the speed whatever has come in them
 _LEAST_SECONDS = 0.05  # who waited for less was not slowed down by the endpoint
 
 
@@ -47,7 +48,7 @@ class Speed:
 
     def took(self, count: int, waited: float) -> None:
         """`waited`: seconds in which somebody waited for these bytes."""
-        if count >= LEAST_BYTES and waited >= _LEAST_SECONDS:
+        if waited >= LONG or (count >= LEAST_BYTES and waited >= _LEAST_SECONDS):
             self.mean = _averaged(self.mean, count / waited)
 
 

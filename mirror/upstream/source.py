@@ -11,16 +11,15 @@ from ..oci.descriptor import Descriptor
 from ..oci.errors import Unavailable, Untrustworthy
 from .asked import Question
 from .endpoint import KIB
-from .health import LEAST_BYTES
+from .health import LEAST_BYTES, LONG
 from .slots import Slot
 from .standing import Standing
 
 LEAD = 64 * KIB
 """Bytes that one has to bring before the other, where the rest is asked for beside a slow one."""
 
-# A connection is measured over so many seconds of waiting, and left when another endpoint is known
-# to be so many times as fast.
-_WINDOW = 3.0
+# A connection is measured over windows of LONG waiting, and left when another endpoint is known to
+# be so many times as fast.
 _MUCH_FASTER = 4.0
 
 
@@ -234,7 +233,7 @@ class Source:
 
     def _leave_if_slow(self) -> None:
         """Between two pieces: what has come was handed on."""
-        if self._waited < _WINDOW:
+        if self._waited < LONG:
             return
         speed, other = self._came / self._waited, self._fastest()
         self._measured()
@@ -247,7 +246,6 @@ class Source:
             raise error
 
     def _measured(self) -> None:
-        """One window is over. Of a short one only a long wait says something."""
-        if self._came >= LEAST_BYTES or self._waited >= _WINDOW:
-            self.standing.speed.took(self._came, self._waited)
+        """One window is over."""
+        self.standing.speed.took(self._came, self._waited)
         self._waited, self._came = 0.0, 0

@@ -39,3 +39,9 @@ def test_the_speed_is_told_by_long_bodies_that_somebody_waited_for() -> None:
     assert speed.mean is None
     speed.took(10 * LEAST_BYTES, 2.0)
     assert speed.mean == 5 * LEAST_BYTES
+
+
+def test_the_speed_is_told_by_a_long_wait_however_little_came() -> None:
+    speed = Speed()
+    speed.took(30_000, 3.0)
+    assert speed.mean == 10_000

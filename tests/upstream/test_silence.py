@@ -363,6 +363,21 @@ def test_a_connection_far_slower_than_the_endpoint_usually_is_has_another_beside
     assert taken.seconds < 11
 
 
+def test_an_endpoint_that_was_left_for_a_faster_one_is_known_to_be_slow() -> None:
+    near, far = Voice("near", Plan(stop=0, silent=1.0)), Voice("far", WELL)
+
+    async def scenario() -> list[Taken]:
+        pool = pool_of(near, far)
+        pool._all[1].speed.took(10 << 20, 1.0)
+        first = await take(pool)
+        await asyncio.sleep(20)  # longer than others go first
+        return [first, await take(pool)]
+
+    first, second = jump(scenario())
+    assert isinstance(first.error, Unavailable)  # to be resumed at the other
+    assert second.sources == ["far"]
+
+
 def test_downloads_that_share_a_slow_line_are_not_given_up_for_it() -> None:
     """Twenty at 60 kB/s have 3 kB/s each."""
     part = Plan(stop=0, silent=1.0, piece=3000)
