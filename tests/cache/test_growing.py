@@ -14,7 +14,6 @@ from mirror.interfaces import StreamContent
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.ranges import ByteRange
-from mirror.oci.reference import Repository
 
 from ..jumping import jump
 
@@ -48,12 +47,10 @@ class Link:
         self.most = 0
         self.came = 0
 
-    async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
-    ) -> Stream:
+    async def ask(self, range: ByteRange) -> Stream:
         self.open += 1
         self.most = max(self.most, self.open)
-        return Stream(self, range or ByteRange(0))
+        return Stream(self, range)
 
     async def brings(self, count: int) -> None:
         await asyncio.sleep(count / (SPEED * self._share(self)))
@@ -111,8 +108,7 @@ def fetched(link: Link, parting: Parting) -> float:
     partial = Partial()
     download: Any = SimpleNamespace(
         parting=parting,
-        upstream=link,
-        repository=Repository("docker.io", "library/redis"),
+        ask=link.ask,
         partial=partial,
         fill=SimpleNamespace(size=SIZE, is_asked_for=True, progress=lambda written: None),
         sources=SimpleNamespace(brought=lambda source, start, stop: None),
@@ -123,7 +119,7 @@ def fetched(link: Link, parting: Parting) -> float:
     async def scenario() -> float:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        stream: StreamContent = await link.blob(download.repository, DIGEST)
+        stream: StreamContent = await link.ask(ByteRange(0))
         await Segments(download, stream).run()
         return loop.time() - began
 
