@@ -28,7 +28,7 @@ _NO_LOG = bytes((1, 1))  # in a database's header: written and read without a wr
 
 
 @contextlib.contextmanager
-def opening(path: Path) -> Iterator[None]:
+def opening(path: Path, *, waits: bool = True) -> Iterator[None]:
     """One process at a time: else one sets aside what the other has just begun.
 
     Raises OSError.
@@ -36,7 +36,7 @@ def opening(path: Path) -> Iterator[None]:
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         give(lock, path.parent)
-        deadline = time.monotonic() + _OPENING_LIMIT
+        deadline = time.monotonic() + (_OPENING_LIMIT if waits else 0)
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,11 +85,11 @@ class OtherVersion(apsw.Error):
 def opened(path: Path, prepare: Callable[[apsw.Connection], None], busy_ms: int) -> apsw.Connection:
     """Opens or makes the database at `path`, which is set aside and begun anew where it is of no
     use. `prepare` makes the tables, or brings them up to date; it raises OtherVersion. A write
-    waits for another process's for `busy_ms` milliseconds.
+    waits for another process's for `busy_ms` milliseconds; with 0 nothing is waited for here.
 
     Raises apsw.Error, OSError where no file can be had.
     """
-    with opening(path):
+    with opening(path, waits=busy_ms > 0):
         try:
             return _opened(path, prepare, busy_ms)
         except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, OtherVersion) as error:

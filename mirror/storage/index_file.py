@@ -110,11 +110,12 @@ def rows(db: apsw.Connection, query: str, *values: str | int | float) -> Rows:
 
 def open_file(path: Path, block: int, busy_ms: int, damaged: Identity | None = None) -> IndexFile:
     """Opens or makes the database. What is none of ours, or is the `damaged` one, is set aside and
-    begun anew. A write waits for another process's for `busy_ms` milliseconds.
+    begun anew. A write waits for another process's for `busy_ms` milliseconds; with 0 nothing is
+    waited for here.
 
     Raises apsw.Error, OSError.
     """
-    with opening(path):
+    with opening(path, waits=busy_ms > 0):
         if damaged is not None and identity_of(path) == damaged:
             set_aside(path, "damaged")
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 from pathlib import Path
 
 import apsw
@@ -116,6 +118,26 @@ async def test_of_too_many_that_wait_to_be_written_those_of_the_largest_go(
     assert await shown(links, OTHER, digests(f"{OTHER} 19", 1000)) == 1000
     holder.close()
     await links.close()
+
+
+async def test_a_file_that_could_not_be_opened_is_tried_again_and_not_waited_for(
+    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = tmp_path / "links.db", Clock(wall=wall, monotonic=wall)
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process that opens for ever
+        monkeypatch.setattr("mirror.storage.database_files._OPENING_LIMIT", 0.1)
+        links = LinkRecords.open(path, clock)
+        monkeypatch.setattr("mirror.storage.database_files._OPENING_LIMIT", 20)
+        wall.now += 60
+        await asyncio.wait_for(links.add(HOT, [LAYER]), 10)
+    assert await links.seen(HOT, LAYER) is not None
+    wall.now += 60
+    await links.add(HOT, digests("more", 3))
+    await links.close()
+    again = LinkRecords.open(path, clock)
+    assert await shown(again, HOT, digests("more", 3)) == 3
+    await again.close()
 
 
 async def test_one_repositorys_links_push_out_no_other_repositorys(
