@@ -155,3 +155,10 @@ def test_one_connection_is_enough_where_it_is_fast() -> None:
     seconds = fetched(link, Parting(connections=8, fast=SPEED // 2))
     assert link.most == 1
     assert seconds == pytest.approx(SIZE / SPEED, rel=0.1)
+
+
+@pytest.mark.parametrize(("long", "most"), [(3.0, 8), (100.0, 1)])
+def test_a_blob_that_is_not_large_is_parted_when_it_would_take_long(long: float, most: int) -> None:
+    link = Link(one_s_own)
+    fetched(link, Parting(connections=8, over=1 << 40, long=long))
+    assert link.most == most

@@ -191,7 +191,8 @@ async def test_it_ends_when_nobody_reads_of_that_image_any_more(
     layers = await push(upstream, cache, 20, 1000)
     hold = Hold(upstream, at=0)
     client = asyncio.create_task(take(cache, layers[0]))
-    await eventually(lambda: upstream.open_streams >= 3)
+    own = Digest.of(layers[0])
+    await eventually(lambda: own in upstream.open_blobs and upstream.open_streams >= 3)
     client.cancel()
     await asyncio.gather(client, return_exceptions=True)
     now.time += 10

@@ -100,18 +100,6 @@ async def test_readers_get_it_in_order_as_it_grows(
     assert len(limits) > 10
 
 
-class TestFastEnough:
-    @pytest.fixture
-    def parting(self) -> Parting:
-        return Parting(over=4 * PART, part=PART, measure=0.05, gain=0, fast=1)
-
-    async def test_a_connection_that_is_fast_enough_stays_alone(
-        self, cache: PullThrough, upstream: SlowUpstream
-    ) -> None:
-        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-        assert upstream.asked["blob"] == 1
-
-
 async def test_an_upstream_that_objects_keeps_the_connection_it_allows(
     cache: PullThrough, upstream: SlowUpstream
 ) -> None:
@@ -219,20 +207,6 @@ async def test_what_a_slow_connection_has_still_to_bring_is_shared_at_the_end(
     upstream.before_read = hold_one  # type: ignore[assignment]
     assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
     assert held
-
-
-class TestBelowTheSize:
-    """A blob that is not large, and whose connection is slow."""
-
-    @pytest.fixture(params=[0.0, 1e9], ids=["takes long", "does not"])
-    def parting(self, request: pytest.FixtureRequest) -> Parting:
-        return Parting(over=1 << 40, long=request.param, part=PART, measure=0.05, gain=0)
-
-    async def test_it_is_parted_when_it_would_take_long(
-        self, cache: PullThrough, upstream: SlowUpstream, parting: Parting
-    ) -> None:
-        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
-        assert (upstream.most > 1) is (parting.long == 0)
 
 
 async def test_what_nobody_has_asked_for_yet_comes_over_one_connection(

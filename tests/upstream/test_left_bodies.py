@@ -30,6 +30,7 @@ from mirror.upstream.retries import Policy
 from mirror.upstream.standing import Member
 
 from ..faults.bodies import breaks, drips, stalls
+from ..waiting import eventually
 from .conftest import QUICK, REDIS, MakeRemote
 from .hub import Hub
 
@@ -136,9 +137,8 @@ async def test_no_memory_of_a_body_is_kept_whose_reader_leaves(
             await body.close()
 
     reading = [asyncio.create_task(read(digest)) for digest in digests]
-    await asyncio.sleep(0.5)
+    await eventually(lambda: lent.were >= BLOBS)
     for task in reading:
         task.cancel()
     await asyncio.gather(*reading, return_exceptions=True)
-    assert lent.were >= BLOBS
     assert len(lent) == 0
