@@ -176,9 +176,12 @@ class Places:
             raise Crowded
         admitted = asyncio.get_running_loop().create_future()
         waiting = _Waiting(claim, claim.client, claim.group, admitted)
-        queues = self._queues.setdefault(claim.client, OrderedDict())
-        queues.setdefault(claim.group, deque()).append(waiting)
+        self._append(waiting)
         return waiting
+
+    def _append(self, waiting: _Waiting) -> None:
+        queues = self._queues.setdefault(waiting.client, OrderedDict())
+        queues.setdefault(waiting.group, deque()).append(waiting)
 
     def _forget(self, waiting: _Waiting) -> None:
         queues = self._queues.get(waiting.client)
@@ -202,7 +205,22 @@ class Places:
 
     def _look_again(self) -> None:
         self._timer = None
+        self._follow_clients()
         self._look()
+
+    def _follow_clients(self) -> None:
+        """What is another client's by now waits in that one's turn."""
+        everybody = [
+            waiting
+            for queues in self._queues.values()
+            for queue in queues.values()
+            for waiting in queue
+        ]
+        for waiting in everybody:
+            if waiting.client != waiting.claim.client:
+                self._forget(waiting)
+                waiting.client = waiting.claim.client
+                self._append(waiting)
 
     def _drop_unwanted(self) -> None:
         heads = [queue[0] for queues in self._queues.values() for queue in queues.values()]

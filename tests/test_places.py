@@ -1,10 +1,46 @@
-"""Places of which there are few: for how long one has its own."""
+"""Places of which there are few: for how long one has its own, and in whose turn one waits."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
+
 import pytest
 
-from mirror.places import turn_of
+from mirror.places import Places, turn_of
+
+from .waiting import eventually
+
+
+@dataclass(eq=False)
+class One:
+    """A Claim that gives its place to nobody."""
+
+    client: str
+    group: str = ""
+    is_wanted: bool = True
+    vain_turns: int = 0
+
+    def give_back(self) -> bool:
+        return False
+
+
+async def test_what_is_another_client_s_by_now_waits_in_that_one_s_turn() -> None:
+    places = Places(2, lambda group: 2)
+    held = [One("ann"), One("ann")]
+    for claim in held:
+        await places.take(claim, 1)
+    waiting = [One("ann") for _ in range(5)]
+    tasks = [asyncio.ensure_future(places.take(claim, 60)) for claim in waiting]
+    await asyncio.sleep(0)
+    waiting[-1].client = "bob"
+    await eventually(lambda: "bob" in places._queues)
+    places.give(held[0])
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.done() for task in tasks] == [False] * 4 + [True]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

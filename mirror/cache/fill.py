@@ -48,6 +48,7 @@ class Fill:
         self.repository = repository  # through which it is fetched
         self.provenance = Provenance.HERE  # to those who ask through that repository
         self.client = ""  # as Asker.client: who waits for it, or did
+        self.clients: set[str] = set()  # all of them
         self.first_byte = first_byte  # seconds that those who wait have for it to make progress
         self.size: int | None = None
         self.proven = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 
 import structlog
 
@@ -44,6 +45,7 @@ _LOOK = 0.01
 _TRY_LOCK = 10
 
 _MOST_PUT_OFF = 512  # about; clients have equal parts of it
+_MOST_CLIENTS = 64  # of one fill, that are told apart
 _LATER = 0.25  # seconds between two looks at whether one that was put off may go on
 
 
@@ -73,6 +75,7 @@ class Fills:
         self.detours = Detours()
         self._gate = Gate(limits or FillLimits(), quantum)
         self._fills: dict[tuple[str, Digest], Fill] = {}
+        self._waits: Counter[str] = Counter()  # for how many fills each client does
         self._tasks: set[asyncio.Task[None]] = set()
         self._put_off: dict[tuple[str, Digest], tuple[Fill, Upstream]] = {}
         self._going_on: asyncio.Task[None] | None = None
@@ -94,16 +97,33 @@ class Fills:
         fill = self._fills.get(key)
         if fill is not None:
             fill.first_byte = max(fill.first_byte, first_byte)  # of all who wait for it
-            if not fill.is_read:
-                fill.client = CLIENT.get().client
+            self._asks(fill)
             return fill, Outcome.JOINED
         self._put_off.pop(key, None)
         fill = self._fills[key] = Fill(digest, repository, first_byte)
-        fill.client = CLIENT.get().client
+        self._asks(fill)
         task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return fill, Outcome.FILLED
+
+    def _asks(self, fill: Fill) -> None:
+        """This client waits for it, too. A fill is that client's which waits for the fewest: nobody
+        waits in the turn of one that has asked for much, and it is nobody's loss when such a one
+        comes to wait for the same."""
+        if not fill.is_read:
+            self._forget_clients(fill)
+        client = CLIENT.get().client
+        if client not in fill.clients and len(fill.clients) < _MOST_CLIENTS:
+            fill.clients.add(client)
+            self._waits[client] += 1
+        for other in {fill, *self._fills.values()}:
+            if len(other.clients) > 1 or other is fill:
+                other.client = min(other.clients, key=lambda one: (self._waits[one], one))
+
+    def _forget_clients(self, fill: Fill) -> None:
+        self._waits -= Counter(fill.clients)
+        fill.clients.clear()
 
     async def spare(self, registry: str) -> None:
         """Returns when a fill from this registry would keep nobody from theirs."""
@@ -149,6 +169,7 @@ class Fills:
             fill.fail(Unavailable(f"the mirror failed: {type(error).__name__}", retry_after=30))
         finally:
             self._leave_table(fill)
+            self._forget_clients(fill)
             self._meter.fill_ended(result)
             fill.end()
 

@@ -16,7 +16,7 @@ from mirror.cache.fills import Fills
 from mirror.cache.gate import FillLimits
 from mirror.cache.pull_through import PullThrough
 from mirror.cache.segments import ALONE, Parting
-from mirror.interfaces import Clock, FileContent, NoMeter, Outcome
+from mirror.interfaces import CLIENT, Client, Clock, FileContent, NoMeter, Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
@@ -170,6 +170,33 @@ async def test_what_a_stranger_goes_on_with_is_held_back_and_what_the_registry_s
     hold.go.set()
     assert await read_all(reader) == BIG
     await fills.close()
+
+
+async def test_a_fill_is_the_client_s_that_waits_for_the_fewest(
+    store: DiskContent, upstream: FakeUpstream
+) -> None:
+    """So nobody waits in the turn of one that has asked for much, whoever came first; nor is it
+    anybody's loss when such a one comes to wait for the same."""
+    was = CLIENT.get()
+    fills = Fills(store, NoMeter(), limits=FillLimits(total=1))
+
+    def asks(client: str, data: bytes) -> Fill:
+        CLIENT.set(Client(client))
+        fill, outcome = fills.join(Digest.of(data), upstream, REDIS, 10)
+        fill.reader(outcome, REDIS)
+        return fill
+
+    many = [asks("ann", b"%d" % number) for number in range(5)]
+    assert {fill.client for fill in many} == {"ann"}
+    assert asks("bob", b"4").client == "bob"
+    own = asks("bob", b"bob's")
+    asks("cat", b"bob's")
+    assert own.client == "cat"
+    for number in range(10, 20):
+        asks("cat", b"%d" % number)
+    assert (own.client, many[4].client, many[0].client) == ("bob", "bob", "ann")
+    await fills.close()
+    CLIENT.set(was)
 
 
 async def test_it_is_not_waited_for_for_ever(store: DiskContent, upstream: FakeUpstream) -> None:

@@ -122,6 +122,15 @@ async def asks_before_others(mirror: Mirror) -> None:
     _background.extend(mirror.ask(f"/v2/{name}/manifests/1", method="HEAD") for name in COLD)
 
 
+async def takes_layers_before_others(mirror: Mirror) -> None:
+    """Asks for more layers than may be fetched at once, none of which comes, and then for those
+    that others are about to ask for."""
+    asked = [f"/v2/mute/layers/blobs/{made_up(number)}" for number in range(100)]
+    for name in COLD:
+        asked += [f"/v2/{name}/blobs/{digest_of(layer)}" for layer in Image.of(name).layers]
+    _background.extend(map(mirror.ask, asked))
+
+
 async def made_up_tags(mirror: Mirror) -> None:
     """Asks for tags that do not exist, faster than the registry answers, and does not wait."""
 

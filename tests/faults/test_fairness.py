@@ -216,6 +216,20 @@ async def test_what_another_client_has_asked_for_before_is_not_waited_for_in_its
         mirror.kill()
 
 
+async def test_what_another_client_has_begun_to_fetch_is_not_waited_for_in_its_turn(
+    house: House,
+) -> None:
+    takes = misbehaving.takes_layers_before_others.__name__
+    async with program("neighbourhood", "1", "0.0") as registries:
+        mirror = await house.mirror(*registries.words[:1])
+        async with connected(mirror) as ask:  # it makes the registry know their layers
+            for name in neighbourhood.COLD:
+                await ask("GET", f"/v2/{name}/manifests/1")
+        async with program("misbehaving", takes, mirror.url, STRANGERS[0]):
+            assert await pull(mirror, neighbourhood.COLD[-1]) <= 2 * COLD
+        mirror.kill()
+
+
 def login(house: House) -> Mapping[str, object]:
     """Of docker.io's, with a password that nobody has shown yet."""
     password = house.folder / "password"
