@@ -24,20 +24,20 @@ _AT_ONCE = 4  # asks for one thing: registries count them
 
 
 class _Flight(Generic[T]):
-    """The asks for one thing that are under way, the clients that have begun them, and the answer
-    to come."""
+    """The asks for one thing that are under way, each with the client that has begun it, and the
+    answer to come."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.asks: set[asyncio.Task[T]] = set()
-        self.clients: set[str] = set()
+        self.asks: dict[asyncio.Task[T], str] = {}
         self.begun_at = 0.0  # the last ask, in the event loop's time
 
 
 class Flights(Generic[K, T]):
     """The asks under way. They go on when those who wait for them leave.
 
-    `silent`: after so many seconds without an answer the next client asks too; None: none does.
+    `silent`: after so many seconds without an answer the next client asks too, also one whose ask
+    has failed beside another's; None: none does.
     """
 
     def __init__(self, silent: float | None = _SILENT) -> None:
@@ -55,8 +55,8 @@ class Flights(Generic[K, T]):
         flight = self._flights[key] if joined else self._ask(key, ask)
         client = CLIENT.get().client
         while not flight.answer.done():
-            wait = None
-            if self._silent is not None and client not in flight.clients:
+            wait = self._silent
+            if self._silent is not None and client not in flight.asks.values():
                 wait = flight.begun_at + self._silent - asyncio.get_running_loop().time()
                 if wait <= 0 and len(flight.asks) < _AT_ONCE:
                     self._ask(key, ask)
@@ -86,14 +86,13 @@ class Flights(Generic[K, T]):
 
         flight = self._flights.setdefault(key, _Flight())
         task = asyncio.create_task(fly())
-        flight.asks.add(task)
-        flight.clients.add(CLIENT.get().client)
+        flight.asks[task] = CLIENT.get().client
         flight.begun_at = asyncio.get_running_loop().time()
         task.add_done_callback(partial(self._landed, key, flight))
         return flight
 
     def _landed(self, key: K, flight: _Flight[T], task: asyncio.Task[T]) -> None:
-        flight.asks.remove(task)
+        del flight.asks[task]
         error = None if task.cancelled() else task.exception()
         if flight.answer.done():
             return

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Generic, TypeVar
 
-from ..interfaces import CLIENT, Clock
+from ..interfaces import CLIENT, Asker, Clock
 from .failures import NoTurn, Unreached
 from .retries import Budgets
 from .turns import Turn, Turns
@@ -67,27 +67,27 @@ class Asks(Generic[K, T]):
 
     async def answer(self, key: K, ask: Callable[[], Awaitable[T]]) -> T:
         """Raises NoTurn when there was no turn for this client, and what `ask` raises."""
-        client = CLIENT.get().client
+        asker = CLIENT.get()
         while True:
             flight = self._flights.get(key)
             if flight is None:
                 flight = self._flights[key] = _Flight()
                 self._begin(key, flight, ask)
             try:
-                return await self._answer_of(key, flight, client, ask)
+                return await self._answer_of(key, flight, asker, ask)
             except NoTurn:
-                if client in flight.turned_away:
+                if asker.client in flight.turned_away:
                     raise
 
     async def _answer_of(
-        self, key: K, flight: _Flight[T], client: str, ask: Callable[[], Awaitable[T]]
+        self, key: K, flight: _Flight[T], asker: Asker, ask: Callable[[], Awaitable[T]]
     ) -> T:
         loop = asyncio.get_running_loop()
         while not flight.answer.done():
-            at = flight.beside_at(client, self._silent)
+            at = flight.beside_at(asker.client, self._silent)
             wait = self._silent if at is None else at - loop.time()
             if wait <= 0:
-                if self._beside.of(client).take():
+                if self._beside.of(asker.client).take():
                     self._begin(key, flight, ask)
                     continue
                 wait = self._silent

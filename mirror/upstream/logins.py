@@ -152,9 +152,9 @@ class OwnLogin:
         except (Unavailable, Untrustworthy) as error:
             _log.info("login_not_proven", endpoint=self._endpoint, reason=error.message)
             self._until = self._clock.monotonic() + _PROVEN_EVERY
-            return
-        finally:
             self._is_tried = True
+            return
+        self._is_tried = True
         if who is None:
             self.was_good()
             return

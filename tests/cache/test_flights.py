@@ -119,3 +119,14 @@ async def test_what_takes_long_by_its_nature_is_asked_once() -> None:
     assert (done, upstream.asked) == (set(), ["ann"])
     upstream.answers["ann"].set_result("yes")
     await asyncio.gather(*waiting)
+
+
+async def test_a_client_whose_ask_has_failed_asks_again_beside_anothers_that_is_silent() -> None:
+    upstream = Upstream()
+    waiting = [upstream.wants("ann"), upstream.wants("bob")]
+    await eventually(lambda: upstream.under_way == {"ann", "bob"})
+    upstream.answers["ann"].set_exception(Unavailable("cut"))
+    upstream.answers["ann"] = asyncio.get_running_loop().create_future()
+    await eventually(lambda: upstream.asked.count("ann") == 2)
+    upstream.answers["ann"].set_result("yes")
+    assert await asyncio.gather(*waiting) == [("yes", False), ("yes", True)]

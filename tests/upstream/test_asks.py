@@ -201,6 +201,30 @@ async def test_no_turn_for_one_is_no_answer_to_another(time: Time) -> None:
         await gone(holds)
 
 
+@dataclass
+class Download:
+    """An Asker whose readers come and go."""
+
+    client: str
+    is_wanted: bool = True
+
+
+async def test_no_turn_is_told_also_when_another_client_has_come_to_wait_meanwhile(
+    time: Time,
+) -> None:
+    async with door(time, most=1) as it:
+        holds = it.answer("eve", "holds")
+        await eventually(lambda: it.realm.under_way == 1)
+        download = Download("ann")
+        CLIENT.set(download)
+        waits = asyncio.ensure_future(it.asks.answer("a", lambda: it.realm.ask("a")))
+        await asyncio.sleep(0)
+        download.client, download.is_wanted = "bob", False  # who joined it, and left
+        with pytest.raises(NoTurn):
+            await asyncio.wait_for(waits, 5)
+        await gone(holds)
+
+
 async def test_a_proof_is_asked_for_once_more_where_it_is_silent() -> None:
     asked: list[int] = []
 

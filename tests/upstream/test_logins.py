@@ -14,7 +14,9 @@ from structlog.testing import capture_logs
 from mirror.oci.errors import Denied, RegistryError
 from mirror.oci.reference import Repository
 from mirror.storage.account_records import AccountRecords
-from mirror.upstream.endpoint import GivenToken, Login
+from mirror.upstream.endpoint import Credentials, GivenToken, Login
+from mirror.upstream.failures import LoginRefused
+from mirror.upstream.logins import OwnLogin
 from mirror.upstream.remote import Remote
 
 from ..waiting import eventually
@@ -302,3 +304,24 @@ async def test_a_refusal_is_known_to_other_processes_and_after_a_restart(
     assert await misses(third, [REDIS]) == []
     for one in (records, others, more):
         one.close()
+
+
+async def test_a_proof_that_was_broken_off_is_begun_anew_by_who_comes_next(time: Time) -> None:
+    """Whoever began it is not waited for any more: another endpoint was faster."""
+    own = OwnLogin("it", Login("ann", SecretStr(WRONG)), time.clock(), Counts())
+    proofs: list[asyncio.Future[str]] = []
+
+    async def prove(credentials: Credentials) -> str:
+        proofs.append(asyncio.get_running_loop().create_future())
+        return await proofs[-1]
+
+    first = asyncio.ensure_future(own.proven(prove))
+    await eventually(lambda: len(proofs) == 1)
+    first.cancel()
+    await asyncio.wait([first])
+    others = [asyncio.ensure_future(own.proven(prove)) for _ in range(5)]
+    await eventually(lambda: len(proofs) == 2)
+    proofs[1].set_result("its realm")
+    refused = await asyncio.gather(*others, return_exceptions=True)
+    assert all(isinstance(one, LoginRefused) for one in refused)
+    assert len(proofs) == 2
