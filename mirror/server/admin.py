@@ -13,6 +13,9 @@ from ..oci.errors import RegistryError
 from .pages import is_loopback, is_loopback_url, names_loopback
 
 _SHOWN = 400  # characters of what was asked for that an answer repeats
+# Seconds that answers have to end when the mirror stops, and again when they are cancelled: pulls
+# have had most of the time that a service manager leaves.
+_END = 1.0
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, which all its versions read."""
@@ -67,8 +70,10 @@ def admin_application(
 
 async def admin_runner(application: web.Application, idle: float) -> web.AppRunner:
     """Ready to serve the application, by connections that end when nothing is asked on them for
-    `idle` seconds, be it that half of a request has come."""
-    runner = web.AppRunner(application, access_log=None, keepalive_timeout=idle)
+    `idle` seconds, be it that half of a request has come. Its cleanup is over in twice `_END`."""
+    runner = web.AppRunner(
+        application, access_log=None, keepalive_timeout=idle, shutdown_timeout=_END
+    )
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - it has been set up
     runner.server.request_factory = partial(_request, runner.server.request_factory)

@@ -175,3 +175,20 @@ async def test_a_connection_whose_answers_are_not_read_ends() -> None:
         await eventually(lambda: not runner.server.connections, 20)
     port.close()
     await runner.cleanup()
+
+
+async def test_an_answer_that_is_not_read_does_not_hold_up_the_end() -> None:
+    async def large() -> bytes:
+        return bytes(16 << 20)  # more than sockets hold
+
+    application = admin_application("127.0.0.1", large, lambda: (True, READY), missing)
+    runner = await admin_runner(application, 60)
+    assert runner.server is not None
+    port = SparePort(runner.server)
+    await port.listen("127.0.0.1", 0)
+    with socket.create_connection(port.addresses[0]) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await eventually(lambda: runner.server.requests_count)
+        port.close()
+        async with asyncio.timeout(15):
+            await runner.cleanup()
