@@ -129,6 +129,8 @@ class LinkRecords:
 
     async def close(self) -> None:
         if self._unwritten:
+            # There is no later: this one waits, also for the workers that end together with it.
+            self._patience = Patience(_BUSY_MS)
             await self._write({})
         await aside(self._threads.close)
         self._reader.close()

@@ -103,6 +103,26 @@ async def test_what_was_not_written_is_written_at_the_end(
     await again.close()
 
 
+async def test_at_the_end_what_was_not_written_waits_for_others_that_write_theirs(
+    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers stop together, and somebody has held the file before."""
+    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    path = tmp_path / "links.db"
+    links = LinkRecords.open(path, Clock(wall=wall))
+    holder = apsw.Connection(str(path))
+    holder.execute("BEGIN IMMEDIATE")
+    await links.add(HOT, [LAYER])
+    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 20_000)
+    closing = asyncio.create_task(links.close())
+    await asyncio.wait([closing], timeout=0.2)
+    holder.close()
+    await closing
+    again = LinkRecords.open(path, Clock(wall=wall))
+    assert await again.seen(HOT, LAYER) == wall.now
+    await again.close()
+
+
 async def test_of_too_many_that_wait_to_be_written_those_of_the_largest_go(
     tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
