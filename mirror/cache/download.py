@@ -135,13 +135,13 @@ class Download:
                 # Of what has just been coming, a replica that lags says nothing.
                 if self.partial.offset == begun or next(lagging, None) is None:
                     raise
-                reason = Unavailable(error.message)
+                reason = Unavailable(error.message).bare()
             except (Untrustworthy, Denied):
                 raise
             except Unavailable as error:
                 if self.fill.window is not None and not self.fill.is_read:
                     raise  # it is not kept, and nobody wants it any more
-                reason = error
+                reason = error.bare()
             if self._progress_at > before:
                 pause = self._patience.pause
             asked = reason.retry_after or 0

@@ -183,7 +183,7 @@ class Fill:
         self.progress(size)
 
     def fail(self, error: RegistryError) -> None:
-        self.error = error
+        self.error = error.bare()
 
     def end(self) -> None:
         """Nothing more will come."""

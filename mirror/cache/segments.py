@@ -181,7 +181,7 @@ class Segments:
                 try:
                     await self._bring(span, stream)
                 except RegistryError as error:
-                    self._objection = error
+                    self._objection = error.bare()
                     again = isinstance(error, Unavailable)
                     failures = _FAILURES if not again else failures + 1
                 finally:

@@ -8,6 +8,7 @@ default; which status a given client is best served with is decided in `server/f
 from __future__ import annotations
 
 import json
+from typing import Self
 
 
 def quoted(text: str, limit: int = 80) -> str:
@@ -29,6 +30,12 @@ class RegistryError(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+
+    def bare(self) -> Self:
+        """To be kept: an error holds the frames that it went through, and those what they held, in
+        a circle where one of them has kept the error."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class BadRequest(RegistryError):

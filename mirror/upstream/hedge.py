@@ -120,7 +120,7 @@ class Race(Generic[C, T]):
                     try:
                         answer = done.result()
                     except FAILURES as error:
-                        self.failed(candidate, error)
+                        self.failed(candidate, error.bare())
                     else:
                         return answer, [(hedge, ask is done) for ask, hedge in hedges.items()]
         finally:

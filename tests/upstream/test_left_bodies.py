@@ -23,7 +23,7 @@ from mirror.oci.ranges import ByteRange
 from mirror.storage.disk import DiskContent
 from mirror.storage.room import Bounds
 from mirror.upstream import buffers
-from mirror.upstream.body import Watch
+from mirror.upstream.body import Body, Watch
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.pool import Pool
 from mirror.upstream.retries import Policy
@@ -118,6 +118,8 @@ async def test_no_memory_of_a_body_is_kept_that_was_given_up(
     await asyncio.sleep(0)
     assert lent.were >= BLOBS
     assert len(lent) == 0
+    # Nor is the body itself, in an error that has kept its frames.
+    assert not [one for one in gc.get_objects() if isinstance(one, Body)]
     await fills.close()
     await store.close()
 
