@@ -133,6 +133,8 @@ class Body:
 
     async def read(self) -> bytes:
         """See StreamContent. Time in which nobody reads does not count as the upstream's."""
+        if self._position == self._stop:  # whose end is not waited for
+            return b""
         await self._heed_speed()
         began = self._clock.monotonic()
         try:

@@ -14,20 +14,29 @@ _MUCH_LESS = 4.0  # times less than the bodies have on average: that is not the 
 
 
 class Line:
-    """The bodies that are under way in this process, and the bytes that come of them all."""
+    """The bodies of one registry that are under way, and the bytes that come of them all. It is
+    part of a `whole`, the process' own, which all registries may share, or not: one of them may be
+    in the next rack, and bring more than the line of all others can."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, whole: Line | None = None) -> None:
         self._clock = clock
+        self._whole = whole
         self._bodies = 0
         self._came: deque[tuple[int, int]] = deque()  # by the second: when, and how many bytes
 
     def begins(self) -> None:
         self._bodies += 1
+        if self._whole is not None:
+            self._whole.begins()
 
     def ends(self) -> None:
         self._bodies -= 1
+        if self._whole is not None:
+            self._whole.ends()
 
     def came(self, count: int) -> None:
+        if self._whole is not None:
+            self._whole.came(count)
         now = int(self._clock.monotonic())
         if self._came and self._came[-1][0] == now:
             now, before = self._came.pop()
@@ -38,7 +47,9 @@ class Line:
 
     def is_shared_fairly(self, speed: float, least: float) -> bool:
         """Whether a body of this speed has about as much as the others, of a line that brings at
-        least so many bytes a second in all."""
+        least so many bytes a second in all: those of its registry, or of all."""
+        if self._whole is not None and self._whole.is_shared_fairly(speed, least):
+            return True
         now = self._clock.monotonic()
         lately = [(second, count) for second, count in self._came if second >= now - _WINDOW]
         if not lately:

@@ -75,7 +75,7 @@ class Pool:
         self._meter = meter or NoMeter()
         self._sleep = sleep
         self._watch = watch or Watch()
-        self._line = line or Line(clock)
+        self._line = Line(clock, line)
         self._all = tuple(Standing(member, clock, self._meter) for member in members)
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._explore_at = clock.monotonic() + _EXPLORE_EVERY

@@ -391,6 +391,43 @@ def test_downloads_that_share_a_slow_line_are_not_given_up_for_it() -> None:
     assert len(near.asked) + len(far.asked) == 20
 
 
+def test_a_quick_registry_is_no_reason_to_give_up_downloads_that_share_a_slow_line() -> None:
+    far = Voice("far", Plan(stop=0, silent=1.0, piece=3000))
+    near = Voice("near", Plan(stop=0, silent=0.1))
+
+    async def scenario() -> list[Taken]:
+        line = Line(Clock(monotonic=asyncio.get_running_loop().time))
+        quick, slow = pool_of(near, line=line), pool_of(far, line=line)
+
+        async def without_end() -> None:
+            while True:
+                await take(quick)
+
+        beside = asyncio.ensure_future(without_end())
+        taken = await asyncio.gather(*(take(slow) for _ in range(20)))
+        beside.cancel()
+        return taken
+
+    assert all(taken.is_whole for taken in jump(scenario()))
+    assert len(far.asked) == 20
+
+
+def test_downloads_of_several_registries_share_a_slow_line() -> None:
+    """The one download of a registry has as much as each of the twenty of another."""
+    far, one = (Voice(name, Plan(stop=0, silent=1.0, piece=3000)) for name in ("far", "one"))
+
+    async def scenario() -> Taken:
+        line = Line(Clock(monotonic=asyncio.get_running_loop().time))
+        many, few = pool_of(far, line=line), pool_of(one, line=line)
+        others = [asyncio.ensure_future(take(many)) for _ in range(20)]
+        taken = await take(few)
+        await asyncio.gather(*others)
+        return taken
+
+    assert jump(scenario()).is_whole
+    assert len(one.asked) == 1
+
+
 def test_one_that_drips_is_given_up_beside_others_that_do_not() -> None:
     drips, well = Voice("a", DRIP), Voice("b", Plan(stop=0, silent=1.0, piece=4 << 10))
 
@@ -480,6 +517,13 @@ def test_a_part_is_asked_for_up_to_its_end() -> None:
     taken = jump(in_pool(lambda pool: take(pool, part), voice))
     assert taken.data == DATA[part.start : part.stop]
     assert voice.asked[1][1] == ByteRange(HALF, part.stop)
+
+
+def test_beside_a_part_of_which_every_byte_has_come_no_rest_is_asked_for() -> None:
+    voice, part = Voice("a", Plan(stop=0, silent=1.0, piece=1)), ByteRange(10, 15)
+    taken = jump(in_pool(lambda pool: take(pool, part), voice))
+    assert taken.data == DATA[10:15]
+    assert len(voice.asked) == 1
 
 
 def test_bytes_are_the_word_of_who_brought_them() -> None:
