@@ -15,10 +15,11 @@ import errno
 import math
 import os
 import resource
+import select
 import socket
 import ssl
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import structlog
@@ -142,7 +143,7 @@ class Acceptor:
         them, an eighth at once; those first on which nothing was asked yet, then those that have
         been idle for longest. Whether there were any."""
         idle: defaultdict[str, list[Idle]] = defaultdict(list)
-        for connection in (*self._kept.idle(), *self._others()):
+        for connection in _silent((*self._kept.idle(), *self._others())):
             idle[network_of(connection.address)].append(connection)
         if not idle:
             return False
@@ -199,6 +200,16 @@ class Acceptor:
         except OSError as error:  # it left, or there is no TLS with it
             log.info("connection lost", reason=str(error))
             client.close()
+
+
+def _silent(connections: Sequence[Idle]) -> list[Idle]:
+    """Those on which nothing has arrived. A request that waits to be read, while the loop is held
+    up, would be lost with its connection: the kernel resets it then."""
+    poll = select.poll()
+    for each in connections:
+        poll.register(each.descriptor, select.POLLIN)
+    arrived = {descriptor for descriptor, _ in poll.poll(0)}
+    return [each for each in connections if each.descriptor not in arrived]
 
 
 async def open_sockets(

@@ -27,9 +27,11 @@ LetGo = Callable[[socket.socket, bytes, Answer | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """A connection on which nothing is under way: of which client, whether anything was answered
-    on it, since when (on the loop's clock) it has been idle, and how it is closed."""
+    """A connection on which nothing is under way: its descriptor, of which client, whether anything
+    was answered on it, since when (on the loop's clock) it has been idle, and how it is closed.
+    What has arrived and was not read yet is not looked at."""
 
+    descriptor: int
     address: str
     was_used: bool
     since: float
@@ -80,9 +82,9 @@ class Kept:
     def idle(self) -> Iterator[Idle]:
         """All of them."""
         now = self._loop.time()
-        for client in self._clients.values():
+        for descriptor, client in self._clients.items():
             since = now - (self._round - client.round) * self._every
-            yield Idle(client.address, True, since, partial(self._end, client))
+            yield Idle(descriptor, client.address, True, since, partial(self._end, client))
 
     def close(self) -> None:
         """Answers, or lets go, whoever has asked; then closes the rest, so that they ask elsewhere

@@ -239,8 +239,10 @@ class _Connection(web.RequestHandler):
 
     def idle(self) -> Idle:
         """To be asked while it is waiting."""
+        assert self.transport is not None  # noqa: S101 - it is connected
+        descriptor = self.transport.get_extra_info("socket").fileno()
         since = self._next_keepalive_close_time - self._keepalive_timeout
-        return Idle(self._peer, since > self._began, since, self.force_close)
+        return Idle(descriptor, self._peer, since > self._began, since, self.force_close)
 
     def _send(self, answer: Answer) -> None:
         assert self.transport is not None  # noqa: S101 - it is connected

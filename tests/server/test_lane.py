@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -320,6 +321,27 @@ async def test_a_connection_in_the_lane_has_the_deadline_of_all(
             await asyncio.sleep(0.1)
         assert not ended.done()
         await asyncio.wait_for(ended, DEADLINE)  # now it is
+
+
+@pytest.mark.parametrize("path", [TAG, "/v2/"], ids=["in the lane", "around it"])
+async def test_a_request_that_has_arrived_is_answered_before_its_connection_makes_room(
+    hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """It has arrived while the loop was held up, and is read only after room is made."""
+    monkeypatch.setattr("mirror.server.accepting._SOON", 1.0)
+    port, _ = hot
+    await port.get(TAG)
+    acceptor: Any = port.listener._acceptor
+    acceptor._most = 0  # from now on few descriptors are left
+    wire = await port.connect()
+    await wire.ask(path)
+    assert (await wire.answer()).status == 200
+    request = f"GET {path} HTTP/1.1\r\nHost: mirror\r\n\r\n".encode()
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.01, wire.writer.write, request)
+    loop.call_soon(time.sleep, 1.1)
+    assert (await wire.answer()).status == 200
+    assert await wire.rest() == b""  # room was made then
 
 
 async def test_connections_that_are_done_leave_nothing_behind(hot: tuple[Port, Time]) -> None:
