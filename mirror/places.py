@@ -12,6 +12,7 @@ wants any more gives first of all.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class _Waiting:
     claim: Claim
     client: str
     group: str
+    number: int  # in the order in which all have come
     admitted: asyncio.Future[None]
 
 
@@ -96,6 +98,7 @@ class Places:
         self._held: dict[Claim, _Held] = {}
         # By client and group, each in the order in which it is their turn.
         self._queues: OrderedDict[str, OrderedDict[str, deque[_Waiting]]] = OrderedDict()
+        self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._change: asyncio.Future[None] | None = None
 
@@ -115,11 +118,10 @@ class Places:
 
     def has_place(self, group: str, leave: float = 0.0) -> bool:
         """Whether there is one more; `leave` is the share of the places that is to stay free."""
+        if len(self._held) >= self._total * (1 - leave):
+            return False
         of_group = sum(held.claim.group == group for held in self._held.values())
-        return (
-            len(self._held) < self._total * (1 - leave)
-            and of_group < self._of_group(group) * (1 - leave)
-        )  # fmt: skip
+        return of_group < self._of_group(group) * (1 - leave)
 
     async def take(self, claim: Claim, within: float) -> None:
         """Waits for a place, at most `within` seconds, and holds it until `give`.
@@ -175,13 +177,17 @@ class Places:
         if len(queues.get(claim.group, ())) >= most:
             raise Crowded
         admitted = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(claim, claim.client, claim.group, admitted)
+        waiting = _Waiting(claim, claim.client, claim.group, next(self._numbers), admitted)
         self._append(waiting)
         return waiting
 
     def _append(self, waiting: _Waiting) -> None:
         queues = self._queues.setdefault(waiting.client, OrderedDict())
-        queues.setdefault(waiting.group, deque()).append(waiting)
+        queue = queues.setdefault(waiting.group, deque())
+        later = 0  # it keeps its place also where it comes from another client's
+        while later < len(queue) and queue[-1 - later].number > waiting.number:
+            later += 1
+        queue.insert(len(queue) - later, waiting)
 
     def _forget(self, waiting: _Waiting) -> None:
         queues = self._queues.get(waiting.client)
@@ -243,10 +249,11 @@ class Places:
 
     def _next(self) -> _Waiting | None:
         """Whose turn it is, of those for whom there is a place."""
-        return next(
-            (one for one in self._in_turn() if self.has_place(one.group)),
-            None,
-        )
+        if len(self._held) >= self._total:
+            return None
+        groups = {group for queues in self._queues.values() for group in queues}
+        free = {group for group in groups if self.has_place(group)}
+        return next((one for one in self._in_turn() if one.group in free), None)
 
     def _in_turn(self) -> Iterable[_Waiting]:
         """The first of each client's groups. Whoever has least comes first."""

@@ -43,6 +43,57 @@ async def test_what_is_another_client_s_by_now_waits_in_that_one_s_turn() -> Non
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_what_was_another_client_s_for_a_while_is_back_in_its_own_place() -> None:
+    places = Places(1, lambda group: 1)
+    held = One("eve")
+    await places.take(held, 1)
+    waiting = [One("ann") for _ in range(5)]
+    tasks = [asyncio.ensure_future(places.take(claim, 60)) for claim in waiting]
+    await asyncio.sleep(0)
+    waiting[0].client = "bob"
+    await eventually(lambda: "bob" in places._queues)
+    waiting[0].client = "ann"
+    await eventually(lambda: "bob" not in places._queues)
+    places.give(held)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.done() for task in tasks] == [True] + [False] * 4
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Watched:
+    """A Claim that counts how often it is looked at."""
+
+    client, is_wanted, vain_turns = "eve", True, 0
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def group(self) -> str:
+        self.looks += 1
+        return ""
+
+    def give_back(self) -> bool:
+        return False
+
+
+async def test_one_that_comes_to_wait_costs_no_look_at_the_places_for_each_who_waits() -> None:
+    places = Places(1, lambda group: 1)
+    held = Watched()
+    await places.take(held, 1)
+    tasks = [asyncio.ensure_future(places.take(One(f"{n}"), 60)) for n in range(200)]
+    await asyncio.sleep(0)
+    before = held.looks
+    tasks.append(asyncio.ensure_future(places.take(One("last"), 60)))
+    await asyncio.sleep(0)
+    assert held.looks - before < 20
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     ("waiting", "seconds"),
     [
