@@ -39,7 +39,7 @@ _SOON = 0.01  # seconds until idle connections are looked for, and until what wa
 # need (a transfer: the file, and the sender's own copies of both).
 _LEFT = (1 / 8, 256)
 _LEAST_LEFT = 12  # what one pull takes, with what SQLite opens beside it
-_CLOSED = 1 / 8  # of a client's idle connections, to make room for others
+_CLOSED = 1 / 16  # of all idle connections, to make room for others
 _SAID = 10.0  # seconds between two lines of the log about it
 _HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
 
@@ -139,21 +139,21 @@ class Acceptor:
                 return
 
     def _close_idle(self) -> bool:
-        """Makes room for whoever comes: closes idle connections of the client that has most of
-        them, an eighth at once; those first on which nothing was asked yet, then those that have
-        been idle for longest. Whether there were any."""
-        idle: defaultdict[str, list[Idle]] = defaultdict(list)
-        for connection in _silent((*self._kept.idle(), *self._others())):
-            idle[network_of(connection.address)].append(connection)
+        """Makes room for whoever comes: closes a part of the idle connections, of the clients that
+        have most of them. Whether there were any."""
+        idle = _silent((*self._kept.idle(), *self._others()))
         if not idle:
             return False
-        client, most = max(idle.items(), key=lambda item: len(item[1]))
-        most.sort(key=lambda each: (each.was_used, each.since))
-        for connection in most[: math.ceil(len(most) * _CLOSED)]:
+        closed = _in_turn(idle)[: math.ceil(len(idle) * _CLOSED)]
+        for connection in closed:
             connection.close()
         now = self._loop.time()
         if now >= self._say_closed_at:
-            log.warning("idle connections closed", reason="few descriptors are left", client=client)
+            log.warning(
+                "idle connections closed",
+                reason="few descriptors are left",
+                client=network_of(closed[0].address),
+            )
             self._say_closed_at = now + _SAID
         return True
 
@@ -210,6 +210,21 @@ def _silent(connections: Sequence[Idle]) -> list[Idle]:
         poll.register(each.descriptor, select.POLLIN)
     arrived = {descriptor for descriptor, _ in poll.poll(0)}
     return [each for each in connections if each.descriptor not in arrived]
+
+
+def _in_turn(connections: Sequence[Idle]) -> list[Idle]:
+    """In the order in which they are closed: of the client that has most, until others have as
+    many. Of one client, and of equals, those first on which nothing was asked yet, then those that
+    have been idle for longest."""
+    clients: defaultdict[str, list[Idle]] = defaultdict(list)
+    for each in sorted(connections, key=lambda each: (each.was_used, each.since)):
+        clients[network_of(each.address)].append(each)
+    turns = [
+        (place - len(own), each.was_used, each.since, each)
+        for own in clients.values()
+        for place, each in enumerate(own)
+    ]
+    return [each for *_, each in sorted(turns, key=lambda turn: turn[:3])]
 
 
 async def open_sockets(
