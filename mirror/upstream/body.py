@@ -41,7 +41,7 @@ class Watch:
     silent: float = 2.0
     alone: float = 6.0
     longest: float = 45.0
-    doubt: float = 4.0
+    doubt: float = 1.5
     slow_window: float = 30.0
     slow_speed: float = 4.0 * KIB
 

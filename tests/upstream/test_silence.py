@@ -520,7 +520,7 @@ def test_a_part_is_asked_for_up_to_its_end() -> None:
 
 
 def test_beside_a_part_of_which_every_byte_has_come_no_rest_is_asked_for() -> None:
-    voice, part = Voice("a", Plan(stop=0, silent=1.0, piece=1)), ByteRange(10, 15)
+    voice, part = Voice("a", Plan(stop=0, silent=0.25, piece=1)), ByteRange(10, 15)
     taken = jump(in_pool(lambda pool: take(pool, part), voice))
     assert taken.data == DATA[10:15]
     assert len(voice.asked) == 1
