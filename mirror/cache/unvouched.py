@@ -103,18 +103,28 @@ class Unvouched:
             # Before the fill: one that resumes gives out what is there already.
             await self._admit(repository, digest, self._fetch_blob)
             content = await self._registry.blob(repository, digest, start)
-            is_its_own = content.provenance is not Provenance.HERE
-            is_proven = (repository, digest) in self._proven
-            if is_its_own or is_proven or await self._is_nobodys(digest):
-                break
+            try:
+                if await self._may_give(repository, digest, content):
+                    return content
+            except BaseException:
+                content.close()
+                raise
             content.close()  # in this very moment another registry has brought it
+
+    async def _may_give(self, repository: Repository, digest: Digest, content: FileContent) -> bool:
+        """Whether this came from here, or is proven, or nobody's. Then it is noted, at once or when
+        all of it has come."""
+        is_its_own = content.provenance is not Provenance.HERE
+        is_proven = (repository, digest) in self._proven
+        if not (is_its_own or is_proven or await self._is_nobodys(digest)):
+            return False
         if is_proven or content.outcome is Outcome.HIT:
             await self._note(repository, digest)
         else:
             self._coming.begin(
                 (repository, digest), lambda: self._whole(repository, digest, content, is_its_own)
             )
-        return content
+        return True
 
     async def referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mirror.cache.linked import Linked
 from mirror.cache.manifests import Hold
 from mirror.cache.pull_through import PullThrough
 from mirror.cache.unvouched import Unvouched
-from mirror.interfaces import Clock, Registry
+from mirror.interfaces import Clock, FileContent, Registry
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, RegistryError, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
@@ -294,3 +295,62 @@ async def test_what_was_promised_may_be_missing_for_a_moment(
     await house.anybodys.stat(EVIL, Digest.of(LAYER))
     await blob(house.anybodys, EVIL, LAYER)
     assert lacking == {"manifest": 0, "blob": 0, "stat": 0}
+
+
+@pytest.mark.parametrize("asked_before", [1, 2])
+async def test_who_leaves_while_it_is_looked_up_whose_content_it_is_reads_no_more(
+    house: House, fills: Fills, monkeypatch: pytest.MonkeyPatch, asked_before: int
+) -> None:
+    digest, other = Digest.of(LARGE), Repository(EVIL.registry, "y")
+    house.evil.blobs[digest] = LARGE
+    hold = HoldStream(house.evil, at=len(LARGE) // 2)
+    first = await house.anybodys.blob(EVIL, digest)
+    await hold.reached.wait()
+    fill = fills.running(EVIL.registry, digest)
+    assert fill is not None
+
+    asked, is_shown = 0, house.links.is_shown
+
+    async def is_silent(digest: Digest) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == asked_before:
+            await asyncio.Event().wait()
+        return await is_shown(digest)
+
+    monkeypatch.setattr(house.links, "is_shown", is_silent)
+    leaves = asyncio.ensure_future(house.anybodys.blob(other, digest))
+    await eventually(lambda: asked == asked_before)
+    leaves.cancel()
+    await asyncio.wait([leaves])
+    first.close()
+    assert not fill.is_read
+    hold.go.set()
+
+
+async def test_who_leaves_while_it_is_noted_what_came_keeps_no_file_open(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(house.anybodys, EVIL)
+    files: list[int] = []
+    cache = house.caches[1]
+    blob = cache.blob
+
+    async def watched(repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        content = await blob(repository, digest, start)
+        files.append(content.fileno())
+        return content
+
+    async def is_silent(repository: Repository, digest: Digest) -> float | None:
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr(cache, "blob", watched)
+    monkeypatch.setattr(house.own, "seen", is_silent)
+    leaves = asyncio.ensure_future(house.anybodys.blob(EVIL, Digest.of(LAYER)))
+    await eventually(lambda: bool(files))
+    leaves.cancel()
+    await asyncio.wait([leaves])
+    with pytest.raises(OSError):
+        os.fstat(files[0])
