@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Sequence
 
 import structlog
 
@@ -117,13 +118,22 @@ class Fills:
         if client not in fill.clients and len(fill.clients) < _MOST_CLIENTS:
             fill.clients.add(client)
             self._waits[client] += 1
-        for other in {fill, *self._fills.values()}:
-            if len(other.clients) > 1 or other is fill:
-                other.client = min(other.clients, key=lambda one: (self._waits[one], one))
+        self._give_to_fewest([fill])
+        # It waits for one more: only what was its own by that may be another's now.
+        self._give_to_fewest([one for one in self._shared() if one.client == client])
 
     def _forget_clients(self, fill: Fill) -> None:
-        self._waits -= Counter(fill.clients)
-        fill.clients.clear()
+        if fill.clients:
+            self._waits -= Counter(fill.clients)
+            fill.clients.clear()
+            self._give_to_fewest(self._shared())
+
+    def _shared(self) -> Sequence[Fill]:
+        return [fill for fill in self._fills.values() if len(fill.clients) > 1]
+
+    def _give_to_fewest(self, fills: Sequence[Fill]) -> None:
+        for fill in fills:
+            fill.client = min(fill.clients, key=lambda one: (self._waits[one], one))
 
     async def spare(self, registry: str) -> None:
         """Returns when a fill from this registry would keep nobody from theirs."""

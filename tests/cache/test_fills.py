@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,33 @@ async def test_a_fill_is_the_client_s_that_waits_for_the_fewest(
     for number in range(10, 20):
         asks("cat", b"%d" % number)
     assert (own.client, many[4].client, many[0].client) == ("bob", "bob", "ann")
+    await fills.close()
+    CLIENT.set(was)
+
+
+async def test_who_joins_one_fill_costs_no_look_at_all_clients_of_all_fills(
+    store: DiskContent, upstream: FakeUpstream
+) -> None:
+    class Looked(Counter[str]):
+        looks = 0
+
+        def __getitem__(self, client: str) -> int:
+            self.looks += 1
+            return super().__getitem__(client)
+
+    was = CLIENT.get()
+    fills = Fills(store, NoMeter(), limits=FillLimits(total=1))
+    fills._waits = looked = Looked()
+    digests = [Digest.of(b"%d" % number) for number in range(30)]
+    for client in range(20):
+        CLIENT.set(Client(f"{client}"))
+        for digest in digests:
+            fill, outcome = fills.join(digest, upstream, REDIS, 10)
+            fill.reader(outcome, REDIS)
+    CLIENT.set(Client("last"))
+    before = looked.looks
+    fills.join(digests[0], upstream, REDIS, 10)
+    assert looked.looks - before < 100
     await fills.close()
     CLIENT.set(was)
 
