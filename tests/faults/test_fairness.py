@@ -144,7 +144,7 @@ KINDS = [
     Kind(misbehaving.idle_connections, {"connections": 1000}),
     Kind(misbehaving.new_connections, {"connections": 1000}),
     Kind(misbehaving.leaves, {"requests": 80}),
-    Kind(misbehaving.ranges, {"requests": 60, "bytes": 20_000}),
+    Kind(misbehaving.ranges, {"requests": 60, "bytes": 1000}),
     Kind(misbehaving.stays, {"requests": 80, "bytes": 1_000_000}),
     Kind(misbehaving.two_registries, {"requests": 80, "bytes": 1_000_000}),
     Kind(misbehaving.looks_at_an_image, {"requests": 2}),
