@@ -13,8 +13,9 @@ from mirror.cache import download, manifests, tags
 from mirror.upstream.body import Watch
 from mirror.upstream.endpoint import Limits
 
-HEADERS = 2.0
+HEADERS = 1.5
 PATIENCE = 5.0
+REALM = {"realm": 0.6, "silent": 0.3}
 
 
 def shorten(kind: type, **defaults: object) -> None:
@@ -26,8 +27,7 @@ def shorten(kind: type, **defaults: object) -> None:
 
 def hurry() -> None:
     """Shortens what is waited for in this process, from now on."""
-    shorten(Limits, dns=0.5, connect=1.0, headers=HEADERS, answer=4.0, body=1.0)
-    shorten(Limits, realm=1.0, silent=0.5)
+    shorten(Limits, dns=0.5, connect=1.0, headers=HEADERS, answer=4.0, body=1.0, **REALM)
     shorten(Watch, silent=0.5, alone=1.0, longest=3.0, slow_window=1.0)
     shorten(download.Patience, first_byte=PATIENCE, stalled=PATIENCE, longest_pause=1.0, doubt=1.0)
     shorten(tags.Patience, unknown=PATIENCE)

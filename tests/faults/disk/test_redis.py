@@ -65,7 +65,7 @@ async def test_f45_redis_comes_and_goes(house: House, server: RedisServer) -> No
 
     server.start()
     await eventually(lambda: len(keys(server)) == 1, 20)  # and has what it missed
-    assert mirror.events("tag store works again")
+    await eventually(lambda: mirror.events("tag store works again"))
     await pulls(house, mirror)
 
     server.pause()  # it hangs
