@@ -36,6 +36,7 @@ LAYERS = (4 * KIB, 700 * KIB, 4 * MIB, 20 * MIB)  # below a MiB, over one connec
 LARGEST = 90 * MIB
 STUCK = 60  # seconds: an answer takes less, however the registries are
 MISBEHAVING_FOR = 5  # seconds
+GIVEN_UP = 150  # seconds, at most: until what a registry that has gone was asked for is
 MEMORY = 512 * MIB  # of all processes
 
 # The registry of the mirror's default is `neighbourhood`'s, which misbehaving clients ask.
@@ -161,6 +162,7 @@ async def test_soak(house: House, workers: int) -> None:
             await eventually(lambda tag=tag: _is_had(soak, tag), STUCK)
         assert mirror.memory() < MEMORY
     assert mirror.rotten() == []
+    await mirror.at_rest(partials=True, seconds=GIVEN_UP)
 
 
 async def _is_had(soak: Soak, tag: str) -> bool:
