@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import structlog
 from cachetools import TTLCache
@@ -130,7 +131,7 @@ def _apart(spans: Sequence[Span]) -> list[Span]:
     """Those that overlap no other: what is there of the others may be somebody else's."""
     spans = sorted(spans, key=lambda span: span.start)
     apart, reached = [], 0  # by those before
-    for span, following in zip(spans, [*spans[1:], None], strict=True):
+    for span, following in zip_longest(spans, spans[1:]):
         if span.start >= reached and (following is None or following.start >= span.stop):
             apart.append(span)
         reached = max(reached, span.stop)

@@ -60,6 +60,7 @@ class Endpoints(FakeUpstream):
         self.names = ["honest", "liar"]
         self.says: dict[str, int] = {}  # the size, when another than it is
         self.breaks_at: int | None = None  # each stream that begins before it
+        self.sends_nothing: set[str] = set()
         self.turns: Sequence[int] = ()
         self.most = 0
         self.before_read = self._slowly  # type: ignore[assignment]
@@ -82,6 +83,8 @@ class Endpoints(FakeUpstream):
         stream.source, stream.turns = name, self.turns
         if self.breaks_at is not None and start < self.breaks_at:
             stream._data = data[: self.breaks_at]
+        if name in self.sends_nothing:
+            stream._data = data[:start]
         return stream
 
 
@@ -190,6 +193,21 @@ class TestOneAfterTheOther:
         assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
         await eventually(lambda: upstream.rejected)
         assert upstream.rejected == ["liar"]
+
+    async def test_f04_two_sizes_before_any_byte_are_told_as_what_they_are(
+        self, cache: PullThrough, upstream: Endpoints
+    ) -> None:
+        upstream.liars = set()
+        upstream.says["liar"] = len(DATA) - 1
+        upstream.sends_nothing = {"honest"}
+        with pytest.raises(Untrustworthy, match="liar says"):
+            await read_all(await cache.blob(REDIS, DIGEST))
+        assert upstream.rejected == []
+        upstream.sends_nothing = set()
+        upstream.names = ["honest", "liar"]
+        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+        await eventually(lambda: upstream.rejected)
+        assert set(upstream.rejected) == {"liar"}
 
     async def test_who_was_told_to_be_wrong_by_a_break_is_one_source_still(
         self, cache: PullThrough, upstream: Endpoints
