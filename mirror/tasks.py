@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def ended(tasks: Collection[asyncio.Future[Any]]) -> None:
@@ -21,3 +23,15 @@ async def ended(tasks: Collection[asyncio.Future[Any]]) -> None:
             task.exception()
     if cancelled is not None:
         raise cancelled
+
+
+def pass_on(task: asyncio.Task[T], answer: asyncio.Future[T]) -> None:
+    """How this task has ended is how the answer does. An error counts as seen: that nobody waits
+    for the answer is no reason for a warning."""
+    if task.cancelled():
+        answer.cancel()
+    elif (error := task.exception()) is not None:
+        answer.set_exception(error)
+        answer.exception()
+    else:
+        answer.set_result(task.result())

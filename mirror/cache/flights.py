@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from ..interfaces import CLIENT
 from ..oci.errors import Unavailable
+from ..tasks import pass_on
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -99,12 +100,6 @@ class Flights(Generic[K, T]):
         if flight.asks and (task.cancelled() or isinstance(error, Unavailable)):
             return  # the others may still have an answer
         del self._flights[key]
-        if task.cancelled():
-            flight.answer.cancel()
-        elif error is not None:
-            flight.answer.set_exception(error)
-            flight.answer.exception()  # seen, so that nobody having waited is no warning
-        else:
-            flight.answer.set_result(task.result())
+        pass_on(task, flight.answer)
         for other in flight.asks:
             other.cancel()

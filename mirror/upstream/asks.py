@@ -8,6 +8,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from ..interfaces import CLIENT, Asker, Clock
+from ..tasks import pass_on
 from .failures import NoTurn, Unreached
 from .retries import Budgets
 from .turns import Turn, Turns
@@ -124,15 +125,9 @@ class Asks(Generic[K, T]):
         if flight.asks and (task.cancelled() or isinstance(error, NoTurn | Unreached)):
             return
         del self._flights[key]
-        if task.cancelled():
-            flight.answer.cancel()
-        elif error is not None:
-            flight.answer.set_exception(error)
-            flight.answer.exception()  # seen, so that nobody having waited is no warning
-        else:
-            flight.answer.set_result(task.result())
-            if is_beside:
-                self._beside.of(turn.client).give_back()
+        pass_on(task, flight.answer)
+        if is_beside and error is None and not task.cancelled():
+            self._beside.of(turn.client).give_back()
         for other in flight.asks.values():
             other.cancel()
 
