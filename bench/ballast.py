@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 
 import apsw
 
-from mirror.interfaces import Clock
+from mirror.clock import Clock
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.disk import DiskContent
-from mirror.storage.index import Index
-from mirror.storage.links import LinkRecords
-from mirror.storage.room import Bounds
+from mirror.storage.disk.index import Index
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.records.links import LinkRecords
 
 from .corpus import REPOSITORY, Blob
 from .servers import Server

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from . import __version__
-from .interfaces import Usage
+from .contracts.content import Usage
 from .logs import lines_dropped
 from .tallies import Counted, Journal, Key, Numbers, OfMany, Together
 
@@ -21,7 +21,7 @@ _LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 60
 
 
 class Metrics:
-    """A Meter (see interfaces) that Prometheus can read."""
+    """A Meter (see contracts) that Prometheus can read."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

@@ -7,7 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from mirror.interfaces import BytesContent, NoMeter, Outcome, Provenance, Resolved, TagPage
+from mirror.contracts.events import NoMeter
+from mirror.contracts.registry import BytesContent, Outcome, Provenance, Resolved, TagPage
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError

@@ -13,8 +13,9 @@ from pathlib import Path
 import aiohttp
 import apsw
 
-from mirror import assembly, config
-from mirror.cache.images import this_platform
+from mirror import app as assembly
+from mirror import config
+from mirror.pullthrough.images import this_platform
 
 from .e2e.programs import loopback_address
 from .upstream.hub import Hub

@@ -10,19 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from mirror.interfaces import Clock, NoMeter, TagRecord, TagStore
+from mirror.clock import Clock
+from mirror.contracts.events import NoMeter
+from mirror.contracts.tags import TagRecord, TagStore
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.patterns import Patterns
 from mirror.oci.reference import Repository
-from mirror.storage import redis_history
-from mirror.storage.tag_history import MOST
-from mirror.storage.tags_embedded import EmbeddedTags
-from mirror.storage.tags_redis import RedisTags
-from mirror.wrappers.ages import Ages
-from mirror.wrappers.guarded import Guarded, Rule
+from mirror.policy.access import AccessGuard, AccessRule
+from mirror.policy.tag_age import TagAges
+from mirror.storage.tags import redis_history
+from mirror.storage.tags.embedded import EmbeddedTags
+from mirror.storage.tags.history_bounds import MOST
+from mirror.storage.tags.redis import RedisTags
 
 from .fakes import FakeRegistry
 from .redis_server import RedisServer
@@ -67,9 +69,9 @@ class House:
     def __init__(self, folder: Path, tags: TagStore, wall: Wall) -> None:
         self.registry = FakeRegistry(folder)
         self.tags, self.wall = tags, wall
-        rule = Rule("cool-down", Patterns(["*"]), True, 3 * DAY)
-        ages = Ages(self.registry, tags, MOST, Clock(wall=wall))
-        self.guarded = Guarded(self.registry, [rule], ages)
+        rule = AccessRule("cool-down", Patterns(["*"]), True, 3 * DAY)
+        ages = TagAges(self.registry, tags, MOST, Clock(wall=wall))
+        self.guarded = AccessGuard(self.registry, [rule], ages)
 
     def push(self, repository: Repository, tag: str, note: str) -> Digest:
         """An image that says it was built long ago."""

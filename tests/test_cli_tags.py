@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror.cli import app
-from mirror.interfaces import Clock, TagRecord
+from mirror.clock import Clock
+from mirror.contracts.tags import TagRecord
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.tags_embedded import EmbeddedTags
+from mirror.storage.tags.embedded import EmbeddedTags
 
 from .redis_server import RedisServer
 from .test_cli import run

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from mirror.oci.digest import Digest
-from mirror.upstream.transport import Resolver
-from mirror.wrappers.on_demand import OnDemand
+from mirror.policy.on_demand import OnDemand
+from mirror.upstream.http.transport import Resolver
 
 from .running import House
 

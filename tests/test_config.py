@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror import config
-from mirror.config import Address, Config, ConfigError, Endpoint, Freshness, document, model
+from mirror.config import (
+    Address,
+    Config,
+    ConfigError,
+    EndpointConfig,
+    FreshnessConfig,
+    document,
+    model,
+)
 from mirror.oci.digest import Digest
 
 SHIPPED = Path(__file__).parent.parent / "mirror.yaml"
@@ -71,8 +79,8 @@ def test_the_defaults():
     assert default.default_registry == "docker.io"
     assert list(default.registries) == ["docker.io"]
     hub = default.registries["docker.io"]
-    assert hub.endpoints == (Endpoint(url=HUB, trust="tags"),)
-    assert hub.freshness == (Freshness(ttl="5m", stale="24h", negative_ttl="30s"),)
+    assert hub.endpoints == (EndpointConfig(url=HUB, trust="tags"),)
+    assert hub.freshness == (FreshnessConfig(ttl="5m", stale="24h", negative_ttl="30s"),)
     (freshness,) = hub.freshness
     assert (freshness.ttl, freshness.stale, freshness.negative_ttl) == (300, 86400, 30)
     assert (freshness.stale_while_revalidate, freshness.on_404, freshness.immutable) == (
@@ -212,7 +220,7 @@ def test_times(text, seconds):
 )
 def test_endpoints(text, url):
     registry = parse(docker_hub(f"endpoints:\n- url: '{text}'")).registries["docker.io"]
-    assert registry.endpoints == (Endpoint(url=url, trust="tags"),)
+    assert registry.endpoints == (EndpointConfig(url=url, trust="tags"),)
 
 
 @pytest.mark.parametrize("said", ["", " {}", "\n    credentials:", "\n    endpoints:"])

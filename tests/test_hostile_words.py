@@ -24,10 +24,12 @@ from mirror.oci.patterns import Patterns
 from mirror.oci.ranges import ContentRange, parse_range
 from mirror.oci.reference import Repository, parse_image, parse_name, parse_reference
 from mirror.oci.retry import parse_http_date, parse_retry_after
-from mirror.server import access, lane
-from mirror.server.conditions import not_modified, wanted
-from mirror.server.naming import Naming
-from mirror.server.target import (
+from mirror.policy.on_demand import refuse_private
+from mirror.server.http import response_cache as lane
+from mirror.server.v2 import access_log as access
+from mirror.server.v2.conditions import not_modified, wanted
+from mirror.server.v2.naming import Naming
+from mirror.server.v2.target import (
     parse_artifact_type,
     parse_count,
     parse_marker,
@@ -35,8 +37,7 @@ from mirror.server.target import (
     parse_query,
     split,
 )
-from mirror.upstream import answers, quota
-from mirror.wrappers.on_demand import refuse_private
+from mirror.upstream.client import answers, quota
 
 LENGTH = 1 << 17
 CPU_SECONDS = 2.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache.images import this_platform
+from mirror.pullthrough.images import this_platform
 
 from .upstream.hub import OCI_INDEX, Hub
 

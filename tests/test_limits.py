@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mirror import assembly, config
+from mirror import app as assembly
+from mirror import config
 from mirror.metrics import Metrics
 
 from .upstream.hub import Hub

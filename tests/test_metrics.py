@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mirror.interfaces import Usage
+from mirror.contracts.content import Usage
 from mirror.metrics import Metrics
 
 

@@ -12,8 +12,9 @@ import aiohttp
 import aiohttp.web
 import pytest
 
-from mirror import assembly, config
-from mirror.assembly import registries as assembled
+from mirror import app as assembly
+from mirror import config
+from mirror.app import policy as assembled
 from mirror.upstream.endpoint import Endpoint
 
 from .upstream.hub import Hub

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mirror.assembly.stores import CannotStart, holding_store, open_beside
+from mirror.app.resources import CannotStart, holding_store, open_beside
+from mirror.clock import Clock
 from mirror.config import Config, parse
-from mirror.interfaces import Clock, NoMeter
+from mirror.contracts.events import NoMeter
 from mirror.oci.digest import Digest
-from mirror.storage.room import Bounds
+from mirror.storage.disk.space import Bounds
 
 MIB = 1 << 20
 

@@ -53,7 +53,7 @@ def serve(config: ConfigOption = None) -> None:
     log_json()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from the start: see ignore_hangups
     loaded = load_or_exit(config)
-    from ..assembly import CannotStart
+    from ..app import CannotStart
 
     try:
         asyncio.run(_serve(loaded))
@@ -69,7 +69,7 @@ def check(config: ConfigOption = None) -> None:
     """Read the configuration, tell every mistake in it, and which of its logins the registries
     have refused to the mirror that serves."""
     loaded = load_or_exit(config)
-    from ..assembly import refusals
+    from ..app import refusals
 
     names = ", ".join(sorted(loaded.registries))
     out.print(f"{config or 'the defaults'}: good. Serves {names} on {loaded.listen}.")
@@ -83,7 +83,7 @@ def verify(config: ConfigOption = None) -> None:
     """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
     loaded = load_or_exit(config)
     log_json()
-    from ..assembly import CannotStart
+    from ..app import CannotStart
 
     try:
         sound, damaged = asyncio.run(_verify(loaded))
@@ -107,7 +107,7 @@ for command in (ready, warm, tags, pin, unpin):
 
 
 async def _verify(config: Config) -> tuple[int, int]:
-    from ..assembly import verify as rehash
+    from ..app import verify as rehash
 
     sound = damaged = 0
     with err.status("hashing …") as status:
@@ -122,8 +122,8 @@ async def _verify(config: Config) -> tuple[int, int]:
 
 
 async def _serve(config: Config) -> None:
-    from ..assembly import ignore_hangups, running, settle
-    from ..workers import serve_with_workers
+    from ..app import ignore_hangups, running, settle
+    from ..app.workers import serve_with_workers
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..cache.images import Images, Piece, this_platform
 from ..config import Config
 from ..oci.errors import BadRequest, RegistryError
 from ..oci.reference import ImageReference, parse_image
+from ..pullthrough.images import Images, Piece, this_platform
 from .console import CONFIGURATION_WRONG, ConfigOption, err, give_up, load_or_exit, log_nothing, out
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _with_images(
     config: Config, texts: Sequence[str], platform: str, work: Work, *, asking: bool
 ) -> int:
     """Does this work for each image; how many it failed for."""
-    from ..assembly import CannotStart, having_images
+    from ..app import CannotStart, having_images
 
     log_nothing()
 

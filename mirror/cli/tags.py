@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..cache.frozen import event_at, spoken
 from ..config import Config, Mistake, digest_or_time, tagged_image
-from ..interfaces import TagEvent, TagStore, TagStoreError
+from ..contracts.tags import TagEvent, TagStore, TagStoreError
 from ..oci.digest import Digest
 from ..oci.reference import ImageReference, Repository, parse_image
+from ..pullthrough.tags.pins import event_at, spoken
 from .console import CONFIGURATION_WRONG, ConfigOption, give_up, load_or_exit, log_nothing, out
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ def _configured(config: Config, repository: Repository, tag: str) -> str | None:
 
 
 def _with_tag_memory(config: Config, work: Callable[[TagStore], Awaitable[T]]) -> T:
-    from ..assembly import CannotStart, tag_memory
+    from ..app import CannotStart, tag_memory
 
     log_nothing()
 

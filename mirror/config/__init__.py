@@ -6,16 +6,16 @@ secrets already read) or raise ConfigError, whose text is for the user as it sta
 
 from .logins import Secret
 from .model import (
-    AccessRule,
+    AccessConfig,
     Config,
     Credentials,
-    Endpoint,
-    Freshness,
-    Limits,
-    Quota,
+    EndpointConfig,
+    FreshnessConfig,
+    LimitsConfig,
+    QuotaConfig,
     RegistryConfig,
-    Storage,
-    Tags,
+    StorageConfig,
+    TagsConfig,
 )
 from .places import Address, Network
 from .problems import ConfigError, Mistake, Problem
@@ -23,22 +23,22 @@ from .reading import load, parse
 from .values import digest_or_time, tagged_image
 
 __all__ = [
-    "AccessRule",
+    "AccessConfig",
     "Address",
     "Config",
     "ConfigError",
     "Credentials",
-    "Endpoint",
-    "Freshness",
-    "Limits",
+    "EndpointConfig",
+    "FreshnessConfig",
+    "LimitsConfig",
     "Mistake",
     "Network",
     "Problem",
-    "Quota",
+    "QuotaConfig",
     "RegistryConfig",
     "Secret",
-    "Storage",
-    "Tags",
+    "StorageConfig",
+    "TagsConfig",
     "digest_or_time",
     "load",
     "parse",

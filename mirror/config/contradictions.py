@@ -15,7 +15,7 @@ from ..oci.reference import ImageReference, parse_image
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
 from . import places
 from .document import Location
-from .model import AccessRule, Config, Credentials, Freshness
+from .model import AccessConfig, Config, Credentials, FreshnessConfig
 from .problems import Mistake
 
 Found = Iterator[tuple[Location, Mistake]]
@@ -193,7 +193,10 @@ def _freshness(rules: object, place: Location) -> Found:
                 f"it before, or match: at [{every}]",
             )
             yield (*place, index), mistake
-        elif set(rule) <= set(Freshness.model_fields) and rule.get("match", "*") in ("*", ["*"]):
+        elif set(rule) <= set(FreshnessConfig.model_fields) and rule.get("match", "*") in (
+            "*",
+            ["*"],
+        ):
             every = index
 
 
@@ -234,7 +237,7 @@ def _access(rules: object) -> Found:
         name = rule.get("name")
         if isinstance(name, str) and first_at.setdefault(name, index) != index:
             yield (*place, "name"), Mistake(f"{quoted(name)} a second time", "another name")
-        if set(rule) - set(AccessRule.model_fields):
+        if set(rule) - set(AccessConfig.model_fields):
             continue  # what is missing may be what the unknown key meant
         if "allow" in rule and "deny" in rule:
             yield (*place, "deny"), Mistake("deny besides allow", "one of them, or two rules")

@@ -47,7 +47,7 @@ def _default_storage_path() -> Path:
     return _STATE_FOLDER if writable else Path("data")
 
 
-class Storage(Section):
+class StorageConfig(Section):
     """Where content rests. `max_size` in bytes. `durability` full: a blob is on
     the disk before it is visible; none: it may be damaged there after a power cut."""
 
@@ -67,7 +67,7 @@ class Storage(Section):
     ] = ()
 
 
-class Limits(Section):
+class LimitsConfig(Section):
     """What may be used at once, and for how long. `fills`: downloads that run, in all and from one
     registry. `blob`: bytes of the largest that is taken. A blob of more than `parted_over` bytes,
     or one that would take long, may come over as many as `parts` connections. `idle`: seconds that
@@ -81,7 +81,7 @@ class Limits(Section):
     idle: Seconds = 60.0
 
 
-class Tags(Section):
+class TagsConfig(Section):
     """The tag memory. `store` is None for the embedded one, else a Redis URL as it was written.
 
     `password`, where there is one, goes before the URL's own. `ca_file` is PEM, for rediss://.
@@ -127,7 +127,7 @@ def _one_or_more(section: object) -> object:
 Logins = Annotated[tuple[Credentials, ...], BeforeValidator(_one_or_more)]
 
 
-class Endpoint(Section):
+class EndpointConfig(Section):
     """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
     is asked for bytes by digest only. `connections`: to its host, at most, from all
     workers, beside those that ask for tokens. `credentials`: its own, instead of the registry's."""
@@ -140,7 +140,7 @@ class Endpoint(Section):
     credentials: Logins = ()
 
 
-class Freshness(Section):
+class FreshnessConfig(Section):
     """Periods of a tag's age, in seconds, for the tags that one of the `match` patterns means.
 
     `ttl`: answered without asking. After that, for `stale_while_revalidate`, answered while asking,
@@ -160,7 +160,7 @@ class Freshness(Section):
     immutable: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
 
 
-class Quota(Section):
+class QuotaConfig(Section):
     """What an endpoint grants, where it counts (as Docker Hub does). Below `low`, a share of it,
     what remains is spared."""
 
@@ -176,10 +176,12 @@ class RegistryConfig(Section):
     and host names in lower case. `hosts`: the names of this mirror, in lower case, by which clients
     mean this registry."""
 
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[EndpointConfig, ...]
     credentials: Logins = ()
-    freshness: Annotated[tuple[Freshness, ...], BeforeValidator(_freshness_rules)] = (Freshness(),)
-    quota: Annotated[Quota, BeforeValidator(_or_empty)] = Quota()
+    freshness: Annotated[tuple[FreshnessConfig, ...], BeforeValidator(_freshness_rules)] = (
+        FreshnessConfig(),
+    )
+    quota: Annotated[QuotaConfig, BeforeValidator(_or_empty)] = QuotaConfig()
     realm: Annotated[str | None, BeforeValidator(places.realm_url)] = None
     hosts: Annotated[
         tuple[Annotated[str, BeforeValidator(places.own_name)], ...],
@@ -191,7 +193,7 @@ class RegistryConfig(Section):
     ] = ()
 
 
-class AccessRule(Section):
+class AccessConfig(Section):
     """Which repositories may be read: `allow` or `deny`, never both. `min_age`, in seconds, is for
     tags: what they point to now is given only once it is that old."""
 
@@ -223,7 +225,7 @@ def _with_endpoints(registries: object) -> Any:
 
 
 def _only_docker_hub() -> dict[str, RegistryConfig]:
-    return {DOCKER_HUB: RegistryConfig(endpoints=(Endpoint(url=_own_endpoint(DOCKER_HUB)),))}
+    return {DOCKER_HUB: RegistryConfig(endpoints=(EndpointConfig(url=_own_endpoint(DOCKER_HUB)),))}
 
 
 class Config(Section):
@@ -233,14 +235,16 @@ class Config(Section):
     listen: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5000)
     admin: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5001)
     workers: Annotated[int, BeforeValidator(values.count(values.MAX_WORKERS))] = 1
-    storage: Annotated[Storage, BeforeValidator(_or_empty)] = Field(default_factory=Storage)
-    tags: Annotated[Tags, BeforeValidator(_or_empty)] = Tags()
-    limits: Annotated[Limits, BeforeValidator(_or_empty)] = Limits()
+    storage: Annotated[StorageConfig, BeforeValidator(_or_empty)] = Field(
+        default_factory=StorageConfig
+    )
+    tags: Annotated[TagsConfig, BeforeValidator(_or_empty)] = TagsConfig()
+    limits: Annotated[LimitsConfig, BeforeValidator(_or_empty)] = LimitsConfig()
     default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
     offline: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
     prefetch: Annotated[bool, BeforeValidator(values.yes_or_no)] = True
     allow_any_registry: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
-    access: Annotated[tuple[AccessRule, ...], BeforeValidator(_or_none_listed)] = ()
+    access: Annotated[tuple[AccessConfig, ...], BeforeValidator(_or_none_listed)] = ()
     pin: Annotated[
         Mapping[
             Annotated[str, BeforeValidator(values.tagged_image)],

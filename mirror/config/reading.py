@@ -12,17 +12,17 @@ from pydantic import ValidationError
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
 from .model import (
-    AccessRule,
+    AccessConfig,
     Config,
     Credentials,
-    Endpoint,
-    Freshness,
-    Limits,
-    Quota,
+    EndpointConfig,
+    FreshnessConfig,
+    LimitsConfig,
+    QuotaConfig,
     RegistryConfig,
     Section,
-    Storage,
-    Tags,
+    StorageConfig,
+    TagsConfig,
 )
 from .problems import ConfigError, Mistake, Problem, kind
 
@@ -122,12 +122,12 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
 
 # Sections by the name of the key they stand at.
 _SECTIONS: dict[str | int, type[Section]] = {
-    "storage": Storage,
-    "tags": Tags,
-    "limits": Limits,
+    "storage": StorageConfig,
+    "tags": TagsConfig,
+    "limits": LimitsConfig,
     "credentials": Credentials,
-    "freshness": Freshness,
-    "quota": Quota,
+    "freshness": FreshnessConfig,
+    "quota": QuotaConfig,
 }
 
 # Not the nearest in spelling, but what was meant.
@@ -154,8 +154,8 @@ def _section_at(location: Sequence[str | int]) -> type[Section]:
         if location[-2] == "credentials":
             return Credentials
         if location[-2] == "freshness":
-            return Freshness
-        return AccessRule if location[0] == "access" else Endpoint
+            return FreshnessConfig
+        return AccessConfig if location[0] == "access" else EndpointConfig
     if len(location) == 2 and location[0] == "registries":
         return RegistryConfig
     return _SECTIONS[location[-1]]

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
 from ..oci.errors import RegistryError
-from .pages import is_loopback, is_loopback_url, names_loopback
+from .http.browsers import is_loopback, is_loopback_url, names_loopback
 
 _SHOWN = 400  # characters of what was asked for that an answer repeats
 # Seconds that answers have to end when the mirror stops, and again when they are cancelled: pulls

@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from ..oci.manifests import MAX_MANIFEST
-from .addresses import Allowed
+from .egress import Allowed
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -55,7 +55,7 @@ Credentials = Login | GivenToken
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class EndpointLimits:
     """Bounds, in seconds and bytes.
 
     An answer's headers are waited for longer than clients were seen to (35 s): another ask is sent
@@ -95,4 +95,4 @@ class Endpoint:
     quota_low: float = 0.2
     allowed: Allowed = field(default_factory=Allowed)
     configured: bool = True
-    limits: Limits = field(default_factory=Limits)
+    limits: EndpointLimits = field(default_factory=EndpointLimits)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from ..interfaces import Clock
+from ..clock import Clock
 from ..oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """How an exchange failed that brought no HTTP status: the words of the metric's label."""
 
     CONNECT = "connect"
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 class Unreached(Unavailable):
     """There was no whole HTTP answer: no connection, or one that broke."""
 
-    def __init__(self, message: str, kind: Kind) -> None:
+    def __init__(self, message: str, kind: FailureKind) -> None:
         super().__init__(message)
         self.kind = kind
 
@@ -38,6 +38,10 @@ class Exhausted(Unavailable):
 
 class NoTurn(Exhausted):
     """It was not asked: there was no turn for it beside what is asked already."""
+
+
+class QuotaSpent(RateLimited):
+    """No GET of a manifest is left, and none is sent. All else may still be asked."""
 
 
 class Faulty(Unavailable):
@@ -74,7 +78,7 @@ def pause_before_retry(error: Unavailable) -> float | None:
     if isinstance(error, ReferralExpired):
         return 0.0
     if isinstance(error, Unreached):
-        return None if error.kind in (Kind.TLS, Kind.TIMEOUT) else 0.0
+        return None if error.kind in (FailureKind.TLS, FailureKind.TIMEOUT) else 0.0
     if isinstance(error, Faulty | Exhausted):
         return error.retry_after or 0.0
     return None

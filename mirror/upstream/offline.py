@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..interfaces import BytesContent, StreamContent, TagPage
+from ..contracts.registry import BytesContent, TagPage
+from ..contracts.upstream import StreamContent
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable

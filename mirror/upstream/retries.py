@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
-from ..interfaces import Clock
+from ..clock import Clock
 from ..oci.errors import Unavailable
-from .failures import Kind, ReferralExpired, Unreached, pause_before_retry
+from .failures import FailureKind, ReferralExpired, Unreached, pause_before_retry
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def _likely_gone(error: Unavailable) -> bool:
     """A kept connection that was closed in the same instant, or a URL that had just ended: the
     next try begins anew and need not wait."""
     return isinstance(error, ReferralExpired) or (
-        isinstance(error, Unreached) and error.kind is Kind.CUT
+        isinstance(error, Unreached) and error.kind is FailureKind.CUT
     )
 
 

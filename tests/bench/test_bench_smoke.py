@@ -17,7 +17,8 @@ from bench.load.asking import ask
 from bench.load.reading import Readers, read
 from bench.results import Table, Target, interleave
 from bench.servers import House, Upstream, WrongAnswer
-from tests.e2e.programs import REPOSITORY, needs
+
+from ..e2e.programs import REPOSITORY, needs
 
 SIZE = 3 << 20
 

@@ -12,7 +12,8 @@ from unittest import mock
 
 import pytest
 
-from mirror.interfaces import Outcome, Usage
+from mirror.contracts.content import Usage
+from mirror.contracts.registry import Outcome
 from mirror.metrics import Metrics
 
 _ROOT = Path(__file__).resolve().parents[2]

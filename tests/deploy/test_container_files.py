@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mirror.assembly import GRACE
+from mirror.app import GRACE
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.assembly import GRACE
+from mirror.app import GRACE
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
-from mirror.cache.fill import SMALL
+from mirror.pullthrough.fills.fill import SMALL
 
 from .clients import Containerd, Dockerd
 from .conftest import MB

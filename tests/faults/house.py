@@ -30,10 +30,9 @@ from typing import Any, Self
 
 import aiohttp
 
-from tests.e2e.programs import REPOSITORY, loopback_address
-from tests.upstream.hub import Hub
-from tests.waiting import eventually
-
+from ..e2e.programs import REPOSITORY, loopback_address
+from ..upstream.hub import Hub
+from ..waiting import eventually
 from .client import DOCKERD, Answer, Wire, fetch
 from .client import digest_of as digest_of
 from .nursery import Forked

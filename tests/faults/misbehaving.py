@@ -22,11 +22,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from mirror.interfaces import TagRecord
+from mirror.contracts.tags import TagRecord
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.tag_records import encode, tag_key
+from mirror.storage.tags.encoding import encode, tag_key
 
 from .neighbourhood import COLD, KIB, MIB, OCI_MANIFEST, Image, digest_of, made_up
 

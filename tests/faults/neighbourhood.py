@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from tests.e2e.programs import REPOSITORY
+from ..e2e.programs import REPOSITORY
 
 KIB, MIB = 1 << 10, 1 << 20
 LARGE = 16 * MIB  # bytes of a blob of `drips`

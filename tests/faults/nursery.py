@@ -19,7 +19,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 _FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(["mirror.cli", "mirror.assembly", "ctypes", "runpy"])
+_FORKS.set_forkserver_preload(["mirror.cli", "mirror.app", "ctypes", "runpy"])
 
 
 class Forked:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import fields
 
 from mirror import cli
-from mirror.cache import download, manifests, tags
-from mirror.upstream.body import Watch
-from mirror.upstream.endpoint import Limits
+from mirror.pullthrough import manifests
+from mirror.pullthrough.fills import download
+from mirror.pullthrough.tags import resolution as tags
+from mirror.upstream.endpoint import EndpointLimits
+from mirror.upstream.pool.body import Watch
 
 HEADERS = 1.5
 PATIENCE = 5.0
@@ -27,7 +29,7 @@ def shorten(kind: type, **defaults: object) -> None:
 
 def hurry() -> None:
     """Shortens what is waited for in this process, from now on."""
-    shorten(Limits, dns=0.5, connect=1.0, headers=HEADERS, answer=4.0, body=1.0, **REALM)
+    shorten(EndpointLimits, dns=0.5, connect=1.0, headers=HEADERS, answer=4.0, body=1.0, **REALM)
     shorten(Watch, silent=0.5, alone=1.0, longest=3.0, slow_window=1.0)
     shorten(download.Patience, first_byte=PATIENCE, stalled=PATIENCE, longest_pause=1.0, doubt=1.0)
     shorten(tags.Patience, unknown=PATIENCE)

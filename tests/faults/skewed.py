@@ -7,7 +7,7 @@ import os
 import time
 
 from mirror import cli
-from mirror.interfaces import Clock
+from mirror.clock import Clock
 
 from .quick import shorten
 

@@ -12,9 +12,8 @@ import socket
 import pytest
 from aiohttp import web
 
-from tests.upstream.hub import OCI_INDEX, OCI_MANIFEST, cut, status
-from tests.waiting import eventually
-
+from ..upstream.hub import OCI_INDEX, OCI_MANIFEST, cut, status
+from ..waiting import eventually
 from .bodies import MIB, waits
 from .client import DOCKERD, SKOPEO, Answer, digest_of
 from .house import House, Mirror

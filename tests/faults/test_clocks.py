@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.upstream.hub import Hub
-
+from ..upstream.hub import Hub
 from .client import digest_of
 from .house import House, Mirror
 

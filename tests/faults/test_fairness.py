@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.programs import loopback_address, unavailable
-from tests.redis_server import RedisServer
-
+from ..e2e.programs import loopback_address, unavailable
+from ..redis_server import RedisServer
 from . import misbehaving, neighbourhood
 from .client import digest_of
 from .house import House, Mirror

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
+from ..waiting import eventually
 from .house import House, Mirror
 
 AT_ONCE = 10  # seconds, on a busy machine

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.programs import REPOSITORY
-from tests.upstream.hub import Hub, basic
-from tests.waiting import eventually
-
+from ..e2e.programs import REPOSITORY
+from ..upstream.hub import Hub, basic
+from ..waiting import eventually
 from .house import House, Mirror
 
 RIGHT, WRONG = "right-and-secret", "wrong-and-secret"

@@ -14,15 +14,15 @@ import pytest
 from aiohttp import web
 from redis import Redis
 
-from mirror.interfaces import TagRecord
+from mirror.contracts.tags import TagRecord
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import MAX_DESCRIPTORS
 from mirror.oci.reference import Repository
-from mirror.storage.tag_records import encode, tag_key
-from tests.redis_server import RedisServer
-from tests.upstream.hub import OCI_MANIFEST, Fault, Hub
+from mirror.storage.tags.encoding import encode, tag_key
 
+from ..redis_server import RedisServer
+from ..upstream.hub import OCI_MANIFEST, Fault, Hub
 from .bodies import MIB
 from .client import digest_of
 from .house import House, Mirror

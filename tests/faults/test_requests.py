@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from tests.waiting import eventually
-
+from ..waiting import eventually
 from .bodies import MIB
 from .client import DOCKERD, Answer
 from .house import House, Mirror

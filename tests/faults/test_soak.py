@@ -18,9 +18,8 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from tests.upstream.hub import Hub
-from tests.waiting import eventually
-
+from ..upstream.hub import Hub
+from ..waiting import eventually
 from . import misbehaving
 from .bodies import MIB
 from .house import House, Mirror, digest_of

@@ -19,12 +19,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
-from mirror.storage.upkeep import Habits, Upkeep
-from tests.upstream.hub import Hub
-from tests.waiting import eventually
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
+from ..upstream.hub import Hub
+from ..waiting import eventually
 from .bodies import MIB
 from .house import DOCKERD, House, Mirror, digest_of, taken
 
@@ -235,7 +235,7 @@ async def test_torture(house: House, workers: int) -> None:
     # And the store is in order; what the mirror holds is looked at when the house is left.
     assert mirror.rotten() == []
     store = DiskContent(mirror.storage, Bounds(ROOM))
-    await Upkeep(store, Habits()).mend()
+    await Upkeep(store, UpkeepPolicy()).mend()
     usage = store.usage()
     await store.close()
     assert usage.content_bytes == sum(map(taken, mirror.blobs()))

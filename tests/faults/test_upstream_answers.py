@@ -14,23 +14,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.e2e.programs import loopback_address, unavailable
-from tests.upstream.hub import OCI_MANIFEST, Hub, status
-from tests.waiting import eventually
-
+from ..e2e.programs import loopback_address, unavailable
+from ..upstream.hub import OCI_MANIFEST, Hub, status
+from ..waiting import eventually
 from .bodies import says_nothing
 from .client import DOCKERD, SKOPEO, digest_of
 from .house import House, Mirror
-from .servers import (
-    Fickle,
-    asking,
-    babbles,
-    bare,
-    certificate,
-    https,
-    name_server,
-    resets,
-)
+from .servers import Fickle, asking, babbles, bare, certificate, https, name_server, resets
 
 # Every ask for a tag goes to the upstream, and may be answered from memory when that fails.
 RECHECKED = {"freshness": {"ttl": "1ms", "stale": "24h", "negative_ttl": "1ms"}}

@@ -9,17 +9,13 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from tests.e2e.programs import loopback_address
-from tests.upstream.hub import Fault, Hub, cut, page, status
-from tests.waiting import eventually
-
+from ..e2e.programs import loopback_address
+from ..upstream.hub import Fault, Hub, cut, page, status
+from ..waiting import eventually
 from .bodies import MIB, breaks, mend, says_nothing
 from .client import digest_of
 from .house import House
-from .servers import (
-    certificate,
-    https,
-)
+from .servers import certificate, https
 
 MANY = 10_000
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.redis_server import RedisServer
-from tests.upstream.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, status
-from tests.waiting import eventually
-
+from ..redis_server import RedisServer
+from ..upstream.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, status
+from ..waiting import eventually
 from .bodies import says_nothing
 from .client import Answer, digest_of
 from .house import House, Mirror

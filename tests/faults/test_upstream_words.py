@@ -9,9 +9,8 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from tests.upstream.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, page
-from tests.waiting import eventually
-
+from ..upstream.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, page
+from ..waiting import eventually
 from .bodies import MIB, breaks, sends, wrong
 from .client import SKOPEO, digest_of
 from .house import House, Mirror

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
+from ..waiting import eventually
 from . import watchful
 from .bodies import MIB
 from .client import fetch

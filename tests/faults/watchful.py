@@ -8,7 +8,7 @@ import signal
 import time
 
 from mirror import cli
-from mirror.workers.parent import Silence
+from mirror.app.workers.parent import Silence
 
 from .quick import shorten
 

@@ -6,13 +6,7 @@ from hypothesis import strategies as st
 
 from mirror.oci import ranges as module
 from mirror.oci.errors import RangeInvalid
-from mirror.oci.ranges import (
-    ByteRange,
-    ContentRange,
-    format_range,
-    format_unsatisfied,
-    parse_range,
-)
+from mirror.oci.ranges import ByteRange, ContentRange, format_range, format_unsatisfied, parse_range
 
 from .attempts import attempt
 

@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from mirror.server.access import AccessLog
-from mirror.server.lane import Lane
-from mirror.server.listening import Listener
-from mirror.server.sending import Sender
-from mirror.server.v2 import V2
-from tests.fakes import FakeMeter, FakeRegistry
+from mirror.server.http.listening import Listener
+from mirror.server.http.response_cache import ResponseCache
+from mirror.server.http.sending import Sender
+from mirror.server.v2.access_log import AccessLog
+from mirror.server.v2.handler import V2
+
+from ..fakes import FakeMeter, FakeRegistry
 
 DEADLINE = 10.0  # seconds after which a test is stuck
 
@@ -164,7 +165,7 @@ async def served(
     """This registry on a port of its own; `options` are the Listener's."""
     meter, lines = FakeMeter(), list[str]()
     log = AccessLog(lines.append, meter)
-    lane = Lane(log)
+    lane = ResponseCache(log)
     handler = V2(registry, sender, log=log, lane=lane, meter=meter, patience=patience)
     listener = Listener(handler, "127.0.0.1", 0, lane=lane, meter=meter, **options)
     await listener.start()

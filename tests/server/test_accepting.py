@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from mirror.server.accepting import Acceptor
-from mirror.server.access import AccessLog
-from mirror.server.kept import Idle
-from mirror.server.lane import Lane
-from tests.fakes import FakeMeter
+from mirror.server.http.accepting import Acceptor
+from mirror.server.http.idle_connections import Idle
+from mirror.server.http.response_cache import ResponseCache
+from mirror.server.v2.access_log import AccessLog
+
+from ..fakes import FakeMeter
 
 Named = tuple[str, bool, float]  # whose it is, whether it was used, since when it is idle
 
@@ -27,7 +28,7 @@ async def making_room(*named: Named) -> list[Named]:
             idle.append(Idle(server.fileno(), *one, close=partial(closed.append, one)))
         acceptor = Acceptor(
             lambda first, owed: asyncio.Protocol(),
-            Lane(AccessLog(lambda line: None, FakeMeter())),
+            ResponseCache(AccessLog(lambda line: None, FakeMeter())),
             idle=60.0,
             others=lambda: idle,
         )

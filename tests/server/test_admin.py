@@ -14,8 +14,9 @@ from aiohttp.test_utils import TestClient
 
 from mirror.oci.errors import NameInvalid
 from mirror.server.admin import admin_application, admin_runner
-from mirror.server.spare import SparePort
-from tests.waiting import eventually
+from mirror.server.http.reserved_port import SparePort
+
+from ..waiting import eventually
 
 Client = Callable[[web.Application], Awaitable[TestClient[Any, Any]]]
 

@@ -24,8 +24,8 @@ from mirror.oci.errors import (
     Unsupported,
     Untrustworthy,
 )
-from mirror.server.failures import failure
-from mirror.server.target import Kind
+from mirror.server.v2.failures import failure
+from mirror.server.v2.target import TargetKind
 
 DOCKER = "docker/28.5.0 go/go1.24 git-commit/x kernel/6.1 os/linux arch/amd64 UpstreamClient(x)"
 CONTAINERD = "containerd/2.1.4"
@@ -36,7 +36,7 @@ LIBPOD = "libpod/4.3.1"
 
 WAIT_FOR_429 = [SKOPEO, PODMAN, LIBPOD, "Buildah/1.39.3", "cri-o/1.32.0 go/go1.23 os/linux"]
 DO_NOT = [DOCKER, CONTAINERD, DOCKER_CONTAINERD, "curl/8.0", "", "x skopeo/1", "buildkit/v0.1"]
-CANNOT_GO_ELSEWHERE = [Kind.MANIFEST, Kind.BLOB]
+CANNOT_GO_ELSEWHERE = [TargetKind.MANIFEST, TargetKind.BLOB]
 
 HOPELESS = [
     (NameInvalid("X"), 400, "NAME_INVALID"),
@@ -61,22 +61,22 @@ MAY_COME_BACK = [
 def test_what_is_hopeless_is_told_everybody_as_it_is(
     error: RegistryError, status: int, code: str
 ) -> None:
-    for kind, agent in product(Kind, WAIT_FOR_429 + DO_NOT):
+    for kind, agent in product(TargetKind, WAIT_FOR_429 + DO_NOT):
         answer = failure(error, kind, agent)
         assert (answer.status, answer.code) == (status, code)
         assert "Retry-After" not in answer.headers
 
 
-def _code_of(code: str, kind: Kind) -> str:
+def _code_of(code: str, kind: TargetKind) -> str:
     """Wrong bytes are told in the words of what was asked for."""
-    return "DIGEST_INVALID" if (code, kind) == ("MANIFEST_INVALID", Kind.BLOB) else code
+    return "DIGEST_INVALID" if (code, kind) == ("MANIFEST_INVALID", TargetKind.BLOB) else code
 
 
 @pytest.mark.parametrize(("error", "status", "code"), MAY_COME_BACK)
 def test_what_may_come_back_is_5xx_with_retry_after_and_never_429(
     error: RegistryError, status: int, code: str
 ) -> None:
-    for kind, agent in product(Kind, DO_NOT):
+    for kind, agent in product(TargetKind, DO_NOT):
         answer = failure(error, kind, agent)
         assert (answer.status, answer.code) == (status, _code_of(code, kind))
         assert answer.headers["Retry-After"] == "5"
@@ -86,7 +86,7 @@ def test_what_may_come_back_is_5xx_with_retry_after_and_never_429(
 def test_who_waits_for_429_gets_it_for_what_it_cannot_get_elsewhere(
     error: RegistryError, status: int, code: str
 ) -> None:
-    for kind, agent in product(Kind, WAIT_FOR_429):
+    for kind, agent in product(TargetKind, WAIT_FOR_429):
         answer = failure(error, kind, agent)
         if kind in CANNOT_GO_ELSEWHERE:
             assert (answer.status, answer.code) == (429, "TOOMANYREQUESTS")
@@ -106,16 +106,16 @@ def test_nobody_is_made_to_wait_for_a_429_that_lasts_longer_than_anybody_waits()
 
 
 def test_what_the_upstream_does_not_take_is_told_as_the_parameters_fault_or_as_denied() -> None:
-    for kind, agent in product(Kind, WAIT_FOR_429 + DO_NOT):
+    for kind, agent in product(TargetKind, WAIT_FOR_429 + DO_NOT):
         answer = failure(Refused("n is too large"), kind, agent)
-        of_lists = kind in (Kind.TAGS, Kind.REFERRERS)
+        of_lists = kind in (TargetKind.TAGS, TargetKind.REFERRERS)
         expected = (400, "UNSUPPORTED") if of_lists else (403, "DENIED")
         assert (answer.status, answer.code) == expected
 
 
 def test_nobody_is_ever_challenged() -> None:
     errors = [error for error, *_ in HOPELESS + MAY_COME_BACK]
-    for error, kind, agent in product(errors, Kind, WAIT_FOR_429 + DO_NOT):
+    for error, kind, agent in product(errors, TargetKind, WAIT_FOR_429 + DO_NOT):
         answer = failure(error, kind, agent)
         assert answer.status != 401
         assert "WWW-Authenticate" not in answer.headers
@@ -134,26 +134,26 @@ def test_nobody_is_ever_challenged() -> None:
     ],
 )
 def test_retry_after_is_whole_seconds_never_too_early(seconds: float | None, told: str) -> None:
-    answer = failure(Unavailable("later", retry_after=seconds), Kind.BLOB, DOCKER)
+    answer = failure(Unavailable("later", retry_after=seconds), TargetKind.BLOB, DOCKER)
     assert answer.headers["Retry-After"] == told
 
 
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        (Kind.TAG, "MANIFEST_UNKNOWN"),
-        (Kind.MANIFEST, "MANIFEST_UNKNOWN"),
-        (Kind.BLOB, "BLOB_UNKNOWN"),
-        (Kind.TAGS, "NAME_UNKNOWN"),
-        (Kind.REFERRERS, "NAME_UNKNOWN"),
+        (TargetKind.TAG, "MANIFEST_UNKNOWN"),
+        (TargetKind.MANIFEST, "MANIFEST_UNKNOWN"),
+        (TargetKind.BLOB, "BLOB_UNKNOWN"),
+        (TargetKind.TAGS, "NAME_UNKNOWN"),
+        (TargetKind.REFERRERS, "NAME_UNKNOWN"),
     ],
 )
-def test_an_unknown_without_a_name_is_called_by_what_was_asked(kind: Kind, code: str) -> None:
+def test_an_unknown_without_a_name_is_called_by_what_was_asked(kind: TargetKind, code: str) -> None:
     answer = failure(Unknown("gone"), kind, DOCKER)
     assert (answer.status, answer.code) == (404, code)
     assert json.loads(answer.body) == {"errors": [{"code": code, "message": "gone"}]}
 
 
 def test_what_may_be_done_instead_is_in_the_headers() -> None:
-    assert failure(RangeInvalid(10), Kind.BLOB, "").headers == {"Content-Range": "bytes */10"}
-    assert failure(Unsupported("no"), Kind.OTHER, "").headers == {"Allow": "GET, HEAD"}
+    assert failure(RangeInvalid(10), TargetKind.BLOB, "").headers == {"Content-Range": "bytes */10"}
+    assert failure(Unsupported("no"), TargetKind.OTHER, "").headers == {"Allow": "GET, HEAD"}

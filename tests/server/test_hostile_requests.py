@@ -8,8 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from mirror.oci.errors import Unavailable
-from tests.server.conftest import Answer, Port, Wire
-from tests.waiting import eventually
+
+from ..waiting import eventually
+from .conftest import Answer, Port, Wire
 
 ZEROS = "sha256:" + "0" * 64
 

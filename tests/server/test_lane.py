@@ -15,19 +15,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.interfaces import Clock, Outcome
+from mirror.clock import Clock
+from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
-from mirror.server import lane
-from mirror.server.access import AccessLog, Hit
-from mirror.server.lane import LARGEST, Lane, is_bare, read_fields
-from mirror.server.listening import Listener
-from mirror.server.sending import Sender
-from mirror.server.v2 import V2
-from mirror.storage import tags_redis
-from tests.fakes import REDIS, FakeMeter, FakeRegistry
-from tests.server.conftest import DEADLINE, Port, Wire, descriptors
-from tests.waiting import eventually
+from mirror.server.http import response_cache as lane
+from mirror.server.http.listening import Listener
+from mirror.server.http.response_cache import LARGEST, ResponseCache, is_bare, read_fields
+from mirror.server.http.sending import Sender
+from mirror.server.v2.access_log import AccessLog, Hit
+from mirror.server.v2.handler import V2
+from mirror.storage.tags import redis as tags_redis
+
+from ..fakes import REDIS, FakeMeter, FakeRegistry
+from ..waiting import eventually
+from .conftest import DEADLINE, Port, Wire, descriptors
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST}).encode()
 CONFIG = b'{"architecture": "amd64"}'
@@ -47,14 +49,14 @@ class Time:
         self.clock = Clock(wall=lambda: self.now, monotonic=lambda: self.now)
 
 
-class NoLane(Lane):
+class NoLane(ResponseCache):
     def prepare(self, *args: Any, **words: Any) -> None:
         """What goes around the lane."""
 
 
 @asynccontextmanager
 async def opened(
-    folder: Path, sender: Sender, kind: type[Lane] = Lane, **options: Any
+    folder: Path, sender: Sender, kind: type[ResponseCache] = ResponseCache, **options: Any
 ) -> AsyncIterator[tuple[Port, Time]]:
     registry, meter, time, lines = FakeRegistry(folder), FakeMeter(), Time(), list[str]()
     registry.add_manifest(MANIFEST, "7")
@@ -221,7 +223,7 @@ async def test_large_answers_stay_out(hot: tuple[Port, Time]) -> None:
 async def test_the_table_is_bounded(
     hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.server.lane._TABLE_BYTES", 300_000)
+    monkeypatch.setattr("mirror.server.http.response_cache._TABLE_BYTES", 300_000)
     port, _ = hot
     paths = []
     for number in range(8):
@@ -235,7 +237,7 @@ async def test_the_table_is_bounded(
 async def test_long_targets_and_hosts_are_of_the_table_s_bytes_too(
     hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.server.lane._TABLE_BYTES", 50_000)
+    monkeypatch.setattr("mirror.server.http.response_cache._TABLE_BYTES", 50_000)
     port, _ = hot
     wire = await port.connect()
     for number in range(8):
@@ -328,7 +330,7 @@ async def test_a_request_that_has_arrived_is_answered_before_its_connection_make
     hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """It has arrived while the loop was held up, and is read only after room is made."""
-    monkeypatch.setattr("mirror.server.accepting._SOON", 1.0)
+    monkeypatch.setattr("mirror.server.http.accepting._SOON", 1.0)
     port, _ = hot
     await port.get(TAG)
     acceptor: Any = port.listener._acceptor
@@ -490,7 +492,7 @@ def test_through_the_lane_and_around_it_the_same_comes_back(tmp_path: Path, send
         folders = [tmp_path / "through", tmp_path / "around"]
         for folder in folders:
             folder.mkdir()
-        contexts = [opened(folders[0], sender, Lane), opened(folders[1], sender, NoLane)]
+        contexts = [opened(folders[0], sender, ResponseCache), opened(folders[1], sender, NoLane)]
         (through, _), (around, _) = [runner.run(each.__aenter__()) for each in contexts]
         for path in (TAG, BY_DIGEST, BLOB):  # they stay in: the clock stands
             runner.run(through.get(path))

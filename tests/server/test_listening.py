@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from mirror.server.access import AccessLog
-from mirror.server.lane import Lane
-from mirror.server.listening import Listener
-from mirror.server.sending import Sender
-from mirror.server.v2 import V2
-from tests.fakes import FakeRegistry
-from tests.server.conftest import DEADLINE, Wire, descriptors, served
-from tests.waiting import eventually
+from mirror.server.http.listening import Listener
+from mirror.server.http.response_cache import ResponseCache
+from mirror.server.http.sending import Sender
+from mirror.server.v2.access_log import AccessLog
+from mirror.server.v2.handler import V2
+
+from ..fakes import FakeRegistry
+from ..waiting import eventually
+from .conftest import DEADLINE, Wire, descriptors, served
 
 
 async def test_f51_a_head_that_drips_in_is_not_waited_for_for_ever(
@@ -62,7 +63,7 @@ async def test_f51_the_deadline_for_idle_clients_does_not_cut_an_answer(
 async def test_f51_a_body_that_drips_in_is_not_waited_for_for_ever(
     registry: FakeRegistry, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.server.listening._LINGER", 0.2)
+    monkeypatch.setattr("mirror.server.http.listening._LINGER", 0.2)
     async with served(registry, sender) as port:
         wire = await port.connect()
         await wire.send(b"PUT /v2/a/manifests/7 HTTP/1.1\r\nHost: m\r\nContent-Length: 99\r\n\r\nx")
@@ -149,7 +150,7 @@ def another(
     host: str = "127.0.0.1",
 ) -> Listener:
     log = AccessLog(print)
-    lane = Lane(log)
+    lane = ResponseCache(log)
     handler = V2(registry, sender, log=log, lane=lane)
     return Listener(handler, host, port, lane=lane, reuse_port=reuse_port)
 

@@ -8,8 +8,8 @@ import pytest
 
 from mirror.oci.errors import Denied, NameInvalid, NameUnknown
 from mirror.oci.reference import Repository
-from mirror.server import naming
-from mirror.server.naming import Naming
+from mirror.server.v2 import naming
+from mirror.server.v2.naming import Naming
 
 CONFIGURED = frozenset({"docker.io", "ghcr.io", "registry.corp:5000", "localhost"})
 HUB = Naming("docker.io", CONFIGURED, {"ghcr.mirror.lan": "ghcr.io"})

@@ -6,8 +6,8 @@ import doctest
 
 import pytest
 
-from mirror.server import networks
-from mirror.server.networks import network_of
+from mirror.server.http import networks
+from mirror.server.http.networks import network_of
 
 
 def test_doctests() -> None:

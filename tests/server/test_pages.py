@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from mirror.server import pages
-from tests.server.conftest import Port
+from mirror.server.http import browsers as pages
+
+from .conftest import Port
 
 MANIFEST = b"{}"
 PATH = "/v2/library/redis/manifests/7"

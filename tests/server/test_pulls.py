@@ -8,13 +8,14 @@ from datetime import datetime
 
 import pytest
 
-from mirror.interfaces import Outcome
+from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import DOCKER_MANIFEST, OCI_INDEX
 from mirror.oci.reference import Repository
-from tests.fakes import REDIS
-from tests.server.conftest import Port
-from tests.waiting import eventually
+
+from ..fakes import REDIS
+from ..waiting import eventually
+from .conftest import Port
 
 # Spaces, key order and the missing newline must arrive as they are.
 MANIFEST = b'{ "schemaVersion":2,\n "mediaType": "' + DOCKER_MANIFEST.encode() + b'" }'

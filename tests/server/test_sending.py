@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.errors import Unavailable
-from mirror.server.sending import ClientLeft, ClientSlow, FileFault, Sender
-from tests.fakes import FakeRegistry
-from tests.server.conftest import DEADLINE, Port, Wire, descriptors, served
-from tests.waiting import eventually
+from mirror.server.http.sending import ClientLeft, ClientSlow, FileFault, Sender
+
+from ..fakes import FakeRegistry
+from ..waiting import eventually
+from .conftest import DEADLINE, Port, Wire, descriptors, served
 
 BIG = 24 << 20  # more than the kernel takes for a client that does not read
 
@@ -288,7 +289,7 @@ async def test_f42_without_descriptors_to_spare_blobs_are_sent_all_the_same(
     def no_more(descriptor: int) -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("mirror.server.sending.os.dup", no_more)
+    monkeypatch.setattr("mirror.server.http.sending.os.dup", no_more)
     data = os.urandom(1_000_000)
     answer = await port.get(blob_path(port.registry.add_blob(data)))
     assert answer.body == data

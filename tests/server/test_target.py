@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BadRequest, Denied, NameUnknown
-from mirror.server import access, admin, target
-from mirror.server.naming import Naming
-from mirror.server.target import Kind, Target, parse_path, parse_query, split
+from mirror.server import admin
+from mirror.server.v2 import access_log as access
+from mirror.server.v2 import target
+from mirror.server.v2.naming import Naming
+from mirror.server.v2.target import Target, TargetKind, parse_path, parse_query, split
 
 DIGEST = Digest.of(b"x")
 
@@ -21,15 +23,15 @@ DIGEST = Digest.of(b"x")
 @pytest.mark.parametrize(
     ("path", "meant"),
     [
-        ("/v2", Target(Kind.PING)),
-        ("/v2/", Target(Kind.PING)),
-        ("/v2/a/manifests/Latest", Target(Kind.TAG, "a", "Latest")),
-        (f"/v2/a/b/manifests/{DIGEST}", Target(Kind.MANIFEST, "a/b", DIGEST)),
-        (f"/v2/a/b/blobs/{DIGEST}", Target(Kind.BLOB, "a/b", DIGEST)),
-        (f"/v2/a/referrers/{DIGEST}", Target(Kind.REFERRERS, "a", DIGEST)),
-        ("/v2/a/tags/list", Target(Kind.TAGS, "a")),
-        ("/v2/tags/list/tags/list", Target(Kind.TAGS, "tags/list")),
-        ("/v2/a/manifests/b/manifests/c", Target(Kind.TAG, "a/manifests/b", "c")),
+        ("/v2", Target(TargetKind.PING)),
+        ("/v2/", Target(TargetKind.PING)),
+        ("/v2/a/manifests/Latest", Target(TargetKind.TAG, "a", "Latest")),
+        (f"/v2/a/b/manifests/{DIGEST}", Target(TargetKind.MANIFEST, "a/b", DIGEST)),
+        (f"/v2/a/b/blobs/{DIGEST}", Target(TargetKind.BLOB, "a/b", DIGEST)),
+        (f"/v2/a/referrers/{DIGEST}", Target(TargetKind.REFERRERS, "a", DIGEST)),
+        ("/v2/a/tags/list", Target(TargetKind.TAGS, "a")),
+        ("/v2/tags/list/tags/list", Target(TargetKind.TAGS, "tags/list")),
+        ("/v2/a/manifests/b/manifests/c", Target(TargetKind.TAG, "a/manifests/b", "c")),
     ],
 )
 def test_endpoints_are_read_from_the_right(path: str, meant: Target) -> None:

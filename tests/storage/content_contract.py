@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from mirror.interfaces import ContentStore, Outcome, StoreFull
+from mirror.contracts.content import ContentStore, StoreFull
+from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mirror.interfaces import TagEvent, TagRecord, TagStore
+from mirror.contracts.tags import TagEvent, TagRecord, TagStore
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.interfaces import QuotaRecord, RefusedLogin
-from mirror.storage.account_records import AccountRecords, refused_logins
+from mirror.contracts.accounts import QuotaRecord, RefusedLogin
+from mirror.storage.records.accounts import AccountRecords, refused_logins
 
 from ..waiting import eventually
 

@@ -15,12 +15,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mirror.interfaces import Clock, FileContent, Partial, StoreFull
+from mirror.clock import Clock
+from mirror.contracts.content import Partial, StoreFull
+from mirror.contracts.registry import FileContent
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
-from mirror.storage.upkeep import Habits, Upkeep
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
 ROOM = 1000
 
@@ -251,7 +253,7 @@ class ContentMachine(RuleBasedStateMachine):
             file.unlink()
         self.stores = [self.a_store(), self.a_store()]
         self.pinned.clear()
-        self.run(Upkeep(self.stores[0], Habits()).mend())
+        self.run(Upkeep(self.stores[0], UpkeepPolicy()).mend())
 
     # What holds after each of these.
 

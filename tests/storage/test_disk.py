@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mirror.interfaces import Clock
+from mirror.clock import Clock
 from mirror.oci.digest import Digest
-from mirror.storage.disk import DiskContent, StorageUnusable
-from mirror.storage.room import Bounds
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent, StorageUnusable
 
 from .content_contract import ContentContract, content, put
 

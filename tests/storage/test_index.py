@@ -13,14 +13,14 @@ from typing import Any
 import apsw
 import pytest
 
-from mirror.interfaces import Clock
+from mirror.clock import Clock
 from mirror.oci.digest import Digest
-from mirror.storage.coming import Coming
-from mirror.storage.index import Index
-from mirror.storage.index_file import open_file, rows
-from mirror.storage.links import LinkRecords
-from mirror.storage.referrer_records import ReferrerRecords
-from mirror.storage.tags_embedded import EmbeddedTags
+from mirror.storage.disk.index import Index
+from mirror.storage.disk.index_file import open_file, rows
+from mirror.storage.disk.ingest_key import IngestKey
+from mirror.storage.records.links import LinkRecords
+from mirror.storage.records.referrers import ReferrerRecords
+from mirror.storage.tags.embedded import EmbeddedTags
 
 
 def of(*words: object) -> Digest:
@@ -40,11 +40,11 @@ def pull(index: Index, image: int) -> None:
     index.admit(top, 100, 1.0, [manifest])
     index.admit(manifest, 100, 2.0, [config, layer])
     for blob in (config, layer):
-        index.reserve(Coming(blob), 1000, 1000)
+        index.reserve(IngestKey(blob), 1000, 1000)
         index.add(blob, 1000, 3.0)
     index.touch([(each, 4.0) for each in (top, manifest, config, layer)], 4.0)
-    index.reserve(Coming(of("given up", image)), 1000, None)
-    index.release(Coming(of("given up", image)))
+    index.reserve(IngestKey(of("given up", image)), 1000, None)
+    index.release(IngestKey(of("given up", image)))
 
 
 def steps_of(index: Index, work: Callable[[], None]) -> int:
@@ -100,9 +100,9 @@ def test_the_event_loop_reads_while_a_thread_scans_or_opens_the_database(
         return lasting(rows, db, query, *values) if "pinned" in query else rows(db, query, *values)
 
     index.add(of("blob"), 100, 1.0)
-    monkeypatch.setattr("mirror.storage.index.rows", slow_rows)
+    monkeypatch.setattr("mirror.storage.disk.index.rows", slow_rows)
     monkeypatch.setattr(
-        "mirror.storage.index.open_file", lambda *arguments: lasting(open_file, *arguments)
+        "mirror.storage.disk.index.open_file", lambda *arguments: lasting(open_file, *arguments)
     )
     with ThreadPoolExecutor(2) as threads:
         try:
@@ -210,7 +210,7 @@ def test_what_a_database_holds_is_known_where_it_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("mirror.storage.index.open_file", refuse)
+    monkeypatch.setattr("mirror.storage.disk.index.open_file", refuse)
     copy = Index(tmp_path / "index.db", 1 << 40)
     assert copy.size(layer) == 1000
     assert copy.is_needed(layer)

@@ -9,10 +9,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from mirror.interfaces import Clock
+from mirror.clock import Clock
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.links import LinkRecords
+from mirror.storage.records.links import LinkRecords
 
 HOT = Repository("docker.io", "library/redis")
 OTHER = Repository("docker.io", "library/other")
@@ -69,7 +69,7 @@ async def test_what_is_no_database_is_begun_anew(tmp_path: Path, wall: Wall) -> 
 async def test_what_is_shown_while_another_process_holds_the_file_is_written_later(
     tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
     links = LinkRecords.open(path, Clock(wall=wall))
     holder = apsw.Connection(str(path))
@@ -90,7 +90,7 @@ async def test_what_is_shown_while_another_process_holds_the_file_is_written_lat
 async def test_what_was_not_written_is_written_at_the_end(
     tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
     links = LinkRecords.open(path, Clock(wall=wall))
     holder = apsw.Connection(str(path))
@@ -107,13 +107,13 @@ async def test_at_the_end_what_was_not_written_waits_for_others_that_write_their
     tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers stop together, and somebody has held the file before."""
-    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
     links = LinkRecords.open(path, Clock(wall=wall))
     holder = apsw.Connection(str(path))
     holder.execute("BEGIN IMMEDIATE")
     await links.add(HOT, [LAYER])
-    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 20_000)
+    monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 20_000)
     closing = asyncio.create_task(links.close())
     await asyncio.wait([closing], timeout=0.2)
     holder.close()
@@ -126,7 +126,7 @@ async def test_at_the_end_what_was_not_written_waits_for_others_that_write_their
 async def test_of_too_many_that_wait_to_be_written_those_of_the_largest_go(
     tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.storage.links._BUSY_MS", 1)
+    monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall))
     holder = apsw.Connection(str(tmp_path / "links.db"))
     holder.execute("BEGIN IMMEDIATE")
@@ -146,9 +146,9 @@ async def test_a_file_that_could_not_be_opened_is_tried_again_and_not_waited_for
     path, clock = tmp_path / "links.db", Clock(wall=wall, monotonic=wall)
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process that opens for ever
-        monkeypatch.setattr("mirror.storage.database_files._OPENING_LIMIT", 0.1)
+        monkeypatch.setattr("mirror.storage.sqlite_files._OPENING_LIMIT", 0.1)
         links = LinkRecords.open(path, clock)
-        monkeypatch.setattr("mirror.storage.database_files._OPENING_LIMIT", 20)
+        monkeypatch.setattr("mirror.storage.sqlite_files._OPENING_LIMIT", 20)
         wall.now += 60
         await asyncio.wait_for(links.add(HOT, [LAYER]), 10)
     assert await links.seen(HOT, LAYER) is not None

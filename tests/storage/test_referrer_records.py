@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mirror.interfaces import ReferrerList
+from mirror.contracts.records import ReferrerList
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.referrer_records import ReferrerBounds, ReferrerRecords
+from mirror.storage.records.referrers import ReferrerBounds, ReferrerRecords
 
 REDIS = Repository("docker.io", "library/redis")
 SUBJECT = Digest.of(b"subject")

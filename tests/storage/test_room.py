@@ -9,10 +9,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from mirror.interfaces import Clock, Partial, StoreFull
+from mirror.clock import Clock
+from mirror.contracts.content import Partial, StoreFull
 from mirror.oci.digest import Digest
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
 
 from .content_contract import content, put
 from .test_disk import Wall

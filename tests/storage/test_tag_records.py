@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.interfaces import TagRecord
+from mirror.contracts.tags import TagRecord
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.storage.tag_records import decode, encode, tag_key
+from mirror.storage.tags.encoding import decode, encode, tag_key
 
 from .tag_contract import REDIS, found, missing
 

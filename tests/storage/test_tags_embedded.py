@@ -18,11 +18,13 @@ import apsw
 import pytest
 import structlog
 
-from mirror.interfaces import Clock, NoMeter, TagStoreError
+from mirror.clock import Clock
+from mirror.contracts.events import NoMeter
+from mirror.contracts.tags import TagStoreError
 from mirror.oci.reference import Repository
-from mirror.storage import tag_database
-from mirror.storage.tag_records import encode, tag_key
-from mirror.storage.tags_embedded import EmbeddedTags
+from mirror.storage.tags import database as tag_database
+from mirror.storage.tags.embedded import EmbeddedTags
+from mirror.storage.tags.encoding import encode, tag_key
 
 from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
 
@@ -31,8 +33,8 @@ from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, e
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from mirror.interfaces import Clock
-from mirror.storage.tags_embedded import EmbeddedTags
+from mirror.clock import Clock
+from mirror.storage.tags.embedded import EmbeddedTags
 from tests.storage.tag_contract import REDIS, found
 
 async def main(path, name, count):
@@ -418,7 +420,7 @@ async def test_a_database_held_by_another_process_fails_a_write_in_time_and_no_r
 async def test_another_process_that_opens_for_ever_does_not_stop_the_start(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.storage.database_files._OPENING_LIMIT", 0.1)
+    monkeypatch.setattr("mirror.storage.sqlite_files._OPENING_LIMIT", 0.1)
     path.parent.mkdir()
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

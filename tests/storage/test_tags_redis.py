@@ -11,10 +11,13 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from mirror.interfaces import Clock, NoMeter, TagStoreError
+from mirror.clock import Clock
+from mirror.contracts.events import NoMeter
+from mirror.contracts.tags import TagStoreError
 from mirror.oci.reference import Repository
-from mirror.storage import redis_history, tags_redis
-from mirror.storage.tags_redis import LIMIT, RedisTags
+from mirror.storage.tags import redis as tags_redis
+from mirror.storage.tags import redis_history
+from mirror.storage.tags.redis import LIMIT, RedisTags
 
 from ..redis_server import RedisServer
 from ..strict_tls import be_strict

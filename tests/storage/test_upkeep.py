@@ -11,10 +11,10 @@ import apsw
 import pytest
 
 from mirror.oci.digest import Digest
-from mirror.storage.coming import Coming
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
-from mirror.storage.upkeep import Habits, Upkeep
+from mirror.storage.disk.ingest_key import IngestKey
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
 from .content_contract import content, put
 from .test_disk import blob_path
@@ -29,7 +29,7 @@ async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
 
 @pytest.fixture
 def upkeep(store: DiskContent) -> Upkeep:
-    return Upkeep(store, Habits(partial_ttl=3600, scrub_speed=1e12))
+    return Upkeep(store, UpkeepPolicy(partial_ttl=3600, scrub_speed=1e12))
 
 
 def partial_path(store: DiskContent, digest: Digest) -> Path:
@@ -80,7 +80,7 @@ async def test_f30_a_partial_without_a_reservation_has_one_again_or_goes(
     assert partial is not None
     await partial.append([b"x" * 600])
     await partial.suspend()
-    store.ledger.index.release(Coming(digest))
+    store.ledger.index.release(IngestKey(digest))
     if not has_room:
         await put(store, b"y" * 500)
     await upkeep.mend()

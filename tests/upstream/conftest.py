@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver
 
-from mirror.interfaces import AccountNotes, Clock, NoMeter
+from mirror.clock import Clock
+from mirror.contracts.accounts import AccountNotes
+from mirror.contracts.events import NoMeter
 from mirror.oci.reference import Repository
-from mirror.upstream.endpoint import Endpoint, Limits
-from mirror.upstream.remote import Remote
+from mirror.upstream.client.remote import Remote
+from mirror.upstream.endpoint import Endpoint, EndpointLimits
+from mirror.upstream.http.transport import Transport
 from mirror.upstream.retries import Policy, Retries
-from mirror.upstream.transport import Transport
 
 from .hub import Hub
 
 REDIS = Repository("docker.io", "library/redis")
 # Short enough for a test that waits them out, long enough for a busy machine to answer in time.
-QUICK = Limits(dns=2, connect=2, headers=2, answer=8, realm=2, body=2)
+QUICK = EndpointLimits(dns=2, connect=2, headers=2, answer=8, realm=2, body=2)
 
 
 @dataclass

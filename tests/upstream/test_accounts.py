@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited
 from mirror.oci.reference import Repository
+from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import GivenToken, Login
-from mirror.upstream.remote import Remote
 
 from .conftest import REDIS, MakeRemote, Time
 from .hub import Hub, status

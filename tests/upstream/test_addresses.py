@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from mirror.upstream.addresses import Allowed, Guard, Reach, ReferralRefused, reach_of
+from mirror.upstream.egress import Allowed, Guard, Reach, ReferralRefused, reach_of
 
 SPECIAL = {
     Reach.PUBLIC: (

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mirror.interfaces import CLIENT, Client
+from mirror.contracts.context import CLIENT, Client
 from mirror.oci.errors import RateLimited
-from mirror.upstream.asks import Asks, once_more_if_silent
-from mirror.upstream.failures import Kind, NoTurn, Unreached
-from mirror.upstream.turns import Turns
+from mirror.upstream.client.asks import Asks, once_more_if_silent
+from mirror.upstream.client.turns import Turns
+from mirror.upstream.failures import FailureKind, NoTurn, Unreached
 
 from ..waiting import eventually
 from .conftest import Time
@@ -115,7 +115,7 @@ async def test_an_ask_of_which_nothing_is_heard_leaves_the_other_going(time: Tim
         async def first_is_long(key: str) -> str:
             it.realm.asked.append((key, ""))
             if len(it.realm.asked) > 1:
-                raise Unreached("cut", Kind.CUT)
+                raise Unreached("cut", FailureKind.CUT)
             await over.wait()
             return "yes"
 
@@ -243,7 +243,7 @@ async def test_a_proof_that_fails_at_once_is_not_asked_for_again() -> None:
 
     async def ask() -> str:
         asked.append(len(asked))
-        raise Unreached("cut", Kind.CUT)
+        raise Unreached("cut", FailureKind.CUT)
 
     with pytest.raises(Unreached):
         await once_more_if_silent(ask, SILENT)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mirror.oci.errors import Unavailable
-from mirror.upstream.breaker import Breaker, Pauses, State
+from mirror.upstream.pool.breaker import Breaker, BreakerState, Pauses
 
 PAUSES = Pauses(first=10, longest=35, forget=1000, failures=2, trial=5)
 DOWN = Unavailable("down")
@@ -19,24 +19,24 @@ def test_one_failure_does_not_open_it_and_a_success_between_two_starts_the_count
     for at in range(5):
         assert not breaker.failed(at, DOWN)
         breaker.succeeded()
-    assert breaker.state(5) is State.CLOSED
+    assert breaker.state(5) is BreakerState.CLOSED
 
 
 def test_after_the_pause_one_may_try_and_the_others_go_on_waiting() -> None:
     breaker = opened()
-    assert (breaker.state(9.9), breaker.left(9)) == (State.OPEN, 1)
-    assert breaker.state(10) is State.DUE
+    assert (breaker.state(9.9), breaker.left(9)) == (BreakerState.OPEN, 1)
+    assert breaker.state(10) is BreakerState.DUE
     breaker.begin_trial(10)
-    assert breaker.state(10) is State.OPEN
+    assert breaker.state(10) is BreakerState.OPEN
     assert breaker.succeeded()
-    assert (breaker.state(10), breaker.left(10)) == (State.CLOSED, 0)
+    assert (breaker.state(10), breaker.left(10)) == (BreakerState.CLOSED, 0)
 
 
 def test_a_trial_of_which_nothing_is_heard_is_followed_by_another() -> None:
     breaker = opened()
     breaker.begin_trial(10)
-    assert breaker.state(14.9) is State.OPEN
-    assert breaker.state(15) is State.DUE
+    assert breaker.state(14.9) is BreakerState.OPEN
+    assert breaker.state(15) is BreakerState.DUE
 
 
 def test_the_pauses_grow_with_each_failed_trial_up_to_the_longest() -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
-from mirror.interfaces import BytesContent, Outcome, StreamContent, TagPage
+from mirror.contracts.registry import BytesContent, Outcome, TagPage
+from mirror.contracts.upstream import StreamContent
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -23,11 +24,11 @@ from mirror.oci.errors import (
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
+from mirror.upstream.client.quota import QuotaSpent
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.failures import Kind, Unfit, Unreachable
-from mirror.upstream.pool import Pool
-from mirror.upstream.quota import QuotaSpent
-from mirror.upstream.standing import Member
+from mirror.upstream.failures import FailureKind, Unfit, Unreachable
+from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.pool import Pool
 
 from ..waiting import eventually
 from .conftest import REDIS, Counts, Time
@@ -293,7 +294,7 @@ async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
     these: These, time: Time, counts: Counts
 ) -> None:
     for stub in these.stubs.values():
-        stub.error = stub.silent = Unreachable(f"{stub.name} is down", Kind.CONNECT)
+        stub.error = stub.silent = Unreachable(f"{stub.name} is down", FailureKind.CONNECT)
     for _ in range(2):
         await these.fails()
     assert ("hub", "fault", True) in counts.breakers

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from mirror.cache.download import Download, Patience
-from mirror.cache.fill import Fill
-from mirror.cache.segments import ALONE, Parting
-from mirror.cache.window import Window
-from mirror.interfaces import Clock, Hasher
+from mirror.clock import Clock
+from mirror.contracts.content import Hasher
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
+from mirror.pullthrough.fills.download import Download, DownloadPatience
+from mirror.pullthrough.fills.fill import Fill
+from mirror.pullthrough.fills.parallel import ALONE, ParallelPolicy
+from mirror.pullthrough.fills.spill import SpillBuffer
 
 from ..jumping import jump
 from .conftest import REDIS
 from .test_silence import DATA, DIGEST, FOR_EVER, HALF, WELL, Plan, Voice, pool_of
 
-PARTED = Parting(over=len(DATA), part=len(DATA) // 8, connections=4)
+PARTED = ParallelPolicy(over=len(DATA), part=len(DATA) // 8, connections=4)
 
 
 class Memory:
@@ -58,12 +59,12 @@ class Memory:
         return DIGEST.hasher()
 
 
-async def silence(parting: Parting, connections: int, *voices: Voice) -> float:
+async def silence(parting: ParallelPolicy, connections: int, *voices: Voice) -> float:
     """Seconds from the last byte to the end of the download, which fails."""
     loop, partial = asyncio.get_running_loop(), Memory()
     fill = Fill(DIGEST, REDIS, 30.0)
 
-    def spill(fill: Fill, offset: int, hasher: Hasher) -> Window:
+    def spill(fill: Fill, offset: int, hasher: Hasher) -> SpillBuffer:
         raise NotImplementedError
 
     download = Download(
@@ -72,7 +73,7 @@ async def silence(parting: Parting, connections: int, *voices: Voice) -> float:
         pool_of(*voices, connections=connections),
         REDIS,
         Clock(monotonic=loop.time),
-        Patience(),
+        DownloadPatience(),
         spill,
         parting,
     )
@@ -96,7 +97,7 @@ ENDS = {
 @pytest.mark.parametrize("connections", [2, 32])
 @pytest.mark.parametrize("parting", [ALONE, PARTED], ids=["in order", "parted"])
 def test_silence_of_all_after_progress_is_told_after_ninety_seconds(
-    end: str, endpoints: int, connections: int, parting: Parting
+    end: str, endpoints: int, connections: int, parting: ParallelPolicy
 ) -> None:
     voices = [Voice("a", Plan(stop=HALF), ENDS[end])]
     voices += [Voice(f"b{number}", ENDS[end]) for number in range(endpoints - 1)]
@@ -104,7 +105,7 @@ def test_silence_of_all_after_progress_is_told_after_ninety_seconds(
 
 
 @pytest.mark.parametrize("parting", [ALONE, PARTED], ids=["in order", "parted"])
-def test_crumbs_do_not_begin_that_anew(parting: Parting) -> None:
+def test_crumbs_do_not_begin_that_anew(parting: ParallelPolicy) -> None:
     """Each connection brings 100 bytes, and is silent then: there is never more than that."""
 
     class Crumbs(Voice):
@@ -126,7 +127,7 @@ def test_crumbs_do_not_begin_that_anew(parting: Parting) -> None:
 
 @pytest.mark.parametrize("parting", [ALONE, PARTED], ids=["in order", "parted"])
 def test_an_upstream_that_is_silent_for_a_minute_and_back_then_is_waited_for(
-    parting: Parting,
+    parting: ParallelPolicy,
 ) -> None:
     late = Plan(head=14)
     voice = Voice("a", Plan(stop=HALF), *[Plan(head=FOR_EVER)] * 3, late, WELL)
@@ -139,7 +140,7 @@ def test_an_upstream_that_is_silent_for_a_minute_and_back_then_is_waited_for(
             pool_of(voice),
             REDIS,
             Clock(monotonic=asyncio.get_running_loop().time),
-            Patience(),
+            DownloadPatience(),
             lambda fill, offset, hasher: fill.spill(offset, hasher),
             parting,
         )

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache.download import Patience
-from mirror.cache.fills import Fills
-from mirror.interfaces import Clock, FileContent, Outcome
+from mirror.clock import Clock
+from mirror.contracts.registry import FileContent, Outcome
 from mirror.oci.digest import Digest
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
+from mirror.pullthrough.fills.download import DownloadPatience
+from mirror.pullthrough.fills.table import Fills
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool import Pool
+from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
-from mirror.upstream.standing import Member
 
 from .conftest import QUICK, REDIS, Counts, MakeRemote
 from .hub import Fault, Hub, cut, status
@@ -41,7 +42,7 @@ async def hubs() -> AsyncIterator[list[Hub]]:
 @pytest.fixture
 async def fills(tmp_path: Path, counts: Counts) -> AsyncIterator[Fills]:
     store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False)
-    fills = Fills(store, counts, patience=Patience(pause=0.01))
+    fills = Fills(store, counts, patience=DownloadPatience(pause=0.01))
     yield fills
     await fills.close()
     await store.close()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mirror.upstream.health import LEAST_BYTES, Latency, Speed
+from mirror.upstream.pool.speed import LEAST_BYTES, Latency, Speed
 
 
 def test_what_is_new_weighs_more_and_what_is_old_fades() -> None:

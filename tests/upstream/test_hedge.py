@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from mirror.oci.errors import RangeInvalid, RegistryError, Unavailable
-from mirror.upstream.hedge import NobodyAnswered, Race
+from mirror.upstream.pool.hedge import NobodyAnswered, Race
 
 from ..waiting import eventually
 

@@ -13,21 +13,22 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from mirror.cache.download import Patience
-from mirror.cache.fills import Fills
-from mirror.cache.segments import Parting
-from mirror.interfaces import Clock, NoMeter
+from mirror.clock import Clock
+from mirror.contracts.events import NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
-from mirror.upstream import buffers
-from mirror.upstream.body import Body, Watch
+from mirror.pullthrough.fills.download import DownloadPatience
+from mirror.pullthrough.fills.parallel import ParallelPolicy
+from mirror.pullthrough.fills.table import Fills
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool import Pool
+from mirror.upstream.http import buffers
+from mirror.upstream.pool.body import Body, Watch
+from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
-from mirror.upstream.standing import Member
 
 from ..faults.bodies import breaks, drips, stalls
 from ..waiting import eventually
@@ -108,8 +109,8 @@ async def test_no_memory_of_a_body_is_kept_that_was_given_up(
     fills = Fills(
         store,
         NoMeter(),
-        patience=Patience(first_byte=2.0, stalled=2.0, pause=0.01, longest_pause=0.1),
-        parting=Parting(over=SIZE, long=0.1, part=SIZE // 4, connections=parts, measure=0.2),
+        patience=DownloadPatience(first_byte=2.0, stalled=2.0, pause=0.01, longest_pause=0.1),
+        parting=ParallelPolicy(over=SIZE, long=0.1, part=SIZE // 4, connections=parts, measure=0.2),
     )
     pool = pool_of(hub, make_remote, connections)
     coming = [fills.join(digest, pool, REDIS, 2.0)[0] for digest in digests]

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 
 from mirror.oci.errors import Denied, RegistryError
 from mirror.oci.reference import Repository
-from mirror.storage.account_records import AccountRecords
+from mirror.storage.records.accounts import AccountRecords
+from mirror.upstream.client.logins import OwnLogin
+from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Credentials, GivenToken, Login
 from mirror.upstream.failures import LoginRefused
-from mirror.upstream.logins import OwnLogin
-from mirror.upstream.remote import Remote
 
 from ..waiting import eventually
 from .conftest import REDIS, Counts, MakeRemote, Time

@@ -5,7 +5,8 @@ from collections.abc import Collection
 import pytest
 from structlog.testing import capture_logs
 
-from mirror.interfaces import BytesContent, Outcome, StreamContent, TagPage, Upstream
+from mirror.contracts.registry import BytesContent, Outcome, TagPage
+from mirror.contracts.upstream import StreamContent, Upstream
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -23,8 +24,8 @@ from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.failures import Exhausted
-from mirror.upstream.pool import Pool
-from mirror.upstream.standing import Member
+from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.pool import Pool
 
 from .conftest import REDIS, MakeRemote, Time
 from .hub import Hub

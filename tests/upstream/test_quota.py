@@ -5,12 +5,13 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from mirror.interfaces import QuotaRecord
+from mirror.contracts.accounts import QuotaRecord
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, RateLimited, Unavailable
+from mirror.upstream.client.quota import Quota
+from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Login
-from mirror.upstream.quota import Quota, QuotaSpent
-from mirror.upstream.remote import Remote
+from mirror.upstream.failures import QuotaSpent
 
 from .conftest import REDIS, Counts, MakeRemote, Time
 from .hub import Hub, status

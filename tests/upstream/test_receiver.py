@@ -17,9 +17,9 @@ from aiohttp import web
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
-from mirror.upstream import buffers
-from mirror.upstream.remote import Remote
-from mirror.upstream.stream import BlobStream
+from mirror.upstream.client.remote import Remote
+from mirror.upstream.http import buffers
+from mirror.upstream.http.stream import BlobStream
 
 from .conftest import QUICK, REDIS, MakeRemote
 from .test_transport import Authority, Names

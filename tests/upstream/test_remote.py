@@ -9,7 +9,7 @@ from email.utils import formatdate
 import pytest
 from aiohttp import web
 
-from mirror.interfaces import StreamContent, Upstream
+from mirror.contracts.upstream import StreamContent, Upstream
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
@@ -26,13 +26,13 @@ from mirror.oci.errors import (
 )
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
+from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import MIB, Trust
 from mirror.upstream.failures import Unfit
-from mirror.upstream.remote import Remote
+from mirror.upstream.http.stream import BlobStream
 from mirror.upstream.retries import Policy
-from mirror.upstream.stream import BlobStream
 
-from ..cache.fakes import manifest_of
+from ..pullthrough.fakes import manifest_of
 from .conftest import QUICK, REDIS, Counts, MakeRemote, Time
 from .hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, page, status
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mirror.oci.errors import Denied, RateLimited, RegistryError, Unavailable
-from mirror.upstream.failures import Faulty, Kind, ReferralExpired, Unreached
+from mirror.upstream.failures import FailureKind, Faulty, ReferralExpired, Unreached
 from mirror.upstream.retries import Budget, Policy, Retries, pause
 
 from .conftest import Time
@@ -50,7 +50,7 @@ async def test_f21_attempts_are_bounded_and_the_last_error_is_raised(time: Time)
 
 async def test_f28_a_closed_connection_is_asked_again_at_once(time: Time) -> None:
     sleeps = Sleeps()
-    await retries(time, sleeps).run("redis", Attempts(Unreached("cut", Kind.CUT)))
+    await retries(time, sleeps).run("redis", Attempts(Unreached("cut", FailureKind.CUT)))
     assert sleeps == [0.0]
 
 
@@ -63,8 +63,8 @@ async def test_f09_an_expired_url_is_asked_again_at_once(time: Time) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        Unreached("certificate", Kind.TLS),
-        Unreached("slow", Kind.TIMEOUT),
+        Unreached("certificate", FailureKind.TLS),
+        Unreached("slow", FailureKind.TIMEOUT),
         RateLimited("429", retry_after=1),
         Faulty("503", retry_after=60),
         Unavailable("418"),

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from mirror.interfaces import CLIENT, BytesContent, Client, Clock, Outcome, StreamContent, TagPage
+from mirror.clock import Clock
+from mirror.contracts.context import CLIENT, Client
+from mirror.contracts.registry import BytesContent, Outcome, TagPage
+from mirror.contracts.upstream import StreamContent
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, RateLimited, RegistryError, Unavailable
@@ -16,9 +19,9 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.line import Line
-from mirror.upstream.pool import Pool
-from mirror.upstream.standing import Member
+from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.line import Line
+from mirror.upstream.pool.pool import Pool
 
 from ..jumping import jump
 from .conftest import REDIS, Counts

@@ -8,17 +8,18 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from aiohttp import web
 
-from mirror.interfaces import AHEAD, CLIENT, Client, StreamContent
+from mirror.contracts.context import AHEAD, CLIENT, Client
+from mirror.contracts.upstream import StreamContent
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
-from mirror.upstream import slots as module
-from mirror.upstream.asked import Asked, Question
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool import Pool
-from mirror.upstream.slots import Slots
-from mirror.upstream.standing import Member
+from mirror.upstream.pool import connections as module
+from mirror.upstream.pool.connections import Slots
+from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.pool import Pool
+from mirror.upstream.pool.question import Asked, Question
 
 from ..waiting import eventually
 from .conftest import REDIS, MakeRemote, Time

@@ -16,10 +16,10 @@ from mirror.oci.errors import (
     Untrustworthy,
 )
 from mirror.oci.reference import Repository
-from mirror.upstream.asked import Asked, Question
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.failures import Faulty, Kind, NoToken, Unfit, Unreachable, Unreached
-from mirror.upstream.standing import Member, Standing, Turn
+from mirror.upstream.failures import FailureKind, Faulty, NoToken, Unfit, Unreachable, Unreached
+from mirror.upstream.pool.endpoint_state import EndpointState, Member, Turn
+from mirror.upstream.pool.question import Asked, Question
 
 from ..waiting import eventually
 from .conftest import REDIS, Counts, Time
@@ -30,9 +30,9 @@ APP, OTHER = Repository("docker.io", "acme/app"), Repository("docker.io", "acme/
 TROUBLES = [
     Faulty("500"),
     Faulty("503", retry_after=600),
-    Unreached("cut", Kind.CUT),
-    Unreached("no answer within 15 s", Kind.TIMEOUT),
-    Unreached("the blob's host cannot be connected", Kind.CONNECT),
+    Unreached("cut", FailureKind.CUT),
+    Unreached("no answer within 15 s", FailureKind.TIMEOUT),
+    Unreached("the blob's host cannot be connected", FailureKind.CONNECT),
     Unavailable("the body ended early"),
     Untrustworthy("other bytes"),
     RateLimited("429", retry_after=3600),
@@ -50,8 +50,8 @@ def stub(time: Time) -> Stub:
 
 
 @pytest.fixture
-def standing(stub: Stub, time: Time, counts: Counts) -> Standing:
-    return Standing(Member("hub", stub, Trust.TAGS, ping=stub.ping), time.clock(), counts)
+def standing(stub: Stub, time: Time, counts: Counts) -> EndpointState:
+    return EndpointState(Member("hub", stub, Trust.TAGS, ping=stub.ping), time.clock(), counts)
 
 
 def asks(repository: Repository, what: str = "x") -> list[Question]:
@@ -59,11 +59,11 @@ def asks(repository: Repository, what: str = "x") -> list[Question]:
     return [Question(asked, repository, what) for asked in Asked]
 
 
-def is_unmoved(standing: Standing, question: Question) -> bool:
+def is_unmoved(standing: EndpointState, question: Question) -> bool:
     return standing.turn(question) is Turn.USUAL and standing.is_well(question)
 
 
-def fail(standing: Standing, question: Question, error: RegistryError, times: int = 5) -> None:
+def fail(standing: EndpointState, question: Question, error: RegistryError, times: int = 5) -> None:
     """So many of those that are under way at the same time."""
     standing.begins(question)
     for _ in range(times):
@@ -73,7 +73,7 @@ def fail(standing: Standing, question: Question, error: RegistryError, times: in
 @pytest.mark.parametrize("error", TROUBLES, ids=lambda error: error.message)
 @pytest.mark.parametrize("asked", Asked)
 async def test_what_fails_for_one_repository_moves_nothing_for_another(
-    standing: Standing, stub: Stub, counts: Counts, asked: Asked, error: RegistryError
+    standing: EndpointState, stub: Stub, counts: Counts, asked: Asked, error: RegistryError
 ) -> None:
     fail(standing, Question(asked, REDIS, "x"), error)
     await standing.admits()  # the mirror's own question was answered
@@ -87,7 +87,7 @@ async def test_what_fails_for_one_repository_moves_nothing_for_another(
 @pytest.mark.parametrize("error", TROUBLES[:6], ids=lambda error: error.message)
 @pytest.mark.parametrize("asked", Asked)
 async def test_what_fails_within_a_repository_refuses_nothing_else_of_it(
-    standing: Standing, asked: Asked, error: RegistryError
+    standing: EndpointState, asked: Asked, error: RegistryError
 ) -> None:
     fail(standing, Question(asked, REDIS, "x"), error)
     assert standing.turn(Question(asked, REDIS, "x")) is Turn.NEVER
@@ -98,7 +98,7 @@ async def test_what_fails_within_a_repository_refuses_nothing_else_of_it(
 
 @pytest.mark.parametrize("asked", [Asked.LIST, Asked.STAT])
 async def test_a_list_that_is_none_is_no_lie_about_content(
-    standing: Standing, asked: Asked
+    standing: EndpointState, asked: Asked
 ) -> None:
     fail(standing, Question(asked, REDIS, "tags"), Untrustworthy("a web page"))
     assert all(is_unmoved(standing, question) for question in asks(REDIS))
@@ -106,7 +106,7 @@ async def test_a_list_that_is_none_is_no_lie_about_content(
 
 @pytest.mark.parametrize("asked", Asked)
 async def test_a_limit_on_one_kind_of_request_is_none_on_another(
-    standing: Standing, asked: Asked
+    standing: EndpointState, asked: Asked
 ) -> None:
     for repository in (REDIS, NGINX):
         fail(standing, Question(asked, repository, "x"), RateLimited("429", retry_after=9))
@@ -116,7 +116,7 @@ async def test_a_limit_on_one_kind_of_request_is_none_on_another(
 
 
 async def test_two_repositories_that_are_limited_make_it_a_limit_on_us(
-    standing: Standing, time: Time, counts: Counts
+    standing: EndpointState, time: Time, counts: Counts
 ) -> None:
     limit = RateLimited("429", retry_after=100)
     redis, nginx, app = (Question(Asked.TAG, of, "1") for of in (REDIS, NGINX, APP))
@@ -136,7 +136,7 @@ async def test_two_repositories_that_are_limited_make_it_a_limit_on_us(
 
 
 async def test_lies_about_several_repositories_ban_the_endpoint(
-    standing: Standing, time: Time, counts: Counts
+    standing: EndpointState, time: Time, counts: Counts
 ) -> None:
     for repository in (REDIS, NGINX):
         fail(standing, Question(Asked.BLOB, repository, "x"), Untrustworthy("wrong"))
@@ -152,15 +152,15 @@ async def test_lies_about_several_repositories_ban_the_endpoint(
     assert ("hub", "wrong", False) in counts.breakers
 
 
-async def test_an_endpoint_that_cannot_be_reached_is_away_for_all(standing: Standing) -> None:
-    fail(standing, Question(Asked.LIST, REDIS, "x"), Unreachable("no", Kind.CONNECT), 2)
+async def test_an_endpoint_that_cannot_be_reached_is_away_for_all(standing: EndpointState) -> None:
+    fail(standing, Question(Asked.LIST, REDIS, "x"), Unreachable("no", FailureKind.CONNECT), 2)
     for question in asks(NGINX):
         assert standing.turn(question) is Turn.NEVER
         assert standing.is_away(question)
 
 
 async def test_failures_make_the_mirror_ask_for_itself_and_only_that_counts(
-    standing: Standing, stub: Stub, time: Time, counts: Counts
+    standing: EndpointState, stub: Stub, time: Time, counts: Counts
 ) -> None:
     broken, other = Question(Asked.BLOB, REDIS, "x"), Question(Asked.TAG, NGINX, "1")
     fail(standing, broken, Faulty("500"))
@@ -185,9 +185,9 @@ async def test_failures_make_the_mirror_ask_for_itself_and_only_that_counts(
 
 
 async def test_only_one_asks_whether_an_endpoint_is_back(
-    standing: Standing, stub: Stub, time: Time
+    standing: EndpointState, stub: Stub, time: Time
 ) -> None:
-    stub.silent = Unreachable("still away", Kind.CONNECT)
+    stub.silent = Unreachable("still away", FailureKind.CONNECT)
     question = Question(Asked.TAG, REDIS, "1")
     fail(standing, question, stub.silent, times=2)
     time.now += 1
@@ -201,7 +201,7 @@ async def test_only_one_asks_whether_an_endpoint_is_back(
 
 
 async def test_an_endpoint_that_has_nothing_to_say_to_the_question_is_not_lost(
-    standing: Standing, stub: Stub, time: Time, counts: Counts
+    standing: EndpointState, stub: Stub, time: Time, counts: Counts
 ) -> None:
     stub.silent = Faulty("/v2/ is broken there")
     broken, other = Question(Asked.BLOB, REDIS, "x"), Question(Asked.BLOB, NGINX, "y")
@@ -221,7 +221,7 @@ async def test_an_endpoint_that_has_nothing_to_say_to_the_question_is_not_lost(
 
 
 async def test_who_hangs_up_decides_nothing_and_keeps_no_trial(
-    standing: Standing, time: Time
+    standing: EndpointState, time: Time
 ) -> None:
     question = Question(Asked.TAG, REDIS, "1")
     fail(standing, question, Faulty("500"), times=2)
@@ -234,7 +234,7 @@ async def test_who_hangs_up_decides_nothing_and_keeps_no_trial(
     await standing.close()
 
 
-async def test_what_is_remembered_of_questions_is_bounded(standing: Standing) -> None:
+async def test_what_is_remembered_of_questions_is_bounded(standing: EndpointState) -> None:
     for number in range(20_000):
         question = Question(Asked.BLOB, Repository("docker.io", f"a/{number}"), "x")
         standing.failed(question, Faulty("500", retry_after=900))

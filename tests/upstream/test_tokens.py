@@ -9,14 +9,15 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from mirror.interfaces import Clock, NoMeter
+from mirror.clock import Clock
+from mirror.contracts.events import NoMeter
 from mirror.oci.challenges import Challenge
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
+from mirror.upstream.client.logins import OwnLogin
+from mirror.upstream.client.tokens import Authorizer
 from mirror.upstream.endpoint import Endpoint, GivenToken, Login
-from mirror.upstream.logins import OwnLogin
-from mirror.upstream.tokens import Authorizer
 
 from .conftest import QUICK, REDIS, MakeRemote, Time
 from .hub import Fault, Hub, cut, hang, page, status

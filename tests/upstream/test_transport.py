@@ -22,16 +22,16 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from yarl import URL
 
-from mirror.interfaces import NoMeter
+from mirror.contracts.events import NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
 from mirror.tls import verifying_context
-from mirror.upstream.addresses import Allowed
+from mirror.upstream.client.remote import Remote
+from mirror.upstream.egress import Allowed
 from mirror.upstream.endpoint import Endpoint, Login
-from mirror.upstream.failures import Exhausted, Kind, Unreached
-from mirror.upstream.remote import Remote
+from mirror.upstream.failures import Exhausted, FailureKind, Unreached
+from mirror.upstream.http.transport import Resolver, Transport
 from mirror.upstream.retries import Policy
-from mirror.upstream.transport import Resolver, Transport
 
 from ..strict_tls import be_strict
 from .conftest import QUICK, REDIS, Counts, MakeRemote
@@ -296,7 +296,7 @@ async def test_f22_a_refused_connection_is_named(
     make_remote: MakeRemote, unused_tcp_port: int, counts: Counts
 ) -> None:
     failure = await failure_of(make_remote(f"http://127.0.0.1:{unused_tcp_port}"))
-    assert failure.kind is Kind.CONNECT
+    assert failure.kind is FailureKind.CONNECT
     assert str(unused_tcp_port) in failure.message
     assert set(counts.requests) == {("hub", "HEAD", "connect")}
     assert len(counts.requests) == 3
@@ -318,7 +318,7 @@ async def test_f42_what_is_lacking_here_is_no_fault_of_the_endpoint(
 async def test_f22_a_reset_is_named(hub: Hub, make_remote: MakeRemote, counts: Counts) -> None:
     hub.fail("registry", cut(), times=99)
     failure = await failure_of(make_remote(hub.url))
-    assert failure.kind is Kind.CUT
+    assert failure.kind is FailureKind.CUT
     assert counts.requests[-1] == ("hub", "HEAD", "cut")
 
 
@@ -331,7 +331,7 @@ async def test_f22_nonsense_instead_of_http_is_named(make_remote: MakeRemote) ->
     async with server:
         port = server.sockets[0].getsockname()[1]
         failure = await failure_of(make_remote(f"http://127.0.0.1:{port}"))
-    assert failure.kind is Kind.CUT
+    assert failure.kind is FailureKind.CUT
     assert "HTTP" in failure.message
 
 
@@ -341,7 +341,7 @@ async def test_f22_a_name_that_does_not_exist_is_named(make_remote: MakeRemote) 
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     failure = await failure_of(make_remote("http://nowhere.example", resolver=NoSuchName()))
-    assert failure.kind is Kind.DNS
+    assert failure.kind is FailureKind.DNS
     assert "nowhere.example" in failure.message
     assert "Name or service not known" in failure.message
 
@@ -357,7 +357,7 @@ async def test_f22_a_name_server_that_hangs_is_given_up(
     finally:
         over.set()
         await resolver.close()
-    assert failure.kind is Kind.DNS
+    assert failure.kind is FailureKind.DNS
     assert "no answer within 0.05 s" in failure.message
 
 
@@ -368,7 +368,7 @@ async def test_f23_headers_that_never_come_are_given_up(
     hub.fail("registry", hang(over), times=9)
     failure = await failure_of(make_remote(hub.url, limits=replace(QUICK, headers=0.1)))
     over.set()
-    assert failure.kind is Kind.TIMEOUT
+    assert failure.kind is FailureKind.TIMEOUT
     assert counts.requests == [("hub", "HEAD", "timeout")], "a timeout has cost enough"
 
 
@@ -377,7 +377,7 @@ async def test_f23_an_answer_is_bounded_in_all(hub: Hub, make_remote: MakeRemote
     hub.fail("registry", hang(over), times=9)
     failure = await failure_of(make_remote(hub.url, limits=replace(QUICK, answer=0.1)))
     over.set()
-    assert failure.kind is Kind.TIMEOUT
+    assert failure.kind is FailureKind.TIMEOUT
     assert "retries included" in failure.message
 
 
@@ -472,14 +472,14 @@ async def test_f22_a_bad_certificate_is_refused_and_named(
     async with tls_server(authority.server(host, days), status(404)) as port:
         url = f"https://registry.example:{port}"
         failure = await failure_of(make_remote(url, resolver=Names("127.0.0.1"), tls=trusting))
-    assert failure.kind is Kind.TLS
+    assert failure.kind is FailureKind.TLS
     assert says in failure.message
     assert counts.requests == [("hub", "HEAD", "tls")]
 
 
 async def test_f22_plain_http_on_a_tls_port_is_named(hub: Hub, make_remote: MakeRemote) -> None:
     failure = await failure_of(make_remote(hub.url.replace("http://", "https://")))
-    assert failure.kind is Kind.TLS
+    assert failure.kind is FailureKind.TLS
     assert hub.requests == []
 
 

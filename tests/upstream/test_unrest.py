@@ -11,9 +11,9 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool import Pool
+from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
-from mirror.upstream.standing import Member
 
 from .conftest import REDIS, Counts, MakeRemote, Time
 from .hub import Fault, Hub, cut, page, status

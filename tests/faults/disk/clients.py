@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 import aiohttp
 from aiohttp import web
 
-from tests.upstream.hub import Fault, Hub
-
+from ...upstream.hub import Fault, Hub
 from ..house import House, Mirror
 
 

@@ -11,17 +11,18 @@ import random
 import sys
 from pathlib import Path
 
-from mirror.cache.download import Patience
-from mirror.cache.fills import Fills
-from mirror.cache.freshness import Freshness
-from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import NoMeter
+from mirror.contracts.events import NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
-from mirror.storage.upkeep import Habits, Upkeep
-from tests.cache.fakes import FakeTags, FakeUpstream
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.download import DownloadPatience
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
+
+from ...pullthrough.fakes import FakeTags, FakeUpstream
 
 KIB = 1 << 10
 REDIS = Repository("docker.io", "library/redis")
@@ -51,9 +52,9 @@ class Told(FakeUpstream):
 async def fill(root: Path, seed: int) -> None:
     chance = random.Random(seed)
     store = DiskContent(root, Bounds(ROOM), sync=chance.random() < 0.5)
-    fills = Fills(store, NoMeter(), patience=Patience(pause=0.01))
+    fills = Fills(store, NoMeter(), patience=DownloadPatience(pause=0.01))
     cache = PullThrough(Told(), store, FakeTags(), fills, Freshness())
-    upkeep = asyncio.create_task(Upkeep(store, Habits(every=0.01)).run())
+    upkeep = asyncio.create_task(Upkeep(store, UpkeepPolicy(every=0.01)).run())
     print("begun", flush=True)
 
     async def client() -> None:

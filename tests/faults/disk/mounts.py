@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.e2e.programs import PATH, needs, run, unavailable
+from ...e2e.programs import PATH, needs, run, unavailable
 
 
 class Mounts:

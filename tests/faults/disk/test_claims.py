@@ -8,9 +8,8 @@ import os
 import pytest
 from aiohttp import web
 
-from tests.upstream.hub import Fault
-from tests.waiting import eventually
-
+from ...upstream.hub import Fault
+from ...waiting import eventually
 from ..bodies import MIB
 from ..house import House, Mirror
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.digest import Digest
-from mirror.storage.coming import Coming
-from tests.e2e.programs import needs, run
-from tests.waiting import eventually
+from mirror.storage.disk.ingest_key import IngestKey
 
+from ...e2e.programs import needs, run
+from ...waiting import eventually
 from ..bodies import MIB, waits
 from ..house import House, Mirror
 from .clients import all_of, is_kept, reading
@@ -29,7 +29,7 @@ def path_of(mirror: Mirror, digest: str) -> Path:
 
 
 def partial_of(mirror: Mirror, digest: str) -> Path:
-    coming = Coming.of(Digest.parse(digest), "docker.io")
+    coming = IngestKey.of(Digest.parse(digest), "docker.io")
     return mirror.storage / "partials" / coming.digest.algorithm / coming.name
 
 

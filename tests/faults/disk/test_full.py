@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
+from ...waiting import eventually
 from ..bodies import MIB, waits
 from ..house import House, digest_of
 from .clients import all_of, is_kept, reading, waits_unmeasured

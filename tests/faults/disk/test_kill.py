@@ -12,12 +12,12 @@ from pathlib import Path
 
 import aiohttp
 
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
-from mirror.storage.upkeep import Habits, Upkeep
-from tests.storage.content_contract import content
-from tests.waiting import eventually
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
+from ...storage.content_contract import content
+from ...waiting import eventually
 from ..bodies import MIB
 from ..house import House, taken
 from ..nursery import Forked
@@ -56,7 +56,7 @@ async def test_f30_killed_at_any_moment_of_a_fill_or_a_commit(tmp_path: Path) ->
     assert resumed, "nothing was ever resumed"
     # And it is all in order again.
     store = DiskContent(root, Bounds(ROOM))
-    await Upkeep(store, Habits()).mend()
+    await Upkeep(store, UpkeepPolicy()).mend()
     files = [path for path in (root / "blobs").rglob("*") if path.is_file()]
     partials = [path for path in (root / "partials").rglob("*") if path.is_file()]
     usage = store.usage()

@@ -11,8 +11,7 @@ import time
 
 import aiohttp
 
-from tests.waiting import eventually
-
+from ...waiting import eventually
 from ..bodies import MIB
 from ..client import digest_of
 from ..house import House, Mirror, taken

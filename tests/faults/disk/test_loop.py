@@ -12,22 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache.fills import Fills
-from mirror.cache.freshness import Freshness
-from mirror.cache.linked import Linked
-from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import BytesContent, Clock, NoMeter, Outcome
+from mirror.clock import Clock
+from mirror.contracts.events import NoMeter
+from mirror.contracts.registry import BytesContent, Outcome
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import MAX_DESCRIPTORS, OCI_MANIFEST
 from mirror.oci.reference import Repository
-from mirror.storage.coming import Coming
-from mirror.storage.disk import DiskContent
-from mirror.storage.links import LinkRecords
-from mirror.storage.room import Bounds
-from mirror.storage.upkeep import Habits, Upkeep
-from tests.cache.fakes import FakeTags, FakeUpstream
-from tests.storage.content_contract import put
+from mirror.policy.visibility import RepositoryVisibility
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness
+from mirror.storage.disk.ingest_key import IngestKey
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
+from mirror.storage.records.links import LinkRecords
+
+from ...pullthrough.fakes import FakeTags, FakeUpstream
+from ...storage.content_contract import put
 
 LONGEST = 0.050  # seconds that anything may hold up the loop
 ROUNDS = 5
@@ -93,7 +96,7 @@ async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
 
 @pytest.fixture
 def upkeep(store: DiskContent) -> Upkeep:
-    return Upkeep(store, Habits(partial_ttl=0, scrub_speed=1e12))
+    return Upkeep(store, UpkeepPolicy(partial_ttl=0, scrub_speed=1e12))
 
 
 async def nothing() -> None:
@@ -141,7 +144,7 @@ async def test_f44_evicting_many_and_forgetting_partials(
     async def prepare() -> None:
         await _put_many(store, 300)
         for number in range(100):
-            path = store.partial_path(Coming(Digest.of(b"partial %d" % number)))
+            path = store.partial_path(IngestKey(Digest.of(b"partial %d" % number)))
             path.write_bytes(b"x")
 
     async def tidy() -> None:
@@ -159,7 +162,7 @@ async def test_f44_a_large_blob_is_hashed_synced_renamed_evicted(
 
     async def prepare() -> None:
         await store.delete(digest)
-        store.partial_path(Coming(digest)).write_bytes(LARGE[: 60 * MIB])
+        store.partial_path(IngestKey(digest)).write_bytes(LARGE[: 60 * MIB])
 
     async def life() -> None:
         partial = await store.partial(digest)  # hashes what is there
@@ -200,12 +203,12 @@ async def test_f44_a_huge_manifest_is_read_for_each_repository_that_asks(
     clock = Clock()
     links = LinkRecords.open(tmp_path / "links.db", clock)
     store = DiskContent(tmp_path / "store", Bounds(200 * MIB), sync=False)
-    caches: list[Linked] = []
+    caches: list[RepositoryVisibility] = []
 
     async def prepare() -> None:
         upstream = Upstream()
         cache = PullThrough(upstream, store, FakeTags(), Fills(store, NoMeter()), Freshness())
-        caches.append(Linked(cache, upstream, links, clock))
+        caches.append(RepositoryVisibility(cache, upstream, links, clock))
         await store.delete(content.descriptor.digest)
 
     async def ask() -> None:

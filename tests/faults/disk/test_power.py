@@ -15,19 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache.download import Patience
-from mirror.cache.fills import Fills
-from mirror.cache.freshness import Freshness
-from mirror.cache.pull_through import PullThrough
-from mirror.interfaces import NoMeter
+from mirror.contracts.events import NoMeter
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.reference import Repository
-from mirror.storage.disk import DiskContent
-from mirror.storage.room import Bounds
-from mirror.storage.upkeep import Habits, Upkeep
-from tests.cache.fakes import FakeTags, FakeUpstream
-from tests.storage.content_contract import content, put
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.download import DownloadPatience
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
+
+from ...pullthrough.fakes import FakeTags, FakeUpstream
+from ...storage.content_contract import content, put
 
 REDIS = Repository("docker.io", "library/redis")
 ROOM = Bounds(100 << 20)
@@ -128,7 +129,7 @@ async def test_f39_after_a_power_cut_nothing_wrong_is_visible_or_it_is_found(
     for copy in copies(store, disk, tmp_path):
         found = DiskContent(copy, ROOM)
         if not durable:  # as the configuration says: found, if later
-            async for _ in Upkeep(found, Habits(scrub_speed=1e12)).scrub():
+            async for _ in Upkeep(found, UpkeepPolicy(scrub_speed=1e12)).scrub():
                 pass
         for data in BLOBS:
             assert await content(found, Digest.of(data)) in (data, None)
@@ -156,7 +157,9 @@ async def test_f39_a_partial_that_a_power_cut_spoilt_is_never_given_out_whole(
     upstream.blobs[Digest.of(WHOLE)] = WHOLE
     for copy in copies(store, disk, tmp_path):
         found = DiskContent(copy, ROOM)
-        fills = Fills(found, NoMeter(), patience=Patience(first_byte=1, stalled=1, pause=0.01))
+        fills = Fills(
+            found, NoMeter(), patience=DownloadPatience(first_byte=1, stalled=1, pause=0.01)
+        )
         cache = PullThrough(upstream, found, FakeTags(), fills, Freshness())
         assert await _ask(cache) in (WHOLE, None)
         assert await _ask(cache) == WHOLE

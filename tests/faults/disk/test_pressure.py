@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
+from ...waiting import eventually
 from ..bodies import MIB, unmeasured
 from ..client import Answer
 from ..house import House, Mirror

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.redis_server import RedisServer
-from tests.waiting import eventually
-
+from ...redis_server import RedisServer
+from ...waiting import eventually
 from ..house import House, Mirror
 
 TAG = "registry-mirror:1:tag:docker.io/library/redis:7"

@@ -10,9 +10,8 @@ import sys
 
 import aiohttp
 
-from tests.e2e.programs import needs
-from tests.waiting import eventually
-
+from ...e2e.programs import needs
+from ...waiting import eventually
 from ..bodies import MIB
 from ..client import Wire, fetch
 from ..house import PORT, House, Mirror
@@ -22,7 +21,7 @@ from .clients import all_of, hold, is_kept, reading
 IMPATIENT = (
     sys.executable,
     "-c",
-    "import sys; from mirror import cli; from mirror.assembly import serving; serving.GRACE = 1.0; "
+    "import sys; from mirror import cli; from mirror.app import serving; serving.GRACE = 1.0; "
     "del sys.argv[1:4]; cli.main()",
 )
 

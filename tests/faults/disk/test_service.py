@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.programs import unavailable
-
+from ...e2e.programs import unavailable
 from ..bodies import MIB
 from ..house import House, Mirror
 from .clients import is_kept

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.waiting import eventually
-
+from ...waiting import eventually
 from ..bodies import MIB
 from ..house import PORT, House, Mirror
 from .clients import all_of, hold, is_kept, reading

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
+from ...waiting import eventually
 from ..bodies import MIB
 from ..house import House, Mirror
 from .clients import is_kept

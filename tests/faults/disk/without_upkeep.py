@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mirror import cli
-from mirror.storage.upkeep import Upkeep
+from mirror.storage.disk.upkeep import Upkeep
 
 
 async def _nothing(self: Upkeep) -> None:

@@ -1,0 +1,56 @@
+"""The logins of the configuration: how a secret is read again, and which of them are refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from pydantic import SecretStr
+
+from ..config import Config, EndpointConfig, Mistake, Secret
+from ..storage.records.accounts import refused_logins
+
+log = structlog.get_logger()
+
+
+def name_of(endpoint: EndpointConfig) -> str:
+    """What messages and metrics call it."""
+    return endpoint.url.partition("://")[2]
+
+
+def refusals(config: Config, registry: str) -> Sequence[str]:
+    """What is to be said of the logins of this registry that are refused, as far as the mirror that
+    serves has written it down. Blocking."""
+    configured = config.registries.get(registry)
+    names = {name_of(endpoint) for endpoint in configured.endpoints} if configured else set()
+    return [
+        f"{record.why} refuses the login {record.login!r}: write the right password into its file, "
+        "which is then read again by itself; until then only what is public can be fetched"
+        for record in refused_logins(config.storage.path)
+        if record.endpoint in names
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A SecretSource."""
+
+    secret: Secret
+
+    def read(self) -> SecretStr | None:
+        try:
+            return self.secret.read()
+        except Mistake as mistake:
+            log.warning("secret_unreadable", reason=mistake.found, hint=f"write {mistake.write}")
+            return None
+
+    def stamp(self) -> str:
+        if self.secret.file is None:
+            return ""
+        try:
+            found = os.stat(self.secret.file)
+        except OSError:
+            return ""
+        return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"

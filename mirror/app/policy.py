@@ -1,0 +1,306 @@
+"""All that answers for images, as the configuration describes it: the rooms stacked."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from ..clock import Clock
+from ..config import Config, Credentials, EndpointConfig, RegistryConfig
+from ..contracts.events import Meter
+from ..contracts.records import Links
+from ..contracts.registry import Registry
+from ..contracts.upstream import Upstream
+from ..metrics import Metrics
+from ..oci.patterns import Patterns
+from ..oci.reference import Repository, parse_image
+from ..oci.registries import url_of
+from ..policy.access import AccessGuard, AccessRule
+from ..policy.on_demand import OnDemand, Opened
+from ..policy.routed import Routed
+from ..policy.tag_age import TagAges
+from ..policy.unconfigured import UnconfiguredGuard
+from ..policy.visibility import RepositoryVisibility
+from ..pullthrough.cache import PullThrough
+from ..pullthrough.fills.download import DownloadPatience
+from ..pullthrough.fills.parallel import ParallelPolicy
+from ..pullthrough.fills.queue import FillLimits
+from ..pullthrough.fills.table import Fills
+from ..pullthrough.freshness import Freshness, FreshnessRule
+from ..pullthrough.prefetch import Prefetcher
+from ..pullthrough.tags.pins import Pins
+from ..server.v2.naming import Naming
+from ..storage.disk.store import DiskContent
+from ..storage.records.accounts import AccountRecords
+from ..storage.records.links import LinkRecords
+from ..storage.records.referrers import ReferrerRecords
+from ..storage.tags.history_bounds import MOST
+from ..threads import aside
+from ..tls import verifying_context
+from ..upstream.client.remote import Remote
+from ..upstream.egress import Allowed
+from ..upstream.endpoint import CONNECTIONS, Endpoint, EndpointLimits, GivenToken, Login, Trust
+from ..upstream.endpoint import Credentials as Shown
+from ..upstream.http.transport import Transport
+from ..upstream.offline import Offline
+from ..upstream.pool.connections import Slots
+from ..upstream.pool.endpoint_state import Member
+from ..upstream.pool.line import Line
+from ..upstream.pool.pool import Pool
+from ..upstream.retries import Policy, Retries
+from .logins import SecretFile, name_of
+from .resources import tag_store
+
+
+def registry_of(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    store: DiskContent,
+    metrics: Metrics,
+    clock: Clock,
+    *,
+    asking: bool,
+) -> Registry:
+    """All that answers for images, on this store; closed with the stack. Not `asking`: for no
+    upstream, and for what the configured mirror would answer without any."""
+    tags = tag_store(config, clock, metrics)
+    stack.push_async_callback(tags.close)
+    links = LinkRecords.open(config.storage.path / "links.db", clock, store.is_here)
+    stack.push_async_callback(links.close)
+    referrers = ReferrerRecords.open(config.storage.path / "referrers.db")
+    stack.push_async_callback(referrers.close)
+    fills = Fills(
+        store,
+        metrics,
+        clock,
+        DownloadPatience(largest=config.limits.blob),
+        FillLimits(config.limits.fills, config.limits.fills_per_registry),
+        ParallelPolicy(over=config.limits.parted_over, connections=config.limits.parts),
+    )
+    stack.push_async_callback(fills.close)
+    pinned = Patterns(config.storage.pin)
+    pins = _pins(config)
+    tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
+    accounts = AccountRecords(config.storage.path)
+    stack.push_async_callback(aside, accounts.close)
+    slots = _slots(config)
+    line = Line(clock)
+
+    def cached(
+        stack: contextlib.AsyncExitStack,
+        registry: RegistryConfig,
+        endpoints: Sequence[Endpoint],
+        links: Links,
+    ) -> tuple[PullThrough, Upstream]:
+        upstream: Upstream = Offline()
+        scarce, away = _never, _never_away
+        prefetcher = None
+        if asking and not config.offline:
+            upstream = pool = _pool(stack, endpoints, metrics, clock, tls, accounts, slots, line)
+            scarce, away = pool.scarce, pool.away
+            if config.prefetch:
+                prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
+        cache = PullThrough(
+            upstream,
+            store,
+            tags,
+            fills,
+            Freshness().offline() if config.offline else Freshness(),
+            rules=_freshness(registry, config.offline),
+            pins=pins,
+            scarce=scarce,
+            away=away,
+            pinned=pinned,
+            referrers=referrers,
+            links=links,
+            clock=clock,
+            prefetcher=prefetcher,
+        )
+        stack.push_async_callback(cache.close)
+        return cache, upstream
+
+    registries: dict[str, Registry] = {}
+    for name, registry in config.registries.items():
+        cache, upstream = cached(stack, registry, _endpoints(registry, slots), links)
+        has_strangers = any(endpoint.trust != "tags" for endpoint in registry.endpoints)
+        linked = RepositoryVisibility(
+            cache,
+            upstream,
+            links,
+            clock,
+            has_strangers=has_strangers,
+            promised=cache.has_promised,
+        )
+        stack.push_async_callback(linked.close)
+        registries[name] = linked
+    others = None
+    if config.allow_any_registry:
+        own = LinkRecords.open(config.storage.path / "links-others.db", clock, store.is_here)
+        stack.push_async_callback(own.close)
+
+        def opened(name: str) -> Opened:
+            within = contextlib.AsyncExitStack()
+            endpoint = _unconfigured(name, config.workers)
+            cache, upstream = cached(within, RegistryConfig(endpoints=()), [endpoint], own)
+            unvouched = UnconfiguredGuard(
+                cache,
+                upstream,
+                store,
+                links,
+                own,
+                promised=cache.has_promised,
+                largest=config.limits.blob,
+            )
+            within.push_async_callback(unvouched.close)
+            return Opened(unvouched, lambda: fills.is_idle(name), within.aclose)
+
+        others = OnDemand(opened, clock)
+        stack.push_async_callback(others.close)
+    routed = Routed(registries, others)
+    if not config.access:
+        return routed
+    rules = [
+        AccessRule(rule.name, Patterns(rule.allow or rule.deny), bool(rule.allow), rule.min_age)
+        for rule in config.access
+    ]
+    return AccessGuard(routed, rules, TagAges(routed, tags, MOST, clock))
+
+
+def _pool(
+    stack: contextlib.AsyncExitStack,
+    endpoints: Sequence[Endpoint],
+    meter: Meter,
+    clock: Clock,
+    tls: Callable[[], ssl.SSLContext],
+    accounts: AccountRecords,
+    slots: Mapping[str, Slots],
+    line: Line,
+) -> Pool:
+    """One registry's endpoints, as one upstream. `slots`: of each configured host."""
+    members = []
+    for endpoint in endpoints:
+        transport = Transport(endpoint, meter, tls=tls())
+        # Of those that clients name there may be any number: no files for them.
+        notes = accounts if endpoint.configured else None
+        remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock, notes)
+        stack.push_async_callback(remote.close)
+        members.append(
+            Member(
+                endpoint.name,
+                remote,
+                endpoint.trust,
+                endpoint.limits.connections,
+                remote.scarce,
+                slots.get(_host(endpoint.url)),
+                remote.ping,
+            )
+        )
+    pool = Pool(members, clock, meter, line=line)
+    stack.push_async_callback(pool.close)
+    return pool
+
+
+def naming_of(config: Config) -> Naming:
+    return Naming(
+        default=config.default_registry,
+        configured=frozenset(config.registries),
+        hosts={host: name for name, each in config.registries.items() for host in each.hosts},
+        any_registry=config.allow_any_registry,
+    )
+
+
+def _never() -> bool:
+    return False
+
+
+def _never_away(repository: Repository, tag: str) -> bool:
+    return False
+
+
+def _freshness(config: RegistryConfig, offline: bool) -> list[FreshnessRule]:
+    rules = []
+    for given in config.freshness:
+        periods = Freshness(
+            ttl=given.ttl,
+            stale_while_revalidate=given.stale_while_revalidate,
+            stale=given.stale,
+            negative_ttl=given.negative_ttl,
+            keeps_gone=given.on_404 == "keep",
+            immutable=given.immutable,
+        )
+        rules.append(
+            FreshnessRule(Patterns(given.match), periods.offline() if offline else periods)
+        )
+    return rules
+
+
+def _pins(config: Config) -> Pins:
+    images = ((parse_image(given, config.default_registry), to) for given, to in config.pin.items())
+    return {(image.repository, str(image.reference)): to for image, to in images}
+
+
+def _slots(config: Config) -> Mapping[str, Slots]:
+    """Of each host that has endpoints: the least that one of them says, and of that this worker's
+    part."""
+    limits: dict[str, int] = {}
+    for registry in config.registries.values():
+        for endpoint in registry.endpoints:
+            host = _host(endpoint.url)
+            limits[host] = min(limits.get(host, endpoint.connections), endpoint.connections)
+    return {host: Slots(host, _part(limit, config.workers)) for host, limit in limits.items()}
+
+
+def _part(connections: int, workers: int) -> int:
+    return max(1, connections // workers)
+
+
+def _host(url: str) -> str:
+    """`host:port`, in lower case."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _endpoints(config: RegistryConfig, slots: Mapping[str, Slots]) -> list[Endpoint]:
+    allowed = Allowed.parse(map(str, config.allow_private))
+    return [
+        Endpoint(
+            name=name_of(endpoint),
+            url=endpoint.url,
+            trust=Trust(endpoint.trust),
+            credentials=tuple(map(_shown, _credentials(config, endpoint))),
+            realm=config.realm,
+            quota_low=config.quota.low,
+            allowed=allowed,
+            limits=EndpointLimits(connections=slots[_host(endpoint.url)].limit),
+        )
+        for endpoint in config.endpoints
+    ]
+
+
+def _unconfigured(name: str, workers: int) -> Endpoint:
+    """The endpoint of a registry that a client named. All of them count as one: a metric's labels
+    are from a bounded set."""
+    return Endpoint(
+        name="unconfigured",
+        url=url_of(name),
+        configured=False,
+        limits=EndpointLimits(connections=_part(CONNECTIONS, workers)),
+    )
+
+
+def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[Credentials]:
+    """The endpoint's own, else the registry's. An accelerator that only passes the registry's
+    content on has no business with those."""
+    if endpoint.credentials or endpoint.trust != "tags":
+        return endpoint.credentials
+    return config.credentials
+
+
+def _shown(credentials: Credentials) -> Shown:
+    secret, source = credentials.secret, SecretFile(credentials.secret)
+    if credentials.username is None:
+        return GivenToken(secret, source)
+    return Login(credentials.username, secret, source)

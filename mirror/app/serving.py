@@ -1,0 +1,232 @@
+"""Running mirrors: the ports, and what goes on behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from .. import __version__
+from ..clock import Clock
+from ..config import Address, Config
+from ..contracts.events import NoMeter
+from ..metrics import Metrics
+from ..oci.digest import Digest
+from ..oci.reference import parse_image
+from ..pullthrough.images import Images, this_platform
+from ..server.admin import admin_application, admin_runner
+from ..server.http.listening import Listener
+from ..server.http.reserved_port import SparePort
+from ..server.http.response_cache import ResponseCache
+from ..server.http.sending import Sender
+from ..server.v2.access_log import AccessLog
+from ..server.v2.handler import V2
+from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
+from .logins import refusals
+from .policy import naming_of, registry_of
+from .resources import CannotStart, holding_store, open_beside, open_store
+
+log = structlog.get_logger()
+
+GRACE = 25.0
+"""Seconds that running answers have to end when the mirror is told to stop: below the 30 s after
+which systemd, Docker and Kubernetes kill."""
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[None]:
+    """A mirror in one process: it serves while the context lasts, and drains when it ends.
+
+    Raises CannotStart. It starts with every upstream, and Redis, down.
+    """
+    metrics, listening = Metrics(), asyncio.Event()
+
+    async def exposition() -> bytes:
+        return metrics.exposition()
+
+    async with (
+        keeping_house(config, metrics),
+        serving_admin(config, exposition, lambda: (listening.is_set(), {})),
+        serving_pulls(config, metrics),
+    ):
+        listening.set()
+        try:
+            yield
+        finally:
+            listening.clear()
+
+
+@contextlib.asynccontextmanager
+async def serving_pulls(
+    config: Config, metrics: Metrics, *, reuse_port: bool = False
+) -> AsyncIterator[None]:
+    """The mirror's port, and all that answers on it. Raises CannotStart."""
+    clock = Clock()
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # each client takes some
+    async with contextlib.AsyncExitStack() as stack:
+        store = open_store(config, metrics, clock)
+        stack.push_async_callback(store.close)
+        registry = registry_of(stack, config, store, metrics, clock, asking=True)
+        sender = Sender(window=config.limits.idle)
+        stack.callback(sender.close)
+        try:
+            sender.start()
+        except RuntimeError as error:
+            raise CannotStart(
+                "no thread can be started; raise the limit of tasks "
+                "(systemd: TasksMax, Docker: --pids-limit)"
+            ) from error
+        access = AccessLog(structlog.get_config()["logger_factory"]().msg, metrics, clock)
+        lane = ResponseCache(access, clock)
+        handler = V2(
+            registry,
+            sender,
+            log=access,
+            lane=lane,
+            naming=naming_of(config),
+            meter=metrics,
+            clock=clock,
+            patience=config.limits.idle,
+        )
+        listener = Listener(
+            handler,
+            config.listen.host,
+            config.listen.port,
+            lane=lane,
+            reuse_port=reuse_port,
+            idle=config.limits.idle,
+            patience=config.limits.idle,
+            meter=metrics,
+        )
+        try:
+            await listener.start()
+        except OSError as error:
+            raise _taken("listen", config.listen, error) from error
+        stack.push_async_callback(listener.stop, GRACE)
+        log.info(
+            "serving",
+            version=__version__,
+            listen=str(config.listen),
+            storage=str(config.storage.path),
+            registries=sorted(config.registries),
+        )
+        yield
+        log.info("draining", seconds=GRACE)
+
+
+@contextlib.asynccontextmanager
+async def serving_admin(
+    config: Config,
+    exposition: Callable[[], Awaitable[bytes]],
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]],
+) -> AsyncIterator[None]:
+    """The admin port. Raises CannotStart."""
+    async with having_images(config, asking=False) as images:
+
+        async def missing(text: str, platform: str | None) -> Sequence[str]:
+            image = parse_image(text, config.default_registry)
+            wanted = platform or this_platform()
+            return await images.missing(image.repository, image.reference, wanted)
+
+        application = admin_application(config.admin.host, exposition, ready, missing)
+        runner = await admin_runner(application, config.limits.idle)
+        assert runner.server is not None  # noqa: S101 - it has been set up
+        port = SparePort(runner.server)
+        try:
+            try:
+                await port.listen(config.admin.host, config.admin.port)
+            except OSError as error:
+                raise _taken("admin", config.admin, error) from error
+            yield
+        finally:
+            port.close()
+            await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]:
+    """The store's lock, its upkeep, and the count of what it holds. Raises CannotStart."""
+    async with holding_store(config, metrics, Clock()) as store:
+        metrics.watch(store.usage)
+        habits = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
+        upkeep = asyncio.create_task(Upkeep(store, habits).run())
+        try:
+            yield
+        finally:
+            upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await upkeep
+
+
+@contextlib.asynccontextmanager
+async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images]:
+    """Images as a whole, on the configured store, beside a mirror that may be serving. Where it is
+    `asking`, what is not here is fetched, unless the configuration is offline. Raises CannotStart.
+    """
+    clock, metrics = Clock(), Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        store = open_beside(config, metrics, clock)
+        stack.push_async_callback(store.close)
+        registry = registry_of(stack, config, store, metrics, clock, asking=asking)
+        yield Images(registry, store, lambda name: refusals(config, name))
+
+
+async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
+    """Rehashes all content, as fast as the disk gives it; tells of each piece whether it was sound.
+    What was not is set aside, and filled again when it is asked for. A mirror may be serving
+    meanwhile. Raises CannotStart."""
+    store = open_beside(config, NoMeter(), Clock())
+    upkeep = Upkeep(store, UpkeepPolicy(scrub_speed=float("inf")))
+    try:
+        async for found in upkeep.scrub():
+            yield found
+        await upkeep.mend()
+    finally:
+        await store.close()
+
+
+def ignore_hangups() -> None:
+    """SIGHUP, by which many programs read their configuration again, ends nothing here."""
+
+    def tell() -> None:
+        log.warning(
+            "SIGHUP is ignored: a configuration is not read again while the mirror runs",
+            advice="restart it to apply a change",
+        )
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, tell)
+
+
+def settle() -> None:
+    """To be called once, when all that lives as long as the process has been built: the garbage
+    collector does not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def probe_port(key: str, address: Address) -> None:
+    """Raises CannotStart when somebody else has this port: those who share a port (SO_REUSEPORT)
+    would not be told."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+            probe.listen()
+        except OSError as error:
+            raise _taken(key, address, error) from error
+
+
+def _taken(key: str, address: Address, error: OSError) -> CannotStart:
+    return CannotStart(
+        f"{key}: {address} cannot be listened on ({error.strerror or error}); "
+        "stop whatever uses it, or write another port"
+    )

@@ -1,0 +1,1 @@
+"""How the same thing is asked once, asked again, or not yet."""

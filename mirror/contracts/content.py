@@ -1,0 +1,174 @@
+"""Where verified bytes rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from ..oci.digest import Digest
+from .registry import FileContent, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One piece of content in a store. `size` in bytes, `used_at` in seconds since the epoch."""
+
+    digest: Digest
+    size: int
+    used_at: float
+
+
+class StoreFull(Exception):
+    """There is no room for these bytes: under the configured size, or on the disk. Or they cannot
+    be counted, which comes to the same."""
+
+
+class Partial(Protocol):
+    """Content being written: append-only, hashed as it is written, visible to nobody by name.
+
+    One writer a digest, across processes. Readers hold a descriptor of their own (`open()`) and
+    read below `offset`.
+    """
+
+    @property
+    def digest(self) -> Digest: ...
+
+    size: int | None
+    """Of the whole, as it was announced, by an earlier writer if need be."""
+
+    trusted: bool
+    """Whether the size is the registry's own word. Else room is made for what comes within a share:
+    what others may evict with bytes that prove to be wrong is little."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes written and hashed: where a resumed download goes on."""
+
+    async def announce(self, size: int) -> None:
+        """The whole will have `size` bytes. Room is made as they come; raises StoreFull for more
+        than could ever be kept."""
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        """Writes and hashes these pieces, off the event loop.
+
+        Raises StoreFull when there is no room for them, OSError for other faults of the disk. Then
+        `offset` tells how much was taken all the same.
+        """
+
+    @property
+    def ahead(self) -> Sequence[tuple[int, int]]:
+        """What was placed behind `offset`: spans of bytes, in order, none of which touch."""
+
+    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+        """Writes these pieces behind `offset`, as one of several streams brings them: `offset`
+        moves over them when what is missing before them has come. Errors as `append`."""
+
+    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        """Makes the content visible under its digest, durably.
+
+        `refers_to` is what this content needs to be of use: it is kept as long as this is kept.
+        Raises Untrustworthy, and removes what was written, when the bytes are not those that the
+        digest names.
+        """
+
+    async def suspend(self) -> None:
+        """Stops writing and keeps what is there, to be resumed by whoever asks next."""
+
+    async def discard(self) -> None:
+        """Removes what was written."""
+
+    def open(self) -> int:
+        """A descriptor of its own on the growing file, for a reader to keep and close."""
+
+    def hasher(self) -> Hasher:
+        """The hash of the bytes up to `offset`, to be continued elsewhere."""
+
+
+class Followed(Protocol):
+    """Content that another process is writing, seen from here."""
+
+    @property
+    def size(self) -> int | None:
+        """The size of the whole, as its writer announced it; None when it has not."""
+
+    def written(self) -> int:
+        """Bytes written by now, not yet proven."""
+
+    def state(self) -> WriterState:
+        """What has become of it."""
+
+    def open(self) -> int:
+        """As Partial.open."""
+
+    def close(self) -> None: ...
+
+
+class WriterState(Enum):
+    WRITING = "writing"  # or killed: who gets the lock (`partial`) knows
+    PROVEN = "proven"  # it has its name now
+    GONE = "gone"  # removed: it was wrong, or there was no room
+
+
+class Hasher(Protocol):
+    """What hashlib gives."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a store holds: bytes and entries of content, bytes reserved for what is coming."""
+
+    content_bytes: int
+    entries: int
+    reserved_bytes: int
+    max_bytes: int
+
+
+class ContentStore(Protocol):
+    """Holds verified bytes only; a caller cannot make it hold anything else."""
+
+    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> FileContent | None:
+        """The content, if it is here. The handle stays good after eviction unlinks it.
+
+        `outcome` is what the content is to say of how it came to be here."""
+
+    async def read(self, digest: Digest, limit: int) -> bytes | None:
+        """The whole of a small content, if it is here; its digest is proven again.
+
+        What is damaged, or larger than `limit` bytes, is not here.
+        """
+
+    async def put(
+        self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = (), source: str = ""
+    ) -> None:
+        """Keeps small content whose bytes are all here, as this source gave them; see
+        Partial.commit. Nothing, where somebody else is just writing it. Raises StoreFull, OSError,
+        Untrustworthy."""
+
+    async def partial(self, digest: Digest, source: str = "") -> Partial | None:
+        """Begins or resumes writing what comes from this source; None when somebody else is writing
+        it. What other sources send is neither seen nor touched: nothing of it is proven."""
+
+    async def follow(self, digest: Digest, source: str = "") -> Followed | None:
+        """What another process is writing of this source; None when nobody is."""
+
+    def touch(self, digest: Digest) -> None:
+        """Notes that this content was used now, and with it what it refers to."""
+
+    def is_needed(self, digest: Digest) -> bool:
+        """Whether content that is here refers to this as what it needs. A few microseconds."""
+
+    async def pin(self, name: str, digest: Digest) -> None:
+        """Keeps this content, and all that it needs, whatever its age; in place of what was kept
+        under this name before."""
+
+    async def delete(self, digest: Digest) -> None: ...
+
+    def scan(self) -> AsyncIterator[Entry]: ...
+
+    def usage(self) -> Usage: ...

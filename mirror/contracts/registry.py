@@ -1,0 +1,155 @@
+"""What answers for images: the narrow waist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Protocol
+
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.reference import Repository
+
+
+class Outcome(StrEnum):
+    """How an answer came to be: what metrics, logs and the Cache-Status header call it."""
+
+    HIT = "hit"  # from here, the upstream not asked
+    REVALIDATED = "revalidated"  # the upstream said that what is here is still right
+    STALE = "stale"  # from here, older than its TTL: the upstream could not say, or is yet to say
+    FILLED = "filled"  # fetched now
+    JOINED = "joined"  # being fetched already, for somebody else
+    PASSED = "passed"  # handed through, never kept (tag lists)
+    FAILED = "failed"
+
+
+FETCHED = (Outcome.FILLED, Outcome.JOINED)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a tag points to. `age` is in seconds since an upstream last said so."""
+
+    descriptor: Descriptor
+    outcome: Outcome
+    age: float = 0.0
+    fresh_for: float = 0.0
+    """For how many seconds more it will be a hit, unless its record is written anew."""
+    vouched: bool = False
+    """Whether the registry itself said so just now, or delivered the manifest through this
+    repository. A tag memory, which may be shared, and an operator's pin only say what the tag is:
+    that the repository shows this content is then yet to be proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class BytesContent:
+    """Small, whole, verified: a manifest. Its bytes are the upstream's, never re-serialised. Or a
+    list of referrers, which may be of several of the upstream's pages, or a part of one."""
+
+    descriptor: Descriptor
+    data: bytes
+    outcome: Outcome
+    vouched: bool = True
+    """Whether the registry itself gave it, if it was fetched. An endpoint that is not it proves the
+    bytes, and not that the repository shows what they refer to."""
+    age: float = 0.0
+    """Of a list of referrers: seconds since an upstream last said so. What a digest names is good
+    for ever."""
+
+
+class Provenance(Enum):
+    """Where the bytes of a blob come from, as far as that tells who may see them."""
+
+    HERE = "here"
+    """They were here before, or another repository or another process fetches them."""
+    BROUGHT = "brought"
+    """All come now, through the very repository through which they were asked for, from an
+    endpoint that is not the registry: nothing that was here is given away with them."""
+    VOUCHED = "vouched"
+    """The registry itself delivers them through that repository: it shows them."""
+
+
+class FileContent(Protocol):
+    """An open file with how far it may be read by now: a hit, or a fill in progress.
+
+    The holder closes it. Until then the descriptor stays good, whatever eviction and commit do.
+    Read by offset only (`os.pread`, `os.sendfile`): the file's own position is shared. Ask
+    `readable` first, each time: `fileno` is the file that has the bytes behind `beyond`, and may
+    be another one after the next ask; it is -1 where no file could be had for them, and `pread`
+    alone has them.
+    """
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """`size` is None while a fill whose upstream gave no length has not ended."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def provenance(self) -> Provenance:
+        """As far as it is known by now."""
+
+    async def proven(self) -> None:
+        """Returns when all of it is here and its digest is proven, also if nobody reads it. Raises
+        RegistryError when that will not be."""
+
+    def fileno(self) -> int: ...
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """As os.pread. Blocking; raises OSError."""
+
+    def damaged(self, reason: str) -> None:
+        """Tells whoever keeps this content that its file could not be read."""
+
+    async def readable(self, beyond: int) -> int:
+        """Waits until bytes after offset `beyond` may be read, or the content is proven and ends
+        there; returns the offset up to which bytes may be read (equal to `beyond` only at the end).
+
+        Raises RegistryError when the fill has failed: what was read so far is then worth nothing.
+        """
+
+    def close(self) -> None: ...
+
+
+Content = BytesContent | FileContent
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """One page of a repository's tags; `last` is the marker of the next page, None at the end."""
+
+    tags: Sequence[str]
+    last: str | None = None
+
+
+class Registry(Protocol):
+    """Everything that can answer for images. Each method raises a RegistryError."""
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        """What this tag points to now."""
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        """A manifest or index, whole and verified."""
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        """What a blob is, without its bytes (HEAD)."""
+
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        """A blob, verified before its last byte may be read.
+
+        `start` is the first byte that will be read: one that is far ahead of a running fill comes
+        on its own, and the client has to verify the whole.
+        """
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        """The index of manifests whose subject is this digest (distribution-spec, "Listing
+        Referrers"); empty when there are none."""
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        """Tags in the upstream's order, at most `count`, after `last`."""

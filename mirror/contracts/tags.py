@@ -1,0 +1,76 @@
+"""What tags point to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.reference import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class TagRecord:
+    """What a tag pointed to. `descriptor` None: the upstream said that there is no such tag.
+
+    `checked_at` is when an upstream last said so, in seconds since the epoch.
+    """
+
+    descriptor: Descriptor | None
+    checked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TagEvent:
+    """What a tag pointed to for a while; `digest` None: there was no such tag any more.
+
+    When that was first and last said, in seconds since the epoch. By clocks that may have been
+    wrong: events are in the order in which they were noted, whatever their times.
+    """
+
+    digest: Digest | None
+    first_seen: float
+    last_seen: float
+
+
+class TagStore(Protocol):
+    """Small records that age. A store that cannot answer raises TagStoreError, in bounded time."""
+
+    async def get(self, repository: Repository, tag: str) -> TagRecord | None: ...
+
+    async def put(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        """Remembers for `keep_for` seconds, and forgets by itself; notes it in the history."""
+
+    async def delete(self, repository: Repository, tag: str) -> None:
+        """Forgets the record. The history stays."""
+
+    async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
+        """What the tag pointed to, the newest first.
+
+        Kept far longer than records, within bounds of its own. Saying the same again is no new
+        event. A tag that never was has no history, however often that was said.
+        """
+
+    async def has_forgotten(self, repository: Repository) -> bool:
+        """Whether, for want of room, some of this repository's history was forgotten: a tag whose
+        history says nothing may then have been known."""
+
+    async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
+        """Makes this what `frozen` says, on all nodes that share the store within a second, until
+        it is unfrozen."""
+
+    async def unfreeze(self, repository: Repository, tag: str) -> bool:
+        """Whether it was frozen."""
+
+    async def frozen(self, repository: Repository, tag: str) -> Digest | None:
+        """What the tag is frozen to. Asked at every pull by tag: cheap."""
+
+    async def close(self) -> None: ...
+
+
+class TagStoreError(Exception):
+    """The tag memory does not answer. Never a reason to fail a pull."""

@@ -1,0 +1,95 @@
+"""A registry that is far away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.ranges import ByteRange
+from ..oci.reference import Repository
+from .registry import BytesContent, TagPage
+
+
+class StreamContent(Protocol):
+    """A remote's body, unverified: only fills read it. The holder closes it.
+
+    It may change endpoints on its way: `source`, `vouched` and `reject` are those of the endpoint
+    whose bytes were read last.
+    """
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """`size` is the whole content's, not this part's; None when the upstream gave none."""
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte that comes: 0 when the upstream ignored the range."""
+
+    @property
+    def source(self) -> str:
+        """The endpoint's name, for messages and metrics."""
+
+    @property
+    def vouched(self) -> bool:
+        """Whether the endpoint is the registry itself; others' bytes are worth nothing unproven."""
+
+    async def read(self) -> bytes:
+        """The next bytes as they come, at most about a MiB; b"" at the end.
+
+        Raises Unavailable when the body was cut, is too slow, or is silent everywhere. Cancelled,
+        it may be called again, and no byte is lost.
+        """
+
+    def reject(self, reason: str) -> None:
+        """Tells whoever gave this stream that its bytes were proven wrong."""
+
+    async def close(self) -> None:
+        """Closed again, it stays as it is."""
+
+
+class Upstream(Protocol):
+    """A Registry that is far away: its blobs are streams, to be verified by who reads them."""
+
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        """What the tag points to, asked with a HEAD where that suffices: it is not counted
+        against Docker Hub's limits. A digest in the tag's place asks whether it is there.
+
+        An endpoint that names one of `passed_over` counts as one that gave no answer: nobody has
+        the manifest that it names, or that is none."""
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent: ...
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor: ...
+
+    async def blob(
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
+    ) -> StreamContent:
+        """`vouched`: only from the registry itself (see StreamContent)."""
+
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+        """The whole index of manifests whose subject is this digest. Raises Unknown where there is
+        none: a registry without that API does not say whether there could be one."""
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage: ...
+
+
+class Budgeted(Protocol):
+    """What an Upstream may offer besides: whether it should be asked."""
+
+    def away(self, repository: Repository, tag: str) -> bool:
+        """Whether nobody who may say what this tag points to was there lately, or could say it: an
+        ask fails at once, or takes its time to."""
+
+    def scarce(self) -> bool:
+        """Whether little is left of what the upstream gives (Docker Hub counts GETs of manifests):
+        who can wait should, and nothing should be fetched that nobody has asked for."""

@@ -1,0 +1,228 @@
+"""The content of a registry that nobody configured, and whose word therefore proves nothing.
+
+It shares the store with the others, so that its digests could open what they hold: whoever runs a
+registry can say of any digest that it is there, and list it in any manifest. So what a configured
+registry has shown is given through an unconfigured one only after its very bytes came from there.
+What none of them has shown is nobody's secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from cachetools import LRUCache
+
+from ..asking.replicas import LONGEST, doubting, doubts
+from ..asking.single_flight import SingleFlight
+from ..contracts.content import ContentStore
+from ..contracts.records import Links
+from ..contracts.registry import (
+    FETCHED,
+    BytesContent,
+    FileContent,
+    Outcome,
+    Provenance,
+    Registry,
+    Resolved,
+    TagPage,
+)
+from ..contracts.upstream import Upstream
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import RegistryError, Unavailable, Untrustworthy
+from ..oci.ranges import ByteRange
+from ..oci.reference import Repository
+from ..pullthrough.fills.parallel import PROGRESS
+from ..threads import aside
+
+_REMEMBERED = 10_000
+_VAIN = 3  # tries in a row that bring no progress worth naming: a proof has an end
+_PAUSE = 0.25  # seconds before what is said to be missing is asked for again
+
+Key = tuple[Repository, Digest]
+T = TypeVar("T")
+
+
+class UnconfiguredGuard:
+    """A Registry: the cache of one, for which nobody vouches.
+
+    `links` are those of the configured registries. `own` tell what came through others, so that
+    content of which nothing at all is known (the links were lost) is not taken for nobody's.
+    `promised` says whether clients were told of a digest: that it is missing is then doubted for
+    `lagging` seconds. No blob has more than `largest` bytes.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        store: ContentStore,
+        links: Links,
+        own: Links,
+        *,
+        promised: Callable[[Digest], bool] = lambda digest: False,
+        lagging: float = LONGEST,
+        largest: int = 1 << 40,
+    ) -> None:
+        self._registry = registry
+        self._promised = promised
+        self._lagging = lagging
+        self._largest = largest
+        self._upstream = upstream
+        self._store = store
+        self._links = links
+        self._own = own
+        self._proven: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
+        # Of a whole blob: that takes long, and is not fetched twice for it.
+        self._fetches: SingleFlight[Key, None] = SingleFlight(silent=None)
+        self._coming: SingleFlight[Key, None] = SingleFlight(silent=None)
+
+    async def close(self) -> None:
+        await self._fetches.close()
+        await self._coming.close()
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        return await self._registry.resolve(repository, tag)
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        content = await self._registry.manifest(repository, digest)
+        if content.outcome in FETCHED:
+            self._proven[repository, digest] = True
+        else:
+            await self._admit(repository, digest, self._fetch_manifest)
+        await self._note(repository, digest)
+        return content
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        return await self._doubting(digest, lambda: self._upstream.stat(repository, digest))
+
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        while True:
+            # Before the fill: one that resumes gives out what is there already.
+            await self._admit(repository, digest, self._fetch_blob)
+            content = await self._registry.blob(repository, digest, start)
+            try:
+                if await self._may_give(repository, digest, content):
+                    return content
+            except BaseException:
+                content.close()
+                raise
+            content.close()  # in this very moment another registry has brought it
+
+    async def _may_give(self, repository: Repository, digest: Digest, content: FileContent) -> bool:
+        """Whether this came from here, or is proven, or nobody's. Then it is noted, at once or when
+        all of it has come."""
+        is_its_own = content.provenance is not Provenance.HERE
+        is_proven = (repository, digest) in self._proven
+        if not (is_its_own or is_proven or await self._is_nobodys(digest)):
+            return False
+        if is_proven or content.outcome is Outcome.HIT:
+            await self._note(repository, digest)
+        else:
+            self._coming.begin(
+                (repository, digest), lambda: self._whole(repository, digest, content, is_its_own)
+            )
+        return True
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        return await self._registry.referrers(repository, digest, artifact_type)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        return await self._registry.tags(repository, count, last)
+
+    async def _admit(
+        self,
+        repository: Repository,
+        digest: Digest,
+        fetch: Callable[[Repository, Digest], Awaitable[None]],
+    ) -> None:
+        """Returns when this digest may be given through the repository. Raises RegistryError."""
+        key = (repository, digest)
+        if key in self._proven or await self._is_nobodys(digest):
+            return
+        if self._coming.is_under_way(key):
+            await self._coming.ended(key)
+            if key in self._proven or await self._is_nobodys(digest):
+                return
+        await self._fetches.answer(
+            key, lambda: self._doubting(digest, lambda: fetch(repository, digest))
+        )
+        self._proven[key] = True
+
+    async def _doubting(self, digest: Digest, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives; what was promised may be missing for a while."""
+        within = self._lagging if self._promised(digest) else 0.0
+        return await doubting(ask, doubts(_PAUSE, within))
+
+    async def _whole(
+        self, repository: Repository, digest: Digest, content: FileContent, is_its_own: bool
+    ) -> None:
+        """Notes what a download has brought once its digest is proven: until then it may be of any
+        bytes."""
+        with contextlib.suppress(RegistryError):
+            await content.proven()
+            if is_its_own:
+                self._proven[repository, digest] = True
+            await self._note(repository, digest)
+
+    async def _is_nobodys(self, digest: Digest) -> bool:
+        if await self._links.is_shown(digest):
+            return False
+        if await self._own.is_shown(digest):
+            return True
+        content = await self._store.open(digest)
+        if content is not None:
+            content.close()
+        return content is None
+
+    async def _note(self, repository: Repository, digest: Digest) -> None:
+        if await self._own.seen(repository, digest) is None:
+            await self._own.add(repository, [digest])
+
+    async def _fetch_manifest(self, repository: Repository, digest: Digest) -> None:
+        await self._upstream.manifest(repository, digest)  # which verifies it
+
+    async def _fetch_blob(self, repository: Repository, digest: Digest) -> None:
+        """Fetches the whole for proof, and for nothing else: as long as the content that is here,
+        or else as the registry announces. Raises RegistryError."""
+        size = await self._size(digest)
+        hasher, came, vain = digest.hasher(), 0, 0
+        while True:
+            before = came
+            part = ByteRange(came) if came else None
+            stream = await self._upstream.blob(repository, digest, part)
+            try:
+                if stream.start != came:
+                    raise Untrustworthy(f"{stream.source} does not go on with {digest}")
+                most = min(size or stream.descriptor.size or self._largest, self._largest)
+                while piece := await stream.read():
+                    came += len(piece)
+                    if came > most:
+                        break
+                    await aside(hasher.update, piece)
+                    del piece  # as in Download._pump
+                if hasher.hexdigest() != digest.hex:
+                    stream.reject("a blob sent for proof has another digest")
+                    raise Untrustworthy(f"{stream.source} sent other bytes than those of {digest}")
+                return
+            except Unavailable:  # cut, or its connection is another client's turn
+                vain = 0 if came - before >= PROGRESS else vain + 1
+                if came == before or vain > _VAIN:
+                    raise
+            finally:
+                await stream.close()
+
+    async def _size(self, digest: Digest) -> int | None:
+        content = await self._store.open(digest)
+        if content is None:
+            return None
+        try:
+            return content.descriptor.size
+        finally:
+            content.close()

@@ -1,0 +1,274 @@
+"""Content is shared by its digest between all repositories; who may see it is not.
+
+A digest that came through one repository is given through another only when that one has shown it
+too: its registry pointed a tag at it, delivered it, or says so when asked with HEAD. So knowing a
+digest does not open a private image. Nobody else's word counts: not an accelerator's, which may
+answer anything for any digest, and not the tag memory's, which others may write to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from cachetools import LRUCache
+
+from ..asking.negative_cache import MOMENT, NegativeCache
+from ..asking.replicas import LONGEST, doubting, doubts
+from ..asking.single_flight import SingleFlight
+from ..clock import Clock
+from ..contracts.records import Links
+from ..contracts.registry import (
+    FETCHED,
+    BytesContent,
+    FileContent,
+    Provenance,
+    Registry,
+    Resolved,
+    TagPage,
+)
+from ..contracts.upstream import Upstream
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
+from ..oci.manifests import read_manifest
+from ..oci.reference import Repository
+from ..threads import read_aside
+
+log = structlog.get_logger()
+
+_REMEMBERED = 10_000  # what is further back is read, which takes microseconds
+_NEVER = float("-inf")
+
+Key = tuple[Repository, Digest]
+Ask = Callable[[Repository, Digest], Awaitable[Descriptor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """Periods in seconds. A repository that has shown a digest is believed for `good`, one that has
+    not is not asked again for `refused` at most. `hold`: how long short trouble is waited out,
+    which is not long: what a client was promised is linked already, but for the manifests of an
+    index. `lagging`: for how long it is doubted that the repository lacks what was promised.
+    `pause`: before the second ask."""
+
+    good: float = 30 * 86400.0
+    refused: float = 30.0
+    hold: float = 2.0
+    lagging: float = LONGEST
+    pause: float = 0.25
+
+
+class RepositoryVisibility:
+    """A Registry: a cache, with its store's content only for the repositories that show it.
+
+    `registry` is the cache; `upstream` is what is behind it, and is asked where only it can know.
+    `promised` says whether clients were told of a digest, so that it has to be there.
+    `has_strangers` says whether endpoints that are not the registry deliver for it. What is asked
+    for by a bare digest is then proven before it is fetched: else whoever makes up a digest, or
+    knows a private one, has a download begun that others of this registry would share.
+
+    What a manifest refers to is taken for shown where it shows config and layers: a registry
+    refuses a manifest whose blobs its repository lacks (MANIFEST_BLOB_UNKNOWN of the
+    distribution-spec). An index proves nothing of its manifests, since it may be sparse: those
+    are shown by being fetched.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        links: Links,
+        clock: Clock,
+        proofs: Proofs | None = None,
+        *,
+        has_strangers: bool = False,
+        promised: Callable[[Digest], bool] = lambda digest: False,
+    ) -> None:
+        self._registry = registry
+        self._has_strangers = has_strangers
+        self._upstream = upstream
+        self._links = links
+        self._clock = clock
+        self._proofs = proofs or Proofs()
+        self._seen: LRUCache[Key, float] = LRUCache(_REMEMBERED)
+        self._read: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
+        self._promised = promised
+        self._refused = NegativeCache(clock, self._refused_for)
+        self._asks: SingleFlight[Key, Descriptor] = SingleFlight()
+        self._firsts: dict[Key, asyncio.Future[None]] = {}
+        self._writing: set[asyncio.Future[None]] = set()
+
+    async def close(self) -> None:
+        await self._asks.close()
+        await asyncio.gather(*self._writing, return_exceptions=True)
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        resolved = await self._registry.resolve(repository, tag)
+        digest = resolved.descriptor.digest
+        if resolved.vouched:
+            await self._note(repository, [digest])
+        else:
+            await self._prove(repository, digest, self._ask_manifest)
+        return resolved
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        missed = await self._word(repository, digest, self._ask_manifest)
+        content = await self._registry.manifest(repository, digest)
+        is_fetched = content.outcome in FETCHED
+        if is_fetched and content.vouched:
+            await self._note(repository, [digest])
+        elif missed is None:
+            await self._prove(repository, digest, self._ask_manifest)
+        elif is_fetched:
+            return content  # an accelerator gave it now; what it refers to is not open by that
+        else:
+            raise missed
+        await self._note_blobs(repository, content)
+        return content
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        asked = await self._prove(repository, digest, self._upstream.stat)
+        return asked or await self._registry.stat(repository, digest)
+
+    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        missed = await self._word(repository, digest, self._upstream.stat)
+        if missed is None and await self._seen_at(repository, digest) is not None:
+            return await self._registry.blob(repository, digest, start)
+        key = (repository, digest)
+        first = self._firsts.get(key)
+        if first is None:
+            self._firsts[key] = asyncio.get_running_loop().create_future()
+        try:
+            content = await self._registry.blob(repository, digest, start)
+            try:
+                if first is not None:  # it may be just about to note what its fetch shows
+                    await asyncio.wait([first])
+                if content.provenance is Provenance.VOUCHED:
+                    self._note_behind(repository, digest)
+                elif missed is None:
+                    await self._prove(repository, digest, self._upstream.stat)
+                elif content.provenance is Provenance.HERE:
+                    raise missed
+            except BaseException:
+                content.close()
+                raise
+            return content
+        finally:
+            if first is None:
+                self._firsts.pop(key).set_result(None)
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    ) -> BytesContent:
+        return await self._registry.referrers(repository, digest, artifact_type)
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        return await self._registry.tags(repository, count, last)
+
+    async def _seen_at(self, repository: Repository, digest: Digest) -> float | None:
+        key = (repository, digest)
+        seen = self._seen.get(key)
+        if seen is None and (seen := await self._links.seen(repository, digest)) is not None:
+            self._seen[key] = seen
+        return seen
+
+    async def _word(self, repository: Repository, digest: Digest, ask: Ask) -> Unavailable | None:
+        """Has the registry's word before anything is fetched, where the fetch would not be its
+        word, or would give away what is here: a fill that resumes, or that another process runs,
+        gives out what they have brought.
+
+        Returns the error of a registry that cannot be asked: what its other endpoints bring now is
+        given all the same, but nothing that is here. Raises any other RegistryError.
+        """
+        if (
+            self._has_strangers
+            or await self._seen_at(repository, digest) is not None
+            or await self._links.is_shown(digest)
+        ):
+            try:
+                await self._prove(repository, digest, ask)
+            except Unavailable as error:
+                return error
+        return None
+
+    async def _prove(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
+        """Returns when the repository shows this digest; with what the upstream said, where it was
+        asked. Raises RegistryError."""
+        key = (repository, digest)
+        seen = await self._seen_at(repository, digest)
+        if seen is not None and self._clock.wall() - seen < self._proofs.good:
+            return None
+        self._refused.check(repository, digest)
+        try:
+            found, _ = await self._asks.answer(key, lambda: self._ask(repository, digest, ask))
+            return found
+        except (Unavailable, Untrustworthy) as error:
+            if seen is None:
+                raise
+            log.info("old link believed", repository=str(repository), reason=error.message)
+            return None
+
+    async def _ask(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor:
+        deadline = self._clock.monotonic() + self._proofs.hold
+        pause = self._proofs.pause
+        pauses = doubts(pause, self._proofs.lagging if self._promised(digest) else 0.0)
+        while True:
+            try:
+                descriptor = await doubting(lambda: ask(repository, digest), pauses)
+                break
+            except (Unknown, Denied) as error:
+                self._refused.note(repository, digest, error)
+                raise
+            except Unavailable as error:
+                wait = max(pause, error.retry_after or 0)
+                if self._clock.monotonic() + wait > deadline:
+                    raise
+                await asyncio.sleep(wait)
+                pause *= 2
+        log.info("digest shown", repository=str(repository), digest=str(digest))
+        await self._note(repository, [digest])
+        return descriptor
+
+    def _refused_for(self, repository: Repository, digest: Digest) -> float:
+        refused = self._proofs.refused
+        return min(MOMENT, refused) if self._promised(digest) else refused
+
+    async def _ask_manifest(self, repository: Repository, digest: Digest) -> Descriptor:
+        found = await self._upstream.resolve(repository, str(digest))
+        if found.digest != digest:
+            raise Untrustworthy(f"asked for {digest}, the upstream says {found.digest}")
+        return found
+
+    async def _note_blobs(self, repository: Repository, content: BytesContent) -> None:
+        key = (repository, content.descriptor.digest)
+        if key in self._read:
+            return
+        try:
+            manifest = await read_aside(read_manifest, content.data, content.descriptor.media_type)
+        except Untrustworthy:  # a cache gives out none such
+            return
+        await self._note(repository, [blob.digest for blob in manifest.blobs])
+        self._read[key] = True
+
+    def _note_behind(self, repository: Repository, digest: Digest) -> None:
+        """Writes it down while the blob goes out already. Who asks another process meanwhile, or
+        this one after a crash, costs the upstream a HEAD, and no more."""
+        self._seen[repository, digest] = self._clock.wall()
+        writing = asyncio.ensure_future(self._links.add(repository, [digest]))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+
+    async def _note(self, repository: Repository, digests: Sequence[Digest]) -> None:
+        """Written down before the answer leaves: the next request may meet another process."""
+        now = self._clock.wall()
+        # Half of the period, so that what is pulled again and again is never asked for again.
+        old = now - self._proofs.good / 2
+        new = [digest for digest in digests if self._seen.get((repository, digest), _NEVER) <= old]
+        if new:
+            await self._links.add(repository, new)
+            self._seen.update({(repository, digest): now for digest in new})

@@ -1,0 +1,1 @@
+"""Fills: one download a digest, however many ask."""

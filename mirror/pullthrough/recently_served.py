@@ -1,0 +1,62 @@
+"""What clients were promised: by a manifest that they have from here, or by a tag's answer.
+
+A client that has a manifest from here, podman most of all, may have no second chance: for what the
+manifest names, trouble is waited out. One that asks for anything else by digest has been told
+nothing yet, and is better served with a quick refusal, upon which it goes elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cachetools import TTLCache
+
+from ..clock import Clock
+from ..contracts.content import ContentStore
+from ..contracts.registry import BytesContent
+from ..oci.digest import Digest
+from ..oci.manifests import Manifest, read_manifest
+from ..oci.reference import Repository
+from ..threads import read_aside
+
+_SECONDS = 900.0  # a pull's length
+_MOST = 50_000  # digests
+_MOST_OF_ONE = 1000  # of one manifest: no single one pushes out all others
+
+
+class RecentlyServed:
+    """The promises of all workers and of all time are in the store, which knows what the manifests
+    that it holds need. Those in memory are for manifests that the store had no room for, and for
+    what only a tag has named; of very many the oldest is forgotten, and costs a shorter wait."""
+
+    def __init__(self, store: ContentStore, clock: Clock) -> None:
+        self._store = store
+        self._made: TTLCache[Digest, bool] = TTLCache(_MOST, _SECONDS, clock.monotonic)
+        self._read: TTLCache[tuple[Repository, Digest], bool] = TTLCache(
+            _MOST, _SECONDS / 2, clock.monotonic
+        )
+
+    async def make(self, repository: Repository, content: BytesContent) -> Manifest | None:
+        """This manifest is being answered. It is read, and returned, once in a while only: not for
+        each of a thousand pulls through the same repository."""
+        key = (repository, content.descriptor.digest)
+        if key in self._read:
+            return None
+        self._read[key] = True
+        manifest = await read_aside(read_manifest, content.data, None)
+        self.name(*needs(manifest))
+        return manifest
+
+    def name(self, *digests: Digest) -> None:
+        """The upstream has named these: a tag points there, or a list of referrers."""
+        for digest in digests[:_MOST_OF_ONE]:
+            self._made[digest] = True
+
+    def made(self, digest: Digest) -> bool:
+        return digest in self._made or self._store.is_needed(digest)
+
+
+def needs(manifest: Manifest) -> Sequence[Digest]:
+    """What a manifest needs to be of use; foreign layers come from elsewhere."""
+    children = (child.descriptor.digest for child in manifest.children)
+    return (*children, *(blob.digest for blob in manifest.blobs))

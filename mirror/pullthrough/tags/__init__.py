@@ -1,0 +1,1 @@
+"""Tags: what they point to, how long that is good, and pins."""

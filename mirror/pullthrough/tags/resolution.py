@@ -1,0 +1,242 @@
+"""Tags: what they pointed to, for how long that is good, and who is asked when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from math import isfinite
+
+import structlog
+
+from ...clock import Clock
+from ...contracts.content import ContentStore
+from ...contracts.registry import FETCHED, BytesContent, Outcome, Resolved
+from ...contracts.tags import TagRecord, TagStore, TagStoreError
+from ...contracts.upstream import Upstream
+from ...oci.descriptor import OCTET_STREAM, Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import ManifestUnknown, RegistryError, Unknown
+from ...oci.patterns import Patterns
+from ...oci.reference import Repository
+from ..freshness import Freshness, RecordState, Rules, age_of, judge
+from ..manifests import Manifests, RetryPolicy
+from ..revalidation import AnswerPatience, Lagging, Revalidation, silent
+from .pins import Pinned
+
+log = structlog.get_logger()
+
+_FROZEN = 1.0  # seconds within which it is to be known that a tag is no longer frozen
+
+# Words of endpoints on one tag, each of another manifest that cannot be had, before it is given up.
+_MOST_WORDS = 8
+
+
+class TagResolver:
+    """The tags of one registry. A tag is answered only with its manifest in hand: its error is the
+    last from which every client goes elsewhere."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        manifests: Manifests,
+        store: ContentStore,
+        memory: TagStore,
+        rules: Rules,
+        frozen: Pinned,
+        pinned: Patterns,
+        clock: Clock,
+        patience: AnswerPatience,
+        hold: RetryPolicy,
+        scarce: Callable[[], bool],
+        away: Callable[[Repository, str], bool],
+    ) -> None:
+        """`scarce` says whether the upstream is to be spared: tags are then fresh for longer.
+        `away`, whether it was lately not there for a tag: see Revalidation."""
+        self._upstream = upstream
+        self._manifests = manifests
+        self._store = store
+        self._memory = memory
+        self._rules = rules
+        self._frozen = frozen
+        self._pinned = pinned
+        self._clock = clock
+        self._patience = patience
+        self._hold = hold
+        self._scarce = scarce
+        self._asks: Revalidation[tuple[Repository, str], Resolved] = Revalidation(
+            clock, patience, lambda asked: away(*asked)
+        )
+
+    async def close(self) -> None:
+        await self._asks.close()
+
+    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+        """What the tag points to. Raises RegistryError."""
+        image = f"{repository}:{tag}"
+        frozen = await self._frozen.digest(repository, tag)
+        if frozen is not None:
+            return await self._held(repository, frozen, image, "frozen to")
+        periods = self._rules.of(repository, tag)
+        record = await self._recall(repository, tag, periods)
+        now = self._clock.wall()
+        present = periods.stretched() if self._scarce() else periods
+        state = judge(record, now, present)
+        if state is RecordState.FRESH and record is not None and record.descriptor is None:
+            raise ManifestUnknown(f"{image} is not known upstream")
+        known = await self._known(record)
+        age = age_of(record, now) if record is not None else 0.0
+        if state is RecordState.FRESH and known is not None:
+            return Resolved(known, Outcome.HIT, age, present.fresh_for(age))
+        if state is RecordState.FRESH and record is not None and record.descriptor is not None:
+            # What it points to is known: only the manifest has gone from here.
+            with contextlib.suppress(Unknown):
+                digest = record.descriptor.digest
+                fetched = await self._held(repository, digest, image, "remembered as")
+                return replace(fetched, age=age, fresh_for=present.fresh_for(age))
+        old = None
+        if known is not None and state is not RecordState.EXPIRED:
+            old = Resolved(known, Outcome.STALE, age)
+        resolved, joined = await self._asks.answer(
+            (repository, tag),
+            image,
+            state,
+            old,
+            lambda: self._ask(repository, tag, record, periods),
+        )
+        if joined and resolved.outcome is Outcome.FILLED:
+            return replace(resolved, outcome=Outcome.JOINED)
+        return resolved
+
+    async def remembered(self, repository: Repository, tag: str) -> Resolved | None:
+        """What the tag pointed to when that was last said, unless it is too old or its manifest is
+        not here. The upstream is not asked."""
+        periods = self._rules.of(repository, tag)
+        record = await self._recall(repository, tag, periods)
+        known = await self._known(record)
+        now = self._clock.wall()
+        if record is None or known is None or judge(record, now, periods) is RecordState.EXPIRED:
+            return None
+        return Resolved(known, Outcome.STALE, age_of(record, now))
+
+    async def _held(self, repository: Repository, digest: Digest, image: str, how: str) -> Resolved:
+        """A tag that is known to point there, with its manifest in hand."""
+        try:
+            async with asyncio.timeout(self._patience.unknown):
+                content = await self._manifests.get(repository, digest)
+        except Unknown as error:
+            raise ManifestUnknown(f"{image} is {how} {digest}: {error.message}") from error
+        except TimeoutError:
+            raise silent(self._patience.unknown, f"{image}, {how} {digest}") from None
+        vouched = content.outcome in FETCHED and content.vouched
+        return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN, vouched=vouched)
+
+    async def _ask(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> Resolved:
+        """Asks the upstream what the tag points to, and has that manifest in hand."""
+        try:
+            content = await self._believable(repository, tag, record, periods)
+        except Unknown as error:
+            kept = await self._known(record) if periods.keeps_gone else None
+            if kept is not None and record is not None:
+                log.info("tag kept though gone", image=f"{repository}:{tag}", said=error.message)
+                return Resolved(kept, Outcome.STALE, age_of(record, self._clock.wall()))
+            negative = TagRecord(None, self._clock.wall())
+            await self._remember(repository, tag, negative, periods.negative_ttl)
+            raise
+        found = TagRecord(content.descriptor, self._clock.wall())
+        await self._remember(repository, tag, found, periods.keep_for)
+        if self._pinned.match(repository, tag):
+            await self._store.pin(f"{repository}:{tag}", content.descriptor.digest)
+        same = record is not None and record.descriptor == content.descriptor
+        outcome = Outcome.REVALIDATED if same else Outcome.FILLED
+        return Resolved(content.descriptor, outcome, vouched=True)
+
+    async def _believable(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> BytesContent:
+        """The manifest that the upstream says the tag points to. One that is missing is doubted for
+        a while: a replica may have to catch up. Raises RegistryError; Unknown of the tag alone."""
+        pauses = self._hold.doubts(promised=True)
+        while True:
+            try:
+                return await self._next_word(repository, tag, record, periods)
+            except Lagging as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                log.info("tag asked again", image=f"{repository}:{tag}", reason=error.message)
+                await asyncio.sleep(pause)
+
+    async def _next_word(
+        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+    ) -> BytesContent:
+        """The manifest of the first endpoint's word of which the manifest can be had: one endpoint
+        may name what nobody has, or what is no manifest. Else the error of the first word's."""
+        passed_over: dict[Digest, RegistryError] = {}
+        for _ in range(_MOST_WORDS):
+            try:
+                descriptor = await self._said(repository, tag, record, periods, passed_over)
+            except RegistryError:
+                if passed_over:
+                    break
+                raise
+            try:
+                return await self._manifests.named(repository, descriptor.digest)
+            except Unknown as error:  # replicas that do not agree: of the tag it says nothing
+                passed_over[descriptor.digest] = Lagging(
+                    f"the upstream says that {repository}:{tag} is {descriptor.digest}, and has no "
+                    f"such manifest: {error.message}"
+                )
+            except RegistryError as error:
+                passed_over[descriptor.digest] = error
+        raise next(iter(passed_over.values()))
+
+    async def _said(
+        self,
+        repository: Repository,
+        tag: str,
+        record: TagRecord | None,
+        periods: Freshness,
+        passed_over: Collection[Digest],
+    ) -> Descriptor:
+        try:
+            return await self._upstream.resolve(repository, tag, passed_over)
+        except Unknown:
+            if record is None or record.descriptor is None or periods.keeps_gone:
+                raise
+            # It was there: one word is not enough to take it away from everybody.
+            return await self._upstream.resolve(repository, tag, passed_over)
+
+    async def _known(self, record: TagRecord | None) -> Descriptor | None:
+        """What the record points to, if its manifest is in hand."""
+        if record is None or record.descriptor is None:
+            return None
+        content = await self._manifests.stored(record.descriptor.digest)
+        return content.descriptor if content else None
+
+    async def _recall(
+        self, repository: Repository, tag: str, periods: Freshness
+    ) -> TagRecord | None:
+        """The record; where it was forgotten and age is no matter, the last of the history."""
+        try:
+            record = await self._memory.get(repository, tag)
+            if record is not None or isfinite(periods.stale):
+                return record
+            last = next(iter(await self._memory.history(repository, tag)), None)
+        except TagStoreError:
+            return None
+        if last is None or last.digest is None:
+            return None
+        # Of what media type it is, the manifest itself says.
+        return TagRecord(Descriptor(OCTET_STREAM, last.digest, None), last.last_seen)
+
+    async def _remember(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        try:
+            await self._memory.put(repository, tag, record, keep_for)
+        except TagStoreError as error:
+            log.warning("tag not remembered", image=f"{repository}:{tag}", reason=str(error))

@@ -1,0 +1,1 @@
+"""Connections: accepted, bounded, answered from the response cache, and sent to."""

@@ -1,0 +1,263 @@
+"""Accepting connections, and answering at once those whose request has arrived with them.
+
+dockerd and podman open a connection for every request, and close it after the answer. For what is
+in the hot lane, everything that asyncio and aiohttp build for a connection (a transport, a parser,
+a task, timers: 300 µs of work) would then be thrown away after one look-up. So a connection is
+taken by its plain socket first. When the request is there already (the kernel is asked to hand out
+no connection before: TCP_DEFER_ACCEPT) and the lane has the answer, it is sent and done with; or
+kept (kept.py), if the client keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import resource
+import select
+import socket
+import ssl
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import structlog
+
+from ...threads import aside
+from .idle_connections import Idle, IdleConnections
+from .networks import network_of
+from .response_cache import Answer, ResponseCache
+
+log = structlog.get_logger()
+
+_AT_ONCE = 64  # connections taken before others get their turn
+_DEFERRED = 1  # second: then a client that says nothing gets its connection, and its deadline
+_PAUSE = 0.2  # seconds, when descriptors or memory have run out: new connections wait
+_SOON = 0.01  # seconds until idle connections are looked for, and until what was closed is gone
+# Of the descriptors that a process may have: connections leave so many to what those that are there
+# need (a transfer: the file, and the sender's own copies of both).
+_LEFT = (1 / 8, 256)
+_LEAST_LEFT = 12  # what one pull takes, with what SQLite opens beside it
+_CLOSED = 1 / 16  # of all idle connections, to make room for others
+_SAID = 10.0  # seconds between two lines of the log about it
+_HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
+
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accept(2) fails with when descriptors or memory have run out."""
+
+Make = Callable[[bytes, Answer | None], asyncio.Protocol]
+
+
+class Acceptor:
+    """Listens on all addresses of a host, and hands connections over to protocols.
+
+    `make` is given the bytes that were read already, or what is yet to be sent of an answer to
+    them. With `tls` nothing is read before. `idle`: see Kept. `others` are the idle connections
+    among those that were handed over.
+    """
+
+    def __init__(
+        self,
+        make: Make,
+        lane: ResponseCache,
+        idle: float,
+        tls: ssl.SSLContext | None = None,
+        others: Callable[[], Iterable[Idle]] = tuple,
+    ) -> None:
+        self._make = make
+        self._others = others
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._kept = IdleConnections(lane, self._hand, idle)
+        self._sockets: list[socket.socket] = []
+        self._backlog = 0
+        self._most = 0  # the first descriptor that is not for a connection
+        self._pauses, self._say_at = 0, 0.0  # since they were last told of
+        self._say_closed_at = 0.0
+        self._handing: set[asyncio.Task[object]] = set()
+
+    @property
+    def kept(self) -> int:
+        """Connections that were not handed over."""
+        return len(self._kept)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [each.getsockname()[:2] for each in self._sockets]
+
+    async def listen(self, host: str, port: int, backlog: int, reuse_port: bool) -> None:
+        """`host` "" is every address of this machine. Raises OSError when one cannot be had."""
+        self._backlog = backlog
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        share, most_left = _LEFT
+        self._most = allowed - min(max(int(allowed * share), _LEAST_LEFT), most_left)
+        try:
+            self._sockets = await open_sockets(host, port, backlog, reuse_port=reuse_port)
+        except OSError:
+            self._kept.close()
+            raise
+        for listening in self._sockets:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
+            self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
+
+    async def close(self) -> None:
+        """Takes what has connected already, and nothing any more."""
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+            self._accept(listening, self._backlog + 1)  # Linux lets one more wait
+            listening.close()
+        self._sockets.clear()
+        self._kept.close()
+        if self._handing:
+            _, late = await asyncio.wait(self._handing, timeout=_HANDING)
+            for task in late:
+                task.cancel()
+
+    def _accept(self, listening: socket.socket, most: int) -> None:
+        for _ in range(most):
+            try:
+                client, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in SHORT:  # of this one connection: it is gone (accept(2))
+                    log.info("connection lost", reason=error.strerror)
+                    continue
+                self._loop.remove_reader(listening)
+                self._make_room(listening, str(error.strerror))
+                return
+            is_last = client.fileno() >= self._most
+            if self._tls is None:
+                self._kept.begin(client, address[0])
+            else:
+                self._hand(client, b"", None)
+            if is_last:
+                # What was just accepted is handed over meanwhile: most of it is not idle.
+                self._loop.remove_reader(listening)
+                self._loop.call_later(_SOON, self._resume, listening, "few descriptors are left")
+                return
+
+    def _close_idle(self) -> bool:
+        """Makes room for whoever comes: closes a part of the idle connections, of the clients that
+        have most of them. Whether there were any."""
+        idle = _silent((*self._kept.idle(), *self._others()))
+        if not idle:
+            return False
+        closed = _in_turn(idle)[: math.ceil(len(idle) * _CLOSED)]
+        for connection in closed:
+            connection.close()
+        now = self._loop.time()
+        if now >= self._say_closed_at:
+            log.warning(
+                "idle connections closed",
+                reason="few descriptors are left",
+                client=network_of(closed[0].address),
+            )
+            self._say_closed_at = now + _SAID
+        return True
+
+    def _resume(self, listening: socket.socket, reason: str) -> None:
+        if listening not in self._sockets:
+            return
+        if self._has_few_left(listening):
+            self._make_room(listening, reason)
+        else:
+            self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
+
+    def _make_room(self, listening: socket.socket, reason: str) -> None:
+        """New connections wait until idle ones are closed, or others have ended."""
+        pause = _SOON
+        if not self._close_idle():
+            pause = _PAUSE
+            self._pauses += 1
+            now = self._loop.time()
+            if now >= self._say_at:
+                log.warning("connections wait", reason=reason, times=self._pauses)
+                self._pauses, self._say_at = 0, now + _SAID
+        self._loop.call_later(pause, self._resume, listening, reason)
+
+    def _has_few_left(self, any_file: socket.socket) -> bool:
+        """A new descriptor has the lowest number that is free."""
+        try:
+            lowest = os.dup(any_file.fileno())
+        except OSError:
+            return True
+        os.close(lowest)
+        return lowest >= self._most
+
+    def _hand(self, client: socket.socket, first: bytes, owed: Answer | None) -> None:
+        client.setblocking(False)
+        task = self._loop.create_task(self._hand_over(client, first, owed))
+        self._handing.add(task)
+        task.add_done_callback(self._handing.discard)
+
+    async def _hand_over(self, client: socket.socket, first: bytes, owed: Answer | None) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._make(first, owed), client, ssl=self._tls
+            )
+        except OSError as error:  # it left, or there is no TLS with it
+            log.info("connection lost", reason=str(error))
+            client.close()
+
+
+def _silent(connections: Sequence[Idle]) -> list[Idle]:
+    """Those on which nothing has arrived. A request that waits to be read, while the loop is held
+    up, would be lost with its connection: the kernel resets it then."""
+    poll = select.poll()
+    for each in connections:
+        poll.register(each.descriptor, select.POLLIN)
+    arrived = {descriptor for descriptor, _ in poll.poll(0)}
+    return [each for each in connections if each.descriptor not in arrived]
+
+
+def _in_turn(connections: Sequence[Idle]) -> list[Idle]:
+    """In the order in which they are closed: of the client that has most, until others have as
+    many. Of one client, and of equals, those first on which nothing was asked yet, then those that
+    have been idle for longest."""
+    clients: defaultdict[str, list[Idle]] = defaultdict(list)
+    for each in sorted(connections, key=lambda each: (each.was_used, each.since)):
+        clients[network_of(each.address)].append(each)
+    turns = [
+        (place - len(own), each.was_used, each.since, each)
+        for own in clients.values()
+        for place, each in enumerate(own)
+    ]
+    return [each for *_, each in sorted(turns, key=lambda turn: turn[:3])]
+
+
+async def open_sockets(
+    host: str, port: int, backlog: int, *, reuse_port: bool = False
+) -> list[socket.socket]:
+    """Listening sockets on all addresses of a host; of every address of this machine for "".
+    Raises OSError when one cannot be had."""
+    found = await aside(
+        partial(
+            socket.getaddrinfo,
+            host or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    )
+    opened: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            try:
+                listening = socket.create_server(
+                    address, family=family, backlog=backlog, reuse_port=reuse_port
+                )
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                continue  # a kernel without IPv6: its other addresses will do
+            listening.setblocking(False)
+            opened.append(listening)
+        if not opened:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    except OSError:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened

@@ -1,0 +1,158 @@
+"""Connections whose every request so far was answered in the hot lane, kept as plain sockets.
+
+asyncio's way of an arriving request (its selector, a handle, a transport, a protocol) takes as long
+as the lane itself. These sockets have an epoll of their own, which the loop watches like any other
+descriptor. The first request that the lane does not answer takes its connection away from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from .response_cache import Answer, ResponseCache
+
+READ = 16 << 10
+"""Bytes read at once: more than any plain request has."""
+
+_AT_ONCE = 64  # requests answered before others get their turn
+_ROUNDS = 4  # looks at all connections within the time that one may be idle
+
+LetGo = Callable[[socket.socket, bytes, Answer | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A connection on which nothing is under way: its descriptor, of which client, whether anything
+    was answered on it, since when (on the loop's clock) it has been idle, and how it is closed.
+    What has arrived and was not read yet is not looked at."""
+
+    descriptor: int
+    address: str
+    was_used: bool
+    since: float
+    close: Callable[[], None]
+
+
+class _Client:
+    __slots__ = ("address", "round", "socket")
+
+    def __init__(self, connection: socket.socket, address: str) -> None:
+        self.socket = connection
+        self.address = address
+        self.round = 0
+
+
+class IdleConnections:
+    """The kept connections. `let_go` is given one that belongs elsewhere from now on: with bytes
+    that were read and are not answered, or with what is yet to be sent of an answer. `idle`, in
+    seconds, is how long one may ask nothing, give or take a quarter."""
+
+    def __init__(self, lane: ResponseCache, let_go: LetGo, idle: float) -> None:
+        self._lane = lane
+        self._let_go = let_go
+        self._clients: dict[int, _Client] = {}
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._loop.add_reader(self._epoll.fileno(), self._read)
+        self._round = 0
+        self._every = idle / _ROUNDS
+        self._timer = self._loop.call_later(self._every, self._next_round)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def begin(self, connection: socket.socket, address: str) -> None:
+        """Takes a new connection: answers what came with it, keeps it, closes it, or lets it go."""
+        try:
+            data = connection.recv(READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            data = b""  # nothing came yet: what its deadline is, others know
+        except OSError:  # it left
+            connection.close()
+            return
+        client = _Client(connection, address)
+        if not data or not self._answer(client, data):
+            self._let_go(connection, data, None)
+
+    def idle(self) -> Iterator[Idle]:
+        """All of them."""
+        now = self._loop.time()
+        for descriptor, client in self._clients.items():
+            since = now - (self._round - client.round) * self._every
+            yield Idle(descriptor, client.address, True, since, partial(self._end, client))
+
+    def close(self) -> None:
+        """Answers, or lets go, whoever has asked; then closes the rest, so that they ask elsewhere
+        instead of waiting."""
+        self._timer.cancel()
+        self._loop.remove_reader(self._epoll.fileno())
+        for _ in range(len(self._clients) // _AT_ONCE + 1):  # and not for as long as they ask on
+            self._read()
+        for client in list(self._clients.values()):
+            self._end(client)
+        self._epoll.close()
+
+    def _read(self) -> None:
+        for descriptor, _ in self._epoll.poll(0, _AT_ONCE):
+            client = self._clients[descriptor]
+            try:
+                data = client.socket.recv(READ, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                self._end(client)
+            elif not self._answer(client, data):
+                self._forget(client)
+                self._let_go(client.socket, data, None)
+
+    def _answer(self, client: _Client, data: bytes) -> bool:
+        """Whether these bytes were answered here."""
+        answer = self._lane.answer(data, client.address)
+        if answer is None:
+            return False
+        try:
+            sent = client.socket.send(answer.data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._end(client)
+            return True
+        if sent < len(answer.data):
+            self._forget(client)
+            self._let_go(client.socket, b"", answer.after(sent))
+        elif answer.closes:
+            self._end(client)
+        else:
+            self._keep(client)
+        return True
+
+    def _keep(self, client: _Client) -> None:
+        client.round = self._round
+        descriptor = client.socket.fileno()
+        if descriptor not in self._clients:
+            self._clients[descriptor] = client
+            self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _forget(self, client: _Client) -> None:
+        descriptor = client.socket.fileno()
+        if self._clients.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def _end(self, client: _Client) -> None:
+        self._forget(client)
+        client.socket.close()
+
+    def _next_round(self) -> None:
+        self._round += 1
+        for client in [
+            each for each in self._clients.values() if each.round < self._round - _ROUNDS
+        ]:
+            self._end(client)
+        self._timer = self._loop.call_later(self._every, self._next_round)

@@ -1,0 +1,284 @@
+"""The mirror's port: accepting connections, bounding what they may cost, and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from yarl import URL
+
+from ...contracts.events import Meter, NoMeter
+from ...contracts.registry import Outcome
+from ...oci.errors import BadRequest, RegistryError
+from ..v2.failures import failure
+from ..v2.handler import COMMON
+from ..v2.target import TargetKind
+from .accepting import Acceptor
+from .idle_connections import Idle
+from .response_cache import Answer, ResponseCache, is_bare
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_BACKLOG = 1024  # dockerd opens a connection for every request
+_MAX_LINE = 8190  # bytes of a request's line, and of each of its header fields
+_MAX_FIELDS = 64
+_LINGER = 5.0  # seconds to read the rest of a body that nobody wanted, so that the answer arrives
+_CANCEL = 1.0  # seconds for cancelled requests to let go of what they hold
+
+
+class Listener:
+    """Serves `handler` on one address.
+
+    `idle` is the time, in seconds, that a client has from connecting, or from the last answer, to
+    the end of its next request's head: no matter whether it sends nothing or a byte a second.
+    Twice `patience` is how long bytes sent may remain unread before the kernel ends the connection.
+    `reuse_port` lets several processes share the port.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        host: str,
+        port: int,
+        *,
+        lane: ResponseCache,
+        reuse_port: bool = False,
+        idle: float = 60.0,
+        patience: float = 60.0,
+        meter: Meter | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._handler = handler
+        self._lane = lane
+        self._host = host
+        self._port = port
+        self._reuse_port = reuse_port
+        self._idle = idle
+        self._patience = patience
+        self._meter = meter or NoMeter()
+        self._tls = tls
+        self._running: set[asyncio.Task[Any]] = set()
+        self._server: web.Server | None = None
+        self._acceptor: Acceptor | None = None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens: (address, port) pairs, with the port that a 0 became."""
+        return self._acceptor.addresses if self._acceptor else []
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        if self._server is None or self._acceptor is None:
+            return 0
+        return len(self._server.connections) + self._acceptor.kept
+
+    async def start(self) -> None:
+        """Raises OSError when the address cannot be had."""
+        # A client that leaves ends its request, and what the request holds is freed.
+        server = web.Server(self._tracked, request_factory=_request, handler_cancellation=True)
+
+        def connection(first: bytes, owed: Answer | None) -> _Connection:
+            return _Connection(
+                server,
+                self._lane,
+                first,
+                owed,
+                meter=self._meter,
+                patience=self._patience,
+                loop=asyncio.get_running_loop(),
+                keepalive_timeout=self._idle,
+                lingering_time=_LINGER,
+                max_line_size=_MAX_LINE,
+                max_field_size=_MAX_LINE,
+                max_headers=_MAX_FIELDS,
+                auto_decompress=False,
+                access_log=None,
+            )
+
+        def idle() -> Iterator[Idle]:
+            for each in server.connections:
+                if isinstance(each, _Connection) and each.is_waiting():
+                    yield each.idle()
+
+        acceptor = Acceptor(connection, self._lane, self._idle, self._tls, idle)
+        await acceptor.listen(self._host, self._port, _BACKLOG, self._reuse_port)
+        self._server, self._acceptor = server, acceptor
+
+    async def stop(self, grace: float) -> None:
+        """Accepts nothing any more, lets running requests end for `grace` seconds, cuts the rest.
+
+        Idle connections are closed at once, so that their clients ask elsewhere instead of waiting.
+        """
+        if self._server is None or self._acceptor is None:
+            return
+        await self._acceptor.close()
+        for connection in self._server.connections:
+            if isinstance(connection, _Connection) and connection.is_waiting():
+                connection.force_close()
+            else:
+                connection.close()  # after this answer
+        for _ in range(3):  # what was read already becomes a message, a task, a running request
+            await asyncio.sleep(0)
+        await self._ended(grace)
+        for task in self._running:
+            task.cancel()
+        await self._ended(_CANCEL)
+        # What was cancelled has let go by now: this is for what has not.
+        await self._server.shutdown(_CANCEL)
+        self._server = self._acceptor = None
+
+    async def _ended(self, within: float) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=within)
+
+    async def _tracked(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - aiohttp runs every request in a task of its own
+        self._running.add(task)
+        try:
+            return await self._handler(request)
+        finally:
+            self._running.discard(task)
+
+
+_NO_URL = URL("/")
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """A request without the URL that aiohttp makes of its target, of which only the raw form is
+    read here. Where the target names a host that cannot be decoded (`http://xn--a/v2/`), aiohttp
+    would raise outside of all that handles errors, and leave the connection open without an end."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message._replace(url=_NO_URL), payload, protocol, writer, task, loop)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, with the hot lane before it, and a registry's words for what is not
+    HTTP."""
+
+    __slots__ = ("_began", "_first", "_handed", "_in_step", "_lane", "_meter", "_owed", "_patience",
+                 "_peer")  # fmt: skip
+
+    def __init__(
+        self,
+        server: web.Server,
+        lane: ResponseCache,
+        first: bytes,
+        owed: Answer | None,
+        *,
+        meter: Meter,
+        patience: float,
+        **options: Any,
+    ) -> None:
+        """`first` was read before this was made, and not answered in the lane; `owed` is to be
+        sent."""
+        super().__init__(server, **options)
+        self._lane = lane
+        self._first = first
+        self._owed = owed
+        self._meter = meter
+        self._patience = patience
+        self._handed = False  # whether anything was handed to aiohttp's parser
+        self._in_step = True  # whether all that was handed over were whole heads without a body
+        self._peer = ""
+        self._began = 0.0  # when it was first idle, on the loop's clock
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # For whoever reads nothing: the sender and the responder have their own deadlines, but not
+        # for what is in the kernel's hands when all is written. Linux counts a closed window too.
+        # Later than theirs, since the kernel gives up without telling the client.
+        client = transport.get_extra_info("socket")
+        with suppress(OSError):  # not TCP, or gone already
+            client.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(self._patience * 2000))
+            )
+        self._peer = (transport.get_extra_info("peername") or ("",))[0]
+        super().connection_made(transport)
+        self._began = self._next_keepalive_close_time - self._keepalive_timeout
+        if self._owed is not None:
+            self._send(self._owed)
+            self._owed = None
+        elif self._first:
+            self._pass_on(self._first)
+        self._first = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_step and self.is_waiting():
+            answer = self._lane.answer(data, self._peer)
+            if answer is not None:
+                self._send(answer)
+                return
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._in_step = self._in_step and is_bare(data)
+        self._handed = True
+        super().data_received(data)
+
+    def is_waiting(self) -> bool:
+        """Whether all requests before this one have been answered, and their answers have left."""
+        waits = not self._handed or (self._waiter is not None and not self._waiter.done())
+        transport = self.transport
+        return waits and transport is not None and transport.get_write_buffer_size() == 0
+
+    def idle(self) -> Idle:
+        """To be asked while it is waiting."""
+        assert self.transport is not None  # noqa: S101 - it is connected
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        since = self._next_keepalive_close_time - self._keepalive_timeout
+        return Idle(descriptor, self._peer, since > self._began, since, self.force_close)
+
+    def _send(self, answer: Answer) -> None:
+        assert self.transport is not None  # noqa: S101 - it is connected
+        if answer.data:
+            self.transport.write(answer.data)
+        if answer.closes:
+            self.force_close()
+        else:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """For what the parser refused: it is never shown, neither to the client nor in full."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun: there is no other")
+        if status >= 500:
+            log.error("a request failed outside its handler", exc_info=exc)
+        else:
+            log.info("malformed request", client=request.remote or "", reason=type(exc).__name__)
+        error = (
+            RegistryError("the mirror failed in an unexpected way; its log says more")
+            if status >= 500
+            else BadRequest("this is no well-formed HTTP request, or its line or head is too long")
+        )
+        answer = failure(error, TargetKind.OTHER, "")
+        self._meter.answered(TargetKind.OTHER.value, Outcome.FAILED.value, answer.status, 0.0, 0.0)
+        response = web.Response(
+            status=answer.status,
+            headers={**COMMON, "Content-Type": "application/json"},
+            body=answer.body,
+        )
+        response.force_close()
+        return response

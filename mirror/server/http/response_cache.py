@@ -1,0 +1,251 @@
+"""The hot lane: small answers that were given a moment ago, given again for the price of a look-up.
+
+A hit that goes the ordinary way (aiohttp's parser, its task and response, the handler, the cache's
+rooms) costs 250 µs; of those who ask, most ask for what was asked just before: a fleet that rolls
+out one image. When the bytes that arrive are one whole plain request, and its answer is in the
+table, the answer is written at once, and no more is asked. Everything else goes the ordinary way,
+untouched, and what that answers with a hit is put into the table.
+
+Nothing has to be told to the table when content or a tag changes: an entry lives for seconds, a
+tag's for a quarter of one, and never beyond the moment at which its Age or its freshness ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import NamedTuple
+
+from ...clock import Clock
+from ..v2.access_log import AccessLog, Hit, product, written
+from ..v2.target import TargetKind
+from .browsers import BROWSER
+
+LARGEST = 64 << 10
+"""Bytes of a body: a larger one costs more to send than to find, and may not go in one write."""
+
+_TABLE_BYTES = 16 << 20
+_HEADS = 2048  # different heads remembered; Docker sends its Accept fields in any order
+_LONGEST_HEAD = 2048
+
+_CONTENT_LIFE = 10.0  # seconds; what a digest names does not change, but may be denied or evicted
+# All nodes are to agree within a second on what is frozen (see TagStore.freeze), of which a tag
+# memory's own copy takes up to three quarters.
+_TAG_LIFE = 0.25
+
+# Of an answer's life: after this part of it one request renews it. When all that are under way find
+# it over together, the last of them waits for all.
+_RENEWED = 0.75
+
+_END = b"\r\n\r\n"
+_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ ]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
+_LINE = re.compile(r"/[\x21-\x7e]*")
+
+# What leaves the answer as it is. Any other field, and whatever is no such line, goes the ordinary
+# way: conditions, ranges, credentials, bodies, and all that browsers send (see pages.py).
+_OF_NO_ACCOUNT = frozenset((b"accept", b"accept-encoding"))
+_ONCE = frozenset((b"host", b"user-agent", b"connection", b"if-none-match"))
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of a plain request, as far as they are of account."""
+
+    host: bytes
+    closes: bool
+    """The client wants the connection to end with the answer (`Connection: close`)."""
+    if_none_match: bytes
+    words: str
+    """The client's, for the log."""
+
+
+def read_fields(lines: bytes) -> Fields | None:
+    """Reads all lines of a head behind its first; None when the request is not plain.
+
+    >>> read_fields(b"Host: m\\r\\nConnection: close\\r\\n\\r\\n").closes
+    True
+    >>> read_fields(b"Host: m\\r\\nRange: bytes=0-\\r\\n\\r\\n")
+    """
+    if len(lines) > _LONGEST_HEAD or not lines.endswith(_END):
+        return None
+    found: dict[bytes, bytes] = {}
+    for line in lines[: -len(_END)].split(b"\r\n"):
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            return None
+        name = field[1].lower()
+        if name in _OF_NO_ACCOUNT:
+            continue
+        if name not in _ONCE or name in found:
+            return None
+        found[name] = field[2]
+    connection = found.get(b"connection", b"keep-alive").lower()
+    if b"host" not in found or connection not in (b"close", b"keep-alive"):
+        return None
+    agent = product(found.get(b"user-agent", b"").decode("ascii"))
+    if agent.startswith(BROWSER):
+        return None
+    return Fields(
+        found[b"host"],
+        connection == b"close",
+        found.get(b"if-none-match", b""),
+        written(agent=agent),
+    )
+
+
+def is_bare(data: bytes) -> bool:
+    """Whether these bytes are one whole head, and no body follows it: a parser that was given them
+    is as it was before. Of other methods it may wait for more (PRI is HTTP/2's first half)."""
+    if not data.startswith((b"GET ", b"HEAD ")) or data.find(_END) != len(data) - len(_END):
+        return False
+    lower = data.lower()
+    return not any(
+        name in lower for name in (b"\ncontent-length", b"\ntransfer-encoding", b"\nupgrade")
+    )
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """An answer but for its Date. `not_modified`: the head for who has it already, b"" where such
+    a request goes the ordinary way. `until` is monotonic, in seconds; from `renew_at` on, one
+    request goes the ordinary way to renew it, and the others are not kept from this one."""
+
+    head: bytes
+    body: bytes
+    etag: bytes
+    not_modified: bytes
+    renew_at: float
+    until: float
+    told: Hit
+
+
+class Answer(NamedTuple):
+    """Bytes for the socket, and whether the connection ends with them."""
+
+    data: bytes
+    closes: bool
+
+    def after(self, sent: int) -> Answer:
+        """What is left of it when so many bytes have left."""
+        return Answer(self.data[sent:], self.closes)
+
+
+class ResponseCache:
+    """The table of prepared answers. `log` is where they are noted."""
+
+    def __init__(self, log: AccessLog, clock: Clock | None = None) -> None:
+        self._log = log
+        clock = clock or Clock()
+        self._wall, self._monotonic = clock.wall, clock.monotonic
+        self._prepared: dict[tuple[bytes, bytes], _Prepared] = {}
+        self._bytes = 0
+        self._fields: dict[bytes, Fields | None] = {}
+        self._next_second = 0
+        self._ends = (b"", b"")
+
+    def answer(self, data: bytes, client: str) -> Answer | None:
+        """The answer to these bytes, if they are a request that is answered here: it is noted, and
+        has to be sent. `client` is an address."""
+        line, _, lines = data.partition(b"\r\n")
+        try:
+            fields = self._fields[lines]
+        except KeyError:
+            fields = self._read(lines)
+        if fields is None:
+            return None
+        prepared = self._prepared.get((line, fields.host))
+        if prepared is None:
+            return None
+        began = self._monotonic()
+        if began >= prepared.renew_at:
+            prepared.renew_at = prepared.until
+            return None
+        status, head, body = 200, prepared.head, prepared.body
+        if fields.if_none_match:
+            if fields.if_none_match != prepared.etag or not prepared.not_modified:
+                return None
+            status, head, body = 304, prepared.not_modified, b""
+        now = self._wall()
+        if not self._next_second - 1 <= now < self._next_second:
+            self._new_second(now)
+        answer = Answer(head + self._ends[fields.closes] + body, fields.closes)
+        self._log.note_hit(
+            prepared.told,
+            client,
+            status,
+            len(body),
+            self._monotonic() - began,
+            fields.words,
+            now,
+        )
+        return answer
+
+    def prepare(
+        self,
+        target: str,
+        host: str,
+        kind: TargetKind,
+        headers: Mapping[str, str],
+        body: bytes,
+        etag: str,
+        not_modified: Mapping[str, str] | None,
+        life: float | None,
+        **words: str,
+    ) -> None:
+        """Puts into the table what a GET of `target` was answered with; where `not_modified` is
+        given (the headers for who has it), HEAD and If-None-Match of it too.
+
+        `life` are the seconds for which the answer stays the same, None for one that does not
+        change. `words` are for the log.
+        """
+        if len(body) > LARGEST or not _LINE.fullmatch(target) or not host.isascii():
+            return
+        most = _CONTENT_LIFE if life is None else min(life, _TAG_LIFE)
+        now = self._monotonic()
+        renew_at, until = now + most * _RENEWED, now + most
+        head = _head(200, {"Content-Length": str(len(body)), **headers})
+        other = b"" if not_modified is None else _head(304, not_modified)
+        about = written(**words)
+        kinds = {"GET": body} if not_modified is None else {"GET": body, "HEAD": b""}
+        for method, sent in kinds.items():
+            key = (f"{method} {target} HTTP/1.1".encode(), host.encode())
+            self._forget(key)
+            self._prepared[key] = _Prepared(
+                head, sent, etag.encode(), other, renew_at, until, Hit(method, kind.value, about)
+            )
+            self._bytes += _cost(key, self._prepared[key])
+        while self._bytes > _TABLE_BYTES:
+            self._forget(next(iter(self._prepared)))
+
+    def _forget(self, key: tuple[bytes, bytes]) -> None:
+        old = self._prepared.pop(key, None)
+        if old is not None:
+            self._bytes -= _cost(key, old)
+
+    def _read(self, lines: bytes) -> Fields | None:
+        if len(self._fields) >= _HEADS:
+            self._fields.clear()
+        fields = read_fields(lines)
+        if len(lines) <= _LONGEST_HEAD:
+            self._fields[lines] = fields
+        return fields
+
+    def _new_second(self, now: float) -> None:
+        """Makes the ends of a head: what depends on when and to whom it is sent."""
+        date = f"Date: {formatdate(now, usegmt=True)}\r\n".encode()
+        self._ends = (date + b"\r\n", date + b"Connection: close\r\n\r\n")
+        self._next_second = int(now) + 1
+
+
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def _cost(key: tuple[bytes, bytes], prepared: _Prepared) -> int:
+    """About the bytes that it takes. A client chooses how long its key is."""
+    return sum(map(len, (*key, prepared.head, prepared.body, prepared.not_modified))) + 1024

@@ -1,0 +1,1 @@
+"""The registry protocol on the mirror's port."""

@@ -1,0 +1,1 @@
+"""Content on the disk: files, the index of them, and their room."""

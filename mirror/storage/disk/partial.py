@@ -1,0 +1,385 @@
+"""One piece of content on its way to the disk: locked, hashed as it grows, renamed when proven."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from ...contracts.content import Hasher, StoreFull, WriterState
+from ...oci.digest import Digest
+from ...oci.errors import Untrustworthy
+from ...threads import Threads
+from ..owner import give, make_folder
+from . import writeback
+from .ingest_key import IngestKey
+from .space import FULL, ForGuests, SpaceClaim
+from .sparse_spans import SparseSpans, note_of
+
+log = structlog.get_logger()
+
+_SLICE = 1 << 20
+
+
+class SpaceAccount(Protocol):
+    """What a partial needs of the room of the store it belongs to (see Room)."""
+
+    def ahead(self, there: int) -> int: ...
+
+    def refuse_larger(self, size: int) -> None: ...
+
+    async def reserve(self, claim: SpaceClaim) -> None: ...
+
+    async def make_once(self, size: int) -> bool: ...
+
+    async def keep(self, coming: IngestKey, size: int) -> None: ...
+
+    async def release(self, coming: IngestKey) -> None: ...
+
+
+class Shelf(Protocol):
+    """Where a partial goes when it is whole."""
+
+    async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
+        """Publishes, records and closes it."""
+
+
+class DiskFull(StoreFull):
+    """The disk took less than it was given."""
+
+
+class DiskPartial:
+    """A Partial on the disk. Made by `DiskContent.partial`, which holds the protocol's other half.
+
+    The exclusive lock on the file is what makes its holder the only writer, across processes; it
+    ends with the process, so a killed writer leaves a partial that the next asker resumes.
+    """
+
+    def __init__(
+        self,
+        coming: IngestKey,
+        path: Path,
+        fd: int,
+        threads: Threads,
+        account: SpaceAccount,
+        shelf: Shelf,
+        *,
+        sync: bool,
+        guest: bool,
+        announced: int | None = None,
+    ) -> None:
+        """`sync`: whether it is to be on the disk when it is committed. `guest`: see Index.
+        `announced`: the size of the whole, as an earlier writer was told."""
+        self.coming = coming
+        self._digest = coming.digest
+        self._path = path
+        self._fd = fd
+        self._run = threads.run
+        self._account = account
+        self._shelf = shelf
+        self._sync = sync
+        self.guest = guest
+        self.trusted = True
+        self.size = announced
+        self._dirty = 0  # bytes since the disk was last told to begin
+        self._hash = coming.digest.hasher()
+        self._offset = 0
+        self._there = 0  # bytes that are on the disk, or are being written to it
+        self._reserved = 0
+        self._growing = asyncio.Lock()
+        self._ahead = SparseSpans(path)
+        self._hashing = threading.Lock()  # pieces of several streams come in several threads
+
+    @property
+    def digest(self) -> Digest:
+        return self._digest
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    def open(self) -> int:
+        return _reopen(self._fd)
+
+    def hasher(self) -> Hasher:
+        return self._hash.copy()
+
+    async def announce(self, size: int) -> None:
+        self._account.refuse_larger(size)
+        self.size = size  # noted with the first bytes
+
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        coming = sum(map(len, pieces))
+        await self._take_room(coming)
+        before = self._offset
+        try:
+            await self._run(self._place, before, pieces)
+        except DiskFull:
+            # Others have taken it meanwhile, or there is a quota.
+            if not await self._account.make_once(coming):
+                raise
+            rest = b"".join(pieces)[self._offset - before :]
+            await self._run(self._place, self._offset, [rest])
+
+    @property
+    def ahead(self) -> Sequence[tuple[int, int]]:
+        return self._ahead.spans
+
+    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+        await self._take_room(sum(map(len, pieces)))
+        await self._run(self._place, at, pieces)
+
+    async def _take_room(self, coming: int) -> None:
+        """Sees to it that there is room for so many bytes more. It is taken in steps, so that no
+        piece costs a record. Raises StoreFull, OSError."""
+        if self._there + coming > self._reserved:
+            async with self._growing:
+                needed = self._there + coming
+                if needed > self._reserved:
+                    target = needed + self._account.ahead(needed)
+                    if self.size is not None:
+                        target = max(needed, min(target, self.size))
+                    try:
+                        await self._reserve(target)
+                    except ForGuests:
+                        raise
+                    except StoreFull:
+                        if target == needed:
+                            raise
+                        await self._reserve(needed)
+        self._there += coming
+
+    async def _reserve(self, size: int) -> None:
+        more = max(0, size - self._there)
+        guest = self.guest or not self.trusted
+        await self._account.reserve(SpaceClaim(self.coming, size, more, self.size, guest))
+        self._reserved = size
+
+    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        if self._hash.hexdigest() != self._digest.hex:
+            await self.discard()
+            raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
+        committing = asyncio.ensure_future(self._shelf.commit(self, refers_to))
+        try:
+            await asyncio.shield(committing)
+        except asyncio.CancelledError:  # a thread is at it, and is not to be met by a `suspend`
+            await asyncio.wait([committing])
+            raise
+
+    async def suspend(self) -> None:
+        if self._fd < 0:
+            return
+        if self._offset == 0 and not self.ahead:
+            await self.discard()
+            return
+        try:
+            # What is set aside from now on is what is there.
+            await self._account.keep(self.coming, await self._run(held, self._path))
+            await self._run(self._leave)
+        except OSError as error:
+            log.error("partial not kept", digest=str(self._digest), reason=str(error))
+            await self.discard()
+
+    async def discard(self) -> None:
+        if self._fd < 0:
+            return
+        try:
+            await self._run(self.remove)
+        except OSError as error:
+            # A disk that takes nothing more, not even that. What stays is proven before it is used.
+            log.error("partial cannot be removed", digest=str(self._digest), reason=str(error))
+            await self._run(self.close)
+        await self._account.release(self.coming)
+
+    # What follows runs in the executor.
+
+    def resume(self) -> None:
+        """Hashes what an earlier writer left. Blocking."""
+        self._advance(self._ahead.resume(os.fstat(self._fd).st_size))
+        self._there = self._offset + sum(stop - start for start, stop in self._ahead.spans)
+        self._reserved = self._there
+
+    def begin_anew(self) -> None:
+        """Forgets what an earlier writer left. Blocking."""
+        os.ftruncate(self._fd, 0)
+        self._ahead.resume(0)
+        self._ahead.end()
+
+    def take(self, data: bytes) -> None:
+        """The whole of it, for which there is room. Blocking; raises as `append` and `commit`, and
+        what was written is to be removed then."""
+        self._place(0, [data])
+        if self._hash.hexdigest() != self._digest.hex:
+            raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
+
+    def publish(self, target: Path) -> None:
+        """Gives the proven file its name in `target`. Blocking."""
+        self._ahead.end()
+        if self._sync:
+            os.fdatasync(self._fd)
+        try:
+            os.rename(self._path, target)
+        except FileNotFoundError:  # the first of its directory
+            make_folder(target.parent)
+            os.rename(self._path, target)
+        if self._sync:
+            _sync_directory(target.parent)
+
+    def _place(self, at: int, pieces: Sequence[bytes]) -> None:
+        with self._hashing:
+            if at != self._offset:
+                self._ahead.begin(self._offset)
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                try:
+                    written = os.pwrite(self._fd, view, at)
+                except OSError as error:
+                    if error.errno == errno.EFBIG:  # of a limit that no eviction moves
+                        raise StoreFull(error.strerror) from error
+                    if error.errno in FULL:
+                        raise DiskFull(error.strerror) from error
+                    raise
+                # In step with each other, whatever fails next. Written first: a process that
+                # follows the file must not see less than is told to the readers of this one.
+                with self._hashing:
+                    if at == self._offset:
+                        self._hash.update(view[:written])
+                        self._offset += written
+                        self._advance(self._ahead.reached(self._offset))
+                    else:
+                        self._ahead.add(at, at + written)
+                at += written
+                view = view[written:]
+                self._dirty += written
+            if self._sync and self._dirty >= writeback.EVERY:
+                self._dirty = 0
+                writeback.begin(self._fd)
+
+    def _advance(self, target: int) -> None:
+        """Hashes what is on the file up to `target`."""
+        while self._offset < target:
+            piece = os.pread(self._fd, min(_SLICE, target - self._offset), self._offset)
+            if not piece:
+                raise OSError(errno.EIO, "the file ends before what was written to it")
+            self._hash.update(piece)
+            self._offset += len(piece)
+            target = max(target, self._ahead.reached(self._offset))
+
+    def remove(self) -> None:
+        """As `discard`, but for the account. Blocking."""
+        self._ahead.end()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        self.close()
+
+    def _leave(self) -> None:
+        self._ahead.save(self._offset)
+        self.close()
+
+    def close(self) -> None:
+        """Gives the lock back. Blocking, if its name is gone."""
+        self._ahead.close()
+        with self._hashing:  # who is being stopped may do this while a commit does
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class DiskFollowed:
+    """A partial that another process writes. Its files are looked at; nothing of it is changed."""
+
+    def __init__(self, path: Path, target: Path, fd: int, announced: Callable[[], int | None]):
+        self._path = path
+        self._target = target
+        self._fd = fd
+        self._announced = announced
+
+    @property
+    def size(self) -> int | None:
+        return self._announced()
+
+    def written(self) -> int:
+        # The size first: the note of what is ahead goes only when nothing is.
+        size = os.fstat(self._fd).st_size
+        reached = SparseSpans(self._path).reached_by_another()
+        return size if reached is None else reached
+
+    def state(self) -> WriterState:
+        if _names(self._path, self._fd):
+            return WriterState.WRITING
+        # Renamed or removed. In this order: a rename in between is not taken for a removal.
+        return WriterState.PROVEN if _names(self._target, self._fd) else WriterState.GONE
+
+    def open(self) -> int:
+        return _reopen(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def held(path: Path) -> int:
+    """Bytes that a partial takes on the disk, with its note: one that has holes takes less than its
+    length. Blocking; raises OSError."""
+    taken = 0
+    for name in (path, note_of(path)):
+        with contextlib.suppress(FileNotFoundError):
+            found = name.lstat()
+            taken += min(found.st_size, found.st_blocks * 512)
+    return taken
+
+
+def _names(path: Path, fd: int) -> bool:
+    """Whether this name means the open file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _reopen(fd: int) -> int:
+    # A new open file description, not a dup: a dup would share the lock, and keep it held.
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def lock_partial(path: Path) -> int | None:
+    """Opens or makes the partial at `path` and locks it; None when another holds the lock.
+
+    Blocking. Raises OSError. A symbolic link planted there is refused (ELOOP), a hard link
+    removed: what is written here would be written into the file of somebody else.
+    """
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            give(fd, path.parent)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before us may have renamed or removed it between our open and our lock.
+            found = os.fstat(fd)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.lstat(path), found):
+                    if found.st_nlink == 1:
+                        return fd
+                    os.unlink(path)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,479 @@
+"""Content on the disk: a file a digest, visible only once it is proven.
+
+blobs/<algorithm>/<2 hex>/<hex>     proven content, never altered
+partials/<algorithm>/<hex>.<source> being written, or waiting to be resumed
+quarantine/<hex>.<n>                what was found damaged, for a person to look at
+index.db                            sizes, last use, what needs what (see index.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+import structlog
+
+from ...clock import Clock
+from ...contracts.content import Entry, Usage
+from ...contracts.events import Meter, NoMeter
+from ...contracts.registry import Outcome, Provenance
+from ...oci.descriptor import OCTET_STREAM, Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import Unavailable
+from ...threads import Threads, aside
+from .async_index import AsyncIndex
+from .files import StorageUnusable as StorageUnusable
+from .files import hash_of, prepare, read_whole, unlink_all, words
+from .free_space import FreeSpace
+from .index import Index
+from .ingest_key import IngestKey
+from .partial import DiskFollowed, DiskPartial, lock_partial
+from .space import FULL, Bounds, SpaceManager
+
+log = structlog.get_logger()
+
+_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+# No fault of the content: a file that cannot be opened for them is waited for, as long as clients
+# wait, while those that are open are read to their ends. In seconds.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_MEANS_WITHIN = 20.0
+_MEANS_EVERY = 0.05
+
+_TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """A hit: proven content, open."""
+
+    descriptor: Descriptor
+    outcome: Outcome
+    fd: int
+    size: int
+    doubt: Callable[[str], None]
+
+    def damaged(self, reason: str) -> None:
+        self.doubt(reason)
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance.HERE
+
+    async def proven(self) -> None:
+        """It is."""
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return os.pread(self.fd, count, offset)
+
+    async def readable(self, beyond: int) -> int:
+        return self.size
+
+    def close(self) -> None:
+        # Closing the last descriptor of an evicted file frees its blocks: 100 ms for a big one.
+        if os.fstat(self.fd).st_nlink == 0:
+            aside(os.close, self.fd)
+        else:
+            os.close(self.fd)
+
+
+class DiskContent:
+    """A ContentStore in one directory, shared by all workers of a node."""
+
+    def __init__(
+        self,
+        root: Path,
+        bounds: Bounds,
+        *,
+        sync: bool = True,
+        clock: Clock | None = None,
+        meter: Meter | None = None,
+        is_guest: Callable[[str], bool] = lambda source: False,
+    ) -> None:
+        """Opens or makes the store. Raises StorageUnusable. Blocking.
+
+        `sync`: whether content reaches the disk before it becomes visible. Without it a power
+        loss may leave short files, which the size check and the scrub find. `is_guest`: whether
+        what this source brings may have only little of the others' room (see Index).
+        """
+        self.root = root
+        self._sync = sync
+        self._clock = clock or Clock()
+        self._meter = meter or NoMeter()
+        self._is_guest = is_guest
+        prepare(root)
+        block = bounds.block or FreeSpace.at(root).block
+        self._index = Index(root / "index.db", bounds.max_size, block)
+        self.ledger = AsyncIndex(self._index)
+        self.room = SpaceManager(
+            root, bounds, self.ledger, self._clock, self.evict, self._flush_uses
+        )
+        self._files = Threads(4, "files")
+        self._used: dict[Digest, float] = {}
+        self._unrecorded: set[Digest] = set()  # evicted, as the index could not be told
+        self._toucher: asyncio.Task[None] | None = None
+        self._behind: set[asyncio.Future[object]] = set()
+        self._tidying: asyncio.Future[object] | None = None
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._behind, return_exceptions=True)
+        if self._toucher is not None:
+            self._toucher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._toucher
+        await self._flush_uses()
+        await aside(self._files.close)
+        await self.ledger.close()
+
+    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> DiskFile | None:
+        fd = await self._opened(digest)
+        if fd is None:
+            return None
+        size = os.fstat(fd).st_size
+        recorded = self._recorded(digest)
+        try:
+            known = recorded is not None or await self._adopt(digest, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        if not known:
+            os.close(fd)
+            return None
+        if recorded is not None and recorded != size:
+            os.close(fd)
+            await self.quarantine(digest, f"its size is {size}, not {recorded}")
+            return None
+        self.touch(digest)
+        return DiskFile(
+            Descriptor(OCTET_STREAM, digest, size),
+            outcome,
+            fd,
+            size,
+            functools.partial(self._doubt, digest),
+        )
+
+    async def read(self, digest: Digest, limit: int) -> bytes | None:
+        fd = await self._opened(digest)
+        if fd is None:
+            return None
+        try:
+            if os.fstat(fd).st_size > limit:
+                return None
+            data = await self.on_files(read_whole, fd, limit)
+        except OSError as error:
+            await self.quarantine(digest, words(error))
+            return None
+        finally:
+            os.close(fd)
+        if not digest.matches(data):
+            await self.quarantine(digest, "its bytes have changed")
+            return None
+        if self._recorded(digest) is None:
+            await self.ledger.note(self._index.add, digest, len(data), self._clock.wall())
+        self.touch(digest)
+        return data
+
+    async def partial(self, digest: Digest, source: str = "") -> DiskPartial | None:
+        coming = IngestKey.of(digest, source)
+        guest = bool(source) and self._is_guest(source)
+        partial, fault = await self._making_names(self._begin, coming, guest)
+        if partial is not None and fault is not None:
+            # What was written before cannot be read: the next writer begins anew.
+            await partial.discard()
+            raise fault
+        return partial
+
+    async def put(
+        self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = (), source: str = ""
+    ) -> None:
+        guest = bool(source) and self._is_guest(source)
+        partial = await self._making_names(self._put, digest, data, refers_to, guest)
+        if partial is None:
+            return
+        try:  # room has to be made for it
+            await partial.announce(len(data))
+            await partial.append([data])
+            await partial.commit(refers_to)
+        finally:
+            await partial.discard()  # unless it was committed
+
+    async def follow(self, digest: Digest, source: str = "") -> DiskFollowed | None:
+        coming = IngestKey.of(digest, source)
+        path = self.partial_path(coming)
+        try:
+            fd = os.open(path, _READ_ONLY)
+        except FileNotFoundError:
+            return None
+        return DiskFollowed(path, self.blob_path(digest), fd, lambda: self._announced(coming))
+
+    def touch(self, digest: Digest) -> None:
+        self._used[digest] = self._clock.wall()
+        if self._toucher is None or self._toucher.done():
+            self._toucher = asyncio.create_task(self._touch_later())
+
+    def is_needed(self, digest: Digest) -> bool:
+        try:
+            return self._index.is_needed(digest)
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return False
+
+    async def pin(self, name: str, digest: Digest) -> None:
+        await self.ledger.note(self._index.pin, name, digest)
+
+    async def delete(self, digest: Digest) -> None:
+        await self.on_files(unlink_all, [self.blob_path(digest)])
+        await self.ledger.note(self._index.remove, [digest])
+
+    async def evict(self, digests: Sequence[Digest]) -> int:
+        """Removes this content; returns the bytes that were recorded of it. Raises OSError, and
+        apsw.Error when the index takes no record of it: it is told the next time."""
+        await self.on_files(unlink_all, [self.blob_path(digest) for digest in digests])
+        before, self._unrecorded = self._unrecorded, self._unrecorded | set(digests)
+        again = [digest for digest in before if not self.blob_path(digest).exists()]
+        gone = await self.ledger.ask(self._index.remove, [*digests, *again])
+        self._unrecorded -= {*digests, *before}
+        return gone
+
+    async def scan(self) -> AsyncIterator[Entry]:
+        after = ""
+        while page := await self.ledger.ask(self._index.entries, after):
+            for entry in page:
+                yield entry
+            after = str(page[-1].digest)
+
+    def is_here(self, digest: Digest) -> bool:
+        """Whether there is content of this name. A look at the disk, for a thread."""
+        return self.blob_path(digest).exists()
+
+    def usage(self) -> Usage:
+        try:
+            return self._index.usage()
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return Usage(0, 0, 0, self._index.max_bytes)
+
+    async def verify(self, digest: Digest) -> bool | None:
+        """Hashes the content anew; what is wrong is set aside. None when it is not here."""
+        fd = self._open(digest)
+        if fd is None:
+            await self.ledger.note(self._index.remove, [digest])
+            return None
+        try:
+            found = await self.on_files(hash_of, fd, digest)
+        except OSError as error:  # a failing disk
+            found = words(error)
+        finally:
+            os.close(fd)
+        if found != digest.hex:
+            await self.quarantine(digest, f"its bytes are not its digest's: {found}")
+            return False
+        return True
+
+    async def quarantine(self, digest: Digest, reason: str) -> None:
+        """Moves damaged content aside: it is a miss from now on, and will be filled again."""
+        log.error("content quarantined", digest=str(digest), reason=reason)
+        await self.on_files(self._set_aside, digest)
+        await self.ledger.note(self._index.remove, [digest])
+
+    async def on_files(self, work: Callable[..., T], *arguments: object) -> T:
+        """Runs what touches files, off the event loop."""
+        return await self._files.run(work, *arguments)
+
+    async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
+        """Publishes, records and closes it (see partial.Shelf)."""
+        await self._making_names(self._publish, partial, refers_to)
+
+    # Inside.
+
+    async def _making_names(self, work: Callable[..., T], *arguments: object) -> T:
+        """As `on_files`; where the file system takes no other file, something is evicted for it."""
+        try:
+            return await self.on_files(work, *arguments)
+        except OSError as error:
+            if error.errno not in FULL or not await self.room.make_names():
+                raise
+        return await self.on_files(work, *arguments)
+
+    def _begin(self, coming: IngestKey, guest: bool) -> tuple[DiskPartial | None, OSError | None]:
+        """A partial that is locked and resumed, or what went wrong after it was locked."""
+        partial = self._locked(coming, guest)
+        if partial is None:
+            return None, None
+        try:
+            partial.resume()
+        except OSError as error:
+            return partial, error
+        return partial, None
+
+    def _locked(self, coming: IngestKey, guest: bool) -> DiskPartial | None:
+        path = self.partial_path(coming)
+        try:
+            fd = lock_partial(path)
+        except FileNotFoundError:  # somebody has removed the folder
+            prepare(self.root)
+            fd = lock_partial(path)
+        if fd is None:
+            return None
+        return DiskPartial(
+            coming,
+            path,
+            fd,
+            self._files,
+            self.room,
+            self,
+            sync=self._sync,
+            guest=guest,
+            announced=self._announced(coming) if os.fstat(fd).st_size else None,
+        )
+
+    def _put(
+        self, digest: Digest, data: bytes, refers_to: Sequence[Digest], guest: bool
+    ) -> DiskPartial | None:
+        """The whole way of small content in one go; the partial, where room is lacking."""
+        partial = self._locked(IngestKey(digest), guest)
+        if partial is None:  # another process is just writing it
+            return None
+        try:
+            partial.begin_anew()
+            # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
+            now = self._clock.wall()
+            if not self.room.admit(digest, len(data), now, refers_to, guest):
+                return partial
+            partial.take(data)
+            partial.publish(self.blob_path(digest))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.remove()
+            partial.close()
+            self.ledger.note_here(self._index.remove, [digest])
+            raise
+        partial.close()
+        return None
+
+    def _publish(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
+        partial.publish(self.blob_path(partial.digest))
+        index, now = self._index, self._clock.wall()
+        self.ledger.note_here(
+            lambda: index.add(
+                partial.digest,
+                partial.offset,
+                now,
+                refers_to,
+                partial.coming,
+                guest=partial.guest,
+            )
+        )
+        partial.close()
+
+    def _doubt(self, digest: Digest, reason: str) -> None:
+        """A reader could not read this content: it is looked at, behind."""
+        log.error("content could not be read", digest=str(digest), reason=reason)
+        self._do_behind(self.verify(digest))
+
+    def _do_behind(self, work: Coroutine[Any, Any, object]) -> asyncio.Future[object]:
+        task = asyncio.ensure_future(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+        return task
+
+    async def _opened(self, digest: Digest) -> int | None:
+        """As `_open`, when descriptors have run out as soon as there are some."""
+        deadline = self._clock.monotonic() + _MEANS_WITHIN
+        while True:
+            try:
+                return self._open(digest)
+            except Unavailable:
+                if self._clock.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_MEANS_EVERY)
+
+    def _open(self, digest: Digest) -> int | None:
+        """A descriptor on the content's file; anything but a regular file there is set aside."""
+        path = self.blob_path(digest)
+        try:
+            fd = os.open(path, _READ_ONLY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
+            if error.errno in _EXHAUSTED:
+                raise Unavailable(f"out of means: {words(error)}", retry_after=1) from error
+            log.error("content cannot be opened", digest=str(digest), reason=words(error))
+            self._set_aside(digest)
+            return None
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        log.error("content is not a regular file", digest=str(digest))
+        self._set_aside(digest)
+        return None
+
+    async def _adopt(self, digest: Digest, fd: int) -> bool:
+        """Takes a file without a record into the account, once its bytes are proven."""
+        if not await self.verify(digest):
+            return False
+        await self.ledger.note(self._index.add, digest, os.fstat(fd).st_size, self._clock.wall())
+        if self._tidying is None or self._tidying.done():
+            # It was here, whether there was room for it or not.
+            self._tidying = self._do_behind(self._tidy())
+        return True
+
+    async def _tidy(self) -> None:
+        try:
+            await self.room.tidy()
+        except (OSError, apsw.Error) as error:
+            log.warning("room not tidied", reason=words(error))
+
+    def _recorded(self, digest: Digest) -> int | None:
+        try:
+            return self._index.size(digest)
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return None
+
+    def _announced(self, coming: IngestKey) -> int | None:
+        try:
+            return self._index.announced(coming)
+        except apsw.Error as error:
+            log.warning("index does not answer", reason=str(error))
+            return None
+
+    async def _touch_later(self) -> None:
+        await asyncio.sleep(_TOUCH_EVERY)
+        await self._flush_uses()
+
+    async def _flush_uses(self) -> None:
+        used, self._used = self._used, {}
+        if used:
+            await self.ledger.note(self._index.touch, list(used.items()), self._clock.wall())
+
+    def _set_aside(self, digest: Digest) -> None:
+        target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
+        self._meter.content_rotten()
+        try:
+            os.rename(self.blob_path(digest), target)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # a disk that takes nothing any more
+            log.error("content cannot be set aside", digest=str(digest), reason=words(error))
+
+    def blob_path(self, digest: Digest) -> Path:
+        return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def partial_path(self, coming: IngestKey) -> Path:
+        return self.root / "partials" / coming.digest.algorithm / coming.name

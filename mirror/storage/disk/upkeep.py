@@ -1,0 +1,307 @@
+"""What a store does when nobody asks: mends its account, forgets, and looks for rot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+import structlog
+
+from ...contracts.content import Entry
+from ...oci.digest import ALGORITHMS, Digest
+from ...oci.errors import DigestInvalid
+from .files import words
+from .index import Exceeded
+from .index_file import Identity
+from .ingest_key import IngestKey
+from .partial import held, lock_partial
+from .sparse_spans import note_of
+from .store import DiskContent
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepPolicy:
+    """In seconds, and bytes a second.
+
+    `partial_ttl`: how long a download that nobody asks for any more is kept for resuming. `every`:
+    between two rounds of tidying. `look`: between two looks at what processes that were killed have
+    set aside. `scrub`: within which time all content is rehashed, at most at
+    `scrub_speed`; 0: never.
+    """
+
+    partial_ttl: float = 24 * 3600.0
+    every: float = 60.0
+    look: float = 5.0
+    scrub: float = 7 * 86400.0
+    scrub_speed: float = 32 << 20
+
+
+_QUARANTINE = 0.05  # of the store's size
+_QUARANTINED_FOR = 30 * 86400  # seconds
+_LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
+
+
+class Upkeep:
+    """The background work of one node's store: one process does it, however many serve."""
+
+    def __init__(self, store: DiskContent, habits: UpkeepPolicy) -> None:
+        self._store = store
+        self._habits = habits
+        self._mended: Identity | None = None  # the index that was found in order last
+
+    async def run(self) -> None:
+        """Until cancelled. Its faults are logged, and are nobody else's."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tidy_for_ever())
+            if self._habits.scrub:
+                group.create_task(self._scrub_for_ever())
+
+    async def mend(self) -> None:
+        """After a crash: records without a file go, files without a record are proven, and what is
+        set aside for a partial is what it holds."""
+        store, index = self._store, self._store.ledger.index
+        after = ""
+        while page := await store.ledger.ask(index.entries, after):
+            after = str(page[-1].digest)
+            if lost := await store.on_files(self._without_file, page):
+                await store.ledger.note(index.remove, lost)
+        async for _, digests in self._directories():
+            for digest in await store.on_files(self._without_record, digests):
+                await self._adopt(digest)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """What is set aside is what is there, but for what is being written: a writer that was
+        killed has left its lock, and not what it had set aside."""
+        for path in await self._partials():
+            await self._store.on_files(self._account, path)
+        await self._settle_reservations()
+
+    async def tidy(self) -> None:
+        """Forgets old partials and what was set aside, and evicts down to the marks."""
+        store = self._store
+        await store.on_files(self._empty_quarantine)
+        await store.on_files(self._sweep)
+        for path in await self._partials():
+            coming = await store.on_files(self._forget, path)
+            if coming is not None:
+                log.info("partial forgotten", digest=str(coming.digest))
+                await store.room.release(coming)
+        await self.settle()
+        await store.room.tidy()
+
+    async def _partials(self) -> list[Path]:
+        folders = [self._store.root / "partials" / algorithm for algorithm in ALGORITHMS]
+        return [path for each in folders for path in await self._store.on_files(_sorted, each)]
+
+    async def _adopt(self, digest: Digest) -> None:
+        """Takes a file without a record into the account, once it is proven."""
+        if (content := await self._store.open(digest)) is not None:
+            content.close()
+
+    async def _settle_reservations(self) -> None:
+        """Gives back what is set aside for nothing. A process that was killed in the moment in
+        which it gave content its name has left that without a record."""
+        store, index = self._store, self._store.ledger.index
+        for coming in await store.ledger.ask(index.reservations):
+            if not await store.on_files(store.partial_path(coming).exists):
+                if await store.ledger.ask(index.size, coming.digest) is None:
+                    await self._adopt(coming.digest)
+                await store.room.release(coming)
+
+    def _sweep(self) -> None:
+        """Removes what killed processes have left of files that live for a moment. Blocking."""
+        before = time.time() - _LEFT_FOR
+        for pattern in ("quota-*.json.*", "login-*.json.*", ".probe-*"):
+            for path in self._store.root.glob(pattern):
+                with contextlib.suppress(OSError):
+                    if path.lstat().st_mtime < before:
+                        path.unlink()
+        for path in self._store.root.glob("partials/*/*.ahead"):
+            partial = path.with_suffix("")
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < before and not partial.exists():
+                    path.unlink()
+
+    def _empty_quarantine(self) -> None:
+        """Keeps of what was set aside what is new, up to a bound: it is there to be looked at, and
+        counts against no size. Blocking."""
+        left = int(self._store.room.bounds.max_size * _QUARANTINE)
+        since = time.time_ns() - _QUARANTINED_FOR * 10**9
+        for path in sorted(_sorted(self._store.root / "quarantine"), key=_set_aside, reverse=True):
+            with contextlib.suppress(OSError):
+                size = path.lstat().st_size
+                if size > left or _set_aside(path) < since:
+                    path.unlink()
+                else:
+                    left -= size
+
+    async def scrub(self) -> AsyncIterator[tuple[Digest, bool]]:
+        """Rehashes all content, without haste; tells of each piece whether it is sound."""
+        async for digest, size in self._files():
+            sound = await self._store.verify(digest)
+            if sound is not None:
+                yield digest, sound
+            await asyncio.sleep(size / self._habits.scrub_speed)
+
+    async def _files(self) -> AsyncIterator[tuple[Digest, int]]:
+        """What is on the disk, recorded or not, with its size in bytes."""
+        async for directory, digests in self._directories():
+            for digest in digests:
+                with contextlib.suppress(OSError):
+                    path = directory / digest.hex
+                    yield digest, (await self._store.on_files(path.lstat)).st_size
+
+    async def _directories(self) -> AsyncIterator[tuple[Path, list[Digest]]]:
+        """The directories of content, each with the digests that its files are named by."""
+        for algorithm in ALGORITHMS:
+            root = self._store.root / "blobs" / algorithm
+            for directory in await self._store.on_files(_sorted, root):
+                yield directory, await self._store.on_files(_digests, directory, algorithm)
+
+    def _without_file(self, entries: Sequence[Entry]) -> list[Digest]:
+        """Of these records, those whose file is gone. Blocking; a directory is read once for all,
+        since looking for each file would take longer than all else at a start."""
+        paths = {entry.digest: self._store.blob_path(entry.digest) for entry in entries}
+        names = {parent: _names(parent) for parent in {path.parent for path in paths.values()}}
+        return [
+            digest
+            for digest, path in paths.items()
+            if path.name not in names[path.parent] and not path.exists()
+        ]
+
+    def _without_record(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Of these files, those that the account does not know. Blocking."""
+        size = self._store.ledger.index.size
+        return [digest for digest in digests if size(digest) is None]
+
+    async def _tidy_for_ever(self) -> None:
+        while True:
+            index = self._store.ledger.index
+            # At the start, and when the account was begun anew or, after a time in memory, is that
+            # of the disk again.
+            if self._mended is None or index.identity != self._mended:
+                self._mended = index.identity
+                await self._surviving(self.mend)
+            await self._surviving(self.tidy)
+            for _ in range(max(1, round(self._habits.every / self._habits.look))):
+                await asyncio.sleep(min(self._habits.look, self._habits.every))
+                await self._surviving(self.settle)
+
+    async def _scrub_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._habits.scrub / 100)
+            started = time.monotonic()
+            await self._surviving(self._scrub)
+            took = time.monotonic() - started
+            await asyncio.sleep(max(0.0, self._habits.scrub - took))
+
+    async def _scrub(self) -> None:
+        count = 0
+        async for _ in self.scrub():
+            count += 1
+        log.info("content scrubbed", pieces=count)
+
+    async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except (OSError, apsw.Error) as error:  # a disk that fails: it is tried again
+            log.error("upkeep failed", reason=words(error))
+        except Exception:
+            log.exception("upkeep failed")
+
+    def _forget(self, path: Path) -> IngestKey | None:
+        """Removes a partial that is old, and that nobody is writing. Blocking."""
+        try:
+            if time.time() - path.lstat().st_mtime < self._habits.partial_ttl:
+                return None
+        except FileNotFoundError:
+            return None
+        with _left(path) as left:
+            if left is None:
+                return None
+            _remove(path)
+            return left[0]
+
+    def _account(self, path: Path) -> None:
+        """Sets aside what a partial that nobody is writing holds: its writer, or the account, may
+        have been killed. It goes where that is nothing, or finds no room. Blocking."""
+        with _left(path) as left:
+            if left is None:
+                return
+            coming, size = left
+            index, taken = self._store.ledger.index, held(path)
+            known = index.held(coming)
+            if size and known == index.taken(taken):
+                return
+            try:
+                if size and taken <= known:
+                    self._store.ledger.ask_here(index.keep, coming, taken)
+                    return
+                if size:
+                    self._store.ledger.ask_here(index.reserve, coming, taken, None)
+                    return
+            except Exceeded as error:
+                log.info(
+                    "partial forgotten",
+                    digest=str(coming.digest),
+                    reason=f"{error.lacking} bytes too many",
+                )
+            _remove(path)
+
+
+@contextlib.contextmanager
+def _left(path: Path) -> Iterator[tuple[IngestKey, int] | None]:
+    """What a partial is, and its size, while nobody can begin to write it; None when it is being
+    written, or is no partial. Blocking."""
+    try:
+        coming = IngestKey.named(path.parent.name, path.name)
+        fd = lock_partial(path) if coming else None
+    except (OSError, DigestInvalid):
+        coming = fd = None
+    if coming is None or fd is None:
+        yield None
+        return
+    try:
+        yield coming, os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def _remove(partial: Path) -> None:
+    """With its note. Raises OSError."""
+    partial.unlink()
+    note_of(partial).unlink(missing_ok=True)
+
+
+def _set_aside(path: Path) -> int:
+    """When a file was put into quarantine, in nanoseconds since the epoch: its name ends so."""
+    moment = path.name.rpartition(".")[2]
+    return int(moment) if moment.isdecimal() else 0
+
+
+def _sorted(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _names(directory: Path) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except FileNotFoundError:
+        return set()
+
+
+def _digests(directory: Path, algorithm: str) -> list[Digest]:
+    found = []
+    for name in sorted(_names(directory)):
+        with contextlib.suppress(DigestInvalid):
+            found.append(Digest.parse(f"{algorithm}:{name}"))
+    return found

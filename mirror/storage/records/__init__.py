@@ -1,0 +1,1 @@
+"""Small records beside the content: links, referrers, accounts."""

@@ -1,0 +1,187 @@
+"""What the processes of one node know of their logins: small files beside the content.
+
+They outlive the processes: who starts anew does not ask an endpoint that has just said "in six
+hours", nor shows it a password that it has just refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from ...contracts.accounts import QuotaRecord, RefusedLogin
+from ..owner import give
+
+log = structlog.get_logger()
+
+_VERSION = 1
+_MAX_BYTES = 4096
+_MOST_LOGINS = 1000  # that are read for people
+
+R = TypeVar("R", QuotaRecord, RefusedLogin)
+_Fields = dict[str, Any]
+
+
+class AccountRecords:
+    """AccountNotes of all accounts that are configured, files for each. Close it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="accounts")
+
+    def quota(self, account: str) -> _Notes[QuotaRecord]:
+        return _Notes(_path(self._folder, "quota", account), account, self._thread, _quota)
+
+    def login(self, account: str) -> _Notes[RefusedLogin]:
+        return _Notes(_path(self._folder, "login", account), account, self._thread, _login)
+
+    def close(self) -> None:
+        """Ends when all that was noted is written."""
+        self._thread.shutdown()
+
+
+def refused_logins(folder: Path) -> Sequence[RefusedLogin]:
+    """The logins that are refused by now, as far as this user may know."""
+    found = []
+    for path in sorted(folder.glob("login-*.json"))[:_MOST_LOGINS]:
+        try:
+            with path.open("rb") as file:
+                record = _decode(file.read(_MAX_BYTES + 1), _login)
+        except OSError:
+            continue
+        if record is not None and record.why:
+            found.append(record)
+    return found
+
+
+def _path(folder: Path, kind: str, account: str) -> Path:
+    return folder / f"{kind}-{hashlib.sha256(account.encode()).hexdigest()[:32]}.json"
+
+
+class _Notes(Generic[R]):
+    def __init__(
+        self,
+        path: Path,
+        account: str,
+        thread: ThreadPoolExecutor,
+        read: Callable[[_Fields], R],
+    ) -> None:
+        self._read: Callable[[_Fields], R] = read
+        self._path = path
+        self._account = account
+        self._thread = thread
+        self._me = secrets.token_hex(8)
+        self._seen: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+        self._unwritten: R | None = None
+        self._well = True
+
+    def heard(self) -> R | None:
+        try:
+            found = os.stat(self._path)
+            seen = (found.st_ino, found.st_mtime_ns)
+            if seen == self._seen:
+                return None
+            with self._path.open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)
+        except OSError:
+            return None
+        self._seen = seen
+        return _decode(data, self._read, self._account, self._me)
+
+    def note(self, record: R) -> None:
+        with self._lock:
+            waiting, self._unwritten = self._unwritten, record
+        if waiting is None:  # else the one that waits for its turn takes this along
+            try:
+                self._thread.submit(self._write)
+            except RuntimeError:  # it was closed
+                self._unwritten = None
+
+    def _write(self) -> None:
+        """On the thread. The file is replaced as a whole, so that nobody reads half of one."""
+        with self._lock:
+            record, self._unwritten = self._unwritten, None
+        if record is None:
+            return
+        fields = {"version": _VERSION, "account": self._account, "by": self._me, **asdict(record)}
+        new = self._path.with_name(f"{self._path.name}.{self._me}")
+        try:
+            try:
+                descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with open(descriptor, "w", encoding="ascii") as file:
+                    give(descriptor, new.parent)
+                    json.dump(fields, file)
+                os.replace(new, self._path)
+            finally:
+                new.unlink(missing_ok=True)
+        except OSError as error:
+            if self._well:  # said once, not by each answer
+                log.warning("account not shared", path=str(self._path), reason=str(error))
+            self._well = False
+        else:
+            self._well = True
+
+
+def _decode(
+    data: bytes, read: Callable[[_Fields], R], account: str | None = None, me: str = ""
+) -> R | None:
+    """The record, if it is of this account (None: of any) and another wrote it; None for anything
+    else whatsoever."""
+    if len(data) > _MAX_BYTES:
+        return None
+    try:
+        fields = json.loads(data)
+        if fields["version"] != _VERSION or fields["by"] == me:
+            return None
+        if account is not None and fields["account"] != account:
+            return None
+        return read(fields)
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _quota(fields: _Fields) -> QuotaRecord:
+    return QuotaRecord(
+        limit=_count(fields["limit"]),
+        remaining=_count(fields["remaining"]),
+        window=None if fields["window"] is None else _seconds(fields["window"]),
+        source=str(fields["source"])[:64],
+        said_at=_seconds(fields["said_at"]),
+        pulls_at=_seconds(fields["pulls_at"]),
+        counted=bool(fields["counted"]),
+        asks_at=_seconds(fields["asks_at"]),
+    )
+
+
+def _login(fields: _Fields) -> RefusedLogin:
+    return RefusedLogin(
+        endpoint=str(fields["endpoint"]),
+        login=str(fields["login"]),
+        why=str(fields["why"]),
+        until=_seconds(fields["until"]),
+        secret=str(fields["secret"]),
+    )
+
+
+def _count(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValueError(value)
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(value)
+    return float(value)

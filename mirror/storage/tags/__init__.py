@@ -1,0 +1,1 @@
+"""What tags point to: embedded (SQLite), or in Redis."""

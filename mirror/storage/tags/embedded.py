@@ -1,0 +1,234 @@
+"""The tag memory of one node: a SQLite database, shared by the workers of one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import structlog
+
+from ...clock import Clock
+from ...contracts.events import Meter, NoMeter
+from ...contracts.tags import TagEvent, TagRecord, TagStoreError
+from ...oci.digest import Digest
+from ...oci.reference import Repository
+from ...threads import Threads
+from ..sqlite_files import AGAIN, Patience
+from .database import (
+    BUSY_MS,
+    DAMAGED,
+    TagDatabase,
+    frozen_of,
+    has_forgotten,
+    history_of,
+    in_memory,
+    open_or_begin_anew,
+    record_of,
+)
+from .encoding import decode, tag_key
+from .health import Health
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_NO_METER = NoMeter()
+
+# A write waits at most this long, in seconds: its turn on the thread and the database's lock.
+_WRITE_LIMIT = 2.0
+
+# However long a record is to be kept, it is forgotten within ten years: a bound for nonsense.
+_LONGEST = 10 * 365 * 86400.0
+
+# Rows beyond their time or number are removed every so many writes, so many at once: the removal
+# outruns the growth, and no single one holds the database's lock for long.
+_TIDY_EVERY = 256
+_TIDY_ROWS = 512
+
+
+class EmbeddedTags:
+    """A TagStore in one file. Survives a restart and `kill -9`; several processes may share it.
+
+    Reads are a few microseconds and made in place; writes may wait for another process, so they
+    are made on one thread. Open it after forking: a SQLite connection does not survive a fork.
+
+    Expiry is by the wall clock, since it outlives the process. A clock set back makes records live
+    that much longer, set ahead that much shorter: their age is for the reader to judge.
+    """
+
+    @classmethod
+    def open(
+        cls, path: Path, clock: Clock, meter: Meter = _NO_METER, max_rows: int = 200_000
+    ) -> EmbeddedTags:
+        """Opens or makes the database. Never fails.
+
+        A file that is damaged, locked, or of a newer version is renamed to `….aside` and begun
+        anew. Where no file can be opened, what is in it is read into the memory of this process
+        alone, until the disk allows more.
+        Beyond `max_rows` those of the registry, and of its repository, that has most are forgotten,
+        the oldest first; so is history, of which it is remembered that there was more.
+        """
+        try:
+            return cls(open_or_begin_anew(path), path, clock, meter, max_rows)
+        except (apsw.Error, OSError) as error:
+            log.error("tags kept in memory only", path=str(path), reason=str(error))
+            store = cls(in_memory(path), path, clock, meter, max_rows)
+            store.fault = error
+            return store
+
+    def __init__(
+        self, database: TagDatabase, path: Path, clock: Clock, meter: Meter, max_rows: int
+    ) -> None:
+        self._database = database
+        self._path = path
+        self._clock = clock
+        self._meter = meter
+        self._max_rows = max_rows
+        self._again_at = clock.monotonic() + AGAIN  # in memory: when the file is tried again
+        self._patience = Patience(BUSY_MS)
+        self.fault: apsw.Error | OSError | None = None  # why the file could not be opened
+        self._writes = 0
+        self._reading = Health("embedded", "read")
+        self._writing = Health("embedded", "write")
+        self._threads = Threads(1, "tags")
+        self._closed = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is in the file, for other processes to see; else it ends with this one."""
+        return self._database.identity is not None
+
+    async def get(self, repository: Repository, tag: str) -> TagRecord | None:
+        """The record, if there is one and its time is not over. Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        now = self._clock.wall()
+        data = await self._read(lambda connection: record_of(connection, key, now))
+        return None if data is None else decode(key, data)
+
+    async def put(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        """Remembers for `keep_for` seconds; for none, forgets. Raises TagStoreError."""
+        if not keep_for > 0:
+            await self.delete(repository, tag)
+            return
+        key = tag_key(repository, tag)
+        expires_at = self._clock.wall() + min(keep_for, _LONGEST)
+        await self._write("put", lambda database: database.put(key, record, expires_at))
+
+    async def delete(self, repository: Repository, tag: str) -> None:
+        """Forgets. Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        await self._write("delete", lambda database: database.delete(key))
+
+    async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
+        """The newest first. Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        return await self._read(lambda connection: history_of(connection, key)) or ()
+
+    async def has_forgotten(self, repository: Repository) -> bool:
+        """Raises TagStoreError."""
+        name = tag_key(repository, "")
+        return await self._read(lambda connection: has_forgotten(connection, name)) or False
+
+    async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
+        """Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        await self._write("put", lambda database: database.freeze(key, digest))
+
+    async def unfreeze(self, repository: Repository, tag: str) -> bool:
+        """Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        return await self._write("delete", lambda database: database.unfreeze(key))
+
+    async def frozen(self, repository: Repository, tag: str) -> Digest | None:
+        """Raises TagStoreError."""
+        key = tag_key(repository, tag)
+        return await self._read(lambda connection: frozen_of(connection, key))
+
+    async def close(self) -> None:
+        """Ends what was begun, then closes the file. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._threads.run(lambda: self._database.close())
+        self._threads.leave()
+
+    async def _read(self, read: Callable[[apsw.Connection], T | None]) -> T | None:
+        database = self._database
+        if self._closed:
+            raise TagStoreError("closed")
+        try:
+            found = read(database.reader)
+        except apsw.BusyError:  # another process recovers the log: not to be waited for in place
+            found = await self._on_thread("get", lambda: read(database.writer))
+        except DAMAGED:
+            await self._on_thread("get", lambda: self._begin_anew(database))
+            found = None
+        except apsw.Error as error:
+            raise self._failed("get", error) from error
+        self._reading.worked()
+        return found
+
+    async def _write(self, operation: str, work: Callable[[TagDatabase], T]) -> T:
+        done = await self._on_thread(operation, lambda: self._apply(work))
+        self._writing.worked()
+        return done
+
+    async def _on_thread(self, operation: str, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise TagStoreError("closed")
+        try:
+            async with asyncio.timeout(_WRITE_LIMIT):
+                return await self._threads.run(work)
+        except (apsw.Error, OSError) as error:  # a TimeoutError is an OSError
+            raise self._failed(operation, error) from error
+
+    def _failed(self, operation: str, error: Exception) -> TagStoreError:
+        reason = type(error).__name__
+        self._meter.tag_store_error("embedded", operation)
+        (self._reading if operation == "get" else self._writing).failed(reason)
+        return TagStoreError(f"the embedded tag store failed to {operation}: {reason}: {error}")
+
+    # From here on: on the thread.
+
+    def _apply(self, work: Callable[[TagDatabase], T]) -> T:
+        # Somebody deleted the file, or another worker set it aside: what goes into the old one is
+        # seen by nobody else and lost with this process.
+        if not self.is_shared:
+            self._open_again()
+        elif not self._database.is_at(self._path):
+            self._database = open_or_begin_anew(self._path)
+        database = self._database
+        try:
+            with self._patience.writing(database.writer):
+                done = work(database)
+            self._tidy_now_and_then(database)
+        except DAMAGED:
+            self._begin_anew(database)
+            done = work(self._database)
+        return done
+
+    def _open_again(self) -> None:
+        """Goes on with the file, if it can be opened by now."""
+        if self._clock.monotonic() < self._again_at:
+            return
+        try:
+            self._database = open_or_begin_anew(self._path)
+        except (apsw.Error, OSError):
+            self._again_at = self._clock.monotonic() + AGAIN
+
+    def _tidy_now_and_then(self, database: TagDatabase) -> None:
+        if self._writes % _TIDY_EVERY == 0:
+            with contextlib.suppress(apsw.BusyError):  # the next one will do it
+                database.tidy(self._clock.wall(), self._max_rows, _TIDY_ROWS)
+        self._writes += 1
+
+    def _begin_anew(self, damaged: TagDatabase) -> None:
+        if self._database is not damaged:
+            return  # done already, for somebody else
+        self._database = open_or_begin_anew(self._path, damaged)

@@ -1,0 +1,1 @@
+"""One registry over HTTP, in its own words: the pull API, logins, tokens, quota."""

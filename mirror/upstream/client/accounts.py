@@ -1,0 +1,141 @@
+"""The logins of one endpoint, used by what each of them may read, and has left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+from yarl import URL
+
+from ...clock import Clock
+from ...contracts.accounts import AccountNotes
+from ...contracts.events import Meter
+from ...oci.challenges import Challenge
+from ...oci.errors import RateLimited
+from ..endpoint import Credentials, Endpoint
+from ..failures import LoginRefused
+from ..http.transport import Transport
+from .logins import OwnLogin, name_of
+from .quota import Quota
+from .tokens import Authorizer
+
+# That a login may not read a repository is believed for so many seconds: rights are given.
+_DENIED_FOR = 600.0
+_MOST_DENIED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One login, or none: what it shows to the endpoint, and what it may still ask there."""
+
+    authorizer: Authorizer
+    quota: Quota
+
+    def rests(self) -> bool:
+        """Whether its login is refused, and not to be shown now."""
+        return self.authorizer.own is not None and self.authorizer.own.rests()
+
+
+class Accounts:
+    """All of an endpoint's logins. What each may read is learnt by asking. While one is refused,
+    what is public is asked for without a login."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        clock: Clock,
+        meter: Meter,
+        notes: AccountNotes | None = None,
+    ) -> None:
+        def account(credentials: Credentials | None, number: int) -> Account:
+            label = name_of(credentials)
+            # Tokens have no name: they are told apart by their order.
+            words = f"{endpoint.url} {label} {number}"
+            own = None
+            if credentials is not None:
+                told = notes.login(words) if notes else None
+                own = OwnLogin(endpoint.name, credentials, clock, meter, told)
+            said = notes.quota(words) if notes else None
+            quota = Quota(endpoint.name, label, clock, meter, endpoint.quota_low, said)
+            return Account(Authorizer(endpoint, own, transport, clock), quota)
+
+        numbers: Counter[str] = Counter()
+        configured = []
+        for credentials in endpoint.credentials:
+            configured.append(account(credentials, numbers[name_of(credentials)]))
+            numbers[name_of(credentials)] += 1
+        self._anonymous = account(None, 0)
+        self._all: Sequence[Account] = configured or (self._anonymous,)
+        self._denied: TTLCache[tuple[Account, str], None] = TTLCache(
+            _MOST_DENIED, _DENIED_FOR, clock.monotonic
+        )
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def any(self, repository: str, besides: Collection[Account] = ()) -> Account:
+        """For what no limit counts: of those that may read this, the one that has most left."""
+        return max(self._welcome(repository, besides), key=lambda account: account.quota.left)
+
+    def for_manifest(
+        self, repository: str, pull: bool, besides: Collection[Account] = ()
+    ) -> Account:
+        """For a GET (`pull`) or a HEAD of a manifest: of those that may read this, and may ask, the
+        one that has most left. Raises RateLimited when none may ask."""
+        refusals: list[RateLimited] = []
+        free: list[Account] = []
+        for account in self._welcome(repository, besides):
+            refusal = account.quota.refusal(repository, pull)
+            if refusal is None:
+                free.append(account)
+            else:
+                refusals.append(refusal)
+        if not free:
+            raise min(refusals, key=lambda refusal: refusal.retry_after or 0.0)
+        return max(free, key=lambda account: account.quota.left)
+
+    def has_more(self, besides: Collection[Account]) -> bool:
+        """Whether somebody else may be asked than these."""
+        return bool(self._untried(besides))
+
+    def refusals(self) -> Sequence[LoginRefused]:
+        """What is to be said of the logins that are refused."""
+        own = (account.authorizer.own for account in self._all)
+        return [refusal for one in own if one is not None and (refusal := one.refusal())]
+
+    def realm(self, challenges: Sequence[Challenge]) -> URL | None:
+        """The token realm of these, with the service that it is asked for; None: there is none.
+        Raises Untrustworthy."""
+        return self._all[0].authorizer.realm(challenges)
+
+    def denied(self, account: Account, repository: str) -> None:
+        """The endpoint does not let this one read that: others are asked first, for a while."""
+        if len(self._all) > 1:
+            self._denied[account, repository] = None
+
+    def allowed(self, account: Account, repository: str) -> None:
+        self._denied.pop((account, repository), None)
+
+    def _untried(self, besides: Collection[Account]) -> Sequence[Account]:
+        """Those whose logins are not refused; when none is left and one was, nobody's."""
+        untried = [one for one in self._all if one not in besides and not one.rests()]
+        if not untried and self.refusals() and self._anonymous not in besides:
+            return [self._anonymous]
+        return untried
+
+    def _welcome(self, repository: str, besides: Collection[Account]) -> Sequence[Account]:
+        """Those of whom nothing says that they may not read this; all, when none is left."""
+        untried = self._untried(besides) or [self._anonymous]
+        return [one for one in untried if (one, repository) not in self._denied] or untried
+
+    def scarce(self) -> bool:
+        """Whether every login has little left."""
+        return all(account.quota.low() for account in self._untried(()))
+
+    async def close(self) -> None:
+        accounts = {*self._all, self._anonymous}
+        await asyncio.gather(*(account.authorizer.close() for account in accounts))

@@ -1,0 +1,179 @@
+"""Reading what a registry answered: hostile until it has passed here."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs, urlsplit
+
+from ...oci.digest import Digest
+from ...oci.documents import read_object
+from ...oci.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    TagInvalid,
+    Unknown,
+    Untrustworthy,
+    quoted,
+)
+from ...oci.links import next_target
+from ...oci.ranges import ByteRange, ContentRange
+from ...oci.reference import parse_tag
+from ..endpoint import MIB
+
+_UNKNOWN: dict[str, type[Unknown]] = {
+    "NAME_UNKNOWN": NameUnknown,
+    "MANIFEST_UNKNOWN": ManifestUnknown,
+    "BLOB_UNKNOWN": BlobUnknown,
+}
+_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,18})", re.ASCII | re.IGNORECASE)
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def claimed_digest(headers: Mapping[str, str]) -> Digest | None:
+    """Docker-Content-Digest: a claim, or nothing when it is missing or malformed."""
+    try:
+        return Digest.parse(headers.get("Docker-Content-Digest", ""))
+    except DigestInvalid:
+        return None
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """The Content-Type without its parameters; empty when there is none."""
+    return headers.get("Content-Type", "").partition(";")[0].strip(" \t").lower()
+
+
+def is_of_a_registry(headers: Mapping[str, str]) -> bool:
+    """Whether the Content-Type is one that only registries send, if not one that is read here
+    (Docker's schema 1)."""
+    return media_type(headers).startswith("application/vnd.")
+
+
+def encoding(headers: Mapping[str, str]) -> str:
+    """The Content-Encoding; empty for the identity that was asked for."""
+    name = headers.get("Content-Encoding", "").strip(" \t").lower()
+    return "" if name == "identity" else name
+
+
+def refuse_masked(headers: Mapping[str, str], where: str) -> None:
+    """A blob that is encoded, or a web page, is not the blob: nothing of it need be read. Raises
+    Untrustworthy."""
+    if encoding(headers):
+        raise Untrustworthy(f"{where} sent a blob with a Content-Encoding")
+    if media_type(headers) == "text/html":
+        raise Untrustworthy(f"{where} sent a web page instead of a blob")
+
+
+def decoded(data: bytes, headers: Mapping[str, str], limit: int, where: str) -> bytes:
+    """The bytes of a small answer, at most `limit`; gzip is undone though nobody asked for it.
+
+    Its digest is proven afterwards, so this gives a manifest a chance and no more.
+    Raises Untrustworthy for another encoding, a broken one, and one that unfolds beyond the limit.
+    """
+    name = encoding(headers)
+    if not name:
+        return data
+    if name not in ("gzip", "x-gzip"):
+        raise Untrustworthy(
+            f"{where} sent Content-Encoding {quoted(name)}, which was not asked for"
+        )
+    if not data.startswith(_GZIP_MAGIC):
+        return data  # labelled, not encoded
+    unfold = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = unfold.decompress(data, limit + 1)
+    except zlib.error:
+        raise Untrustworthy(f"{where} sent broken gzip") from None
+    if len(plain) > limit:
+        raise Untrustworthy(f"{where} sent gzip that unfolds to more than {limit // MIB} MiB")
+    if not unfold.eof:
+        raise Untrustworthy(f"{where} sent gzip without its end")
+    return plain
+
+
+def unknown(body: bytes | None, message: str, missing: type[Unknown]) -> Unknown:
+    """A 404, by its error document when that tells what is missing, else as `missing`."""
+    return next((_UNKNOWN[code] for code in _codes(body) if code in _UNKNOWN), missing)(message)
+
+
+def _codes(body: bytes | None) -> list[str]:
+    """The error codes of an error document (distribution-spec, "Error Codes")."""
+    try:
+        errors = read_object(body or b"").get("errors")
+    except Untrustworthy:
+        return []
+    if not isinstance(errors, list):
+        return []
+    codes = (error.get("code") for error in errors if isinstance(error, dict))
+    return [code for code in codes if isinstance(code, str)]
+
+
+def delivered(headers: Mapping[str, str], asked: ByteRange, length: int | None) -> ContentRange:
+    """What a 206 brings, when that is what was asked: from its start, to its end or the content's.
+
+    `length` is its Content-Length. Raises Untrustworthy otherwise: to use other bytes than those
+    asked for would splice them into the wrong place.
+    """
+    part = ContentRange.parse(headers.get("Content-Range"))
+    if part is None:
+        raise Untrustworthy("a 206 with a missing or broken Content-Range")
+    ends = {end for end in (asked.stop, part.total) if end is not None}
+    if part.start != asked.start or (ends and part.stop != min(ends)):
+        raise Untrustworthy(f"a 206 with {part}, which was not asked for")
+    if length is not None and length != part.stop - part.start:
+        raise Untrustworthy(f"a 206 with {part}, but of {length} bytes")
+    return part
+
+
+def size_of_unsatisfied(headers: Mapping[str, str]) -> int | None:
+    """How long a 416 says that the content is (RFC 9110, 15.5.17)."""
+    match = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip(" \t"))
+    return int(match[1]) if match else None
+
+
+def tag_names(data: bytes) -> tuple[str, ...]:
+    """The tags of a tag list, those left out that no tag can be called. Raises Untrustworthy."""
+    tags = read_object(data).get("tags")
+    if tags is None:  # a repository without tags, to Docker's registry
+        return ()
+    if not isinstance(tags, list):
+        raise Untrustworthy("the tag list has no list of tags")
+    return tuple(tag for tag in tags if isinstance(tag, str) and _is_tag(tag))
+
+
+def _is_tag(text: str) -> bool:
+    try:
+        parse_tag(text)
+    except TagInvalid:
+        return False
+    return True
+
+
+def next_marker(links: Sequence[str], tags: Sequence[str]) -> str | None:
+    """The marker of the next page by the Link headers (RFC 8288); None at the end.
+
+    Only the `last` of its query is taken, never the URL. Where a link has none that could be a
+    tag, the last tag of this page is the marker, as the distribution-spec defines it.
+    """
+    query = next_query(links)
+    if query is None:
+        return None
+    last = parse_qs(query).get("last", [""])[0]
+    if _is_tag(last):
+        return last
+    return tags[-1] if tags else None
+
+
+def next_query(links: Sequence[str]) -> str | None:
+    """The query of the next page's URL by the Link headers (RFC 8288), "" where it has none that
+    can be read; None at the end. The rest of the URL is never taken."""
+    target = next_target(links)
+    if target is None:
+        return None
+    try:
+        return urlsplit(target).query
+    except ValueError:
+        return ""

@@ -1,0 +1,253 @@
+"""How many manifests an endpoint still gives to one login, in the endpoint's own words.
+
+Docker Hub counts GETs of manifests, by login or by address: each answer to a manifest, HEAD too,
+says `ratelimit-limit: 100;w=21600` (so many in so many seconds) and `ratelimit-remaining`, and
+`docker-ratelimit-source` whom it counts. HEADs and blobs are free. A second limit, on any kind of
+request, has no headers; its 429 may answer a HEAD.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cachetools import LRUCache
+
+from ...clock import Clock
+from ...contracts.accounts import Notes, QuotaRecord
+from ...contracts.events import Meter
+from ...oci.errors import RateLimited, quoted
+from ...oci.retry import MAX_RETRY_AFTER
+from ..failures import QuotaSpent, retry_after
+
+_NUMBER = re.compile(r"\s*([0-9]{1,9})\s*(?:;\s*w=([0-9]{1,8})\s*)?(?:[,;].*)?", re.ASCII)
+_SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an account's UUID
+_LEAST_PAUSE = 1.0
+_FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; twice as many after each more in a row
+_LONGEST_GUESS = 3600.0
+_LISTEN_EVERY = 1.0  # seconds: what another process was told is known here that soon
+
+
+_REPOSITORIES = 1024  # whose pauses are remembered
+_AGREE = 2  # repositories that are refused, none answered in between: the limit is the login's
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Of one repository. `guess`: seconds to wait after the next 429 that does not say."""
+
+    until: float = 0.0  # monotonic
+    guess: float = _FIRST_GUESS
+
+
+class Quota:
+    """What is left to one login at one endpoint. `login` is "" for anonymous asking. Of the limit,
+    a share below `low` is little. `notes`: how it is shared with other processes."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        login: str,
+        clock: Clock,
+        meter: Meter,
+        low: float,
+        notes: Notes[QuotaRecord] | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._login = login
+        self._clock = clock
+        self._meter = meter
+        self._low = low
+        self._notes = notes
+        self._noted: object = None
+        self._listen_at = 0.0
+        self._limit: int | None = None
+        self._remaining: int | None = None
+        self._window: float | None = None
+        self._source = ""
+        self._read_at = 0.0
+        self._pulls_at = 0.0  # monotonic: no manifest is pulled before
+        self._counted = False  # whether it was the count that stopped the pulls
+        self._asks_at = 0.0  # monotonic: no manifest is asked for at all before
+        # Of single repositories, and whether it is for pulls alone.
+        self._paused: LRUCache[tuple[str, bool], _Pause] = LRUCache(_REPOSITORIES)
+        self._refused: set[str] = set()  # repositories, since the last that was answered
+
+    @property
+    def left(self) -> float:
+        """The share of the limit that is left, from 0 to 1; 1 where nothing is known."""
+        self._listen()
+        if self._remaining is None or not self._limit or self._outdated():
+            return 1.0
+        return min(1.0, self._remaining / self._limit)
+
+    def low(self) -> bool:
+        """Whether pulls should be spared."""
+        return self.left < self._low or self._clock.monotonic() < self._pulls_at
+
+    def _note(self, headers: Mapping[str, str]) -> int | None:
+        """Reads what an answer to a manifest tells: how many remain; None when it tells nothing."""
+        limit = _NUMBER.fullmatch(headers.get("ratelimit-limit", ""))
+        remaining = _NUMBER.fullmatch(headers.get("ratelimit-remaining", ""))
+        if limit is None or remaining is None:
+            return None
+        self._limit, self._remaining = int(limit[1]), int(remaining[1])
+        window = limit[2] or remaining[2]
+        self._window = float(window) if window else None
+        source = headers.get("docker-ratelimit-source", "")
+        self._source = source if _SOURCE.fullmatch(source) else ""
+        self._read_at = self._clock.monotonic()
+        self._meter.upstream_quota(self._endpoint, self._login, self._limit, self._remaining)
+        if self._remaining and self._counted and self._pulls_at:
+            self._pulls_at = 0.0  # sooner than was thought; a HEAD told so
+            self._tell_until()
+        return self._remaining
+
+    def refused(self, repository: str, pull: bool, headers: Mapping[str, str]) -> None:
+        """A 429 came, to a GET (`pull`) or a HEAD of a manifest of this repository.
+
+        The count, where it is used up, is the login's. Any other limit may be the repository's own,
+        which some client has chosen: it is the login's when two repositories in a row meet it.
+        """
+        self._listen(now=True)
+        remaining = self._note(headers)
+        is_counted = pull and remaining == 0
+        told = retry_after(headers, self._clock)
+        if told is None and is_counted:
+            told = self._window
+        on_pulls = pull and not remaining  # what the count does not explain is a limit on asking
+        pause = self._paused.get((repository, on_pulls), _Pause())
+        until = self._clock.monotonic() + max(pause.guess if told is None else told, _LEAST_PAUSE)
+        guess = min(pause.guess * 2, _LONGEST_GUESS) if told is None else pause.guess
+        self._paused[repository, on_pulls] = _Pause(0.0 if is_counted else until, guess)
+        self._refused.add(repository)
+        if is_counted or len(self._refused) >= _AGREE:
+            self._refused.clear()
+            self._pause_all(until, on_pulls, is_counted)
+        self._share()
+
+    def _pause_all(self, until: float, on_pulls: bool, is_counted: bool) -> None:
+        self._counted = is_counted
+        if on_pulls:
+            self._pulls_at = max(self._pulls_at, until)
+        else:
+            self._asks_at = max(self._asks_at, until)
+        self._tell_until()
+
+    def answered(self, repository: str, pull: bool, headers: Mapping[str, str]) -> None:
+        """An answer to a GET (`pull`) or a HEAD of a manifest came that was no 429."""
+        self._listen(now=True)
+        self._note(headers)
+        self._refused.clear()
+        if pull:
+            self._paused.pop((repository, True), None)
+        self._share()
+
+    def refusal(self, repository: str, pull: bool) -> RateLimited | None:
+        """What to raise instead of asking; None: ask."""
+        self._listen()
+        now = self._clock.monotonic()
+        asks_at = max(self._asks_at, self._paused.get((repository, False), _Pause()).until)
+        pulls_at = max(self._pulls_at, self._paused.get((repository, True), _Pause()).until)
+        if now < asks_at:
+            until = asks_at - now
+            of = "" if now < self._asks_at else f" of {repository}"
+            return RateLimited(
+                f"{self._endpoint} limits our requests (429), and not only pulls: {self._whom()} "
+                f"asks for no manifest{of} before {self._time(until)}; {self._help()}",
+                retry_after=until,
+            )
+        if pull and now < pulls_at:
+            until = pulls_at - now
+            of = "" if now < self._pulls_at else f" of {repository}"
+            return QuotaSpent(
+                f"{self._endpoint} limits our requests (429): {self._spent()}, and "
+                f"{self._whom()} pulls none{of} before {self._time(until)}; {self._help()}",
+                retry_after=until,
+            )
+        return None
+
+    def _share(self) -> None:
+        """Tells the other processes, when there is something new."""
+        news = (self._limit, self._remaining, self._pulls_at, self._asks_at)
+        if self._notes is None or news == self._noted:
+            return
+        self._noted = news
+        ahead = self._clock.wall() - self._clock.monotonic()
+        self._notes.note(
+            QuotaRecord(
+                self._limit,
+                self._remaining,
+                self._window,
+                self._source,
+                said_at=self._read_at + ahead,
+                pulls_at=self._pulls_at + ahead if self._pulls_at else 0.0,
+                counted=self._counted,
+                asks_at=self._asks_at + ahead if self._asks_at else 0.0,
+            )
+        )
+
+    def _listen(self, *, now: bool = False) -> None:
+        """Takes over what another process was told, before the own word is added to it."""
+        at = self._clock.monotonic()
+        if self._notes is None or (at < self._listen_at and not now):
+            return
+        self._listen_at = at + _LISTEN_EVERY
+        said = self._notes.heard()
+        if said is None:
+            return
+        wall = self._clock.wall()
+
+        def coming(time: float) -> float:
+            # Not trusted further than any Retry-After: the clock may have been set back since.
+            return at + min(time - wall, MAX_RETRY_AFTER) if time > wall else 0.0
+
+        self._limit, self._remaining, self._window = said.limit, said.remaining, said.window
+        self._source = said.source if _SOURCE.fullmatch(said.source) else ""
+        self._read_at = at - max(0.0, wall - said.said_at)
+        self._pulls_at, self._counted = coming(said.pulls_at), said.counted
+        self._asks_at = coming(said.asks_at)
+        self._noted = (self._limit, self._remaining, self._pulls_at, self._asks_at)
+        if self._limit is not None and self._remaining is not None:
+            self._meter.upstream_quota(self._endpoint, self._login, self._limit, self._remaining)
+        self._tell_until()
+
+    def _outdated(self) -> bool:
+        return self._window is not None and self._clock.monotonic() - self._read_at >= self._window
+
+    def _spent(self) -> str:
+        if not self._counted or self._limit is None:
+            return "it gives no more manifests for now"
+        window = f" in {_duration(self._window)}" if self._window else ""
+        source = f" (counted as {quoted(self._source)})" if self._source else ""
+        return f"its {self._limit} manifests{window}{source} are used up"
+
+    def _whom(self) -> str:
+        return (
+            f"the login {quoted(self._login)}" if self._login else "this mirror, without a login,"
+        )
+
+    def _help(self) -> str:
+        if self._login:
+            return (
+                "another login beside it (credentials may be a list) is used when this one is out"
+            )
+        return "a login (credentials) has a limit of its own, and a higher one"
+
+    def _time(self, seconds: float) -> str:
+        at = datetime.fromtimestamp(self._clock.wall() + seconds, UTC)
+        return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+    def _tell_until(self) -> None:
+        ahead = max(self._pulls_at, self._asks_at) - self._clock.monotonic()
+        until = self._clock.wall() + ahead if ahead > 0 else 0.0
+        self._meter.upstream_quota_until(self._endpoint, self._login, until)
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:g} {name}"
+    return f"{seconds:g} s"

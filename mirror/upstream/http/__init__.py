@@ -1,0 +1,1 @@
+"""HTTP to an endpoint and to wherever it leads: connections, redirects, bodies."""

@@ -1,0 +1,104 @@
+"""A blob's body on its way from an endpoint."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import aiohttp
+import structlog
+
+from ...contracts.events import Meter
+from ...oci.descriptor import Descriptor
+from ...oci.errors import Unavailable
+from ..endpoint import MIB
+from .receiver import Receiver
+
+_log = structlog.get_logger()
+
+
+class BlobStream:
+    """A StreamContent over one HTTP response. It waits for bytes for as long as the connection is
+    there: Body, which reads it, knows what else to ask."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        descriptor: Descriptor,
+        start: int,
+        source: str,
+        vouched: bool,
+        meter: Meter,
+    ) -> None:
+        self._response = response
+        self._descriptor = descriptor
+        self._start = start
+        self._source = source
+        self._vouched = vouched
+        self._meter = meter
+        self._total = 0  # bytes that came by aiohttp's reader
+        self._receiver: Receiver | None = None
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self._descriptor
+
+    @property
+    def start(self) -> int:
+        return self._start
+
+    @property
+    def source(self) -> str:
+        return self._source
+
+    @property
+    def vouched(self) -> bool:
+        return self._vouched
+
+    async def read(self) -> bytes:
+        """See StreamContent. Cancelled, it may be called again, and no byte is lost."""
+        if self._receiver is not None and (piece := cast(bytes, self._receiver.read_nowait())):
+            self._meter.upstream_bytes(self._source, len(piece))
+            return piece
+        try:
+            piece = await self._next()
+        except (aiohttp.ClientError, OSError) as error:
+            piece = self._came_before_the_break()
+            if not piece:
+                raise Unavailable(f"{self._source} cut a blob short") from error
+        self._meter.upstream_bytes(self._source, len(piece))
+        return piece
+
+    async def _next(self) -> bytes:
+        if self._receiver is not None:
+            # A view, with which a fill can do all that it does with bytes.
+            return cast(bytes, await self._receiver.read())
+        piece = await self._response.content.read(MIB)
+        self._total += len(piece)
+        self._receiver = Receiver.take_over(self._response, self._total)
+        return piece
+
+    def _came_before_the_break(self) -> bytes:
+        """What was received and not read when the connection broke. aiohttp tells of the break
+        first and would keep it, to be fetched a second time."""
+        content = self._response.content
+        error = content.exception()
+        content.set_exception(None)  # type: ignore[arg-type]  # it takes one, and means none
+        try:
+            return content.read_nowait(MIB)
+        finally:
+            if error is not None:
+                content.set_exception(error)
+
+    def reject(self, reason: str) -> None:
+        self._meter.upstream_rejected(self._source)
+        _log.warning(
+            "upstream_rejected",
+            endpoint=self._source,
+            digest=str(self._descriptor.digest),
+            reason=reason,
+        )
+
+    async def close(self) -> None:
+        self._response.release()  # keeps the connection only when the body was read to its end
+        if self._receiver is not None:
+            self._receiver.close()

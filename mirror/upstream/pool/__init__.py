@@ -1,0 +1,1 @@
+"""Several endpoints of one registry as one upstream."""

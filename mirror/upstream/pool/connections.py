@@ -1,0 +1,115 @@
+"""Never more connections to one host than it bears."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ...contracts.context import CLIENT
+from ...oci.errors import Unavailable
+from ...places import Crowded, Places, Unwanted
+from .question import Asked
+
+_QUANTUM = 2.0  # seconds; to go on over another connection costs some round trips
+_MOST_WAITING = 4096  # about
+
+
+class Slots:
+    """Turns at one host, whose endpoints share them fairly between clients, and between the kinds
+    of what one client asks (see Places). A blob holds its own until its stream is closed, or asked
+    to give way; blobs leave a few to small asks, which else would wait behind gigabytes. Lists,
+    which some registries take minutes for, and no pull needs, leave half.
+    """
+
+    def __init__(self, name: str, limit: int, patience: float = 60.0) -> None:
+        self._name = name
+        self.limit = limit
+        self._patience = patience
+        most = {
+            Asked.BLOB.value: max(1, limit - max(1, limit // 16)),
+            Asked.LIST.value: max(1, limit // 2),
+        }
+        self._places = Places(
+            limit,
+            lambda group: most.get(group, limit),
+            quantum=_QUANTUM,
+            most_waiting=_MOST_WAITING,
+        )
+        self.blobs_held = 0
+
+    def free(self, asked: Asked) -> bool:
+        return self._places.has_spare(asked.value)
+
+    async def take(self, asked: Asked, vain_turns: int = 0) -> Slot:
+        """For whose work this is (see CLIENT), and after so many turns without an answer. Raises
+        Unavailable when there is none within `patience` seconds, at once when nobody waits for this
+        or too many of its client's wait."""
+        slot = Slot(asked, vain_turns)
+        try:
+            await self._places.take(slot, self._patience)
+        except (TimeoutError, Crowded, Unwanted) as reason:
+            within = f" within {self._patience:g} s" if isinstance(reason, TimeoutError) else ""
+            raise Unavailable(
+                f"all {self.limit} connections to {self._name} are in use, and none became free"
+                f"{within}",
+                retry_after=5,
+            ) from None
+        self.blobs_held += slot.is_blob
+        return slot
+
+    def give(self, slot: Slot) -> None:
+        self._places.give(slot)
+        self.blobs_held -= slot.is_blob
+        slot.ends()
+
+
+class Slot:
+    """One connection's place, a Claim."""
+
+    def __init__(self, asked: Asked, vain_turns: int) -> None:
+        self._asked = asked
+        self.vain_turns = vain_turns
+        self._asker = CLIENT.get()
+        self._gives_way: Callable[[], bool] | None = None
+
+    @property
+    def client(self) -> str:
+        return self._asker.client
+
+    @property
+    def group(self) -> str:
+        return self._asked.value
+
+    @property
+    def is_blob(self) -> bool:
+        return self._asked is Asked.BLOB
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._asker.is_wanted
+
+    def streams(self, gives_way: Callable[[], bool]) -> None:
+        """From now on it is a stream's, which can be asked to give way: see Claim.give_back."""
+        self._gives_way = gives_way
+
+    def turn(self) -> asyncio.Timeout:
+        """A context in which the holder works until it is asked to give way: then the context
+        expires, and raises TimeoutError."""
+        turn = asyncio.timeout(None)
+
+        def gives_way() -> bool:
+            if turn.expired():
+                return False
+            turn.reschedule(0.0)
+            return True
+
+        self._gives_way = gives_way
+        return turn
+
+    def ends(self) -> None:
+        """Its holder is let go: a task that failed would else keep itself, and all its frames,
+        until the next collection of cycles."""
+        self._gives_way = None
+
+    def give_back(self) -> bool:
+        return self._gives_way is not None and self._gives_way()

@@ -1,0 +1,347 @@
+"""What a pool knows of one endpoint by now: its health, its speed, and how it may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import structlog
+from cachetools import LRUCache
+
+from ...clock import Clock
+from ...contracts.context import CLIENT
+from ...contracts.events import Meter
+from ...contracts.upstream import Upstream
+from ...oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
+from ...oci.reference import Repository
+from ..endpoint import CONNECTIONS, Trust
+from ..failures import Exhausted, NoToken, QuotaSpent, Unfit, Unreachable
+from ..retries import Budget, Budgets
+from .breaker import PAUSES, Breaker, BreakerState, Trouble
+from .connections import Slots
+from .pulse import Ping, Pulse
+from .question import Asked, Question
+from .speed import Latency, Speed
+from .troubles import Troubles
+
+_log = structlog.get_logger()
+
+_STEP_BACK = 15.0  # seconds for which an endpoint is asked after the others, once it has failed
+_LONGEST_STEP_BACK = 3600.0
+_REPOSITORIES = 1024  # of which something is remembered
+_QUESTIONS = 1024  # that failed
+_AGREE_ON_LIMITS = 2  # repositories that were refused, none answered in between: it is us it limits
+_AGREE_ON_LIES = 3  # repositories of which it has sent something else
+
+# A client's asks besides late ones that were of no use: so many at once, and more a second. Where
+# all that an endpoint has to give is given, more connections only share it, and cost requests.
+_HEDGES = 8.0
+_HEDGES_REFILL = 0.1
+
+# When an answer is late, in seconds: so many times what is usual for the endpoint, within bounds.
+_LATE_FACTOR = 3.0
+_LATE_LEAST = 0.5
+_LATE_MOST = 10.0
+_LATE_UNKNOWN = 2.0
+
+
+class Turn(IntEnum):
+    """When an endpoint is asked, in order."""
+
+    TRIAL = 0  # first: others can still answer when it cannot
+    USUAL = 1
+    SPARED = 2  # little is left of what it gives
+    LAST = 3  # when nobody else has answered
+    NEVER = 4
+
+
+def _never() -> bool:
+    return False
+
+
+async def _no_ping() -> None:
+    """Of one that cannot be asked whether it is there, that is taken for granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One endpoint of a pool; `name` is for messages. `scarce` as in Budgeted. `slots` are those of
+    its host, where other endpoints are there too. `ping` asks whether it is there."""
+
+    name: str
+    upstream: Upstream
+    trust: Trust
+    connections: int = CONNECTIONS
+    scarce: Callable[[], bool] = _never
+    slots: Slots | None = None
+    ping: Ping = _no_ping
+
+
+class EndpointState:
+    """One member of a pool, and all that was learnt about it.
+
+    Clients choose what is asked for. What they can cause by that is held against the very question,
+    or against its repository. What speaks against the endpoint itself is that it cannot be reached,
+    or does not answer a question of the mirror's own (see Pulse), and what several repositories
+    have met one after the other: limits, and lies.
+    """
+
+    def __init__(self, member: Member, clock: Clock, meter: Meter) -> None:
+        self.member = member
+        self.slots = member.slots or Slots(member.name, member.connections)
+        self.speed = Speed()
+        self.latency = {asked: Latency() for asked in Asked}
+        self._hedges = Budgets(_HEDGES, _HEDGES_REFILL, clock)
+        self._clock = clock
+        self._meter = meter
+        self._pulse = Pulse(member.ping, clock, self._pulse_changed)
+        self._faults: Troubles[Question] = Troubles(PAUSES[Trouble.FAULT], most=_QUESTIONS)
+        self._limited: dict[Asked, Troubles[Repository]] = {
+            asked: Troubles(PAUSES[Trouble.LIMITED], agree=_AGREE_ON_LIMITS) for asked in Asked
+        }
+        self._wrong: Troubles[Repository] = Troubles(PAUSES[Trouble.WRONG], agree=_AGREE_ON_LIES)
+        self._missing: Troubles[Repository] = Troubles(PAUSES[Trouble.MISSING])
+        self._back: LRUCache[Repository, float] = LRUCache(_REPOSITORIES)
+        self._back_with_all = 0.0
+
+    async def close(self) -> None:
+        await self._pulse.close()
+
+    def turn(self, question: Question) -> Turn:
+        """When to ask it. One that has lied is still better than nobody: its bytes are proven."""
+        now, repository = self._clock.monotonic(), question.repository
+        refusing = _worst(self._refusing(question), now)
+        if refusing is BreakerState.OPEN:
+            return Turn.NEVER
+        wrong = _worst(self._wrong.of(repository), now)
+        # A lie in a manifest is found before anybody is given it; in a blob, when it is too late.
+        is_proof = question.asked is Asked.MANIFEST
+        if wrong is BreakerState.OPEN or (wrong is BreakerState.DUE and not is_proof):
+            return Turn.LAST
+        missing = BreakerState.CLOSED
+        if question.asked.is_content:
+            missing = _worst(self._missing.of(repository), now)
+        if missing is BreakerState.OPEN:
+            return Turn.LAST
+        if question.asked is Asked.MANIFEST and self.member.scarce():
+            return Turn.SPARED
+        return Turn.TRIAL if BreakerState.DUE in (refusing, wrong, missing) else Turn.USUAL
+
+    def steps_back(self, repository: Repository) -> float:
+        """The later, the longer it is asked after others that are as good."""
+        until = max(self._back_with_all, self._back.get(repository, 0.0))
+        return until if until > self._clock.monotonic() else 0.0
+
+    def is_well(self, question: Question) -> bool:
+        """Whether nothing speaks against it."""
+        now = self._clock.monotonic()
+        breakers = [*self._refusing(question), *self._wrong.of(question.repository)]
+        return (
+            not self.steps_back(question.repository)
+            and _worst(breakers, now) is BreakerState.CLOSED
+        )
+
+    def is_away(self, question: Question) -> bool:
+        """Whether it failed lately, and has not answered since."""
+        breakers = [self._pulse.breaker, *self._faults.of(question)]
+        return _worst(breakers, self._clock.monotonic()) is not BreakerState.CLOSED
+
+    def late(self, asked: Asked) -> float:
+        """Seconds after which its answer is late, by its own measure."""
+        usual = self.latency[asked].usual
+        if usual is None:
+            return _LATE_UNKNOWN
+        return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
+
+    @property
+    def hedges(self) -> Budget:
+        """What is left to this client (see CLIENT) of asks besides late ones."""
+        return self._hedges.of(CLIENT.get().client)
+
+    def may_try_early(self, question: Question) -> bool:
+        """Whether one ask may try it before its time, since nobody else is left."""
+        now = self._clock.monotonic()
+        faults = [self._pulse.breaker, *self._faults.of(question)]
+        limits = self._limited[question.asked].of(question.repository)
+        return all(
+            fault.state(now) is not BreakerState.OPEN or fault.may_try_early(now)
+            for fault in faults
+        ) and all(
+            limit.state(now) is not BreakerState.OPEN or limit.has_waited(now) for limit in limits
+        )
+
+    def refusal(self, question: Question) -> RegistryError:
+        """Why it is not asked now."""
+        now = self._clock.monotonic()
+        shut = max(self._refusing(question), key=lambda breaker: breaker.left(now))
+        words, left = shut.reason or f"{self.member.name} is not well", shut.left(now)
+        is_limit = shut in self._limited[question.asked].of(question.repository)
+        kind = RateLimited if is_limit else Unavailable
+        return kind(f"{words}; it is asked again in {left:.0f} s", retry_after=left)
+
+    # What happens to it
+
+    async def admits(self) -> None:
+        """See Pulse.trial: to be awaited before it is asked."""
+        await self._pulse.trial()
+
+    def begins(self, question: Question) -> None:
+        now = self._clock.monotonic()
+        for breaker in self._own(question):
+            if breaker.state(now) is not BreakerState.CLOSED:  # before its time, perhaps
+                breaker.begin_trial(now)
+        on_trial = []
+        if question.asked is Asked.MANIFEST:
+            on_trial += self._wrong.of(question.repository)
+        if question.asked.is_content:
+            on_trial += self._missing.of(question.repository)
+        for breaker in on_trial:
+            if breaker.state(now) is BreakerState.DUE:
+                breaker.begin_trial(now)
+
+    def answered(self, question: Question, seconds: float) -> None:
+        asked, repository = question.asked, question.repository
+        self.latency[asked].took(seconds, self._clock.monotonic())
+        if asked is not Asked.BLOB:  # of which only the beginning has come
+            self.delivers(question)
+        if self._limited[asked].succeeded(repository):
+            self._closed(Trouble.LIMITED)
+        if asked.is_content:
+            self._missing.succeeded(repository)
+        is_on_trial = any(breaker.trying for breaker in self._wrong.of(repository))
+        if asked is Asked.MANIFEST and is_on_trial and self._wrong.succeeded(repository):
+            self._closed(Trouble.WRONG)
+
+    def delivers(self, question: Question) -> None:
+        """It brought what it promised, or a good part of it: no fault is left."""
+        self._faults.succeeded(question)
+        self._pulse.answered()
+
+    def gives_up(self, question: Question) -> None:
+        """Nobody waits for its answer any more: of its troubles that says nothing."""
+        self._undecided(question)
+
+    def not_waited_for(self, question: Question, seconds: float) -> None:
+        """Another was faster."""
+        # No latency orders those who are asked for their word.
+        if not question.asked.is_content and seconds >= self.late(question.asked):
+            words = f"{self.member.name} was silent for {seconds:.1f} s"
+            self.is_slow(question, Unavailable(words))
+        self.latency[question.asked].took_longer(seconds, self._clock.monotonic())
+
+    def lacks(self, question: Question, error: RegistryError) -> None:
+        """It does not have what another has just given."""
+        repository = question.repository
+        if self._missing.failed(repository, self._clock.monotonic(), error.message):
+            _log.info("endpoint_lacks", endpoint=self.member.name, repository=str(repository))
+
+    def failed(self, question: Question, error: RegistryError) -> None:
+        """Unknown and Denied are words, not failures: what they mean depends on the others'."""
+        match error:
+            case Unknown() | Denied():
+                self.delivers(question)
+            case QuotaSpent() | Unfit() | Exhausted():
+                pass
+            case NoToken():
+                self._faults.failed(question, self._clock.monotonic(), error.message)
+            case Untrustworthy():
+                # Of what a list says, or how long a blob is, nothing is proven, nor a lie.
+                if question.asked not in (Asked.LIST, Asked.STAT):
+                    self._lied(question, error)
+            case RateLimited():
+                self._is_limited(question, error)
+            case Unavailable():
+                self._is_faulty(question, error)
+        self._undecided(question)
+
+    def is_slow(self, question: Question, error: RegistryError) -> None:
+        """It was left for a faster endpoint: no fault, but others go first for a while."""
+        self._step_back(question.repository, _STEP_BACK, error)
+
+    def _is_faulty(self, question: Question, error: Unavailable) -> None:
+        now = self._clock.monotonic()
+        if isinstance(error, Unreachable):
+            self._step_back_with_all(_STEP_BACK, error.message)
+        else:
+            self._faults.failed(question, now, error.message, error.retry_after or 0.0)
+            self._step_back(question.repository, _STEP_BACK, error)
+        self._pulse.failed(error)
+
+    def _is_limited(self, question: Question, error: RateLimited) -> None:
+        limited, least = self._limited[question.asked], error.retry_after or 0.0
+        now = self._clock.monotonic()
+        limited.failed(question.repository, now, error.message, least)
+        self._step_back(question.repository, least, error)
+        if limited.whole.state(now) is BreakerState.OPEN:
+            self._step_back_with_all(least, error.message)
+            self._meter.upstream_breaker(self.member.name, Trouble.LIMITED, True)
+
+    def _lied(self, question: Question, error: RegistryError) -> None:
+        now, repository = self._clock.monotonic(), question.repository
+        opened = self._wrong.failed(repository, now, error.message)
+        # Of several liars the one whose lie is oldest goes first.
+        self._back[repository] = max(self._back.get(repository, 0.0), now + _STEP_BACK)
+        is_banned = self._wrong.whole.state(now) is BreakerState.OPEN
+        if is_banned:
+            self._meter.upstream_breaker(self.member.name, Trouble.WRONG, True)
+        if opened:
+            _log.error(
+                "endpoint_banned",
+                endpoint=self.member.name,
+                repository="all" if is_banned else str(repository),
+                reason=error.message,
+                seconds=round(max(one.left(now) for one in self._wrong.of(repository))),
+                hint="it sent what was not asked for; it is asked only when nobody else answers",
+            )
+
+    def _step_back(self, repository: Repository, seconds: float, error: RegistryError) -> None:
+        if not self.steps_back(repository):  # said once, not by each request while it lasts
+            _log.warning(
+                "endpoint_steps_back",
+                endpoint=self.member.name,
+                repository=str(repository),
+                reason=error.message,
+            )
+        until = self._clock.monotonic() + min(seconds, _LONGEST_STEP_BACK)
+        self._back[repository] = max(self._back.get(repository, 0.0), until)
+
+    def _step_back_with_all(self, seconds: float, reason: str) -> None:
+        now = self._clock.monotonic()
+        if self._back_with_all <= now:
+            _log.warning("endpoint_steps_back", endpoint=self.member.name, reason=reason)
+        until = now + min(seconds, _LONGEST_STEP_BACK)
+        self._back_with_all = max(self._back_with_all, until)
+
+    def _pulse_changed(self, is_away: bool) -> None:
+        if not is_away:
+            self._closed(Trouble.FAULT)
+            return
+        self._meter.upstream_breaker(self.member.name, Trouble.FAULT, True)
+        self._step_back_with_all(_STEP_BACK, self._pulse.breaker.reason)
+
+    def _closed(self, trouble: Trouble) -> None:
+        self._meter.upstream_breaker(self.member.name, trouble, False)
+        _log.info("endpoint_is_back", endpoint=self.member.name, trouble=str(trouble))
+
+    def _refusing(self, question: Question) -> list[Breaker]:
+        """Those that keep it from being asked this while they are open."""
+        return [self._pulse.breaker, *self._own(question)]
+
+    def _own(self, question: Question) -> list[Breaker]:
+        """Those of them that the answer to this question may close."""
+        limited = self._limited[question.asked]
+        return [*self._faults.of(question), *limited.of(question.repository)]
+
+    def _undecided(self, question: Question) -> None:
+        now = self._clock.monotonic()
+        for breaker in self._own(question):
+            breaker.undecided(now)
+
+
+def _worst(breakers: Iterable[Breaker], now: float) -> BreakerState:
+    states = {breaker.state(now) for breaker in breakers}
+    return next(
+        (state for state in (BreakerState.OPEN, BreakerState.DUE) if state in states),
+        BreakerState.CLOSED,
+    )

@@ -1,0 +1,139 @@
+"""One question to several who may know, the next one asked when the first is late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ...oci.errors import Denied, RegistryError, Unavailable, Unknown, Untrustworthy
+from ...tasks import ended
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+# After these another may still be asked. Any other error is an answer, or a mistake of ours.
+FAILURES = (Unknown, Denied, Unavailable, Untrustworthy)
+
+# One that is late is asked a second time beside the first, where no other is left: after so many
+# seconds, twice as many the next time, and not for longer than this. Then so many at once at most
+# wait for an answer.
+_AGAIN_AFTER = 2.0
+_AGAIN_FOR = 30.0
+_AT_ONCE = 3
+
+
+class NobodyAnswered(Exception):
+    """All were asked, and failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race(Generic[C, T]):
+    """How to ask. `late`: after how many seconds without an answer of this one another is asked
+    too; `spare`: whether this one may be asked while others have still to answer, and `hedged` is
+    told that it is; `failed` is told of each failure; an answer that comes too late goes to
+    `discard`.
+
+    `sleep` is a parameter for the sake of tests.
+    """
+
+    ask: Callable[[C], Awaitable[T]]
+    late: Callable[[C], float]
+    spare: Callable[[C], bool]
+    hedged: Callable[[C], object]
+    failed: Callable[[C, RegistryError], None]
+    discard: Callable[[T], Awaitable[None]]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def run(
+        self, candidates: Sequence[C], silent: tuple[C, Awaitable[T]] | None = None
+    ) -> tuple[T, Sequence[tuple[C, bool]]]:
+        """The first answer; and who was asked while another was late, each with whether that ask
+        was the one that answered.
+
+        They are asked in their order: the next when all before have failed, or when they are late;
+        where none is left, one that is late once more, beside its first ask. `silent` is under way
+        already, and late. Whoever is still being asked in the end is cancelled. Raises
+        NobodyAnswered.
+        """
+        asked: dict[asyncio.Future[T], C] = {}
+        try:
+            won = await self._first(candidates, silent, asked)
+        except BaseException:
+            await self._end(asked)
+            raise
+        try:
+            await self._end(asked)
+        except BaseException:  # nobody is there any more to close it
+            await self.discard(won[0])
+            raise
+        return won
+
+    async def _first(
+        self,
+        candidates: Sequence[C],
+        silent: tuple[C, Awaitable[T]] | None,
+        asked: dict[asyncio.Future[T], C],
+    ) -> tuple[T, Sequence[tuple[C, bool]]]:
+        """As `run`. `asked`: the asks that are still under way in the end."""
+        waiting = list(candidates)
+        hedges: dict[asyncio.Future[T], C] = {}
+        slept, again_at, pause = 0.0, _AGAIN_AFTER, _AGAIN_AFTER
+        seconds = 0.0  # of the alarm
+        alarm: asyncio.Future[None] | None = None
+        if silent is not None:
+            asked[asyncio.ensure_future(silent[1])] = silent[0]
+            again_at = 0.0
+        try:
+            while True:
+                besides = None
+                if not asked:
+                    if not waiting:
+                        raise NobodyAnswered
+                    besides = waiting.pop(0)
+                elif alarm is None or alarm.done():
+                    slept += seconds
+                    besides = next(filter(self.spare, waiting), None)
+                    if besides is not None:
+                        waiting.remove(besides)
+                    elif again_at <= slept < _AGAIN_FOR and len(asked) < _AT_ONCE:
+                        besides = next(filter(self.spare, asked.values()), None)
+                        if besides is not None:
+                            pause *= 2
+                            again_at = slept + pause
+                if besides is not None:
+                    task = asyncio.ensure_future(self.ask(besides))
+                    if asked:
+                        hedges[task] = besides
+                        self.hedged(besides)
+                    asked[task] = besides
+                if besides is not None or alarm is None or alarm.done():
+                    if alarm is not None:
+                        alarm.cancel()
+                    seconds = self.late([*asked.values()][-1])
+                    alarm = asyncio.ensure_future(self.sleep(seconds))
+                watched: set[asyncio.Future[T] | asyncio.Future[None]] = {*asked, alarm}
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                for done in [one for one in asked if one.done()]:
+                    candidate = asked.pop(done)
+                    try:
+                        answer = done.result()
+                    except FAILURES as error:
+                        self.failed(candidate, error.bare())
+                    else:
+                        return answer, [(hedge, ask is done) for ask, hedge in hedges.items()]
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    async def _end(self, asked: Collection[asyncio.Future[T]]) -> None:
+        """Returns when these asks have ended, also when it is cancelled meanwhile."""
+        for task in asked:
+            task.cancel()
+        try:
+            await ended(asked)
+        finally:
+            for task in asked:
+                if not task.cancelled() and task.exception() is None:
+                    await self.discard(task.result())

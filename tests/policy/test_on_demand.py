@@ -1,0 +1,185 @@
+"""Registries that nobody configured: which names are served, and how many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from mirror.clock import Clock
+from mirror.contracts.context import CLIENT, Client
+from mirror.oci.errors import Denied, NameUnknown, Unavailable
+from mirror.oci.reference import Repository
+from mirror.policy.on_demand import OnDemand, Opened, refuse_private
+from mirror.policy.routed import Routed
+
+from ..fakes import FakeRegistry
+from ..waiting import eventually
+
+
+class Silence(asyncio.Event):
+    """What an answer waits for that never comes, until whoever asks is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asking: asyncio.Future[Literal[True]] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> Literal[True]:
+        return await self.asking
+
+
+class House:
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder = folder
+        self.now = 0.0
+        self.made: list[str] = []
+        self.closed: list[str] = []
+        self.busy: set[str] = set()
+        self.registries: dict[str, FakeRegistry] = {}
+        self.fails: set[str] = set()
+        self.never: set[str] = set()
+        self.on_demand = OnDemand(self._open, Clock(monotonic=lambda: self.now), most)
+
+    def _open(self, name: str) -> Opened:
+        self.made.append(name)
+        folder = self._folder / str(len(self.made))
+        folder.mkdir()
+        registry = self.registries[name] = FakeRegistry(folder)
+        registry.add_manifest(b"{}", "1")
+        silence = Silence()
+        if name in self.fails:
+            registry.failures["tags"] = Unavailable("its name cannot be resolved")
+        if name in self.never:
+            registry.waits["tags"] = silence
+
+        async def close() -> None:
+            self.closed.append(name)
+            silence.asking.cancel()
+
+        return Opened(registry, lambda: name not in self.busy, close)
+
+    async def ask(self, name: str) -> None:
+        await self.on_demand.tags(Repository(name, "app"))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path, most=2)
+
+
+async def test_a_registry_is_made_once_and_closed_at_the_end(house: House) -> None:
+    await house.ask("quay.io")
+    await house.ask("quay.io")
+    await house.ask("ghcr.io")
+    assert house.made == ["quay.io", "ghcr.io"]
+    await house.on_demand.close()
+    assert sorted(house.closed) == ["ghcr.io", "quay.io"]
+
+
+async def test_the_longest_unused_is_closed_for_a_new_one(house: House) -> None:
+    for name in ("a.io", "b.io", "a.io"):
+        await house.ask(name)
+    house.now = 60
+    await house.ask("c.io")
+    assert house.closed == ["b.io"]
+    await house.ask("b.io")
+    assert house.closed == ["b.io", "a.io"]
+
+
+async def test_one_in_use_is_not_closed(house: House) -> None:
+    await house.ask("a.io")
+    await house.ask("b.io")
+    house.registries["a.io"].waits["tags"] = asyncio.Event()
+    asking = asyncio.create_task(house.ask("a.io"))
+    await eventually(lambda: len(house.registries["a.io"].asked) == 2)
+    house.busy.add("b.io")  # a fill goes on, though its client left
+    house.now = 60
+    with pytest.raises(Unavailable, match="2 registries") as refused:
+        await house.ask("c.io")
+    assert refused.value.retry_after
+    house.busy.clear()
+    await house.ask("c.io")
+    assert house.closed == ["b.io"]
+    house.registries["a.io"].waits["tags"].set()
+    await asking
+
+
+async def test_one_used_just_now_is_not_closed(house: House) -> None:
+    for name in ("a.io", "b.io"):
+        await house.ask(name)
+    with pytest.raises(Unavailable):
+        await house.ask("c.io")
+    assert house.closed == []
+
+
+@pytest.mark.parametrize("name", ["quay.io", "registry.example.com", "a-b.co.uk:8443", "xn--x.de"])
+def test_public_names(name: str) -> None:
+    refuse_private(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("127.0.0.1", "127.1", "10.0.0.1:5000", "2130706433", "0x7f.1", "0x7f000001", "1.2.3.0x4"),
+        *("[::1]", "::1", "localhost", "localhost:5000", "registry", "registry:5000"),
+        *("metadata.google.internal", "printer.local", "a.localhost", "1.0.0.127.in-addr.arpa"),
+        *("quay.io.", "-a.io", "a..io", "a_b.io", "a.b.c:123456", "quay.io/x", "QUAY.IO", ""),
+    ],
+)
+async def test_f63_f64_names_that_are_not_public_are_denied(house: House, name: str) -> None:
+    with pytest.raises(Denied, match="public names only"):
+        await house.ask(name)
+    assert house.made == []
+
+
+async def test_one_that_never_answered_gives_its_place_at_once(house: House) -> None:
+    house.fails.update({"a.io", "b.io"})
+    for name in ("a.io", "b.io"):
+        with pytest.raises(Unavailable):
+            await house.ask(name)
+    await house.ask("c.io")
+    assert house.closed == ["a.io"]
+
+
+async def test_names_that_one_client_makes_up_keep_no_other_from_theirs(house: House) -> None:
+    house.never.update({"a.io", "b.io"})
+    CLIENT.set(Client("a"))
+    asking = [asyncio.create_task(house.ask(name)) for name in ("a.io", "b.io")]
+    await eventually(lambda: len(house.registries) == 2)
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="2 registries"):
+        await house.ask("c.io")
+    CLIENT.set(Client("b"))
+    await house.ask("quay.io")
+    assert house.closed == ["a.io"]
+    with pytest.raises(Unavailable, match="not answered"):
+        await asking[0]
+    with pytest.raises(Unavailable, match="2 registries"):
+        await house.ask("ghcr.io")  # as many as the other has
+    asking[1].cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_one_that_answers_is_not_closed_while_it_is_asked(house: House) -> None:
+    CLIENT.set(Client("a"))
+    for name in ("a.io", "b.io"):
+        await house.ask(name)
+        house.registries[name].waits["tags"] = asyncio.Event()
+    asking = [asyncio.create_task(house.ask(name)) for name in ("a.io", "b.io")]
+    await eventually(lambda: all(len(each.asked) == 2 for each in house.registries.values()))
+    CLIENT.set(Client("b"))
+    with pytest.raises(Unavailable, match="2 registries"):
+        await house.ask("c.io")
+    for name in ("a.io", "b.io"):
+        house.registries[name].waits["tags"].set()
+    await asyncio.gather(*asking)
+
+
+async def test_what_is_configured_is_never_made_on_demand(house: House, tmp_path: Path) -> None:
+    routed = Routed({"docker.io": FakeRegistry(tmp_path)}, house.on_demand)
+    with pytest.raises(NameUnknown):
+        await routed.tags(Repository("docker.io", "library/redis"))
+    await routed.tags(Repository("quay.io", "app"))
+    assert house.made == ["quay.io"]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.clock import Clock
+from mirror.contracts.events import NoMeter
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.download import DownloadPatience
+from mirror.pullthrough.fills.fill import Soon
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.manifests import RetryPolicy
+from mirror.pullthrough.revalidation import AnswerPatience as Waiting
+from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.store import DiskContent
+
+from .fakes import FakeTags, FakeUpstream
+
+
+class Wall:
+    """A wall clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def upstream() -> FakeUpstream:
+    return FakeUpstream()
+
+
+@pytest.fixture
+def tags() -> FakeTags:
+    return FakeTags()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
+    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def fills(store: DiskContent) -> AsyncIterator[Fills]:
+    quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
+    fills = Fills(store, NoMeter(), patience=quick)
+    yield fills
+    await fills.close()
+
+
+@pytest.fixture
+async def cache(
+    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall
+) -> AsyncIterator[PullThrough]:
+    cache = PullThrough(
+        upstream,
+        store,
+        tags,
+        fills,
+        Freshness(ttl=300, stale=3600, negative_ttl=30),
+        clock=Clock(wall=wall),
+        patience=Waiting(stale=0.1, unknown=0.5),
+        hold=RetryPolicy(promised=1, other=0.5, lagging=0.1, pause=0.01),
+        soon=Soon(within=0.1, measure=0.05),
+    )
+    yield cache
+    await cache.close()

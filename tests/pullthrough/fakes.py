@@ -1,0 +1,228 @@
+"""An upstream and a tag memory that do as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from mirror.contracts.registry import BytesContent, Outcome, TagPage
+from mirror.contracts.tags import TagEvent, TagRecord, TagStoreError
+from mirror.oci.descriptor import OCTET_STREAM, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, RangeInvalid, Untrustworthy
+from mirror.oci.manifests import OCI_MANIFEST, media_type_of
+from mirror.oci.ranges import ByteRange
+from mirror.oci.reference import Repository
+
+
+def manifest_of(*blobs: bytes, note: str = "") -> bytes:
+    """An OCI manifest whose config is the first of these blobs, and whose layers are the rest."""
+    config, *layers = [
+        {"mediaType": OCTET_STREAM, "digest": str(Digest.of(blob)), "size": len(blob)}
+        for blob in blobs or (b"{}",)
+    ]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config,
+        "layers": layers,
+        "annotations": {"note": note},
+    }
+    return json.dumps(document).encode()
+
+
+class FakeStream:
+    """A body in pieces of `piece` bytes; `on_read(position)` may hold it, or break it."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        data: bytes,
+        size: int | None,
+        start: int,
+        upstream: FakeUpstream,
+    ) -> None:
+        self.descriptor = Descriptor(OCTET_STREAM, digest, size)
+        self.start = start
+        self.source = "fake"
+        self.vouched = upstream.vouched
+        self._data = data
+        self._position = start
+        self._upstream = upstream
+        self._closed = False
+
+    async def read(self) -> bytes:
+        if self._upstream.before_read is not None:
+            await self._upstream.before_read(self._position)
+        piece = self._data[self._position : self._position + self._upstream.piece]
+        self._position += len(piece)
+        self._upstream.blob_bytes += len(piece)
+        return piece
+
+    def reject(self, reason: str) -> None:
+        self._upstream.rejected.append(reason)
+        self._upstream.corrupt = False  # as a pool does: the next ask goes elsewhere
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._upstream.open_blobs -= Counter([self.descriptor.digest])
+        self._closed = True
+
+
+class FakeUpstream:
+    """Manifests, tags and blobs in memory. Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.tags_of: dict[str, Digest] = {}
+        self.manifests: dict[Digest, bytes] = {}
+        self.blobs: dict[Digest, bytes] = {}
+        self.lists: dict[Digest, bytes] = {}  # of referrers
+        self.asked: Counter[str] = Counter()
+        self.ranges: list[ByteRange | None] = []
+        self.rejected: list[str] = []
+        self.down: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.before_read: Callable[[int], asyncio.Future[None]] | None = None
+        self.piece = 1 << 16
+        self.says_size = True
+        self.takes_ranges = True
+        self.corrupt = False
+        self.vouched = True
+        self.lacking: set[Repository] = set()  # repositories that have no blob
+        self.announces: int | None = None
+        self.stat_says: Exception | None = None
+        self.blob_bytes = 0
+        self.open_blobs: Counter[Digest] = Counter()  # how many streams of each
+
+    def push(self, tag: str, manifest: bytes, *blobs: bytes) -> Digest:
+        digest = Digest.of(manifest)
+        self.manifests[digest] = manifest
+        self.tags_of[tag] = digest
+        for blob in blobs:
+            self.blobs[Digest.of(blob)] = blob
+        return digest
+
+    async def _ask(self, what: str) -> None:
+        self.asked[what] += 1
+        await self.gate.wait()
+        if self.down is not None:
+            raise self.down
+
+    async def resolve(
+        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        await self._ask("resolve")
+        by_digest = {str(digest): digest for digest in self.manifests}
+        digest = self.tags_of.get(tag) or by_digest.get(tag)
+        if digest is None:
+            raise ManifestUnknown(f"no tag {tag}")
+        if digest in passed_over:
+            raise Untrustworthy(f"no other word than {digest}")
+        data = self.manifests[digest]
+        return Descriptor(media_type_of(data), digest, len(data))
+
+    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        await self._ask("manifest")
+        if digest not in self.manifests:
+            raise ManifestUnknown(f"no manifest {digest}")
+        data = self.manifests[digest]
+        descriptor = Descriptor(media_type_of(data), digest, len(data))
+        return BytesContent(descriptor, data, Outcome.FILLED, self.vouched)
+
+    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+        await self._ask("stat")
+        if self.stat_says is not None:
+            raise self.stat_says
+        if digest not in self.blobs or repository in self.lacking:
+            raise BlobUnknown(f"no blob {digest}")
+        return Descriptor(OCTET_STREAM, digest, len(self.blobs[digest]))
+
+    @property
+    def open_streams(self) -> int:
+        return self.open_blobs.total()
+
+    async def blob(
+        self,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
+    ) -> FakeStream:
+        self.ranges.append(range)
+        await self._ask("blob")
+        if vouched and not self.vouched:
+            raise Denied("it is not the registry itself")
+        if digest not in self.blobs or repository in self.lacking:
+            raise BlobUnknown(f"no blob {digest}")
+        data = self.blobs[digest]
+        if self.corrupt:
+            data = bytes([data[0] ^ 255]) + data[1:]
+        start = range.start if range and self.takes_ranges else 0
+        if start >= len(data) and range:
+            raise RangeInvalid(len(data))
+        size = (self.announces or len(data)) if self.says_size else None
+        self.open_blobs[digest] += 1
+        return FakeStream(digest, data, size, start, self)
+
+    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+        await self._ask("referrers")
+        if digest not in self.lists:
+            raise ManifestUnknown("none")
+        return self.lists[digest]
+
+    async def tags(
+        self, repository: Repository, count: int | None = None, last: str | None = None
+    ) -> TagPage:
+        await self._ask("tags")
+        return TagPage(sorted(self.tags_of))
+
+
+class FakeTags:
+    """A tag memory in a dict, which may be told to fail."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[Repository, str], TagRecord] = {}
+        self.kept_for: dict[tuple[Repository, str], float] = {}
+        self.events: dict[tuple[Repository, str], list[TagEvent]] = {}
+        self.frozen_to: dict[tuple[Repository, str], Digest] = {}
+        self.failing = False
+
+    async def get(self, repository: Repository, tag: str) -> TagRecord | None:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        return self.records.get((repository, tag))
+
+    async def put(
+        self, repository: Repository, tag: str, record: TagRecord, keep_for: float
+    ) -> None:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        self.records[repository, tag] = record
+        self.kept_for[repository, tag] = keep_for
+
+    async def delete(self, repository: Repository, tag: str) -> None:
+        self.records.pop((repository, tag), None)
+
+    async def history(self, repository: Repository, tag: str) -> list[TagEvent]:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        return self.events.get((repository, tag), [])
+
+    async def has_forgotten(self, repository: Repository) -> bool:
+        return False
+
+    async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
+        self.frozen_to[repository, tag] = digest
+
+    async def unfreeze(self, repository: Repository, tag: str) -> bool:
+        return self.frozen_to.pop((repository, tag), None) is not None
+
+    async def frozen(self, repository: Repository, tag: str) -> Digest | None:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        return self.frozen_to.get((repository, tag))
+
+    async def close(self) -> None: ...

@@ -1,0 +1,164 @@
+"""How many connections a slow download takes, in a time that is made of its waiting alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mirror.contracts.upstream import StreamContent
+from mirror.oci.descriptor import OCTET_STREAM, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.ranges import ByteRange
+from mirror.pullthrough.fills.parallel import ParallelDownload, ParallelPolicy
+
+from ..jumping import jump
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+SPEED = 2 * MIB  # bytes a second of a connection that is alone
+PIECE = 64 << 10
+DIGEST = Digest.of(b"what is sent is of no matter here")
+
+Share = Callable[["Link"], float]
+
+
+def one_s_own(link: Link) -> float:
+    return 1.0
+
+
+def of_all(link: Link) -> float:
+    return 1.0 / link.open
+
+
+def of_all_at_first(link: Link) -> float:
+    return of_all(link) if link.came < SIZE // 8 else 1.0
+
+
+class Link:
+    """An upstream whose connections have this `share` of SPEED each."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self.open = 0
+        self.most = 0
+        self.came = 0
+
+    async def ask(self, range: ByteRange) -> Stream:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        return Stream(self, range)
+
+    async def brings(self, count: int) -> None:
+        await asyncio.sleep(count / (SPEED * self._share(self)))
+        self.came += count
+
+
+class Stream:
+    source, vouched = "link", True
+    descriptor = Descriptor(OCTET_STREAM, DIGEST, SIZE)
+
+    def __init__(self, link: Link, range: ByteRange) -> None:
+        self._link = link
+        self.start = self._position = range.start
+        self._stop = range.stop or SIZE
+        self._is_open = True
+
+    async def read(self) -> bytes:
+        count = min(PIECE, self._stop - self._position)
+        await self._link.brings(count)
+        self._position += count
+        return bytes(count)
+
+    def reject(self, reason: str) -> None: ...
+
+    async def close(self) -> None:
+        self._link.open -= self._is_open
+        self._is_open = False
+
+
+class Partial:
+    """As much of a partial as parts need: it keeps no byte, and waits for no disk."""
+
+    digest = DIGEST
+    ahead: Sequence[tuple[int, int]] = ()
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[int, int]] = []
+
+    @property
+    def offset(self) -> int:
+        """Up to where all has come."""
+        offset = 0
+        for start, stop in sorted(self.spans):
+            if start > offset:
+                break
+            offset = max(offset, stop)
+        return offset
+
+    async def place(self, start: int, pieces: Sequence[bytes]) -> None:
+        self.spans.append((start, start + sum(map(len, pieces))))
+
+
+def fetched(link: Link, parting: ParallelPolicy) -> float:
+    """The whole blob over this link; the seconds that took."""
+    partial = Partial()
+    download: Any = SimpleNamespace(
+        parting=parting,
+        ask=link.ask,
+        partial=partial,
+        fill=SimpleNamespace(size=SIZE, is_asked_for=True, progress=lambda written: None),
+        sources=SimpleNamespace(brought=lambda source, start, stop: None),
+        uses=lambda stream, at: None,
+        came=lambda count: None,
+    )
+
+    async def scenario() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        stream: StreamContent = await link.ask(ByteRange(0))
+        await ParallelDownload(download, stream).run()
+        return loop.time() - began
+
+    seconds = jump(scenario())
+    assert partial.offset == SIZE
+    assert link.open == 0
+    return seconds
+
+
+def test_connections_are_doubled_as_long_as_that_helps() -> None:
+    link = Link(one_s_own)
+    seconds = fetched(link, ParallelPolicy(connections=8))
+    assert link.most == 8
+    assert seconds < SIZE / SPEED / 4
+
+
+def test_more_connections_that_do_not_help_are_given_up() -> None:
+    link = Link(of_all)
+    seconds = fetched(link, ParallelPolicy(connections=8))
+    assert link.most == 2
+    assert seconds == pytest.approx(SIZE / SPEED, rel=0.1)
+
+
+def test_more_connections_are_tried_again_later() -> None:
+    link = Link(of_all_at_first)
+    seconds = fetched(link, ParallelPolicy(connections=8))
+    assert link.most == 8
+    assert seconds < SIZE / SPEED / 2
+
+
+def test_one_connection_is_enough_where_it_is_fast() -> None:
+    link = Link(one_s_own)
+    seconds = fetched(link, ParallelPolicy(connections=8, fast=SPEED // 2))
+    assert link.most == 1
+    assert seconds == pytest.approx(SIZE / SPEED, rel=0.1)
+
+
+@pytest.mark.parametrize(("long", "most"), [(3.0, 8), (100.0, 1)])
+def test_a_blob_that_is_not_large_is_parted_when_it_would_take_long(long: float, most: int) -> None:
+    link = Link(one_s_own)
+    fetched(link, ParallelPolicy(connections=8, over=1 << 40, long=long))
+    assert link.most == most

@@ -1,0 +1,357 @@
+"""A registry that anybody may run opens nothing of the others by its word."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.clock import Clock
+from mirror.contracts.registry import FileContent, Registry
+from mirror.oci.digest import Digest
+from mirror.oci.errors import BlobUnknown, RegistryError, Unavailable, Untrustworthy
+from mirror.oci.reference import Repository
+from mirror.policy.unconfigured import UnconfiguredGuard
+from mirror.policy.visibility import RepositoryVisibility
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.manifests import RetryPolicy
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.records.links import LinkRecords
+
+from ..waiting import eventually
+from .conftest import Wall
+from .fakes import FakeTags, FakeUpstream, manifest_of
+from .test_fills import BIG as LARGE
+from .test_fills import Hold as HoldStream
+
+SECRET = Repository("corp", "team/secret")
+EVIL = Repository("evil.example", "x")
+LAYER = b"layer" * 1000
+CONFIG = b"{}"
+MANIFEST = manifest_of(CONFIG, LAYER)
+LARGEST = 8 << 20  # bytes of a blob
+
+
+class House:
+    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: Wall) -> None:
+        clock = Clock(wall=wall)
+        self.corp, self.evil = FakeUpstream(), FakeUpstream()
+        self.corp.push("v1", MANIFEST, CONFIG, LAYER)
+        self.links = LinkRecords.open(folder / "links.db", clock)
+        self.own = LinkRecords.open(folder / "others.db", clock)
+        self.caches = [
+            PullThrough(
+                upstream,
+                store,
+                FakeTags(),
+                fills,
+                Freshness(),
+                clock=clock,
+                hold=RetryPolicy(promised=0, other=0, pause=0),
+            )
+            for upstream in (self.corp, self.evil)
+        ]
+        self.private = RepositoryVisibility(self.caches[0], self.corp, self.links, clock)
+        self.anybodys = UnconfiguredGuard(
+            self.caches[1],
+            self.evil,
+            store,
+            self.links,
+            self.own,
+            promised=self.caches[1].has_promised,
+            lagging=1,
+            largest=LARGEST,
+        )
+
+
+@pytest.fixture
+async def house(
+    tmp_path: Path, store: DiskContent, fills: Fills, wall: Wall
+) -> AsyncIterator[House]:
+    house = House(tmp_path, store, fills, wall)
+    yield house
+    for each in (house.private, house.anybodys, *house.caches, house.links, house.own):
+        await each.close()
+
+
+async def blob(registry: Registry, repository: Repository, data: bytes) -> None:
+    content = await registry.blob(repository, Digest.of(data))
+    try:
+        end = 0
+        while (further := await content.readable(end)) > end:
+            end = further
+        assert end == len(data)
+    finally:
+        content.close()
+
+
+async def pull(registry: Registry, repository: Repository) -> None:
+    resolved = await registry.resolve(repository, "v1")
+    await registry.manifest(repository, resolved.descriptor.digest)
+    await blob(registry, repository, CONFIG)
+    await blob(registry, repository, LAYER)
+
+
+async def test_a_pull_downloads_once_and_the_next_nothing(house: House) -> None:
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(house.anybodys, EVIL)
+    # The tag's manifest once more: that it is here proves nothing.
+    asked = {"resolve": 1, "manifest": 2, "blob": 2}
+    assert house.evil.asked == asked
+    await pull(house.anybodys, EVIL)
+    assert house.evil.asked == asked
+
+
+async def test_what_it_sends_is_no_part_of_what_others_fetch(house: House) -> None:
+    """Both are asked for the same digest, and it is the first."""
+    house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    hold = HoldStream(house.evil, at=len(LARGE) // 2)
+    wrong = await house.anybodys.blob(EVIL, Digest.of(LARGE))
+    await hold.reached.wait()
+    async with asyncio.timeout(10):
+        await blob(house.private, SECRET, LARGE)
+    assert house.corp.asked["blob"] == 1
+    wrong.close()
+    hold.go.set()
+
+
+async def test_f66_its_word_opens_nothing(house: House) -> None:
+    await pull(house.private, SECRET)
+    # It says that a tag points there, that the blob is there, and lists it in a manifest.
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    other = house.evil.push("v2", manifest_of(LAYER))
+    await house.anybodys.manifest(EVIL, other)
+    house.evil.corrupt = True
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+    assert house.evil.rejected
+    assert house.evil.open_streams == 0
+    resolved = await house.anybodys.resolve(EVIL, "v1")
+    del house.evil.manifests[resolved.descriptor.digest]
+    with pytest.raises(RegistryError):
+        await house.anybodys.manifest(EVIL, resolved.descriptor.digest)
+
+
+async def test_f66_nor_what_it_claimed_before_others_showed_it(house: House) -> None:
+    await house.own.add(EVIL, [Digest.of(LAYER)])
+    await pull(house.private, SECRET)
+    house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+
+
+async def test_f66_nor_what_is_here_and_nobody_knows_from_where(
+    house: House, tmp_path: Path, wall: Wall
+) -> None:
+    await pull(house.private, SECRET)
+    nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
+    house.anybodys._links = nothing
+    house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+    await nothing.close()
+
+
+async def test_its_bytes_open_what_they_are(house: House) -> None:
+    await pull(house.private, SECRET)
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(house.anybodys, EVIL)
+    await pull(house.anybodys, EVIL)
+    assert house.evil.asked == {"resolve": 1, "manifest": 1, "blob": 2}
+
+
+async def test_f66_what_it_began_to_send_is_no_proof_that_it_had_it(
+    house: House, tmp_path: Path, wall: Wall
+) -> None:
+    """It sent something for that digest; later the owner's came here, and who showed it is lost."""
+    house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True
+    with pytest.raises(RegistryError):
+        await blob(house.anybodys, EVIL, LARGE)
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(house.private, SECRET, LARGE)
+    nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
+    house.anybodys._links = nothing
+    assert not await house.own.is_shown(Digest.of(LARGE))
+    house.evil.corrupt = True
+    with pytest.raises(Untrustworthy):
+        await house.anybodys.blob(EVIL, Digest.of(LARGE))
+    await nothing.close()
+
+
+async def test_what_it_brought_whole_is_proof_though_nobody_read_it_to_its_end(
+    house: House,
+) -> None:
+    house.evil.blobs[Digest.of(LARGE)] = LARGE
+    hold = HoldStream(house.evil, at=len(LARGE) // 2)
+    (await house.anybodys.blob(EVIL, Digest.of(LARGE))).close()
+    hold.go.set()
+    await eventually_shown(house, Digest.of(LARGE))
+    await blob(house.anybodys, EVIL, LARGE)
+    assert house.evil.asked == {"blob": 1}
+
+
+async def eventually_shown(house: House, digest: Digest) -> None:
+    async def is_shown() -> bool:
+        return await house.own.is_shown(digest)
+
+    await eventually(is_shown)
+
+
+async def test_what_is_fetched_for_proof_goes_on_where_it_broke(house: House) -> None:
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(house.private, SECRET, LARGE)
+    house.evil.blobs[Digest.of(LARGE)] = LARGE
+    breaks = [len(LARGE) // 2]
+
+    async def broken(position: int) -> None:
+        if breaks and position >= breaks[0]:
+            breaks.pop()
+            raise Unavailable("its connection was given to another client")
+
+    house.evil.before_read = broken  # type: ignore[assignment]
+    await blob(house.anybodys, EVIL, LARGE)
+    assert house.evil.blob_bytes == len(LARGE)
+
+
+async def test_what_is_sent_for_proof_without_an_end_is_left(house: House) -> None:
+    """It is not here any more, so that its size is not known, and nor is it told."""
+    house.corp.blobs[Digest.of(LAYER)] = LAYER
+    await house.links.add(SECRET, [Digest.of(LAYER)])
+    house.evil.blobs[Digest.of(LAYER)] = bytes(8 * LARGEST)
+    house.evil.says_size = False
+    async with asyncio.timeout(10):
+        with pytest.raises(Untrustworthy):
+            await house.anybodys.blob(EVIL, Digest.of(LAYER))
+    assert house.evil.blob_bytes <= LARGEST + 2 * house.evil.piece
+    assert house.evil.open_streams == 0
+
+
+async def test_crumbs_that_are_sent_for_proof_have_an_end(house: House) -> None:
+    house.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(house.private, SECRET, LARGE)
+    house.evil.blobs[Digest.of(LARGE)], house.evil.piece = LARGE, 100
+    came = 0
+
+    async def after_a_crumb(position: int) -> None:
+        nonlocal came
+        came += 1
+        if came % 2 == 0:
+            raise Unavailable("the body was cut")
+
+    house.evil.before_read = after_a_crumb  # type: ignore[assignment]
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="cut"):
+            await house.anybodys.blob(EVIL, Digest.of(LARGE))
+    assert house.evil.asked["blob"] < 20
+
+
+async def test_one_client_s_proofs_keep_nobody_from_theirs(house: House) -> None:
+    """Of the same registry: those that have no end in sight."""
+    endless = [bytes([n]) * 1000 for n in range(8)]
+    for data in (*endless, LAYER):
+        house.corp.blobs[Digest.of(data)] = data
+        await blob(house.private, SECRET, data)
+        house.evil.blobs[Digest.of(data)] = data
+    hold = HoldStream(house.evil, at=0)
+    waiting = [asyncio.create_task(blob(house.anybodys, EVIL, data)) for data in endless]
+    await hold.reached.wait()
+    await asyncio.sleep(0)
+    house.evil.before_read = None
+    async with asyncio.timeout(10):
+        await blob(house.anybodys, EVIL, LAYER)
+    hold.go.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_what_was_promised_may_be_missing_for_a_moment(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica of theirs lags, of content that is here and is proven by being sent once more."""
+    await house.private.manifest(SECRET, house.corp.push("v2", MANIFEST, CONFIG, LAYER))
+    await blob(house.private, SECRET, LAYER)
+    digest = house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    lacking = {"manifest": 1, "blob": 1, "stat": 1}
+
+    def lag(kind: str) -> None:
+        asked = getattr(house.evil, kind)
+
+        async def ask(*arguments: object, **more: object) -> object:
+            if lacking[kind]:
+                lacking[kind] -= 1
+                raise BlobUnknown("not here yet")
+            return await asked(*arguments, **more)
+
+        monkeypatch.setattr(house.evil, kind, ask)
+
+    for kind in lacking:
+        lag(kind)
+    await house.anybodys.resolve(EVIL, "v1")
+    await house.anybodys.manifest(EVIL, digest)
+    await house.anybodys.stat(EVIL, Digest.of(LAYER))
+    await blob(house.anybodys, EVIL, LAYER)
+    assert lacking == {"manifest": 0, "blob": 0, "stat": 0}
+
+
+@pytest.mark.parametrize("asked_before", [1, 2])
+async def test_who_leaves_while_it_is_looked_up_whose_content_it_is_reads_no_more(
+    house: House, fills: Fills, monkeypatch: pytest.MonkeyPatch, asked_before: int
+) -> None:
+    digest, other = Digest.of(LARGE), Repository(EVIL.registry, "y")
+    house.evil.blobs[digest] = LARGE
+    hold = HoldStream(house.evil, at=len(LARGE) // 2)
+    first = await house.anybodys.blob(EVIL, digest)
+    await hold.reached.wait()
+    fill = fills.running(EVIL.registry, digest)
+    assert fill is not None
+
+    asked, is_shown = 0, house.links.is_shown
+
+    async def is_silent(digest: Digest) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == asked_before:
+            await asyncio.Event().wait()
+        return await is_shown(digest)
+
+    monkeypatch.setattr(house.links, "is_shown", is_silent)
+    leaves = asyncio.ensure_future(house.anybodys.blob(other, digest))
+    await eventually(lambda: asked == asked_before)
+    leaves.cancel()
+    await asyncio.wait([leaves])
+    first.close()
+    assert not fill.is_read
+    hold.go.set()
+
+
+async def test_who_leaves_while_it_is_noted_what_came_keeps_no_file_open(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(house.anybodys, EVIL)
+    files: list[int] = []
+    cache = house.caches[1]
+    blob = cache.blob
+
+    async def watched(repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+        content = await blob(repository, digest, start)
+        files.append(content.fileno())
+        return content
+
+    async def is_silent(repository: Repository, digest: Digest) -> float | None:
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr(cache, "blob", watched)
+    monkeypatch.setattr(house.own, "seen", is_silent)
+    leaves = asyncio.ensure_future(house.anybodys.blob(EVIL, Digest.of(LAYER)))
+    await eventually(lambda: bool(files))
+    leaves.cancel()
+    await asyncio.wait([leaves])
+    with pytest.raises(OSError):
+        os.fstat(files[0])
