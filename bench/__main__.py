@@ -20,7 +20,7 @@ from .servers import House, WrongAnswer
 RESULTS = ROOT / "bench/results"
 
 TABLE = "table"
-"""In place of a figure: no measurement, but the README's table made of those that there are."""
+"""In place of a figure: no measurement, but the table in bench/README.md, made of those taken."""
 
 # A real client that fails is an AssertionError, and what does not come in time a TimeoutError.
 FAILURES = (Unavailable, WrongAnswer, RuntimeError, AssertionError, TimeoutError)
@@ -88,7 +88,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="FIGURE[,FIGURE]")
     parser.add_argument("--quick", action="store_true", help="small and short: to see that it runs")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="instead of bench/results")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
+    parser.add_argument("--readme", type=Path, default=ROOT / "bench/README.md", metavar="FILE")
     return parser.parse_args(words)
 
 

@@ -67,7 +67,7 @@ class Target:
     """A promise and what came of it. `value` None: it could not be measured here.
 
     `of`: the table and the column that it is about; `row`: which of its rows is ours. With these
-    its line in the README shows what peers and limits gave in the same place.
+    its line in bench/README.md shows what peers and limits gave in the same place.
     """
 
     promise: str

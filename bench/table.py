@@ -1,4 +1,4 @@
-"""The README's table: what was promised and what came out, made from `latest.json`."""
+"""The table in bench/README.md: what was promised and what came out, made from `latest.json`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _row(name: str, target: Mapping[str, Any]) -> str:
     beside = target.get("beside", {})
     ours = beside.get("mirror")
     cells = [
-        f"[`{name}`](bench/results/latest.md)",
+        f"[`{name}`](results/latest.md)",
         target["promise"],
         short(ours[1]) if ours else "",
         *(_named(beside.get(role)) for role in ("peer", "limit")),

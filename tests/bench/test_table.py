@@ -1,4 +1,4 @@
-"""What was measured reaches the README and the plots: the bad rows too."""
+"""What was measured reaches bench/README.md and the plots: the bad rows too."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 
 from bench.__main__ import main
 from bench.plots import Lines
+from bench.programs import ROOT
 from bench.report import Taken, write
 from bench.results import Result, Table, Target
 from bench.table import BEGIN, END, NoBlock, rewritten
 
-README = f"# A mirror\n\n{BEGIN}\nold\n{END}\n\nThe rest.\n"
+README = f"# The bench\n\n{BEGIN}\nold\n{END}\n\nThe rest.\n"
 
 
 def result() -> Result:
@@ -68,10 +69,16 @@ def test_the_readme_shows_every_target_beside_peer_and_limit(tmp_path: Path) -> 
         ["of no table", "", "", "", "≤ 1", "–", "not measured |"],
     ]
     assert "CPU fast. nginx 1.2." in text
-    assert text.startswith("# A mirror\n")
+    assert text.startswith("# The bench\n")
     assert text.endswith(f"{END}\n\nThe rest.\n")
     assert "old" not in text
     assert rewritten(text, json.loads((tmp_path / "latest.json").read_text())) == text
+
+
+def test_the_table_that_is_shown_is_that_of_the_results() -> None:
+    results = json.loads((ROOT / "bench/results/latest.json").read_text())
+    shown = (ROOT / "bench/README.md").read_text()
+    assert rewritten(shown, results) == shown
 
 
 @pytest.mark.parametrize("text", ["nothing", f"{END}\n{BEGIN}"])
