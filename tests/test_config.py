@@ -123,17 +123,29 @@ def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
     assert parse(used) != parse(shipped)
 
 
-README = SHIPPED.with_name("README.md")
+PAGES = ("README.md", "docs/configuration.md", "docs/clients.md")
+
+
+def examples_of(page: str) -> list[str]:
+    """The examples of mirror.yaml: indented blocks that begin with one of its keys."""
+    keys = "|".join(Config.model_fields)
+    return re.findall(
+        rf"(?m)^    (?:{keys}):(?:\n| .*\n)(?:^    .*\n)*", (SHIPPED.parent / page).read_text()
+    )
 
 
 @pytest.mark.parametrize(
-    "block",
-    re.findall(r"(?m)(?:^    (?:registries|access):\n(?:^    .*\n)+)", README.read_text()),
+    ("page", "block"), [(page, e) for page in PAGES for e in examples_of(page)]
 )
-def test_each_example_of_the_readme_is_taken(block, tmp_path):
-    (tmp_path / "hub").write_text(SECRET)
+def test_each_example_of_the_pages_is_taken(page, block, tmp_path):
+    for name in ("hub", "redis"):
+        (tmp_path / name).write_text(SECRET)
     text = re.sub(r"(?m)^    ", "", block).replace("/run/secrets", str(tmp_path))
     assert parse(text) != Config()
+
+
+def test_the_pages_have_their_examples():
+    assert [len(examples_of(page)) for page in PAGES] == [1, 7, 1]
 
 
 def test_the_shipped_file_has_its_examples():
