@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import apsw
 
 from mirror.clock import Clock
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
 from mirror.storage.disk.index import Index
@@ -51,7 +52,7 @@ class Ballast:
 
     async def _grow(self, count: int) -> None:
         bulk = _Bulk(self._root / "index.db", 1 << 40)
-        store = DiskContent(self._root, Bounds(1 << 40))
+        store = DiskContent(self._root, Bounds(1 << 40), events=Events())
         for prefix in range(256):
             store.blob_path(Digest.parse(f"sha256:{prefix:02x}{'0' * 62}")).parent.mkdir(
                 exist_ok=True

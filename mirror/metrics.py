@@ -1,8 +1,13 @@
-"""What is counted, under Prometheus' names and units. Labels are from bounded sets only."""
+"""What is counted, under Prometheus' names and units, and the events that feed it.
+
+A new metric is one edit here: it is made in the method of its subject, and what it listens to
+stands beside it. Labels are from bounded sets only: registries that are not configured count as
+one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,152 +16,68 @@ from prometheus_client.registry import Collector
 
 from . import __version__
 from .contracts.content import Usage
+from .contracts.events import (
+    BreakerSwitched,
+    ContentQuarantined,
+    CredentialsDropped,
+    FillEnded,
+    FillQueued,
+    FillStarted,
+    HitsAnswered,
+    LoginJudged,
+    QuotaPaused,
+    QuotaReported,
+    RequestAnswered,
+    TagStoreFailed,
+    UpstreamAsked,
+    UpstreamHedged,
+    UpstreamRead,
+    UpstreamRejected,
+    WorkerReplaced,
+)
+from .contracts.registry import Outcome
+from .events import Events
 from .logs import lines_dropped
 from .tallies import Counted, Journal, Key, Numbers, OfMany, Together
 
 # From a hit in memory to a layer of gigabytes over a slow line. The first is for what is counted
-# together (`answered_at_once`).
+# together (HitsAnswered).
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+_UNCONFIGURED = "unconfigured"  # as their endpoints are called
+
 
 class Metrics:
-    """A Meter (see contracts) that Prometheus can read."""
+    """Counts what `events` tell, for Prometheus to read. All but these registries count as one."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events, registries: Collection[str] = ()) -> None:
+        self._registries = frozenset(registries)
+        self._events = events
         self._registry = CollectorRegistry()
-        metrics: dict[str, Counted] = {}
-        how: dict[str, OfMany] = {}
-        self._journal = Journal(metrics)
-        self._together = Together(self._registry, metrics, how)
+        self._metrics: dict[str, Counted] = {}
+        self._of_many: dict[str, OfMany] = {}
+        self._journal = Journal(self._metrics)
         self._shown = CollectorRegistry()
+        self._together = Together(self._registry, self._metrics, self._of_many)
         self._shown.register(self._together)
-
-        def counter(name: str, words: str, *labels: str) -> Counter:
-            full = f"registry_mirror_{name}"
-            made = metrics[full] = Counter(full, words, labels, registry=self._registry)
-            how[full] = "sum"
-            return made
-
-        def histogram(name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
-            full = f"registry_mirror_{name}"
-            made = metrics[full] = Histogram(
-                full, words, ("kind", "outcome"), buckets=buckets, registry=self._registry
-            )
-            how[full] = "sum"
-            return made
-
-        def gauge(
-            name: str,
-            words: str,
-            *labels: str,
-            of_many: OfMany,
-        ) -> Gauge:
-            full = f"registry_mirror_{name}"
-            made = metrics[full] = Gauge(full, words, labels, registry=self._registry)
-            how[full] = of_many
-            return made
-
-        self._requests = counter(
-            "requests",
-            "Requests by kind and by how the answer came to be",
-            "kind",
-            "outcome",
-        )
-        self._responses = counter("responses", "Responses by HTTP status", "kind", "status")
-        self._sent = counter("sent_bytes", "Bytes of bodies sent to clients", "kind")
-        self._first_byte = histogram(
-            "first_byte_seconds", "From a request's arrival to its answer's first byte", _FIRST_BYTE
-        )
-        self._last_byte = histogram(
-            "last_byte_seconds", "From a request's arrival to its answer's last byte", _LAST_BYTE
-        )
-        self._upstream_requests = counter(
-            "upstream_requests",
-            "Requests to upstreams, by HTTP status or kind of error",
-            "endpoint",
-            "method",
-            "status",
-        )
-        self._upstream_bytes = counter(
-            "upstream_bytes", "Bytes of bodies read from upstreams", "endpoint"
-        )
-        self._rejected = counter(
-            "upstream_rejected", "Answers whose bytes were proven wrong", "endpoint"
-        )
-        self._hedges = counter(
-            "upstream_hedges",
-            "Asks besides another endpoint that was late, by whether they answered first",
-            "endpoint",
-            "won",
-        )
-        self._breakers = gauge(
-            "upstream_breaker_open",
-            "Whether an endpoint is passed over for this kind of trouble",
-            "endpoint",
-            "trouble",
-            of_many="livemax",
-        )
-        self._quota_limit = gauge(
-            "upstream_quota_limit",
-            "Manifests that an endpoint gives to a login in its window",
-            "endpoint",
-            "login",
-            of_many="livemostrecent",
-        )
-        self._quota_remaining = gauge(
-            "upstream_quota_remaining",
-            "Manifests that are left of the limit",
-            "endpoint",
-            "login",
-            of_many="livemostrecent",
-        )
-        self._quota_until = gauge(
-            "upstream_quota_until_seconds",
-            "When an endpoint is asked for manifests again, in Unix time; 0 when it is now",
-            "endpoint",
-            "login",
-            of_many="livemax",
-        )
-        self._login_refused = gauge(
-            "upstream_login_refused",
-            "Whether an endpoint, or its token realm, refuses a login",
-            "endpoint",
-            "login",
-            of_many="livemax",
-        )
-        self._fills_running = gauge("fills_running", "Downloads under way", of_many="livesum")
-        self._fills = counter("fills", "Downloads ended, by result", "result")
-        self._tag_store_errors = counter(
-            "tag_store_errors", "Failures of the tag memory", "store", "operation"
-        )
-        self._credentials = counter(
-            "credentials_dropped", "Requests in which a client sent credentials to the mirror"
-        )
-        self._rotten = counter(
-            "content_rotten", "Pieces of content found damaged on the disk, and set aside"
-        )
-        gauge("build_info", "The version that runs", "version", of_many="max").labels(
-            __version__
-        ).set(1)
-        self._lines_dropped = counter(
-            "log_lines_dropped", "Lines of the log that could not be written"
-        )
-        self._lines_counted = 0
-        self._workers_replaced = counter(
-            "workers_replaced", "Worker processes that ended, or were ended as they hung", "why"
-        )
-        for why in ("died", "hung"):
-            self._workers_replaced.labels(why)
+        self._at_each_scrape: list[Callable[[], None]] = []
+        self._requests()
+        self._fills()
+        self._content()
+        self._tags()
+        self._upstreams()
+        self._limits_and_logins()
+        self._processes()
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format: of this process, and of those that were heard."""
-        self._count_lines_dropped()
+        self._look()
         return generate_latest(self._shown)
 
     def changes(self) -> Sequence[tuple[Key, Numbers]]:
         """What has changed here since this was last asked: for another process to `hear`."""
-        self._count_lines_dropped()
+        self._look()
         return self._journal.changes()
 
     def hear(self, pid: int, changes: Sequence[Any]) -> None:
@@ -171,77 +92,239 @@ class Metrics:
         """Exports what this store holds, asked at each scrape."""
         self._registry.register(_Store(usage))
 
-    def _count_lines_dropped(self) -> None:
-        dropped = lines_dropped()
-        self._lines_dropped.inc(dropped - self._lines_counted)
-        self._lines_counted = dropped
+    # The metrics, by subject.
 
-    def worker_replaced(self, why: str) -> None:
-        self._workers_replaced.labels(why).inc()
+    def _requests(self) -> None:
+        requests = self._counter(
+            "requests",
+            "Requests by kind and by how the answer came to be",
+            "registry",
+            "kind",
+            "outcome",
+        )
+        responses = self._counter("responses", "Responses by HTTP status", "kind", "status")
+        sent = self._counter("sent_bytes", "Bytes of bodies sent to clients", "registry", "kind")
+        first_byte = self._histogram(
+            "first_byte_seconds", "From a request's arrival to its answer's first byte", _FIRST_BYTE
+        )
+        last_byte = self._histogram(
+            "last_byte_seconds", "From a request's arrival to its answer's last byte", _LAST_BYTE
+        )
 
-    def upstream_request(self, endpoint: str, method: str, status: str) -> None:
-        self._upstream_requests.labels(endpoint, method, status).inc()
+        def answered(event: RequestAnswered) -> None:
+            registry = self._registry_of(event.registry)
+            kind, outcome = event.kind, event.outcome
+            if event.sent:
+                sent.labels(registry, kind).inc(event.sent)
+            if event.status is None:
+                return
+            requests.labels(registry, kind, outcome).inc()
+            responses.labels(kind, str(event.status)).inc()
+            first_byte.labels(kind, outcome).observe(event.first_byte)
+            last_byte.labels(kind, outcome).observe(event.last_byte)
 
-    def upstream_bytes(self, endpoint: str, count: int) -> None:
-        self._upstream_bytes.labels(endpoint).inc(count)
+        def hits(event: HitsAnswered) -> None:
+            registry = self._registry_of(event.registry)
+            kind, outcome = event.kind, Outcome.HIT.value
+            requests.labels(registry, kind, outcome).inc(event.count)
+            responses.labels(kind, str(event.status)).inc(event.count)
+            if event.sent:
+                sent.labels(registry, kind).inc(event.sent)
+            for histogram in (first_byte, last_byte):
+                # Observing them one by one would take longer than answering them did, and there is
+                # no public way to observe many.
+                observed = histogram.labels(kind, outcome)
+                observed._buckets[0].inc(event.count)
+                observed._sum.inc(event.took)
 
-    def upstream_rejected(self, endpoint: str) -> None:
-        self._rejected.labels(endpoint).inc()
+        self._events.listen(RequestAnswered, answered)
+        self._events.listen(HitsAnswered, hits)
+        credentials = self._counter(
+            "credentials_dropped", "Requests in which a client sent credentials to the mirror"
+        )
+        self._events.listen(CredentialsDropped, lambda _: credentials.inc())
 
-    def upstream_hedged(self, endpoint: str, won: bool) -> None:
-        self._hedges.labels(endpoint, "yes" if won else "no").inc()
+    def _fills(self) -> None:
+        waiting = self._gauge(
+            "fills_waiting", "Downloads that wait for their turn", "registry", of_many="livesum"
+        )
+        running = self._gauge("fills_running", "Downloads under way", "registry", of_many="livesum")
+        ended = self._counter("fills", "Downloads ended, by result", "registry", "result")
+        counted: dict[int, Gauge] = {}  # by the number of a fill: where it counts now
 
-    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None:
-        self._breakers.labels(endpoint, trouble).set(open)
+        def left(event: FillQueued | FillStarted | FillEnded) -> None:
+            if (gauge := counted.pop(event.fill, None)) is not None:
+                gauge.dec()
 
-    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None:
-        self._quota_limit.labels(endpoint, login).set(limit)
-        self._quota_remaining.labels(endpoint, login).set(remaining)
+        def entered(event: FillQueued | FillStarted, gauge: Gauge) -> None:
+            left(event)
+            counted[event.fill] = gauge.labels(self._registry_of(event.repository.registry))
+            counted[event.fill].inc()
 
-    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
-        self._quota_until.labels(endpoint, login).set(until)
+        self._events.listen(FillQueued, lambda event: entered(event, waiting))
+        self._events.listen(FillStarted, lambda event: entered(event, running))
+        self._events.listen(FillEnded, left)
+        self._events.listen(
+            FillEnded,
+            lambda event: ended.labels(
+                self._registry_of(event.repository.registry), event.result
+            ).inc(),
+        )
 
-    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None:
-        self._login_refused.labels(endpoint, login).set(refused)
+    def _content(self) -> None:
+        rotten = self._counter(
+            "content_rotten", "Pieces of content found damaged on the disk, and set aside"
+        )
+        self._events.listen(ContentQuarantined, lambda _: rotten.inc())
 
-    def fill_started(self) -> None:
-        self._fills_running.inc()
+    def _tags(self) -> None:
+        errors = self._counter(
+            "tag_store_errors", "Failures of the tag memory", "store", "operation"
+        )
+        self._events.listen(
+            TagStoreFailed, lambda event: errors.labels(event.store, event.operation).inc()
+        )
 
-    def fill_ended(self, result: str) -> None:
-        self._fills_running.dec()
-        self._fills.labels(result).inc()
+    def _upstreams(self) -> None:
+        listen = self._events.listen
+        requests = self._counter(
+            "upstream_requests",
+            "Requests to upstreams, by HTTP status or kind of error",
+            "registry",
+            "endpoint",
+            "method",
+            "status",
+        )
+        listen(
+            UpstreamAsked,
+            lambda event: requests.labels(
+                self._registry_of(event.registry), event.endpoint, event.method, event.status
+            ).inc(),
+        )
+        read = self._counter("upstream_bytes", "Bytes of bodies read from upstreams", "endpoint")
+        listen(UpstreamRead, lambda event: read.labels(event.endpoint).inc(event.count))
+        rejected = self._counter(
+            "upstream_rejected", "Answers whose bytes were proven wrong", "endpoint"
+        )
+        listen(UpstreamRejected, lambda event: rejected.labels(event.endpoint).inc())
+        hedges = self._counter(
+            "upstream_hedges",
+            "Asks beside another endpoint that was late, by whether they answered first",
+            "endpoint",
+            "won",
+        )
+        listen(
+            UpstreamHedged,
+            lambda event: hedges.labels(event.endpoint, "yes" if event.won else "no").inc(),
+        )
+        breakers = self._gauge(
+            "upstream_breaker_open",
+            "Whether an endpoint is passed over for this kind of trouble",
+            "endpoint",
+            "trouble",
+            of_many="livemax",
+        )
+        listen(
+            BreakerSwitched,
+            lambda event: breakers.labels(event.endpoint, event.trouble).set(event.open),
+        )
 
-    def tag_store_error(self, store: str, operation: str) -> None:
-        self._tag_store_errors.labels(store, operation).inc()
+    def _limits_and_logins(self) -> None:
+        def gauge(name: str, words: str, of_many: OfMany) -> Gauge:
+            return self._gauge(name, words, "endpoint", "login", of_many=of_many)
 
-    def content_rotten(self) -> None:
-        self._rotten.inc()
+        limit = gauge(
+            "upstream_quota_limit",
+            "Manifests that an endpoint gives to a login in its window",
+            "livemostrecent",
+        )
+        remaining = gauge(
+            "upstream_quota_remaining", "Manifests that are left of the limit", "livemostrecent"
+        )
 
-    def credentials_dropped(self) -> None:
-        self._credentials.inc()
+        def reported(event: QuotaReported) -> None:
+            limit.labels(event.endpoint, event.login).set(event.limit)
+            remaining.labels(event.endpoint, event.login).set(event.remaining)
 
-    def sent(self, kind: str, count: int) -> None:
-        self._sent.labels(kind).inc(count)
+        self._events.listen(QuotaReported, reported)
+        until = gauge(
+            "upstream_quota_until_seconds",
+            "When an endpoint is asked for manifests again, in Unix time; 0 when it is now",
+            "livemax",
+        )
+        self._events.listen(
+            QuotaPaused, lambda event: until.labels(event.endpoint, event.login).set(event.until)
+        )
+        refused = gauge(
+            "upstream_login_refused",
+            "Whether an endpoint, or its token realm, refuses a login",
+            "livemax",
+        )
+        self._events.listen(
+            LoginJudged,
+            lambda event: refused.labels(event.endpoint, event.login).set(event.refused),
+        )
 
-    def answered(
-        self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
-    ) -> None:
-        self._requests.labels(kind, outcome).inc()
-        self._responses.labels(kind, str(status)).inc()
-        self._first_byte.labels(kind, outcome).observe(first_byte)
-        self._last_byte.labels(kind, outcome).observe(last_byte)
+    def _processes(self) -> None:
+        self._gauge("build_info", "The version that runs", "version", of_many="max").labels(
+            __version__
+        ).set(1)
+        replaced = self._counter(
+            "workers_replaced", "Worker processes that ended, or were ended as they hung", "why"
+        )
+        for why in ("died", "hung"):
+            replaced.labels(why)
+        self._events.listen(WorkerReplaced, lambda event: replaced.labels(event.why).inc())
+        self._follow(
+            self._counter("log_lines_dropped", "Lines of the log that could not be written"),
+            lambda: lines_dropped(),
+        )
+        self._follow(
+            self._counter("listener_failures", "Events that a listener failed to take"),
+            lambda: self._events.failures,
+        )
 
-    def answered_at_once(
-        self, kind: str, outcome: str, status: int, count: int, took: float
-    ) -> None:
-        self._requests.labels(kind, outcome).inc(count)
-        self._responses.labels(kind, str(status)).inc(count)
-        for histogram in (self._first_byte, self._last_byte):
-            # Observing them one by one would take longer than answering them did, and there is no
-            # public way to observe many.
-            observed = histogram.labels(kind, outcome)
-            observed._buckets[0].inc(count)
-            observed._sum.inc(took)
+    # How a metric is made.
+
+    def _registry_of(self, name: str) -> str:
+        """The label for a registry. "": the request named none, such as a ping."""
+        return name if not name or name in self._registries else _UNCONFIGURED
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        full = f"registry_mirror_{name}"
+        made = self._metrics[full] = Counter(full, words, labels, registry=self._registry)
+        self._of_many[full] = "sum"
+        return made
+
+    def _histogram(self, name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
+        full = f"registry_mirror_{name}"
+        made = self._metrics[full] = Histogram(
+            full, words, ("kind", "outcome"), buckets=buckets, registry=self._registry
+        )
+        self._of_many[full] = "sum"
+        return made
+
+    def _gauge(self, name: str, words: str, *labels: str, of_many: OfMany) -> Gauge:
+        full = f"registry_mirror_{name}"
+        made = self._metrics[full] = Gauge(full, words, labels, registry=self._registry)
+        self._of_many[full] = of_many
+        return made
+
+    def _follow(self, counter: Counter, count: Callable[[], float]) -> None:
+        """This counter shows what is counted elsewhere, from now on."""
+        counted = 0.0
+
+        def look() -> None:
+            nonlocal counted
+            now = count()
+            counter.inc(now - counted)
+            counted = now
+
+        self._at_each_scrape.append(look)
+
+    def _look(self) -> None:
+        for look in self._at_each_scrape:
+            look()
 
 
 class _Store(Collector):

@@ -7,13 +7,15 @@ import json
 import os
 from pathlib import Path
 
-from mirror.contracts.events import NoMeter
+from mirror.contracts.events import CredentialsDropped, HitsAnswered, RequestAnswered
 from mirror.contracts.registry import BytesContent, Outcome, Provenance, Resolved, TagPage
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.reference import Repository
+
+from .recorder import Recorder
 
 REDIS = Repository("docker.io", "library/redis")
 
@@ -220,28 +222,31 @@ class FakeContent:
         self._registry.open -= 1
 
 
-class FakeMeter(NoMeter):
-    """Remembers what the server counts."""
+class Answers(Recorder):
+    """What the server tells of the requests that it has answered."""
 
-    def __init__(self) -> None:
-        self.answers: list[tuple[str, str, int]] = []
-        self.bytes: dict[str, int] = {}
-        self.credentials = 0
+    @property
+    def answers(self) -> list[tuple[str, str, int]]:
+        """Kind, outcome and status of each."""
+        found: list[tuple[str, str, int]] = []
+        for each in self.seen:
+            if isinstance(each, RequestAnswered) and each.status is not None:
+                assert 0 <= each.first_byte <= each.last_byte
+                found.append((each.kind, each.outcome, each.status))
+            elif isinstance(each, HitsAnswered):
+                assert 0 <= each.took <= each.count / 1000
+                found += [(each.kind, Outcome.HIT, each.status)] * each.count
+        return found
 
-    def credentials_dropped(self) -> None:
-        self.credentials += 1
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Of bodies, by kind."""
+        found: dict[str, int] = {}
+        for each in (*self.of(RequestAnswered), *self.of(HitsAnswered)):
+            if each.sent:
+                found[each.kind] = found.get(each.kind, 0) + each.sent
+        return found
 
-    def sent(self, kind: str, count: int) -> None:
-        self.bytes[kind] = self.bytes.get(kind, 0) + count
-
-    def answered(
-        self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
-    ) -> None:
-        assert 0 <= first_byte <= last_byte
-        self.answers.append((kind, outcome, status))
-
-    def answered_at_once(
-        self, kind: str, outcome: str, status: int, count: int, took: float
-    ) -> None:
-        assert 0 <= took <= count / 1000
-        self.answers += [(kind, outcome, status)] * count
+    @property
+    def credentials(self) -> int:
+        return len(self.of(CredentialsDropped))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.events import NoMeter
 from mirror.contracts.tags import TagRecord, TagStore
+from mirror.events import Events
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied
@@ -54,13 +54,13 @@ async def tags(
     """One that has room for the history of a hundred tags."""
     clock = Clock(wall=wall)
     if request.param == "embedded":
-        embedded = EmbeddedTags.open(tmp_path / "tags.db", clock, max_rows=100)
+        embedded = EmbeddedTags.open(tmp_path / "tags.db", clock, Events(), max_rows=100)
         yield embedded
         await embedded.close()
         return
     monkeypatch.setattr(redis_history, "MOST_TAGS", 100)
     with RedisServer(tmp_path / "redis") as server:
-        redis = RedisTags(server.start().url, None, NoMeter(), clock, limit=30.0)
+        redis = RedisTags(server.start().url, None, Events(), clock, limit=30.0)
         yield redis
         await redis.close()
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from mirror.cli import app
 from mirror.clock import Clock
 from mirror.contracts.tags import TagRecord
+from mirror.events import Events
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
@@ -32,7 +33,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 async def memory(tmp_path: Path) -> AsyncIterator[EmbeddedTags]:
     """As a mirror that serves has it: redis:7 was OLD from ten days ago, and is NEW since two."""
-    memory = EmbeddedTags.open(tmp_path / "store" / "tags.db", Clock())
+    memory = EmbeddedTags.open(tmp_path / "store" / "tags.db", Clock(), Events())
     await note(memory, OLD, TODAY - 10 * DAY)
     await note(memory, OLD, TODAY - 3 * DAY)
     await note(memory, NEW, TODAY - 2 * DAY)

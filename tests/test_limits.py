@@ -15,7 +15,7 @@ from aiohttp import web
 
 from mirror import app as assembly
 from mirror import config
-from mirror.metrics import Metrics
+from mirror.events import Events
 
 from .upstream.hub import Hub
 from .waiting import eventually
@@ -37,7 +37,7 @@ class House:
             f"registries: {{docker.io: {registry}, ghcr.io: {registry}}}\n"
         )
         await self._running.enter_async_context(
-            assembly.serving_pulls(config.parse(text + keys, "mirror.yaml"), Metrics())
+            assembly.serving_pulls(config.parse(text + keys, "mirror.yaml"), Events())
         )
         client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
         self._running.push_async_callback(client.close)

@@ -10,11 +10,10 @@ from urllib.parse import urlsplit
 
 from ..clock import Clock
 from ..config import Config, Credentials, EndpointConfig, RegistryConfig
-from ..contracts.events import Meter
 from ..contracts.records import Links
 from ..contracts.registry import Registry
 from ..contracts.upstream import Upstream
-from ..metrics import Metrics
+from ..events import Events
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository, parse_image
 from ..oci.registries import url_of
@@ -59,14 +58,14 @@ def registry_of(
     stack: contextlib.AsyncExitStack,
     config: Config,
     store: DiskContent,
-    metrics: Metrics,
+    events: Events,
     clock: Clock,
     *,
     asking: bool,
 ) -> Registry:
     """All that answers for images, on this store; closed with the stack. Not `asking`: for no
     upstream, and for what the configured mirror would answer without any."""
-    tags = tag_store(config, clock, metrics)
+    tags = tag_store(config, clock, events)
     stack.push_async_callback(tags.close)
     links = LinkRecords.open(config.storage.path / "links.db", clock, store.is_here)
     stack.push_async_callback(links.close)
@@ -74,7 +73,7 @@ def registry_of(
     stack.push_async_callback(referrers.close)
     fills = Fills(
         store,
-        metrics,
+        events,
         clock,
         DownloadPatience(largest=config.limits.blob),
         FillLimits(config.limits.fills, config.limits.fills_per_registry),
@@ -99,7 +98,7 @@ def registry_of(
         scarce, away = _never, _never_away
         prefetcher = None
         if asking and not config.offline:
-            upstream = pool = _pool(stack, endpoints, metrics, clock, tls, accounts, slots, line)
+            upstream = pool = _pool(stack, endpoints, events, clock, tls, accounts, slots, line)
             scarce, away = pool.scarce, pool.away
             if config.prefetch:
                 prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
@@ -124,7 +123,7 @@ def registry_of(
 
     registries: dict[str, Registry] = {}
     for name, registry in config.registries.items():
-        cache, upstream = cached(stack, registry, _endpoints(registry, slots), links)
+        cache, upstream = cached(stack, registry, _endpoints(name, registry, slots), links)
         has_strangers = any(endpoint.trust != "tags" for endpoint in registry.endpoints)
         linked = RepositoryVisibility(
             cache,
@@ -172,7 +171,7 @@ def registry_of(
 def _pool(
     stack: contextlib.AsyncExitStack,
     endpoints: Sequence[Endpoint],
-    meter: Meter,
+    events: Events,
     clock: Clock,
     tls: Callable[[], ssl.SSLContext],
     accounts: AccountRecords,
@@ -182,10 +181,10 @@ def _pool(
     """One registry's endpoints, as one upstream. `slots`: of each configured host."""
     members = []
     for endpoint in endpoints:
-        transport = Transport(endpoint, meter, tls=tls())
+        transport = Transport(endpoint, events, tls=tls())
         # Of those that clients name there may be any number: no files for them.
         notes = accounts if endpoint.configured else None
-        remote = Remote(endpoint, transport, Retries(Policy(), clock), meter, clock, notes)
+        remote = Remote(endpoint, transport, Retries(Policy(), clock), events, clock, notes)
         stack.push_async_callback(remote.close)
         members.append(
             Member(
@@ -198,7 +197,7 @@ def _pool(
                 remote.ping,
             )
         )
-    pool = Pool(members, clock, meter, line=line)
+    pool = Pool(members, clock, events=events, line=line)
     stack.push_async_callback(pool.close)
     return pool
 
@@ -263,12 +262,13 @@ def _host(url: str) -> str:
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
-def _endpoints(config: RegistryConfig, slots: Mapping[str, Slots]) -> list[Endpoint]:
+def _endpoints(name: str, config: RegistryConfig, slots: Mapping[str, Slots]) -> list[Endpoint]:
     allowed = Allowed.parse(map(str, config.allow_private))
     return [
         Endpoint(
             name=name_of(endpoint),
             url=endpoint.url,
+            registry=name,
             trust=Trust(endpoint.trust),
             credentials=tuple(map(_shown, _credentials(config, endpoint))),
             realm=config.realm,
@@ -286,6 +286,7 @@ def _unconfigured(name: str, workers: int) -> Endpoint:
     return Endpoint(
         name="unconfigured",
         url=url_of(name),
+        registry=name,
         configured=False,
         limits=EndpointLimits(connections=_part(CONNECTIONS, workers)),
     )

@@ -11,8 +11,8 @@ import structlog
 
 from ..clock import Clock
 from ..config import Config
-from ..contracts.events import Meter, NoMeter
 from ..contracts.tags import TagStore
+from ..events import Events
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.space import Bounds
 from ..storage.disk.store import DiskContent, StorageUnusable
@@ -28,17 +28,17 @@ class CannotStart(Exception):
     """What the configuration names cannot be had here; the message says what to do."""
 
 
-def open_store(config: Config, meter: Meter, clock: Clock) -> DiskContent:
+def open_store(config: Config, events: Events, clock: Clock) -> DiskContent:
     """The configured store, for the service that serves it. Raises CannotStart."""
-    return _opened(config, bounds_in(config), meter, clock)
+    return _opened(config, bounds_in(config), events, clock)
 
 
 @contextlib.asynccontextmanager
-async def holding_store(config: Config, meter: Meter, clock: Clock) -> AsyncIterator[DiskContent]:
+async def holding_store(config: Config, events: Events, clock: Clock) -> AsyncIterator[DiskContent]:
     """As `open_store`, for the one process of a service that holds the store's lock; says what the
     store lacks. Raises CannotStart, also when another service has it."""
     async with contextlib.AsyncExitStack() as stack:
-        store = open_store(config, meter, clock)
+        store = open_store(config, events, clock)
         stack.push_async_callback(store.close)
         try:
             stack.enter_context(serving(store.root, store.room.bounds))
@@ -49,7 +49,7 @@ async def holding_store(config: Config, meter: Meter, clock: Clock) -> AsyncIter
         yield store
 
 
-def open_beside(config: Config, meter: Meter, clock: Clock) -> DiskContent:
+def open_beside(config: Config, events: Events, clock: Clock) -> DiskContent:
     """The configured store, for a command. What may be in it is for the service to say that serves
     it, or did last: not for this configuration, which may be another's. Raises CannotStart."""
     bounds = bounds_of(config.storage.path)
@@ -57,31 +57,31 @@ def open_beside(config: Config, meter: Meter, clock: Clock) -> DiskContent:
         bounds = bounds_in(config)
         if "max_size" not in config.storage.model_fields_set:  # nobody has said how much may be
             bounds = dataclasses.replace(bounds, max_size=_ANY, evicts=False)
-    return _opened(config, bounds, meter, clock)
+    return _opened(config, bounds, events, clock)
 
 
 def bounds_in(config: Config) -> Bounds:
     return Bounds(config.storage.max_size, config.storage.min_free)
 
 
-def _opened(config: Config, bounds: Bounds, meter: Meter, clock: Clock) -> DiskContent:
+def _opened(config: Config, bounds: Bounds, events: Events, clock: Clock) -> DiskContent:
     try:
         return DiskContent(
             config.storage.path,
             bounds,
             sync=config.storage.durability == "full",
             clock=clock,
-            meter=meter,
+            events=events,
             is_guest=lambda source: source not in config.registries,
         )
     except StorageUnusable as error:
         raise CannotStart(str(error)) from error
 
 
-def tag_store(config: Config, clock: Clock, meter: Meter) -> TagStore:
+def tag_store(config: Config, clock: Clock, events: Events) -> TagStore:
     """The configured tag memory."""
     if config.tags.store is None:
-        return EmbeddedTags.open(config.storage.path / _TAGS, clock, meter)
+        return EmbeddedTags.open(config.storage.path / _TAGS, clock, events)
     # Not before it is needed: what it is made of takes 5 MB and a tenth of the time to start.
     from ..storage.tags.redis import RedisTags
 
@@ -89,7 +89,7 @@ def tag_store(config: Config, clock: Clock, meter: Meter) -> TagStore:
     return RedisTags(
         config.tags.store.get_secret_value(),
         password.get_secret_value() if password else None,
-        meter,
+        events,
         clock,
         ca_file=config.tags.ca_file,
     )
@@ -103,7 +103,7 @@ async def tag_memory(config: Config) -> AsyncIterator[TagStore]:
     if config.tags.store is None and not path.exists():
         # Not made here: this user may not be the one who runs the mirror.
         raise CannotStart(f"there is no {path}: a mirror makes it when it first serves from there")
-    store = tag_store(config, Clock(), NoMeter())
+    store = tag_store(config, Clock(), Events())
     try:
         if isinstance(store, EmbeddedTags) and store.fault is not None:
             reason = getattr(store.fault, "strerror", None) or str(store.fault)

@@ -16,7 +16,7 @@ import structlog
 from .. import __version__
 from ..clock import Clock
 from ..config import Address, Config
-from ..contracts.events import NoMeter
+from ..events import Events
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
@@ -46,15 +46,16 @@ async def running(config: Config) -> AsyncIterator[None]:
 
     Raises CannotStart. It starts with every upstream, and Redis, down.
     """
-    metrics, listening = Metrics(), asyncio.Event()
+    events, listening = Events(), asyncio.Event()
+    metrics = Metrics(events, config.registries)
 
     async def exposition() -> bytes:
         return metrics.exposition()
 
     async with (
-        keeping_house(config, metrics),
+        keeping_house(config, events, metrics),
         serving_admin(config, exposition, lambda: (listening.is_set(), {})),
-        serving_pulls(config, metrics),
+        serving_pulls(config, events),
     ):
         listening.set()
         try:
@@ -65,16 +66,16 @@ async def running(config: Config) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def serving_pulls(
-    config: Config, metrics: Metrics, *, reuse_port: bool = False
+    config: Config, events: Events, *, reuse_port: bool = False
 ) -> AsyncIterator[None]:
     """The mirror's port, and all that answers on it. Raises CannotStart."""
     clock = Clock()
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # each client takes some
     async with contextlib.AsyncExitStack() as stack:
-        store = open_store(config, metrics, clock)
+        store = open_store(config, events, clock)
         stack.push_async_callback(store.close)
-        registry = registry_of(stack, config, store, metrics, clock, asking=True)
+        registry = registry_of(stack, config, store, events, clock, asking=True)
         sender = Sender(window=config.limits.idle)
         stack.callback(sender.close)
         try:
@@ -84,7 +85,7 @@ async def serving_pulls(
                 "no thread can be started; raise the limit of tasks "
                 "(systemd: TasksMax, Docker: --pids-limit)"
             ) from error
-        access = AccessLog(structlog.get_config()["logger_factory"]().msg, metrics, clock)
+        access = AccessLog(structlog.get_config()["logger_factory"]().msg, events, clock)
         lane = ResponseCache(access, clock)
         handler = V2(
             registry,
@@ -92,7 +93,7 @@ async def serving_pulls(
             log=access,
             lane=lane,
             naming=naming_of(config),
-            meter=metrics,
+            events=events,
             clock=clock,
             patience=config.limits.idle,
         )
@@ -104,7 +105,7 @@ async def serving_pulls(
             reuse_port=reuse_port,
             idle=config.limits.idle,
             patience=config.limits.idle,
-            meter=metrics,
+            events=events,
         )
         try:
             await listener.start()
@@ -152,9 +153,9 @@ async def serving_admin(
 
 
 @contextlib.asynccontextmanager
-async def keeping_house(config: Config, metrics: Metrics) -> AsyncIterator[None]:
+async def keeping_house(config: Config, events: Events, metrics: Metrics) -> AsyncIterator[None]:
     """The store's lock, its upkeep, and the count of what it holds. Raises CannotStart."""
-    async with holding_store(config, metrics, Clock()) as store:
+    async with holding_store(config, events, Clock()) as store:
         metrics.watch(store.usage)
         habits = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
         upkeep = asyncio.create_task(Upkeep(store, habits).run())
@@ -171,11 +172,11 @@ async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images
     """Images as a whole, on the configured store, beside a mirror that may be serving. Where it is
     `asking`, what is not here is fetched, unless the configuration is offline. Raises CannotStart.
     """
-    clock, metrics = Clock(), Metrics()
+    clock, events = Clock(), Events()
     async with contextlib.AsyncExitStack() as stack:
-        store = open_beside(config, metrics, clock)
+        store = open_beside(config, events, clock)
         stack.push_async_callback(store.close)
-        registry = registry_of(stack, config, store, metrics, clock, asking=asking)
+        registry = registry_of(stack, config, store, events, clock, asking=asking)
         yield Images(registry, store, lambda name: refusals(config, name))
 
 
@@ -183,7 +184,7 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
     """Rehashes all content, as fast as the disk gives it; tells of each piece whether it was sound.
     What was not is set aside, and filled again when it is asked for. A mirror may be serving
     meanwhile. Raises CannotStart."""
-    store = open_beside(config, NoMeter(), Clock())
+    store = open_beside(config, Events(), Clock())
     upkeep = Upkeep(store, UpkeepPolicy(scrub_speed=float("inf")))
     try:
         async for found in upkeep.scrub():

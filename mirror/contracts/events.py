@@ -1,84 +1,226 @@
-"""What happens, told to whoever counts it."""
+"""What happens in a mirror. Whoever does it emits it (see mirror/events.py), whoever wants to know
+listens: metrics, and what may come.
+
+Names of registries, repositories and tags are clients' choice, and unbounded.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..oci.digest import Digest
+from ..oci.reference import Repository
+
+# Requests.
 
 
-class Meter(Protocol):
-    """What happens inside, told to whoever counts it. Every label is from a bounded set."""
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """One request is over. `kind`: blob, manifest, tag, tags, referrers, ping or other; `outcome`:
+    see Outcome. `registry`, `repository` and `reference` are "" where the request named none.
+    `status` None: the client left before it was answered. `sent`: bytes of a body that were handed
+    to the client. Both times are in seconds from the request's arrival."""
 
-    def upstream_request(self, endpoint: str, method: str, status: str) -> None:
-        """`status` is an HTTP status, or the kind of error: connect, dns, tls, timeout, cut."""
-
-    def upstream_bytes(self, endpoint: str, count: int) -> None: ...
-
-    def upstream_rejected(self, endpoint: str) -> None:
-        """Bytes from there were not what their digest says."""
-
-    def upstream_hedged(self, endpoint: str, won: bool) -> None:
-        """This one was asked besides another that was late; whether it answered first."""
-
-    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None:
-        """`trouble`: fault, limited, or wrong."""
-
-    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None:
-        """How many manifests the endpoint gives to this login ("" for none), and still gives."""
-
-    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
-        """No manifest is asked for before (seconds since the epoch); 0: it may be."""
-
-    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None:
-        """Whether the endpoint, or its token realm, refuses this login."""
-
-    def fill_started(self) -> None: ...
-
-    def fill_ended(self, result: str) -> None:
-        """`result`: committed, followed (another process did), rejected, suspended, failed, or
-        uncached (there was no room)."""
-
-    def tag_store_error(self, store: str, operation: str) -> None: ...
-
-    def content_rotten(self) -> None:
-        """A piece of content was found damaged, and set aside."""
-
-    def credentials_dropped(self) -> None:
-        """A client sent credentials to the mirror; they went no further."""
-
-    def sent(self, kind: str, count: int) -> None:
-        """Bytes of a body handed to a client."""
-
-    def answered(
-        self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
-    ) -> None:
-        """One request is over; both times in seconds from its arrival."""
-
-    def answered_at_once(
-        self, kind: str, outcome: str, status: int, count: int, took: float
-    ) -> None:
-        """So many requests are over, each within a millisecond; `took` seconds together."""
+    kind: str
+    registry: str
+    repository: str
+    reference: str
+    outcome: str
+    status: int | None
+    client: str
+    sent: int
+    first_byte: float
+    last_byte: float
 
 
-class NoMeter:
-    """Counts nothing: for tests, and for commands that run beside a server."""
+@dataclass(frozen=True, slots=True)
+class HitsAnswered:
+    """So many requests for what is here are over, each within a millisecond, `took` seconds and
+    `sent` bytes of bodies together: those are too many to be told one by one."""
 
-    def upstream_request(self, endpoint: str, method: str, status: str) -> None: ...
-    def upstream_bytes(self, endpoint: str, count: int) -> None: ...
-    def upstream_rejected(self, endpoint: str) -> None: ...
-    def upstream_hedged(self, endpoint: str, won: bool) -> None: ...
-    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None: ...
-    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None: ...
-    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None: ...
-    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None: ...
-    def fill_started(self) -> None: ...
-    def fill_ended(self, result: str) -> None: ...
-    def tag_store_error(self, store: str, operation: str) -> None: ...
-    def content_rotten(self) -> None: ...
-    def credentials_dropped(self) -> None: ...
-    def sent(self, kind: str, count: int) -> None: ...
-    def answered(
-        self, kind: str, outcome: str, status: int, first_byte: float, last_byte: float
-    ) -> None: ...
-    def answered_at_once(
-        self, kind: str, outcome: str, status: int, count: int, took: float
-    ) -> None: ...
+    kind: str
+    registry: str
+    status: int
+    count: int
+    took: float
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsDropped:
+    """A client sent credentials to the mirror; they went no further."""
+
+
+# Fills: downloads of blobs. `fill` is a number that tells one process' fills apart.
+
+
+@dataclass(frozen=True, slots=True)
+class FillQueued:
+    """A fill waits for a place among those that run: for its first, or again, as it gave its place
+    to another."""
+
+    fill: int
+    repository: Repository
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FillStarted:
+    """A fill has a place, and downloads."""
+
+    fill: int
+    repository: Repository
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FillEnded:
+    """A fill is over, whether it had a place or not. `result`: committed, followed (another process
+    did), rejected, suspended, failed, or uncached (there was no room). `size`: bytes that are here
+    of it now."""
+
+    fill: int
+    repository: Repository
+    digest: Digest
+    result: str
+    size: int
+
+
+# Content.
+
+
+@dataclass(frozen=True, slots=True)
+class ContentCommitted:
+    """Bytes that came from an upstream were proven, and are content of the store from now on.
+    `sources`: the endpoints that gave them, as far as this process knows. `media_type`: a
+    manifest's; of a blob it is not known. `refers_to`: what a manifest needs."""
+
+    digest: Digest
+    size: int
+    repository: Repository
+    sources: Sequence[str]
+    media_type: str
+    refers_to: Sequence[Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentEvicted:
+    """Content was removed to make room, or since somebody said so. `size`: bytes, 0 where they are
+    not known."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContentQuarantined:
+    """A piece of content was found damaged, and set aside."""
+
+    digest: Digest
+
+
+# Tags.
+
+
+@dataclass(frozen=True, slots=True)
+class TagMoved:
+    """The upstream says that a tag points to something else than what was remembered. `before`
+    None: nothing was known of it. `after` None: it is gone."""
+
+    repository: Repository
+    tag: str
+    before: Digest | None
+    after: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagStoreFailed:
+    """`store`: embedded or redis."""
+
+    store: str
+    operation: str
+
+
+# Upstreams. `endpoint` is its name in the configuration; all that clients have named are one.
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAsked:
+    """`status` is an HTTP status, or the kind of error: connect, dns, tls, timeout, cut."""
+
+    registry: str
+    endpoint: str
+    method: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRead:
+    """So many bytes of a body came."""
+
+    endpoint: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRejected:
+    """Bytes from there were not what their digest says."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamHedged:
+    """This endpoint was asked beside another that was late; whether it answered first."""
+
+    endpoint: str
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSwitched:
+    """An endpoint is passed over for this kind of trouble (fault, limited or wrong) from now on, or
+    is not any more."""
+
+    endpoint: str
+    trouble: str
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaReported:
+    """How many manifests the endpoint gives to this login ("" for none), and still gives."""
+
+    endpoint: str
+    login: str
+    limit: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaPaused:
+    """No manifest is asked for before `until` (seconds since the epoch); 0: it may be."""
+
+    endpoint: str
+    login: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoginJudged:
+    """Whether the endpoint, or its token realm, refuses this login."""
+
+    endpoint: str
+    login: str
+    refused: bool
+
+
+# Processes.
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReplaced:
+    """A worker process ended by itself (`why`: died), or was ended as it hung (hung)."""
+
+    why: str

@@ -79,12 +79,13 @@ class EndpointLimits:
 class Endpoint:
     """One registry at one URL.
 
-    `name` stands in messages and metrics. `url` has no query and no login; a path before `/v2/` is
+    `name` stands in messages and metrics, `registry` (as the configuration or the client calls the
+    one whose content it has) in metrics. `url` has no query and no login; a path before `/v2/` is
     fine. Of several `credentials` the one that has most left is shown. `realm`: the token realm
     that may see the login although its host is another than the endpoint's. `quota_low`: the share
-    of what it grants below which what remains is scarce. `allowed`: private
-    addresses that this endpoint may lead to. `configured` False: a client named it, so its own
-    address has to be a public one.
+    of what it grants below which what remains is scarce. `allowed`: private addresses that this
+    endpoint may lead to. `configured` False: a client named it, so its own address has to be a
+    public one.
     """
 
     name: str
@@ -95,4 +96,5 @@ class Endpoint:
     quota_low: float = 0.2
     allowed: Allowed = field(default_factory=Allowed)
     configured: bool = True
+    registry: str = ""
     limits: EndpointLimits = field(default_factory=EndpointLimits)

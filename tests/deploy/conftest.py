@@ -13,8 +13,29 @@ from unittest import mock
 import pytest
 
 from mirror.contracts.content import Usage
+from mirror.contracts.events import (
+    BreakerSwitched,
+    ContentQuarantined,
+    CredentialsDropped,
+    FillEnded,
+    FillQueued,
+    FillStarted,
+    LoginJudged,
+    QuotaPaused,
+    QuotaReported,
+    RequestAnswered,
+    TagStoreFailed,
+    UpstreamAsked,
+    UpstreamHedged,
+    UpstreamRead,
+    UpstreamRejected,
+    WorkerReplaced,
+)
 from mirror.contracts.registry import Outcome
+from mirror.events import Events
 from mirror.metrics import Metrics
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Repository
 
 _ROOT = Path(__file__).resolve().parents[2]
 _KINDS = ("ping", "manifest", "tag", "blob", "tags", "referrers", "other")
@@ -53,37 +74,50 @@ def program() -> Callable[[str, str], str]:
 def busy() -> Iterator[Callable[[], bytes]]:
     """Each call lets everything happen once more, and is then a scrape: so every series that the
     mirror can export is there, and each counter rises."""
-    metrics = Metrics()
+    events = Events()
+    metrics = Metrics(events, ["docker.io"])
     metrics.watch(lambda: Usage(content_bytes=60, entries=2, reserved_bytes=10, max_bytes=100))
+    redis, layer = Repository("docker.io", "library/redis"), Digest.of(b"layer")
+    numbers = itertools.count()
 
-    def scrape() -> bytes:
+    def breaks(event: WorkerReplaced) -> None:
+        raise ValueError
+
+    events.listen(WorkerReplaced, breaks)
+
+    def happen() -> Iterator[object]:
         for kind in _KINDS:
-            metrics.sent(kind, 1000)
             for outcome in Outcome:
                 status = 503 if outcome is Outcome.FAILED else 200
-                metrics.answered(kind, str(outcome), status, 0.01, 0.02)
+                yield RequestAnswered(
+                    kind, "docker.io", "", "", outcome, status, "", 1000, 0.01, 0.02
+                )
         for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut"):
-            metrics.upstream_request("hub", "GET", status)
-        metrics.upstream_bytes("hub", 100)
-        metrics.upstream_rejected("hub")
+            yield UpstreamAsked("docker.io", "hub", "GET", status)
+        yield UpstreamRead("hub", 100)
+        yield UpstreamRejected("hub")
         for won in (True, False):
-            metrics.upstream_hedged("hub", won)
+            yield UpstreamHedged("hub", won)
         for trouble in ("fault", "limited", "wrong"):
-            metrics.upstream_breaker("hub", trouble, True)
-        metrics.upstream_quota("hub", "me", 200, 20)
-        metrics.upstream_quota_until("hub", "me", 2e9)
-        metrics.upstream_login_refused("hub", "me", True)
-        metrics.fill_started()
+            yield BreakerSwitched("hub", trouble, True)
+        yield QuotaReported("hub", "me", 200, 20)
+        yield QuotaPaused("hub", "me", 2e9)
+        yield LoginJudged("hub", "me", True)
+        yield FillQueued(next(numbers), redis, layer)
+        yield FillStarted(next(numbers), redis, layer)
         for result in ("committed", "followed", "rejected", "suspended", "failed", "uncached"):
-            metrics.fill_started()
-            metrics.fill_ended(result)
+            yield FillEnded(next(numbers), redis, layer, result, 10)
         for store in ("embedded", "redis"):
             for operation in ("get", "put", "delete"):
-                metrics.tag_store_error(store, operation)
-        metrics.content_rotten()
-        metrics.credentials_dropped()
+                yield TagStoreFailed(store, operation)
+        yield ContentQuarantined(layer)
+        yield CredentialsDropped()
         for why in ("died", "hung"):
-            metrics.worker_replaced(why)
+            yield WorkerReplaced(why)
+
+    def scrape() -> bytes:
+        for event in happen():
+            events.emit(event)
         return metrics.exposition()
 
     with mock.patch("mirror.metrics.lines_dropped", side_effect=itertools.count()):

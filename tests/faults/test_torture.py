@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from mirror.events import Events
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
@@ -234,7 +235,7 @@ async def test_torture(house: House, workers: int) -> None:
 
     # And the store is in order; what the mirror holds is looked at when the house is left.
     assert mirror.rotten() == []
-    store = DiskContent(mirror.storage, Bounds(ROOM))
+    store = DiskContent(mirror.storage, Bounds(ROOM), events=Events())
     await Upkeep(store, UpkeepPolicy()).mend()
     usage = store.usage()
     await store.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.fill import Soon
@@ -47,7 +47,7 @@ def tags() -> FakeTags:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False, events=Events())
     yield store
     await store.close()
 
@@ -55,7 +55,7 @@ async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
 @pytest.fixture
 async def fills(store: DiskContent) -> AsyncIterator[Fills]:
     quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
-    fills = Fills(store, NoMeter(), patience=quick)
+    fills = Fills(store, Events(), patience=quick)
     yield fills
     await fills.close()
 

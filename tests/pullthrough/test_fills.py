@@ -13,8 +13,9 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.context import CLIENT, Client
-from mirror.contracts.events import NoMeter
+from mirror.contracts.events import FillEnded, FillQueued, FillStarted
 from mirror.contracts.registry import FileContent, Outcome
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
@@ -26,6 +27,7 @@ from mirror.pullthrough.fills.queue import FillLimits
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.store import DiskContent
 
+from ..recorder import Recorder
 from ..waiting import eventually
 from .fakes import FakeStream, FakeUpstream
 
@@ -148,7 +150,7 @@ async def test_what_a_stranger_goes_on_with_is_held_back_and_what_the_registry_s
     store: DiskContent, upstream: FakeUpstream, parting: ParallelPolicy
 ) -> None:
     upstream.blobs[Digest.of(BIG)] = BIG
-    fills = Fills(store, NoMeter(), parting=parting)
+    fills = Fills(store, Events(), parting=parting)
     hold = Hold(upstream, at=2 * SMALL + SMALL // 2)
     ask = upstream.blob
 
@@ -182,7 +184,7 @@ async def test_a_fill_is_the_client_s_that_waits_for_the_fewest(
     """So nobody waits in the turn of one that has asked for much, whoever came first; nor is it
     anybody's loss when such a one comes to wait for the same."""
     was = CLIENT.get()
-    fills = Fills(store, NoMeter(), limits=FillLimits(total=1))
+    fills = Fills(store, Events(), limits=FillLimits(total=1))
 
     def asks(client: str, data: bytes) -> Fill:
         CLIENT.set(Client(client))
@@ -214,7 +216,7 @@ async def test_who_joins_one_fill_costs_no_look_at_all_clients_of_all_fills(
             return super().__getitem__(client)
 
     was = CLIENT.get()
-    fills = Fills(store, NoMeter(), limits=FillLimits(total=1))
+    fills = Fills(store, Events(), limits=FillLimits(total=1))
     fills._waits = looked = Looked()
     digests = [Digest.of(b"%d" % number) for number in range(30)]
     for client in range(20):
@@ -233,7 +235,7 @@ async def test_who_joins_one_fill_costs_no_look_at_all_clients_of_all_fills(
 async def test_it_is_not_waited_for_for_ever(store: DiskContent, upstream: FakeUpstream) -> None:
     upstream.vouched = False
     upstream.blobs[Digest.of(BIG)] = BIG
-    fills = Fills(store, NoMeter(), patience=DownloadPatience(doubt=0.5))
+    fills = Fills(store, Events(), patience=DownloadPatience(doubt=0.5))
     hold = Hold(upstream, at=SMALL)
     fill, outcome = fills.join(Digest.of(BIG), upstream, REDIS, 10)
     reader = fill.reader(outcome, REDIS)
@@ -469,7 +471,7 @@ async def test_an_upstream_that_sends_crumbs_is_given_up(
 async def test_what_nobody_reads_gives_way_and_goes_on_later(
     store: DiskContent, upstream: FakeUpstream, big: Digest, little: Digest
 ) -> None:
-    fills = Fills(store, NoMeter(), limits=FillLimits(total=1))
+    fills = Fills(store, Events(), limits=FillLimits(total=1))
     hold = Hold(upstream, at=SMALL)
     fill, _ = fills.join(big, upstream, REDIS, 10)
     await hold.reached.wait()
@@ -482,6 +484,33 @@ async def test_what_nobody_reads_gives_way_and_goes_on_later(
     content = await eventually(lambda: store.open(big))
     content.close()
     assert upstream.blob_bytes == len(BIG) + len(LITTLE), "it did not go on where it was"
+    await fills.close()
+
+
+async def test_fills_tell_when_they_wait_and_run_and_how_they_ended(
+    store: DiskContent, upstream: FakeUpstream, big: Digest, little: Digest
+) -> None:
+    told = Recorder()
+    fills = Fills(store, told, limits=FillLimits(total=1))
+    hold = Hold(upstream, at=SMALL)
+    first, outcome = fills.join(big, upstream, REDIS, 10)
+    reader = first.reader(outcome, REDIS)
+    await hold.reached.wait()
+    second, _ = fills.join(little, upstream, REDIS, 10)
+    await eventually(lambda: len(told.of(FillQueued)) == 2)
+    assert [each.digest for each in told.of(FillStarted)] == [big]
+    hold.go.set()
+    await read_all(reader)
+    await eventually(lambda: len(told.of(FillEnded)) == 2)
+    for fill, size in ((first, len(BIG)), (second, len(LITTLE))):
+        about = (fill.number, REDIS, fill.digest)
+        steps = (FillQueued, FillStarted, FillEnded)
+        of_it = [each for each in told.seen if isinstance(each, steps) and each.fill == about[0]]
+        assert of_it == [
+            FillQueued(*about),
+            FillStarted(*about),
+            FillEnded(*about, "committed", size),
+        ]
     await fills.close()
 
 
@@ -528,7 +557,7 @@ async def test_what_would_have_to_begin_anew_keeps_its_place(
         await asyncio.sleep(0.02)
 
     upstream.before_read = slowly  # type: ignore[assignment]
-    fills = Fills(store, NoMeter(), limits=FillLimits(total=1), quantum=0.01)
+    fills = Fills(store, Events(), limits=FillLimits(total=1), quantum=0.01)
     both = [fills.join(digest, upstream, REDIS, 10) for digest in (big, Digest.of(other))]
     readers = [fill.reader(outcome, REDIS) for fill, outcome in both]
     async with asyncio.timeout(20):
@@ -574,7 +603,7 @@ async def test_who_reads_gives_way_and_notices_nothing(
     store: DiskContent, upstream: FakeUpstream, big: Digest, little: Digest
 ) -> None:
     """Two downloads of one client, of which one has no end in sight, and one place."""
-    fills = Fills(store, NoMeter(), limits=FillLimits(total=1), quantum=0.05)
+    fills = Fills(store, Events(), limits=FillLimits(total=1), quantum=0.05)
     hold = Hold(upstream, at=2 * SMALL)
     fill, outcome = fills.join(big, upstream, REDIS, 10)
     reading = asyncio.create_task(read_all(fill.reader(outcome, REDIS)))

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, Unavailable, Untrustworthy
 from mirror.pullthrough.cache import PullThrough
@@ -37,7 +37,7 @@ LARGEST = len(LARGE) + 4 * SMALL
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", Bounds(ROOM), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(ROOM), sync=False, events=Events())
     yield store
     await store.close()
 
@@ -47,7 +47,7 @@ async def cache(upstream: FakeUpstream, store: DiskContent) -> AsyncIterator[Pul
     quick = DownloadPatience(
         first_byte=1, stalled=1, pause=0.01, longest_pause=0.02, largest=LARGEST
     )
-    fills = Fills(store, NoMeter(), patience=quick)
+    fills = Fills(store, Events(), patience=quick)
     cache = PullThrough(upstream, store, FakeTags(), fills, Freshness())
     yield cache
     await fills.close()

@@ -10,7 +10,7 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.context import CLIENT, Client
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.reference import Repository
@@ -47,7 +47,7 @@ def scarce() -> Scarcity:
 
 @pytest.fixture
 async def fills(store: DiskContent) -> AsyncIterator[Fills]:
-    fills = Fills(store, NoMeter(), limits=FillLimits(total=4, per_registry=4))
+    fills = Fills(store, Events(), limits=FillLimits(total=4, per_registry=4))
     yield fills
     await fills.close()
 
@@ -224,7 +224,7 @@ async def test_it_goes_on_while_somebody_reads(
 
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "small", Bounds(100_000, block=1), sync=False)
+    store = DiskContent(tmp_path / "small", Bounds(100_000, block=1), sync=False, events=Events())
     yield store
     await store.close()
 
@@ -234,7 +234,7 @@ async def cramped(
     upstream: FakeUpstream, small: DiskContent, now: Now
 ) -> AsyncIterator[PullThrough]:
     """A cache of 100,000 bytes."""
-    fills = Fills(small, NoMeter())
+    fills = Fills(small, Events())
     prefetcher = Prefetcher(upstream, small, fills, Clock(monotonic=now), lambda: False)
     cache = PullThrough(upstream, small, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
     yield cache
@@ -307,7 +307,7 @@ async def test_what_gives_way_and_goes_on_is_counted_once(
     upstream: FakeUpstream, small: DiskContent, now: Now
 ) -> None:
     """Of 25,000 bytes that a client may cause to be fetched."""
-    fills = Fills(small, NoMeter())
+    fills = Fills(small, Events())
     prefetcher = Prefetcher(upstream, small, fills, Clock(monotonic=now), lambda: False)
     cache = PullThrough(upstream, small, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
     layers = [bytes(100), *(bytes([n]) * 9000 for n in (1, 2))]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, Unavailable, Untrustworthy
 from mirror.pullthrough.cache import PullThrough
@@ -71,7 +71,7 @@ def parting() -> ParallelPolicy:
 @pytest.fixture
 async def fills(store: DiskContent, parting: ParallelPolicy) -> AsyncIterator[Fills]:
     quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
-    fills = Fills(store, NoMeter(), patience=quick, parting=parting)
+    fills = Fills(store, Events(), patience=quick, parting=parting)
     yield fills
     await fills.close()
 
@@ -253,8 +253,8 @@ async def test_parts_that_are_there_are_not_fetched_again_after_a_stop(
 async def test_another_process_follows_what_has_no_hole(
     upstream: SlowUpstream, store: DiskContent, cache: PullThrough
 ) -> None:
-    other_store = DiskContent(store.root, store.room.bounds, sync=False)
-    other_fills = Fills(other_store, NoMeter())
+    other_store = DiskContent(store.root, store.room.bounds, sync=False, events=Events())
+    other_fills = Fills(other_store, Events())
     other = PullThrough(upstream, other_store, FakeTags(), other_fills, Freshness())
     first = asyncio.create_task(read_all(await cache.blob(REDIS, DIGEST)))
     while upstream.most < 2:

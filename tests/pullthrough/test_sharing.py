@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.contracts.events import NoMeter
 from mirror.contracts.registry import Outcome
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.pullthrough.cache import PullThrough
@@ -32,8 +32,8 @@ class Worker:
 
     def __init__(self, path: Path, upstream: FakeUpstream) -> None:
         quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
-        self.store = DiskContent(path, Bounds(1 << 30), sync=False)
-        self.fills = Fills(self.store, NoMeter(), patience=quick)
+        self.store = DiskContent(path, Bounds(1 << 30), sync=False, events=Events())
+        self.fills = Fills(self.store, Events(), patience=quick)
         self.cache = PullThrough(upstream, self.store, FakeTags(), self.fills, Freshness())
 
     async def close(self) -> None:

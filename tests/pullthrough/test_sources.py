@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.pullthrough.cache import PullThrough
@@ -101,7 +101,7 @@ def parting() -> ParallelPolicy:
 @pytest.fixture
 async def fills(store: DiskContent, parting: ParallelPolicy) -> AsyncIterator[Fills]:
     quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
-    fills = Fills(store, NoMeter(), patience=quick, parting=parting)
+    fills = Fills(store, Events(), patience=quick, parting=parting)
     yield fills
     await fills.close()
 

@@ -26,7 +26,7 @@ from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
 from mirror.server.v2.handler import V2
 
-from ..fakes import FakeMeter, FakeRegistry
+from ..fakes import Answers, FakeRegistry
 
 DEADLINE = 10.0  # seconds after which a test is stuck
 
@@ -101,7 +101,7 @@ class Port:
     """The port under test."""
 
     registry: FakeRegistry
-    meter: FakeMeter
+    told: Answers
     listener: Listener
     lines: list[str]
     wires: list[Wire] = field(default_factory=list)
@@ -163,13 +163,13 @@ async def served(
     registry: FakeRegistry, sender: Sender, *, patience: float = 60.0, **options: Any
 ) -> AsyncIterator[Port]:
     """This registry on a port of its own; `options` are the Listener's."""
-    meter, lines = FakeMeter(), list[str]()
-    log = AccessLog(lines.append, meter)
+    told, lines = Answers(), list[str]()
+    log = AccessLog(lines.append, told)
     lane = ResponseCache(log)
-    handler = V2(registry, sender, log=log, lane=lane, meter=meter, patience=patience)
-    listener = Listener(handler, "127.0.0.1", 0, lane=lane, meter=meter, **options)
+    handler = V2(registry, sender, log=log, lane=lane, events=told, patience=patience)
+    listener = Listener(handler, "127.0.0.1", 0, lane=lane, events=told, **options)
     await listener.start()
-    port = Port(registry, meter, listener, lines)
+    port = Port(registry, told, listener, lines)
     try:
         yield port
     finally:

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from mirror.events import Events
 from mirror.server.http.accepting import Acceptor
 from mirror.server.http.idle_connections import Idle
 from mirror.server.http.response_cache import ResponseCache
 from mirror.server.v2.access_log import AccessLog
-
-from ..fakes import FakeMeter
 
 Named = tuple[str, bool, float]  # whose it is, whether it was used, since when it is idle
 
@@ -28,7 +27,7 @@ async def making_room(*named: Named) -> list[Named]:
             idle.append(Idle(server.fileno(), *one, close=partial(closed.append, one)))
         acceptor = Acceptor(
             lambda first, owed: asyncio.Protocol(),
-            ResponseCache(AccessLog(lambda line: None, FakeMeter())),
+            ResponseCache(AccessLog(lambda line: None, Events())),
             idle=60.0,
             others=lambda: idle,
         )

@@ -75,7 +75,7 @@ async def test_f52_f54_words_that_are_not_of_the_grammar(
     answer = await port.get(path)
     assert (answer.status, code_of(answer)) == (status, code)
     assert port.registry.asked == []
-    assert port.meter.answers[0][:2] in {("other", "failed"), ("tags", "failed")}
+    assert port.told.answers[0][:2] in {("other", "failed"), ("tags", "failed")}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ async def test_f52_what_is_no_http_is_refused_in_the_registrys_words_and_closed(
     assert code_of(answer) == "UNKNOWN"
     assert await wire.rest() == b""
     assert port.registry.asked == []
-    await eventually(lambda: port.meter.answers == [("other", "failed", 400)])
+    await eventually(lambda: port.told.answers == [("other", "failed", 400)])
 
 
 @pytest.mark.parametrize("host", ["xn--a", "a.xn--", "xn--a:5000", "[v1.a]", "%ff", "me@xn--a"])

@@ -27,7 +27,7 @@ from mirror.server.v2.access_log import AccessLog, Hit
 from mirror.server.v2.handler import V2
 from mirror.storage.tags import redis as tags_redis
 
-from ..fakes import REDIS, FakeMeter, FakeRegistry
+from ..fakes import REDIS, Answers, FakeRegistry
 from ..waiting import eventually
 from .conftest import DEADLINE, Port, Wire, descriptors
 
@@ -58,15 +58,15 @@ class NoLane(ResponseCache):
 async def opened(
     folder: Path, sender: Sender, kind: type[ResponseCache] = ResponseCache, **options: Any
 ) -> AsyncIterator[tuple[Port, Time]]:
-    registry, meter, time, lines = FakeRegistry(folder), FakeMeter(), Time(), list[str]()
+    registry, told, time, lines = FakeRegistry(folder), Answers(), Time(), list[str]()
     registry.add_manifest(MANIFEST, "7")
     registry.add_blob(CONFIG)
-    log = AccessLog(lines.append, meter, time.clock)
+    log = AccessLog(lines.append, told, time.clock)
     table = kind(log, time.clock)
-    handler = V2(registry, sender, log=log, lane=table, meter=meter, clock=time.clock)
-    listener = Listener(handler, "127.0.0.1", 0, lane=table, meter=meter, **options)
+    handler = V2(registry, sender, log=log, lane=table, events=told, clock=time.clock)
+    listener = Listener(handler, "127.0.0.1", 0, lane=table, events=told, **options)
     await listener.start()
-    port = Port(registry, meter, listener, lines)
+    port = Port(registry, told, listener, lines)
     try:
         yield port, time
     finally:
@@ -258,15 +258,15 @@ async def test_a_line_that_could_not_be_written_keeps_no_other() -> None:
 
     errors: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    meter = FakeMeter()
-    log = AccessLog(write, meter)
+    told = Answers()
+    log = AccessLog(write, told)
     for number in (1, 2):
-        log.note_hit(Hit("GET", "tag", ""), "1.2.3.4", 200, 10, 0.0, "", 0.0)
+        log.note_hit(Hit("GET", "tag", "", "", ""), "1.2.3.4", 200, 10, 0.0, "", 0.0)
         await asyncio.sleep(0)
         assert len(calls) == number
     assert len(errors) == 1
-    assert len(meter.answers) == 2
-    assert meter.bytes["tag"] == 20
+    assert len(told.answers) == 2
+    assert told.bytes["tag"] == 20
 
 
 async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:
@@ -284,8 +284,8 @@ async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:
         ("HEAD", 200, 0),
         ("GET", 304, 0),
     ]
-    assert port.meter.answers == [("tag", "hit", 200)] * 5 + [("tag", "hit", 304)]
-    assert port.meter.bytes["tag"] == 4 * len(MANIFEST)
+    assert port.told.answers == [("tag", "hit", 200)] * 5 + [("tag", "hit", 304)]
+    assert port.told.bytes["tag"] == 4 * len(MANIFEST)
 
 
 async def test_who_reads_nothing_is_not_written_to_without_end(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mirror.events import Events
 from mirror.server.http.listening import Listener
 from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
@@ -149,10 +150,11 @@ def another(
     reuse_port: bool = False,
     host: str = "127.0.0.1",
 ) -> Listener:
-    log = AccessLog(print)
+    events = Events()
+    log = AccessLog(print, events)
     lane = ResponseCache(log)
-    handler = V2(registry, sender, log=log, lane=lane)
-    return Listener(handler, host, port, lane=lane, reuse_port=reuse_port)
+    handler = V2(registry, sender, log=log, lane=lane, events=events)
+    return Listener(handler, host, port, lane=lane, events=events, reuse_port=reuse_port)
 
 
 async def test_no_host_means_every_address(registry: FakeRegistry, sender: Sender) -> None:

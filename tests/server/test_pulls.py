@@ -80,8 +80,8 @@ async def test_a_blob_passes_byte_for_byte(port: Port, size: int) -> None:
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["docker-content-digest"] == str(digest)
-    await eventually(lambda: port.meter.answers == [("blob", "hit", 200)])
-    assert port.meter.bytes.get("blob", 0) == size
+    await eventually(lambda: port.told.answers == [("blob", "hit", 200)])
+    assert port.told.bytes.get("blob", 0) == size
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ async def test_a_health_checker_is_answered(port: Port, path: str, method: str) 
     assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
     assert answer.body == (b"ok\n" if method == "GET" else b"")
     assert port.registry.asked == []
-    assert port.meter.answers == [("ping", "hit", 200)]
+    assert port.told.answers == [("ping", "hit", 200)]
 
 
 async def test_tags_are_listed_in_pages(port: Port) -> None:
@@ -318,14 +318,14 @@ async def test_requests_and_bytes_are_counted_by_kind_and_outcome(port: Port) ->
     await port.get("/v2/library/redis/manifests/7")
     await port.get(f"/v2/library/redis/blobs/{blob}", headers={"Range": "bytes=0-4"})
     await port.get("/v2/library/redis/manifests/8")
-    await eventually(lambda: len(port.meter.answers) == 4)
-    assert port.meter.answers == [
+    await eventually(lambda: len(port.told.answers) == 4)
+    assert port.told.answers == [
         ("ping", "hit", 200),
         ("tag", "stale", 200),
         ("blob", "joined", 206),
         ("tag", "failed", 404),
     ]
-    assert port.meter.bytes["blob"] == 5
+    assert port.told.bytes["blob"] == 5
 
 
 async def test_f60_credentials_are_counted_and_go_nowhere(port: Port) -> None:
@@ -333,7 +333,7 @@ async def test_f60_credentials_are_counted_and_go_nowhere(port: Port) -> None:
     for header in ("Authorization", "Proxy-Authorization", "Cookie"):
         answer = await port.get("/v2/library/redis/manifests/7", headers={header: "hunter2"})
         assert answer.status == 200
-    assert port.meter.credentials == 3
+    assert port.told.credentials == 3
     assert len(port.log) == 3
     assert "hunter2" not in str(port.lines)
 

@@ -57,7 +57,7 @@ async def test_nothing_is_sent_before_it_may_be_read(port: Port) -> None:
     blob.fail(Unavailable("wrong bytes", retry_after=3))
     answer = await wire.answer()
     assert (answer.status, answer.headers["retry-after"]) == (503, "3")
-    await eventually(lambda: port.meter.answers == [("blob", "failed", 503)])
+    await eventually(lambda: port.told.answers == [("blob", "failed", 503)])
 
 
 async def test_f56_a_range_is_answered_during_a_fill(port: Port) -> None:
@@ -85,8 +85,8 @@ async def test_a_fill_that_fails_cuts_the_connection(port: Port, sent: int) -> N
     assert await wire.read(sent) == data[:sent]
     blob.fail(Unavailable("the upstream is gone"))
     assert await wire.rest() == b""
-    await eventually(lambda: port.meter.answers == [("blob", "failed", 200)])
-    assert port.meter.bytes["blob"] == sent
+    await eventually(lambda: port.told.answers == [("blob", "failed", 200)])
+    assert port.told.bytes["blob"] == sent
 
 
 @pytest.mark.parametrize("part", ["bytes=5-", "bytes=5-9", "bytes=-5"])
@@ -240,8 +240,8 @@ async def test_f50_a_client_that_leaves_midway_frees_its_descriptors(port: Port)
         wire.leave()
         await eventually(lambda: port.registry.open == 0)
         await eventually(lambda: descriptors() <= before)
-    await eventually(lambda: len(port.meter.answers) == 2)
-    assert [answer[1:] for answer in port.meter.answers] == [("hit", 200), ("filled", 200)]
+    await eventually(lambda: len(port.told.answers) == 2)
+    assert [answer[1:] for answer in port.told.answers] == [("hit", 200), ("filled", 200)]
 
 
 async def test_f50_a_client_that_leaves_before_its_answer_frees_its_descriptors(
@@ -255,7 +255,7 @@ async def test_f50_a_client_that_leaves_before_its_answer_frees_its_descriptors(
     wire.leave()
     await eventually(lambda: port.registry.open == 0)
     await eventually(lambda: descriptors() <= before)
-    assert port.meter.answers == []
+    assert port.told.answers == []
 
 
 async def test_f51_a_client_that_does_not_read_delays_nobody(port: Port) -> None:
@@ -280,7 +280,7 @@ async def test_f33_a_file_that_was_cut_short_cuts_the_connection(port: Port) -> 
     await wire.ask(blob_path(blob.digest))
     assert (await wire.head()).headers["content-length"] == "1000000"
     assert await wire.rest() == data[:300_000]
-    await eventually(lambda: port.meter.answers == [("blob", "failed", 200)])
+    await eventually(lambda: port.told.answers == [("blob", "failed", 200)])
 
 
 async def test_f42_without_descriptors_to_spare_blobs_are_sent_all_the_same(

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mirror.clock import Clock
 from mirror.contracts.content import Partial, StoreFull
 from mirror.contracts.registry import FileContent
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.storage.disk.space import Bounds
@@ -74,7 +75,9 @@ class ContentMachine(RuleBasedStateMachine):
 
     def a_store(self) -> DiskContent:
         clock = Clock(wall=lambda: self.now)
-        return DiskContent(self.root, Bounds(ROOM, block=1), sync=False, clock=clock)
+        return DiskContent(
+            self.root, Bounds(ROOM, block=1), sync=False, clock=clock, events=Events()
+        )
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         self.now += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent, StorageUnusable
@@ -33,7 +34,9 @@ def wall() -> Wall:
 
 @pytest.fixture
 async def store(tmp_path: Path, wall: Wall) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", Bounds(1000, block=1), clock=Clock(wall=wall))
+    store = DiskContent(
+        tmp_path / "store", Bounds(1000, block=1), clock=Clock(wall=wall), events=Events()
+    )
     yield store
     await store.close()
 
@@ -47,32 +50,32 @@ class TestContract(ContentContract):
 
 
 async def test_content_survives_a_restart(tmp_path: Path) -> None:
-    first = DiskContent(tmp_path, Bounds(1000, block=1))
+    first = DiskContent(tmp_path, Bounds(1000, block=1), events=Events())
     digest = await put(first, b"kept")
     await first.close()
-    second = DiskContent(tmp_path, Bounds(1000, block=1))
+    second = DiskContent(tmp_path, Bounds(1000, block=1), events=Events())
     assert await content(second, digest) == b"kept"
     await second.close()
 
 
 async def test_content_survives_the_loss_of_its_index(tmp_path: Path) -> None:
-    first = DiskContent(tmp_path, Bounds(1000, block=1))
+    first = DiskContent(tmp_path, Bounds(1000, block=1), events=Events())
     digest = await put(first, b"kept")
     await first.close()
     for file in tmp_path.glob("index.db*"):
         file.unlink()
-    second = DiskContent(tmp_path, Bounds(1000, block=1))
+    second = DiskContent(tmp_path, Bounds(1000, block=1), events=Events())
     assert await content(second, digest) == b"kept"
     assert second.usage().content_bytes == 4
     await second.close()
 
 
 async def test_f35_an_index_that_is_garbage_is_set_aside(tmp_path: Path) -> None:
-    first = DiskContent(tmp_path, Bounds(1000, block=1))
+    first = DiskContent(tmp_path, Bounds(1000, block=1), events=Events())
     digest = await put(first, b"kept")
     await first.close()
     (tmp_path / "index.db").write_bytes(b"garbage" * 1000)
-    second = DiskContent(tmp_path, Bounds(1000, block=1))
+    second = DiskContent(tmp_path, Bounds(1000, block=1), events=Events())
     assert await content(second, digest) == b"kept"
     assert (tmp_path / "index.db.aside").exists()
     await second.close()
@@ -135,7 +138,7 @@ def test_f32_a_path_that_cannot_be_used_is_told_with_what_to_do(tmp_path: Path, 
     occupied.write_text("")
     path = occupied if kind == "file" else occupied / "store"
     with pytest.raises(StorageUnusable, match=r"occupied.*name a directory"):
-        DiskContent(path, Bounds(1000, block=1))
+        DiskContent(path, Bounds(1000, block=1), events=Events())
 
 
 async def test_f73_a_link_planted_as_a_partial_is_not_followed(

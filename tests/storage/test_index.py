@@ -14,6 +14,7 @@ import apsw
 import pytest
 
 from mirror.clock import Clock
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.storage.disk.index import Index
 from mirror.storage.disk.index_file import open_file, rows
@@ -175,7 +176,7 @@ def test_others_cannot_read_what_an_earlier_version_left_when_it_was_killed(
     path = tmp_path / name
     opens: dict[str, Callable[[], object]] = {
         "index.db": lambda: Index(path, 1 << 40),
-        "tags.db": lambda: EmbeddedTags.open(path, Clock()),
+        "tags.db": lambda: EmbeddedTags.open(path, Clock(), Events()),
         "links.db": lambda: LinkRecords.open(path, Clock()),
         "referrers.db": lambda: ReferrerRecords.open(path),
     }

@@ -11,6 +11,7 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.content import Partial, StoreFull
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
@@ -27,7 +28,9 @@ def wall() -> Wall:
 @pytest.fixture
 async def store(tmp_path: Path, wall: Wall) -> AsyncIterator[DiskContent]:
     bounds = Bounds(1000, high=0.8, low=0.5, block=1)
-    store = DiskContent(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall))
+    store = DiskContent(
+        tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall), events=Events()
+    )
     yield store
     await store.close()
 
@@ -89,6 +92,7 @@ async def test_who_is_not_trusted_takes_a_share_of_a_full_store(tmp_path: Path, 
         sync=False,
         clock=Clock(wall=wall),
         is_guest=lambda source: source == "stranger.example",
+        events=Events(),
     )
     kept = []
     for n in range(7):
@@ -115,7 +119,11 @@ async def test_who_is_not_trusted_is_bounded_until_the_registry_says_the_same(
     tmp_path: Path, wall: Wall
 ) -> None:
     store = DiskContent(
-        tmp_path / "store", Bounds(8000, block=1), sync=False, clock=Clock(wall=wall)
+        tmp_path / "store",
+        Bounds(8000, block=1),
+        sync=False,
+        clock=Clock(wall=wall),
+        events=Events(),
     )
     kept = []
     for n in range(8):
@@ -142,7 +150,9 @@ async def test_who_is_not_trusted_is_bounded_until_the_registry_says_the_same(
 
 async def test_pieces_count_for_the_blocks_that_they_take(tmp_path: Path, wall: Wall) -> None:
     bounds = Bounds(1050, block=100)
-    store = DiskContent(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall))
+    store = DiskContent(
+        tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall), events=Events()
+    )
     for n in range(20):
         await put(store, bytes([n]) * 10)
         assert store.usage().content_bytes <= 1050
@@ -158,14 +168,20 @@ class Raced(DiskContent):
     async def evict(self, digests: Sequence[Digest]) -> int:
         if self.races:
             self.races -= 1
-            other = DiskContent(self.root, self.room.bounds, sync=False)
+            other = DiskContent(self.root, self.room.bounds, sync=False, events=Events())
             await other.evict(digests)
             await other.close()
         return await super().evict(digests)
 
 
 async def test_what_another_process_has_evicted_makes_room_too(tmp_path: Path, wall: Wall) -> None:
-    store = Raced(tmp_path / "store", Bounds(1000, block=1), sync=False, clock=Clock(wall=wall))
+    store = Raced(
+        tmp_path / "store",
+        Bounds(1000, block=1),
+        sync=False,
+        clock=Clock(wall=wall),
+        events=Events(),
+    )
     for n in range(9):
         await put(store, bytes([n]) * 100)
         wall.now += 60
@@ -181,7 +197,7 @@ async def test_the_marks_are_reached_though_another_process_evicts_as_well(
     tmp_path: Path, wall: Wall
 ) -> None:
     bounds = Bounds(100_000, high=0.8, low=0.2, block=1)
-    store = Raced(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall))
+    store = Raced(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall), events=Events())
     for n in range(95):
         await put(store, bytes([n]) * 1000)
     store.races = 1
@@ -304,7 +320,9 @@ async def test_an_index_that_takes_no_record_is_not_asked_again_and_again(
 
 
 async def test_the_disks_floor_is_kept_free(tmp_path: Path) -> None:
-    store = DiskContent(tmp_path / "store", Bounds(1000, min_free=1 << 60, block=1), sync=False)
+    store = DiskContent(
+        tmp_path / "store", Bounds(1000, min_free=1 << 60, block=1), sync=False, events=Events()
+    )
     partial = await store.partial(Digest.of(b"x"))
     assert partial is not None
     with pytest.raises(StoreFull):

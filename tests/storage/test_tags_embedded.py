@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
@@ -19,13 +18,15 @@ import pytest
 import structlog
 
 from mirror.clock import Clock
-from mirror.contracts.events import NoMeter
+from mirror.contracts.events import TagStoreFailed
 from mirror.contracts.tags import TagStoreError
+from mirror.events import Events
 from mirror.oci.reference import Repository
 from mirror.storage.tags import database as tag_database
 from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.encoding import encode, tag_key
 
+from ..recorder import Recorder
 from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
 
 # A process that is told when to open the database, puts the tags `<name>-<n>` without end or up to
@@ -34,13 +35,14 @@ WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
 from mirror.clock import Clock
+from mirror.events import Events
 from mirror.storage.tags.embedded import EmbeddedTags
 from tests.storage.tag_contract import REDIS, found
 
 async def main(path, name, count):
     print("ready", flush=True)
     sys.stdin.readline()
-    store = EmbeddedTags.open(Path(path), Clock())
+    store = EmbeddedTags.open(Path(path), Clock(), Events())
     for n in range(int(count)) if count else itertools.count():
         await store.put(REDIS, f"{name}-{n}", found(f"{name}-{n}"), 3600)
         await store.put(REDIS, "shared", found(name), 3600)
@@ -51,12 +53,12 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@dataclass
-class Errors(NoMeter):
-    operations: list[tuple[str, str]] = field(default_factory=list)
+class Errors(Recorder):
+    """Which operations failed, in order."""
 
-    def tag_store_error(self, store: str, operation: str) -> None:
-        self.operations.append((store, operation))
+    @property
+    def operations(self) -> list[tuple[str, str]]:
+        return [(each.store, each.operation) for each in self.of(TagStoreFailed)]
 
 
 class Wall:
@@ -80,9 +82,9 @@ async def reopen(path: Path) -> AsyncIterator[Open]:
     stores: list[EmbeddedTags] = []
 
     def reopen(
-        clock: Clock | None = None, meter: NoMeter | None = None, **settings: int
+        clock: Clock | None = None, events: Events | None = None, **settings: int
     ) -> EmbeddedTags:
-        store = EmbeddedTags.open(path, clock or Clock(), meter or NoMeter(), **settings)
+        store = EmbeddedTags.open(path, clock or Clock(), events or Events(), **settings)
         stores.append(store)
         return store
 
@@ -136,7 +138,7 @@ class TestEmbeddedTagsWithoutAFile(TagStoreContract, HistoryContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[EmbeddedTags]:
         (tmp_path / "file").touch()
-        store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock())
+        store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock(), Events())
         yield store
         await store.close()
 
@@ -387,7 +389,7 @@ async def test_f32_where_no_file_can_be_made_it_remembers_in_memory_and_says_so(
 ) -> None:
     (tmp_path / "file").touch()
     with structlog.testing.capture_logs() as logs:
-        store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock())
+        store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock(), Events())
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [
         ("tags kept in memory only", "error")
     ]
@@ -400,7 +402,7 @@ async def test_a_database_held_by_another_process_fails_a_write_in_time_and_no_r
     path: Path, reopen: Open
 ) -> None:
     errors = Errors()
-    store = reopen(meter=errors)
+    store = reopen(events=errors)
     await store.put(REDIS, "7", found(), 3600)
     holder = apsw.Connection(str(path))
     holder.execute("BEGIN IMMEDIATE")
@@ -424,7 +426,7 @@ async def test_another_process_that_opens_for_ever_does_not_stop_the_start(
     path.parent.mkdir()
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        store = EmbeddedTags.open(path, Clock())
+        store = EmbeddedTags.open(path, Clock(), Events())
     await store.put(REDIS, "7", found(), 3600)
     assert await store.get(REDIS, "7") == found()
     await store.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,15 @@ import structlog
 from redis.asyncio import Redis
 
 from mirror.clock import Clock
-from mirror.contracts.events import NoMeter
+from mirror.contracts.events import TagStoreFailed
 from mirror.contracts.tags import TagStoreError
+from mirror.events import Events
 from mirror.oci.reference import Repository
 from mirror.storage.tags import redis as tags_redis
 from mirror.storage.tags import redis_history
 from mirror.storage.tags.redis import LIMIT, RedisTags
 
+from ..recorder import Recorder
 from ..redis_server import RedisServer
 from ..strict_tls import be_strict
 from ..waiting import eventually
@@ -39,14 +40,12 @@ NEVER = (3600.0, 3600.0)
 PATIENT = 30.0
 
 
-@dataclass
-class Errors(NoMeter):
+class Errors(Recorder):
     """Which operations failed, in order."""
 
-    operations: list[tuple[str, str]] = field(default_factory=list)
-
-    def tag_store_error(self, store: str, operation: str) -> None:
-        self.operations.append((store, operation))
+    @property
+    def operations(self) -> list[tuple[str, str]]:
+        return [(each.store, each.operation) for each in self.of(TagStoreFailed)]
 
 
 class Monotonic:
@@ -859,5 +858,5 @@ class TestTls:
 )
 def test_a_url_of_another_form_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ValueError) as raised:
-        RedisTags(url, None, NoMeter(), Clock())
+        RedisTags(url, None, Events(), Clock())
     assert "secret" not in str(raised.value)

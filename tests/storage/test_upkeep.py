@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.disk.space import Bounds
@@ -22,7 +23,7 @@ from .test_disk import blob_path
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", Bounds(1000, block=1), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(1000, block=1), sync=False, events=Events())
     yield store
     await store.close()
 

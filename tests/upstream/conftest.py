@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,13 +10,23 @@ from aiohttp.abc import AbstractResolver
 
 from mirror.clock import Clock
 from mirror.contracts.accounts import AccountNotes
-from mirror.contracts.events import NoMeter
+from mirror.contracts.events import (
+    BreakerSwitched,
+    LoginJudged,
+    QuotaPaused,
+    QuotaReported,
+    UpstreamAsked,
+    UpstreamHedged,
+    UpstreamRead,
+    UpstreamRejected,
+)
 from mirror.oci.reference import Repository
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Endpoint, EndpointLimits
 from mirror.upstream.http.transport import Transport
 from mirror.upstream.retries import Policy, Retries
 
+from ..recorder import Recorder
 from .hub import Hub
 
 REDIS = Repository("docker.io", "library/redis")
@@ -35,42 +45,40 @@ class Time:
         return Clock(wall=lambda: self.wall, monotonic=lambda: self.now)
 
 
-@dataclass
-class Counts(NoMeter):
-    """A meter that remembers."""
+class Counts(Recorder):
+    """What an upstream tells, as plain tuples."""
 
-    requests: list[tuple[str, str, str]] = field(default_factory=list)
-    bytes: int = 0
-    rejected: int = 0
-    hedges: list[tuple[str, bool]] = field(default_factory=list)
-    breakers: list[tuple[str, str, bool]] = field(default_factory=list)
-    quotas: list[tuple[str, str, int, int]] = field(default_factory=list)
-    untils: list[tuple[str, str, float]] = field(default_factory=list)
-    logins: list[tuple[str, str, bool]] = field(default_factory=list)
+    @property
+    def requests(self) -> list[tuple[str, str, str]]:
+        return [(each.endpoint, each.method, each.status) for each in self.of(UpstreamAsked)]
 
-    def upstream_request(self, endpoint: str, method: str, status: str) -> None:
-        self.requests.append((endpoint, method, status))
+    @property
+    def bytes(self) -> int:
+        return sum(each.count for each in self.of(UpstreamRead))
 
-    def upstream_bytes(self, endpoint: str, count: int) -> None:
-        self.bytes += count
+    @property
+    def rejected(self) -> int:
+        return len(self.of(UpstreamRejected))
 
-    def upstream_rejected(self, endpoint: str) -> None:
-        self.rejected += 1
+    @property
+    def hedges(self) -> list[tuple[str, bool]]:
+        return [(each.endpoint, each.won) for each in self.of(UpstreamHedged)]
 
-    def upstream_hedged(self, endpoint: str, won: bool) -> None:
-        self.hedges.append((endpoint, won))
+    @property
+    def breakers(self) -> list[tuple[str, str, bool]]:
+        return [(each.endpoint, each.trouble, each.open) for each in self.of(BreakerSwitched)]
 
-    def upstream_breaker(self, endpoint: str, trouble: str, open: bool) -> None:
-        self.breakers.append((endpoint, trouble, open))
+    @property
+    def quotas(self) -> list[tuple[str, str, int, int]]:
+        return [astuple(each) for each in self.of(QuotaReported)]
 
-    def upstream_quota(self, endpoint: str, login: str, limit: int, remaining: int) -> None:
-        self.quotas.append((endpoint, login, limit, remaining))
+    @property
+    def untils(self) -> list[tuple[str, str, float]]:
+        return [astuple(each) for each in self.of(QuotaPaused)]
 
-    def upstream_login_refused(self, endpoint: str, login: str, refused: bool) -> None:
-        self.logins.append((endpoint, login, refused))
-
-    def upstream_quota_until(self, endpoint: str, login: str, until: float) -> None:
-        self.untils.append((endpoint, login, until))
+    @property
+    def logins(self) -> list[tuple[str, str, bool]]:
+        return [astuple(each) for each in self.of(LoginJudged)]
 
 
 @pytest.fixture(scope="session")

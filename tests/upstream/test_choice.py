@@ -168,7 +168,7 @@ class These:
                 )
                 for stub in self.stubs.values()
             ]
-            self._pool = Pool(members, self._time.clock(), self._counts, sleep=self._sleep)
+            self._pool = Pool(members, self._time.clock(), events=self._counts, sleep=self._sleep)
         return self._pool
 
     async def _sleep(self, seconds: float) -> None:

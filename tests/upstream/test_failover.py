@@ -11,6 +11,7 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.registry import FileContent, Outcome
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
@@ -41,7 +42,7 @@ async def hubs() -> AsyncIterator[list[Hub]]:
 
 @pytest.fixture
 async def fills(tmp_path: Path, counts: Counts) -> AsyncIterator[Fills]:
-    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False, events=Events())
     fills = Fills(store, counts, patience=DownloadPatience(pause=0.01))
     yield fills
     await fills.close()
@@ -58,7 +59,7 @@ def pool(hubs: list[Hub], make_remote: MakeRemote, counts: Counts) -> Pool:
             for name, hub, trust in zip(names, hubs, trusts, strict=True)
         ],
         Clock(),
-        counts,
+        events=counts,
     )
 
 
@@ -126,7 +127,7 @@ async def test_a_connection_given_up_midway_is_given_back(
             for number, hub in enumerate(hubs)
         ],
         Clock(),
-        counts,
+        events=counts,
     )
     for _ in range(5):
         stream = await pool.blob(REDIS, DIGEST)

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from mirror.clock import Clock
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
@@ -78,7 +78,9 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lent]:
 def pool_of(hub: Hub, make_remote: MakeRemote, connections: int = 32) -> Pool:
     limits = replace(QUICK, connections=connections)
     remote = make_remote(hub.url, policy=Policy(attempts=1), limits=limits)
-    return Pool([Member("hub", remote, Trust.TAGS, connections)], Clock(), watch=WATCH)
+    return Pool(
+        [Member("hub", remote, Trust.TAGS, connections)], Clock(), watch=WATCH, events=Events()
+    )
 
 
 def misbehave(hub: Hub, end: str, size: int) -> list[Digest]:
@@ -105,10 +107,10 @@ async def test_no_memory_of_a_body_is_kept_that_was_given_up(
     connections: int,
 ) -> None:
     digests = misbehave(hub, end, SIZE)
-    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False, events=Events())
     fills = Fills(
         store,
-        NoMeter(),
+        Events(),
         patience=DownloadPatience(first_byte=2.0, stalled=2.0, pause=0.01, longest_pause=0.1),
         parting=ParallelPolicy(over=SIZE, long=0.1, part=SIZE // 4, connections=parts, measure=0.2),
     )

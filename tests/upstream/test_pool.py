@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.upstream import StreamContent, Upstream
+from mirror.events import Events
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -115,6 +116,7 @@ class Endpoints:
         self.pool = Pool(
             [Member(name, self.fakes[name], trust) for name, (trust, _) in members.items()],
             time.clock(),
+            events=Events(),
         )
 
     def asked_now(self) -> list[str]:
@@ -126,7 +128,7 @@ TAGS, CONTENT = Trust.TAGS, Trust.CONTENT
 
 
 def test_a_pool_is_an_upstream(time: Time) -> None:
-    upstream: Upstream = Pool([], time.clock())
+    upstream: Upstream = Pool([], time.clock(), events=Events())
     assert upstream
 
 
@@ -316,7 +318,9 @@ async def test_a_liar_is_passed_over_with_real_endpoints(
         liar.blobs[str(digest)] = b"wrong bytes"
         near, real = make_remote(liar.url), make_remote(hub.url)
         pool = Pool(
-            [Member("near", near, Trust.CONTENT), Member("hub", real, Trust.TAGS)], time.clock()
+            [Member("near", near, Trust.CONTENT), Member("hub", real, Trust.TAGS)],
+            time.clock(),
+            events=Events(),
         )
         stream = await pool.blob(REDIS, digest)
         assert await stream.read() == b"wrong bytes"

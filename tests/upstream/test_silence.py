@@ -12,6 +12,7 @@ from mirror.clock import Clock
 from mirror.contracts.context import CLIENT, Client
 from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.upstream import StreamContent
+from mirror.events import Events
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, RateLimited, RegistryError, Unavailable
@@ -175,7 +176,7 @@ def pool_of(
 ) -> Pool:
     members = [Member(voice.name, voice, voice.trust, connections) for voice in voices]
     clock = Clock(monotonic=asyncio.get_running_loop().time)
-    return Pool(members, clock, counts, line=line)
+    return Pool(members, clock, events=counts or Events(), line=line)
 
 
 async def take(pool: Pool, range: ByteRange | None = None) -> Taken:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from mirror.contracts.context import AHEAD, CLIENT, Client
 from mirror.contracts.upstream import StreamContent
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
@@ -49,7 +50,7 @@ class Host:
         self.hub = hub
         self.slots = Slots("hub", connections, patience=5)
         member = Member("hub", make_remote(hub.url), Trust.TAGS, slots=self.slots)
-        self.pool = Pool([member], time.clock())
+        self.pool = Pool([member], time.clock(), events=Events())
 
     async def open(self, number: int, start: int = 0) -> StreamContent:
         data = bytes([number]) * (8 * MIB)

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from mirror.clock import Clock
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.challenges import Challenge
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
@@ -261,7 +261,7 @@ class Nowhere:
 
 def authorizer(url: str, realm: str | None = None) -> Authorizer:
     endpoint = Endpoint("it", url, credentials=(LOGIN,), realm=realm)
-    own = OwnLogin("it", LOGIN, Clock(), NoMeter())
+    own = OwnLogin("it", LOGIN, Clock(), Events())
     return Authorizer(endpoint, own, Nowhere(), Clock())  # type: ignore[arg-type]
 
 

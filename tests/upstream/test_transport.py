@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from yarl import URL
 
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
 from mirror.tls import verifying_context
@@ -494,7 +494,7 @@ async def test_certificates_are_trusted_by_ssl_cert_file(
         be_strict(monkeypatch)
     async with tls_server(authority.server("registry.example"), status(200)) as port:
         url = f"https://registry.example:{port}"
-        transport = Transport(Endpoint("it", url), NoMeter(), resolver=Names("127.0.0.1"))
+        transport = Transport(Endpoint("it", url), Events(), resolver=Names("127.0.0.1"))
         response = await transport.fetch("GET", URL(url), {})
         await transport.discard(response)
         await transport.close()

@@ -52,7 +52,7 @@ async def test_as_long_as_one_endpoint_is_well_everything_is_had(
             )
         ],
         time.clock(),
-        counts,
+        events=counts,
     )
     well = hubs[0]
     for number in range(60):

@@ -11,6 +11,7 @@ import sys
 import structlog
 
 from ...config import Config
+from ...events import Events
 from ...logs import log_json
 from ...metrics import Metrics
 from .. import CannotStart, ignore_hangups, serving_pulls, settle
@@ -40,7 +41,8 @@ async def _live(config: Config, line: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     ignore_hangups()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
-    metrics = Metrics()
+    events = Events()
+    metrics = Metrics(events, config.registries)
     reader, writer = await asyncio.open_unix_connection(sock=line)
     telling = Telling(reader, writer, metrics.changes)
     tasks = [
@@ -48,7 +50,7 @@ async def _live(config: Config, line: socket.socket) -> None:
         asyncio.create_task(_end_with_parent(telling, stop)),
     ]
     try:
-        async with serving_pulls(config, metrics, reuse_port=True):
+        async with serving_pulls(config, events, reuse_port=True):
             telling.serves(True)
             settle()
             await stop.wait()

@@ -17,6 +17,8 @@ from pathlib import Path
 import structlog
 
 from ...config import Config
+from ...contracts.events import WorkerReplaced
+from ...events import Events
 from ...metrics import Metrics
 from .. import GRACE, keeping_house, probe_port, serving_admin, settle
 from .child import FOR_THE_PARENT, live
@@ -89,9 +91,12 @@ class _Worker:
 class Workers:
     """The processes."""
 
-    def __init__(self, config: Config, metrics: Metrics, silence: Silence | None = None) -> None:
+    def __init__(
+        self, config: Config, metrics: Metrics, events: Events, silence: Silence | None = None
+    ) -> None:
         self._config = config
         self._metrics = metrics
+        self._events = events
         self._silence = silence or Silence()
         self._workers: dict[int, _Worker] = {}
         self._pauses: dict[int, float] = {}
@@ -205,7 +210,7 @@ class Workers:
         lived = now - worker.started
         self._pauses[number] = _PAUSES[0] if lived > _CALM else min(pause * 2, _PAUSES[1])
         log.error("worker died", worker=number, pid=worker.pid, exitcode=worker.process.exitcode)
-        self._metrics.worker_replaced("hung" if worker.killed else "died")
+        self._events.emit(WorkerReplaced("hung" if worker.killed else "died"))
         del self._workers[number]
         await worker.leave()
         self._metrics.forget(worker.pid)
@@ -236,14 +241,15 @@ class Workers:
 async def serve_with_workers(config: Config, stop: asyncio.Event) -> None:
     """Serves until `stop` is set. Raises CannotStart."""
     probe_port("listen", config.listen)
-    metrics = Metrics()
-    workers = Workers(config, metrics)
+    events = Events()
+    metrics = Metrics(events, config.registries)
+    workers = Workers(config, metrics, events)
 
     def ready() -> tuple[bool, Mapping[str, int]]:
         return workers.serving > 0, {"workers": workers.serving}
 
     async with (
-        keeping_house(config, metrics),
+        keeping_house(config, events, metrics),
         serving_admin(config, workers.exposition, ready),
     ):
         settle()

@@ -44,7 +44,10 @@ class Fill:
     Its file is open as long as it runs or somebody reads it.
     """
 
-    def __init__(self, digest: Digest, repository: Repository, first_byte: float) -> None:
+    def __init__(
+        self, digest: Digest, repository: Repository, first_byte: float, number: int = 0
+    ) -> None:
+        self.number = number  # tells it from the other fills of this process, in events
         self.digest = digest
         self.repository = repository  # through which it is fetched
         self.provenance = Provenance.HERE  # to those who ask through that repository

@@ -7,6 +7,7 @@ Where others want its place it is put off then, and goes on when there is one to
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ import structlog
 from ...clock import Clock
 from ...contracts.content import ContentStore, Followed, Hasher, Partial, WriterState
 from ...contracts.context import CLIENT, ahead_of_clients
-from ...contracts.events import Meter
+from ...contracts.events import FillEnded, FillQueued, FillStarted
 from ...contracts.registry import Outcome
 from ...contracts.upstream import Upstream
+from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import RegistryError, Unavailable, Untrustworthy
 from ...oci.reference import Repository
@@ -53,7 +55,7 @@ class Fills:
     def __init__(
         self,
         store: ContentStore,
-        meter: Meter,
+        events: Events,
         clock: Clock | None = None,
         patience: DownloadPatience | None = None,
         limits: FillLimits | None = None,
@@ -61,7 +63,7 @@ class Fills:
         quantum: float = QUANTUM,
     ) -> None:
         self._store = store
-        self._meter = meter
+        self._events = events
         self._clock = clock or Clock()
         self._patience = patience or DownloadPatience()
         self._parting = parting or ParallelPolicy()
@@ -70,6 +72,7 @@ class Fills:
         self._gate = FillQueue(limits or FillLimits(), quantum)
         self._fills: dict[tuple[str, Digest], Fill] = {}
         self._waits: Counter[str] = Counter()  # for how many fills each client does
+        self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._put_off: dict[tuple[str, Digest], tuple[Fill, Upstream]] = {}
         self._going_on: asyncio.Task[None] | None = None
@@ -94,7 +97,7 @@ class Fills:
             self._asks(fill)
             return fill, Outcome.JOINED
         self._put_off.pop(key, None)
-        fill = self._fills[key] = Fill(digest, repository, first_byte)
+        fill = self._fills[key] = Fill(digest, repository, first_byte, next(self._numbers))
         self._asks(fill)
         task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
         self._tasks.add(task)
@@ -150,7 +153,6 @@ class Fills:
 
     async def _run(self, fill: Fill, upstream: Upstream, repository: Repository) -> None:
         CLIENT.set(fill)
-        self._meter.fill_started()
         result = "failed"
         try:
             result = await self._fill(fill, upstream, repository)
@@ -173,7 +175,9 @@ class Fills:
         finally:
             self._leave_table(fill)
             self._forget_clients(fill)
-            self._meter.fill_ended(result)
+            self._events.emit(
+                FillEnded(fill.number, fill.repository, fill.digest, result, fill.written)
+            )
             fill.end()
 
     async def _fill(self, fill: Fill, upstream: Upstream, repository: Repository) -> str:
@@ -195,7 +199,7 @@ class Fills:
         )
         try:
             within = self._patience.first_byte
-            while not await self._gate.run(fill, download.run, within):
+            while not await self._in_turn(fill, download, within):
                 if not fill.is_read:
                     self._go_on_later(fill, upstream)
                     raise PutOff("others came first", retry_after=1)
@@ -216,6 +220,16 @@ class Fills:
             sources=sorted(download.sources.rejects),
         )
         return "committed" if kept else "uncached"
+
+    async def _in_turn(self, fill: Fill, download: Download, within: float) -> bool:
+        """As FillQueue.run."""
+
+        async def run() -> None:
+            self._events.emit(FillStarted(fill.number, fill.repository, fill.digest))
+            await download.run()
+
+        self._events.emit(FillQueued(fill.number, fill.repository, fill.digest))
+        return await self._gate.run(fill, run, within)
 
     async def _begin(self, fill: Fill) -> Partial | None:
         """What the fill is written to, with a file for its readers, or a window where the store

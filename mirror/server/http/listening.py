@@ -15,8 +15,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from yarl import URL
 
-from ...contracts.events import Meter, NoMeter
+from ...contracts.events import RequestAnswered
 from ...contracts.registry import Outcome
+from ...events import Events
 from ...oci.errors import BadRequest, RegistryError
 from ..v2.failures import failure
 from ..v2.handler import COMMON
@@ -52,10 +53,10 @@ class Listener:
         port: int,
         *,
         lane: ResponseCache,
+        events: Events,
         reuse_port: bool = False,
         idle: float = 60.0,
         patience: float = 60.0,
-        meter: Meter | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._handler = handler
@@ -65,7 +66,7 @@ class Listener:
         self._reuse_port = reuse_port
         self._idle = idle
         self._patience = patience
-        self._meter = meter or NoMeter()
+        self._events = events
         self._tls = tls
         self._running: set[asyncio.Task[Any]] = set()
         self._server: web.Server | None = None
@@ -94,7 +95,7 @@ class Listener:
                 self._lane,
                 first,
                 owed,
-                meter=self._meter,
+                events=self._events,
                 patience=self._patience,
                 loop=asyncio.get_running_loop(),
                 keepalive_timeout=self._idle,
@@ -173,8 +174,17 @@ class _Connection(web.RequestHandler):
     """aiohttp's connection, with the hot lane before it, and a registry's words for what is not
     HTTP."""
 
-    __slots__ = ("_began", "_first", "_handed", "_in_step", "_lane", "_meter", "_owed", "_patience",
-                 "_peer")  # fmt: skip
+    __slots__ = (
+        "_began",
+        "_events",
+        "_first",
+        "_handed",
+        "_in_step",
+        "_lane",
+        "_owed",
+        "_patience",
+        "_peer",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -183,7 +193,7 @@ class _Connection(web.RequestHandler):
         first: bytes,
         owed: Answer | None,
         *,
-        meter: Meter,
+        events: Events,
         patience: float,
         **options: Any,
     ) -> None:
@@ -193,7 +203,7 @@ class _Connection(web.RequestHandler):
         self._lane = lane
         self._first = first
         self._owed = owed
-        self._meter = meter
+        self._events = events
         self._patience = patience
         self._handed = False  # whether anything was handed to aiohttp's parser
         self._in_step = True  # whether all that was handed over were whole heads without a body
@@ -274,7 +284,10 @@ class _Connection(web.RequestHandler):
             else BadRequest("this is no well-formed HTTP request, or its line or head is too long")
         )
         answer = failure(error, TargetKind.OTHER, "")
-        self._meter.answered(TargetKind.OTHER.value, Outcome.FAILED.value, answer.status, 0.0, 0.0)
+        kind, outcome = TargetKind.OTHER.value, Outcome.FAILED.value
+        self._events.emit(
+            RequestAnswered(kind, "", "", "", outcome, answer.status, self._peer, 0, 0.0, 0.0)
+        )
         response = web.Response(
             status=answer.status,
             headers={**COMMON, "Content-Type": "application/json"},

@@ -193,13 +193,15 @@ class ResponseCache:
         etag: str,
         not_modified: Mapping[str, str] | None,
         life: float | None,
-        **words: str,
+        registry: str = "",
+        repository: str = "",
+        reference: str = "",
     ) -> None:
         """Puts into the table what a GET of `target` was answered with; where `not_modified` is
         given (the headers for who has it), HEAD and If-None-Match of it too.
 
         `life` are the seconds for which the answer stays the same, None for one that does not
-        change. `words` are for the log.
+        change. The last three are for the log.
         """
         if len(body) > LARGEST or not _LINE.fullmatch(target) or not host.isascii():
             return
@@ -208,14 +210,12 @@ class ResponseCache:
         renew_at, until = now + most * _RENEWED, now + most
         head = _head(200, {"Content-Length": str(len(body)), **headers})
         other = b"" if not_modified is None else _head(304, not_modified)
-        about = written(**words)
         kinds = {"GET": body} if not_modified is None else {"GET": body, "HEAD": b""}
         for method, sent in kinds.items():
             key = (f"{method} {target} HTTP/1.1".encode(), host.encode())
             self._forget(key)
-            self._prepared[key] = _Prepared(
-                head, sent, etag.encode(), other, renew_at, until, Hit(method, kind.value, about)
-            )
+            told = Hit(method, kind.value, registry, repository, reference)
+            self._prepared[key] = _Prepared(head, sent, etag.encode(), other, renew_at, until, told)
             self._bytes += _cost(key, self._prepared[key])
         while self._bytes > _TABLE_BYTES:
             self._forget(next(iter(self._prepared)))

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...clock import Clock
-from ...contracts.events import Meter, NoMeter
+from ...contracts.events import HitsAnswered, RequestAnswered
 from ...contracts.registry import Outcome
+from ...events import Events
 from .target import TargetKind
 
 _AT_ONCE = 0.001  # seconds: what took less is counted together
@@ -70,11 +71,14 @@ def written(**words: object) -> str:
 class Hit:
     """What the line of a hit has that is the same each time, before and after what is not."""
 
-    __slots__ = ("after", "before", "kind")
+    __slots__ = ("after", "before", "kind", "reference", "registry", "repository")
 
-    def __init__(self, method: str, kind: str, words: str) -> None:
-        """`words`: see `written`."""
+    def __init__(
+        self, method: str, kind: str, registry: str, repository: str, reference: str
+    ) -> None:
         self.kind = kind
+        self.registry, self.repository, self.reference = registry, repository, reference
+        words = written(registry=registry, repository=repository, reference=reference)
         self.before = f'{{"method": "{method}", "kind": "{kind}", "client": "'
         self.after = f', "outcome": "hit"{words}'
 
@@ -97,14 +101,14 @@ class AccessLog:
     def __init__(
         self,
         write: Callable[[str], object],
-        meter: Meter | None = None,
+        events: Events,
         clock: Clock | None = None,
     ) -> None:
         self._write = write
-        self._meter = meter or NoMeter()
+        self._events = events
         self._clock = clock or Clock()
         self._lines: list[str] = []
-        self._tallies: dict[tuple[str, int], _Tally] = {}
+        self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._next_second, self._stamp = 0, ""
 
     def note(self, exchange: Exchange) -> None:
@@ -132,10 +136,20 @@ class AccessLog:
             f'"bytes": {exchange.sent}, "first_byte": {first:.6f}, "last_byte": {last:.6f}{words}'
             f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
         )
-        if status is not None:
-            self._meter.answered(kind, outcome, status, first, last)
-        if exchange.sent:
-            self._meter.sent(kind, exchange.sent)
+        self._events.emit(
+            RequestAnswered(
+                kind,
+                exchange.registry,
+                exchange.repository,
+                exchange.reference,
+                outcome,
+                status,
+                exchange.client,
+                exchange.sent,
+                first,
+                last,
+            )
+        )
 
     def note_hit(
         self, hit: Hit, client: str, status: int, sent: int, took: float, words: str, now: float
@@ -153,13 +167,26 @@ class AccessLog:
             f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
         )
         if took > _AT_ONCE:
-            self._meter.answered(hit.kind, Outcome.HIT, status, took, took)
-            self._meter.sent(hit.kind, sent)
+            self._events.emit(
+                RequestAnswered(
+                    hit.kind,
+                    hit.registry,
+                    hit.repository,
+                    hit.reference,
+                    Outcome.HIT.value,
+                    status,
+                    client,
+                    sent,
+                    took,
+                    took,
+                )
+            )
             return
+        key = (hit.kind, hit.registry, status)
         try:
-            tally = self._tallies[hit.kind, status]
+            tally = self._tallies[key]
         except KeyError:
-            tally = self._tallies[hit.kind, status] = _Tally()
+            tally = self._tallies[key] = _Tally()
         tally.count += 1
         tally.took += took
         tally.sent += sent
@@ -172,9 +199,9 @@ class AccessLog:
         """Counts and writes what has gathered. Raises what `write` does; those lines are lost."""
         lines, self._lines = self._lines, []
         tallies, self._tallies = self._tallies, {}
-        for (kind, status), tally in tallies.items():
-            self._meter.answered_at_once(kind, Outcome.HIT, status, tally.count, tally.took)
-            if tally.sent:
-                self._meter.sent(kind, tally.sent)
+        for (kind, registry, status), tally in tallies.items():
+            self._events.emit(
+                HitsAnswered(kind, registry, status, tally.count, tally.took, tally.sent)
+            )
         if lines:
             self._write("\n".join(lines))

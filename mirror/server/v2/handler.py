@@ -17,8 +17,9 @@ from aiohttp import hdrs, web
 
 from ...clock import Clock
 from ...contracts.context import CLIENT, Client
-from ...contracts.events import Meter, NoMeter
+from ...contracts.events import CredentialsDropped
 from ...contracts.registry import BytesContent, Outcome, Registry, Resolved, TagPage
+from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import NameUnknown, RegistryError, Unsupported
 from ...oci.ranges import ContentRange, parse_range
@@ -81,8 +82,8 @@ class V2:
         *,
         log: AccessLog,
         lane: ResponseCache,
+        events: Events,
         naming: Naming | None = None,
-        meter: Meter | None = None,
         clock: Clock | None = None,
         patience: float = 60.0,
     ) -> None:
@@ -90,7 +91,7 @@ class V2:
         self._log = log
         self._lane = lane
         self._naming = naming or Naming()
-        self._meter = meter or NoMeter()
+        self._events = events
         self._clock = clock or Clock()
         self._responder = Responder(sender, self._clock, patience)
 
@@ -103,7 +104,7 @@ class V2:
         )
         CLIENT.set(Client(network_of(exchange.client)))
         if any(name in request.headers for name in _CREDENTIALS):
-            self._meter.credentials_dropped()
+            self._events.emit(CredentialsDropped())
         try:
             return await self._answer(request, exchange)
         except RegistryError as error:

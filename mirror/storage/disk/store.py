@@ -25,8 +25,9 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import Entry, Usage
-from ...contracts.events import Meter, NoMeter
+from ...contracts.events import ContentQuarantined
 from ...contracts.registry import Outcome, Provenance
+from ...events import Events
 from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import Unavailable
@@ -100,9 +101,9 @@ class DiskContent:
         root: Path,
         bounds: Bounds,
         *,
+        events: Events,
         sync: bool = True,
         clock: Clock | None = None,
-        meter: Meter | None = None,
         is_guest: Callable[[str], bool] = lambda source: False,
     ) -> None:
         """Opens or makes the store. Raises StorageUnusable. Blocking.
@@ -114,7 +115,7 @@ class DiskContent:
         self.root = root
         self._sync = sync
         self._clock = clock or Clock()
-        self._meter = meter or NoMeter()
+        self._events = events
         self._is_guest = is_guest
         prepare(root)
         block = bounds.block or FreeSpace.at(root).block
@@ -289,6 +290,7 @@ class DiskContent:
         """Moves damaged content aside: it is a miss from now on, and will be filled again."""
         log.error("content quarantined", digest=str(digest), reason=reason)
         await self.on_files(self._set_aside, digest)
+        self._events.emit(ContentQuarantined(digest))
         await self.ledger.note(self._index.remove, [digest])
 
     async def on_files(self, work: Callable[..., T], *arguments: object) -> T:
@@ -415,12 +417,14 @@ class DiskContent:
                 raise Unavailable(f"out of means: {words(error)}", retry_after=1) from error
             log.error("content cannot be opened", digest=str(digest), reason=words(error))
             self._set_aside(digest)
+            self._events.emit(ContentQuarantined(digest))
             return None
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return fd
         os.close(fd)
         log.error("content is not a regular file", digest=str(digest))
         self._set_aside(digest)
+        self._events.emit(ContentQuarantined(digest))
         return None
 
     async def _adopt(self, digest: Digest, fd: int) -> bool:
@@ -464,7 +468,6 @@ class DiskContent:
 
     def _set_aside(self, digest: Digest) -> None:
         target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
-        self._meter.content_rotten()
         try:
             os.rename(self.blob_path(digest), target)
         except FileNotFoundError:

@@ -12,8 +12,9 @@ import apsw
 import structlog
 
 from ...clock import Clock
-from ...contracts.events import Meter, NoMeter
+from ...contracts.events import TagStoreFailed
 from ...contracts.tags import TagEvent, TagRecord, TagStoreError
+from ...events import Events
 from ...oci.digest import Digest
 from ...oci.reference import Repository
 from ...threads import Threads
@@ -35,8 +36,6 @@ from .health import Health
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-_NO_METER = NoMeter()
 
 # A write waits at most this long, in seconds: its turn on the thread and the database's lock.
 _WRITE_LIMIT = 2.0
@@ -62,7 +61,7 @@ class EmbeddedTags:
 
     @classmethod
     def open(
-        cls, path: Path, clock: Clock, meter: Meter = _NO_METER, max_rows: int = 200_000
+        cls, path: Path, clock: Clock, events: Events, max_rows: int = 200_000
     ) -> EmbeddedTags:
         """Opens or makes the database. Never fails.
 
@@ -73,20 +72,20 @@ class EmbeddedTags:
         the oldest first; so is history, of which it is remembered that there was more.
         """
         try:
-            return cls(open_or_begin_anew(path), path, clock, meter, max_rows)
+            return cls(open_or_begin_anew(path), path, clock, events, max_rows)
         except (apsw.Error, OSError) as error:
             log.error("tags kept in memory only", path=str(path), reason=str(error))
-            store = cls(in_memory(path), path, clock, meter, max_rows)
+            store = cls(in_memory(path), path, clock, events, max_rows)
             store.fault = error
             return store
 
     def __init__(
-        self, database: TagDatabase, path: Path, clock: Clock, meter: Meter, max_rows: int
+        self, database: TagDatabase, path: Path, clock: Clock, events: Events, max_rows: int
     ) -> None:
         self._database = database
         self._path = path
         self._clock = clock
-        self._meter = meter
+        self._events = events
         self._max_rows = max_rows
         self._again_at = clock.monotonic() + AGAIN  # in memory: when the file is tried again
         self._patience = Patience(BUSY_MS)
@@ -190,7 +189,7 @@ class EmbeddedTags:
 
     def _failed(self, operation: str, error: Exception) -> TagStoreError:
         reason = type(error).__name__
-        self._meter.tag_store_error("embedded", operation)
+        self._events.emit(TagStoreFailed("embedded", operation))
         (self._reading if operation == "get" else self._writing).failed(reason)
         return TagStoreError(f"the embedded tag store failed to {operation}: {reason}: {error}")
 

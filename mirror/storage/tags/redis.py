@@ -19,8 +19,9 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
 from ...clock import Clock
-from ...contracts.events import Meter
+from ...contracts.events import TagStoreFailed
 from ...contracts.tags import TagEvent, TagRecord, TagStoreError
+from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import DigestInvalid
 from ...oci.reference import Repository
@@ -83,7 +84,7 @@ class RedisTags:
         self,
         url: str,
         password: str | None,
-        meter: Meter,
+        events: Events,
         clock: Clock,
         *,
         ca_file: Path | None = None,
@@ -99,7 +100,7 @@ class RedisTags:
         """
         self._client: Redis = redis_client(url, password, ca_file, limit)
         self._limit = limit
-        self._meter = meter
+        self._events = events
         self._clock = clock
         self._pauses = pauses
         self._remembered: ByRepository[_Kept] = ByRepository(_REMEMBERED)
@@ -346,7 +347,7 @@ class RedisTags:
             raise TagStoreError(failure_kind(error)) from error
 
     def _failed(self, operation: str, error: TagStoreError) -> None:
-        self._meter.tag_store_error("redis", operation)
+        self._events.emit(TagStoreFailed("redis", operation))
         health = self._writing if isinstance(error, _Refused) else self._reaching
         health.failed(str(error))
         if not self._reaching.ok:

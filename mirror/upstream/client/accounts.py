@@ -12,7 +12,7 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.accounts import AccountNotes
-from ...contracts.events import Meter
+from ...events import Events
 from ...oci.challenges import Challenge
 from ...oci.errors import RateLimited
 from ..endpoint import Credentials, Endpoint
@@ -48,7 +48,7 @@ class Accounts:
         endpoint: Endpoint,
         transport: Transport,
         clock: Clock,
-        meter: Meter,
+        events: Events,
         notes: AccountNotes | None = None,
     ) -> None:
         def account(credentials: Credentials | None, number: int) -> Account:
@@ -58,9 +58,9 @@ class Accounts:
             own = None
             if credentials is not None:
                 told = notes.login(words) if notes else None
-                own = OwnLogin(endpoint.name, credentials, clock, meter, told)
+                own = OwnLogin(endpoint.name, credentials, clock, events, told)
             said = notes.quota(words) if notes else None
-            quota = Quota(endpoint.name, label, clock, meter, endpoint.quota_low, said)
+            quota = Quota(endpoint.name, label, clock, events, endpoint.quota_low, said)
             return Account(Authorizer(endpoint, own, transport, clock), quota)
 
         numbers: Counter[str] = Counter()

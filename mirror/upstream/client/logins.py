@@ -24,7 +24,8 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.accounts import Notes, RefusedLogin
-from ...contracts.events import Meter
+from ...contracts.events import LoginJudged
+from ...events import Events
 from ...oci.errors import Unavailable, Untrustworthy
 from ...threads import aside
 from ..endpoint import Credentials, GivenToken, Login
@@ -57,14 +58,14 @@ class OwnLogin:
         endpoint: str,
         credentials: Credentials,
         clock: Clock,
-        meter: Meter,
+        events: Events,
         notes: Notes[RefusedLogin] | None = None,
     ) -> None:
         self.credentials = credentials
         self._endpoint = endpoint
         self._name = name_of(credentials)
         self._clock = clock
-        self._meter = meter
+        self._events = events
         self._notes = notes
         self._listen_at = float("-inf")
         self.is_proven = False  # it was good once
@@ -194,7 +195,7 @@ class OwnLogin:
         return True
 
     def _tell(self) -> None:
-        self._meter.upstream_login_refused(self._endpoint, self._name, bool(self._why))
+        self._events.emit(LoginJudged(self._endpoint, self._name, bool(self._why)))
         if self._notes is None:
             return
         until = self._clock.wall() + self._until - self._clock.monotonic() if self._why else 0.0
@@ -211,12 +212,12 @@ class OwnLogin:
         source = self.credentials.source
         if said is not None and not said.why:
             self._forget()
-            self._meter.upstream_login_refused(self._endpoint, self._name, False)
+            self._events.emit(LoginJudged(self._endpoint, self._name, False))
         elif said is not None and source is not None and said.secret == source.stamp() != "":
             self._why, self._stamp = said.why, said.secret
             left = said.until - self._clock.wall()
             self._until = now + min(left, _LONGEST_REST)
-            self._meter.upstream_login_refused(self._endpoint, self._name, True)
+            self._events.emit(LoginJudged(self._endpoint, self._name, True))
         if self._why and source is not None and source.stamp() != self._stamp:
             self._until = now
 

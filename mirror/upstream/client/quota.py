@@ -17,7 +17,8 @@ from cachetools import LRUCache
 
 from ...clock import Clock
 from ...contracts.accounts import Notes, QuotaRecord
-from ...contracts.events import Meter
+from ...contracts.events import QuotaPaused, QuotaReported
+from ...events import Events
 from ...oci.errors import RateLimited, quoted
 from ...oci.retry import MAX_RETRY_AFTER
 from ..failures import QuotaSpent, retry_after
@@ -51,14 +52,14 @@ class Quota:
         endpoint: str,
         login: str,
         clock: Clock,
-        meter: Meter,
+        events: Events,
         low: float,
         notes: Notes[QuotaRecord] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._login = login
         self._clock = clock
-        self._meter = meter
+        self._events = events
         self._low = low
         self._notes = notes
         self._noted: object = None
@@ -99,7 +100,7 @@ class Quota:
         source = headers.get("docker-ratelimit-source", "")
         self._source = source if _SOURCE.fullmatch(source) else ""
         self._read_at = self._clock.monotonic()
-        self._meter.upstream_quota(self._endpoint, self._login, self._limit, self._remaining)
+        self._events.emit(QuotaReported(self._endpoint, self._login, self._limit, self._remaining))
         if self._remaining and self._counted and self._pulls_at:
             self._pulls_at = 0.0  # sooner than was thought; a HEAD told so
             self._tell_until()
@@ -211,7 +212,9 @@ class Quota:
         self._asks_at = coming(said.asks_at)
         self._noted = (self._limit, self._remaining, self._pulls_at, self._asks_at)
         if self._limit is not None and self._remaining is not None:
-            self._meter.upstream_quota(self._endpoint, self._login, self._limit, self._remaining)
+            self._events.emit(
+                QuotaReported(self._endpoint, self._login, self._limit, self._remaining)
+            )
         self._tell_until()
 
     def _outdated(self) -> bool:
@@ -243,7 +246,7 @@ class Quota:
     def _tell_until(self) -> None:
         ahead = max(self._pulls_at, self._asks_at) - self._clock.monotonic()
         until = self._clock.wall() + ahead if ahead > 0 else 0.0
-        self._meter.upstream_quota_until(self._endpoint, self._login, until)
+        self._events.emit(QuotaPaused(self._endpoint, self._login, until))
 
 
 def _duration(seconds: float) -> str:

@@ -13,8 +13,9 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.accounts import AccountNotes
-from ...contracts.events import Meter
+from ...contracts.events import UpstreamRejected
 from ...contracts.registry import BytesContent, Outcome, TagPage
+from ...events import Events
 from ...oci import referrers
 from ...oci.challenges import parse_challenges
 from ...oci.descriptor import OCTET_STREAM, Descriptor
@@ -81,7 +82,7 @@ class Remote:
         endpoint: Endpoint,
         transport: Transport,
         retries: Retries,
-        meter: Meter,
+        events: Events,
         clock: Clock,
         notes: AccountNotes | None = None,
     ) -> None:
@@ -89,9 +90,9 @@ class Remote:
         self._base = endpoint.url.rstrip("/")
         self._transport = transport
         self._apart = transport.apart()
-        self._accounts = Accounts(endpoint, self._apart, clock, meter, notes)
+        self._accounts = Accounts(endpoint, self._apart, clock, events, notes)
         self._retries = retries
-        self._meter = meter
+        self._events = events
         self._clock = clock
         self._handover: TTLCache[tuple[str, Digest], BytesContent] = TTLCache(
             _HANDOVER_BYTES,
@@ -290,7 +291,7 @@ class Remote:
             start,
             self.endpoint.name,
             self._is_the_registry,
-            self._meter,
+            self._events,
         )
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes:
@@ -356,7 +357,7 @@ class Remote:
         claimed = answers.claimed_digest(response.headers)
         proof = digest or claimed or Digest.of(data)
         if not proof.matches(data):
-            self._meter.upstream_rejected(self.endpoint.name)
+            self._events.emit(UpstreamRejected(self.endpoint.name))
             raise Untrustworthy(f"{self.endpoint.name} sent other bytes than those of {proof}")
         try:
             content_type = response.headers.get("Content-Type")
@@ -365,7 +366,7 @@ class Remote:
             message = f"{self.endpoint.name}: {error.message}"
             if digest or claimed or answers.is_of_a_registry(response.headers):
                 raise Unfit(message) from error
-            self._meter.upstream_rejected(self.endpoint.name)
+            self._events.emit(UpstreamRejected(self.endpoint.name))
             raise Untrustworthy(message) from error
         descriptor = Descriptor(manifest.media_type, proof, len(data))
         content = BytesContent(descriptor, data, Outcome.FILLED, self._is_the_registry)

@@ -7,7 +7,8 @@ from typing import cast
 import aiohttp
 import structlog
 
-from ...contracts.events import Meter
+from ...contracts.events import UpstreamRead, UpstreamRejected
+from ...events import Events
 from ...oci.descriptor import Descriptor
 from ...oci.errors import Unavailable
 from ..endpoint import MIB
@@ -27,14 +28,14 @@ class BlobStream:
         start: int,
         source: str,
         vouched: bool,
-        meter: Meter,
+        events: Events,
     ) -> None:
         self._response = response
         self._descriptor = descriptor
         self._start = start
         self._source = source
         self._vouched = vouched
-        self._meter = meter
+        self._events = events
         self._total = 0  # bytes that came by aiohttp's reader
         self._receiver: Receiver | None = None
 
@@ -57,7 +58,7 @@ class BlobStream:
     async def read(self) -> bytes:
         """See StreamContent. Cancelled, it may be called again, and no byte is lost."""
         if self._receiver is not None and (piece := cast(bytes, self._receiver.read_nowait())):
-            self._meter.upstream_bytes(self._source, len(piece))
+            self._events.emit(UpstreamRead(self._source, len(piece)))
             return piece
         try:
             piece = await self._next()
@@ -65,7 +66,7 @@ class BlobStream:
             piece = self._came_before_the_break()
             if not piece:
                 raise Unavailable(f"{self._source} cut a blob short") from error
-        self._meter.upstream_bytes(self._source, len(piece))
+        self._events.emit(UpstreamRead(self._source, len(piece)))
         return piece
 
     async def _next(self) -> bytes:
@@ -90,7 +91,7 @@ class BlobStream:
                 content.set_exception(error)
 
     def reject(self, reason: str) -> None:
-        self._meter.upstream_rejected(self._source)
+        self._events.emit(UpstreamRejected(self._source))
         _log.warning(
             "upstream_rejected",
             endpoint=self._source,

@@ -22,7 +22,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from ... import __version__
-from ...contracts.events import Meter
+from ...contracts.events import UpstreamAsked, UpstreamRead
+from ...events import Events
 from ...oci.errors import Denied, Unavailable, Untrustworthy
 from ...threads import Threads
 from ...tls import verifying_context
@@ -109,7 +110,7 @@ class Transport:
     def __init__(
         self,
         endpoint: Endpoint,
-        meter: Meter,
+        events: Events,
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
@@ -118,7 +119,7 @@ class Transport:
         self._endpoint = endpoint
         self._limits = endpoint.limits
         self._per_host = endpoint.limits.connections if per_host is None else per_host
-        self._meter = meter
+        self._events = events
         self._origin = origin(URL(endpoint.url))
         self._realm = origin(URL(endpoint.realm)) if endpoint.realm else None
         self._guard = Guard(endpoint.allowed)
@@ -133,7 +134,7 @@ class Transport:
         an endpoint is there, for tokens, and whether a login is good. All connections of this one
         may be waiting for answers to what clients ask. Close it before this one."""
         apart = Transport(
-            self._endpoint, self._meter, resolver=self._resolver, tls=self._tls, per_host=0
+            self._endpoint, self._events, resolver=self._resolver, tls=self._tls, per_host=0
         )
         apart._guard = self._guard  # which learns at what address the endpoint is
         return apart
@@ -190,12 +191,16 @@ class Transport:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _failure(error, where, within)
             if isinstance(failure, Unreached):
-                self._meter.upstream_request(self._endpoint.name, method, failure.kind)
+                self._tell(method, failure.kind)
                 if origin(url) == self._origin and _is_no_connection(error):
                     raise Unreachable(failure.message, failure.kind) from error
             raise failure from error
-        self._meter.upstream_request(self._endpoint.name, method, str(response.status))
+        self._tell(method, str(response.status))
         return response
+
+    def _tell(self, method: str, status: str) -> None:
+        endpoint = self._endpoint
+        self._events.emit(UpstreamAsked(endpoint.registry, endpoint.name, method, status))
 
     async def read(
         self, response: aiohttp.ClientResponse, limit: int, within: float | None = None
@@ -219,7 +224,7 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise _failure(error, where, within) from error
         finally:
-            self._meter.upstream_bytes(self._endpoint.name, len(data))
+            self._events.emit(UpstreamRead(self._endpoint.name, len(data)))
             response.release()  # closes the connection when the body was not read to its end
         return bytes(data)
 

@@ -11,8 +11,9 @@ from cachetools import LRUCache
 
 from ...clock import Clock
 from ...contracts.context import CLIENT
-from ...contracts.events import Meter
+from ...contracts.events import BreakerSwitched
 from ...contracts.upstream import Upstream
+from ...events import Events
 from ...oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
 from ...oci.reference import Repository
 from ..endpoint import CONNECTIONS, Trust
@@ -87,14 +88,14 @@ class EndpointState:
     have met one after the other: limits, and lies.
     """
 
-    def __init__(self, member: Member, clock: Clock, meter: Meter) -> None:
+    def __init__(self, member: Member, clock: Clock, events: Events) -> None:
         self.member = member
         self.slots = member.slots or Slots(member.name, member.connections)
         self.speed = Speed()
         self.latency = {asked: Latency() for asked in Asked}
         self._hedges = Budgets(_HEDGES, _HEDGES_REFILL, clock)
         self._clock = clock
-        self._meter = meter
+        self._events = events
         self._pulse = Pulse(member.ping, clock, self._pulse_changed)
         self._faults: Troubles[Question] = Troubles(PAUSES[Trouble.FAULT], most=_QUESTIONS)
         self._limited: dict[Asked, Troubles[Repository]] = {
@@ -275,7 +276,7 @@ class EndpointState:
         self._step_back(question.repository, least, error)
         if limited.whole.state(now) is BreakerState.OPEN:
             self._step_back_with_all(least, error.message)
-            self._meter.upstream_breaker(self.member.name, Trouble.LIMITED, True)
+            self._events.emit(BreakerSwitched(self.member.name, Trouble.LIMITED, True))
 
     def _lied(self, question: Question, error: RegistryError) -> None:
         now, repository = self._clock.monotonic(), question.repository
@@ -284,7 +285,7 @@ class EndpointState:
         self._back[repository] = max(self._back.get(repository, 0.0), now + _STEP_BACK)
         is_banned = self._wrong.whole.state(now) is BreakerState.OPEN
         if is_banned:
-            self._meter.upstream_breaker(self.member.name, Trouble.WRONG, True)
+            self._events.emit(BreakerSwitched(self.member.name, Trouble.WRONG, True))
         if opened:
             _log.error(
                 "endpoint_banned",
@@ -317,11 +318,11 @@ class EndpointState:
         if not is_away:
             self._closed(Trouble.FAULT)
             return
-        self._meter.upstream_breaker(self.member.name, Trouble.FAULT, True)
+        self._events.emit(BreakerSwitched(self.member.name, Trouble.FAULT, True))
         self._step_back_with_all(_STEP_BACK, self._pulse.breaker.reason)
 
     def _closed(self, trouble: Trouble) -> None:
-        self._meter.upstream_breaker(self.member.name, trouble, False)
+        self._events.emit(BreakerSwitched(self.member.name, trouble, False))
         _log.info("endpoint_is_back", endpoint=self.member.name, trouble=str(trouble))
 
     def _refusing(self, question: Question) -> list[Breaker]:

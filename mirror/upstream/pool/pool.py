@@ -10,9 +10,10 @@ from typing import TypeVar
 import structlog
 
 from ...clock import Clock
-from ...contracts.events import Meter, NoMeter
+from ...contracts.events import UpstreamHedged
 from ...contracts.registry import BytesContent, TagPage
 from ...contracts.upstream import StreamContent
+from ...events import Events
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import Denied, RangeInvalid, RateLimited, RegistryError, Unavailable, Unknown
@@ -61,18 +62,18 @@ class Pool:
         self,
         members: Sequence[Member],
         clock: Clock,
-        meter: Meter | None = None,
         *,
+        events: Events,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         watch: Watch | None = None,
         line: Line | None = None,
     ) -> None:
         self._clock = clock
-        self._meter = meter or NoMeter()
+        self._events = events
         self._sleep = sleep
         self._watch = watch or Watch()
         self._line = Line(clock, line)
-        self._all = tuple(EndpointState(member, clock, self._meter) for member in members)
+        self._all = tuple(EndpointState(member, clock, self._events) for member in members)
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._explore_at = clock.monotonic() + _EXPLORE_EVERY
 
@@ -331,7 +332,7 @@ class Pool:
 
     def _count(self, hedges: Sequence[tuple[EndpointState, bool]]) -> None:
         for standing, won in hedges:
-            self._meter.upstream_hedged(standing.member.name, won)
+            self._events.emit(UpstreamHedged(standing.member.name, won))
             if won:
                 standing.hedges.give_back()
 

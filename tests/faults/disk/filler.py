@@ -11,7 +11,7 @@ import random
 import sys
 from pathlib import Path
 
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
@@ -51,8 +51,8 @@ class Told(FakeUpstream):
 
 async def fill(root: Path, seed: int) -> None:
     chance = random.Random(seed)
-    store = DiskContent(root, Bounds(ROOM), sync=chance.random() < 0.5)
-    fills = Fills(store, NoMeter(), patience=DownloadPatience(pause=0.01))
+    store = DiskContent(root, Bounds(ROOM), sync=chance.random() < 0.5, events=Events())
+    fills = Fills(store, Events(), patience=DownloadPatience(pause=0.01))
     cache = PullThrough(Told(), store, FakeTags(), fills, Freshness())
     upkeep = asyncio.create_task(Upkeep(store, UpkeepPolicy(every=0.01)).run())
     print("begun", flush=True)

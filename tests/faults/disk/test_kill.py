@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
+from mirror.events import Events
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
@@ -55,7 +56,7 @@ async def test_f30_killed_at_any_moment_of_a_fill_or_a_commit(tmp_path: Path) ->
         resumed += log.read_text().count("resumed")
     assert resumed, "nothing was ever resumed"
     # And it is all in order again.
-    store = DiskContent(root, Bounds(ROOM))
+    store = DiskContent(root, Bounds(ROOM), events=Events())
     await Upkeep(store, UpkeepPolicy()).mend()
     files = [path for path in (root / "blobs").rglob("*") if path.is_file()]
     partials = [path for path in (root / "partials").rglob("*") if path.is_file()]

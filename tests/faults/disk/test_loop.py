@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.events import NoMeter
 from mirror.contracts.registry import BytesContent, Outcome
+from mirror.events import Events
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import MAX_DESCRIPTORS, OCI_MANIFEST
@@ -89,7 +89,7 @@ async def never_held_up(
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", Bounds(200 * MIB), sync=True)
+    store = DiskContent(tmp_path / "store", Bounds(200 * MIB), sync=True, events=Events())
     yield store
     await store.close()
 
@@ -202,12 +202,12 @@ async def test_f44_a_huge_manifest_is_read_for_each_repository_that_asks(
 
     clock = Clock()
     links = LinkRecords.open(tmp_path / "links.db", clock)
-    store = DiskContent(tmp_path / "store", Bounds(200 * MIB), sync=False)
+    store = DiskContent(tmp_path / "store", Bounds(200 * MIB), sync=False, events=Events())
     caches: list[RepositoryVisibility] = []
 
     async def prepare() -> None:
         upstream = Upstream()
-        cache = PullThrough(upstream, store, FakeTags(), Fills(store, NoMeter()), Freshness())
+        cache = PullThrough(upstream, store, FakeTags(), Fills(store, Events()), Freshness())
         caches.append(RepositoryVisibility(cache, upstream, links, clock))
         await store.delete(content.descriptor.digest)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.contracts.events import NoMeter
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.reference import Repository
@@ -105,7 +105,7 @@ async def store(
     tmp_path: Path, disk: Disk, request: pytest.FixtureRequest
 ) -> AsyncIterator[DiskContent]:
     """With content in it, and a partial, at the moment at which the power goes."""
-    store = DiskContent(tmp_path / "store", ROOM, sync=request.param == "full")
+    store = DiskContent(tmp_path / "store", ROOM, sync=request.param == "full", events=Events())
     for data in BLOBS:
         await put(store, data)
     partial = await store.partial(Digest.of(WHOLE))
@@ -127,7 +127,7 @@ async def test_f39_after_a_power_cut_nothing_wrong_is_visible_or_it_is_found(
 ) -> None:
     durable = request.node.callspec.params["store"] == "full"
     for copy in copies(store, disk, tmp_path):
-        found = DiskContent(copy, ROOM)
+        found = DiskContent(copy, ROOM, events=Events())
         if not durable:  # as the configuration says: found, if later
             async for _ in Upkeep(found, UpkeepPolicy(scrub_speed=1e12)).scrub():
                 pass
@@ -143,7 +143,7 @@ async def test_f39_with_durability_full_what_was_committed_is_there(
     if request.node.callspec.params["store"] != "full":
         return
     for copy in copies(store, disk, tmp_path):
-        found = DiskContent(copy, ROOM)
+        found = DiskContent(copy, ROOM, events=Events())
         for data in BLOBS:
             assert await content(found, Digest.of(data)) == data
         await found.close()
@@ -156,9 +156,9 @@ async def test_f39_a_partial_that_a_power_cut_spoilt_is_never_given_out_whole(
     upstream = FakeUpstream()
     upstream.blobs[Digest.of(WHOLE)] = WHOLE
     for copy in copies(store, disk, tmp_path):
-        found = DiskContent(copy, ROOM)
+        found = DiskContent(copy, ROOM, events=Events())
         fills = Fills(
-            found, NoMeter(), patience=DownloadPatience(first_byte=1, stalled=1, pause=0.01)
+            found, Events(), patience=DownloadPatience(first_byte=1, stalled=1, pause=0.01)
         )
         cache = PullThrough(upstream, found, FakeTags(), fills, Freshness())
         assert await _ask(cache) in (WHOLE, None)
