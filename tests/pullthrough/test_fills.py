@@ -496,11 +496,13 @@ async def test_fills_tell_when_they_wait_and_run_and_how_they_ended(
     first, outcome = fills.join(big, upstream, REDIS, 10)
     reader = first.reader(outcome, REDIS)
     await hold.reached.wait()
-    second, _ = fills.join(little, upstream, REDIS, 10)
+    second, outcome = fills.join(little, upstream, REDIS, 10)
+    other = second.reader(outcome, REDIS)
     await eventually(lambda: len(told.of(FillQueued)) == 2)
     assert [each.digest for each in told.of(FillStarted)] == [big]
     hold.go.set()
     await read_all(reader)
+    await read_all(other)
     await eventually(lambda: len(told.of(FillEnded)) == 2)
     for fill, size in ((first, len(BIG)), (second, len(LITTLE))):
         about = (fill.number, REDIS, fill.digest)
