@@ -18,6 +18,7 @@ from . import __version__
 from .contracts.content import Usage
 from .contracts.events import (
     BreakerSwitched,
+    ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
     FillEnded,
@@ -176,6 +177,10 @@ class Metrics:
             "content_rotten", "Pieces of content found damaged on the disk, and set aside"
         )
         self._events.listen(ContentQuarantined, lambda _: rotten.inc())
+        evicted = self._counter("evicted", "Pieces of content removed to make room")
+        evicted_bytes = self._counter("evicted_bytes", "Bytes of content removed to make room")
+        self._events.listen(ContentEvicted, lambda _: evicted.inc())
+        self._events.listen(ContentEvicted, lambda event: evicted_bytes.inc(event.size))
 
     def _tags(self) -> None:
         errors = self._counter(

@@ -145,9 +145,9 @@ class ContentStore(Protocol):
 
     async def put(
         self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = (), source: str = ""
-    ) -> None:
+    ) -> bool:
         """Keeps small content whose bytes are all here, as this source gave them; see
-        Partial.commit. Nothing, where somebody else is just writing it. Raises StoreFull, OSError,
+        Partial.commit. False: not, as somebody else is just writing it. Raises StoreFull, OSError,
         Untrustworthy."""
 
     async def partial(self, digest: Digest, source: str = "") -> Partial | None:

@@ -106,8 +106,7 @@ class ContentCommitted:
 
 @dataclass(frozen=True, slots=True)
 class ContentEvicted:
-    """Content was removed to make room, or since somebody said so. `size`: bytes, 0 where they are
-    not known."""
+    """Content was removed to make room. `size`: bytes, 0 where they are not known."""
 
     digest: Digest
     size: int

@@ -56,6 +56,8 @@ class BytesContent:
     age: float = 0.0
     """Of a list of referrers: seconds since an upstream last said so. What a digest names is good
     for ever."""
+    source: str = ""
+    """The endpoint that gave it, if it was fetched."""
 
 
 class Provenance(Enum):

@@ -73,7 +73,7 @@ class PullThrough:
         self._hold = hold or RetryPolicy()
         patience = patience or AnswerPatience()
         self._manifests = Manifests(
-            upstream, store, self._unknown, self._promises, clock, self._hold
+            upstream, store, self._unknown, self._promises, clock, self._hold, fills.events
         )
         self._stats: SingleFlight[tuple[Repository, Digest], Descriptor] = SingleFlight()
         self._tags = TagResolver(
@@ -89,6 +89,7 @@ class PullThrough:
             self._hold,
             scarce,
             away,
+            fills.events,
         )
         self._referrers = Referrers(
             upstream,

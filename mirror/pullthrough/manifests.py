@@ -14,14 +14,17 @@ from ..asking.replicas import LONGEST, doubting, doubts
 from ..asking.single_flight import SingleFlight
 from ..clock import Clock
 from ..contracts.content import ContentStore, StoreFull
+from ..contracts.events import ContentCommitted
 from ..contracts.registry import BytesContent, Outcome
 from ..contracts.upstream import Upstream
+from ..events import Events
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import MAX_MANIFEST, media_type_of, read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
+from .publishing import publish
 from .recently_served import RecentlyServed, needs
 
 log = structlog.get_logger()
@@ -60,6 +63,7 @@ class Manifests:
         promises: RecentlyServed,
         clock: Clock,
         hold: RetryPolicy,
+        events: Events,
     ) -> None:
         self._upstream = upstream
         self._store = store
@@ -67,6 +71,7 @@ class Manifests:
         self._promises = promises
         self._clock = clock
         self._hold = hold
+        self._events = events
         self._memory: LRUCache[Digest, BytesContent] = LRUCache(
             _MEMORY_BYTES, getsizeof=lambda content: len(content.data)
         )
@@ -146,6 +151,17 @@ class Manifests:
         self._memory[digest] = replace(content, outcome=Outcome.HIT)
         try:
             manifest = await read_aside(read_manifest, content.data, None)
-            await self._store.put(digest, content.data, needs(manifest), repository.registry)
+            await publish(
+                self._store.put(digest, content.data, needs(manifest), repository.registry),
+                ContentCommitted(
+                    digest,
+                    len(content.data),
+                    repository,
+                    (content.source,) if content.source else (),
+                    content.descriptor.media_type,
+                    needs(manifest),
+                ),
+                self._events,
+            )
         except (StoreFull, OSError, Untrustworthy) as error:
             log.error("manifest not stored", digest=str(digest), reason=repr(error))

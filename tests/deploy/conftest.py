@@ -15,6 +15,7 @@ import pytest
 from mirror.contracts.content import Usage
 from mirror.contracts.events import (
     BreakerSwitched,
+    ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
     FillEnded,
@@ -111,6 +112,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
             for operation in ("get", "put", "delete"):
                 yield TagStoreFailed(store, operation)
         yield ContentQuarantined(layer)
+        yield ContentEvicted(layer, 10)
         yield CredentialsDropped()
         for why in ("died", "hung"):
             yield WorkerReplaced(why)

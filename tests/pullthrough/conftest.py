@@ -17,6 +17,7 @@ from mirror.pullthrough.revalidation import AnswerPatience as Waiting
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
+from ..recorder import Recorder
 from .fakes import FakeTags, FakeUpstream
 
 
@@ -53,9 +54,15 @@ async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
 
 
 @pytest.fixture
-async def fills(store: DiskContent) -> AsyncIterator[Fills]:
+def told() -> Recorder:
+    """What the fills and their cache tell."""
+    return Recorder()
+
+
+@pytest.fixture
+async def fills(store: DiskContent, told: Recorder) -> AsyncIterator[Fills]:
     quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
-    fills = Fills(store, Events(), patience=quick)
+    fills = Fills(store, told, patience=quick)
     yield fills
     await fills.close()
 

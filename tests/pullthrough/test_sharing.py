@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.contracts.events import ContentCommitted, FillEnded
 from mirror.contracts.registry import Outcome
 from mirror.events import Events
 from mirror.oci.digest import Digest
@@ -23,6 +24,8 @@ from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
+from ..recorder import Recorder
+from ..waiting import eventually
 from .fakes import FakeTags, FakeUpstream
 from .test_fills import BIG, LITTLE, REDIS, Hold, read_all
 
@@ -33,7 +36,8 @@ class Worker:
     def __init__(self, path: Path, upstream: FakeUpstream) -> None:
         quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
         self.store = DiskContent(path, Bounds(1 << 30), sync=False, events=Events())
-        self.fills = Fills(self.store, Events(), patience=quick)
+        self.told = Recorder()
+        self.fills = Fills(self.store, self.told, patience=quick)
         self.cache = PullThrough(upstream, self.store, FakeTags(), self.fills, Freshness())
 
     async def close(self) -> None:
@@ -67,6 +71,9 @@ async def test_f37_two_processes_download_once(
     )
     assert all(body == data for body in await asyncio.gather(*map(read_all, contents)))
     assert upstream.asked["blob"] == 1
+    await eventually(lambda: all(worker.told.of(FillEnded) for worker in workers))
+    committed = [each for worker in workers for each in worker.told.of(ContentCommitted)]
+    assert [each.digest for each in committed] == [digest]
 
 
 async def test_a_follower_reads_what_has_come_and_knows_the_size(

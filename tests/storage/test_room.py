@@ -11,11 +11,13 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.content import Partial, StoreFull
+from mirror.contracts.events import ContentEvicted
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
+from ..recorder import Recorder
 from .content_contract import content, put
 from .test_disk import Wall
 
@@ -363,3 +365,19 @@ async def test_what_is_used_after_the_clock_was_set_back_is_young(
     await put(store, b"n" * 400)
     assert not (store.blob_path(unused)).exists()
     assert store.blob_path(used).exists()
+
+
+async def test_what_is_evicted_is_told_with_its_size_by_the_one_that_removed_it(
+    tmp_path: Path,
+) -> None:
+    told, other_told = Recorder(), Recorder()
+    bounds = Bounds(1000, block=1)
+    store = DiskContent(tmp_path / "store", bounds, sync=False, events=told)
+    other = DiskContent(tmp_path / "store", bounds, sync=False, events=other_told)
+    digest = await put(store, b"x" * 100)
+    await store.evict([digest])
+    await other.evict([digest])
+    assert told.of(ContentEvicted) == [ContentEvicted(digest, 100)]
+    assert other_told.of(ContentEvicted) == []
+    for each in (store, other):
+        await each.close()

@@ -17,7 +17,7 @@ import structlog
 from ...clock import Clock
 from ...contracts.content import ContentStore, Followed, Hasher, Partial, WriterState
 from ...contracts.context import CLIENT, ahead_of_clients
-from ...contracts.events import FillEnded, FillQueued, FillStarted
+from ...contracts.events import ContentCommitted, FillEnded, FillQueued, FillStarted
 from ...contracts.registry import Outcome
 from ...contracts.upstream import Upstream
 from ...events import Events
@@ -25,6 +25,7 @@ from ...oci.digest import Digest
 from ...oci.errors import RegistryError, Unavailable, Untrustworthy
 from ...oci.reference import Repository
 from ...threads import aside
+from ..publishing import publish
 from .download import Download, DownloadPatience
 from .fill import Fill
 from .parallel import ALONE, ParallelPolicy
@@ -63,7 +64,7 @@ class Fills:
         quantum: float = QUANTUM,
     ) -> None:
         self._store = store
-        self._events = events
+        self.events = events
         self._clock = clock or Clock()
         self._patience = patience or DownloadPatience()
         self._parting = parting or ParallelPolicy()
@@ -175,7 +176,7 @@ class Fills:
         finally:
             self._leave_table(fill)
             self._forget_clients(fill)
-            self._events.emit(
+            self.events.emit(
                 FillEnded(fill.number, fill.repository, fill.digest, result, fill.written)
             )
             fill.end()
@@ -204,7 +205,15 @@ class Fills:
                     self._go_on_later(fill, upstream)
                     raise PutOff("others came first", retry_after=1)
                 within = self._patience.stalled
-            kept = await download.commit()
+            committed = ContentCommitted(
+                fill.digest,
+                download.partial.offset,
+                repository,
+                sorted(download.sources.rejects),
+                media_type="",
+                refers_to=(),
+            )
+            kept = await publish(download.commit(), committed, self.events)
         except Untrustworthy as error:
             file = None if fill.window else fill.segment(0)[0].fd
             await self._doubts.wrong(fill.digest, download.sources, file, error.message)
@@ -225,10 +234,10 @@ class Fills:
         """As FillQueue.run."""
 
         async def run() -> None:
-            self._events.emit(FillStarted(fill.number, fill.repository, fill.digest))
+            self.events.emit(FillStarted(fill.number, fill.repository, fill.digest))
             await download.run()
 
-        self._events.emit(FillQueued(fill.number, fill.repository, fill.digest))
+        self.events.emit(FillQueued(fill.number, fill.repository, fill.digest))
         return await self._gate.run(fill, run, within)
 
     async def _begin(self, fill: Fill) -> Partial | None:

@@ -12,9 +12,11 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import ContentStore
+from ...contracts.events import TagMoved
 from ...contracts.registry import FETCHED, BytesContent, Outcome, Resolved
 from ...contracts.tags import TagRecord, TagStore, TagStoreError
 from ...contracts.upstream import Upstream
+from ...events import Events
 from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import ManifestUnknown, RegistryError, Unknown
@@ -51,6 +53,7 @@ class TagResolver:
         hold: RetryPolicy,
         scarce: Callable[[], bool],
         away: Callable[[Repository, str], bool],
+        events: Events,
     ) -> None:
         """`scarce` says whether the upstream is to be spared: tags are then fresh for longer.
         `away`, whether it was lately not there for a tag: see Revalidation."""
@@ -65,6 +68,7 @@ class TagResolver:
         self._patience = patience
         self._hold = hold
         self._scarce = scarce
+        self._events = events
         self._asks: Revalidation[tuple[Repository, str], Resolved] = Revalidation(
             clock, patience, lambda asked: away(*asked)
         )
@@ -145,14 +149,26 @@ class TagResolver:
                 return Resolved(kept, Outcome.STALE, age_of(record, self._clock.wall()))
             negative = TagRecord(None, self._clock.wall())
             await self._remember(repository, tag, negative, periods.negative_ttl)
+            self._tell(repository, tag, record, negative)
             raise
         found = TagRecord(content.descriptor, self._clock.wall())
         await self._remember(repository, tag, found, periods.keep_for)
+        self._tell(repository, tag, record, found)
         if self._pinned.match(repository, tag):
             await self._store.pin(f"{repository}:{tag}", content.descriptor.digest)
         same = record is not None and record.descriptor == content.descriptor
         outcome = Outcome.REVALIDATED if same else Outcome.FILLED
         return Resolved(content.descriptor, outcome, vouched=True)
+
+    def _tell(
+        self, repository: Repository, tag: str, record: TagRecord | None, said: TagRecord
+    ) -> None:
+        before, after = (
+            known.descriptor.digest if known is not None and known.descriptor is not None else None
+            for known in (record, said)
+        )
+        if before != after:
+            self._events.emit(TagMoved(repository, tag, before, after))
 
     async def _believable(
         self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness

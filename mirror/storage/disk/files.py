@@ -80,11 +80,14 @@ def _refuse_others(root: Path) -> None:
             raise PermissionError(errno.EACCES, f"{name} belongs to another user")
 
 
-def unlink_all(paths: Iterable[Path]) -> None:
-    """Raises OSError, but not for what is gone already."""
+def unlink_all(paths: Iterable[Path]) -> set[Path]:
+    """Those that were there. Raises OSError, but not for what is gone already."""
+    removed = set()
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
+            removed.add(path)
+    return removed
 
 
 def read_whole(fd: int, limit: int) -> bytes:

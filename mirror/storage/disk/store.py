@@ -25,7 +25,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import Entry, Usage
-from ...contracts.events import ContentQuarantined
+from ...contracts.events import ContentEvicted, ContentQuarantined
 from ...contracts.registry import Outcome, Provenance
 from ...events import Events
 from ...oci.descriptor import OCTET_STREAM, Descriptor
@@ -201,17 +201,18 @@ class DiskContent:
 
     async def put(
         self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = (), source: str = ""
-    ) -> None:
+    ) -> bool:
         guest = bool(source) and self._is_guest(source)
-        partial = await self._making_names(self._put, digest, data, refers_to, guest)
+        partial, kept = await self._making_names(self._put, digest, data, refers_to, guest)
         if partial is None:
-            return
+            return kept
         try:  # room has to be made for it
             await partial.announce(len(data))
             await partial.append([data])
             await partial.commit(refers_to)
         finally:
             await partial.discard()  # unless it was committed
+        return True
 
     async def follow(self, digest: Digest, source: str = "") -> DiskFollowed | None:
         coming = IngestKey.of(digest, source)
@@ -238,13 +239,13 @@ class DiskContent:
         await self.ledger.note(self._index.pin, name, digest)
 
     async def delete(self, digest: Digest) -> None:
-        await self.on_files(unlink_all, [self.blob_path(digest)])
+        await self._unlink([digest])
         await self.ledger.note(self._index.remove, [digest])
 
     async def evict(self, digests: Sequence[Digest]) -> int:
         """Removes this content; returns the bytes that were recorded of it. Raises OSError, and
         apsw.Error when the index takes no record of it: it is told the next time."""
-        await self.on_files(unlink_all, [self.blob_path(digest) for digest in digests])
+        await self._unlink(digests)
         before, self._unrecorded = self._unrecorded, self._unrecorded | set(digests)
         again = [digest for digest in before if not self.blob_path(digest).exists()]
         gone = await self.ledger.ask(self._index.remove, [*digests, *again])
@@ -257,6 +258,14 @@ class DiskContent:
             for entry in page:
                 yield entry
             after = str(page[-1].digest)
+
+    async def _unlink(self, digests: Sequence[Digest]) -> None:
+        """Raises OSError. What another process has removed before is for that one to tell."""
+        sizes = {self.blob_path(digest): self._recorded(digest) or 0 for digest in digests}
+        removed = await self.on_files(unlink_all, sizes)
+        for digest, (path, size) in zip(digests, sizes.items(), strict=True):
+            if path in removed:
+                self._events.emit(ContentEvicted(digest, size))
 
     def is_here(self, digest: Digest) -> bool:
         """Whether there is content of this name. A look at the disk, for a thread."""
@@ -346,17 +355,18 @@ class DiskContent:
 
     def _put(
         self, digest: Digest, data: bytes, refers_to: Sequence[Digest], guest: bool
-    ) -> DiskPartial | None:
-        """The whole way of small content in one go; the partial, where room is lacking."""
+    ) -> tuple[DiskPartial | None, bool]:
+        """The whole way of small content in one go, and whether it is kept; the partial, where room
+        is lacking."""
         partial = self._locked(IngestKey(digest), guest)
         if partial is None:  # another process is just writing it
-            return None
+            return None, False
         try:
             partial.begin_anew()
             # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
             now = self._clock.wall()
             if not self.room.admit(digest, len(data), now, refers_to, guest):
-                return partial
+                return partial, False
             partial.take(data)
             partial.publish(self.blob_path(digest))
         except BaseException:
@@ -366,7 +376,7 @@ class DiskContent:
             self.ledger.note_here(self._index.remove, [digest])
             raise
         partial.close()
-        return None
+        return None, True
 
     def _publish(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         partial.publish(self.blob_path(partial.digest))

@@ -369,7 +369,9 @@ class Remote:
             self._events.emit(UpstreamRejected(self.endpoint.name))
             raise Untrustworthy(message) from error
         descriptor = Descriptor(manifest.media_type, proof, len(data))
-        content = BytesContent(descriptor, data, Outcome.FILLED, self._is_the_registry)
+        content = BytesContent(
+            descriptor, data, Outcome.FILLED, self._is_the_registry, source=self.endpoint.name
+        )
         return content, response
 
     async def _body(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
