@@ -31,9 +31,15 @@ def hurry() -> None:
     """Shortens what is waited for in this process, from now on."""
     shorten(EndpointLimits, dns=0.5, connect=1.0, headers=HEADERS, answer=4.0, body=1.0, **REALM)
     shorten(Watch, silent=0.5, alone=1.0, longest=3.0, slow_window=1.0)
-    shorten(download.Patience, first_byte=PATIENCE, stalled=PATIENCE, longest_pause=1.0, doubt=1.0)
-    shorten(tags.Patience, unknown=PATIENCE)
-    shorten(manifests.Hold, promised=PATIENCE, lagging=1.0)
+    shorten(
+        download.DownloadPatience,
+        first_byte=PATIENCE,
+        stalled=PATIENCE,
+        longest_pause=1.0,
+        doubt=1.0,
+    )
+    shorten(tags.AnswerPatience, unknown=PATIENCE)
+    shorten(manifests.RetryPolicy, promised=PATIENCE, lagging=1.0)
 
 
 # Also in workers, which import this module anew under another name.
