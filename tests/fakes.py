@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from mirror.contracts.context import RequestContext
 from mirror.contracts.events import CredentialsDropped, HitsAnswered, RequestAnswered
 from mirror.contracts.registry import BytesContent, Outcome, Provenance, Resolved, TagPage
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
@@ -18,6 +19,15 @@ from mirror.oci.reference import Repository
 from .recorder import Recorder
 
 REDIS = Repository("docker.io", "library/redis")
+
+
+def request_of(client: str) -> RequestContext:
+    """A request of this client's."""
+    return RequestContext(request_id="of-a-test", client=client)
+
+
+CONTEXT = request_of("")
+"""A request, whoever's: for what does not depend on that."""
 
 
 class FakeRegistry:
@@ -74,28 +84,38 @@ class FakeRegistry:
         self._blobs[digest] = blob
         return blob
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
         await self._ask("resolve", repository, tag)
         if tag not in self._tags:
             raise ManifestUnknown(f"{repository}:{tag} is not known here")
         return self._tags[tag]
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
         await self._ask("manifest", repository, digest)
         if digest not in self._manifests:
             raise ManifestUnknown(f"{repository}@{digest} is not known here")
         return self._manifests[digest]
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
         await self._ask("stat", repository, digest)
         return self._blob(repository, digest).descriptor
 
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FakeContent:
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FakeContent:
         await self._ask("blob", repository, digest)
         return FakeContent(self, self._blob(repository, digest))
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
     ) -> BytesContent:
         await self._ask("referrers", repository, (digest, artifact_type))
         data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
@@ -103,7 +123,11 @@ class FakeRegistry:
         return BytesContent(descriptor, data, Outcome.PASSED)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         await self._ask("tags", repository, (count, last))
         if not self._tags:

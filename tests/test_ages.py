@@ -26,7 +26,7 @@ from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.history_bounds import MOST
 from mirror.storage.tags.redis import RedisTags
 
-from .fakes import FakeRegistry
+from .fakes import CONTEXT, FakeRegistry
 from .redis_server import RedisServer
 
 DAY = 86400.0
@@ -83,9 +83,9 @@ class House:
 
     async def ask(self, repository: Repository, tag: str) -> Digest:
         """As a mirror does: what the upstream says is noted, then judged. Raises Denied."""
-        said = (await self.registry.resolve(repository, tag)).descriptor
+        said = (await self.registry.resolve(CONTEXT, repository, tag)).descriptor
         await self.tags.put(repository, tag, TagRecord(said, self.wall.now), 3600)
-        return (await self.guarded.resolve(repository, tag)).descriptor.digest
+        return (await self.guarded.resolve(CONTEXT, repository, tag)).descriptor.digest
 
     async def flood(self, repository: Repository) -> None:
         for number in range(600):

@@ -1,9 +1,9 @@
 """Single flight: those who ask for the same thing at the same time share one ask, and its answer.
 
-An ask is its client's who began it (see CLIENT): it waits in turn behind all else that this client
-asks, and is repeated beside a silent one only as often as this client may. So nobody else depends
-on it for long: a client that has joined an ask which was silent for a while asks beside it, in its
-own name, and the first answer is everybody's.
+An ask is its client's who began it: it waits in turn behind all else that this client asks, and is
+repeated beside a silent one only as often as this client may. So nobody else depends on it for
+long: a client that has joined an ask which was silent for a while asks beside it, in its own name,
+and the first answer is everybody's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Generic, TypeVar
 
-from ..contracts.context import CLIENT
+from ..contracts.context import Asker
 from ..oci.errors import Unavailable
 from ..tasks import pass_on
 
@@ -45,22 +45,22 @@ class SingleFlight(Generic[K, T]):
         self._silent = silent
         self._flights: dict[K, _Flight[T]] = {}
 
-    def begin(self, key: K, ask: Callable[[], Awaitable[T]]) -> None:
+    def begin(self, asker: Asker, key: K, ask: Callable[[], Awaitable[T]]) -> None:
         """Asks, unless an ask for this is under way."""
         if key not in self._flights:
-            self._ask(key, ask)
+            self._ask(asker, key, ask)
 
-    async def answer(self, key: K, ask: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
-        """The answer, and whether an ask was under way already. Raises what the ask raises."""
+    async def answer(self, asker: Asker, key: K, ask: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """The answer, and whether an ask was under way already. `ask` asks in the asker's name.
+        Raises what the ask raises."""
         joined = key in self._flights
-        flight = self._flights[key] if joined else self._ask(key, ask)
-        client = CLIENT.get().client
+        flight = self._flights[key] if joined else self._ask(asker, key, ask)
         while not flight.answer.done():
             wait = self._silent
-            if self._silent is not None and client not in flight.asks.values():
+            if self._silent is not None and asker.client not in flight.asks.values():
                 wait = flight.begun_at + self._silent - asyncio.get_running_loop().time()
                 if wait <= 0 and len(flight.asks) < _AT_ONCE:
-                    self._ask(key, ask)
+                    self._ask(asker, key, ask)
                     continue
                 wait = wait if wait > 0 else self._silent
             await asyncio.wait([flight.answer], timeout=wait)
@@ -81,13 +81,13 @@ class SingleFlight(Generic[K, T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ask(self, key: K, ask: Callable[[], Awaitable[T]]) -> _Flight[T]:
+    def _ask(self, asker: Asker, key: K, ask: Callable[[], Awaitable[T]]) -> _Flight[T]:
         async def fly() -> T:
             return await ask()
 
         flight = self._flights.setdefault(key, _Flight())
         task = asyncio.create_task(fly())
-        flight.asks[task] = CLIENT.get().client
+        flight.asks[task] = asker.client
         flight.begun_at = asyncio.get_running_loop().time()
         task.add_done_callback(partial(self._landed, key, flight))
         return flight

@@ -1,14 +1,18 @@
-"""For whom something is done."""
+"""For whom something is done: handed from the server to the innermost, as a parameter."""
 
 from __future__ import annotations
 
-from contextvars import Context, ContextVar
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 
 class Asker(Protocol):
-    """For whom something is done. Both may change meanwhile: others come to wait for the same."""
+    """For whom an upstream is asked. Both may change meanwhile: others come to wait for the same.
+
+    An ask that several share goes on in the name of whoever began it; beside one that is silent,
+    others of them ask in their own.
+    """
 
     @property
     def client(self) -> str:
@@ -20,29 +24,38 @@ class Asker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """One client; or nobody, for what is done ahead of clients."""
+class Principal:
+    """Who a client has proven to be; `name` "" for one that has proven nothing."""
 
+    name: str
+
+
+ANONYMOUS = Principal("")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """One request, an Asker: the first parameter of whatever is done for it.
+
+    `request_id` tells it from others, in logs and answers. `deadline` is when whoever asked stops
+    waiting, in seconds of the monotonic clock.
+    """
+
+    request_id: str
     client: str
-    is_wanted: bool = True
+    principal: Principal = ANONYMOUS
+    deadline: float = inf
+
+    @property
+    def is_wanted(self) -> bool:
+        return True
 
 
-NOBODY = Client("")
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    client: str = "ahead of clients"
+    is_wanted: bool = False
 
 
-AHEAD = Client("ahead of clients", is_wanted=False)
-
-
-CLIENT: ContextVar[Asker] = ContextVar("CLIENT", default=NOBODY)
-
-
-"""Whose request this is, for sharing fairly what is scarce. Set by the server, by fills and by what
-works ahead of clients; it would otherwise be a parameter of every Registry that only the innermost
-reads."""
-
-
-def ahead_of_clients() -> Context:
-    """A context for tasks that work ahead of clients."""
-    context = Context()
-    context.run(CLIENT.set, AHEAD)
-    return context
+AHEAD: Asker = _Ahead()
+"""Asks for what no client has asked for yet."""

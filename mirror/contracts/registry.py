@@ -10,6 +10,7 @@ from typing import Protocol
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.reference import Repository
+from .context import RequestContext
 
 
 class Outcome(StrEnum):
@@ -129,16 +130,22 @@ class TagPage:
 class Registry(Protocol):
     """Everything that can answer for images. Each method raises a RegistryError."""
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
         """What this tag points to now."""
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
         """A manifest or index, whole and verified."""
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
         """What a blob is, without its bytes (HEAD)."""
 
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
         """A blob, verified before its last byte may be read.
 
         `start` is the first byte that will be read: one that is far ahead of a running fill comes
@@ -146,12 +153,20 @@ class Registry(Protocol):
         """
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
     ) -> BytesContent:
         """The index of manifests whose subject is this digest (distribution-spec, "Listing
         Referrers"); empty when there are none."""
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         """Tags in the upstream's order, at most `count`, after `last`."""

@@ -9,6 +9,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
+from .context import Asker
 from .registry import BytesContent, TagPage
 
 
@@ -53,7 +54,7 @@ class Upstream(Protocol):
     """A Registry that is far away: its blobs are streams, to be verified by who reads them."""
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         """What the tag points to, asked with a HEAD where that suffices: it is not counted
         against Docker Hub's limits. A digest in the tag's place asks whether it is there.
@@ -61,12 +62,15 @@ class Upstream(Protocol):
         An endpoint that names one of `passed_over` counts as one that gave no answer: nobody has
         the manifest that it names, or that is none."""
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent: ...
+    async def manifest(
+        self, asker: Asker, repository: Repository, digest: Digest
+    ) -> BytesContent: ...
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor: ...
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor: ...
 
     async def blob(
         self,
+        asker: Asker,
         repository: Repository,
         digest: Digest,
         range: ByteRange | None = None,
@@ -74,12 +78,16 @@ class Upstream(Protocol):
     ) -> StreamContent:
         """`vouched`: only from the registry itself (see StreamContent)."""
 
-    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
         """The whole index of manifests whose subject is this digest. Raises Unknown where there is
         none: a registry without that API does not say whether there could be one."""
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage: ...
 
 

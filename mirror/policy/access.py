@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from ..contracts.context import RequestContext
 from ..contracts.registry import BytesContent, FileContent, Outcome, Registry, Resolved, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -44,50 +45,69 @@ class AccessGuard:
         self._rules = rules
         self._ages = ages
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
         rule = self._admit(repository)
-        resolved = await self._registry.resolve(repository, tag)
+        resolved = await self._registry.resolve(context, repository, tag)
         if rule is None or rule.min_age <= 0:
             return resolved
         async for digest, age in self._ages.settled(
-            repository, tag, resolved.descriptor.digest, rule.min_age
+            context, repository, tag, resolved.descriptor.digest, rule.min_age
         ):
             if digest == resolved.descriptor.digest:
                 return resolved
             try:
-                content = await self._registry.manifest(repository, digest)
+                content = await self._registry.manifest(context, repository, digest)
             except (Unknown, Denied):  # gone by now
                 continue
-            log.info("tag held back", image=f"{repository}:{tag}", rule=rule.name)
+            log.info(
+                "tag held back",
+                image=f"{repository}:{tag}",
+                rule=rule.name,
+                request_id=context.request_id,
+            )
             return Resolved(content.descriptor, Outcome.HIT, age)
         raise Denied(
             f"the rule {rule.name!r} of this mirror holds back {repository}:{tag}: what it points "
             f"to appeared less than {rule.min_age / _DAY:g} days ago, and nothing older is known"
         )
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        self._admit(repository)
-        return await self._registry.manifest(repository, digest)
-
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        self._admit(repository)
-        return await self._registry.stat(repository, digest)
-
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        self._admit(repository)
-        return await self._registry.blob(repository, digest, start)
-
-    async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
         self._admit(repository)
-        return await self._registry.referrers(repository, digest, artifact_type)
+        return await self._registry.manifest(context, repository, digest)
+
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
+        self._admit(repository)
+        return await self._registry.stat(context, repository, digest)
+
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
+        self._admit(repository)
+        return await self._registry.blob(context, repository, digest, start)
+
+    async def referrers(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
+    ) -> BytesContent:
+        self._admit(repository)
+        return await self._registry.referrers(context, repository, digest, artifact_type)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         self._admit(repository)
-        return await self._registry.tags(repository, count, last)
+        return await self._registry.tags(context, repository, count, last)
 
     def _admit(self, repository: Repository) -> AccessRule | None:
         """The rule that lets this repository be read; None when no rule means it. Raises Denied."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from ..clock import Clock
-from ..contracts.context import CLIENT
+from ..contracts.context import RequestContext
 from ..contracts.registry import BytesContent, FileContent, Registry, Resolved, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -81,45 +81,61 @@ class OnDemand:
         self._entries.clear()
         await asyncio.gather(*(entry.opened.close() for entry in entries))
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
-        async with self._using(repository) as registry:
-            return await registry.resolve(repository, tag)
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
+        async with self._using(context, repository) as registry:
+            return await registry.resolve(context, repository, tag)
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        async with self._using(repository) as registry:
-            return await registry.manifest(repository, digest)
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
+        async with self._using(context, repository) as registry:
+            return await registry.manifest(context, repository, digest)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        async with self._using(repository) as registry:
-            return await registry.stat(repository, digest)
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
+        async with self._using(context, repository) as registry:
+            return await registry.stat(context, repository, digest)
 
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        async with self._using(repository) as registry:
-            return await registry.blob(repository, digest, start)
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
+        async with self._using(context, repository) as registry:
+            return await registry.blob(context, repository, digest, start)
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
     ) -> BytesContent:
-        async with self._using(repository) as registry:
-            return await registry.referrers(repository, digest, artifact_type)
+        async with self._using(context, repository) as registry:
+            return await registry.referrers(context, repository, digest, artifact_type)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
-        async with self._using(repository) as registry:
-            return await registry.tags(repository, count, last)
+        async with self._using(context, repository) as registry:
+            return await registry.tags(context, repository, count, last)
 
     @contextlib.asynccontextmanager
-    async def _using(self, repository: Repository) -> AsyncIterator[Registry]:
+    async def _using(
+        self, context: RequestContext, repository: Repository
+    ) -> AsyncIterator[Registry]:
         name = repository.registry
         refuse_private(name)
         gone = None
         entry = self._entries.get(name)
-        client = CLIENT.get().client
+        client = context.client
         if entry is None:
             gone = self._make_room(client)
             entry = self._entries[name] = _Entry(self._open(name))
-            log.info("registry opened on demand", registry=name)
+            log.info("registry opened on demand", registry=name, request_id=context.request_id)
         entry.client = client
         entry.users += 1
         self._entries.move_to_end(name)

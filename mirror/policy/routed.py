@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..contracts.context import RequestContext
 from ..contracts.registry import BytesContent, FileContent, Registry, Resolved, TagPage
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -22,27 +23,41 @@ class Routed:
         self._registries = registries
         self._others = others
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
-        return await self._of(repository).resolve(repository, tag)
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
+        return await self._of(repository).resolve(context, repository, tag)
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        return await self._of(repository).manifest(repository, digest)
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
+        return await self._of(repository).manifest(context, repository, digest)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        return await self._of(repository).stat(repository, digest)
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
+        return await self._of(repository).stat(context, repository, digest)
 
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        return await self._of(repository).blob(repository, digest, start)
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
+        return await self._of(repository).blob(context, repository, digest, start)
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
     ) -> BytesContent:
-        return await self._of(repository).referrers(repository, digest, artifact_type)
+        return await self._of(repository).referrers(context, repository, digest, artifact_type)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
-        return await self._of(repository).tags(repository, count, last)
+        return await self._of(repository).tags(context, repository, count, last)
 
     def _of(self, repository: Repository) -> Registry:
         registry = self._registries.get(repository.registry, self._others)

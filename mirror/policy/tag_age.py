@@ -16,6 +16,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from ..clock import Clock
+from ..contracts.context import RequestContext
 from ..contracts.registry import Registry
 from ..contracts.tags import TagEvent, TagStoreError
 from ..oci.digest import Digest
@@ -55,7 +56,12 @@ class TagAges:
         self._built: LRUCache[Digest, float | None] = LRUCache(_REMEMBERED)
 
     async def settled(
-        self, repository: Repository, tag: str, current: Digest, min_age: float
+        self,
+        context: RequestContext,
+        repository: Repository,
+        tag: str,
+        current: Digest,
+        min_age: float,
     ) -> AsyncIterator[tuple[Digest, float]]:
         """What the tag points to and pointed to, the newest first, as far as it appeared at least
         `min_age` seconds ago; with the seconds since an upstream last said so.
@@ -68,7 +74,7 @@ class TagAges:
         for digest in dict.fromkeys((current, *(event.digest for event in events))):
             if digest is None:
                 continue
-            appeared = await self._appeared(repository, digest, events, now)
+            appeared = await self._appeared(context, repository, digest, events, now)
             if appeared <= now - min_age:
                 yield digest, max(0.0, now - last_seen.get(digest, now))
 
@@ -86,36 +92,45 @@ class TagAges:
             return ()
 
     async def _appeared(
-        self, repository: Repository, digest: Digest, events: Sequence[TagEvent], now: float
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        events: Sequence[TagEvent],
+        now: float,
     ) -> float:
         """In seconds since the epoch."""
         first_seen = min((each.first_seen for each in events if each.digest == digest), default=now)
         is_the_first = not events or events[-1].digest == digest
         if not is_the_first or not await self._is_whole(repository, events):
             return first_seen
-        built = await self._built_at(repository, digest)
+        built = await self._built_at(context, repository, digest)
         return first_seen if built is None else min(built, first_seen)
 
-    async def _built_at(self, repository: Repository, digest: Digest) -> float | None:
+    async def _built_at(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> float | None:
         """The `created` of the image's config (image-spec, config.md); None when there is none.
 
         Of an index, one of its images speaks for all: they are built together.
         """
         if digest not in self._built:
             try:
-                self._built[digest] = await self._read(repository, digest)
+                self._built[digest] = await self._read(context, repository, digest)
             except (Unknown, Denied, Untrustworthy):
                 return None
         return self._built[digest]
 
-    async def _read(self, repository: Repository, digest: Digest) -> float | None:
-        manifest = await self._manifest(repository, digest)
+    async def _read(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> float | None:
+        manifest = await self._manifest(context, repository, digest)
         if manifest.children:
             child = _speaker(manifest.children).descriptor.digest
-            manifest = await self._manifest(repository, child)
+            manifest = await self._manifest(context, repository, child)
         if manifest.config is None or (manifest.config.size or 0) > _LARGEST_CONFIG:
             return None
-        content = await self._registry.blob(repository, manifest.config.digest)
+        content = await self._registry.blob(context, repository, manifest.config.digest)
         try:
             end = 0
             while end <= _LARGEST_CONFIG and (further := await content.readable(end)) > end:
@@ -125,8 +140,10 @@ class TagAges:
             content.close()
         return _time((await read_aside(read_object, data)).get("created"))
 
-    async def _manifest(self, repository: Repository, digest: Digest) -> Manifest:
-        content = await self._registry.manifest(repository, digest)
+    async def _manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Manifest:
+        content = await self._registry.manifest(context, repository, digest)
         return await read_aside(read_manifest, content.data, None)
 
 

@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from ..asking.replicas import LONGEST, doubting, doubts
 from ..asking.single_flight import SingleFlight
 from ..contracts.content import ContentStore
+from ..contracts.context import RequestContext
 from ..contracts.records import Links
 from ..contracts.registry import (
     FETCHED,
@@ -83,35 +84,45 @@ class UnconfiguredGuard:
         await self._fetches.close()
         await self._coming.close()
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
-        return await self._registry.resolve(repository, tag)
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
+        return await self._registry.resolve(context, repository, tag)
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        content = await self._registry.manifest(repository, digest)
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
+        content = await self._registry.manifest(context, repository, digest)
         if content.outcome in FETCHED:
             self._proven[repository, digest] = True
         else:
-            await self._admit(repository, digest, self._fetch_manifest)
+            await self._admit(context, repository, digest, self._fetch_manifest)
         await self._note(repository, digest)
         return content
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        return await self._doubting(digest, lambda: self._upstream.stat(repository, digest))
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
+        return await self._doubting(
+            digest, lambda: self._upstream.stat(context, repository, digest)
+        )
 
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
         while True:
             # Before the fill: one that resumes gives out what is there already.
-            await self._admit(repository, digest, self._fetch_blob)
-            content = await self._registry.blob(repository, digest, start)
+            await self._admit(context, repository, digest, self._fetch_blob)
+            content = await self._registry.blob(context, repository, digest, start)
             try:
-                if await self._may_give(repository, digest, content):
+                if await self._may_give(context, repository, digest, content):
                     return content
             except BaseException:
                 content.close()
                 raise
             content.close()  # in this very moment another registry has brought it
 
-    async def _may_give(self, repository: Repository, digest: Digest, content: FileContent) -> bool:
+    async def _may_give(
+        self, context: RequestContext, repository: Repository, digest: Digest, content: FileContent
+    ) -> bool:
         """Whether this came from here, or is proven, or nobody's. Then it is noted, at once or when
         all of it has come."""
         is_its_own = content.provenance is not Provenance.HERE
@@ -122,25 +133,36 @@ class UnconfiguredGuard:
             await self._note(repository, digest)
         else:
             self._coming.begin(
-                (repository, digest), lambda: self._whole(repository, digest, content, is_its_own)
+                context,
+                (repository, digest),
+                lambda: self._whole(repository, digest, content, is_its_own),
             )
         return True
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
     ) -> BytesContent:
-        return await self._registry.referrers(repository, digest, artifact_type)
+        return await self._registry.referrers(context, repository, digest, artifact_type)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
-        return await self._registry.tags(repository, count, last)
+        return await self._registry.tags(context, repository, count, last)
 
     async def _admit(
         self,
+        context: RequestContext,
         repository: Repository,
         digest: Digest,
-        fetch: Callable[[Repository, Digest], Awaitable[None]],
+        fetch: Callable[[RequestContext, Repository, Digest], Awaitable[None]],
     ) -> None:
         """Returns when this digest may be given through the repository. Raises RegistryError."""
         key = (repository, digest)
@@ -151,7 +173,9 @@ class UnconfiguredGuard:
             if key in self._proven or await self._is_nobodys(digest):
                 return
         await self._fetches.answer(
-            key, lambda: self._doubting(digest, lambda: fetch(repository, digest))
+            context,
+            key,
+            lambda: self._doubting(digest, lambda: fetch(context, repository, digest)),
         )
         self._proven[key] = True
 
@@ -185,10 +209,14 @@ class UnconfiguredGuard:
         if await self._own.seen(repository, digest) is None:
             await self._own.add(repository, [digest])
 
-    async def _fetch_manifest(self, repository: Repository, digest: Digest) -> None:
-        await self._upstream.manifest(repository, digest)  # which verifies it
+    async def _fetch_manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> None:
+        await self._upstream.manifest(context, repository, digest)  # which verifies it
 
-    async def _fetch_blob(self, repository: Repository, digest: Digest) -> None:
+    async def _fetch_blob(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> None:
         """Fetches the whole for proof, and for nothing else: as long as the content that is here,
         or else as the registry announces. Raises RegistryError."""
         size = await self._size(digest)
@@ -196,7 +224,7 @@ class UnconfiguredGuard:
         while True:
             before = came
             part = ByteRange(came) if came else None
-            stream = await self._upstream.blob(repository, digest, part)
+            stream = await self._upstream.blob(context, repository, digest, part)
             try:
                 if stream.start != came:
                     raise Untrustworthy(f"{stream.source} does not go on with {digest}")

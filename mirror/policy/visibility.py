@@ -19,6 +19,7 @@ from ..asking.negative_cache import MOMENT, NegativeCache
 from ..asking.replicas import LONGEST, doubting, doubts
 from ..asking.single_flight import SingleFlight
 from ..clock import Clock
+from ..contracts.context import RequestContext
 from ..contracts.records import Links
 from ..contracts.registry import (
     FETCHED,
@@ -43,7 +44,7 @@ _REMEMBERED = 10_000  # what is further back is read, which takes microseconds
 _NEVER = float("-inf")
 
 Key = tuple[Repository, Digest]
-Ask = Callable[[Repository, Digest], Awaitable[Descriptor]]
+Ask = Callable[[RequestContext, Repository, Digest], Awaitable[Descriptor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +106,25 @@ class RepositoryVisibility:
         await self._asks.close()
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
-        resolved = await self._registry.resolve(repository, tag)
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
+        resolved = await self._registry.resolve(context, repository, tag)
         digest = resolved.descriptor.digest
         if resolved.vouched:
             await self._note(repository, [digest])
         else:
-            await self._prove(repository, digest, self._ask_manifest)
+            await self._prove(context, repository, digest, self._ask_manifest)
         return resolved
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        missed = await self._word(repository, digest, self._ask_manifest)
-        content = await self._registry.manifest(repository, digest)
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
+        missed = await self._word(context, repository, digest, self._ask_manifest)
+        content = await self._registry.manifest(context, repository, digest)
         is_fetched = content.outcome in FETCHED
         if is_fetched and content.vouched:
             await self._note(repository, [digest])
         elif missed is None:
-            await self._prove(repository, digest, self._ask_manifest)
+            await self._prove(context, repository, digest, self._ask_manifest)
         elif is_fetched:
             return content  # an accelerator gave it now; what it refers to is not open by that
         else:
@@ -129,27 +132,31 @@ class RepositoryVisibility:
         await self._note_blobs(repository, content)
         return content
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
-        asked = await self._prove(repository, digest, self._upstream.stat)
-        return asked or await self._registry.stat(repository, digest)
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
+        asked = await self._prove(context, repository, digest, self._upstream.stat)
+        return asked or await self._registry.stat(context, repository, digest)
 
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        missed = await self._word(repository, digest, self._upstream.stat)
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
+        missed = await self._word(context, repository, digest, self._upstream.stat)
         if missed is None and await self._seen_at(repository, digest) is not None:
-            return await self._registry.blob(repository, digest, start)
+            return await self._registry.blob(context, repository, digest, start)
         key = (repository, digest)
         first = self._firsts.get(key)
         if first is None:
             self._firsts[key] = asyncio.get_running_loop().create_future()
         try:
-            content = await self._registry.blob(repository, digest, start)
+            content = await self._registry.blob(context, repository, digest, start)
             try:
                 if first is not None:  # it may be just about to note what its fetch shows
                     await asyncio.wait([first])
                 if content.provenance is Provenance.VOUCHED:
                     self._note_behind(repository, digest)
                 elif missed is None:
-                    await self._prove(repository, digest, self._upstream.stat)
+                    await self._prove(context, repository, digest, self._upstream.stat)
                 elif content.provenance is Provenance.HERE:
                     raise missed
             except BaseException:
@@ -161,14 +168,22 @@ class RepositoryVisibility:
                 self._firsts.pop(key).set_result(None)
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
     ) -> BytesContent:
-        return await self._registry.referrers(repository, digest, artifact_type)
+        return await self._registry.referrers(context, repository, digest, artifact_type)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
-        return await self._registry.tags(repository, count, last)
+        return await self._registry.tags(context, repository, count, last)
 
     async def _seen_at(self, repository: Repository, digest: Digest) -> float | None:
         key = (repository, digest)
@@ -177,7 +192,9 @@ class RepositoryVisibility:
             self._seen[key] = seen
         return seen
 
-    async def _word(self, repository: Repository, digest: Digest, ask: Ask) -> Unavailable | None:
+    async def _word(
+        self, context: RequestContext, repository: Repository, digest: Digest, ask: Ask
+    ) -> Unavailable | None:
         """Has the registry's word before anything is fetched, where the fetch would not be its
         word, or would give away what is here: a fill that resumes, or that another process runs,
         gives out what they have brought.
@@ -191,12 +208,14 @@ class RepositoryVisibility:
             or await self._links.is_shown(digest)
         ):
             try:
-                await self._prove(repository, digest, ask)
+                await self._prove(context, repository, digest, ask)
             except Unavailable as error:
                 return error
         return None
 
-    async def _prove(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
+    async def _prove(
+        self, context: RequestContext, repository: Repository, digest: Digest, ask: Ask
+    ) -> Descriptor | None:
         """Returns when the repository shows this digest; with what the upstream said, where it was
         asked. Raises RegistryError."""
         key = (repository, digest)
@@ -205,21 +224,30 @@ class RepositoryVisibility:
             return None
         self._refused.check(repository, digest)
         try:
-            found, _ = await self._asks.answer(key, lambda: self._ask(repository, digest, ask))
+            found, _ = await self._asks.answer(
+                context, key, lambda: self._ask(context, repository, digest, ask)
+            )
             return found
         except (Unavailable, Untrustworthy) as error:
             if seen is None:
                 raise
-            log.info("old link believed", repository=str(repository), reason=error.message)
+            log.info(
+                "old link believed",
+                repository=str(repository),
+                reason=error.message,
+                request_id=context.request_id,
+            )
             return None
 
-    async def _ask(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor:
+    async def _ask(
+        self, context: RequestContext, repository: Repository, digest: Digest, ask: Ask
+    ) -> Descriptor:
         deadline = self._clock.monotonic() + self._proofs.hold
         pause = self._proofs.pause
         pauses = doubts(pause, self._proofs.lagging if self._promised(digest) else 0.0)
         while True:
             try:
-                descriptor = await doubting(lambda: ask(repository, digest), pauses)
+                descriptor = await doubting(lambda: ask(context, repository, digest), pauses)
                 break
             except (Unknown, Denied) as error:
                 self._refused.note(repository, digest, error)
@@ -230,7 +258,12 @@ class RepositoryVisibility:
                     raise
                 await asyncio.sleep(wait)
                 pause *= 2
-        log.info("digest shown", repository=str(repository), digest=str(digest))
+        log.info(
+            "digest shown",
+            repository=str(repository),
+            digest=str(digest),
+            request_id=context.request_id,
+        )
         await self._note(repository, [digest])
         return descriptor
 
@@ -238,8 +271,10 @@ class RepositoryVisibility:
         refused = self._proofs.refused
         return min(MOMENT, refused) if self._promised(digest) else refused
 
-    async def _ask_manifest(self, repository: Repository, digest: Digest) -> Descriptor:
-        found = await self._upstream.resolve(repository, str(digest))
+    async def _ask_manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
+        found = await self._upstream.resolve(context, repository, str(digest))
         if found.digest != digest:
             raise Untrustworthy(f"asked for {digest}, the upstream says {found.digest}")
         return found

@@ -10,6 +10,7 @@ from ..asking.replicas import doubting
 from ..asking.single_flight import SingleFlight
 from ..clock import Clock
 from ..contracts.content import ContentStore
+from ..contracts.context import RequestContext
 from ..contracts.records import Links, NoReferrerLists, ReferrerLists
 from ..contracts.registry import BytesContent, FileContent, Outcome, Resolved, TagPage
 from ..contracts.tags import TagStore
@@ -112,19 +113,23 @@ class PullThrough:
         await self._tags.close()
         await self._manifests.close()
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
-        resolved = await self._tags.resolve(repository, tag)
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
+        resolved = await self._tags.resolve(context, repository, tag)
         self._promises.name(resolved.descriptor.digest)
         return resolved
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
-        content = await self._manifests.get(repository, digest)
+    async def manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
+        content = await self._manifests.get(context, repository, digest)
         manifest = await self._promises.make(repository, content)
         if manifest is not None and self._prefetcher is not None:
             self._prefetcher.know(repository, digest, manifest)
         return content
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
         content = await self._store.open(digest)
         if content is not None:
             content.close()
@@ -134,19 +139,23 @@ class PullThrough:
             return Descriptor(OCTET_STREAM, digest, fill.size)
         self._unknown.check(repository, digest)
         found, _ = await self._stats.answer(
-            (repository, digest), lambda: self._ask_stat(repository, digest)
+            context, (repository, digest), lambda: self._ask_stat(context, repository, digest)
         )
         return found
 
-    async def _ask_stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def _ask_stat(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Descriptor:
         pauses = self._hold.doubts(self._promises.made(digest))
         try:
-            return await doubting(lambda: self._upstream.stat(repository, digest), pauses)
+            return await doubting(lambda: self._upstream.stat(context, repository, digest), pauses)
         except Unknown as error:
             self._unknown.note(repository, digest, error)
             raise
 
-    async def blob(self, repository: Repository, digest: Digest, start: int = 0) -> FileContent:
+    async def blob(
+        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
         content = await self._here(repository, digest)
         if content is not None:
             return content
@@ -155,7 +164,7 @@ class PullThrough:
         first_byte, pauses = self._hold.within(promised), self._hold.doubts(promised)
         try:
             return await doubting(
-                lambda: self._filled(repository, digest, start, first_byte), pauses
+                lambda: self._filled(context, repository, digest, start, first_byte), pauses
             )
         except Unknown as error:
             self._unknown.note(repository, digest, error)
@@ -169,20 +178,29 @@ class PullThrough:
         return content
 
     async def _filled(
-        self, repository: Repository, digest: Digest, start: int, first_byte: float
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        start: int,
+        first_byte: float,
     ) -> FileContent:
         """The blob, which is not here, as it comes, or as another has brought it meanwhile."""
         for tries_left in reversed(range(_TRIES)):
             came = self._clock.monotonic()
-            fill, outcome = self._fills.join(digest, self._upstream, repository, first_byte)
+            fill, outcome = self._fills.join(
+                context, digest, self._upstream, repository, first_byte
+            )
             if self._prefetcher is not None:
-                self._prefetcher.asked(repository, digest)
+                self._prefetcher.asked(context, repository, digest)
             reader = fill.reader(outcome, repository, start)
             try:
                 if start == 0 or await fill.reaches(start, self._soon):
                     await reader.readable(start)
                     return reader
-                detour = await self._fills.detours.open(self._upstream, repository, digest, start)
+                detour = await self._fills.detours.open(
+                    context, self._upstream, repository, digest, start
+                )
                 if detour is None:
                     return reader
                 reader.close()
@@ -226,11 +244,19 @@ class PullThrough:
         return min(MOMENT, negative_ttl) if self._promises.made(digest) else negative_ttl
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        artifact_type: str | None = None,
     ) -> BytesContent:
-        return await self._referrers.list(repository, digest, artifact_type)
+        return await self._referrers.list(context, repository, digest, artifact_type)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
-        return await self._upstream.tags(repository, count, last)
+        return await self._upstream.tags(context, repository, count, last)

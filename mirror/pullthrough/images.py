@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from ..contracts.content import ContentStore
+from ..contracts.context import RequestContext
 from ..contracts.registry import Registry
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -20,6 +21,9 @@ ALL_PLATFORMS = "all"
 # Of one image; the largest that are known have some hundred manifests, and one index in another.
 _MOST_MANIFESTS = 2000
 _DEEPEST = 8
+
+_OPERATOR = RequestContext(request_id="", client="")
+"""Whole images are asked for by commands and by the admin port, never by a client."""
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -67,14 +71,14 @@ class Images:
         there is none for the platform."""
         digest = reference
         if not isinstance(digest, Digest):
-            digest = (await self._registry.resolve(repository, digest)).descriptor.digest
+            digest = (await self._registry.resolve(_OPERATOR, repository, digest)).descriptor.digest
         waiting = [_Step(digest)]
         met = {digest}
         made_for: set[str] = set()
         found = False
         while waiting:
             step = waiting.pop()
-            content = await self._registry.manifest(repository, step.digest)
+            content = await self._registry.manifest(_OPERATOR, repository, step.digest)
             manifest = await read_aside(read_manifest, content.data, None)
             if not manifest.is_index:
                 found = True
@@ -117,7 +121,7 @@ class Images:
 
     async def bring(self, repository: Repository, piece: Piece) -> AsyncIterator[int]:
         """Has a config or layer come here; yields how many of its bytes are here by now."""
-        content = await self._registry.blob(repository, piece.descriptor.digest)
+        content = await self._registry.blob(_OPERATOR, repository, piece.descriptor.digest)
         try:
             there = 0
             while (limit := await content.readable(there)) > there:

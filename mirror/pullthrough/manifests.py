@@ -14,6 +14,7 @@ from ..asking.replicas import LONGEST, doubting, doubts
 from ..asking.single_flight import SingleFlight
 from ..clock import Clock
 from ..contracts.content import ContentStore, StoreFull
+from ..contracts.context import RequestContext
 from ..contracts.events import ContentCommitted
 from ..contracts.registry import BytesContent, Outcome
 from ..contracts.upstream import Upstream
@@ -80,27 +81,40 @@ class Manifests:
     async def close(self) -> None:
         await self._fetches.close()
 
-    async def get(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def get(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
         """The manifest, from here or from the upstream. Raises RegistryError."""
         found = await self.stored(digest)
         if found is not None:
             return found
         self._unknown.check(repository, digest)
         promised = self._promises.made(digest)
-        return await self._fetched(repository, digest, promised, self._hold.doubts(promised))
+        return await self._fetched(
+            context, repository, digest, promised, self._hold.doubts(promised)
+        )
 
-    async def named(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def named(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> BytesContent:
         """As `get`, of what a tag was just said to point to: what was said of it before counts no
         more, and that it is missing is for the caller to doubt."""
         found = await self.stored(digest)
-        return found or await self._fetched(repository, digest, False, iter(()))
+        return found or await self._fetched(context, repository, digest, False, iter(()))
 
     async def _fetched(
-        self, repository: Repository, digest: Digest, promised: bool, pauses: Iterator[float]
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        promised: bool,
+        pauses: Iterator[float],
     ) -> BytesContent:
         # By repository too: what one may not see says nothing of the others.
         content, joined = await self._fetches.answer(
-            (repository, digest), lambda: self._fetch(repository, digest, promised, pauses)
+            context,
+            (repository, digest),
+            lambda: self._fetch(context, repository, digest, promised, pauses),
         )
         return replace(content, outcome=Outcome.JOINED) if joined else content
 
@@ -122,14 +136,19 @@ class Manifests:
         return content
 
     async def _fetch(
-        self, repository: Repository, digest: Digest, promised: bool, pauses: Iterator[float]
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        promised: bool,
+        pauses: Iterator[float],
     ) -> BytesContent:
         deadline = self._clock.monotonic() + self._hold.within(promised)
         pause = self._hold.pause
         while True:
             try:
                 content = await doubting(
-                    lambda: self._upstream.manifest(repository, digest), pauses
+                    lambda: self._upstream.manifest(context, repository, digest), pauses
                 )
                 break
             except Unknown as error:
@@ -139,7 +158,12 @@ class Manifests:
                 wait = max(pause, error.retry_after or 0)
                 if self._clock.monotonic() + wait > deadline:
                     raise
-                log.info("manifest asked again", digest=str(digest), reason=error.message)
+                log.info(
+                    "manifest asked again",
+                    digest=str(digest),
+                    reason=error.message,
+                    request_id=context.request_id,
+                )
                 await asyncio.sleep(wait)
                 pause *= 2
         await self._keep(repository, content)

@@ -20,7 +20,7 @@ from cachetools import TTLCache
 
 from ..clock import Clock
 from ..contracts.content import ContentStore
-from ..contracts.context import CLIENT, ahead_of_clients
+from ..contracts.context import AHEAD, Asker
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -105,20 +105,19 @@ class Prefetcher:
         if image is not None:
             image.asked_at = self._clock.monotonic()
 
-    def asked(self, repository: Repository, digest: Digest) -> None:
+    def asked(self, asker: Asker, repository: Repository, digest: Digest) -> None:
         """A client waits for this blob, which is not here: the rest of its image comes next."""
         image = self._images.get((repository, digest))
         if image is None or self._scarce():
             return
         image.asked_at = self._clock.monotonic()
-        key, client = (repository, image.manifest), CLIENT.get().client
+        key, client = (repository, image.manifest), asker.client
         if key in self._under_way or not image.left or len(self._under_way) >= _MOST_IMAGES:
             return
         if list(self._under_way.values()).count(client) >= _OF_CLIENT:
             return
         self._under_way[key] = client
-        # Of no client's context: what is fetched ahead is nobody's turn.
-        task = asyncio.create_task(self._bring(image, client), context=ahead_of_clients())
+        task = asyncio.create_task(self._bring(image, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -166,7 +165,9 @@ class Prefetcher:
                 return True
             self._coming += layer.size
             try:
-                fill, _ = self._fills.join(layer.digest, self._upstream, image.repository, 0.0)
+                fill, _ = self._fills.join(
+                    AHEAD, layer.digest, self._upstream, image.repository, 0.0
+                )
                 await self._ended(fill, image, layer.size)
                 return True
             except PutOff:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..clock import Clock
+from ..contracts.context import RequestContext
 from ..contracts.records import Links, ReferrerList, ReferrerLists
 from ..contracts.registry import BytesContent, Outcome
 from ..contracts.upstream import Upstream
@@ -60,17 +61,23 @@ class Referrers:
         await self._asks.close()
 
     async def list(
-        self, repository: Repository, subject: Digest, artifact_type: str | None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        subject: Digest,
+        artifact_type: str | None,
     ) -> BytesContent:
         """The whole list, or the artifacts of one type in it: a registry need not filter, and a
         client that believes it was done does not."""
-        content = await self._whole(repository, subject)
+        content = await self._whole(context, repository, subject)
         if artifact_type is None:
             return content
         data = await read_aside(referrers.of_type, content.data, artifact_type)
         return replace(content, data=data, descriptor=_descriptor(data))
 
-    async def _whole(self, repository: Repository, subject: Digest) -> BytesContent:
+    async def _whole(
+        self, context: RequestContext, repository: Repository, subject: Digest
+    ) -> BytesContent:
         kept = await self._kept.get(repository, subject)
         state, now = RecordState.EXPIRED, self._clock.wall()
         if kept is not None:
@@ -82,26 +89,31 @@ class Referrers:
             return _content(kept, Outcome.HIT, now)
         old = None if kept is None or state is RecordState.EXPIRED else kept
         content, joined = await self._asks.answer(
+            context,
             (repository, subject),
             f"the referrers of {subject} in {repository}",
             state,
             None if old is None else _content(old, Outcome.STALE, now),
-            lambda: self._ask(repository, subject, kept),
+            lambda: self._ask(context, repository, subject, kept),
         )
         if joined and content.outcome is Outcome.FILLED:
             return replace(content, outcome=Outcome.JOINED)
         return content
 
     async def _ask(
-        self, repository: Repository, subject: Digest, kept: ReferrerList | None
+        self,
+        context: RequestContext,
+        repository: Repository,
+        subject: Digest,
+        kept: ReferrerList | None,
     ) -> BytesContent:
-        data = await self._said(repository, subject)
+        data = await self._said(context, repository, subject)
         count = await read_aside(referrers.count, data)
         if kept is not None and kept.count and not count:
             # There were some: one word is not enough to take them away from everybody.
             if self._rules.of(repository, "").keeps_gone:
                 return _content(kept, Outcome.STALE, self._clock.wall())
-            data = await self._said(repository, subject)
+            data = await self._said(context, repository, subject)
             count = await read_aside(referrers.count, data)
         now = self._clock.wall()
         found = ReferrerList(data, count, now)
@@ -110,10 +122,12 @@ class Referrers:
         same = kept is not None and kept.data == data
         return _content(found, Outcome.REVALIDATED if same else Outcome.FILLED, now)
 
-    async def _said(self, repository: Repository, subject: Digest) -> bytes:
+    async def _said(
+        self, context: RequestContext, repository: Repository, subject: Digest
+    ) -> bytes:
         try:
             async with asyncio.timeout(_LONGEST):
-                return await self._upstream.referrers(repository, subject)
+                return await self._upstream.referrers(context, repository, subject)
         except Unknown:
             return referrers.NONE
         except TimeoutError:

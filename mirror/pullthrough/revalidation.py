@@ -12,6 +12,7 @@ import structlog
 from ..asking.backoff import Backoff
 from ..asking.single_flight import SingleFlight
 from ..clock import Clock
+from ..contracts.context import Asker
 from ..contracts.registry import Outcome
 from ..oci.errors import RegistryError, Unavailable, Unknown
 from .freshness import RecordState
@@ -62,21 +63,27 @@ class Revalidation(Generic[K, A]):
         await self._checks.close()
 
     async def answer(
-        self, key: K, what: str, state: RecordState, old: A | None, ask: Callable[[], Awaitable[A]]
+        self,
+        asker: Asker,
+        key: K,
+        what: str,
+        state: RecordState,
+        old: A | None,
+        ask: Callable[[], Awaitable[A]],
     ) -> tuple[A, bool]:
         """The upstream's word, or the old answer where it may be given (None: there is none, or it
         is too old); and whether an ask was joined that ran already. Raises RegistryError."""
         if old is not None and state is RecordState.REVALIDATE:
             if not self._failures.waiting(key):
-                self._checks.begin(key, lambda: self._check(key, ask))
+                self._checks.begin(asker, key, lambda: self._check(key, ask))
             return old, False
         if old is None:
-            return await self._within(self._patience.unknown, key, ask, what)
+            return await self._within(asker, self._patience.unknown, key, ask, what)
         if self._away(key):  # the check behind is what finds out that it is back
-            self._checks.begin(key, lambda: self._check(key, ask))
+            self._checks.begin(asker, key, lambda: self._check(key, ask))
             return old, False
         try:
-            return await self._within(self._patience.stale, key, ask, what)
+            return await self._within(asker, self._patience.stale, key, ask, what)
         except Unknown:
             raise
         except RegistryError as error:
@@ -98,11 +105,11 @@ class Revalidation(Generic[K, A]):
         return answer
 
     async def _within(
-        self, seconds: float, key: K, ask: Callable[[], Awaitable[A]], what: str
+        self, asker: Asker, seconds: float, key: K, ask: Callable[[], Awaitable[A]], what: str
     ) -> tuple[A, bool]:
         try:
             async with asyncio.timeout(seconds):
-                return await self._checks.answer(key, lambda: self._check(key, ask))
+                return await self._checks.answer(asker, key, lambda: self._check(key, ask))
         except TimeoutError:
             raise silent(seconds, what) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ..contracts.context import Asker
 from ..contracts.registry import BytesContent, TagPage
 from ..contracts.upstream import StreamContent
 from ..oci.descriptor import Descriptor
@@ -28,18 +29,19 @@ class Offline:
     """
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         raise _unavailable()
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         raise Denied(_NOT_HERE)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
         raise _unavailable()
 
     async def blob(
         self,
+        asker: Asker,
         repository: Repository,
         digest: Digest,
         range: ByteRange | None = None,
@@ -47,11 +49,15 @@ class Offline:
     ) -> StreamContent:
         raise Denied(_NOT_HERE)
 
-    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
         raise _unavailable()
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         raise _unavailable()
 

@@ -19,7 +19,7 @@ from mirror.oci.reference import Repository
 from mirror.policy.access import AccessGuard, AccessRule
 from mirror.policy.tag_age import TagAges
 
-from ..fakes import FakeRegistry
+from ..fakes import CONTEXT, FakeRegistry
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -93,7 +93,7 @@ async def test_whatever_is_asked_of_a_denied_repository_is_refused_by_the_rules_
 ) -> None:
     guarded = house.guarded(rule("no-acme", "ghcr.io/acme/*", False))
     with pytest.raises(Denied, match=r"'no-acme'.*ghcr\.io/acme/app"):
-        await getattr(guarded, method)(APP, *ASKS[method])
+        await getattr(guarded, method)(CONTEXT, APP, *ASKS[method])
     assert not house.registry.asked
 
 
@@ -105,18 +105,18 @@ async def test_what_is_allowed_and_what_no_rule_means_is_passed_on(
     guarded = house.guarded(rule("ours", "acme/*", True), rule("no-ghcr", "ghcr.io/*", False))
     for repository in (APP, Repository("quay.io", "any/thing")):
         with pytest.raises(ManifestUnknown, match="asked"):
-            await getattr(guarded, method)(repository, *ASKS[method])
+            await getattr(guarded, method)(CONTEXT, repository, *ASKS[method])
 
 
 async def test_the_first_rule_that_means_a_repository_decides(house: House) -> None:
     guarded = house.guarded(rule("no-acme", "acme/*", False), rule("ours", "acme/app", True))
     with pytest.raises(Denied, match="'no-acme'"):
-        await guarded.tags(APP)
+        await guarded.tags(CONTEXT, APP)
 
 
 async def test_an_old_image_is_answered(house: House) -> None:
     digest = house.image(4, "latest")
-    resolved = await house.guarded(COOL).resolve(APP, "latest")
+    resolved = await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     assert resolved.descriptor.digest == digest
 
 
@@ -129,19 +129,19 @@ async def test_a_young_image_that_was_nothing_before_is_held_back(
 ) -> None:
     house.image(days, "latest", created=created)
     with pytest.raises(Denied, match=r"'cool-down'.*less than 3 days ago"):
-        await house.guarded(COOL).resolve(APP, "latest")
+        await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
 
 
 async def test_a_young_image_can_be_had_by_its_digest(house: House) -> None:
     digest = house.image(1, "latest")
-    assert (await house.guarded(COOL).manifest(APP, digest)).descriptor.digest == digest
+    assert (await house.guarded(COOL).manifest(CONTEXT, APP, digest)).descriptor.digest == digest
 
 
 async def test_a_tag_that_moved_lately_answers_what_it_was_before(house: House) -> None:
     old, new = house.image(400), house.image(1, "latest")
     house.saw(old, 200)
     house.saw(new, 1)
-    resolved = await house.guarded(COOL).resolve(APP, "latest")
+    resolved = await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     assert resolved.descriptor.digest == old
     assert resolved.age == pytest.approx(200 * DAY - 60)
 
@@ -150,7 +150,7 @@ async def test_a_forged_time_of_building_does_not_move_a_tag(house: House) -> No
     old, forged = house.image(400), house.image(300, "latest")
     house.saw(old, 1.5)  # its own time of building is all there is, and enough: it came first
     house.saw(forged, 1)
-    resolved = await house.guarded(COOL).resolve(APP, "latest")
+    resolved = await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     assert resolved.descriptor.digest == old
 
 
@@ -158,7 +158,7 @@ async def test_nor_do_so_many_moves_that_the_first_is_forgotten(house: House) ->
     for n in range(MOST):
         house.saw(house.image(300 + n, "latest"), 1)
     with pytest.raises(Denied, match="cool-down"):
-        await house.guarded(COOL).resolve(APP, "latest")
+        await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
 
 
 async def test_nor_does_making_the_mirror_forget_that_it_was_there(house: House) -> None:
@@ -168,17 +168,17 @@ async def test_nor_does_making_the_mirror_forget_that_it_was_there(house: House)
         if seen is not None:
             house.saw(forged, seen)
         with pytest.raises(Denied, match="cool-down"):
-            await house.guarded(COOL).resolve(APP, "latest")
+            await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     house.events.clear()
     house.saw(forged, 4)
-    assert await house.guarded(COOL).resolve(APP, "latest")
+    assert await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
 
 
 async def test_a_move_is_believed_once_it_is_old_enough(house: House) -> None:
     old, new = house.image(400), house.image(None, "latest")
     house.saw(old, 200)
     house.saw(new, 4)
-    resolved = await house.guarded(COOL).resolve(APP, "latest")
+    resolved = await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     assert resolved.descriptor.digest == new
 
 
@@ -189,7 +189,7 @@ async def test_of_several_before_the_newest_that_is_old_enough_is_answered(house
     house.saw(None, 30)  # it was gone for a while
     house.saw(images[2], 2)
     house.saw(images[3], 1)
-    resolved = await house.guarded(COOL).resolve(APP, "latest")
+    resolved = await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     assert resolved.descriptor.digest == images[1]
 
 
@@ -197,13 +197,13 @@ async def test_what_it_was_before_has_to_be_there_still(house: House) -> None:
     house.saw(Digest.of(b"gone"), 200)
     house.saw(house.image(1, "latest"), 1)
     with pytest.raises(Denied, match="cool-down"):
-        await house.guarded(COOL).resolve(APP, "latest")
+        await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
 
 
 async def test_something_without_a_time_of_building_is_as_old_as_it_was_seen(house: House) -> None:
     chart = house.image(None, "latest")
     house.saw(chart, 4)
-    assert (await house.guarded(COOL).resolve(APP, "latest")).descriptor.digest == chart
+    assert (await house.guarded(COOL).resolve(CONTEXT, APP, "latest")).descriptor.digest == chart
 
 
 async def test_an_image_speaks_for_its_index(house: House) -> None:
@@ -223,23 +223,23 @@ async def test_an_image_speaks_for_its_index(house: House) -> None:
     ]
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
     digest = house.registry.add_manifest(json.dumps(index).encode(), "latest", media_type=OCI_INDEX)
-    assert (await house.guarded(COOL).resolve(APP, "latest")).descriptor.digest == digest
+    assert (await house.guarded(COOL).resolve(CONTEXT, APP, "latest")).descriptor.digest == digest
 
 
 async def test_without_the_memory_of_tags_the_time_of_building_decides(house: House) -> None:
     house.broken = True
     old = house.image(10, "old")
     house.image(1, "young")
-    assert (await house.guarded(COOL).resolve(APP, "old")).descriptor.digest == old
+    assert (await house.guarded(COOL).resolve(CONTEXT, APP, "old")).descriptor.digest == old
     with pytest.raises(Denied):
-        await house.guarded(COOL).resolve(APP, "young")
+        await house.guarded(COOL).resolve(CONTEXT, APP, "young")
 
 
 async def test_an_upstream_that_is_down_is_no_reason_to_deny_for_long(house: House) -> None:
     house.image(10, "latest")
     house.registry.failures["blob"] = Unavailable("down")
     with pytest.raises(Unavailable):
-        await house.guarded(COOL).resolve(APP, "latest")
+        await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     house.registry.failures.clear()
-    assert await house.guarded(COOL).resolve(APP, "latest")
+    assert await house.guarded(COOL).resolve(CONTEXT, APP, "latest")
     assert house.registry.open == 0

@@ -9,14 +9,16 @@ from typing import Literal
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.context import CLIENT, Client
+from mirror.contracts.context import RequestContext
 from mirror.oci.errors import Denied, NameUnknown, Unavailable
 from mirror.oci.reference import Repository
 from mirror.policy.on_demand import OnDemand, Opened, refuse_private
 from mirror.policy.routed import Routed
 
-from ..fakes import FakeRegistry
+from ..fakes import CONTEXT, FakeRegistry, request_of
 from ..waiting import eventually
+
+A, B = request_of("a"), request_of("b")
 
 
 class Silence(asyncio.Event):
@@ -60,8 +62,8 @@ class House:
 
         return Opened(registry, lambda: name not in self.busy, close)
 
-    async def ask(self, name: str) -> None:
-        await self.on_demand.tags(Repository(name, "app"))
+    async def ask(self, name: str, context: RequestContext = CONTEXT) -> None:
+        await self.on_demand.tags(context, Repository(name, "app"))
 
 
 @pytest.fixture
@@ -145,33 +147,29 @@ async def test_one_that_never_answered_gives_its_place_at_once(house: House) -> 
 
 async def test_names_that_one_client_makes_up_keep_no_other_from_theirs(house: House) -> None:
     house.never.update({"a.io", "b.io"})
-    CLIENT.set(Client("a"))
-    asking = [asyncio.create_task(house.ask(name)) for name in ("a.io", "b.io")]
+    asking = [asyncio.create_task(house.ask(name, A)) for name in ("a.io", "b.io")]
     await eventually(lambda: len(house.registries) == 2)
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="2 registries"):
-        await house.ask("c.io")
-    CLIENT.set(Client("b"))
-    await house.ask("quay.io")
+        await house.ask("c.io", A)
+    await house.ask("quay.io", B)
     assert house.closed == ["a.io"]
     with pytest.raises(Unavailable, match="not answered"):
         await asking[0]
     with pytest.raises(Unavailable, match="2 registries"):
-        await house.ask("ghcr.io")  # as many as the other has
+        await house.ask("ghcr.io", B)  # as many as the other has
     asking[1].cancel()
     await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def test_one_that_answers_is_not_closed_while_it_is_asked(house: House) -> None:
-    CLIENT.set(Client("a"))
     for name in ("a.io", "b.io"):
-        await house.ask(name)
+        await house.ask(name, A)
         house.registries[name].waits["tags"] = asyncio.Event()
-    asking = [asyncio.create_task(house.ask(name)) for name in ("a.io", "b.io")]
+    asking = [asyncio.create_task(house.ask(name, A)) for name in ("a.io", "b.io")]
     await eventually(lambda: all(len(each.asked) == 2 for each in house.registries.values()))
-    CLIENT.set(Client("b"))
     with pytest.raises(Unavailable, match="2 registries"):
-        await house.ask("c.io")
+        await house.ask("c.io", B)
     for name in ("a.io", "b.io"):
         house.registries[name].waits["tags"].set()
     await asyncio.gather(*asking)
@@ -180,6 +178,6 @@ async def test_one_that_answers_is_not_closed_while_it_is_asked(house: House) ->
 async def test_what_is_configured_is_never_made_on_demand(house: House, tmp_path: Path) -> None:
     routed = Routed({"docker.io": FakeRegistry(tmp_path)}, house.on_demand)
     with pytest.raises(NameUnknown):
-        await routed.tags(Repository("docker.io", "library/redis"))
-    await routed.tags(Repository("quay.io", "app"))
+        await routed.tags(CONTEXT, Repository("docker.io", "library/redis"))
+    await routed.tags(CONTEXT, Repository("quay.io", "app"))
     assert house.made == ["quay.io"]

@@ -11,7 +11,7 @@ from mirror.oci.errors import Denied
 from mirror.oci.reference import Repository
 from mirror.policy.routed import Routed
 
-from ..fakes import FakeRegistry
+from ..fakes import CONTEXT, FakeRegistry
 
 ASKS = {
     "resolve": ("latest",),
@@ -41,7 +41,7 @@ async def test_a_registry_is_asked_by_its_name(
 ) -> None:
     routed = Routed(registries)
     with pytest.raises(Denied) as denied:
-        await getattr(routed, method)(Repository(registry, "acme/app"), *ASKS[method])
+        await getattr(routed, method)(CONTEXT, Repository(registry, "acme/app"), *ASKS[method])
     assert denied.value.message == registry
 
 
@@ -51,5 +51,7 @@ async def test_f64_a_registry_that_is_not_configured_is_refused(
 ) -> None:
     routed = Routed(registries)
     with pytest.raises(Denied, match=r"'evil\.example' is not served here.*docker\.io, ghcr\.io"):
-        await getattr(routed, method)(Repository("evil.example", "acme/app"), *ASKS[method])
+        await getattr(routed, method)(
+            CONTEXT, Repository("evil.example", "acme/app"), *ASKS[method]
+        )
     assert not any(registry.asked for registry in registries.values())

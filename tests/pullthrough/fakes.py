@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from mirror.contracts.context import Asker
 from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.tags import TagEvent, TagRecord, TagStoreError
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
@@ -72,7 +73,7 @@ class FakeStream:
 
 
 class FakeUpstream:
-    """Manifests, tags and blobs in memory. Counts what it is asked."""
+    """Manifests, tags and blobs in memory. Counts what it is asked, and notes for whom."""
 
     def __init__(self) -> None:
         self.tags_of: dict[str, Digest] = {}
@@ -80,6 +81,8 @@ class FakeUpstream:
         self.blobs: dict[Digest, bytes] = {}
         self.lists: dict[Digest, bytes] = {}  # of referrers
         self.asked: Counter[str] = Counter()
+        self.clients: list[tuple[str, str]] = []  # what was asked, and for whom
+        self.asker: Asker | None = None  # the last; not all: a fill keeps its error, and frames
         self.ranges: list[ByteRange | None] = []
         self.rejected: list[str] = []
         self.down: Exception | None = None
@@ -105,6 +108,10 @@ class FakeUpstream:
             self.blobs[Digest.of(blob)] = blob
         return digest
 
+    def _note(self, what: str, asker: Asker) -> None:
+        self.clients.append((what, asker.client))
+        self.asker = asker
+
     async def _ask(self, what: str) -> None:
         self.asked[what] += 1
         await self.gate.wait()
@@ -112,8 +119,9 @@ class FakeUpstream:
             raise self.down
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
+        self._note("resolve", asker)
         await self._ask("resolve")
         by_digest = {str(digest): digest for digest in self.manifests}
         digest = self.tags_of.get(tag) or by_digest.get(tag)
@@ -124,7 +132,8 @@ class FakeUpstream:
         data = self.manifests[digest]
         return Descriptor(media_type_of(data), digest, len(data))
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
+        self._note("manifest", asker)
         await self._ask("manifest")
         if digest not in self.manifests:
             raise ManifestUnknown(f"no manifest {digest}")
@@ -132,7 +141,8 @@ class FakeUpstream:
         descriptor = Descriptor(media_type_of(data), digest, len(data))
         return BytesContent(descriptor, data, Outcome.FILLED, self.vouched)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
+        self._note("stat", asker)
         await self._ask("stat")
         if self.stat_says is not None:
             raise self.stat_says
@@ -146,12 +156,14 @@ class FakeUpstream:
 
     async def blob(
         self,
+        asker: Asker,
         repository: Repository,
         digest: Digest,
         range: ByteRange | None = None,
         vouched: bool = False,
     ) -> FakeStream:
         self.ranges.append(range)
+        self._note("blob", asker)
         await self._ask("blob")
         if vouched and not self.vouched:
             raise Denied("it is not the registry itself")
@@ -167,15 +179,21 @@ class FakeUpstream:
         self.open_blobs[digest] += 1
         return FakeStream(digest, data, size, start, self)
 
-    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
+        self._note("referrers", asker)
         await self._ask("referrers")
         if digest not in self.lists:
             raise ManifestUnknown("none")
         return self.lists[digest]
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
+        self._note("tags", asker)
         await self._ask("tags")
         return TagPage(sorted(self.tags_of))
 

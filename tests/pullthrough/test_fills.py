@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.context import CLIENT, Client
 from mirror.contracts.events import FillEnded, FillQueued, FillStarted
 from mirror.contracts.registry import FileContent, Outcome
 from mirror.events import Events
@@ -27,6 +26,7 @@ from mirror.pullthrough.fills.queue import FillLimits
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT, request_of
 from ..recorder import Recorder
 from ..waiting import eventually
 from .fakes import FakeStream, FakeUpstream
@@ -98,10 +98,10 @@ def little(upstream: FakeUpstream) -> Digest:
 async def test_a_miss_fills_and_the_next_is_a_hit(
     cache: PullThrough, upstream: FakeUpstream, data: bytes
 ) -> None:
-    first = await cache.blob(REDIS, Digest.of(data))
+    first = await cache.blob(CONTEXT, REDIS, Digest.of(data))
     assert first.outcome is Outcome.FILLED
     assert await read_all(first) == data
-    second = await cache.blob(REDIS, Digest.of(data))
+    second = await cache.blob(CONTEXT, REDIS, Digest.of(data))
     assert second.outcome is Outcome.HIT
     assert await read_all(second) == data
     assert upstream.asked["blob"] == 1
@@ -112,7 +112,7 @@ async def test_f05_a_blob_of_unknown_length(
     cache: PullThrough, upstream: FakeUpstream, data: bytes
 ) -> None:
     upstream.says_size = False
-    content = await cache.blob(REDIS, Digest.of(data))
+    content = await cache.blob(CONTEXT, REDIS, Digest.of(data))
     assert await read_all(content) == data
     assert content.descriptor.size == len(data)
 
@@ -121,7 +121,7 @@ async def test_the_first_bytes_go_out_as_they_come(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = Hold(upstream, at=SMALL)
-    content = await cache.blob(REDIS, big)
+    content = await cache.blob(CONTEXT, REDIS, big)
     assert content.descriptor.size == len(BIG)
     await hold.reached.wait()
     limit = await content.readable(0)
@@ -136,7 +136,7 @@ async def test_what_nobody_vouches_for_goes_out_when_it_is_proven(
 ) -> None:
     upstream.vouched = False
     upstream.corrupt = True  # once: then, as a pool does, it asks another endpoint
-    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
     assert len(upstream.rejected) == 1, "the lie was not seen"
     assert upstream.asked["blob"] == 2
 
@@ -168,7 +168,7 @@ async def test_what_a_stranger_goes_on_with_is_held_back_and_what_the_registry_s
         return stream
 
     upstream.blob = turning  # type: ignore[method-assign]
-    fill, outcome = fills.join(Digest.of(BIG), upstream, REDIS, 10)
+    fill, outcome = fills.join(CONTEXT, Digest.of(BIG), upstream, REDIS, 10)
     reader = fill.reader(outcome, REDIS)
     await hold.reached.wait()
     await eventually(lambda: fill.written > 2 * SMALL)
@@ -183,12 +183,10 @@ async def test_a_fill_is_the_client_s_that_waits_for_the_fewest(
 ) -> None:
     """So nobody waits in the turn of one that has asked for much, whoever came first; nor is it
     anybody's loss when such a one comes to wait for the same."""
-    was = CLIENT.get()
     fills = Fills(store, Events(), limits=FillLimits(total=1))
 
     def asks(client: str, data: bytes) -> Fill:
-        CLIENT.set(Client(client))
-        fill, outcome = fills.join(Digest.of(data), upstream, REDIS, 10)
+        fill, outcome = fills.join(request_of(client), Digest.of(data), upstream, REDIS, 10)
         fill.reader(outcome, REDIS)
         return fill
 
@@ -202,7 +200,6 @@ async def test_a_fill_is_the_client_s_that_waits_for_the_fewest(
         asks("cat", b"%d" % number)
     assert (own.client, many[4].client, many[0].client) == ("bob", "bob", "ann")
     await fills.close()
-    CLIENT.set(was)
 
 
 async def test_who_joins_one_fill_costs_no_look_at_all_clients_of_all_fills(
@@ -215,21 +212,17 @@ async def test_who_joins_one_fill_costs_no_look_at_all_clients_of_all_fills(
             self.looks += 1
             return super().__getitem__(client)
 
-    was = CLIENT.get()
     fills = Fills(store, Events(), limits=FillLimits(total=1))
     fills._waits = looked = Looked()
     digests = [Digest.of(b"%d" % number) for number in range(30)]
     for client in range(20):
-        CLIENT.set(Client(f"{client}"))
         for digest in digests:
-            fill, outcome = fills.join(digest, upstream, REDIS, 10)
+            fill, outcome = fills.join(request_of(f"{client}"), digest, upstream, REDIS, 10)
             fill.reader(outcome, REDIS)
-    CLIENT.set(Client("last"))
     before = looked.looks
-    fills.join(digests[0], upstream, REDIS, 10)
+    fills.join(request_of("last"), digests[0], upstream, REDIS, 10)
     assert looked.looks - before < 100
     await fills.close()
-    CLIENT.set(was)
 
 
 async def test_it_is_not_waited_for_for_ever(store: DiskContent, upstream: FakeUpstream) -> None:
@@ -237,7 +230,7 @@ async def test_it_is_not_waited_for_for_ever(store: DiskContent, upstream: FakeU
     upstream.blobs[Digest.of(BIG)] = BIG
     fills = Fills(store, Events(), patience=DownloadPatience(doubt=0.5))
     hold = Hold(upstream, at=SMALL)
-    fill, outcome = fills.join(Digest.of(BIG), upstream, REDIS, 10)
+    fill, outcome = fills.join(CONTEXT, Digest.of(BIG), upstream, REDIS, 10)
     reader = fill.reader(outcome, REDIS)
     await hold.reached.wait()
     assert fill.limit == 0
@@ -251,9 +244,9 @@ async def test_a_second_client_joins_midway(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = Hold(upstream, at=SMALL)
-    first = await cache.blob(REDIS, big)
+    first = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
-    second = await cache.blob(REDIS, big)
+    second = await cache.blob(CONTEXT, REDIS, big)
     assert second.outcome is Outcome.JOINED
     hold.go.set()
     assert await asyncio.gather(read_all(first), read_all(second)) == [BIG, BIG]
@@ -263,7 +256,9 @@ async def test_a_second_client_joins_midway(
 async def test_a_herd_is_one_download(
     cache: PullThrough, upstream: FakeUpstream, data: bytes
 ) -> None:
-    contents = await asyncio.gather(*(cache.blob(REDIS, Digest.of(data)) for _ in range(50)))
+    contents = await asyncio.gather(
+        *(cache.blob(CONTEXT, REDIS, Digest.of(data)) for _ in range(50))
+    )
     assert all(body == data for body in await asyncio.gather(*map(read_all, contents)))
     assert upstream.asked["blob"] == 1
     assert upstream.blob_bytes == len(data)
@@ -273,11 +268,11 @@ async def test_f50_a_client_that_leaves_stops_nothing(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
 ) -> None:
     hold = Hold(upstream, at=SMALL)
-    asking = asyncio.create_task(cache.blob(REDIS, big))
+    asking = asyncio.create_task(cache.blob(CONTEXT, REDIS, big))
     await hold.reached.wait()
     asking.cancel()
     hold.go.set()
-    content = await cache.blob(REDIS, big)
+    content = await cache.blob(CONTEXT, REDIS, big)
     assert await read_all(content) == BIG
     assert upstream.asked["blob"] == 1
 
@@ -286,7 +281,7 @@ async def test_the_last_piece_waits_for_the_proof(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = Hold(upstream, at=len(BIG))  # every byte has come, the end has not
-    content = await cache.blob(REDIS, big)
+    content = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
     furthest = await content.readable(0)
     while furthest < len(BIG) - HELD_BACK:
@@ -301,7 +296,7 @@ async def test_a_small_blob_waits_for_the_proof_whole(
     cache: PullThrough, upstream: FakeUpstream, little: Digest
 ) -> None:
     hold = Hold(upstream, at=len(LITTLE))
-    asking = asyncio.create_task(cache.blob(REDIS, little))
+    asking = asyncio.create_task(cache.blob(CONTEXT, REDIS, little))
     await hold.reached.wait()
     assert not asking.done()
     hold.go.set()
@@ -312,19 +307,19 @@ async def test_f01_no_client_gets_a_whole_wrong_blob(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
 ) -> None:
     upstream.corrupt = True
-    content = await cache.blob(REDIS, big)
+    content = await cache.blob(CONTEXT, REDIS, big)
     with pytest.raises(Untrustworthy):
         await read_all(content)
     assert len(upstream.rejected) == 1
     assert await store.open(big) is None
-    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
 
 
 async def test_f01_wrong_bytes_of_a_small_blob_are_never_seen(
     cache: PullThrough, upstream: FakeUpstream, little: Digest
 ) -> None:
     upstream.corrupt = True
-    assert await read_all(await cache.blob(REDIS, little)) == LITTLE
+    assert await read_all(await cache.blob(CONTEXT, REDIS, little)) == LITTLE
     assert len(upstream.rejected) == 1
 
 
@@ -332,7 +327,7 @@ async def test_f02_a_body_that_is_cut_is_resumed_unseen(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     Break(upstream, 0, SMALL, SMALL, 2 * SMALL)
-    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
     assert upstream.blob_bytes == len(BIG)
     starts = [range.start for range in upstream.ranges if range]
     assert starts == sorted(starts)
@@ -344,7 +339,7 @@ async def test_f07_a_range_that_is_ignored_splices_nothing(
 ) -> None:
     Break(upstream, 2 * SMALL)
     upstream.takes_ranges = False
-    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
 
 
 @pytest.mark.parametrize("wrong", [-1, 1])
@@ -353,7 +348,7 @@ async def test_f04_a_length_that_is_not_the_bodys_is_refused(
 ) -> None:
     upstream.announces = len(BIG) + wrong
     with pytest.raises((Untrustworthy, Unavailable)):
-        await read_all(await cache.blob(REDIS, big))
+        await read_all(await cache.blob(CONTEXT, REDIS, big))
     assert await store.open(big) is None
 
 
@@ -362,17 +357,17 @@ async def test_f21_an_upstream_that_stays_away_is_given_up(
 ) -> None:
     upstream.down = Unavailable("503")
     with pytest.raises(Unavailable, match="503"):
-        await cache.blob(REDIS, big)
+        await cache.blob(CONTEXT, REDIS, big)
     assert upstream.asked["blob"] > 1
     upstream.down = None
-    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
 
 
 async def test_f21_an_upstream_that_comes_back_is_waited_for(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     upstream.down = Unavailable("503")
-    asking = asyncio.create_task(cache.blob(REDIS, big))
+    asking = asyncio.create_task(cache.blob(CONTEXT, REDIS, big))
     while upstream.asked["blob"] < 2:
         await asyncio.sleep(0)
     upstream.down = None
@@ -384,7 +379,7 @@ async def test_a_blob_that_is_not_there_is_asked_for_once(
 ) -> None:
     for _ in range(3):
         with pytest.raises(BlobUnknown):
-            await cache.blob(REDIS, Digest.of(b"nowhere"))
+            await cache.blob(CONTEXT, REDIS, Digest.of(b"nowhere"))
     assert upstream.asked["blob"] == 1
 
 
@@ -392,13 +387,13 @@ async def test_a_stop_leaves_a_partial_that_the_next_resumes(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, fills: Fills, big: Digest
 ) -> None:
     hold = Hold(upstream, at=2 * SMALL)
-    content = await cache.blob(REDIS, big)
+    content = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
     await fills.close()
     with pytest.raises(Unavailable, match="stopping"):
         await read_all(content)
     hold.go.set()
-    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
     assert upstream.ranges[-1] is not None
     assert upstream.ranges[-1].start == 2 * SMALL
     assert upstream.blob_bytes == len(BIG)
@@ -411,7 +406,7 @@ async def test_a_partial_that_is_whole_needs_no_byte_more(
     assert partial is not None
     await partial.append([BIG])
     await partial.suspend()
-    assert await read_all(await cache.blob(REDIS, big)) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
     assert upstream.blob_bytes == 0
 
 
@@ -422,32 +417,32 @@ async def test_a_partial_with_wrong_bytes_costs_a_download_and_no_more(
     assert partial is not None
     await partial.append([b"x"])
     await partial.suspend()
-    assert await read_all(await cache.blob(REDIS, little)) == LITTLE
+    assert await read_all(await cache.blob(CONTEXT, REDIS, little)) == LITTLE
 
 
 async def test_stat_knows_what_is_here_what_comes_and_what_is_upstream(
     cache: PullThrough, upstream: FakeUpstream, big: Digest, little: Digest
 ) -> None:
-    assert (await cache.stat(REDIS, little)).size == len(LITTLE)
+    assert (await cache.stat(CONTEXT, REDIS, little)).size == len(LITTLE)
     assert upstream.asked["stat"] == 1
     hold = Hold(upstream, at=SMALL)
-    content = await cache.blob(REDIS, big)
-    assert (await cache.stat(REDIS, big)).size == len(BIG)
+    content = await cache.blob(CONTEXT, REDIS, big)
+    assert (await cache.stat(CONTEXT, REDIS, big)).size == len(BIG)
     hold.go.set()
     await read_all(content)
-    assert (await cache.stat(REDIS, big)).size == len(BIG)
+    assert (await cache.stat(CONTEXT, REDIS, big)).size == len(BIG)
     assert upstream.asked["stat"] == 1
 
 
 async def test_no_descriptor_or_partial_is_left(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest, tmp_path: Path
 ) -> None:
-    await read_all(await cache.blob(REDIS, big))
+    await read_all(await cache.blob(CONTEXT, REDIS, big))
     before = len(os.listdir("/proc/self/fd"))
     for fault in (0, SMALL):
         await store.delete(big)
         Break(upstream, fault)
-        await read_all(await cache.blob(REDIS, big))
+        await read_all(await cache.blob(CONTEXT, REDIS, big))
     await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
     assert [path for path in (store.root / "partials").rglob("*") if path.is_file()] == []
     assert store.usage().reserved_bytes == 0
@@ -464,7 +459,7 @@ async def test_an_upstream_that_sends_crumbs_is_given_up(
 
     upstream.before_read = after_a_crumb  # type: ignore[assignment]
     with pytest.raises(Unavailable, match="cut"):
-        await read_all(await cache.blob(REDIS, big))
+        await read_all(await cache.blob(CONTEXT, REDIS, big))
     assert upstream.blob_bytes < SMALL
 
 
@@ -473,10 +468,10 @@ async def test_what_nobody_reads_gives_way_and_goes_on_later(
 ) -> None:
     fills = Fills(store, Events(), limits=FillLimits(total=1))
     hold = Hold(upstream, at=SMALL)
-    fill, _ = fills.join(big, upstream, REDIS, 10)
+    fill, _ = fills.join(CONTEXT, big, upstream, REDIS, 10)
     await hold.reached.wait()
     upstream.before_read = None
-    other, outcome = fills.join(little, upstream, REDIS, 10)
+    other, outcome = fills.join(CONTEXT, little, upstream, REDIS, 10)
     reader = other.reader(outcome, REDIS)
     assert await read_all(reader) == LITTLE
     with pytest.raises(Unavailable):
@@ -493,10 +488,10 @@ async def test_fills_tell_when_they_wait_and_run_and_how_they_ended(
     told = Recorder()
     fills = Fills(store, told, limits=FillLimits(total=1))
     hold = Hold(upstream, at=SMALL)
-    first, outcome = fills.join(big, upstream, REDIS, 10)
+    first, outcome = fills.join(CONTEXT, big, upstream, REDIS, 10)
     reader = first.reader(outcome, REDIS)
     await hold.reached.wait()
-    second, outcome = fills.join(little, upstream, REDIS, 10)
+    second, outcome = fills.join(CONTEXT, little, upstream, REDIS, 10)
     other = second.reader(outcome, REDIS)
     await eventually(lambda: len(told.of(FillQueued)) == 2)
     assert [each.digest for each in told.of(FillStarted)] == [big]
@@ -560,7 +555,7 @@ async def test_what_would_have_to_begin_anew_keeps_its_place(
 
     upstream.before_read = slowly  # type: ignore[assignment]
     fills = Fills(store, Events(), limits=FillLimits(total=1), quantum=0.01)
-    both = [fills.join(digest, upstream, REDIS, 10) for digest in (big, Digest.of(other))]
+    both = [fills.join(CONTEXT, digest, upstream, REDIS, 10) for digest in (big, Digest.of(other))]
     readers = [fill.reader(outcome, REDIS) for fill, outcome in both]
     async with asyncio.timeout(20):
         assert await asyncio.gather(*map(read_all, readers)) == [BIG, other]
@@ -607,11 +602,11 @@ async def test_who_reads_gives_way_and_notices_nothing(
     """Two downloads of one client, of which one has no end in sight, and one place."""
     fills = Fills(store, Events(), limits=FillLimits(total=1), quantum=0.05)
     hold = Hold(upstream, at=2 * SMALL)
-    fill, outcome = fills.join(big, upstream, REDIS, 10)
+    fill, outcome = fills.join(CONTEXT, big, upstream, REDIS, 10)
     reading = asyncio.create_task(read_all(fill.reader(outcome, REDIS)))
     await hold.reached.wait()
     upstream.before_read = None
-    other, outcome = fills.join(little, upstream, REDIS, 10)
+    other, outcome = fills.join(CONTEXT, little, upstream, REDIS, 10)
     assert await read_all(other.reader(outcome, REDIS)) == LITTLE
     assert await reading == BIG
     assert upstream.blob_bytes == len(BIG) + len(LITTLE)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from mirror.asking.single_flight import SingleFlight
-from mirror.contracts.context import CLIENT, Client
 from mirror.oci.errors import ManifestUnknown, RegistryError, Unavailable
 
+from ..fakes import request_of
 from ..waiting import eventually
 
 SILENT = 0.05  # seconds
-
-
-@pytest.fixture(autouse=True)
-def anybody() -> Iterator[None]:
-    was = CLIENT.get()
-    yield
-    CLIENT.set(was)
 
 
 @dataclass
@@ -33,8 +25,7 @@ class Upstream:
     flights: SingleFlight[str, str] = field(default_factory=lambda: SingleFlight(SILENT))
     answers: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
-    async def ask(self) -> str:
-        client = CLIENT.get().client
+    async def ask(self, client: str) -> str:
         self.asked.append(client)
         self.under_way.add(client)
         try:
@@ -44,12 +35,9 @@ class Upstream:
 
     def wants(self, client: str) -> asyncio.Task[tuple[str, bool]]:
         self.answers.setdefault(client, asyncio.get_running_loop().create_future())
-
-        async def want() -> tuple[str, bool]:
-            CLIENT.set(Client(client))
-            return await self.flights.answer("it", self.ask)
-
-        return asyncio.ensure_future(want())
+        return asyncio.ensure_future(
+            self.flights.answer(request_of(client), "it", lambda: self.ask(client))
+        )
 
 
 async def test_all_have_the_answer_of_one_ask() -> None:

@@ -29,6 +29,7 @@ from mirror.pullthrough.freshness import (
 from mirror.pullthrough.revalidation import AnswerPatience
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from ..waiting import eventually
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
@@ -146,13 +147,13 @@ async def test_periods_by_pattern_hold_for_their_tags_alone(
     )
     for tag in ("v1", "edge"):
         upstream.push(tag, manifest_of(note=tag))
-        await cache.resolve(REDIS, tag)
+        await cache.resolve(CONTEXT, REDIS, tag)
     assert tags.kept_for[REDIS, "v1"] == float("inf")
     wall.now += 10 * 365 * 86400
     upstream.down = Unavailable("refused")
-    assert (await cache.resolve(REDIS, "v1")).outcome is Outcome.HIT
+    assert (await cache.resolve(CONTEXT, REDIS, "v1")).outcome is Outcome.HIT
     with pytest.raises(Unavailable):
-        await cache.resolve(REDIS, "edge")
+        await cache.resolve(CONTEXT, REDIS, "edge")
     await cache.close()
 
 
@@ -161,19 +162,19 @@ async def test_while_revalidating_a_tag_is_answered_at_once_and_asked_about_behi
 ) -> None:
     cache = build(ttl=300, stale_while_revalidate=600)
     old = upstream.push("7", manifest_of(note="old"))
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     new = upstream.push("7", manifest_of(note="new"))
     wall.now += 301
     upstream.gate.clear()  # whoever waited for the upstream would not come back
     for _ in range(3):
-        stale = await cache.resolve(REDIS, "7")
+        stale = await cache.resolve(CONTEXT, REDIS, "7")
         assert (stale.descriptor.digest, stale.outcome, stale.age) == (old, Outcome.STALE, 301)
     assert upstream.asked["resolve"] == 1
     await eventually(lambda: upstream.asked["resolve"] == 2)
     upstream.gate.set()
 
     async def is_new() -> bool:
-        resolved = await cache.resolve(REDIS, "7")
+        resolved = await cache.resolve(CONTEXT, REDIS, "7")
         return (resolved.descriptor.digest, resolved.outcome) == (new, Outcome.HIT)
 
     await eventually(is_new)
@@ -185,30 +186,30 @@ async def test_failures_behind_back_off(
 ) -> None:
     cache = build(ttl=300, stale_while_revalidate=86400)
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
     upstream.down = Unavailable("refused")
     asked = []
     for second in range(40):
         monotonic.now = float(second)
         before = upstream.asked["resolve"]
-        assert (await cache.resolve(REDIS, "7")).outcome is Outcome.STALE
+        assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.STALE
         await settled(cache)
         if upstream.asked["resolve"] > before:
             asked.append(second)
     assert asked == [0, 1, 3, 7, 15, 31]
     upstream.down = None
     monotonic.now = 1000.0
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     await settled(cache)
-    assert (await cache.resolve(REDIS, "7")).outcome is Outcome.HIT
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.HIT
     # It worked: the next failures begin with the shortest pause again.
     wall.now += 301
     upstream.down = Unavailable("refused")
     before = upstream.asked["resolve"]
     for second in (1001.0, 1002.0):
         monotonic.now = second
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
         await settled(cache)
     assert upstream.asked["resolve"] == before + 2
 
@@ -224,10 +225,10 @@ async def test_after_the_revalidating_period_the_upstream_is_waited_for(
 ) -> None:
     cache = build(ttl=300, stale_while_revalidate=600, stale=3600)
     upstream.push("7", manifest_of(note="old"))
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     new = upstream.push("7", manifest_of(note="new"))
     wall.now += 901
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == new
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == new
 
 
 async def test_f24_a_tag_that_is_gone_is_kept_where_that_is_wanted(
@@ -235,19 +236,19 @@ async def test_f24_a_tag_that_is_gone_is_kept_where_that_is_wanted(
 ) -> None:
     cache = build(ttl=300, stale=3600, keeps_gone=True)
     digest = upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     assert tags.kept_for[REDIS, "7"] == float("inf")
     del upstream.tags_of["7"]
     for passed in (301, 86400, 365 * 86400):
         wall.now += passed
-        kept = await cache.resolve(REDIS, "7")
+        kept = await cache.resolve(CONTEXT, REDIS, "7")
         assert (kept.descriptor.digest, kept.outcome) == (digest, Outcome.STALE)
         assert kept.age == wall.now - 1_000_000.0
     assert upstream.asked["resolve"] == 1 + 3  # not believed anyway: not asked a second time
     with pytest.raises(ManifestUnknown):
-        await cache.resolve(REDIS, "never")
+        await cache.resolve(CONTEXT, REDIS, "never")
     upstream.push("7", manifest_of(note="back"))
-    assert (await cache.resolve(REDIS, "7")).outcome is Outcome.FILLED
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.FILLED
 
 
 async def test_a_tag_is_fresh_for_longer_while_asking_is_scarce(
@@ -256,13 +257,13 @@ async def test_a_tag_is_fresh_for_longer_while_asking_is_scarce(
     scarce = False
     cache = build(scarce=lambda: scarce, ttl=300, stale=0)
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     assert tags.kept_for[REDIS, "7"] == 300 * STRETCH
     wall.now += 300 * STRETCH - 1
     scarce = True
-    assert (await cache.resolve(REDIS, "7")).outcome is Outcome.HIT
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.HIT
     scarce = False
-    assert (await cache.resolve(REDIS, "7")).outcome is Outcome.REVALIDATED
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.REVALIDATED
 
 
 def test_pauses_double_up_to_the_longest_and_end_when_it_works() -> None:
@@ -295,17 +296,17 @@ async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_b
 ) -> None:
     cache = build(away=lambda repository, tag: True, patience=3600, ttl=300, stale=86400)
     old = upstream.push("7", manifest_of(note="old"))
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
     upstream.gate.clear()  # whoever waited would wait an hour
     async with asyncio.timeout(30):
-        stale = await cache.resolve(REDIS, "7")
+        stale = await cache.resolve(CONTEXT, REDIS, "7")
     assert (stale.descriptor.digest, stale.outcome, stale.age) == (old, Outcome.STALE, 301)
     new = upstream.push("7", manifest_of(note="new"))
     upstream.gate.set()
 
     async def is_new() -> bool:
-        return (await cache.resolve(REDIS, "7")).descriptor.digest == new
+        return (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == new
 
     await eventually(is_new)
 
@@ -315,11 +316,11 @@ async def test_f22_while_the_upstream_is_away_stale_still_has_an_end(
 ) -> None:
     cache = build(away=lambda repository, tag: True, ttl=300, stale=3600)
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 3900
     upstream.down = Unavailable("refused")
     with pytest.raises(Unavailable, match="refused"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_a_tag_that_was_forgotten_is_not_looked_up_in_its_history(
@@ -327,9 +328,9 @@ async def test_a_tag_that_was_forgotten_is_not_looked_up_in_its_history(
 ) -> None:
     cache = build(ttl=300, stale=3600)
     digest = upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     tags.records.clear()
     tags.events[REDIS, "7"] = [TagEvent(digest, wall.now, wall.now)]
     upstream.down = Unavailable("refused")
     with pytest.raises(Unavailable, match="refused"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")

@@ -20,6 +20,7 @@ from mirror.pullthrough.revalidation import AnswerPatience
 from mirror.pullthrough.tags.pins import event_at, spoken
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 
@@ -64,12 +65,12 @@ async def test_a_frozen_tag_is_answered_with_its_digest_whatever_the_upstream_sa
     old = upstream.push("7", manifest_of(note="old"))
     upstream.push("7", manifest_of(note="new"))
     cache = build(old)
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.descriptor.digest, resolved.outcome) == (old, Outcome.FILLED)
     assert resolved.descriptor.size == len(manifest_of(note="old"))
     wall.now += 365 * 86400
     upstream.down = Unavailable("refused")
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.descriptor.digest, resolved.outcome, resolved.age) == (old, Outcome.HIT, 0)
     assert upstream.asked == {"manifest": 1}
 
@@ -77,7 +78,7 @@ async def test_a_frozen_tag_is_answered_with_its_digest_whatever_the_upstream_sa
 async def test_other_tags_are_not_frozen(build: Build, upstream: FakeUpstream) -> None:
     old = upstream.push("7", manifest_of(note="old"))
     other = upstream.push("8", manifest_of(note="eight"))
-    assert (await build(old).resolve(REDIS, "8")).descriptor.digest == other
+    assert (await build(old).resolve(CONTEXT, REDIS, "8")).descriptor.digest == other
 
 
 async def test_a_tag_that_is_frozen_by_command_is_so_at_once_and_until_it_is_unfrozen(
@@ -86,11 +87,11 @@ async def test_a_tag_that_is_frozen_by_command_is_so_at_once_and_until_it_is_unf
     old = upstream.push("7", manifest_of(note="old"))
     new = upstream.push("7", manifest_of(note="new"))
     cache = build()
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == new
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == new
     await tags.freeze(REDIS, "7", old)
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == old
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == old
     await tags.unfreeze(REDIS, "7")
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == new
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == new
 
 
 async def test_the_command_goes_before_the_configuration(
@@ -100,7 +101,7 @@ async def test_the_command_goes_before_the_configuration(
     new = upstream.push("7", manifest_of(note="new"))
     cache = build(old)
     await tags.freeze(REDIS, "7", new)
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == new
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == new
 
 
 async def test_f45_what_the_configuration_freezes_is_frozen_without_the_tag_memory(
@@ -109,7 +110,7 @@ async def test_f45_what_the_configuration_freezes_is_frozen_without_the_tag_memo
     old = upstream.push("7", manifest_of(note="old"))
     upstream.push("7", manifest_of(note="new"))
     tags.failing = True
-    assert (await build(old).resolve(REDIS, "7")).descriptor.digest == old
+    assert (await build(old).resolve(CONTEXT, REDIS, "7")).descriptor.digest == old
 
 
 async def test_a_frozen_digest_that_cannot_be_had_is_told(
@@ -118,10 +119,10 @@ async def test_a_frozen_digest_that_cannot_be_had_is_told(
     upstream.push("7", manifest_of())
     gone = Digest.of(b"gone")
     with pytest.raises(ManifestUnknown, match=f"library/redis:7 is frozen to {gone}"):
-        await build(gone).resolve(REDIS, "7")
+        await build(gone).resolve(CONTEXT, REDIS, "7")
     upstream.gate.clear()
     with pytest.raises(Unavailable, match="frozen to"):
-        await build(Digest.of(b"hangs")).resolve(REDIS, "7")
+        await build(Digest.of(b"hangs")).resolve(CONTEXT, REDIS, "7")
     upstream.gate.set()
 
 
@@ -134,7 +135,7 @@ async def test_a_tag_is_frozen_to_what_it_was_at_a_time(
         for digest, ago in zip(reversed(digests), (1000, 2000, 3000), strict=True)
     ]
     for ago, digest in ((1000, 2), (1001, 1), (1995, 1), (2000, 1), (2001, 0), (3000, 0)):
-        resolved = await build(at(wall.now - ago)).resolve(REDIS, "7")
+        resolved = await build(at(wall.now - ago)).resolve(CONTEXT, REDIS, "7")
         assert resolved.descriptor.digest == digests[digest]
     assert upstream.asked["resolve"] == 0
 
@@ -146,7 +147,7 @@ async def test_a_time_of_which_nothing_is_known_is_denied(
     tags.events[REDIS, "7"] = [TagEvent(digest, wall.now - 1000, wall.now)]
     wall.now = 1_800_000_000.0
     with pytest.raises(Denied) as denied:
-        await build(datetime(1970, 1, 2, tzinfo=UTC)).resolve(REDIS, "7")
+        await build(datetime(1970, 1, 2, tzinfo=UTC)).resolve(CONTEXT, REDIS, "7")
     assert denied.value.message == (
         "docker.io/library/redis:7 is frozen to what it was at 1970-01-02, of which nothing is "
         "known here; pin it to a digest instead"
@@ -159,7 +160,7 @@ async def test_a_tag_that_was_not_there_at_that_time_is_denied(
     upstream.push("7", manifest_of())
     tags.events[REDIS, "7"] = [TagEvent(None, wall.now - 1000, wall.now)]
     with pytest.raises(Denied, match="there was none then"):
-        await build(at(wall.now - 500)).resolve(REDIS, "7")
+        await build(at(wall.now - 500)).resolve(CONTEXT, REDIS, "7")
 
 
 async def test_until_its_time_has_come_a_tag_is_followed(
@@ -167,11 +168,11 @@ async def test_until_its_time_has_come_a_tag_is_followed(
 ) -> None:
     digest = upstream.push("7", manifest_of())
     cache = build(at(wall.now + 1000))
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == digest
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
     tags.events[REDIS, "7"] = [TagEvent(digest, wall.now, wall.now)]
     upstream.push("7", manifest_of(note="later"))
     wall.now += 1001
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == digest
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
 
 
 async def test_f45_a_time_is_looked_up_once_and_refused_while_nobody_can_say(
@@ -182,11 +183,11 @@ async def test_f45_a_time_is_looked_up_once_and_refused_while_nobody_can_say(
     cache = build(at(wall.now - 500))
     tags.failing = True
     with pytest.raises(Unavailable, match="the tag memory does not answer"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
     tags.failing = False
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == digest
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
     tags.failing = True
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == digest
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
 
 
 def test_what_was_at_a_time_with_clocks_that_were_wrong() -> None:

@@ -26,6 +26,7 @@ from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from ..waiting import eventually
 from .fakes import FakeTags, FakeUpstream
 from .test_fills import LITTLE, REDIS, Hold, read_all
@@ -78,7 +79,7 @@ async def test_f31_clients_get_right_bytes_and_nothing_stays(
 ) -> None:
     upstream.says_size = says_size
     hold = Hold(upstream, at=0)
-    asking = [asyncio.create_task(cache.blob(REDIS, large)) for _ in range(clients)]
+    asking = [asyncio.create_task(cache.blob(CONTEXT, REDIS, large)) for _ in range(clients)]
     await hold.reached.wait()
     hold.go.set()
     contents = await asyncio.gather(*asking)
@@ -90,9 +91,9 @@ async def test_f31_who_comes_later_has_a_download_of_its_own(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, large: Digest
 ) -> None:
     hold = Hold(upstream, at=4 * SMALL)
-    first = await cache.blob(REDIS, large)
+    first = await cache.blob(CONTEXT, REDIS, large)
     await hold.reached.wait()
-    second = await cache.blob(REDIS, large)
+    second = await cache.blob(CONTEXT, REDIS, large)
     hold.go.set()
     assert await asyncio.gather(read_all(first), read_all(second)) == [LARGE, LARGE]
     assert upstream.asked["blob"] == 2
@@ -107,7 +108,9 @@ async def test_f31_memory_is_bounded_by_the_slowest_reader(
 ) -> None:
     monkeypatch.setattr(window, "CAPACITY", SMALL)
     upstream.piece = 1 << 16
-    quick, slow = await asyncio.gather(cache.blob(REDIS, large), cache.blob(REDIS, large))
+    quick, slow = await asyncio.gather(
+        cache.blob(CONTEXT, REDIS, large), cache.blob(CONTEXT, REDIS, large)
+    )
     reading = asyncio.create_task(read_all(quick))
     await slow.readable(0)
     for _ in range(100):  # the upstream could send everything meanwhile
@@ -127,7 +130,7 @@ async def test_f31_a_download_that_nobody_reads_and_nobody_keeps_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(window, "CAPACITY", SMALL)
-    (await cache.blob(REDIS, large)).close()
+    (await cache.blob(CONTEXT, REDIS, large)).close()
     await eventually(lambda: cache._fills.is_idle(REDIS.registry))
     assert upstream.asked["blob"] == 1
     assert upstream.blob_bytes < len(LARGE)
@@ -138,7 +141,7 @@ async def test_f31_wrong_bytes_are_not_let_through(
     cache: PullThrough, upstream: FakeUpstream, large: Digest
 ) -> None:
     upstream.corrupt = True
-    content = await cache.blob(REDIS, large)
+    content = await cache.blob(CONTEXT, REDIS, large)
     with pytest.raises(Untrustworthy):
         await read_all(content)
     assert len(upstream.rejected) == 1
@@ -152,7 +155,7 @@ async def test_f32_a_store_that_cannot_be_written_still_serves(
 
     monkeypatch.setattr(store, "partial", read_only)
     upstream.blobs[Digest.of(LITTLE)] = LITTLE
-    assert await read_all(await cache.blob(REDIS, Digest.of(LITTLE))) == LITTLE
+    assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(LITTLE))) == LITTLE
 
 
 def without_descriptors(*_: object) -> NoReturn:
@@ -175,7 +178,7 @@ async def test_without_a_descriptor_for_the_readers_bytes_pass_through(
         await partial.suspend()
     monkeypatch.setattr(DiskPartial, "open", without_descriptors)
     monkeypatch.setattr(os, "memfd_create", without_descriptors)
-    data, content = b"", await cache.blob(REDIS, large)
+    data, content = b"", await cache.blob(CONTEXT, REDIS, large)
     try:
         while (limit := await content.readable(len(data))) > len(data):
             data += content.pread(limit - len(data), len(data))
@@ -193,7 +196,7 @@ async def test_eviction_makes_room_before_anybody_is_turned_away(
     for seed in range(4):
         blob = random.Random(seed).randbytes(ROOM // 2)
         upstream.blobs[Digest.of(blob)] = blob
-        assert await read_all(await cache.blob(REDIS, Digest.of(blob))) == blob
+        assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(blob))) == blob
         assert store.usage().content_bytes <= ROOM
     assert store.usage().entries == 2
 
@@ -206,7 +209,7 @@ async def test_f11_a_blob_above_the_cap_is_refused(
     huge = bytes(LARGEST + 1)
     upstream.blobs[Digest.of(huge)] = huge
     with pytest.raises(Denied):
-        await read_all(await cache.blob(REDIS, Digest.of(huge)))
+        await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(huge)))
     assert nothing_is_left(store)
 
 
@@ -219,7 +222,7 @@ async def test_an_accelerators_content_is_kept_at_others_cost_once_the_registry_
     blobs = [random.Random(seed).randbytes(SMALL) for seed in range(4)]
     for blob in blobs:
         upstream.blobs[Digest.of(blob)] = blob
-        assert await read_all(await cache.blob(REDIS, Digest.of(blob))) == blob
+        assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(blob))) == blob
         assert await store.read(Digest.of(blob), SMALL) == blob
     assert store.usage().entries == 2
     assert upstream.asked["stat"] == 2  # the first two had free room
@@ -235,6 +238,6 @@ async def test_an_accelerators_claim_that_the_registry_does_not_share_evicts_lit
     upstream.stat_says = Unavailable("the registry is away")
     blob = random.Random(99).randbytes(ROOM - 1)
     upstream.blobs[Digest.of(blob)] = blob
-    assert await read_all(await cache.blob(REDIS, Digest.of(blob))) == blob
+    assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(blob))) == blob
     assert await store.open(Digest.of(blob)) is None
     assert store.usage().entries >= len(kept) - 3

@@ -27,6 +27,7 @@ from mirror.pullthrough.manifests import RetryPolicy
 from mirror.pullthrough.revalidation import AnswerPatience
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG, REDIS, read_all
@@ -104,18 +105,18 @@ async def house(
 
 async def test_a_tag_whose_manifest_comes_a_moment_later_is_answered(house: House) -> None:
     house.lag("manifest", 2)
-    resolved = await house.build().resolve(REDIS, "7")
+    resolved = await house.build().resolve(CONTEXT, REDIS, "7")
     assert resolved.descriptor.digest == Digest.of(INDEX)
     assert house.upstream.asked["missed"] == 2
 
 
 async def test_a_known_tag_goes_to_its_new_image_as_soon_as_that_is_there(house: House) -> None:
     cache = house.build()
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     new = house.upstream.push("7", manifest_of(note="new"))
     house.lag("manifest", 1)
     house.wall.now += 301
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == new
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == new
 
 
 async def test_a_tag_whose_manifest_stays_away_is_asked_for_again_moments_later(
@@ -124,34 +125,38 @@ async def test_a_tag_whose_manifest_stays_away_is_asked_for_again_moments_later(
     cache = house.build()
     house.lag("manifest", 1000)
     with pytest.raises(Unavailable, match="no such manifest"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
     before = house.upstream.asked["missed"]
     assert 3 <= before <= 10
     with pytest.raises(Unavailable, match="no such manifest"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
     assert house.upstream.asked["missed"] > before
 
 
 @pytest.mark.parametrize("worker", ["the same", "another"])
 async def test_what_a_given_manifest_names_is_asked_for_again(house: House, worker: str) -> None:
     cache = house.build()
-    await cache.manifest(REDIS, (await cache.resolve(REDIS, "7")).descriptor.digest)
+    await cache.manifest(
+        CONTEXT, REDIS, (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest
+    )
     if worker == "another":
         cache = house.build()
     house.lag("manifest", 3)
-    assert (await cache.manifest(REDIS, Digest.of(MANIFEST))).data == MANIFEST
+    assert (await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))).data == MANIFEST
     if worker == "another":
         cache = house.build()
     house.lag("stat", 3)
-    assert (await cache.stat(REDIS, Digest.of(BIG))).size == len(BIG)
+    assert (await cache.stat(CONTEXT, REDIS, Digest.of(BIG))).size == len(BIG)
     house.lag("blob", 3)
-    assert await read_all(await cache.blob(REDIS, Digest.of(BIG))) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(BIG))) == BIG
     assert house.upstream.asked["missed"] == 9
 
 
 async def test_what_a_given_manifest_names_is_missing_for_moments_only(house: House) -> None:
     cache = house.build()
-    await cache.manifest(REDIS, (await cache.resolve(REDIS, "7")).descriptor.digest)
+    await cache.manifest(
+        CONTEXT, REDIS, (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest
+    )
     asks: tuple[tuple[str, Digest, Callable[..., Awaitable[object]]], ...] = (
         ("manifest", Digest.of(MANIFEST), cache.manifest),
         ("stat", Digest.of(CONFIG), cache.stat),
@@ -160,16 +165,16 @@ async def test_what_a_given_manifest_names_is_missing_for_moments_only(house: Ho
     for kind, digest, ask in asks:
         house.lag(kind, 1000)
         with pytest.raises(Unknown, match="not here yet"):
-            await ask(REDIS, digest)
+            await ask(CONTEXT, REDIS, digest)
         asked = house.upstream.asked["missed"]
         assert asked
         with pytest.raises(Unknown, match="not here yet"):
-            await ask(REDIS, digest)
+            await ask(CONTEXT, REDIS, digest)
         assert house.upstream.asked["missed"] == asked  # within the moment, nobody is asked
         house.upstream.asked.clear()
         house.wall.now += 2
         with pytest.raises(Unknown, match="not here yet"):
-            await ask(REDIS, digest)
+            await ask(CONTEXT, REDIS, digest)
         assert house.upstream.asked["missed"]
         house.upstream.asked.clear()
 
@@ -181,14 +186,14 @@ async def test_what_was_asked_for_before_it_was_pushed_is_there_when_it_is_named
     image, layer = manifest_of(b"{}", b"layer", note="pushed later"), b"layer"
     for _ in range(8):  # again and again: so it is believed for long
         with pytest.raises(ManifestUnknown):
-            await cache.manifest(REDIS, Digest.of(image))
+            await cache.manifest(CONTEXT, REDIS, Digest.of(image))
         with pytest.raises(BlobUnknown):
-            await cache.blob(REDIS, Digest.of(layer))
+            await cache.blob(CONTEXT, REDIS, Digest.of(layer))
         house.wall.now += NEGATIVE_TTL
     house.upstream.push("8", image, b"{}", layer)
-    digest = (await cache.resolve(REDIS, "8")).descriptor.digest
-    assert (await cache.manifest(REDIS, digest)).data == image
-    assert await read_all(await cache.blob(REDIS, Digest.of(layer))) == layer
+    digest = (await cache.resolve(CONTEXT, REDIS, "8")).descriptor.digest
+    assert (await cache.manifest(CONTEXT, REDIS, digest)).data == image
+    assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(layer))) == layer
 
 
 async def test_what_was_asked_for_by_digest_just_before_it_was_pushed_is_there_soon(
@@ -197,10 +202,10 @@ async def test_what_was_asked_for_by_digest_just_before_it_was_pushed_is_there_s
     cache = house.build()
     image = manifest_of(note="pushed later")
     with pytest.raises(ManifestUnknown):
-        await cache.manifest(REDIS, Digest.of(image))
+        await cache.manifest(CONTEXT, REDIS, Digest.of(image))
     house.upstream.push("8", image)
     house.wall.now += 2
-    assert (await cache.manifest(REDIS, Digest.of(image))).data == image
+    assert (await cache.manifest(CONTEXT, REDIS, Digest.of(image))).data == image
 
 
 async def test_what_nobody_names_is_asked_for_ever_more_seldom(house: House) -> None:
@@ -210,7 +215,7 @@ async def test_what_nobody_names_is_asked_for_ever_more_seldom(house: House) -> 
     for second in range(200):
         house.upstream.asked.clear()
         with pytest.raises(BlobUnknown):
-            await cache.blob(REDIS, Digest.of(b"nowhere"))
+            await cache.blob(CONTEXT, REDIS, Digest.of(b"nowhere"))
         if house.upstream.asked["blob"]:
             asked_at.append(second)
         house.wall.now += 1
@@ -223,13 +228,13 @@ async def test_what_nobody_names_is_asked_for_ever_more_seldom(house: House) -> 
 async def test_missing_digests_of_one_repository_do_not_push_out_anothers(house: House) -> None:
     cache = house.build()
     with pytest.raises(BlobUnknown):
-        await cache.blob(OTHER, Digest.of(b"nowhere"))
+        await cache.blob(CONTEXT, OTHER, Digest.of(b"nowhere"))
     for number in range(2000):
         with pytest.raises(ManifestUnknown):
-            await cache.manifest(REDIS, Digest.of(b"%d" % number))
+            await cache.manifest(CONTEXT, REDIS, Digest.of(b"%d" % number))
     house.upstream.asked.clear()
     with pytest.raises(BlobUnknown):
-        await cache.blob(OTHER, Digest.of(b"nowhere"))
+        await cache.blob(CONTEXT, OTHER, Digest.of(b"nowhere"))
     assert not house.upstream.asked
 
 
@@ -266,11 +271,11 @@ async def test_of_what_is_missing_facts_are_remembered_and_no_frames(house: Hous
     before = frames_of_the_cache()
     for number in range(300):
         with pytest.raises(Unknown):
-            await asks[number % 3](REDIS, Digest.of(b"%d" % number))
+            await asks[number % 3](CONTEXT, REDIS, Digest.of(b"%d" % number))
     await asyncio.sleep(0)
     assert frames_of_the_cache() - before < 30
     with pytest.raises(BlobUnknown) as refused:
-        await cache.blob(REDIS, Digest.of(b"299"))
+        await cache.blob(CONTEXT, REDIS, Digest.of(b"299"))
     assert refused.value.__context__ is None
 
 
@@ -279,10 +284,10 @@ async def test_a_fresh_tag_is_found_again_though_its_manifest_lags(
 ) -> None:
     """The manifest has gone from here, and a replica lags when it is asked for again."""
     cache = house.build()
-    digest = (await cache.resolve(REDIS, "7")).descriptor.digest
+    digest = (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest
     await store.delete(digest)
     house.lag("manifest", 2)
-    assert (await house.build().resolve(REDIS, "7")).descriptor.digest == digest
+    assert (await house.build().resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
 
 
 @pytest.mark.parametrize("error", [BlobUnknown("hidden"), Denied("hidden")])
@@ -301,6 +306,6 @@ async def test_what_other_repositories_lack_is_never_held_against_this_one(
 
     monkeypatch.setattr(fills, "join", of_others)
     with pytest.raises(Unavailable):
-        await cache.blob(REDIS, Digest.of(BIG))
+        await cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     monkeypatch.setattr(fills, "join", join)
-    assert await read_all(await cache.blob(REDIS, Digest.of(BIG))) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(BIG))) == BIG

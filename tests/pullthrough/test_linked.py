@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
+from mirror.contracts.context import Asker
 from mirror.contracts.tags import TagRecord
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
@@ -26,6 +27,7 @@ from mirror.pullthrough.manifests import RetryPolicy
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
+from ..fakes import CONTEXT
 from ..waiting import eventually
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
@@ -50,7 +52,7 @@ class Mixed(FakeUpstream):
         self.shown: set[tuple[Repository, Digest]] = set()
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         await self._ask("resolve")
         digest = Digest.parse(tag) if ":" in tag else self.tags_of[tag]
@@ -58,7 +60,7 @@ class Mixed(FakeUpstream):
             raise ManifestUnknown("the registry itself has no such thing")
         return Descriptor(OCI_MANIFEST, digest, 1)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
         await self._ask("stat")
         if (repository, digest) not in self.shown:
             raise BlobUnknown("the registry itself has no such thing")
@@ -130,7 +132,7 @@ async def house(
 
 
 async def blob(registry: RepositoryVisibility, repository: Repository, data: bytes) -> bytes:
-    content = await registry.blob(repository, Digest.of(data))
+    content = await registry.blob(CONTEXT, repository, Digest.of(data))
     try:
         while (end := await content.readable(0)) < len(data):
             await content.readable(end)
@@ -140,14 +142,14 @@ async def blob(registry: RepositoryVisibility, repository: Repository, data: byt
 
 
 async def pull(registry: RepositoryVisibility, repository: Repository, tag: str = "v1") -> None:
-    resolved = await registry.resolve(repository, tag)
+    resolved = await registry.resolve(CONTEXT, repository, tag)
     await pull_digest(registry, repository, resolved.descriptor.digest)
 
 
 async def pull_digest(
     registry: RepositoryVisibility, repository: Repository, digest: Digest
 ) -> None:
-    await registry.manifest(repository, digest)
+    await registry.manifest(CONTEXT, repository, digest)
     assert await blob(registry, repository, CONFIG) == CONFIG
     assert await blob(registry, repository, LAYER) == LAYER
 
@@ -181,12 +183,12 @@ async def test_what_was_pulled_by_tag_can_be_had_by_digest_with_the_upstream_dow
 async def test_f66_a_private_digest_is_not_given_through_another_repository(house: House) -> None:
     await pull(house.private, SECRET)
     with pytest.raises(ManifestUnknown):
-        await house.public.manifest(PUBLIC, Digest.of(MANIFEST))
+        await house.public.manifest(CONTEXT, PUBLIC, Digest.of(MANIFEST))
     for data in (CONFIG, LAYER):
         with pytest.raises(BlobUnknown):
-            await house.public.blob(PUBLIC, Digest.of(data))
+            await house.public.blob(CONTEXT, PUBLIC, Digest.of(data))
         with pytest.raises(BlobUnknown):
-            await house.public.stat(PUBLIC, Digest.of(data))
+            await house.public.stat(CONTEXT, PUBLIC, Digest.of(data))
 
 
 async def test_f66_nor_through_another_repository_of_the_same_registry(house: House) -> None:
@@ -194,16 +196,16 @@ async def test_f66_nor_through_another_repository_of_the_same_registry(house: Ho
     house.corp.blobs.clear()
     house.corp.down = Denied("not yours")
     with pytest.raises(Denied):
-        await house.private.blob(Repository("corp", "team/other"), Digest.of(LAYER))
+        await house.private.blob(CONTEXT, Repository("corp", "team/other"), Digest.of(LAYER))
 
 
 async def test_f66_nor_while_it_is_being_fetched(house: House) -> None:
-    await house.private.manifest(SECRET, Digest.of(MANIFEST))
+    await house.private.manifest(CONTEXT, SECRET, Digest.of(MANIFEST))
     house.corp.gate.clear()
     pulling = asyncio.create_task(blob(house.private, SECRET, LAYER))
     await eventually(lambda: house.corp.asked["blob"])
     with pytest.raises(BlobUnknown):
-        await asyncio.wait_for(house.public.blob(PUBLIC, Digest.of(LAYER)), 10)
+        await asyncio.wait_for(house.public.blob(CONTEXT, PUBLIC, Digest.of(LAYER)), 10)
     house.corp.gate.set()
     assert await pulling == LAYER
 
@@ -229,10 +231,10 @@ async def test_f66_nor_because_an_endpoint_lists_it_that_is_not_the_registry(hou
     crafted = manifest_of(LAYER)
     house.pool.manifests[Digest.of(crafted)] = crafted
     house.pool.down = Unavailable("down")  # then an accelerator is the best there is
-    assert (await house.mixed.manifest(PUBLIC, Digest.of(crafted))).data == crafted
+    assert (await house.mixed.manifest(CONTEXT, PUBLIC, Digest.of(crafted))).data == crafted
     house.pool.down = None
     with pytest.raises(ManifestUnknown):
-        await house.mixed.manifest(PUBLIC, Digest.of(crafted))
+        await house.mixed.manifest(CONTEXT, PUBLIC, Digest.of(crafted))
     for _ in range(2):
         with pytest.raises(BlobUnknown):
             await blob(house.mixed, PUBLIC, LAYER)
@@ -261,7 +263,7 @@ async def test_while_the_registry_is_away_its_accelerators_are_good_enough_and_o
     # It is here by now, and to whom it belongs nobody has said.
     for repository in (PUBLIC, OTHER):
         with pytest.raises(Unavailable):
-            await house.mixed.manifest(repository, Digest.of(MANIFEST))
+            await house.mixed.manifest(CONTEXT, repository, Digest.of(MANIFEST))
         with pytest.raises(Unavailable):
             await blob(house.mixed, repository, LAYER)
     house.pool.down = None
@@ -296,15 +298,15 @@ async def test_what_a_tag_memory_says_opens_nothing(house: House, wall: Wall, fr
         await house.tags.put(PUBLIC, "v1", TagRecord(descriptor, wall.now), 3600)
     for _ in range(2):
         with pytest.raises(ManifestUnknown):
-            await house.public.resolve(PUBLIC, "v1")
+            await house.public.resolve(CONTEXT, PUBLIC, "v1")
         with pytest.raises(ManifestUnknown):
-            await house.public.manifest(PUBLIC, digest)
+            await house.public.manifest(CONTEXT, PUBLIC, digest)
         with pytest.raises(BlobUnknown):
             await blob(house.public, PUBLIC, LAYER)
         house.restart()
     house.hub.down = Unavailable("down")
     with pytest.raises(Unavailable):
-        await house.public.resolve(PUBLIC, "v1")
+        await house.public.resolve(CONTEXT, PUBLIC, "v1")
     assert not await house.links.seen(PUBLIC, digest)
 
 
@@ -357,7 +359,7 @@ async def test_f66_nor_when_nothing_is_known_of_where_it_came_from(
         file.unlink()
     house.restart()
     with pytest.raises(BlobUnknown):
-        await house.public.blob(PUBLIC, Digest.of(LAYER))
+        await house.public.blob(CONTEXT, PUBLIC, Digest.of(LAYER))
     await pull(house.private, SECRET)  # the registry says it with HEAD
     assert house.corp.asked["blob"] == 2
 
@@ -368,10 +370,10 @@ async def test_f66_an_index_opens_no_manifest_that_its_repository_lacks(house: H
     entry = {"mediaType": "x/y", "digest": str(Digest.of(MANIFEST)), "size": len(MANIFEST)}
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
     house.hub.push("evil", json.dumps(index).encode())
-    await house.public.resolve(PUBLIC, "evil")
-    await house.public.manifest(PUBLIC, house.hub.tags_of["evil"])
+    await house.public.resolve(CONTEXT, PUBLIC, "evil")
+    await house.public.manifest(CONTEXT, PUBLIC, house.hub.tags_of["evil"])
     with pytest.raises(ManifestUnknown):
-        await house.public.manifest(PUBLIC, Digest.of(MANIFEST))
+        await house.public.manifest(CONTEXT, PUBLIC, Digest.of(MANIFEST))
 
 
 async def test_who_shows_it_too_is_asked_once_with_head_and_downloads_nothing(
@@ -415,7 +417,7 @@ async def test_a_refusal_is_remembered_shortly(house: House) -> None:
     await pull(house.private, SECRET)
     for _ in range(3):
         with pytest.raises(BlobUnknown):
-            await house.public.blob(PUBLIC, Digest.of(LAYER))
+            await house.public.blob(CONTEXT, PUBLIC, Digest.of(LAYER))
     assert house.hub.asked == {"stat": 1}
 
 
@@ -427,7 +429,7 @@ async def test_what_clients_were_told_of_is_refused_for_moments_only(
     house.promised.add(Digest.of(LAYER))
     for _ in range(2):
         with pytest.raises(BlobUnknown):
-            await house.public.blob(PUBLIC, Digest.of(LAYER))
+            await house.public.blob(CONTEXT, PUBLIC, Digest.of(LAYER))
         wall.now += 2
     house.hub.blobs[Digest.of(LAYER)] = LAYER
     assert await blob(house.public, PUBLIC, LAYER) == LAYER
@@ -440,9 +442,9 @@ async def test_without_a_link_and_without_the_upstream_it_may_come_back_later(
     house.hub.down = Unavailable("down")
     for ask in (house.public.blob, house.public.stat):
         with pytest.raises(Unavailable):
-            await ask(PUBLIC, Digest.of(LAYER))
+            await ask(CONTEXT, PUBLIC, Digest.of(LAYER))
     with pytest.raises(Unavailable):
-        await house.public.manifest(PUBLIC, Digest.of(MANIFEST))
+        await house.public.manifest(CONTEXT, PUBLIC, Digest.of(MANIFEST))
     house.hub.down = None
     house.hub.blobs[Digest.of(LAYER)] = LAYER
     assert await blob(house.public, PUBLIC, LAYER) == LAYER

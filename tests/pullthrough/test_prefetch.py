@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.context import CLIENT, Client
+from mirror.contracts.context import RequestContext
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
@@ -23,6 +23,7 @@ from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT, request_of
 from ..waiting import eventually
 from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import REDIS, Hold, read_all
@@ -78,8 +79,8 @@ async def cache(
     await cache.close()
 
 
-async def take(cache: PullThrough, data: bytes) -> None:
-    assert await read_all(await cache.blob(REDIS, Digest.of(data))) == data
+async def take(cache: PullThrough, data: bytes, context: RequestContext = CONTEXT) -> None:
+    assert await read_all(await cache.blob(context, REDIS, Digest.of(data))) == data
 
 
 async def test_a_stranger_who_takes_the_manifest_changes_nothing(
@@ -88,7 +89,7 @@ async def test_a_stranger_who_takes_the_manifest_changes_nothing(
     stranger = Repository("docker.io", "stranger/x")
     upstream.lacking.add(stranger)
     for repository in (stranger, REDIS, stranger):
-        await cache.manifest(repository, Digest.of(MANIFEST))
+        await cache.manifest(CONTEXT, repository, Digest.of(MANIFEST))
     await take(cache, LAYERS[0])
     await eventually(lambda: store.usage().entries == 1 + len(LAYERS))
     assert upstream.asked["blob"] == len(LAYERS)
@@ -97,7 +98,7 @@ async def test_a_stranger_who_takes_the_manifest_changes_nothing(
 async def test_the_first_layer_that_is_asked_for_brings_the_others(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent
 ) -> None:
-    await cache.manifest(REDIS, Digest.of(MANIFEST))
+    await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     await take(cache, LAYERS[0])
     await eventually(lambda: store.usage().entries == 1 + len(LAYERS))
     asked = upstream.asked["blob"]
@@ -109,7 +110,7 @@ async def test_the_first_layer_that_is_asked_for_brings_the_others(
 async def test_a_manifest_and_its_config_alone_bring_nothing(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent
 ) -> None:
-    await cache.manifest(REDIS, Digest.of(MANIFEST))
+    await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     await take(cache, CONFIG)
     await cache.close()
     assert upstream.asked["blob"] == 1
@@ -119,7 +120,7 @@ async def test_a_scarce_upstream_is_spared(
     cache: PullThrough, upstream: FakeUpstream, scarce: Scarcity
 ) -> None:
     scarce.now = True
-    await cache.manifest(REDIS, Digest.of(MANIFEST))
+    await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     await take(cache, LAYERS[0])
     await cache.close()
     assert upstream.asked["blob"] == 1
@@ -132,7 +133,7 @@ async def test_clients_come_first(
     for other in others:
         upstream.blobs[Digest.of(other)] = other
     hold = Hold(upstream, at=0)
-    await cache.manifest(REDIS, Digest.of(MANIFEST))
+    await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     first = asyncio.create_task(take(cache, LAYERS[0]))
     await eventually(lambda: len(upstream.open_blobs) > 1)  # what it did not ask for comes, too
     clients = [asyncio.create_task(take(cache, data)) for data in others]
@@ -161,9 +162,9 @@ async def test_who_comes_while_a_prefetch_is_being_given_up_does_not_share_its_e
         await suspend(partial)
 
     monkeypatch.setattr(DiskPartial, "suspend", slow)
-    await cache.manifest(REDIS, Digest.of(MANIFEST))
+    await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     upstream.down = Unavailable("cut short")
-    fill, _ = fills.join(Digest.of(LAYERS[0]), upstream, REDIS, 0.0)
+    fill, _ = fills.join(CONTEXT, Digest.of(LAYERS[0]), upstream, REDIS, 0.0)
     await given_up.wait()
     client = asyncio.create_task(take(cache, LAYERS[0]))
     await eventually(lambda: fill.first_byte > 0)  # it has joined
@@ -176,7 +177,7 @@ async def push(upstream: FakeUpstream, cache: PullThrough, count: int, size: int
     """An image of layers of this size, whose manifest a client has taken."""
     layers = [bytes([n]) * size for n in range(count)]
     digest = upstream.push("large", manifest_of(CONFIG, *layers), CONFIG, *layers)
-    await cache.manifest(REDIS, digest)
+    await cache.manifest(CONTEXT, REDIS, digest)
     return layers
 
 
@@ -210,7 +211,7 @@ async def test_it_goes_on_while_somebody_reads(
     upstream.piece = 1500
     long, *others = layers = [bytes(3000), *(bytes([n]) * 1000 for n in range(20))]
     hold = Hold(upstream, at=1500)  # which only the first has
-    await cache.manifest(REDIS, upstream.push("7", manifest_of(CONFIG, *layers), *layers))
+    await cache.manifest(CONTEXT, REDIS, upstream.push("7", manifest_of(CONFIG, *layers), *layers))
     client = asyncio.create_task(take(cache, long))
 
     def came() -> bool:
@@ -249,8 +250,7 @@ async def test_one_client_causes_a_share_of_the_cache_to_be_fetched(
     await take(cramped, layers[0])
     await at_rest(cramped)
     assert upstream.asked["blob"] == 1 + 25
-    CLIENT.set(Client("another"))
-    await take(cramped, layers[59])
+    await take(cramped, layers[59], request_of("another"))
     await at_rest(cramped)
     assert upstream.asked["blob"] <= 2 + 25 + 25
 
@@ -284,7 +284,7 @@ async def test_what_is_larger_than_was_said_is_broken_off(
             await asyncio.Event().wait()
 
     upstream.before_read = stops  # type: ignore[assignment]
-    await cache.manifest(REDIS, Digest.of(lie))
+    await cache.manifest(CONTEXT, REDIS, Digest.of(lie))
     await take(cache, b"first")
     await eventually(lambda: upstream.asked["blob"] > 1)
     await eventually(lambda: upstream.open_streams == 0)
@@ -311,7 +311,8 @@ async def test_what_gives_way_and_goes_on_is_counted_once(
     prefetcher = Prefetcher(upstream, small, fills, Clock(monotonic=now), lambda: False)
     cache = PullThrough(upstream, small, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
     layers = [bytes(100), *(bytes([n]) * 9000 for n in (1, 2))]
-    await cache.manifest(REDIS, upstream.push("7", manifest_of(CONFIG, *layers), *layers))
+    manifest = upstream.push("7", manifest_of(CONFIG, *layers), *layers)
+    await cache.manifest(CONTEXT, REDIS, manifest)
     ahead = Digest.of(layers[1])
     upstream.gate.clear()
     client = asyncio.create_task(take(cache, layers[0]))

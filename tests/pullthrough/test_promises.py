@@ -16,6 +16,7 @@ from mirror.pullthrough.freshness import Freshness
 from mirror.pullthrough.manifests import RetryPolicy
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG, REDIS, read_all
 
@@ -66,11 +67,13 @@ def comes_back(upstream: FakeUpstream, kind: str, after: int) -> None:
 async def test_f57_what_an_answered_manifest_names_is_waited_for(
     cache: PullThrough, upstream: FakeUpstream
 ) -> None:
-    await cache.manifest(REDIS, (await cache.resolve(REDIS, "7")).descriptor.digest)
+    await cache.manifest(
+        CONTEXT, REDIS, (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest
+    )
     comes_back(upstream, "manifest", after=5)
-    assert (await cache.manifest(REDIS, Digest.of(MANIFEST))).data == MANIFEST
+    assert (await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))).data == MANIFEST
     comes_back(upstream, "blob", after=5)
-    assert await read_all(await cache.blob(REDIS, Digest.of(BIG))) == BIG
+    assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(BIG))) == BIG
     assert upstream.asked["refused"] == 10
 
 
@@ -80,5 +83,5 @@ async def test_what_nobody_was_told_of_is_refused_at_once(
     for kind, digest in (("manifest", Digest.of(MANIFEST)), ("blob", Digest.of(BIG))):
         comes_back(upstream, kind, after=1)
         with pytest.raises(Unavailable, match="down"):
-            await getattr(cache, kind)(REDIS, digest)
+            await getattr(cache, kind)(CONTEXT, REDIS, digest)
     assert upstream.asked["refused"] == 2

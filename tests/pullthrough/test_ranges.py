@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-from mirror.contracts.context import CLIENT, Client
 from mirror.contracts.registry import FileContent
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
@@ -15,6 +14,7 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills import range_stream as detour
 from mirror.pullthrough.fills.fill import SMALL
 
+from ..fakes import CONTEXT, request_of
 from ..waiting import eventually
 from .fakes import FakeUpstream
 from .test_fills import BIG, REDIS, Hold, read_all
@@ -51,9 +51,9 @@ async def test_f56_a_range_that_is_there_is_read_at_once(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = Hold(upstream, at=2 * SMALL)
-    (await cache.blob(REDIS, big)).close()
+    (await cache.blob(CONTEXT, REDIS, big)).close()
     await hold.reached.wait()
-    content = await cache.blob(REDIS, big, 1000)
+    content = await cache.blob(CONTEXT, REDIS, big, 1000)
     assert os.pread(content.fileno(), 10, 1000) == BIG[1000:1010]
     hold.go.set()
     assert await read_from(content, 1000) == BIG[1000:]
@@ -63,7 +63,7 @@ async def test_f56_a_range_that_is_there_is_read_at_once(
 async def test_f56_a_range_that_comes_soon_is_waited_for(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
-    assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
+    assert await read_from(await cache.blob(CONTEXT, REDIS, big, FAR), FAR) == BIG[FAR:]
     assert upstream.asked["blob"] == 1
 
 
@@ -71,9 +71,9 @@ async def test_f56_a_range_far_ahead_does_not_wait(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
-    part = await cache.blob(REDIS, big, FAR)
+    part = await cache.blob(CONTEXT, REDIS, big, FAR)
     assert part.descriptor.size == len(BIG)
     assert await read_from(part, FAR) == BIG[FAR:]
     hold.go.set()
@@ -85,7 +85,7 @@ async def test_f56_a_range_far_ahead_that_is_cut_goes_on(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
     cuts = [FAR, FAR + 100_000]
 
@@ -96,7 +96,7 @@ async def test_f56_a_range_far_ahead_that_is_cut_goes_on(
         await hold(position)
 
     upstream.before_read = cut  # type: ignore[assignment]
-    assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
+    assert await read_from(await cache.blob(CONTEXT, REDIS, big, FAR), FAR) == BIG[FAR:]
     hold.go.set()
     assert await read_all(whole) == BIG
 
@@ -107,7 +107,7 @@ async def test_f02_a_range_that_comes_in_crumbs_alone_has_an_end(
     monkeypatch.setattr(detour, "_PATIENCE", 0.2)
     monkeypatch.setattr(detour, "_PAUSE", 0.01)
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
     upstream.piece = 100
     came = 0
@@ -121,7 +121,7 @@ async def test_f02_a_range_that_comes_in_crumbs_alone_has_an_end(
             raise Unavailable("the body was cut")
 
     upstream.before_read = after_a_crumb  # type: ignore[assignment]
-    part = await cache.blob(REDIS, big, FAR)
+    part = await cache.blob(CONTEXT, REDIS, big, FAR)
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="cut"):
             await read_from(part, FAR)
@@ -136,9 +136,9 @@ async def test_a_range_alone_that_is_never_answered_again_has_an_end(
     monkeypatch.setattr(detour, "_PATIENCE", 0.2)
     monkeypatch.setattr(detour, "_PAUSE", 0.01)
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
-    content = await cache.blob(REDIS, big, FAR)
+    content = await cache.blob(CONTEXT, REDIS, big, FAR)
 
     async def breaks(position: int) -> None:
         if position > FAR:
@@ -158,9 +158,9 @@ async def test_f56_who_leaves_a_range_midway_leaves_nothing_open(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
-    part = await cache.blob(REDIS, big, FAR)
+    part = await cache.blob(CONTEXT, REDIS, big, FAR)
     await part.readable(FAR)
     part.close()
     await eventually(lambda: upstream.open_streams == 1)
@@ -172,10 +172,10 @@ async def test_nothing_unproven_is_given_of_a_range_from_who_is_not_the_registry
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
     upstream.vouched = False
-    part = await cache.blob(REDIS, big, FAR)
+    part = await cache.blob(CONTEXT, REDIS, big, FAR)
     hold.go.set()
     assert await read_from(part, FAR) == BIG[FAR:]
     assert upstream.blob_bytes == len(BIG)  # all from the fill
@@ -187,7 +187,7 @@ async def test_f07_an_upstream_without_ranges_makes_the_far_one_wait(
 ) -> None:
     upstream.takes_ranges = False
     hold = Hold(upstream, at=SMALL)
-    asking = asyncio.create_task(cache.blob(REDIS, big, FAR))
+    asking = asyncio.create_task(cache.blob(CONTEXT, REDIS, big, FAR))
     await eventually(lambda: upstream.asked["blob"] == 2)
     hold.go.set()
     assert await read_from(await asking, FAR) == BIG[FAR:]
@@ -197,9 +197,9 @@ async def test_a_slow_reader_of_a_range_holds_no_stream(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
-    part = await cache.blob(REDIS, big, FAR)
+    part = await cache.blob(CONTEXT, REDIS, big, FAR)
     begun = await part.readable(FAR)
     assert os.pread(part.fileno(), begun - FAR, FAR) == BIG[FAR:begun]
     await eventually(lambda: upstream.open_streams == 1)  # the fill's
@@ -213,9 +213,9 @@ async def test_a_slow_reader_is_sent_no_more_than_it_will_read(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
-    part = await cache.blob(REDIS, big, FAR)
+    part = await cache.blob(CONTEXT, REDIS, big, FAR)
     begun = await part.readable(FAR)
     await eventually(lambda: upstream.open_streams == 1)
     following = await part.readable(begun)
@@ -233,14 +233,12 @@ async def test_one_client_s_ranges_are_bounded_and_no_other_s(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
     hold = HoldBelow(upstream, at=SMALL)
-    whole = await cache.blob(REDIS, big)
+    whole = await cache.blob(CONTEXT, REDIS, big)
     await hold.reached.wait()
-    CLIENT.set(Client("a"))
-    parts = [await cache.blob(REDIS, big, FAR) for _ in range(32)]
-    late = await cache.blob(REDIS, big, FAR)  # reads of the fill
+    parts = [await cache.blob(request_of("a"), REDIS, big, FAR) for _ in range(32)]
+    late = await cache.blob(request_of("a"), REDIS, big, FAR)  # reads of the fill
     assert upstream.open_streams == 1 + 32
-    CLIENT.set(Client("b"))
-    assert await read_from(await cache.blob(REDIS, big, FAR), FAR) == BIG[FAR:]
+    assert await read_from(await cache.blob(request_of("b"), REDIS, big, FAR), FAR) == BIG[FAR:]
     assert await read_from(parts.pop(), FAR) == BIG[FAR:]
     hold.go.set()
     assert await read_from(late, FAR) == BIG[FAR:]

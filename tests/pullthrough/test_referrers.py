@@ -24,6 +24,7 @@ from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.records.referrers import ReferrerRecords
 
+from ..fakes import CONTEXT
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 
@@ -104,7 +105,7 @@ async def test_a_list_is_fetched_once_while_it_is_fresh(
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom", "a/signature")
     cache = build()
-    first = await cache.referrers(REDIS, SUBJECT)
+    first = await cache.referrers(CONTEXT, REDIS, SUBJECT)
     assert (kinds(first), first.outcome, first.age) == (
         ["a/sbom", "a/signature"],
         Outcome.FILLED,
@@ -112,7 +113,7 @@ async def test_a_list_is_fetched_once_while_it_is_fresh(
     )
     assert first.data == upstream.lists[SUBJECT]
     wall.now += 299
-    second = await build().referrers(REDIS, SUBJECT)
+    second = await build().referrers(CONTEXT, REDIS, SUBJECT)
     assert (second.data, second.outcome, second.age) == (first.data, Outcome.HIT, 299)
     assert upstream.asked["referrers"] == 1
 
@@ -122,10 +123,10 @@ async def test_a_list_is_filtered_whoever_asks_for_what(
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom", "a/signature", "a/sbom")
     cache = build()
-    assert kinds(await cache.referrers(REDIS, SUBJECT, "a/sbom")) == ["a/sbom", "a/sbom"]
-    assert kinds(await cache.referrers(REDIS, SUBJECT, "a/signature")) == ["a/signature"]
-    assert kinds(await cache.referrers(REDIS, SUBJECT, "a/other")) == []
-    assert len(kinds(await cache.referrers(REDIS, SUBJECT))) == 3
+    assert kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT, "a/sbom")) == ["a/sbom", "a/sbom"]
+    assert kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT, "a/signature")) == ["a/signature"]
+    assert kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT, "a/other")) == []
+    assert len(kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT))) == 3
     assert upstream.asked["referrers"] == 1
 
 
@@ -134,13 +135,13 @@ async def test_an_old_list_is_asked_about_again(
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build()
-    await cache.referrers(REDIS, SUBJECT)
+    await cache.referrers(CONTEXT, REDIS, SUBJECT)
     wall.now += 301
-    same = await cache.referrers(REDIS, SUBJECT)
+    same = await cache.referrers(CONTEXT, REDIS, SUBJECT)
     assert (same.outcome, same.age) == (Outcome.REVALIDATED, 0)
     wall.now += 301
     upstream.lists[SUBJECT] = index("a/sbom", "a/signature")
-    longer = await cache.referrers(REDIS, SUBJECT)
+    longer = await cache.referrers(CONTEXT, REDIS, SUBJECT)
     assert (kinds(longer), longer.outcome) == (["a/sbom", "a/signature"], Outcome.FILLED)
 
 
@@ -150,17 +151,17 @@ async def test_an_old_list_is_answered_stale_until_it_is_too_old(
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build()
-    await cache.referrers(REDIS, SUBJECT)
+    await cache.referrers(CONTEXT, REDIS, SUBJECT)
     upstream.down = error
     wall.now += 301
     for each in (cache, build()):
-        stale = await each.referrers(REDIS, SUBJECT)
+        stale = await each.referrers(CONTEXT, REDIS, SUBJECT)
         assert (kinds(stale), stale.outcome, stale.age) == (["a/sbom"], Outcome.STALE, 301)
     wall.now += 3600
     with pytest.raises(type(error)):
-        await cache.referrers(REDIS, SUBJECT)
+        await cache.referrers(CONTEXT, REDIS, SUBJECT)
     # Nobody else can say where no upstream is ever asked.
-    assert kinds(await build(PERIODS.offline()).referrers(REDIS, SUBJECT)) == ["a/sbom"]
+    assert kinds(await build(PERIODS.offline()).referrers(CONTEXT, REDIS, SUBJECT)) == ["a/sbom"]
 
 
 async def test_a_list_is_answered_at_once_and_asked_about_behind(
@@ -168,10 +169,10 @@ async def test_a_list_is_answered_at_once_and_asked_about_behind(
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build(replace(PERIODS, stale_while_revalidate=60))
-    await cache.referrers(REDIS, SUBJECT)
+    await cache.referrers(CONTEXT, REDIS, SUBJECT)
     wall.now += 301
     upstream.gate.clear()
-    assert (await cache.referrers(REDIS, SUBJECT)).outcome is Outcome.STALE
+    assert (await cache.referrers(CONTEXT, REDIS, SUBJECT)).outcome is Outcome.STALE
     while upstream.asked["referrers"] < 2:
         await asyncio.sleep(0)
     upstream.gate.set()
@@ -182,11 +183,11 @@ async def test_that_there_are_none_is_believed_for_a_shorter_time(
 ) -> None:
     cache = build()
     for _ in range(3):
-        assert kinds(await cache.referrers(REDIS, SUBJECT)) == []
+        assert kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT)) == []
     assert upstream.asked["referrers"] == 1
     wall.now += 31
     upstream.lists[SUBJECT] = index("a/signature")
-    assert kinds(await cache.referrers(REDIS, SUBJECT)) == ["a/signature"]
+    assert kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT)) == ["a/signature"]
 
 
 async def test_signatures_of_an_immutable_tag_are_still_seen(
@@ -194,10 +195,10 @@ async def test_signatures_of_an_immutable_tag_are_still_seen(
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build(replace(PERIODS, immutable=True))
-    await cache.referrers(REDIS, SUBJECT)
+    await cache.referrers(CONTEXT, REDIS, SUBJECT)
     wall.now += 301
     upstream.lists[SUBJECT] = index("a/sbom", "a/signature")
-    assert len(kinds(await cache.referrers(REDIS, SUBJECT))) == 2
+    assert len(kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT))) == 2
 
 
 async def test_a_list_that_was_there_is_gone_only_when_said_twice(
@@ -206,13 +207,13 @@ async def test_a_list_that_was_there_is_gone_only_when_said_twice(
     """Of several replicas one may lag; and on_404: keep keeps what the registry has deleted."""
     upstream.lists[SUBJECT] = index("a/signature")
     cache = build()
-    await cache.referrers(REDIS, SUBJECT)
+    await cache.referrers(CONTEXT, REDIS, SUBJECT)
     wall.now += 301
     del upstream.lists[SUBJECT]
-    kept = await build(replace(PERIODS, keeps_gone=True)).referrers(REDIS, SUBJECT)
+    kept = await build(replace(PERIODS, keeps_gone=True)).referrers(CONTEXT, REDIS, SUBJECT)
     assert (kinds(kept), kept.outcome) == (["a/signature"], Outcome.STALE)
     upstream.asked.clear()
-    assert kinds(await cache.referrers(REDIS, SUBJECT)) == []
+    assert kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT)) == []
     assert upstream.asked["referrers"] == 2
 
 
@@ -221,7 +222,7 @@ async def test_concurrent_asks_are_one_ask_upstream(build: Build, upstream: Fake
     cache = build()
     upstream.gate.clear()
     wanted = [None, "a/sbom"] * 10
-    asks = [asyncio.create_task(cache.referrers(REDIS, SUBJECT, kind)) for kind in wanted]
+    asks = [asyncio.create_task(cache.referrers(CONTEXT, REDIS, SUBJECT, kind)) for kind in wanted]
     while not upstream.asked["referrers"]:
         await asyncio.sleep(0)
     upstream.gate.set()
@@ -232,11 +233,11 @@ async def test_concurrent_asks_are_one_ask_upstream(build: Build, upstream: Fake
 async def test_a_list_is_its_repositorys_alone(build: Build, upstream: FakeUpstream) -> None:
     upstream.lists[SUBJECT] = index("a/signature")
     cache = build()
-    await cache.referrers(REDIS, SUBJECT)
+    await cache.referrers(CONTEXT, REDIS, SUBJECT)
     upstream.down = Denied("it is private")
     with pytest.raises(Denied):
-        await cache.referrers(OTHER, SUBJECT)
-    assert kinds(await cache.referrers(REDIS, SUBJECT)) == ["a/signature"]
+        await cache.referrers(CONTEXT, OTHER, SUBJECT)
+    assert kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT)) == ["a/signature"]
 
 
 @pytest.mark.parametrize("shown", [True, False])
@@ -246,19 +247,19 @@ async def test_the_fallback_tag_stands_for_the_list_where_its_repository_has_sho
     """What a tag memory says, which others may write to, opens nothing by itself."""
     cache = build()
     digest = upstream.push(f"sha256-{SUBJECT.hex}", index("a/signature"))
-    await cache.resolve(REDIS, f"sha256-{SUBJECT.hex}")
+    await cache.resolve(CONTEXT, REDIS, f"sha256-{SUBJECT.hex}")
     if shown:
         await links.add(REDIS, [digest])
     upstream.down = Unavailable("down")
     if not shown:
         with pytest.raises(Unavailable, match="down"):
-            await cache.referrers(REDIS, SUBJECT)
+            await cache.referrers(CONTEXT, REDIS, SUBJECT)
         return
-    stale = await cache.referrers(REDIS, SUBJECT)
+    stale = await cache.referrers(CONTEXT, REDIS, SUBJECT)
     assert (kinds(stale), stale.outcome) == (["a/signature"], Outcome.STALE)
     upstream.down = None
     upstream.lists[SUBJECT] = index("a/signature", "a/sbom")  # the registry itself says more
-    assert len(kinds(await cache.referrers(REDIS, SUBJECT))) == 2
+    assert len(kinds(await cache.referrers(CONTEXT, REDIS, SUBJECT))) == 2
 
 
 async def test_a_fallback_tag_that_is_an_image_stands_for_nothing(
@@ -266,8 +267,8 @@ async def test_a_fallback_tag_that_is_an_image_stands_for_nothing(
 ) -> None:
     cache = build()
     digest = upstream.push(f"sha256-{SUBJECT.hex}", manifest_of())
-    await cache.resolve(REDIS, f"sha256-{SUBJECT.hex}")
+    await cache.resolve(CONTEXT, REDIS, f"sha256-{SUBJECT.hex}")
     await links.add(REDIS, [digest])
     upstream.down = Unavailable("down")
     with pytest.raises(Unavailable, match="down"):
-        await cache.referrers(REDIS, SUBJECT)
+        await cache.referrers(CONTEXT, REDIS, SUBJECT)

@@ -20,6 +20,7 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from .fakes import FakeStream, FakeTags, FakeUpstream
 from .test_fills import REDIS, read_all
 
@@ -45,11 +46,11 @@ class SlowUpstream(FakeUpstream):
         self.most = max(self.most, self.open_streams)
         await asyncio.sleep(self.tick)
 
-    async def blob(self, repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def,override]
+    async def blob(self, asker, repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def,override]
         if self.refuse_from is not None and self.asked["blob"] >= self.refuse_from:
             self.asked["blob"] += 1
             raise Denied("too many connections")
-        stream = await super().blob(repository, digest, range)
+        stream = await super().blob(asker, repository, digest, range)
         if range is not None and range.stop is not None:
             self.parts.append((range.start, range.stop))
             if self.takes_ranges:
@@ -79,7 +80,7 @@ async def fills(store: DiskContent, parting: ParallelPolicy) -> AsyncIterator[Fi
 async def test_a_slow_blob_comes_over_several_connections(
     cache: PullThrough, upstream: SlowUpstream
 ) -> None:
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert 4 <= upstream.most <= 8
     assert upstream.blob_bytes <= len(DATA) + PART
     assert upstream.open_streams == 0
@@ -88,7 +89,7 @@ async def test_a_slow_blob_comes_over_several_connections(
 async def test_readers_get_it_in_order_as_it_grows(
     cache: PullThrough, upstream: SlowUpstream
 ) -> None:
-    content = await cache.blob(REDIS, DIGEST)
+    content = await cache.blob(CONTEXT, REDIS, DIGEST)
     limits = [0]
     while (limit := await content.readable(limits[-1])) > limits[-1]:
         assert (
@@ -104,7 +105,7 @@ async def test_an_upstream_that_objects_keeps_the_connection_it_allows(
     cache: PullThrough, upstream: SlowUpstream
 ) -> None:
     upstream.refuse_from = 1
-    content = await cache.blob(REDIS, DIGEST)
+    content = await cache.blob(CONTEXT, REDIS, DIGEST)
 
     async def relent() -> None:
         while upstream.asked["blob"] < 2:
@@ -120,7 +121,7 @@ async def test_f07_an_upstream_that_ignores_ranges_is_read_in_one_piece(
     cache: PullThrough, upstream: SlowUpstream
 ) -> None:
     upstream.takes_ranges = False
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
 
 
 async def test_f02_connections_that_break_cost_only_what_they_had_not_brought(
@@ -134,7 +135,7 @@ async def test_f02_connections_that_break_cost_only_what_they_had_not_brought(
             raise Unavailable("the body was cut")
 
     upstream.before_read = now_and_then  # type: ignore[assignment]
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert upstream.blob_bytes <= len(DATA) + 2 * PART
 
 
@@ -151,7 +152,7 @@ async def test_f02_when_the_connection_that_was_first_breaks_the_others_go_on(
 
     upstream.piece = 1 << 12  # so that the first part is still coming when there are more
     upstream.before_read = once  # type: ignore[assignment]
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert broken
     # Nothing began anew: what is missing is asked for as a part, from the very byte.
     assert [range for range in upstream.ranges if range is None or range.stop is None] == [None]
@@ -182,7 +183,7 @@ async def test_f02_connections_that_break_after_a_crumb_have_an_end(
         return stream
 
     upstream.blob = blob  # type: ignore[method-assign]
-    content = await cache.blob(REDIS, DIGEST)
+    content = await cache.blob(CONTEXT, REDIS, DIGEST)
     while upstream.most < 2:
         await asyncio.sleep(0.01)
     broken = True
@@ -205,7 +206,7 @@ async def test_what_a_slow_connection_has_still_to_bring_is_shared_at_the_end(
                 await asyncio.sleep(0.001)
 
     upstream.before_read = hold_one  # type: ignore[assignment]
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert held
 
 
@@ -213,11 +214,11 @@ async def test_what_nobody_has_asked_for_yet_comes_over_one_connection(
     cache: PullThrough, upstream: SlowUpstream, fills: Fills
 ) -> None:
     upstream.tick = 0.01
-    fill, _ = fills.join(DIGEST, upstream, REDIS, 0.0)
+    fill, _ = fills.join(CONTEXT, DIGEST, upstream, REDIS, 0.0)
     while fill.written < 2 * PART:
         await asyncio.sleep(0.01)
     assert upstream.asked["blob"] == 1
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert upstream.most >= 2
 
 
@@ -225,7 +226,7 @@ async def test_f01_wrong_bytes_in_a_part_are_found(
     cache: PullThrough, upstream: SlowUpstream, store: DiskContent
 ) -> None:
     upstream.corrupt = True
-    content = await cache.blob(REDIS, DIGEST)
+    content = await cache.blob(CONTEXT, REDIS, DIGEST)
     with pytest.raises(Untrustworthy):
         await read_all(content)
     assert upstream.rejected
@@ -235,7 +236,7 @@ async def test_f01_wrong_bytes_in_a_part_are_found(
 async def test_parts_that_are_there_are_not_fetched_again_after_a_stop(
     cache: PullThrough, upstream: SlowUpstream, store: DiskContent, fills: Fills
 ) -> None:
-    content = await cache.blob(REDIS, DIGEST)
+    content = await cache.blob(CONTEXT, REDIS, DIGEST)
     while upstream.most < 4 or upstream.blob_bytes < 6 * PART:
         await asyncio.sleep(0.01)
     await fills.close()
@@ -244,7 +245,7 @@ async def test_parts_that_are_there_are_not_fetched_again_after_a_stop(
     assert partial is not None
     assert partial.ahead
     await partial.suspend()
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert upstream.blob_bytes <= len(DATA) + 4 * PART
     assert [path for path in (store.root / "partials").rglob("*") if path.is_file()] == []
     assert store.usage().reserved_bytes == 0
@@ -256,10 +257,10 @@ async def test_another_process_follows_what_has_no_hole(
     other_store = DiskContent(store.root, store.room.bounds, sync=False, events=Events())
     other_fills = Fills(other_store, Events())
     other = PullThrough(upstream, other_store, FakeTags(), other_fills, Freshness())
-    first = asyncio.create_task(read_all(await cache.blob(REDIS, DIGEST)))
+    first = asyncio.create_task(read_all(await cache.blob(CONTEXT, REDIS, DIGEST)))
     while upstream.most < 2:
         await asyncio.sleep(0.01)
-    assert await read_all(await other.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await other.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert await first == DATA
     assert upstream.blob_bytes <= len(DATA) + PART
     await other_fills.close()

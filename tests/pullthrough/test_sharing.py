@@ -24,6 +24,7 @@ from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from ..recorder import Recorder
 from ..waiting import eventually
 from .fakes import FakeTags, FakeUpstream
@@ -67,7 +68,7 @@ async def test_f37_two_processes_download_once(
     upstream.says_size = says_size
     digest = Digest.of(data)
     contents = await asyncio.gather(
-        *(worker.cache.blob(REDIS, digest) for worker in workers for _ in range(5))
+        *(worker.cache.blob(CONTEXT, REDIS, digest) for worker in workers for _ in range(5))
     )
     assert all(body == data for body in await asyncio.gather(*map(read_all, contents)))
     assert upstream.asked["blob"] == 1
@@ -82,9 +83,9 @@ async def test_a_follower_reads_what_has_come_and_knows_the_size(
     upstream.blobs[Digest.of(BIG)] = BIG
     writer, follower = workers
     hold = Hold(upstream, at=2 * SMALL)
-    first = await writer.cache.blob(REDIS, Digest.of(BIG))
+    first = await writer.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     await hold.reached.wait()
-    second = await follower.cache.blob(REDIS, Digest.of(BIG))
+    second = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     assert second.descriptor.size == len(BIG)
     assert 0 < await second.readable(0) <= 2 * SMALL
     hold.go.set()
@@ -97,9 +98,9 @@ async def test_f40_a_follower_takes_over_when_the_writer_stops(
     upstream.blobs[Digest.of(BIG)] = BIG
     writer, follower = workers
     hold = Hold(upstream, at=2 * SMALL)
-    (await writer.cache.blob(REDIS, Digest.of(BIG))).close()
+    (await writer.cache.blob(CONTEXT, REDIS, Digest.of(BIG))).close()
     await hold.reached.wait()
-    content = await follower.cache.blob(REDIS, Digest.of(BIG))
+    content = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     assert content.outcome is Outcome.FILLED
     await writer.fills.close()
     hold.go.set()
@@ -114,15 +115,15 @@ async def test_f01_a_follower_of_wrong_bytes_is_cut_too(
     upstream.corrupt = True
     writer, follower = workers
     hold = Hold(upstream, at=len(BIG))
-    first = await writer.cache.blob(REDIS, Digest.of(BIG))
+    first = await writer.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     await hold.reached.wait()
-    second = await follower.cache.blob(REDIS, Digest.of(BIG))
+    second = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     assert await second.readable(0) > 0
     hold.go.set()
     for content in (first, second):
         with pytest.raises(Untrustworthy):
             await read_all(content)
-    assert await read_all(await follower.cache.blob(REDIS, Digest.of(BIG))) == BIG
+    assert await read_all(await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))) == BIG
 
 
 async def test_f31_a_follower_goes_on_when_the_writer_found_no_room(
@@ -131,9 +132,9 @@ async def test_f31_a_follower_goes_on_when_the_writer_found_no_room(
     upstream.blobs[Digest.of(BIG)] = BIG
     writer, follower = workers
     hold = Hold(upstream, at=2 * SMALL)
-    first = await writer.cache.blob(REDIS, Digest.of(BIG))
+    first = await writer.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     await hold.reached.wait()
-    second = await follower.cache.blob(REDIS, Digest.of(BIG))
+    second = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     assert await second.readable(0) > 0
     partial = writer.store.partial_path(IngestKey.of(Digest.of(BIG), REDIS.registry))
     partial.unlink()  # as a writer does that found no room
@@ -151,9 +152,9 @@ async def test_a_follower_never_goes_on_in_another_file_than_its_readers_have_re
     upstream.corrupt = True
     writer, follower = workers
     hold = Hold(upstream, at=len(BIG))
-    first = await writer.cache.blob(REDIS, Digest.of(BIG))
+    first = await writer.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     await hold.reached.wait()
-    second = await follower.cache.blob(REDIS, Digest.of(BIG))
+    second = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     read = await second.readable(0)
     begun = os.pread(second.fileno(), read, 0)
     assert begun != BIG[:read]
@@ -170,7 +171,7 @@ async def test_a_follower_never_goes_on_in_another_file_than_its_readers_have_re
         await second.readable(len(BIG) - 1)
     second.close()
     monkeypatch.undo()
-    assert await read_all(await follower.cache.blob(REDIS, Digest.of(BIG))) == BIG
+    assert await read_all(await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))) == BIG
 
 
 async def test_a_follower_s_readers_are_not_told_that_their_bytes_are_proven_by_another_s(
@@ -182,9 +183,9 @@ async def test_a_follower_s_readers_are_not_told_that_their_bytes_are_proven_by_
     upstream.corrupt = True
     writer, follower = workers
     hold = Hold(upstream, at=2 * SMALL)
-    (await writer.cache.blob(REDIS, Digest.of(BIG))).close()
+    (await writer.cache.blob(CONTEXT, REDIS, Digest.of(BIG))).close()
     await hold.reached.wait()
-    content = await follower.cache.blob(REDIS, Digest.of(BIG))
+    content = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     read = await content.readable(0)
     assert os.pread(content.fileno(), read, 0) != BIG[:read]
     other = await writer.store.partial(Digest.of(BIG), "other.example")
@@ -197,4 +198,4 @@ async def test_a_follower_s_readers_are_not_told_that_their_bytes_are_proven_by_
     with pytest.raises(Untrustworthy):
         await content.readable(len(BIG) - 1)
     content.close()
-    assert await read_all(await follower.cache.blob(REDIS, Digest.of(BIG))) == BIG
+    assert await read_all(await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))) == BIG

@@ -20,6 +20,7 @@ from mirror.pullthrough.fills.provenance import Sources
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from ..waiting import eventually
 from .fakes import FakeStream, FakeUpstream
 from .test_fills import REDIS, read_all
@@ -72,8 +73,8 @@ class Endpoints(FakeUpstream):
         self.most = max(self.most, self.open_streams)
         await asyncio.sleep(0.002)  # slow enough to be parted
 
-    async def blob(self, repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def,override]
-        await super().blob(repository, digest, range)
+    async def blob(self, asker, repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def,override]
+        await super().blob(asker, repository, digest, range)
         start = range.start if range else 0
         stop = range.stop if range and range.stop else len(DATA)
         name = next(name for name in self.names if name not in self.rejected)
@@ -107,7 +108,7 @@ async def fills(store: DiskContent, parting: ParallelPolicy) -> AsyncIterator[Fi
 
 
 async def fails(cache: PullThrough) -> None:
-    content = await cache.blob(REDIS, DIGEST)
+    content = await cache.blob(CONTEXT, REDIS, DIGEST)
     with pytest.raises(Untrustworthy):
         await read_all(content)
 
@@ -119,7 +120,7 @@ async def test_f01_of_several_sources_only_the_liar_is_blamed(
     assert upstream.most > 1
     assert upstream.rejected == []
     upstream.names = ["honest", "liar"]
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     await eventually(lambda: upstream.rejected)
     assert upstream.rejected == ["liar"]
 
@@ -133,7 +134,7 @@ async def test_f01_after_wrong_bytes_of_several_sources_one_brings_the_whole(
     await fails(cache)
     assert upstream.asked["blob"] == asked + 1
     assert upstream.rejected == ["liar"]
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert set(upstream.rejected) == {"liar"}
 
 
@@ -143,7 +144,7 @@ async def silent_by_turns(cache: PullThrough, upstream: Endpoints, first: str) -
     await fails(cache)
     assert upstream.rejected == []
     upstream.turns, upstream.names = (), ["honest", "liar"]
-    assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+    assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     await eventually(lambda: upstream.rejected)
     assert upstream.rejected == ["liar"]
 
@@ -176,7 +177,7 @@ class TestOneAfterTheOther:
         assert upstream.rejected == []
         upstream.breaks_at = None
         upstream.names = ["honest", "liar"]
-        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+        assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
         await eventually(lambda: upstream.rejected)
         assert upstream.rejected == ["liar"]
 
@@ -190,7 +191,7 @@ class TestOneAfterTheOther:
         assert upstream.rejected == []
         upstream.breaks_at = None
         upstream.names = ["honest", "liar"]
-        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+        assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
         await eventually(lambda: upstream.rejected)
         assert upstream.rejected == ["liar"]
 
@@ -224,10 +225,10 @@ class TestOneAfterTheOther:
         upstream.breaks_at = 8 * PART
         ask = upstream.blob
 
-        async def lies(repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def]
+        async def lies(asker, repository, digest, range=None, vouched=False) -> FakeStream:  # type: ignore[no-untyped-def]
             if range is not None:
                 raise Untrustworthy("another part than was asked for")
-            return await ask(repository, digest, range)
+            return await ask(asker, repository, digest, range)
 
         monkeypatch.setattr(upstream, "blob", lies)
         await fails(cache)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import pytest
 
 from mirror.clock import Clock
+from mirror.contracts.context import Asker
 from mirror.contracts.registry import BytesContent, Outcome
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -20,6 +21,7 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 
@@ -30,10 +32,10 @@ async def test_a_tag_is_answered_with_its_manifest_in_hand(
     cache: PullThrough, upstream: FakeUpstream
 ) -> None:
     digest = upstream.push("7", manifest_of())
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.descriptor.digest, resolved.outcome) == (digest, Outcome.FILLED)
     upstream.down = Unavailable("it died after the tag was answered")
-    content = await cache.manifest(REDIS, digest)
+    content = await cache.manifest(CONTEXT, REDIS, digest)
     assert content.data == manifest_of()
 
 
@@ -44,7 +46,7 @@ async def test_a_tag_whose_manifest_cannot_be_had_is_not_answered(
     real = upstream.manifests.pop(digest)
     upstream.resolve = lambda *asked: _descriptor(real)  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="has no such manifest"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_of_words_that_cannot_be_had_the_first_is_told_of(
@@ -53,19 +55,19 @@ async def test_of_words_that_cannot_be_had_the_first_is_told_of(
     errors = {Digest.of(b"first"): Denied("private"), Digest.of(b"second"): Untrustworthy("none")}
 
     async def says(
-        repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         words = [digest for digest in errors if digest not in passed_over]
         if not words:
             raise Unavailable("there is no other endpoint")
         return Descriptor(OCI_MANIFEST, words[0], 1)
 
-    async def gives(repository: Repository, digest: Digest) -> BytesContent:
+    async def gives(asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         raise errors[digest]
 
     upstream.resolve, upstream.manifest = says, gives  # type: ignore[method-assign]
     with pytest.raises(Denied, match="private"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_replicas_that_disagree_take_no_tag_away(
@@ -73,11 +75,11 @@ async def test_replicas_that_disagree_take_no_tag_away(
 ) -> None:
     """One says what the tag is now, another has not got it yet."""
     old = upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     new = manifest_of(note="new")
     upstream.resolve = lambda *asked: _descriptor(new)  # type: ignore[method-assign]
     wall.now += 301
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.descriptor.digest, resolved.outcome) == (old, Outcome.STALE)
 
 
@@ -90,10 +92,10 @@ async def test_an_immutable_tag_stays_what_it_was_when_its_manifest_has_gone_fro
         return PullThrough(upstream, store, tags, fills, Freshness(immutable=True))
 
     first, second = build(), build()  # the second has nothing in memory
-    await first.resolve(REDIS, "v1.0")
+    await first.resolve(CONTEXT, REDIS, "v1.0")
     await store.delete(old)
     upstream.push("v1.0", manifest_of(note="moved"))
-    assert (await second.resolve(REDIS, "v1.0")).descriptor.digest == old
+    assert (await second.resolve(CONTEXT, REDIS, "v1.0")).descriptor.digest == old
     for cache in (first, second):
         await cache.close()
 
@@ -101,16 +103,16 @@ async def test_an_immutable_tag_stays_what_it_was_when_its_manifest_has_gone_fro
 async def _descriptor(manifest: bytes) -> object:
     upstream = FakeUpstream()
     upstream.push("any", manifest)
-    return await upstream.resolve(REDIS, "any")
+    return await upstream.resolve(CONTEXT, REDIS, "any")
 
 
 async def test_a_fresh_tag_does_not_ask_the_upstream(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 299
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.outcome, resolved.age) == (Outcome.HIT, 299)
     assert upstream.asked == {"resolve": 1, "manifest": 1}
 
@@ -119,23 +121,23 @@ async def test_an_old_tag_is_rechecked_without_getting_its_manifest_again(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.outcome, resolved.age) == (Outcome.REVALIDATED, 0)
     assert upstream.asked == {"resolve": 2, "manifest": 1}
     wall.now += 299
-    assert (await cache.resolve(REDIS, "7")).outcome is Outcome.HIT
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.HIT
 
 
 async def test_a_tag_that_moved_is_followed(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     upstream.push("7", manifest_of(note="old"))
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
     new = upstream.push("7", manifest_of(note="new"))
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.descriptor.digest, resolved.outcome) == (new, Outcome.FILLED)
 
 
@@ -143,10 +145,10 @@ async def test_f22_an_old_tag_is_answered_stale_when_the_upstream_is_down(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     digest = upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
     upstream.down = Unavailable("connection refused")
-    resolved = await cache.resolve(REDIS, "7")
+    resolved = await cache.resolve(CONTEXT, REDIS, "7")
     assert (resolved.descriptor.digest, resolved.outcome) == (digest, Outcome.STALE)
     assert resolved.age == 301
 
@@ -155,10 +157,10 @@ async def test_f23_an_old_tag_is_answered_stale_when_the_upstream_says_nothing(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
     upstream.gate.clear()
-    assert (await cache.resolve(REDIS, "7")).outcome is Outcome.STALE
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.STALE
     upstream.gate.set()
 
 
@@ -166,11 +168,11 @@ async def test_an_expired_tag_is_refused_when_the_upstream_is_down(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 300 + 3600
     upstream.down = Unavailable("connection refused")
     with pytest.raises(Unavailable, match="connection refused"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_a_miss_is_refused_in_time_when_the_upstream_hangs(
@@ -179,7 +181,7 @@ async def test_a_miss_is_refused_in_time_when_the_upstream_hangs(
     upstream.push("7", manifest_of())
     upstream.gate.clear()
     with pytest.raises(Unavailable, match=r"said nothing of docker\.io/library/redis:7"):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
     upstream.gate.set()
 
 
@@ -188,7 +190,7 @@ async def test_concurrent_asks_for_a_tag_are_one_ask_upstream(
 ) -> None:
     upstream.push("7", manifest_of())
     upstream.gate.clear()
-    asks = [asyncio.create_task(cache.resolve(REDIS, "7")) for _ in range(20)]
+    asks = [asyncio.create_task(cache.resolve(CONTEXT, REDIS, "7")) for _ in range(20)]
     await asyncio.sleep(0)
     upstream.gate.set()
     outcomes = [(await ask).outcome for ask in asks]
@@ -200,8 +202,8 @@ async def test_concurrent_asks_for_a_tag_are_one_ask_upstream(
 async def test_who_asked_first_may_leave(cache: PullThrough, upstream: FakeUpstream) -> None:
     upstream.push("7", manifest_of())
     upstream.gate.clear()
-    first = asyncio.create_task(cache.resolve(REDIS, "7"))
-    second = asyncio.create_task(cache.resolve(REDIS, "7"))
+    first = asyncio.create_task(cache.resolve(CONTEXT, REDIS, "7"))
+    second = asyncio.create_task(cache.resolve(CONTEXT, REDIS, "7"))
     await asyncio.sleep(0)
     first.cancel()
     upstream.gate.set()
@@ -213,24 +215,24 @@ async def test_f24_a_missing_tag_is_remembered_for_a_short_time(
 ) -> None:
     for _ in range(3):
         with pytest.raises(ManifestUnknown):
-            await cache.resolve(REDIS, "nope")
+            await cache.resolve(CONTEXT, REDIS, "nope")
     assert upstream.asked["resolve"] == 1
     upstream.push("nope", manifest_of())
     wall.now += 31
-    assert (await cache.resolve(REDIS, "nope")).outcome is Outcome.FILLED
+    assert (await cache.resolve(CONTEXT, REDIS, "nope")).outcome is Outcome.FILLED
 
 
 async def test_f24_a_tag_that_was_there_is_gone_only_when_said_twice(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     digest = upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
     del upstream.tags_of["7"]
     with pytest.raises(ManifestUnknown):
-        await cache.resolve(REDIS, "7")
+        await cache.resolve(CONTEXT, REDIS, "7")
     assert upstream.asked["resolve"] == 3
-    assert (await cache.manifest(REDIS, digest)).data == manifest_of()
+    assert (await cache.manifest(CONTEXT, REDIS, digest)).data == manifest_of()
 
 
 async def test_a_tag_memory_that_fails_costs_an_ask_and_nothing_else(
@@ -239,7 +241,7 @@ async def test_a_tag_memory_that_fails_costs_an_ask_and_nothing_else(
     digest = upstream.push("7", manifest_of())
     tags.failing = True
     for _ in range(2):
-        assert (await cache.resolve(REDIS, "7")).descriptor.digest == digest
+        assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
     assert upstream.asked == {"resolve": 2, "manifest": 1}
 
 
@@ -247,10 +249,10 @@ async def test_a_fresh_tag_whose_manifest_was_lost_is_filled_again(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent
 ) -> None:
     digest = upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     cache._manifests._memory.clear()
     await store.delete(digest)
-    assert (await cache.resolve(REDIS, "7")).descriptor.digest == digest
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
     assert upstream.asked["manifest"] == 2
 
 
@@ -258,12 +260,12 @@ async def test_f29_a_record_from_the_future_is_asked_about(
     cache: PullThrough, upstream: FakeUpstream, wall: Wall
 ) -> None:
     upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now -= 7200
-    assert (await cache.resolve(REDIS, "7")).outcome is Outcome.REVALIDATED
+    assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.REVALIDATED
     wall.now -= 7200
     upstream.down = Unavailable("down")
-    stale = await cache.resolve(REDIS, "7")
+    stale = await cache.resolve(CONTEXT, REDIS, "7")
     assert (stale.outcome, stale.age) == (Outcome.STALE, 0)
 
 
@@ -272,7 +274,7 @@ async def test_short_trouble_with_a_manifest_is_waited_out(
 ) -> None:
     digest = upstream.push("7", manifest_of())
     upstream.down = Unavailable("a moment")
-    asking = asyncio.create_task(cache.manifest(REDIS, digest))
+    asking = asyncio.create_task(cache.manifest(CONTEXT, REDIS, digest))
     while upstream.asked["manifest"] < 2:
         await asyncio.sleep(0)
     upstream.down = None
@@ -293,7 +295,7 @@ async def test_a_pinned_image_is_pinned_where_its_tag_points(
     )
     digest = upstream.push("7", manifest_of())
     upstream.push("8", manifest_of(note="eight"))
-    await cache.resolve(REDIS, "7")
-    await cache.resolve(REDIS, "8")
+    await cache.resolve(CONTEXT, REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "8")
     assert store.ledger.index.pins() == {"docker.io/library/redis:7": digest}
     await cache.close()

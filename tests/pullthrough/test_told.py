@@ -14,6 +14,7 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.pullthrough.cache import PullThrough
 from mirror.storage.disk.store import DiskContent
 
+from ..fakes import CONTEXT
 from ..recorder import Recorder
 from ..waiting import eventually
 from .conftest import Wall
@@ -30,7 +31,7 @@ async def test_a_blob_is_told_once_when_it_has_become_content(
     was_here: list[bool] = []
     told.listen(ContentCommitted, lambda event: was_here.append(store.is_here(event.digest)))
     for _ in range(2):
-        assert await read_all(await cache.blob(REDIS, digest)) == data
+        assert await read_all(await cache.blob(CONTEXT, REDIS, digest)) == data
         await eventually(lambda: told.of(FillEnded))
     assert told.of(ContentCommitted) == [
         ContentCommitted(digest, len(data), REDIS, ["fake"], media_type="", refers_to=())
@@ -44,7 +45,7 @@ async def test_a_manifest_is_told_once_with_what_it_needs(
     data = manifest_of(LITTLE, BIG)
     digest = upstream.push("7", data)
     for _ in range(2):
-        await cache.manifest(REDIS, digest)
+        await cache.manifest(CONTEXT, REDIS, digest)
     (committed,) = told.of(ContentCommitted)
     assert (committed.digest, committed.size) == (digest, len(data))
     assert (committed.repository, committed.media_type) == (REDIS, OCI_MANIFEST)
@@ -58,7 +59,7 @@ async def test_wrong_bytes_never_become_content(
     upstream.blobs[Digest.of(data)] = data
     upstream.corrupt = True
     with contextlib.suppress(RegistryError):  # a small one is asked for again, and comes right
-        await read_all(await cache.blob(REDIS, Digest.of(data)))
+        await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(data)))
     ended = await eventually(lambda: told.of(FillEnded))
     results = [each.result for each in ended]
     assert results[0] == "rejected"
@@ -77,7 +78,7 @@ async def test_a_manifest_that_finds_no_room_is_not_told(
 
     monkeypatch.setattr(store, "put", full)
     digest = upstream.push("7", manifest_of())
-    await cache.manifest(REDIS, digest)
+    await cache.manifest(CONTEXT, REDIS, digest)
     assert told.of(ContentCommitted) == []
 
 
@@ -85,17 +86,17 @@ async def test_a_tag_that_moves_is_told_and_one_that_stays_is_not(
     cache: PullThrough, upstream: FakeUpstream, told: Recorder, wall: Wall
 ) -> None:
     first = upstream.push("7", manifest_of())
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
-    await cache.resolve(REDIS, "7")  # it is asked for again, and is what it was
+    await cache.resolve(CONTEXT, REDIS, "7")  # it is asked for again, and is what it was
     second = upstream.push("7", manifest_of(note="moved"))
     wall.now += 301
-    await cache.resolve(REDIS, "7")
+    await cache.resolve(CONTEXT, REDIS, "7")
     del upstream.tags_of["7"]
     for _ in range(2):
         wall.now += 301
         with pytest.raises(ManifestUnknown):
-            await cache.resolve(REDIS, "7")
+            await cache.resolve(CONTEXT, REDIS, "7")
     assert told.of(TagMoved) == [
         TagMoved(REDIS, "7", None, first),
         TagMoved(REDIS, "7", first, second),

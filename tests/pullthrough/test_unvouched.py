@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
+from mirror.contracts.context import RequestContext
 from mirror.contracts.registry import FileContent, Registry
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, RegistryError, Unavailable, Untrustworthy
@@ -23,6 +24,7 @@ from mirror.pullthrough.manifests import RetryPolicy
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
+from ..fakes import CONTEXT
 from ..waiting import eventually
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
@@ -80,7 +82,7 @@ async def house(
 
 
 async def blob(registry: Registry, repository: Repository, data: bytes) -> None:
-    content = await registry.blob(repository, Digest.of(data))
+    content = await registry.blob(CONTEXT, repository, Digest.of(data))
     try:
         end = 0
         while (further := await content.readable(end)) > end:
@@ -91,8 +93,8 @@ async def blob(registry: Registry, repository: Repository, data: bytes) -> None:
 
 
 async def pull(registry: Registry, repository: Repository) -> None:
-    resolved = await registry.resolve(repository, "v1")
-    await registry.manifest(repository, resolved.descriptor.digest)
+    resolved = await registry.resolve(CONTEXT, repository, "v1")
+    await registry.manifest(CONTEXT, repository, resolved.descriptor.digest)
     await blob(registry, repository, CONFIG)
     await blob(registry, repository, LAYER)
 
@@ -112,7 +114,7 @@ async def test_what_it_sends_is_no_part_of_what_others_fetch(house: House) -> No
     house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True
     house.corp.blobs[Digest.of(LARGE)] = LARGE
     hold = HoldStream(house.evil, at=len(LARGE) // 2)
-    wrong = await house.anybodys.blob(EVIL, Digest.of(LARGE))
+    wrong = await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
     await hold.reached.wait()
     async with asyncio.timeout(10):
         await blob(house.private, SECRET, LARGE)
@@ -126,16 +128,16 @@ async def test_f66_its_word_opens_nothing(house: House) -> None:
     # It says that a tag points there, that the blob is there, and lists it in a manifest.
     house.evil.push("v1", MANIFEST, CONFIG, LAYER)
     other = house.evil.push("v2", manifest_of(LAYER))
-    await house.anybodys.manifest(EVIL, other)
+    await house.anybodys.manifest(CONTEXT, EVIL, other)
     house.evil.corrupt = True
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
     assert house.evil.rejected
     assert house.evil.open_streams == 0
-    resolved = await house.anybodys.resolve(EVIL, "v1")
+    resolved = await house.anybodys.resolve(CONTEXT, EVIL, "v1")
     del house.evil.manifests[resolved.descriptor.digest]
     with pytest.raises(RegistryError):
-        await house.anybodys.manifest(EVIL, resolved.descriptor.digest)
+        await house.anybodys.manifest(CONTEXT, EVIL, resolved.descriptor.digest)
 
 
 async def test_f66_nor_what_it_claimed_before_others_showed_it(house: House) -> None:
@@ -143,7 +145,7 @@ async def test_f66_nor_what_it_claimed_before_others_showed_it(house: House) -> 
     await pull(house.private, SECRET)
     house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
 
 
 async def test_f66_nor_what_is_here_and_nobody_knows_from_where(
@@ -154,7 +156,7 @@ async def test_f66_nor_what_is_here_and_nobody_knows_from_where(
     house.anybodys._links = nothing
     house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(EVIL, Digest.of(LAYER))
+        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
     await nothing.close()
 
 
@@ -180,7 +182,7 @@ async def test_f66_what_it_began_to_send_is_no_proof_that_it_had_it(
     assert not await house.own.is_shown(Digest.of(LARGE))
     house.evil.corrupt = True
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(EVIL, Digest.of(LARGE))
+        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
     await nothing.close()
 
 
@@ -189,7 +191,7 @@ async def test_what_it_brought_whole_is_proof_though_nobody_read_it_to_its_end(
 ) -> None:
     house.evil.blobs[Digest.of(LARGE)] = LARGE
     hold = HoldStream(house.evil, at=len(LARGE) // 2)
-    (await house.anybodys.blob(EVIL, Digest.of(LARGE))).close()
+    (await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))).close()
     hold.go.set()
     await eventually_shown(house, Digest.of(LARGE))
     await blob(house.anybodys, EVIL, LARGE)
@@ -227,7 +229,7 @@ async def test_what_is_sent_for_proof_without_an_end_is_left(house: House) -> No
     house.evil.says_size = False
     async with asyncio.timeout(10):
         with pytest.raises(Untrustworthy):
-            await house.anybodys.blob(EVIL, Digest.of(LAYER))
+            await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
     assert house.evil.blob_bytes <= LARGEST + 2 * house.evil.piece
     assert house.evil.open_streams == 0
 
@@ -247,7 +249,7 @@ async def test_crumbs_that_are_sent_for_proof_have_an_end(house: House) -> None:
     house.evil.before_read = after_a_crumb  # type: ignore[assignment]
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="cut"):
-            await house.anybodys.blob(EVIL, Digest.of(LARGE))
+            await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
     assert house.evil.asked["blob"] < 20
 
 
@@ -273,7 +275,7 @@ async def test_what_was_promised_may_be_missing_for_a_moment(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica of theirs lags, of content that is here and is proven by being sent once more."""
-    await house.private.manifest(SECRET, house.corp.push("v2", MANIFEST, CONFIG, LAYER))
+    await house.private.manifest(CONTEXT, SECRET, house.corp.push("v2", MANIFEST, CONFIG, LAYER))
     await blob(house.private, SECRET, LAYER)
     digest = house.evil.push("v1", MANIFEST, CONFIG, LAYER)
     lacking = {"manifest": 1, "blob": 1, "stat": 1}
@@ -291,9 +293,9 @@ async def test_what_was_promised_may_be_missing_for_a_moment(
 
     for kind in lacking:
         lag(kind)
-    await house.anybodys.resolve(EVIL, "v1")
-    await house.anybodys.manifest(EVIL, digest)
-    await house.anybodys.stat(EVIL, Digest.of(LAYER))
+    await house.anybodys.resolve(CONTEXT, EVIL, "v1")
+    await house.anybodys.manifest(CONTEXT, EVIL, digest)
+    await house.anybodys.stat(CONTEXT, EVIL, Digest.of(LAYER))
     await blob(house.anybodys, EVIL, LAYER)
     assert lacking == {"manifest": 0, "blob": 0, "stat": 0}
 
@@ -305,7 +307,7 @@ async def test_who_leaves_while_it_is_looked_up_whose_content_it_is_reads_no_mor
     digest, other = Digest.of(LARGE), Repository(EVIL.registry, "y")
     house.evil.blobs[digest] = LARGE
     hold = HoldStream(house.evil, at=len(LARGE) // 2)
-    first = await house.anybodys.blob(EVIL, digest)
+    first = await house.anybodys.blob(CONTEXT, EVIL, digest)
     await hold.reached.wait()
     fill = fills.running(EVIL.registry, digest)
     assert fill is not None
@@ -320,7 +322,7 @@ async def test_who_leaves_while_it_is_looked_up_whose_content_it_is_reads_no_mor
         return await is_shown(digest)
 
     monkeypatch.setattr(house.links, "is_shown", is_silent)
-    leaves = asyncio.ensure_future(house.anybodys.blob(other, digest))
+    leaves = asyncio.ensure_future(house.anybodys.blob(CONTEXT, other, digest))
     await eventually(lambda: asked == asked_before)
     leaves.cancel()
     await asyncio.wait([leaves])
@@ -338,8 +340,10 @@ async def test_who_leaves_while_it_is_noted_what_came_keeps_no_file_open(
     cache = house.caches[1]
     blob = cache.blob
 
-    async def watched(repository: Repository, digest: Digest, start: int = 0) -> FileContent:
-        content = await blob(repository, digest, start)
+    async def watched(
+        context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+    ) -> FileContent:
+        content = await blob(context, repository, digest, start)
         files.append(content.fileno())
         return content
 
@@ -349,7 +353,7 @@ async def test_who_leaves_while_it_is_noted_what_came_keeps_no_file_open(
 
     monkeypatch.setattr(cache, "blob", watched)
     monkeypatch.setattr(house.own, "seen", is_silent)
-    leaves = asyncio.ensure_future(house.anybodys.blob(EVIL, Digest.of(LAYER)))
+    leaves = asyncio.ensure_future(house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER)))
     await eventually(lambda: bool(files))
     leaves.cancel()
     await asyncio.wait([leaves])

@@ -12,6 +12,7 @@ from mirror.oci.reference import Repository
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import GivenToken, Login
 
+from ..fakes import CONTEXT
 from .conftest import REDIS, MakeRemote, Time
 from .hub import Hub, status
 
@@ -39,10 +40,10 @@ async def test_what_one_login_may_not_read_is_asked_for_with_the_other(
     hub.closed, hub.closed_by = {("me", REDIS.name)}, code
     digest = Digest.parse(hub.add_image(REDIS.name, "7", b"layer"))
     layer = Digest.parse(hub.add_blob(b"layer"))
-    assert (await remote.resolve(REDIS, "7")).digest == digest
-    assert (await remote.manifest(REDIS, digest)).descriptor.digest == digest
-    assert (await remote.stat(REDIS, layer)).size == 5
-    stream = await remote.blob(REDIS, layer)
+    assert (await remote.resolve(CONTEXT, REDIS, "7")).digest == digest
+    assert (await remote.manifest(CONTEXT, REDIS, digest)).descriptor.digest == digest
+    assert (await remote.stat(CONTEXT, REDIS, layer)).size == 5
+    stream = await remote.blob(CONTEXT, REDIS, layer)
     assert await stream.read() == b"layer"
     await stream.close()
 
@@ -52,21 +53,21 @@ async def test_which_login_it_was_is_remembered_for_the_repository(
 ) -> None:
     hub.closed = {("me", REDIS.name)}
     layer = Digest.parse(hub.add_blob(b"layer"))
-    await remote.stat(REDIS, layer)
-    await remote.stat(OTHER, layer)
+    await remote.stat(CONTEXT, REDIS, layer)
+    await remote.stat(CONTEXT, OTHER, layer)
     hub.requests.clear()
     for _ in range(3):
-        await remote.stat(REDIS, layer)
+        await remote.stat(CONTEXT, REDIS, layer)
     assert set(logins(hub)) == {"you"}
     hub.requests.clear()
-    await remote.stat(OTHER, layer)
+    await remote.stat(CONTEXT, OTHER, layer)
     assert set(logins(hub)) == {"me"}  # of which nothing is known there but good
     # Not for ever: rights are given and taken.
     hub.closed = {("you", REDIS.name)}
-    await remote.stat(REDIS, layer)
+    await remote.stat(CONTEXT, REDIS, layer)
     hub.requests.clear()
     time.now += 3600
-    await remote.stat(REDIS, layer)
+    await remote.stat(CONTEXT, REDIS, layer)
     assert set(logins(hub)) == {"me"}
 
 
@@ -81,9 +82,9 @@ async def test_a_login_that_may_not_list_a_repository_still_reads_it(
     hub.fail("registry", not_for_me, times=100)
     hub.add_image(REDIS.name, "7", b"layer")
     layer = Digest.parse(hub.add_blob(b"layer"))
-    assert (await remote.tags(REDIS)).tags == ("7",)
+    assert (await remote.tags(CONTEXT, REDIS)).tags == ("7",)
     hub.requests.clear()
-    await remote.stat(REDIS, layer)
+    await remote.stat(CONTEXT, REDIS, layer)
     assert set(logins(hub)) == {"me"}
 
 
@@ -95,10 +96,10 @@ async def test_what_no_login_may_read_is_denied_after_all_were_asked(
     for _ in range(2):
         hub.requests.clear()
         with pytest.raises(Denied, match="any of the 2 logins read library/redis"):
-            await remote.resolve(REDIS, "7")
+            await remote.resolve(CONTEXT, REDIS, "7")
         assert set(logins(hub)) == {"me", "you"}
     hub.closed.clear()
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_a_login_that_the_realm_refuses_is_followed_by_the_other(
@@ -108,9 +109,9 @@ async def test_a_login_that_the_realm_refuses_is_followed_by_the_other(
     wrong = Login("me", SecretStr("changed since"))
     remote = make_remote(hub.url, credentials=(wrong, YOU), realm=hub.realm_url)
     hub.add_image(REDIS.name, "7", b"layer")
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     hub.requests.clear()
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 0
 
 
@@ -121,7 +122,7 @@ async def test_a_token_that_is_no_good_any_more_is_followed_by_a_login(
     ended = GivenToken(SecretStr("ended"))
     remote = make_remote(hub.url, credentials=(ended, YOU), realm=hub.realm_url)
     hub.add_image(REDIS.name, "7", b"layer")
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_where_the_login_that_may_read_is_at_its_limit_that_is_what_is_told(
@@ -132,7 +133,7 @@ async def test_where_the_login_that_may_read_is_at_its_limit_that_is_what_is_tol
     hub.limit = 0
     for _ in range(2):
         with pytest.raises(RateLimited, match="the login 'you' pulls none before"):
-            await remote.manifest(REDIS, digest)
+            await remote.manifest(CONTEXT, REDIS, digest)
     asked = logins(hub)
     assert asked.count("you") == 1
 
@@ -142,7 +143,7 @@ async def test_one_login_alone_is_asked_once(hub: Hub, make_remote: MakeRemote) 
     hub.challenge = "none"
     hub.fail("registry", status(403), times=10)
     with pytest.raises(Denied, match="does not let us read library/redis"):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("registry") == 1
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from mirror.contracts.context import CLIENT, Client
+from mirror.contracts.context import Asker
 from mirror.oci.errors import RateLimited
 from mirror.upstream.client.asks import Asks, once_more_if_silent
 from mirror.upstream.client.turns import Turns
@@ -21,11 +21,10 @@ from .conftest import Time
 SILENT = 0.05  # seconds
 
 
-@pytest.fixture(autouse=True)
-def anybody() -> Iterator[None]:
-    was = CLIENT.get()
-    yield
-    CLIENT.set(was)
+@dataclass(frozen=True)
+class Somebody:
+    client: str
+    is_wanted: bool = True
 
 
 @dataclass
@@ -38,8 +37,8 @@ class Realm:
     most: int = 0  # at once
     answers: Callable[[str, int], str | Exception | None] = lambda key, number: None
 
-    async def ask(self, key: str) -> str:
-        self.asked.append((key, CLIENT.get().client))
+    async def ask(self, key: str, asker: Asker) -> str:
+        self.asked.append((key, asker.client))
         answer = self.answers(key, sum(one == key for one, _ in self.asked))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -61,11 +60,10 @@ class Door:
     def answer(self, client: str, key: str, *, wanted: bool = True) -> asyncio.Task[str]:
         """What is asked for this client."""
 
-        async def answer() -> str:
-            CLIENT.set(Client(client, wanted))
-            return await self.asks.answer(key, lambda: self.realm.ask(key))
-
-        return asyncio.ensure_future(answer())
+        asker = Somebody(client, wanted)
+        return asyncio.ensure_future(
+            self.asks.answer(asker, key, lambda: self.realm.ask(key, asker))
+        )
 
 
 @asynccontextmanager
@@ -112,7 +110,7 @@ async def test_an_ask_of_which_nothing_is_heard_leaves_the_other_going(time: Tim
     over = asyncio.Event()
     async with door(time) as it:
 
-        async def first_is_long(key: str) -> str:
+        async def first_is_long(key: str, asker: Asker) -> str:
             it.realm.asked.append((key, ""))
             if len(it.realm.asked) > 1:
                 raise Unreached("cut", FailureKind.CUT)
@@ -216,8 +214,9 @@ async def test_no_turn_is_told_also_when_another_client_has_come_to_wait_meanwhi
         holds = it.answer("eve", "holds")
         await eventually(lambda: it.realm.under_way == 1)
         download = Download("ann")
-        CLIENT.set(download)
-        waits = asyncio.ensure_future(it.asks.answer("a", lambda: it.realm.ask("a")))
+        waits = asyncio.ensure_future(
+            it.asks.answer(download, "a", lambda: it.realm.ask("a", download))
+        )
         await asyncio.sleep(0)
         download.client, download.is_wanted = "bob", False  # who joined it, and left
         with pytest.raises(NoTurn):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
+from mirror.contracts.context import Asker
 from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.upstream import StreamContent
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
@@ -30,6 +31,7 @@ from mirror.upstream.failures import FailureKind, Unfit, Unreachable
 from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 
+from ..fakes import CONTEXT
 from ..waiting import eventually
 from .conftest import REDIS, Counts, Time
 
@@ -77,31 +79,35 @@ class Stub:
             raise self.silent
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         await self._answer()
         return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         await self._answer()
         return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), self.name.encode(), Outcome.FILLED)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
         await self._answer()
         return Descriptor(OCTET_STREAM, digest, 7)
 
     async def blob(
-        self, repository: Repository, digest: Digest, range: ByteRange | None = None
+        self, asker: Asker, repository: Repository, digest: Digest, range: ByteRange | None = None
     ) -> StreamContent:
         await self._answer()
         self.streams.append(Stream(self))
         return self.streams[-1]
 
-    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
-        return (await self.manifest(repository, digest)).data
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
+        return (await self.manifest(asker, repository, digest)).data
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         await self._answer()
         return TagPage((self.name,))
@@ -176,10 +182,10 @@ class These:
         await self.alarms[-1][1]
 
     async def manifest(self) -> str:
-        return (await self.pool.manifest(REDIS, DIGEST)).data.decode()
+        return (await self.pool.manifest(CONTEXT, REDIS, DIGEST)).data.decode()
 
     async def blob(self) -> StreamContent:
-        return await self.pool.blob(REDIS, DIGEST)
+        return await self.pool.blob(CONTEXT, REDIS, DIGEST)
 
     async def take(self, pieces: int = 20) -> str:
         """So much of a blob, to be measured; who gave it."""
@@ -190,7 +196,7 @@ class These:
         return stream.source
 
     async def resolve(self) -> str:
-        digest = (await self.pool.resolve(REDIS, "7")).digest
+        digest = (await self.pool.resolve(CONTEXT, REDIS, "7")).digest
         return next(name for name in self.stubs if Digest.of(name.encode()) == digest)
 
     def asked_now(self) -> list[str]:
@@ -483,7 +489,7 @@ async def test_who_lacks_what_another_has_is_asked_last_for_that_repository_only
     assert these.asked_now() == ["hub"]
     other = Repository("docker.io", "library/nginx")
     these["near"].error = None
-    assert (await these.pool.manifest(other, DIGEST)).data == b"near"
+    assert (await these.pool.manifest(CONTEXT, other, DIGEST)).data == b"near"
     time.now += 61
     assert await these.manifest() == "near"  # tried again
 
@@ -653,9 +659,9 @@ async def test_a_blob_of_which_no_byte_comes_is_asked_of_the_next(these: These) 
     open_stream = mute.blob
 
     async def blob(
-        repository: Repository, digest: Digest, range: ByteRange | None = None
+        asker: Asker, repository: Repository, digest: Digest, range: ByteRange | None = None
     ) -> StreamContent:
-        stream = await open_stream(repository, digest, range)
+        stream = await open_stream(asker, repository, digest, range)
         mute.streams[-1].mute = True
         return stream
 

@@ -22,6 +22,7 @@ from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
+from ..fakes import CONTEXT
 from .conftest import QUICK, REDIS, Counts, MakeRemote
 from .hub import Fault, Hub, cut, status
 
@@ -65,7 +66,7 @@ def pool(hubs: list[Hub], make_remote: MakeRemote, counts: Counts) -> Pool:
 
 async def taken(fills: Fills, pool: Pool) -> bytes:
     """The blob as a client reads it while it comes."""
-    fill, outcome = fills.join(DIGEST, pool, REDIS, 30)
+    fill, outcome = fills.join(CONTEXT, DIGEST, pool, REDIS, 30)
     assert outcome is Outcome.FILLED
     reader: FileContent = fill.reader(outcome, REDIS)
     data = b""
@@ -130,10 +131,10 @@ async def test_a_connection_given_up_midway_is_given_back(
         events=counts,
     )
     for _ in range(5):
-        stream = await pool.blob(REDIS, DIGEST)
+        stream = await pool.blob(CONTEXT, REDIS, DIGEST)
         assert await stream.read()
         await stream.close()
-    stream = await pool.blob(REDIS, DIGEST)
+    stream = await pool.blob(CONTEXT, REDIS, DIGEST)
     data = b""
     while piece := await stream.read():
         data += piece

@@ -30,6 +30,7 @@ from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
+from ..fakes import CONTEXT
 from ..faults.bodies import breaks, drips, stalls
 from ..waiting import eventually
 from .conftest import QUICK, REDIS, MakeRemote
@@ -115,7 +116,7 @@ async def test_no_memory_of_a_body_is_kept_that_was_given_up(
         parting=ParallelPolicy(over=SIZE, long=0.1, part=SIZE // 4, connections=parts, measure=0.2),
     )
     pool = pool_of(hub, make_remote, connections)
-    coming = [fills.join(digest, pool, REDIS, 2.0)[0] for digest in digests]
+    coming = [fills.join(CONTEXT, digest, pool, REDIS, 2.0)[0] for digest in digests]
     ends = await asyncio.gather(*(fill.ended() for fill in coming), return_exceptions=True)
     assert {type(one) for one in ends} == {Unavailable}
     await asyncio.sleep(0)
@@ -134,7 +135,7 @@ async def test_no_memory_of_a_body_is_kept_whose_reader_leaves(
     pool = pool_of(hub, make_remote)
 
     async def read(digest: Digest) -> None:
-        body = await pool.blob(REDIS, digest, ByteRange(0))
+        body = await pool.blob(CONTEXT, REDIS, digest, ByteRange(0))
         try:
             while await body.read():
                 pass

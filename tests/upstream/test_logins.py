@@ -19,6 +19,7 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Credentials, GivenToken, Login
 from mirror.upstream.failures import LoginRefused
 
+from ..fakes import CONTEXT
 from ..waiting import eventually
 from .conftest import REDIS, Counts, MakeRemote, Time
 from .hub import Hub, Seen, basic, status
@@ -82,7 +83,7 @@ def repositories(count: int) -> list[Repository]:
 async def misses(remote: Remote, asked: list[Repository]) -> list[RegistryError]:
     """All of them at the same time."""
     results = await asyncio.gather(
-        *(remote.resolve(repository, "7") for repository in asked), return_exceptions=True
+        *(remote.resolve(CONTEXT, repository, "7") for repository in asked), return_exceptions=True
     )
     return [result for result in results if isinstance(result, RegistryError)]
 
@@ -124,7 +125,7 @@ async def test_what_is_public_is_asked_for_without_a_login_meanwhile(hub: Hub, a
     hub.login = ("ann", RIGHT)
     digest = hub.add_image(PUBLIC.name, "7", b"layer")
     for _ in range(3):
-        assert str((await ask.resolve(PUBLIC, "7")).digest) == digest
+        assert str((await ask.resolve(CONTEXT, PUBLIC, "7")).digest) == digest
     assert len(shown(hub, WRONG)) == 2
 
 
@@ -132,14 +133,18 @@ async def test_a_limit_without_a_login_is_none_on_the_login(
     hub: Hub, ask: Remote, written: Written, time: Time
 ) -> None:
     hub.login, hub.limit = ("ann", RIGHT), 2
-    digest = (await ask.resolve(PUBLIC, "7")).digest if hub.add_image(PUBLIC.name, "7") else None
+    digest = (
+        (await ask.resolve(CONTEXT, PUBLIC, "7")).digest
+        if hub.add_image(PUBLIC.name, "7")
+        else None
+    )
     assert digest is not None
     hub.pulls[""] = 2
     with pytest.raises(RegistryError, match="without a login, pulls none before"):
-        await ask.manifest(PUBLIC, digest)
+        await ask.manifest(CONTEXT, PUBLIC, digest)
     written.write(RIGHT)
     time.now += 1
-    await ask.manifest(PUBLIC, digest)
+    await ask.manifest(CONTEXT, PUBLIC, digest)
     assert hub.pulls == {"": 2, "ann": 1}
 
 
@@ -164,7 +169,7 @@ async def test_a_password_that_changes_is_picked_up_upon_its_first_refusal(
     written = Written(RIGHT)
     realm = hub_of_ann.realm_url
     remote = make_remote(hub_of_ann.url, credentials=(login(written),), realm=realm)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     for number in range(3):
         new = f"{number}. {RIGHT}"
         hub_of_ann.login = ("ann", new)
@@ -183,11 +188,11 @@ async def test_a_registry_that_says_403_to_an_old_password_is_understood(
     """As Amazon's do."""
     hub.challenge, hub.login = "basic", ("ann", WRONG)
     hub.add_image(REDIS.name, "7")
-    await ask.resolve(REDIS, "7")
+    await ask.resolve(CONTEXT, REDIS, "7")
     hub.login = ("ann", RIGHT)
     written.write(RIGHT)
     hub.fail("registry", status(code))
-    await ask.resolve(REDIS, "7")
+    await ask.resolve(CONTEXT, REDIS, "7")
 
 
 @pytest.mark.parametrize("code", [401, 403])
@@ -236,10 +241,10 @@ async def test_a_given_token_that_has_ended_is_read_again_or_left_out(
     hub.tokens["first"] = hub.tokens["second"] = f"repository:{REDIS.name}:pull"
     written = Written("first")
     remote = make_remote(hub.url, credentials=(GivenToken(SecretStr("first"), written),))
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     del hub.tokens["first"]
     written.write("second")
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     del hub.tokens["second"]
     time.now += 600
 
@@ -248,7 +253,7 @@ async def test_a_given_token_that_has_ended_is_read_again_or_left_out(
         return web.Response(status=401) if request.path == "/v2/" and ended else None
 
     hub.fail("registry", knows_no_such_token, times=1000)
-    await remote.resolve(REDIS, "7")  # it is public
+    await remote.resolve(CONTEXT, REDIS, "7")  # it is public
     assert counts.logins == [("hub", "token", True)]
 
 

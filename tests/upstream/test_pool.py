@@ -5,6 +5,7 @@ from collections.abc import Collection
 import pytest
 from structlog.testing import capture_logs
 
+from mirror.contracts.context import Asker
 from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.upstream import StreamContent, Upstream
 from mirror.events import Events
@@ -28,6 +29,7 @@ from mirror.upstream.failures import Exhausted
 from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 
+from ..fakes import CONTEXT
 from .conftest import REDIS, MakeRemote, Time
 from .hub import Hub
 
@@ -74,21 +76,22 @@ class Fake:
             raise self.error
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         self._answer()
         return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         self._answer()
         return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), self.name.encode(), Outcome.FILLED)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
         self._answer()
         return Descriptor(OCTET_STREAM, digest, 7)
 
     async def blob(
         self,
+        asker: Asker,
         repository: Repository,
         digest: Digest,
         range: ByteRange | None = None,
@@ -97,11 +100,15 @@ class Fake:
         self._answer()
         return self.stream
 
-    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
-        return (await self.manifest(repository, digest)).data
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
+        return (await self.manifest(asker, repository, digest)).data
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         self._answer()
         return TagPage((self.name,))
@@ -134,8 +141,8 @@ def test_a_pool_is_an_upstream(time: Time) -> None:
 
 async def test_content_comes_from_the_first_in_order(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
-    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
-    assert (await these.pool.blob(REDIS, DIGEST)).source == "near"
+    assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"near"
+    assert (await these.pool.blob(CONTEXT, REDIS, DIGEST)).source == "near"
     assert these.asked_now() == ["near", "near"]
 
 
@@ -143,47 +150,47 @@ async def test_f67_words_without_proof_come_only_from_those_trusted_with_tags(
     time: Time,
 ) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
-    assert (await these.pool.resolve(REDIS, "7")).digest == Digest.of(b"hub")
-    assert (await these.pool.tags(REDIS)).tags == ("hub",)
-    assert await these.pool.referrers(REDIS, DIGEST) == b"hub"
-    await these.pool.stat(REDIS, DIGEST)
+    assert (await these.pool.resolve(CONTEXT, REDIS, "7")).digest == Digest.of(b"hub")
+    assert (await these.pool.tags(CONTEXT, REDIS)).tags == ("hub",)
+    assert await these.pool.referrers(CONTEXT, REDIS, DIGEST) == b"hub"
+    await these.pool.stat(CONTEXT, REDIS, DIGEST)
     assert these.asked_now() == ["hub"] * 4
 
 
 async def test_f67_nor_do_bytes_that_nothing_is_going_to_prove(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
-    assert (await these.pool.blob(REDIS, DIGEST, vouched=True)).source == "hub"
+    assert (await these.pool.blob(CONTEXT, REDIS, DIGEST, vouched=True)).source == "hub"
     these = Endpoints(time, near=(CONTENT, None))
     with pytest.raises(Denied):
-        await these.pool.blob(REDIS, DIGEST, vouched=True)
+        await these.pool.blob(CONTEXT, REDIS, DIGEST, vouched=True)
     assert these.asked == []
 
 
 async def test_f67_they_do_not_come_from_others_when_those_are_down(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, DOWN))
     with pytest.raises(Unavailable, match="down"):
-        await these.pool.resolve(REDIS, "7")
+        await these.pool.resolve(CONTEXT, REDIS, "7")
     assert these.asked_now() == ["hub"]
 
 
 async def test_f67_a_pool_that_trusts_nobody_with_tags_says_what_to_write(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, None))
     with pytest.raises(Denied, match="trust: tags"):
-        await these.pool.resolve(REDIS, "7")
-    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
+        await these.pool.resolve(CONTEXT, REDIS, "7")
+    assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"near"
 
 
 @pytest.mark.parametrize("error", [DOWN, GONE, LIES, PRIVATE, LIMITED])
 async def test_the_next_endpoint_is_asked_when_one_fails(time: Time, error: RegistryError) -> None:
     these = Endpoints(time, near=(CONTENT, error), hub=(TAGS, None))
-    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"hub"
+    assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"hub"
     assert these.asked_now() == ["near", "hub"]
 
 
 async def test_a_range_behind_the_end_is_an_answer(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, RangeInvalid(7)), hub=(TAGS, None))
     with pytest.raises(RangeInvalid):
-        await these.pool.blob(REDIS, DIGEST, ByteRange(7))
+        await these.pool.blob(CONTEXT, REDIS, DIGEST, ByteRange(7))
     assert these.asked_now() == ["near"]
 
 
@@ -209,7 +216,7 @@ async def test_what_is_unknown_is_final_only_from_all_who_must_know(
 ) -> None:
     these = Endpoints(time, near=(CONTENT, near), hub=(TAGS, hub), other=(TAGS, other))
     with pytest.raises(says) as caught:
-        await these.pool.manifest(REDIS, DIGEST)
+        await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert type(caught.value) is says
     assert these.asked_now() == ["near", "hub", "other"]
 
@@ -217,10 +224,10 @@ async def test_what_is_unknown_is_final_only_from_all_who_must_know(
 async def test_without_anybody_trusted_all_must_say_so(time: Time) -> None:
     these = Endpoints(time, a=(CONTENT, GONE), b=(CONTENT, DOWN))
     with pytest.raises(Unavailable, match="down"):
-        await these.pool.manifest(REDIS, DIGEST)
+        await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     these.fakes["b"].error = BlobUnknown("gone too")
     with pytest.raises(ManifestUnknown, match="gone"):
-        await these.pool.manifest(REDIS, DIGEST)
+        await these.pool.manifest(CONTEXT, REDIS, DIGEST)
 
 
 @pytest.mark.parametrize(("error", "seconds"), [(DOWN, 15), (LIES, 600), (LIMITED, 100)])
@@ -228,14 +235,14 @@ async def test_an_endpoint_that_failed_is_asked_last_for_a_while(
     time: Time, error: RegistryError, seconds: float
 ) -> None:
     these = Endpoints(time, near=(CONTENT, error), hub=(TAGS, None))
-    await these.pool.manifest(REDIS, DIGEST)
+    await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     these.fakes["near"].error = None
     these.asked_now()
     time.now += seconds - 1
-    await these.pool.manifest(REDIS, DIGEST)
+    await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert these.asked_now() == ["hub"]
     time.now += 1
-    await these.pool.manifest(REDIS, DIGEST)
+    await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert these.asked_now() == ["near"]
 
 
@@ -245,10 +252,10 @@ async def test_endpoints_that_stepped_back_are_still_asked_when_there_is_no_othe
     these = Endpoints(time, near=(CONTENT, LIES), hub=(TAGS, DOWN))
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await these.pool.manifest(REDIS, DIGEST)
+            await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert these.asked_now() == ["near", "hub", "hub", "near"]
     these.fakes["near"].error = None
-    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
+    assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"near"
 
 
 async def test_stepping_back_is_logged_once_while_it_lasts(time: Time) -> None:
@@ -256,14 +263,14 @@ async def test_stepping_back_is_logged_once_while_it_lasts(time: Time) -> None:
     with capture_logs() as logs:
         for _ in range(3):
             with pytest.raises(Unavailable):
-                await these.pool.manifest(REDIS, DIGEST)
+                await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert [log["endpoint"] for log in logs] == ["hub"]
 
 
 async def test_an_endpoint_that_lacks_something_does_not_step_back(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, GONE), hub=(TAGS, None))
-    await these.pool.manifest(REDIS, DIGEST)
-    await these.pool.manifest(REDIS, DIGEST)
+    await these.pool.manifest(CONTEXT, REDIS, DIGEST)
+    await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert these.asked_now() == ["near", "hub", "near", "hub"]
 
 
@@ -271,39 +278,39 @@ async def test_f42_an_endpoint_does_not_step_back_for_what_is_lacking_here(time:
     """No descriptor, memory or thread to ask it with."""
     these = Endpoints(time, near=(CONTENT, Exhausted("too many open files")), hub=(TAGS, None))
     for _ in range(20):
-        await these.pool.manifest(REDIS, DIGEST)
+        await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert these.asked_now() == ["near", "hub"] * 20
 
 
 async def test_f01_an_endpoint_whose_bytes_were_wrong_steps_back_for_long(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
-    stream = await these.pool.blob(REDIS, DIGEST)
+    stream = await these.pool.blob(CONTEXT, REDIS, DIGEST)
     stream.reject("wrong digest")
     await stream.close()
     inner = these.fakes["near"].stream
     assert (inner.rejected, inner.closed) == (["wrong digest"], True)
     time.now += 599
-    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"hub"
+    assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"hub"
     time.now += 1
-    assert (await these.pool.blob(REDIS, DIGEST)).source == "hub"
+    assert (await these.pool.blob(CONTEXT, REDIS, DIGEST)).source == "hub"
     # The trial is with what is proven before anybody is given it.
-    assert (await these.pool.manifest(REDIS, DIGEST)).data == b"near"
-    assert (await these.pool.blob(REDIS, DIGEST)).source == "near"
+    assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"near"
+    assert (await these.pool.blob(CONTEXT, REDIS, DIGEST)).source == "near"
 
 
 async def test_f02_a_stream_that_broke_is_resumed_elsewhere(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
-    stream = await these.pool.blob(REDIS, DIGEST)
+    stream = await these.pool.blob(CONTEXT, REDIS, DIGEST)
     assert await stream.read() == b"content"
     these.fakes["near"].stream.breaks = DOWN
     with pytest.raises(Unavailable):
         await stream.read()
-    assert (await these.pool.blob(REDIS, DIGEST, ByteRange(7))).source == "hub"
+    assert (await these.pool.blob(CONTEXT, REDIS, DIGEST, ByteRange(7))).source == "hub"
 
 
 async def test_a_stream_shows_what_the_endpoints_shows(time: Time) -> None:
     these = Endpoints(time, near=(CONTENT, None))
-    stream = await these.pool.blob(REDIS, DIGEST)
+    stream = await these.pool.blob(CONTEXT, REDIS, DIGEST)
     assert (stream.descriptor, stream.start, stream.source) == (Stream.descriptor, 0, "near")
     assert stream.vouched
 
@@ -322,10 +329,10 @@ async def test_a_liar_is_passed_over_with_real_endpoints(
             time.clock(),
             events=Events(),
         )
-        stream = await pool.blob(REDIS, digest)
+        stream = await pool.blob(CONTEXT, REDIS, digest)
         assert await stream.read() == b"wrong bytes"
         stream.reject("not its digest")
         await stream.close()
-        stream = await pool.blob(REDIS, digest)
+        stream = await pool.blob(CONTEXT, REDIS, digest)
         assert await stream.read() == b"right bytes"
         await stream.close()

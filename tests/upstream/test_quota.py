@@ -13,6 +13,7 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Login
 from mirror.upstream.failures import QuotaSpent
 
+from ..fakes import CONTEXT
 from .conftest import REDIS, Counts, MakeRemote, Time
 from .hub import Hub, status
 
@@ -309,16 +310,16 @@ async def test_no_pull_is_sent_after_a_429_while_heads_and_blobs_go_on(
     first, second, third = add(hub, 3)
     hub.limit = 2
     for digest in (first, second):
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
     assert counts.quotas[-1] == ("hub", "", 2, 0)
     for _ in range(5):
         with pytest.raises(QuotaSpent, match="its 2 manifests in 6 h"):
-            await remote.manifest(REDIS, third)
+            await remote.manifest(CONTEXT, REDIS, third)
     assert hub.count("registry", "GET", f"manifests/{third}") == 1
     assert counts.untils[-1] == ("hub", "", time.wall + 21600)
-    assert (await remote.resolve(REDIS, "2")).digest == third
+    assert (await remote.resolve(CONTEXT, REDIS, "2")).digest == third
     blob = Digest.parse(hub.add_blob(b"free"))
-    stream = await remote.blob(REDIS, blob)
+    stream = await remote.blob(CONTEXT, REDIS, blob)
     assert await stream.read() == b"free"
     await stream.close()
 
@@ -326,12 +327,12 @@ async def test_no_pull_is_sent_after_a_429_while_heads_and_blobs_go_on(
 async def test_pulls_go_on_as_soon_as_a_head_tells_of_some_left(hub: Hub, remote: Remote) -> None:
     first, second = add(hub, 2)
     hub.limit = 1
-    await remote.manifest(REDIS, first)
+    await remote.manifest(CONTEXT, REDIS, first)
     with pytest.raises(QuotaSpent):
-        await remote.manifest(REDIS, second)
+        await remote.manifest(CONTEXT, REDIS, second)
     hub.pulls.clear()
-    await remote.resolve(REDIS, "1")
-    assert (await remote.manifest(REDIS, second)).descriptor.digest == second
+    await remote.resolve(CONTEXT, REDIS, "1")
+    assert (await remote.manifest(CONTEXT, REDIS, second)).descriptor.digest == second
 
 
 async def test_a_tag_whose_head_is_refused_is_not_asked_for_again(
@@ -342,10 +343,10 @@ async def test_a_tag_whose_head_is_refused_is_not_asked_for_again(
     hub.fail("registry", status(429, {"Retry-After": "300"}))
     for _ in range(3):
         with pytest.raises(RateLimited, match="2023-11-14 22:18:20 UTC"):
-            await remote.resolve(REDIS, "0")
+            await remote.resolve(CONTEXT, REDIS, "0")
     assert len(hub.requests) == 1
     time.now += 300
-    await remote.resolve(REDIS, "0")
+    await remote.resolve(CONTEXT, REDIS, "0")
 
 
 async def test_several_logins_are_used_by_what_each_has_left(
@@ -357,15 +358,15 @@ async def test_several_logins_are_used_by_what_each_has_left(
     hub.limit = 10
     digests = add(hub, 20)
     for digest in digests[:10]:
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
     assert hub.pulls == {"me": 5, "you": 5}
     for digest in digests[10:]:
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
     assert hub.pulls == {"me": 10, "you": 10}
     assert remote.scarce()
     last = Digest.parse(hub.add_image("library/redis", "last", b"last"))
     with pytest.raises(QuotaSpent, match="another login beside it"):
-        await remote.manifest(REDIS, last)
+        await remote.manifest(CONTEXT, REDIS, last)
     assert {login for _, login, *_ in counts.quotas} == {"me", "you"}
 
 
@@ -375,18 +376,18 @@ async def test_a_login_that_is_refused_is_followed_by_the_other_in_the_same_ask(
     hub.login, hub.more_logins = ("me", "one"), [("you", "two")]
     remote = make_remote(hub.url, credentials=(ME, YOU), realm=hub.realm_url)
     first, *others = add(hub, 5)
-    await remote.manifest(REDIS, first)
+    await remote.manifest(CONTEXT, REDIS, first)
     hub.limit = 4
     hub.pulls["me"] = 4  # used up by somebody else meanwhile
     for digest in others:
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
     assert hub.pulls == {"me": 4, "you": 4}
     assert remote.scarce()
 
 
 async def test_a_registry_without_such_headers_is_never_scarce(hub: Hub, remote: Remote) -> None:
     for digest in add(hub, 3):
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
     assert not remote.scarce()
 
 
@@ -397,6 +398,6 @@ async def test_a_refused_login_does_not_hide_what_is_missing(
     hub.limit = 0
     remote = make_remote(hub.url, credentials=(ME, YOU), realm=hub.realm_url)
     with pytest.raises(ManifestUnknown):
-        await remote.resolve(REDIS, "none")
+        await remote.resolve(CONTEXT, REDIS, "none")
     with pytest.raises(Unavailable):
-        await remote.manifest(REDIS, Digest.of(json.dumps({}).encode()))
+        await remote.manifest(CONTEXT, REDIS, Digest.of(json.dumps({}).encode()))

@@ -21,6 +21,7 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.http import buffers
 from mirror.upstream.http.stream import BlobStream
 
+from ..fakes import CONTEXT
 from .conftest import QUICK, REDIS, MakeRemote
 from .test_transport import Authority, Names
 
@@ -110,19 +111,19 @@ async def read(stream: BlobStream, into: bytearray | None = None) -> bytes:
 async def test_the_connection_is_used_again(host: Host, remote: Remote) -> None:
     for start in (0, 1234, 0):
         part = ByteRange(start) if start else None
-        assert await read(await remote.blob(REDIS, DIGEST, part)) == BIG[start:]
+        assert await read(await remote.blob(CONTEXT, REDIS, DIGEST, part)) == BIG[start:]
     assert len(host.seen) == 3
     assert len(host.connections) == 1
 
 
 async def test_what_came_slowly_is_the_same(host: Host, remote: Remote) -> None:
     host.slowly = True
-    assert await read(await remote.blob(REDIS, DIGEST)) == BIG
+    assert await read(await remote.blob(CONTEXT, REDIS, DIGEST)) == BIG
 
 
 async def test_a_body_without_a_length_is_read_to_its_end(host: Host, remote: Remote) -> None:
     host.chunked = True
-    assert await read(await remote.blob(REDIS, DIGEST)) == BIG
+    assert await read(await remote.blob(CONTEXT, REDIS, DIGEST)) == BIG
 
 
 @pytest.mark.parametrize("stop", [len(BIG) - 1, 5_000_000, (1 << 20) + 1])
@@ -132,17 +133,17 @@ async def test_f02_all_that_came_before_a_cut_is_given(
     host.stop = stop
     data = bytearray()
     with pytest.raises(Unavailable, match="cut a blob short"):
-        await read(await remote.blob(REDIS, DIGEST), data)
+        await read(await remote.blob(CONTEXT, REDIS, DIGEST), data)
     assert data == BIG[:stop]
     host.stop = len(BIG)
-    assert await read(await remote.blob(REDIS, DIGEST)) == BIG
+    assert await read(await remote.blob(CONTEXT, REDIS, DIGEST)) == BIG
 
 
 async def test_f03_a_reader_that_stopped_waiting_in_a_stall_misses_nothing(
     host: Host, remote: Remote
 ) -> None:
     host.stop, host.stall = 5_000_000, asyncio.Event()
-    stream = await remote.blob(REDIS, DIGEST)
+    stream = await remote.blob(CONTEXT, REDIS, DIGEST)
     data = bytearray()
     while len(data) < host.stop:
         data += await stream.read()
@@ -158,15 +159,15 @@ async def test_who_leaves_in_the_middle_gives_the_connection_back(
     host: Host, remote: Remote
 ) -> None:
     for _ in range(3):
-        stream = await remote.blob(REDIS, DIGEST)
+        stream = await remote.blob(CONTEXT, REDIS, DIGEST)
         for _ in range(3):
             assert await stream.read()
         await stream.close()
-    assert await read(await remote.blob(REDIS, DIGEST)) == BIG
+    assert await read(await remote.blob(CONTEXT, REDIS, DIGEST)) == BIG
 
 
 async def test_pieces_that_are_kept_stay_what_they_were(host: Host, remote: Remote) -> None:
-    stream = await remote.blob(REDIS, DIGEST)
+    stream = await remote.blob(CONTEXT, REDIS, DIGEST)
     pieces = []
     while piece := await stream.read():
         pieces.append(piece)
@@ -191,7 +192,7 @@ async def test_a_stream_that_was_closed_keeps_no_memory(
 ) -> None:
     """Also while something still refers to it, as a task's error may until the garbage is taken."""
     host.stop, host.stall = 3 << 20, None if cut else asyncio.Event()
-    stream = await remote.blob(REDIS, DIGEST)
+    stream = await remote.blob(CONTEXT, REDIS, DIGEST)
     came = 0
     while came < host.stop:
         came += len(await stream.read())

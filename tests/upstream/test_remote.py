@@ -32,6 +32,7 @@ from mirror.upstream.failures import Unfit
 from mirror.upstream.http.stream import BlobStream
 from mirror.upstream.retries import Policy
 
+from ..fakes import CONTEXT
 from ..pullthrough.fakes import manifest_of
 from .conftest import QUICK, REDIS, Counts, MakeRemote, Time
 from .hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, page, status
@@ -71,7 +72,7 @@ def test_a_remote_is_an_upstream(remote: Remote) -> None:
 
 async def test_a_tag_is_resolved_by_head_alone(hub: Hub, remote: Remote) -> None:
     digest = hub.add_image("library/redis", "7", LAYER)
-    descriptor = await remote.resolve(REDIS, "7")
+    descriptor = await remote.resolve(CONTEXT, REDIS, "7")
     assert str(descriptor.digest) == digest
     assert descriptor.media_type == OCI_MANIFEST
     assert descriptor.size == len(hub.manifests[digest][0])
@@ -80,8 +81,8 @@ async def test_a_tag_is_resolved_by_head_alone(hub: Hub, remote: Remote) -> None
 
 async def test_all_manifest_types_are_asked_for(hub: Hub, remote: Remote) -> None:
     hub.add_image("library/redis", "7")
-    descriptor = await remote.resolve(REDIS, "7")
-    await remote.manifest(REDIS, descriptor.digest)
+    descriptor = await remote.resolve(CONTEXT, REDIS, "7")
+    await remote.manifest(CONTEXT, REDIS, descriptor.digest)
     for one in hub.requests:
         for media_type in (
             OCI_INDEX,
@@ -94,7 +95,7 @@ async def test_all_manifest_types_are_asked_for(hub: Hub, remote: Remote) -> Non
 
 async def test_a_path_before_v2_is_kept(hub: Hub, make_remote: MakeRemote) -> None:
     with pytest.raises(ManifestUnknown):
-        await make_remote(hub.url + "/mirrors/hub/").resolve(REDIS, "7")
+        await make_remote(hub.url + "/mirrors/hub/").resolve(CONTEXT, REDIS, "7")
     assert hub.requests[0].path == "/mirrors/hub/v2/library/redis/manifests/7"
 
 
@@ -113,8 +114,8 @@ async def test_without_a_usable_digest_the_tag_is_got_once_and_not_again_by_dige
     digest = hub.add_image("library/redis", "7", LAYER)
     hub.head_digest = False
     hub.fail("registry", status(200, head, b"x" * 10))
-    descriptor = await remote.resolve(REDIS, "7")
-    content = await remote.manifest(REDIS, descriptor.digest)
+    descriptor = await remote.resolve(CONTEXT, REDIS, "7")
+    content = await remote.manifest(CONTEXT, REDIS, descriptor.digest)
     assert str(descriptor.digest) == digest
     assert content.data == hub.manifests[digest][0]
     assert [one.method for one in hub.requests] == ["HEAD", "GET"]
@@ -123,7 +124,7 @@ async def test_without_a_usable_digest_the_tag_is_got_once_and_not_again_by_dige
 async def test_a_registry_that_knows_no_head_is_asked_by_get(hub: Hub, remote: Remote) -> None:
     digest = hub.add_image("library/redis", "7")
     hub.fail("registry", status(405))
-    assert str((await remote.resolve(REDIS, "7")).digest) == digest
+    assert str((await remote.resolve(CONTEXT, REDIS, "7")).digest) == digest
 
 
 async def test_bytes_got_with_a_tag_are_kept_shortly_and_per_repository(
@@ -131,11 +132,11 @@ async def test_bytes_got_with_a_tag_are_kept_shortly_and_per_repository(
 ) -> None:
     hub.add_image("library/redis", "7")
     hub.head_digest = False
-    digest = (await remote.resolve(REDIS, "7")).digest
-    await remote.manifest(Repository("docker.io", "library/other"), digest)
+    digest = (await remote.resolve(CONTEXT, REDIS, "7")).digest
+    await remote.manifest(CONTEXT, Repository("docker.io", "library/other"), digest)
     assert hub.count("registry", "GET") == 2
     time.now += 3600
-    await remote.manifest(REDIS, digest)
+    await remote.manifest(CONTEXT, REDIS, digest)
     assert hub.count("registry", "GET") == 3
 
 
@@ -149,7 +150,7 @@ async def test_a_manifest_passes_byte_for_byte(hub: Hub, remote: Remote) -> None
         + b'"size":3}, "layers":[] }\n'
     )
     digest = Digest.parse(hub.add_manifest("library/redis", None, data))
-    content = await remote.manifest(REDIS, digest)
+    content = await remote.manifest(CONTEXT, REDIS, digest)
     assert content.data == data
     assert content.descriptor.size == len(data)
     assert content.descriptor.media_type == OCI_MANIFEST
@@ -178,7 +179,11 @@ async def test_f11_f12_f14_what_is_no_such_manifest_is_refused(
         hub.fail("registry", status(200))
     hub.fail("registry", fault)
     with pytest.raises(Untrustworthy, match=says):
-        await (remote.resolve(REDIS, "7") if by_tag else remote.manifest(REDIS, digest))
+        await (
+            remote.resolve(CONTEXT, REDIS, "7")
+            if by_tag
+            else remote.manifest(CONTEXT, REDIS, digest)
+        )
 
 
 async def test_f11_a_manifest_without_an_end_is_cut_at_the_cap(
@@ -196,7 +201,7 @@ async def test_f11_a_manifest_without_an_end_is_cut_at_the_cap(
     digest = Digest.parse(hub.add_image("library/redis", "7"))
     hub.fail("registry", endless)
     with pytest.raises(Untrustworthy, match="4194304"):
-        await make_remote(hub.url).manifest(REDIS, digest)
+        await make_remote(hub.url).manifest(CONTEXT, REDIS, digest)
     assert counts.bytes == 4 * MIB + 1
 
 
@@ -204,7 +209,7 @@ async def test_f12_wrong_bytes_are_counted(hub: Hub, remote: Remote, counts: Cou
     digest = Digest.parse(hub.add_image("library/redis", "7"))
     hub.fail("registry", sent(hub.manifests[str(digest)][0] + b" ", Content_Type=OCI_MANIFEST))
     with pytest.raises(Untrustworthy, match=f"other bytes than those of {digest}"):
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
     assert counts.rejected == 1
 
 
@@ -222,7 +227,7 @@ async def test_f13_a_manifest_of_two_meanings_is_refused(
     data = json.dumps({"schemaVersion": 2, **document}).encode()
     digest = hub.add_manifest("library/redis", "7", data, content_type)
     with pytest.raises(Untrustworthy, match="hub: "):
-        await remote.manifest(REDIS, Digest.parse(digest))
+        await remote.manifest(CONTEXT, REDIS, Digest.parse(digest))
 
 
 @pytest.mark.parametrize("digest_is_told", [True, False])
@@ -233,7 +238,7 @@ async def test_what_whoever_may_push_can_put_under_a_tag_is_unfit_and_no_lie(
     hub.head_digest = digest_is_told
     old = b'{"schemaVersion":1,"fsLayers":[]}'.ljust(length)
     digest = Digest.parse(hub.add_manifest("library/redis", "old", old, SCHEMA_1))
-    for ask in (remote.resolve(REDIS, "old"), remote.manifest(REDIS, digest)):
+    for ask in (remote.resolve(CONTEXT, REDIS, "old"), remote.manifest(CONTEXT, REDIS, digest)):
         with pytest.raises(Unfit):
             await ask
     assert counts.rejected == 0
@@ -247,17 +252,17 @@ async def test_f06_a_manifest_in_gzip_is_decoded_to_its_exact_digest(
     hub.fail(
         "registry", sent(gzip.compress(data), Content_Type=OCI_MANIFEST, Content_Encoding="gzip")
     )
-    assert (await remote.manifest(REDIS, digest)).data == data
+    assert (await remote.manifest(CONTEXT, REDIS, digest)).data == data
 
 
 async def test_sha512_is_proven_too(hub: Hub, remote: Remote) -> None:
     data, media_type = hub.manifests[hub.add_image("library/redis", "7")]
     digest = Digest.of(data, "sha512")
     hub.manifests[str(digest)] = data, media_type
-    assert (await remote.manifest(REDIS, digest)).descriptor.digest == digest
+    assert (await remote.manifest(CONTEXT, REDIS, digest)).descriptor.digest == digest
     hub.manifests[str(digest)] = data + b" ", media_type
     with pytest.raises(Untrustworthy):
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
 
 
 # Blobs
@@ -268,7 +273,7 @@ async def test_a_blob_comes_in_bounded_pieces_and_is_counted(
 ) -> None:
     data = LAYER * 20
     digest = Digest.parse(hub.add_blob(data))
-    stream = await make_remote(hub.url).blob(REDIS, digest)
+    stream = await make_remote(hub.url).blob(CONTEXT, REDIS, digest)
     assert (stream.start, stream.descriptor.size, stream.source) == (0, len(data), "hub")
     pieces = []
     while piece := await stream.read():
@@ -285,8 +290,8 @@ async def test_f67_who_is_not_the_registry_vouches_for_nothing(
 ) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     with pytest.raises(Denied):
-        await make_remote(hub.url, trust=Trust.CONTENT).blob(REDIS, digest, vouched=True)
-    stream = await make_remote(hub.url, trust=Trust.TAGS).blob(REDIS, digest, vouched=True)
+        await make_remote(hub.url, trust=Trust.CONTENT).blob(CONTEXT, REDIS, digest, vouched=True)
+    stream = await make_remote(hub.url, trust=Trust.TAGS).blob(CONTEXT, REDIS, digest, vouched=True)
     assert stream.vouched
     await stream.close()
 
@@ -298,7 +303,7 @@ async def test_a_range_is_streamed_from_its_start(hub: Hub, remote: Remote) -> N
         (ByteRange(1000, 2000), LAYER[1000:2000]),
         (ByteRange(0, 10**9), LAYER),
     ):
-        stream = await remote.blob(REDIS, digest, asked_for)
+        stream = await remote.blob(CONTEXT, REDIS, digest, asked_for)
         assert (stream.start, stream.descriptor.size) == (asked_for.start, len(LAYER))
         assert await read(stream) == expected
 
@@ -306,7 +311,7 @@ async def test_a_range_is_streamed_from_its_start(hub: Hub, remote: Remote) -> N
 async def test_f07_a_range_that_is_ignored_starts_at_zero(hub: Hub, remote: Remote) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", sent(LAYER))
-    stream = await remote.blob(REDIS, digest, ByteRange(1000))
+    stream = await remote.blob(CONTEXT, REDIS, digest, ByteRange(1000))
     assert (stream.start, stream.descriptor.size) == (0, len(LAYER))
     assert await read(stream) == LAYER
 
@@ -329,7 +334,7 @@ async def test_f07_a_range_answered_with_nonsense_is_not_spliced_but_asked_whole
     digest = Digest.parse(hub.add_blob(LAYER))
     headers = {} if content_range is None else {"Content-Range": content_range}
     hub.fail("blobs", status(206, headers, LAYER[start:stop]))
-    stream = await remote.blob(REDIS, digest, ByteRange(1000))
+    stream = await remote.blob(CONTEXT, REDIS, digest, ByteRange(1000))
     assert stream.start == 0
     assert await read(stream) == LAYER
     assert "Range" not in hub.seen("blobs")[-1].headers
@@ -338,7 +343,7 @@ async def test_f07_a_range_answered_with_nonsense_is_not_spliced_but_asked_whole
 async def test_f07_a_206_of_another_length_is_not_spliced(hub: Hub, remote: Remote) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", status(206, {"Content-Range": "bytes 1000-255999/256000"}, LAYER))
-    stream = await remote.blob(REDIS, digest, ByteRange(1000))
+    stream = await remote.blob(CONTEXT, REDIS, digest, ByteRange(1000))
     assert stream.start == 0
     await stream.close()
 
@@ -346,7 +351,7 @@ async def test_f07_a_206_of_another_length_is_not_spliced(hub: Hub, remote: Remo
 async def test_a_part_whose_total_is_unknown_is_taken(hub: Hub, remote: Remote) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", status(206, {"Content-Range": "bytes 1000-1999/*"}, LAYER[1000:2000]))
-    stream = await remote.blob(REDIS, digest, ByteRange(1000, 2000))
+    stream = await remote.blob(CONTEXT, REDIS, digest, ByteRange(1000, 2000))
     assert (stream.start, stream.descriptor.size) == (1000, None)
     assert await read(stream) == LAYER[1000:2000]
 
@@ -354,7 +359,7 @@ async def test_a_part_whose_total_is_unknown_is_taken(hub: Hub, remote: Remote) 
 async def test_f07_a_range_behind_the_end_tells_the_size(hub: Hub, remote: Remote) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     with pytest.raises(RangeInvalid) as caught:
-        await remote.blob(REDIS, digest, ByteRange(len(LAYER)))
+        await remote.blob(CONTEXT, REDIS, digest, ByteRange(len(LAYER)))
     assert caught.value.size == len(LAYER)
 
 
@@ -365,7 +370,7 @@ async def test_f07_a_416_to_a_range_that_exists_is_asked_whole(
     digest = Digest.parse(hub.add_blob(LAYER))
     headers = {} if content_range is None else {"Content-Range": content_range}
     hub.fail("blobs", status(416, headers))
-    stream = await remote.blob(REDIS, digest, ByteRange(1000))
+    stream = await remote.blob(CONTEXT, REDIS, digest, ByteRange(1000))
     assert stream.start == 0
     await stream.close()
 
@@ -374,13 +379,13 @@ async def test_a_206_that_nobody_asked_for_is_refused(hub: Hub, remote: Remote) 
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", status(206, {"Content-Range": "bytes 0-9/256000"}, LAYER[:10]), times=9)
     with pytest.raises(Unavailable, match="206"):
-        await remote.blob(REDIS, digest)
+        await remote.blob(CONTEXT, REDIS, digest)
 
 
 async def test_f02_a_body_that_is_cut_short_is_no_end(hub: Hub, remote: Remote) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", cut(LAYER[:1000], announced=len(LAYER)))
-    stream = await remote.blob(REDIS, digest)
+    stream = await remote.blob(CONTEXT, REDIS, digest)
     with pytest.raises(Unavailable, match="cut"):
         await read(stream)
 
@@ -394,7 +399,7 @@ async def test_f05_a_body_without_length_has_no_size(hub: Hub, remote: Remote) -
 
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", chunked)
-    stream = await remote.blob(REDIS, digest)
+    stream = await remote.blob(CONTEXT, REDIS, digest)
     assert stream.descriptor.size is None
     assert await read(stream) == LAYER
 
@@ -404,7 +409,7 @@ async def test_f06_an_encoded_blob_is_refused(hub: Hub, remote: Remote) -> None:
     for asked_for in (None, ByteRange(10)):
         hub.fail("blobs", sent(gzip.compress(LAYER), Content_Encoding="gzip"), times=2)
         with pytest.raises(Untrustworthy, match="Content-Encoding"):
-            await remote.blob(REDIS, digest, asked_for)
+            await remote.blob(CONTEXT, REDIS, digest, asked_for)
         hub._faults.clear()
 
 
@@ -412,7 +417,7 @@ async def test_f14_a_page_instead_of_a_blob_is_refused(hub: Hub, remote: Remote)
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("registry", page())
     with pytest.raises(Untrustworthy, match="web page"):
-        await remote.blob(REDIS, digest)
+        await remote.blob(CONTEXT, REDIS, digest)
 
 
 async def test_f09_an_expired_url_is_asked_for_again_at_the_registry(
@@ -420,7 +425,7 @@ async def test_f09_an_expired_url_is_asked_for_again_at_the_registry(
 ) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", status(403))
-    assert await read(await remote.blob(REDIS, digest)) == LAYER
+    assert await read(await remote.blob(CONTEXT, REDIS, digest)) == LAYER
     assert hub.count("registry") == 2
     first, second = hub.seen("blobs")
     assert first.query["signature"] != second.query["signature"]
@@ -432,7 +437,7 @@ async def test_f09_a_cdn_that_refuses_for_ever_is_unavailable_not_denied(
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("blobs", status(403), times=99)
     with pytest.raises(Unavailable, match="refuses the URL"):
-        await remote.blob(REDIS, digest)
+        await remote.blob(CONTEXT, REDIS, digest)
     assert hub.count("registry") == 3
 
 
@@ -442,12 +447,12 @@ async def test_f61_a_challenge_from_where_the_registry_sent_us_is_not_answered(
     challenge = f'Bearer realm="{hub.realm_url}",service="hub"'
     hub.fail("blobs", status(401, {"WWW-Authenticate": challenge}), times=9)
     with pytest.raises(Unavailable, match="refuses the URL"):
-        await remote.blob(REDIS, Digest.parse(hub.add_blob(LAYER)))
+        await remote.blob(CONTEXT, REDIS, Digest.parse(hub.add_blob(LAYER)))
     assert hub.count("realm") == 0
 
 
 async def test_rejected_streams_are_counted(hub: Hub, remote: Remote, counts: Counts) -> None:
-    stream = await remote.blob(REDIS, Digest.parse(hub.add_blob(LAYER)))
+    stream = await remote.blob(CONTEXT, REDIS, Digest.parse(hub.add_blob(LAYER)))
     stream.reject("wrong digest")
     await stream.close()
     assert counts.rejected == 1
@@ -458,7 +463,7 @@ async def test_rejected_streams_are_counted(hub: Hub, remote: Remote, counts: Co
 
 async def test_a_blobs_size_is_asked_by_head(hub: Hub, remote: Remote) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
-    descriptor = await remote.stat(REDIS, digest)
+    descriptor = await remote.stat(CONTEXT, REDIS, digest)
     assert (descriptor.digest, descriptor.size) == (digest, len(LAYER))
     assert {one.method for one in hub.requests} == {"HEAD"}
 
@@ -470,13 +475,13 @@ async def test_a_blob_host_that_refuses_head_is_asked_for_one_byte(
     for data in (LAYER, b""):
         digest = Digest.parse(hub.add_blob(data))
         hub.fail("blobs", status(code))
-        assert (await remote.stat(REDIS, digest)).size == len(data)
+        assert (await remote.stat(CONTEXT, REDIS, digest)).size == len(data)
         assert hub.requests[-1].headers["Range"] == "bytes=0-0"
 
 
 async def test_a_missing_blob_is_unknown_to_head_too(hub: Hub, remote: Remote) -> None:
     with pytest.raises(BlobUnknown):
-        await remote.stat(REDIS, Digest.of(b"nothing"))
+        await remote.stat(CONTEXT, REDIS, Digest.of(b"nothing"))
 
 
 # Tags and referrers
@@ -485,24 +490,24 @@ async def test_a_missing_blob_is_unknown_to_head_too(hub: Hub, remote: Remote) -
 async def test_tags_are_paged_by_link(hub: Hub, remote: Remote) -> None:
     for tag in ("5", "6", "7"):
         hub.add_image("library/redis", tag)
-    page_one = await remote.tags(REDIS, 2)
+    page_one = await remote.tags(CONTEXT, REDIS, 2)
     assert (page_one.tags, page_one.last) == (("5", "6"), "6")
-    page_two = await remote.tags(REDIS, 2, page_one.last)
+    page_two = await remote.tags(CONTEXT, REDIS, 2, page_one.last)
     assert (page_two.tags, page_two.last) == (("7",), None)
 
 
 async def test_a_repository_without_tags_and_tags_that_are_none(hub: Hub, remote: Remote) -> None:
     hub.fail("registry", sent(b'{"name": "library/redis", "tags": null}'))
-    assert (await remote.tags(REDIS)).tags == ()
+    assert (await remote.tags(CONTEXT, REDIS)).tags == ()
     hub.fail("registry", sent(b'{"tags": ["7", "-x", "a b", 7, "../x", "a\\r\\nb"]}'))
-    assert (await remote.tags(REDIS)).tags == ("7",)
+    assert (await remote.tags(CONTEXT, REDIS)).tags == ("7",)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"tags": {"7": 1}}', b"[]", b'{"tags": "7"}'])
 async def test_a_tag_list_that_is_none_is_refused(hub: Hub, remote: Remote, body: bytes) -> None:
     hub.fail("registry", sent(body))
     with pytest.raises(Untrustworthy, match="hub: "):
-        await remote.tags(REDIS)
+        await remote.tags(CONTEXT, REDIS)
 
 
 @pytest.mark.parametrize(
@@ -520,13 +525,13 @@ async def test_f69_of_a_link_only_the_marker_is_taken(
     hub: Hub, remote: Remote, link: str, last: str | None
 ) -> None:
     hub.fail("registry", sent(b'{"tags": ["7"]}', Link=link))
-    assert (await remote.tags(REDIS)).last == last
+    assert (await remote.tags(CONTEXT, REDIS)).last == last
 
 
 async def test_referrers_come_from_the_api(hub: Hub, remote: Remote) -> None:
     index = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode()
     hub.fail("registry", sent(index, Content_Type=OCI_INDEX))
-    assert await remote.referrers(REDIS, Digest.of(b"x")) == index
+    assert await remote.referrers(CONTEXT, REDIS, Digest.of(b"x")) == index
 
 
 def _referrers(*types: str) -> bytes:
@@ -549,7 +554,7 @@ async def test_referrers_are_those_of_all_pages(hub: Hub, remote: Remote) -> Non
     subject = Digest.of(b"x")
     hub.fail("registry", sent(first, Content_Type=OCI_INDEX, Link=link))
     hub.fail("registry", sent(second, Content_Type=OCI_INDEX))
-    data = await remote.referrers(REDIS, subject)
+    data = await remote.referrers(CONTEXT, REDIS, subject)
     found = [entry["artifactType"] for entry in json.loads(data)["manifests"]]
     assert found == ["a/sbom", "a/signature", "a/sbom"]
     assert hub.requests[1].path == f"/v2/library/redis/referrers/{subject}"
@@ -561,16 +566,16 @@ async def test_pages_without_end_are_refused(hub: Hub, remote: Remote) -> None:
     for _ in range(100):
         hub.fail("registry", sent(_referrers("a/sbom"), Content_Type=OCI_INDEX, Link=link))
     with pytest.raises(Untrustworthy, match="more referrers than are taken"):
-        await remote.referrers(REDIS, Digest.of(b"x"))
+        await remote.referrers(CONTEXT, REDIS, Digest.of(b"x"))
 
 
 async def test_referrers_come_from_the_fallback_tag_or_are_none(hub: Hub, remote: Remote) -> None:
     subject = Digest.of(b"x")
     with pytest.raises(Unknown):
-        await remote.referrers(REDIS, subject)
+        await remote.referrers(CONTEXT, REDIS, subject)
     index = b'{"schemaVersion":2,"mediaType":"%s", "manifests":[]}' % OCI_INDEX.encode()
     hub.add_manifest("library/redis", f"sha256-{subject.hex}", index, OCI_INDEX)
-    assert await remote.referrers(REDIS, subject) == index
+    assert await remote.referrers(CONTEXT, REDIS, subject) == index
 
 
 @pytest.mark.parametrize(
@@ -590,7 +595,7 @@ async def test_a_fallback_tag_that_is_no_index_has_no_referrers(
     hub.add_manifest("library/redis", f"sha256-{subject.hex}", *odd)
     hub.fail("registry", status(api))
     with pytest.raises(Unknown):
-        await remote.referrers(REDIS, subject)
+        await remote.referrers(CONTEXT, REDIS, subject)
     assert counts.rejected == 0
 
 
@@ -600,14 +605,14 @@ async def test_a_fallback_tag_that_is_no_index_has_no_referrers(
 async def test_404_is_told_by_the_error_document(hub: Hub, remote: Remote) -> None:
     digest = Digest.of(b"nothing")
     with pytest.raises(ManifestUnknown):
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
     with pytest.raises(BlobUnknown):
-        await remote.blob(REDIS, digest)
+        await remote.blob(CONTEXT, REDIS, digest)
     with pytest.raises(NameUnknown):
-        await remote.tags(REDIS)
+        await remote.tags(CONTEXT, REDIS)
     hub.fail("registry", status(404, body='{"errors": [{"code": "NAME_UNKNOWN"}]}'))
     with pytest.raises(NameUnknown):
-        await remote.manifest(REDIS, digest)
+        await remote.manifest(CONTEXT, REDIS, digest)
 
 
 @pytest.mark.parametrize(
@@ -617,14 +622,14 @@ async def test_404_is_told_by_the_error_document(hub: Hub, remote: Remote) -> No
 async def test_404_with_any_body_is_unknown(hub: Hub, remote: Remote, body: str) -> None:
     hub.fail("registry", status(404, body=body))
     with pytest.raises(ManifestUnknown):
-        await remote.manifest(REDIS, Digest.of(b"x"))
+        await remote.manifest(CONTEXT, REDIS, Digest.of(b"x"))
 
 
 @pytest.mark.parametrize("code", [401, 403])
 async def test_a_refusal_says_both_that_it_may_mean(hub: Hub, remote: Remote, code: int) -> None:
     hub.fail("registry", status(code), times=9)
     with pytest.raises(Denied, match=r"library/redis.*does not exist there, or it is private"):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("registry") == 1
 
 
@@ -650,7 +655,7 @@ async def test_f20_a_rate_limit_says_when_to_come_back(
 ) -> None:
     hub.fail("registry", status(429, headers), times=9)
     with pytest.raises(RateLimited) as caught:
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert caught.value.retry_after == seconds
     assert hub.count("registry") == 1
 
@@ -659,13 +664,13 @@ async def test_f20_a_rate_limit_says_when_to_come_back(
 async def test_f21_trouble_that_passes_is_not_noticed(hub: Hub, remote: Remote, code: int) -> None:
     hub.add_image("library/redis", "7")
     hub.fail("registry", status(code), times=2)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_f21_trouble_that_stays_is_named(hub: Hub, remote: Remote, counts: Counts) -> None:
     hub.fail("registry", status(502), times=99)
     with pytest.raises(Unavailable, match=r"hub has trouble \(502\)"):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert counts.requests == [("hub", "HEAD", "502")] * 3
 
 
@@ -675,7 +680,7 @@ async def test_f28_connections_closed_between_requests_are_not_noticed(
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url, policy=Policy(attempts=2))
     for _ in range(5):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
         hub.fail("registry", cut())
 
 
@@ -683,7 +688,7 @@ async def test_f28_connections_closed_between_requests_are_not_noticed(
 async def test_another_4xx_is_a_word_about_the_request(hub: Hub, remote: Remote, code: int) -> None:
     hub.fail("registry", status(code), times=9)
     with pytest.raises(Refused, match=rf"hub does not take this request \({code}\)"):
-        await remote.tags(REDIS, 10_000)
+        await remote.tags(CONTEXT, REDIS, 10_000)
     assert hub.count("registry") == 1
 
 
@@ -691,7 +696,7 @@ async def test_another_4xx_is_a_word_about_the_request(hub: Hub, remote: Remote,
 async def test_a_4xx_that_means_later_is_asked_again(hub: Hub, remote: Remote, code: int) -> None:
     hub.add_image("library/redis", "7")
     hub.fail("registry", status(code))
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
 
 
 @pytest.mark.parametrize("code", [400, 405, 416])
@@ -700,7 +705,7 @@ async def test_a_blob_whose_ranges_are_refused_comes_whole(
 ) -> None:
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.fail("registry", status(code, {"Content-Range": f"bytes */{len(LAYER)}"}))
-    stream = await remote.blob(REDIS, digest, ByteRange(100))
+    stream = await remote.blob(CONTEXT, REDIS, digest, ByteRange(100))
     assert stream.start == 0
     assert await read(stream) == LAYER
 
@@ -709,7 +714,7 @@ async def test_a_blob_whose_ranges_are_refused_comes_whole(
 async def test_another_status_is_no_answer(hub: Hub, remote: Remote, code: int) -> None:
     hub.fail("registry", status(code))
     with pytest.raises(Unavailable, match=str(code)):
-        await remote.manifest(REDIS, Digest.of(b"x"))
+        await remote.manifest(CONTEXT, REDIS, Digest.of(b"x"))
 
 
 async def test_f26_a_token_that_ends_between_manifest_and_blob_is_not_noticed(
@@ -718,9 +723,9 @@ async def test_f26_a_token_that_ends_between_manifest_and_blob_is_not_noticed(
     hub.challenge = "bearer"
     digest = Digest.parse(hub.add_blob(LAYER))
     hub.add_image("library/redis", "7", LAYER)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     hub.revoke_tokens()
-    assert await read(await remote.blob(REDIS, digest)) == LAYER
+    assert await read(await remote.blob(CONTEXT, REDIS, digest)) == LAYER
     assert hub.count("realm") == 2
 
 
@@ -735,10 +740,12 @@ async def test_no_connection_is_left_open(hub: Hub, make_remote: MakeRemote) -> 
             for asked_for in (None, ByteRange(5)):
                 hub.fail(server, fault, times=2)
                 try:
-                    stream: BlobStream = await remote.blob(REDIS, digest, asked_for)
+                    stream: BlobStream = await remote.blob(CONTEXT, REDIS, digest, asked_for)
                     await stream.close()
                 except RegistryError:
                     pass
                 hub._faults.clear()
     for _ in range(3):
-        await asyncio.gather(remote.stat(REDIS, digest), remote.resolve(REDIS, "7"))
+        await asyncio.gather(
+            remote.stat(CONTEXT, REDIS, digest), remote.resolve(CONTEXT, REDIS, "7")
+        )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.context import CLIENT, Client
+from mirror.contracts.context import Asker
 from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.upstream import StreamContent
 from mirror.events import Events
@@ -24,6 +24,7 @@ from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.line import Line
 from mirror.upstream.pool.pool import Pool
 
+from ..fakes import CONTEXT, request_of
 from ..jumping import jump
 from .conftest import REDIS, Counts
 
@@ -116,6 +117,7 @@ class Voice:
 
     async def blob(
         self,
+        asker: Asker,
         repository: Repository,
         digest: Digest,
         range: ByteRange | None = None,
@@ -129,26 +131,30 @@ class Voice:
         return self.streams[-1]
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         await self._answer()
         return Descriptor(OCI_MANIFEST, DIGEST, 7)
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         await self._answer()
         return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), b"{}", Outcome.FILLED)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
         await self._answer()
         return Descriptor(OCTET_STREAM, digest, len(DATA))
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None = None
+        self, asker: Asker, repository: Repository, digest: Digest, artifact_type: str | None = None
     ) -> BytesContent:
-        return await self.manifest(repository, digest)
+        return await self.manifest(asker, repository, digest)
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         await self._answer()
         return TagPage(("7",))
@@ -183,7 +189,7 @@ async def take(pool: Pool, range: ByteRange | None = None) -> Taken:
     loop = asyncio.get_running_loop()
     began, taken = loop.time(), Taken(b"", [], 0.0)
     try:
-        body = await pool.blob(REDIS, DIGEST, range)
+        body = await pool.blob(CONTEXT, REDIS, DIGEST, range)
         try:
             while piece := await body.read():
                 taken.data += piece
@@ -221,10 +227,10 @@ def after(seconds: float, ask: Callable[[Pool], Awaitable[object]], *voices: Voi
 
 
 ASKS: list[Callable[[Pool], Awaitable[object]]] = [
-    lambda pool: pool.resolve(REDIS, "7"),
-    lambda pool: pool.manifest(REDIS, DIGEST),
-    lambda pool: pool.stat(REDIS, DIGEST),
-    lambda pool: pool.blob(REDIS, DIGEST),
+    lambda pool: pool.resolve(CONTEXT, REDIS, "7"),
+    lambda pool: pool.manifest(CONTEXT, REDIS, DIGEST),
+    lambda pool: pool.stat(CONTEXT, REDIS, DIGEST),
+    lambda pool: pool.blob(CONTEXT, REDIS, DIGEST),
 ]
 EACH_ASK = pytest.mark.parametrize("ask", ASKS, ids=["tag", "manifest", "stat", "blob"])
 
@@ -454,7 +460,7 @@ def test_who_leaves_while_a_drip_has_a_rival_leaves_nothing_open() -> None:
 
     async def scenario() -> None:
         pool = pool_of(near, far)
-        body = await pool.blob(REDIS, DIGEST)
+        body = await pool.blob(CONTEXT, REDIS, DIGEST)
         reading = asyncio.ensure_future(read_all(body))
         await asyncio.sleep(12)
         reading.cancel()
@@ -472,7 +478,7 @@ def test_what_one_says_of_the_size_is_not_taken_for_anothers_word() -> None:
     near, far = Voice("near", Plan(stop=HALF)), Voice("far", Plan(size=None))
 
     async def scenario() -> None:
-        body = await pool_of(near, far).blob(REDIS, DIGEST)
+        body = await pool_of(near, far).blob(CONTEXT, REDIS, DIGEST)
         while await body.read():
             said = len(DATA) if body.source == "near" else None
             assert body.descriptor.size == said
@@ -536,7 +542,7 @@ def test_bytes_are_the_word_of_who_brought_them() -> None:
     registry = Voice("hub", WELL)
 
     async def scenario() -> None:
-        body = await pool_of(stranger, registry).blob(REDIS, DIGEST)
+        body = await pool_of(stranger, registry).blob(CONTEXT, REDIS, DIGEST)
         assert (body.source, body.vouched) == ("near", False)
         first = body.reject
         came = 0
@@ -557,7 +563,9 @@ def test_what_has_to_be_vouched_for_goes_on_at_the_registry_alone() -> None:
     registry = Voice("hub", Plan(stop=HALF), WELL)
 
     async def scenario() -> None:
-        body = await pool_of(stranger, registry).blob(REDIS, DIGEST, ByteRange(0), vouched=True)
+        body = await pool_of(stranger, registry).blob(
+            CONTEXT, REDIS, DIGEST, ByteRange(0), vouched=True
+        )
         while await body.read():
             assert body.vouched
         await body.close()
@@ -571,7 +579,7 @@ def test_who_leaves_while_others_are_asked_leaves_nothing_open() -> None:
 
     async def scenario() -> None:
         pool = pool_of(near, far)
-        body = await pool.blob(REDIS, DIGEST)
+        body = await pool.blob(CONTEXT, REDIS, DIGEST)
         reading = asyncio.ensure_future(read_all(body))
         await asyncio.sleep(8)
         reading.cancel()
@@ -604,15 +612,14 @@ def test_one_who_asks_besides_in_vain_keeps_nobody_else_from_it() -> None:
 
     async def scenario() -> object:
         pool = pool_of(voice)
-        vain = [asyncio.ensure_future(pool.resolve(REDIS, "7")) for _ in range(20)]
+        vain = [asyncio.ensure_future(pool.resolve(CONTEXT, REDIS, "7")) for _ in range(20)]
         await asyncio.sleep(60)
         asked = len(voice.asked)
         assert asked <= 20 + 8 + 6
-        CLIENT.set(Client("another"))
         voice.plans = (*[never] * (asked + 1), WELL)
         try:
             async with asyncio.timeout(5):
-                return await pool.resolve(REDIS, "7")
+                return await pool.resolve(request_of("another"), REDIS, "7")
         finally:
             for one in vain:
                 one.cancel()

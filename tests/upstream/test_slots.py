@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
 
-from mirror.contracts.context import AHEAD, CLIENT, Client
+from mirror.contracts.context import AHEAD, Asker
 from mirror.contracts.upstream import StreamContent
 from mirror.events import Events
 from mirror.oci.digest import Digest
@@ -22,23 +22,12 @@ from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.pool.question import Asked, Question
 
+from ..fakes import CONTEXT, request_of
 from ..waiting import eventually
 from .conftest import REDIS, MakeRemote, Time
 from .hub import Hub
 
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def anybody() -> Iterator[None]:
-    was = CLIENT.get()
-    yield
-    CLIENT.set(was)
-
-
-def are(client: str) -> None:
-    """From now on this client asks."""
-    CLIENT.set(Client(client))
 
 
 class Host:
@@ -51,12 +40,17 @@ class Host:
         self.slots = Slots("hub", connections, patience=5)
         member = Member("hub", make_remote(hub.url), Trust.TAGS, slots=self.slots)
         self.pool = Pool([member], time.clock(), events=Events())
+        self.asker: Asker = CONTEXT
+
+    def are(self, client: str) -> None:
+        """From now on this client asks."""
+        self.asker = request_of(client)
 
     async def open(self, number: int, start: int = 0) -> StreamContent:
         data = bytes([number]) * (8 * MIB)
         self.hub.add_blob(data)
         part = ByteRange(start) if start else None
-        return await self.pool.blob(REDIS, Digest.of(data), part)
+        return await self.pool.blob(self.asker, REDIS, Digest.of(data), part)
 
 
 @pytest.fixture
@@ -76,9 +70,9 @@ async def rest(stream: StreamContent) -> int:
 
 
 async def test_who_has_most_gives_one_to_who_has_none(host: Host) -> None:
-    are("a")
+    host.are("a")
     streams = [await host.open(number) for number in range(3)]
-    are("b")
+    host.are("b")
     other = await host.open(9)
     assert await rest(other) == 8 * MIB
     with pytest.raises(Unavailable, match="another client"):
@@ -89,7 +83,7 @@ async def test_who_has_most_gives_one_to_who_has_none(host: Host) -> None:
 
 
 async def test_who_reads_while_it_gives_way_is_told(host: Host) -> None:
-    are("a")
+    host.are("a")
     streams = []
     for number in range(3):
         stream = await host.open(number)
@@ -98,7 +92,7 @@ async def test_who_reads_while_it_gives_way_is_told(host: Host) -> None:
 
     reading = asyncio.create_task(rest(streams[-1]))
     await asyncio.sleep(0)
-    are("b")
+    host.are("b")
     await (await host.open(9)).close()
     with pytest.raises(Unavailable, match="another client"):
         await reading
@@ -107,10 +101,10 @@ async def test_who_reads_while_it_gives_way_is_told(host: Host) -> None:
 
 
 async def test_giving_way_is_no_fault_of_the_endpoint(host: Host) -> None:
-    are("a")
+    host.are("a")
     streams = [await host.open(number) for number in range(3)]
     for client in ("b", "c"):
-        are(client)
+        host.are(client)
         streams.append(await host.open(9))
     for stream in streams:
         await asyncio.gather(rest(stream), return_exceptions=True)
@@ -119,22 +113,22 @@ async def test_giving_way_is_no_fault_of_the_endpoint(host: Host) -> None:
 
 
 async def test_what_gave_way_goes_on_where_it_was(host: Host) -> None:
-    are("a")
+    host.are("a")
     streams = [await host.open(number) for number in range(3)]
     came = len(await streams[-1].read())
-    are("b")
+    host.are("b")
     other = await host.open(9)
     with pytest.raises(Unavailable):
         await rest(streams[-1])
     await other.close()
-    are("a")
+    host.are("a")
     assert await rest(await host.open(2, came)) == 8 * MIB - came
     for stream in streams:
         await stream.close()
 
 
 async def test_a_small_question_is_asked_while_one_client_takes_all_for_blobs(host: Host) -> None:
-    are("a")
+    host.are("a")
     streams = [await host.open(number) for number in range(3)]
     waiting = asyncio.create_task(host.open(3))
     await asyncio.sleep(0)
@@ -148,7 +142,7 @@ async def test_a_small_question_is_asked_while_one_client_takes_all_for_blobs(ho
 
 async def test_one_client_takes_turns_with_itself(host: Host) -> None:
     host.slots._places._quantum = 0.05
-    are("a")
+    host.are("a")
     streams = [await host.open(number) for number in range(3)]
     late = await host.open(3)
     assert await rest(late) == 8 * MIB
@@ -162,11 +156,11 @@ ANY = Digest.of(b"any")
 @pytest.mark.parametrize(
     ("ask", "asked"),
     [
-        (lambda pool, repository: pool.resolve(repository, "7"), Asked.TAG),
-        (lambda pool, repository: pool.tags(repository), Asked.LIST),
-        (lambda pool, repository: pool.stat(repository, ANY), Asked.STAT),
-        (lambda pool, repository: pool.manifest(repository, ANY), Asked.MANIFEST),
-        (lambda pool, repository: pool.blob(repository, ANY), Asked.BLOB),
+        (lambda pool, repository: pool.resolve(CONTEXT, repository, "7"), Asked.TAG),
+        (lambda pool, repository: pool.tags(CONTEXT, repository), Asked.LIST),
+        (lambda pool, repository: pool.stat(CONTEXT, repository, ANY), Asked.STAT),
+        (lambda pool, repository: pool.manifest(CONTEXT, repository, ANY), Asked.MANIFEST),
+        (lambda pool, repository: pool.blob(CONTEXT, repository, ANY), Asked.BLOB),
     ],
     ids=lambda value: value.value if isinstance(value, Asked) else "",
 )
@@ -182,13 +176,13 @@ async def test_who_waits_for_an_answer_that_does_not_come_gives_way(
 
     host.hub.fail("registry", mute, times=1000)
     host.hub.add_image("library/redis", "7")
-    are("a")
+    host.are("a")
     repositories = [Repository("docker.io", f"mute/{number}") for number in range(8)]
     asking = [asyncio.ensure_future(ask(host.pool, repository)) for repository in repositories]
     await eventually(lambda: not host.slots.free(asked))
-    are("b")
+    host.are("b")
     async with asyncio.timeout(1):
-        await host.pool.resolve(REDIS, "7")
+        await host.pool.resolve(host.asker, REDIS, "7")
         await (await host.open(9)).close()
     until.set()
     for task in asking:
@@ -207,10 +201,10 @@ async def test_an_answer_that_takes_longer_than_a_turn_comes(host: Host) -> None
     names = [f"slow/{number}" for number in range(8)]
     for name in names:
         host.hub.add_image(name, "7")
-    are("a")
+    host.are("a")
     async with asyncio.timeout(10):
         await asyncio.gather(
-            *(host.pool.resolve(Repository("docker.io", name), "7") for name in names)
+            *(host.pool.resolve(host.asker, Repository("docker.io", name), "7") for name in names)
         )
 
 
@@ -219,8 +213,7 @@ async def test_clients_that_wait_take_turns() -> None:
     order = []
 
     async def ask(client: str) -> None:
-        are(client)
-        slot = await slots.take(Asked.TAG)
+        slot = await slots.take(request_of(client), Asked.TAG)
         order.append(client)
         await asyncio.sleep(0)
         slots.give(slot)
@@ -230,11 +223,11 @@ async def test_clients_that_wait_take_turns() -> None:
 
 
 async def test_what_is_fetched_ahead_gives_way_to_all_and_does_not_wait(host: Host) -> None:
-    CLIENT.set(AHEAD)
+    host.asker = AHEAD
     streams = [await host.open(number) for number in range(3)]
     with pytest.raises(Unavailable, match="in use"):
         await host.open(3)
-    are("a")
+    host.are("a")
     mine = [await host.open(number) for number in range(4, 7)]
     for stream in mine:
         assert await rest(stream) == 8 * MIB
@@ -245,14 +238,12 @@ async def test_what_is_fetched_ahead_gives_way_to_all_and_does_not_wait(host: Ho
 async def test_how_many_of_one_client_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_WAITING", 32)
     slots = Slots("hub", 1, patience=5)
-    are("a")
-    held = await slots.take(Asked.TAG)
-    waiting = [asyncio.create_task(slots.take(Asked.TAG)) for _ in range(32)]
+    held = await slots.take(request_of("a"), Asked.TAG)
+    waiting = [asyncio.create_task(slots.take(request_of("a"), Asked.TAG)) for _ in range(32)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="in use"):
-        await slots.take(Asked.TAG)
-    are("b")
-    other = asyncio.create_task(slots.take(Asked.TAG))
+        await slots.take(request_of("a"), Asked.TAG)
+    other = asyncio.create_task(slots.take(request_of("b"), Asked.TAG))
     await asyncio.sleep(0)
     assert not other.done()
     for task in (*waiting, other):

@@ -19,6 +19,7 @@ from mirror.upstream.client.logins import OwnLogin
 from mirror.upstream.client.tokens import Authorizer
 from mirror.upstream.endpoint import Endpoint, GivenToken, Login
 
+from ..fakes import CONTEXT
 from .conftest import QUICK, REDIS, MakeRemote, Time
 from .hub import Fault, Hub, cut, hang, page, status
 
@@ -30,8 +31,8 @@ async def test_an_anonymous_token_is_negotiated_once_and_used_again(
 ) -> None:
     digest = hub.add_image("library/redis", "7", b"layer")
     remote = make_remote(hub.url)
-    descriptor = await remote.resolve(REDIS, "7")
-    await remote.manifest(REDIS, descriptor.digest)
+    descriptor = await remote.resolve(CONTEXT, REDIS, "7")
+    await remote.manifest(CONTEXT, REDIS, descriptor.digest)
     assert str(descriptor.digest) == digest
     assert hub.count("realm") == 1
     asked = hub.seen("realm")[0]
@@ -39,7 +40,7 @@ async def test_an_anonymous_token_is_negotiated_once_and_used_again(
     assert "Authorization" not in asked.headers
     # One 401 teaches the challenge; after that no request is wasted, in other repositories either.
     hub.add_image("library/nginx", "1", b"other")
-    await remote.resolve(Repository("docker.io", "library/nginx"), "1")
+    await remote.resolve(CONTEXT, Repository("docker.io", "library/nginx"), "1")
     assert hub.count("registry") == 4
     assert hub.count("realm") == 2
 
@@ -65,13 +66,13 @@ async def test_f29_a_token_is_renewed_before_it_ends_by_monotonic_time(
     hub.token_answer = answer
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     time.wall += 1_000_000
     time.now += seconds / 2
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 1
     time.now += seconds / 2 - 1
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 2
     assert hub.count("registry") == 1 + 3, "no request was refused for a token that had ended"
 
@@ -81,9 +82,9 @@ async def test_f26_a_token_is_renewed_once_for_all_who_wait(
 ) -> None:
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     hub.revoke_tokens()
-    await asyncio.gather(*(remote.resolve(REDIS, "7") for _ in range(20)))
+    await asyncio.gather(*(remote.resolve(CONTEXT, REDIS, "7") for _ in range(20)))
     assert hub.count("realm") == 2
 
 
@@ -92,7 +93,7 @@ async def test_a_waiter_that_leaves_does_not_take_the_token_from_the_others(
 ) -> None:
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     hub.revoke_tokens()
     go_on = asyncio.Event()
 
@@ -100,8 +101,8 @@ async def test_a_waiter_that_leaves_does_not_take_the_token_from_the_others(
         await go_on.wait()
 
     hub.fail("realm", wait)
-    first = asyncio.create_task(remote.resolve(REDIS, "7"))
-    second = asyncio.create_task(remote.resolve(REDIS, "7"))
+    first = asyncio.create_task(remote.resolve(CONTEXT, REDIS, "7"))
+    second = asyncio.create_task(remote.resolve(CONTEXT, REDIS, "7"))
     async with asyncio.timeout(5):
         while hub.count("realm") < 2 or hub.count("registry") < 4:
             await asyncio.sleep(0)
@@ -116,10 +117,10 @@ async def test_the_old_token_serves_on_while_the_realm_is_down(
 ) -> None:
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     time.now += 285  # of 300
     hub.fail("realm", status(500), times=99)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 2
 
 
@@ -146,7 +147,7 @@ async def test_f25_a_broken_realm_is_named_and_asked_a_bounded_number_of_times(
 ) -> None:
     hub.fail("realm", fault, times=99)
     with pytest.raises(error, match=says) as caught:
-        await make_remote(hub.url).resolve(REDIS, "7")
+        await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
     assert hub.realm_url in str(caught.value)
     assert hub.count("realm") <= 6  # 3 attempts; the client repeats one on a closed connection
 
@@ -156,7 +157,7 @@ async def test_f25_a_realm_that_hangs_is_given_up(hub: Hub, make_remote: MakeRem
     hub.fail("realm", hang(over), times=9)
     remote = make_remote(hub.url, limits=replace(QUICK, realm=0.2))
     with pytest.raises(Unavailable, match=r"no answer within 0\.2 s") as caught:
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     over.set()
     assert hub.realm_url in str(caught.value)
 
@@ -166,7 +167,7 @@ async def test_f25_a_realm_that_is_down_is_named(
 ) -> None:
     hub.realm_url = f"http://127.0.0.1:{unused_tcp_port}/token"
     with pytest.raises(Unavailable, match="cannot be connected") as caught:
-        await make_remote(hub.url).resolve(REDIS, "7")
+        await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
     assert hub.realm_url in str(caught.value)
 
 
@@ -175,7 +176,7 @@ async def test_f25_tokens_that_are_refused_as_soon_as_they_are_given_do_not_loop
 ) -> None:
     hub.token_answer = lambda token: {"token": "never-" + token, "expires_in": 0}
     with pytest.raises(Denied, match="does not exist there, or it is private"):
-        await make_remote(hub.url).resolve(REDIS, "7")
+        await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 1
     assert hub.count("registry") == 2
 
@@ -187,9 +188,9 @@ async def test_the_registry_is_asked_for_its_challenge_again_when_its_realm_fail
     good, hub.realm_url = hub.realm_url, f"http://127.0.0.1:{unused_tcp_port}/token"
     remote = make_remote(hub.url)
     with pytest.raises(Unavailable):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     hub.realm_url = good
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
 
 
 async def test_the_login_goes_to_a_realm_on_the_endpoints_own_host(
@@ -197,7 +198,7 @@ async def test_the_login_goes_to_a_realm_on_the_endpoints_own_host(
 ) -> None:
     hub.login, hub.anonymous = ("ann", "pass:wörd"), False
     hub.add_image("library/redis", "7")
-    await make_remote(hub.url, credentials=(LOGIN,)).resolve(REDIS, "7")
+    await make_remote(hub.url, credentials=(LOGIN,)).resolve(CONTEXT, REDIS, "7")
     asked = hub.seen("realm")[0]
     assert asked.headers["Authorization"].startswith("Basic ")
     assert asked.query["account"] == "ann"
@@ -212,7 +213,7 @@ async def test_a_refused_login_is_named_without_its_password(
 ) -> None:
     hub.login, hub.anonymous = ("ann", "another"), False
     with pytest.raises(Denied, match="'ann'") as caught:
-        await make_remote(hub.url, credentials=(LOGIN,)).resolve(REDIS, "7")
+        await make_remote(hub.url, credentials=(LOGIN,)).resolve(CONTEXT, REDIS, "7")
     assert "wörd" not in str(caught.value)
 
 
@@ -223,9 +224,9 @@ async def test_f61_a_realm_on_another_host_gets_no_login_and_that_is_said_once(
     hub.realm_url = hub.realm_url.replace("127.0.0.1", "localhost")
     remote = make_remote(hub.url, credentials=(LOGIN,))
     with capture_logs() as logs:
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
         hub.revoke_tokens()
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 2
     assert not any("Authorization" in one.headers for one in hub.seen("realm"))
     assert [log["event"] for log in logs] == ["login_withheld"]
@@ -237,7 +238,7 @@ async def test_f61_a_configured_realm_gets_the_login(hub: Hub, make_remote: Make
     hub.add_image("library/redis", "7")
     hub.realm_url = hub.realm_url.replace("127.0.0.1", "localhost")
     remote = make_remote(hub.url, credentials=(LOGIN,), realm=hub.realm_url)
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     assert "Authorization" in hub.seen("realm")[0].headers
 
 
@@ -249,7 +250,7 @@ async def test_f61_a_redirect_of_the_realm_leaves_the_login_behind(
     hub.fail("realm", status(307, {"Location": elsewhere}))
     remote = make_remote(hub.url, credentials=(LOGIN,))
     with pytest.raises(Denied):  # an anonymous token without the scope
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     first, second = hub.seen("realm")[:2]
     assert "Authorization" in first.headers
     assert "Authorization" not in second.headers
@@ -319,8 +320,8 @@ async def test_f65_a_token_of_one_repository_is_not_shown_for_another(
     hub.add_image("library/redis", "7")
     hub.add_image("library/nginx", "1")
     remote = make_remote(hub.url)
-    await remote.resolve(REDIS, "7")
-    await remote.resolve(Repository("docker.io", "library/nginx"), "1")
+    await remote.resolve(CONTEXT, REDIS, "7")
+    await remote.resolve(CONTEXT, Repository("docker.io", "library/nginx"), "1")
     shown = {
         one.headers["Authorization"]
         for one in hub.seen("registry")
@@ -334,8 +335,8 @@ async def test_a_basic_registry_gets_the_login_itself(hub: Hub, make_remote: Mak
     digest = hub.add_blob(b"layer")
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url, credentials=(LOGIN,))
-    await remote.resolve(REDIS, "7")
-    await (await remote.blob(REDIS, Digest.parse(digest))).close()
+    await remote.resolve(CONTEXT, REDIS, "7")
+    await (await remote.blob(CONTEXT, REDIS, Digest.parse(digest))).close()
     assert hub.count("registry", path="/library/") == 3, "the login comes along once it is wanted"
     assert hub.count("registry", path="/v2/") == 3 + 1, "and was tried by itself before"
     assert hub.count("realm") == 0
@@ -347,7 +348,7 @@ async def test_a_basic_registry_without_a_login_is_denied(
 ) -> None:
     hub.challenge = "basic"
     with pytest.raises(Denied, match="library/redis"):
-        await make_remote(hub.url).resolve(REDIS, "7")
+        await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
     assert hub.count("registry") == 1
 
 
@@ -355,10 +356,10 @@ async def test_a_given_token_is_shown_as_it_is(hub: Hub, make_remote: MakeRemote
     hub.add_image("library/redis", "7")
     hub.tokens["given"] = "repository:library/redis:pull"
     remote = make_remote(hub.url, credentials=(GivenToken(SecretStr("given")),))
-    await remote.resolve(REDIS, "7")
+    await remote.resolve(CONTEXT, REDIS, "7")
     hub.revoke_tokens()
     with pytest.raises(Denied):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 0
 
 

@@ -33,6 +33,7 @@ from mirror.upstream.failures import Exhausted, FailureKind, Unreached
 from mirror.upstream.http.transport import Resolver, Transport
 from mirror.upstream.retries import Policy
 
+from ..fakes import CONTEXT
 from ..strict_tls import be_strict
 from .conftest import QUICK, REDIS, Counts, MakeRemote
 from .hub import Fault, Hub, cut, hang, status
@@ -61,7 +62,7 @@ class Names(AbstractResolver):
 
 
 async def read_all(remote: Remote, digest: str) -> bytes:
-    stream = await remote.blob(REDIS, Digest.parse(digest))
+    stream = await remote.blob(CONTEXT, REDIS, Digest.parse(digest))
     data = b""
     while piece := await stream.read():
         data += piece
@@ -255,7 +256,7 @@ async def test_f63_a_registry_that_a_client_named_is_not_at_a_private_address(
     url = hub.url.replace("127.0.0.1", "registry.example")
     remote = make_remote(url, resolver=Names(address), configured=False)
     with pytest.raises(Denied, match=r"registry\.example.* not public"):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.requests == []
 
 
@@ -263,7 +264,7 @@ async def test_who_is_closed_connects_no_more(hub: Hub, make_remote: MakeRemote)
     remote = make_remote(hub.url, policy=ONCE)
     await remote.close()
     with pytest.raises(Unavailable, match="not asked any more"):
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.requests == []
 
 
@@ -272,13 +273,13 @@ async def test_f63_a_public_registrys_realm_is_not_on_loopback(
 ) -> None:
     login = Login("ann", SecretStr("secret"))
     with pytest.raises(Untrustworthy, match="allow_private"):
-        await is_public(make_remote(hub.url, credentials=(login,))).resolve(REDIS, "7")
+        await is_public(make_remote(hub.url, credentials=(login,))).resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 0
 
 
 async def test_a_configured_realm_may_be_anywhere(hub: Hub, make_remote: MakeRemote) -> None:
     hub.add_image("library/redis", "7")
-    await is_public(make_remote(hub.url, realm=hub.realm_url)).resolve(REDIS, "7")
+    await is_public(make_remote(hub.url, realm=hub.realm_url)).resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 1
 
 
@@ -287,7 +288,7 @@ async def test_a_configured_realm_may_be_anywhere(hub: Hub, make_remote: MakeRem
 
 async def failure_of(remote: Remote) -> Unreached:
     with pytest.raises(Unreached) as caught:
-        await remote.resolve(REDIS, "7")
+        await remote.resolve(CONTEXT, REDIS, "7")
     assert caught.value.message.startswith("hub")
     return caught.value
 
@@ -311,7 +312,7 @@ async def test_f42_what_is_lacking_here_is_no_fault_of_the_endpoint(
 
     monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", connect)
     with pytest.raises(Exhausted, match=f"cannot be asked from here now: {os.strerror(number)}"):
-        await make_remote("http://127.0.0.1:9").resolve(REDIS, "7")
+        await make_remote("http://127.0.0.1:9").resolve(CONTEXT, REDIS, "7")
     assert counts.requests == []
 
 

@@ -15,6 +15,7 @@ from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
+from ..fakes import CONTEXT
 from .conftest import REDIS, Counts, MakeRemote, Time
 from .hub import Fault, Hub, cut, page, status
 
@@ -68,7 +69,7 @@ async def test_as_long_as_one_endpoint_is_well_everything_is_had(
         for hub in hubs:
             digest = Digest.parse(hub.add_blob(data))
             image = Digest.parse(hub.add_image("library/redis", f"{number}", layer))
-        assert (await pool.manifest(REDIS, image)).descriptor.digest == image
+        assert (await pool.manifest(CONTEXT, REDIS, image)).descriptor.digest == image
         assert await whole(pool, digest, time) == data
         time.now += draw.random()
 
@@ -79,7 +80,7 @@ async def whole(pool: Pool, digest: Digest, time: Time) -> bytes:
     for _ in range(20):
         time.now += 0.25
         try:
-            stream = await pool.blob(REDIS, digest, ByteRange(len(data)) if data else None)
+            stream = await pool.blob(CONTEXT, REDIS, digest, ByteRange(len(data)) if data else None)
         except RangeInvalid:
             data = b""
             continue

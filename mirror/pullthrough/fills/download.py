@@ -195,7 +195,9 @@ class Download:
         left = self._patience.stalled - self._quiet_for() if self._progressed else None
         try:
             async with asyncio.timeout(left):
-                return await self.upstream.blob(self.repository, self.partial.digest, part)
+                return await self.upstream.blob(
+                    self.fill, self.repository, self.partial.digest, part
+                )
         except TimeoutError:
             raise Unavailable(f"nothing came of it for {self._quiet_for():.0f} s") from None
 
@@ -311,7 +313,7 @@ class Download:
         """Whether the registry itself says that the blob is as long as another endpoint says."""
         try:
             async with asyncio.timeout(_WORD):
-                found = await self.upstream.stat(self.repository, self.partial.digest)
+                found = await self.upstream.stat(self.fill, self.repository, self.partial.digest)
         except (RegistryError, TimeoutError):
             return False
         return found.size == self.fill.size

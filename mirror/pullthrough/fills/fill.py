@@ -41,6 +41,8 @@ class Soon:
 class Fill:
     """One blob on its way from the upstream to the disk, and to all who read it meanwhile.
 
+    It is the Asker of what it asks of the upstream: wanted as long as somebody reads it.
+
     Its file is open as long as it runs or somebody reads it.
     """
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import structlog
 
-from ...contracts.context import CLIENT
+from ...contracts.context import RequestContext
 from ...contracts.registry import Outcome, Provenance
 from ...contracts.upstream import StreamContent, Upstream
 from ...oci.descriptor import Descriptor
@@ -48,34 +48,62 @@ class RangeStreams:
         self._open: Counter[str] = Counter()
 
     async def open(
-        self, upstream: Upstream, repository: Repository, digest: Digest, start: int
+        self,
+        context: RequestContext,
+        upstream: Upstream,
+        repository: Repository,
+        digest: Digest,
+        start: int,
     ) -> RangeStream | None:
         """None when there are too many, or the upstream sends no part, or none that is vouched for:
         of others' bytes only the whole is proof. Raises RegistryError."""
-        client = CLIENT.get().client
+        client = context.client
         if self._open.total() >= _AT_ONCE or self._open[client] >= _OF_CLIENT:
-            log.info("too many ranges fetched on their own", digest=str(digest))
+            log.info(
+                "too many ranges fetched on their own",
+                digest=str(digest),
+                request_id=context.request_id,
+            )
             return None
         self._open[client] += 1
         detour = None
         try:
-            detour = await self._begin(upstream, repository, digest, start, client)
+            detour = await self._begin(context, upstream, repository, digest, start)
         finally:
             if detour is None:
                 self._ended(client)
         return detour
 
     async def _begin(
-        self, upstream: Upstream, repository: Repository, digest: Digest, start: int, client: str
+        self,
+        context: RequestContext,
+        upstream: Upstream,
+        repository: Repository,
+        digest: Digest,
+        start: int,
     ) -> RangeStream | None:
         try:
-            stream = await upstream.blob(repository, digest, ByteRange(start), vouched=True)
+            stream = await upstream.blob(
+                context, repository, digest, ByteRange(start), vouched=True
+            )
         except (Denied, Unavailable) as error:
-            log.info("range not fetched on its own", digest=str(digest), reason=error.message)
+            log.info(
+                "range not fetched on its own",
+                digest=str(digest),
+                reason=error.message,
+                request_id=context.request_id,
+            )
             return None
         if stream.start == start and stream.descriptor.size is not None:
-            log.info("range fetched on its own", digest=str(digest), start=start)
-            return RangeStream(upstream, repository, stream, lambda: self._ended(client))
+            log.info(
+                "range fetched on its own",
+                digest=str(digest),
+                start=start,
+                request_id=context.request_id,
+            )
+            return RangeStream(
+                context, upstream, repository, stream, lambda: self._ended(context.client)
+            )
         await stream.close()
         return None
 
@@ -90,11 +118,13 @@ class RangeStream:
 
     def __init__(
         self,
+        context: RequestContext,
         upstream: Upstream,
         repository: Repository,
         stream: StreamContent,
         ended: Callable[[], None],
     ) -> None:
+        self._context = context
         self._upstream = upstream
         self._repository = repository
         self._stream: StreamContent | None = stream
@@ -212,7 +242,9 @@ class RangeStream:
         is_slow = self._ahead == _LEAST
         stop = min(self._position + self._ahead, self._size) if is_slow else None
         rest = ByteRange(self._position, stop)
-        stream = await self._upstream.blob(self._repository, digest, rest, vouched=True)
+        stream = await self._upstream.blob(
+            self._context, self._repository, digest, rest, vouched=True
+        )
         if stream.start != self._position or stream.descriptor.size != self._size:
             await stream.close()
             raise Unavailable("the upstream sends no parts any more")

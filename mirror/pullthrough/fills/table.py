@@ -16,7 +16,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import ContentStore, Followed, Hasher, Partial, WriterState
-from ...contracts.context import CLIENT, ahead_of_clients
+from ...contracts.context import Asker
 from ...contracts.events import ContentCommitted, FillEnded, FillQueued, FillStarted
 from ...contracts.registry import Outcome
 from ...contracts.upstream import Upstream
@@ -83,10 +83,16 @@ class Fills:
         return self._fills.get((registry, digest))
 
     def join(
-        self, digest: Digest, upstream: Upstream, repository: Repository, first_byte: float
+        self,
+        asker: Asker,
+        digest: Digest,
+        upstream: Upstream,
+        repository: Repository,
+        first_byte: float,
     ) -> tuple[Fill, Outcome]:
         """The running fill of this digest, or a new one from this upstream, which is given up when
-        it makes no progress within `first_byte` seconds.
+        it makes no progress within `first_byte` seconds. It takes the share of that of its clients
+        which waits for the fewest.
 
         Registries do not share fills: until its end one may be of any bytes, or of none.
         Repositories of one do, and whoever joins has to know that its own has this content, too;
@@ -95,23 +101,23 @@ class Fills:
         fill = self._fills.get(key)
         if fill is not None:
             fill.first_byte = max(fill.first_byte, first_byte)  # of all who wait for it
-            self._asks(fill)
+            self._asks(asker, fill)
             return fill, Outcome.JOINED
         self._put_off.pop(key, None)
         fill = self._fills[key] = Fill(digest, repository, first_byte, next(self._numbers))
-        self._asks(fill)
+        self._asks(asker, fill)
         task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return fill, Outcome.FILLED
 
-    def _asks(self, fill: Fill) -> None:
-        """This client waits for it, too. A fill is that client's which waits for the fewest: nobody
-        waits in the turn of one that has asked for much, and it is nobody's loss when such a one
-        comes to wait for the same."""
+    def _asks(self, asker: Asker, fill: Fill) -> None:
+        """The asker's client waits for it, too. A fill is that client's which waits for the fewest:
+        nobody waits in the turn of one that has asked for much, and it is nobody's loss when such a
+        one comes to wait for the same."""
         if not fill.is_read:
             self._forget_clients(fill)
-        client = CLIENT.get().client
+        client = asker.client
         if client not in fill.clients and len(fill.clients) < _MOST_CLIENTS:
             fill.clients.add(client)
             self._waits[client] += 1
@@ -153,7 +159,6 @@ class Fills:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, fill: Fill, upstream: Upstream, repository: Repository) -> None:
-        CLIENT.set(fill)
         result = "failed"
         try:
             result = await self._fill(fill, upstream, repository)
@@ -268,17 +273,14 @@ class Fills:
             return
         self._put_off[fill.repository.registry, fill.digest] = fill, upstream
         if self._going_on is None:
-            self._going_on = asyncio.create_task(
-                self._go_on(), name="fills put off", context=ahead_of_clients()
-            )
+            self._going_on = asyncio.create_task(self._go_on(), name="fills put off")
 
     async def _go_on(self) -> None:
         while self._put_off:
             await asyncio.sleep(_LATER)
             for fill, upstream in self._put_off.values():
                 if self._gate.has_spare(fill.repository.registry):
-                    again, _ = self.join(fill.digest, upstream, fill.repository, fill.first_byte)
-                    again.client = fill.client
+                    self.join(fill, fill.digest, upstream, fill.repository, fill.first_byte)
                     break
         self._going_on = None
 

@@ -12,6 +12,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import ContentStore
+from ...contracts.context import RequestContext
 from ...contracts.events import TagMoved
 from ...contracts.registry import FETCHED, BytesContent, Outcome, Resolved
 from ...contracts.tags import TagRecord, TagStore, TagStoreError
@@ -76,12 +77,12 @@ class TagResolver:
     async def close(self) -> None:
         await self._asks.close()
 
-    async def resolve(self, repository: Repository, tag: str) -> Resolved:
+    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
         """What the tag points to. Raises RegistryError."""
         image = f"{repository}:{tag}"
         frozen = await self._frozen.digest(repository, tag)
         if frozen is not None:
-            return await self._held(repository, frozen, image, "frozen to")
+            return await self._held(context, repository, frozen, image, "frozen to")
         periods = self._rules.of(repository, tag)
         record = await self._recall(repository, tag, periods)
         now = self._clock.wall()
@@ -97,17 +98,18 @@ class TagResolver:
             # What it points to is known: only the manifest has gone from here.
             with contextlib.suppress(Unknown):
                 digest = record.descriptor.digest
-                fetched = await self._held(repository, digest, image, "remembered as")
+                fetched = await self._held(context, repository, digest, image, "remembered as")
                 return replace(fetched, age=age, fresh_for=present.fresh_for(age))
         old = None
         if known is not None and state is not RecordState.EXPIRED:
             old = Resolved(known, Outcome.STALE, age)
         resolved, joined = await self._asks.answer(
+            context,
             (repository, tag),
             image,
             state,
             old,
-            lambda: self._ask(repository, tag, record, periods),
+            lambda: self._ask(context, repository, tag, record, periods),
         )
         if joined and resolved.outcome is Outcome.FILLED:
             return replace(resolved, outcome=Outcome.JOINED)
@@ -124,11 +126,13 @@ class TagResolver:
             return None
         return Resolved(known, Outcome.STALE, age_of(record, now))
 
-    async def _held(self, repository: Repository, digest: Digest, image: str, how: str) -> Resolved:
+    async def _held(
+        self, context: RequestContext, repository: Repository, digest: Digest, image: str, how: str
+    ) -> Resolved:
         """A tag that is known to point there, with its manifest in hand."""
         try:
             async with asyncio.timeout(self._patience.unknown):
-                content = await self._manifests.get(repository, digest)
+                content = await self._manifests.get(context, repository, digest)
         except Unknown as error:
             raise ManifestUnknown(f"{image} is {how} {digest}: {error.message}") from error
         except TimeoutError:
@@ -137,11 +141,16 @@ class TagResolver:
         return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN, vouched=vouched)
 
     async def _ask(
-        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+        self,
+        context: RequestContext,
+        repository: Repository,
+        tag: str,
+        record: TagRecord | None,
+        periods: Freshness,
     ) -> Resolved:
         """Asks the upstream what the tag points to, and has that manifest in hand."""
         try:
-            content = await self._believable(repository, tag, record, periods)
+            content = await self._believable(context, repository, tag, record, periods)
         except Unknown as error:
             kept = await self._known(record) if periods.keeps_gone else None
             if kept is not None and record is not None:
@@ -171,14 +180,19 @@ class TagResolver:
             self._events.emit(TagMoved(repository, tag, before, after))
 
     async def _believable(
-        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+        self,
+        context: RequestContext,
+        repository: Repository,
+        tag: str,
+        record: TagRecord | None,
+        periods: Freshness,
     ) -> BytesContent:
         """The manifest that the upstream says the tag points to. One that is missing is doubted for
         a while: a replica may have to catch up. Raises RegistryError; Unknown of the tag alone."""
         pauses = self._hold.doubts(promised=True)
         while True:
             try:
-                return await self._next_word(repository, tag, record, periods)
+                return await self._next_word(context, repository, tag, record, periods)
             except Lagging as error:
                 pause = next(pauses, None)
                 if pause is None:
@@ -187,20 +201,27 @@ class TagResolver:
                 await asyncio.sleep(pause)
 
     async def _next_word(
-        self, repository: Repository, tag: str, record: TagRecord | None, periods: Freshness
+        self,
+        context: RequestContext,
+        repository: Repository,
+        tag: str,
+        record: TagRecord | None,
+        periods: Freshness,
     ) -> BytesContent:
         """The manifest of the first endpoint's word of which the manifest can be had: one endpoint
         may name what nobody has, or what is no manifest. Else the error of the first word's."""
         passed_over: dict[Digest, RegistryError] = {}
         for _ in range(_MOST_WORDS):
             try:
-                descriptor = await self._said(repository, tag, record, periods, passed_over)
+                descriptor = await self._said(
+                    context, repository, tag, record, periods, passed_over
+                )
             except RegistryError:
                 if passed_over:
                     break
                 raise
             try:
-                return await self._manifests.named(repository, descriptor.digest)
+                return await self._manifests.named(context, repository, descriptor.digest)
             except Unknown as error:  # replicas that do not agree: of the tag it says nothing
                 passed_over[descriptor.digest] = Lagging(
                     f"the upstream says that {repository}:{tag} is {descriptor.digest}, and has no "
@@ -212,6 +233,7 @@ class TagResolver:
 
     async def _said(
         self,
+        context: RequestContext,
         repository: Repository,
         tag: str,
         record: TagRecord | None,
@@ -219,12 +241,12 @@ class TagResolver:
         passed_over: Collection[Digest],
     ) -> Descriptor:
         try:
-            return await self._upstream.resolve(repository, tag, passed_over)
+            return await self._upstream.resolve(context, repository, tag, passed_over)
         except Unknown:
             if record is None or record.descriptor is None or periods.keeps_gone:
                 raise
             # It was there: one word is not enough to take it away from everybody.
-            return await self._upstream.resolve(repository, tag, passed_over)
+            return await self._upstream.resolve(context, repository, tag, passed_over)
 
     async def _known(self, record: TagRecord | None) -> Descriptor | None:
         """What the record points to, if its manifest is in hand."""

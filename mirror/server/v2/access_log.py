@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...clock import Clock
+from ...contracts.context import RequestContext
 from ...contracts.events import HitsAnswered, RequestAnswered
 from ...contracts.registry import Outcome
 from ...events import Events
@@ -30,6 +31,7 @@ class Exchange:
     that nothing hostile and no secret is ever written down. Times are monotonic, in seconds.
     """
 
+    context: RequestContext
     method: str
     client: str
     agent: str

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from ...clock import Clock
-from ...contracts.context import CLIENT, Client
+from ...contracts.context import RequestContext
 from ...contracts.events import CredentialsDropped
 from ...contracts.registry import BytesContent, Outcome, Registry, Resolved, TagPage
 from ...events import Events
@@ -96,13 +96,14 @@ class V2:
         self._responder = Responder(sender, self._clock, patience)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        address = request.remote or ""
         exchange = Exchange(
+            context=RequestContext(request_id="", client=network_of(address)),
             method=request.method,
-            client=request.remote or "",
+            client=address,
             agent=request.headers.get(hdrs.USER_AGENT, ""),
             arrived=self._clock.monotonic(),
         )
-        CLIENT.set(Client(network_of(exchange.client)))
         if any(name in request.headers for name in _CREDENTIALS):
             self._events.emit(CredentialsDropped())
         try:
@@ -148,11 +149,12 @@ class V2:
             case Target(TargetKind.BLOB, _, Digest() as digest):
                 return await self._blob(request, exchange, repository, digest)
             case Target(TargetKind.MANIFEST, _, Digest() as digest):
-                content = await self._registry.manifest(repository, digest)
+                content = await self._registry.manifest(exchange.context, repository, digest)
                 return await self._manifest(request, exchange, content, None)
             case Target(TargetKind.TAG, _, str() as tag):
-                resolved = await self._registry.resolve(repository, tag)
-                content = await self._registry.manifest(repository, resolved.descriptor.digest)
+                resolved = await self._registry.resolve(exchange.context, repository, tag)
+                digest = resolved.descriptor.digest
+                content = await self._registry.manifest(exchange.context, repository, digest)
                 return await self._manifest(request, exchange, content, resolved)
             case Target(TargetKind.TAGS):
                 return await self._tags(request, exchange, repository, target, query)
@@ -190,7 +192,7 @@ class V2:
         self, request: web.BaseRequest, exchange: Exchange, repository: Repository, digest: Digest
     ) -> web.StreamResponse:
         """HEAD of a blob, and GET by whom has it already: nothing is fetched for it."""
-        descriptor = await self._registry.stat(repository, digest)
+        descriptor = await self._registry.stat(exchange.context, repository, digest)
         exchange.outcome = Outcome.PASSED
         headers = {hdrs.ACCEPT_RANGES: "bytes", **_validators(digest)}
         if _matches(request, digest):
@@ -206,7 +208,9 @@ class V2:
         if _matches(request, digest):
             return await self._stat(request, exchange, repository, digest)
         asked = parse_range(request.headers.get(hdrs.RANGE), None)
-        content = await self._registry.blob(repository, digest, asked.start if asked else 0)
+        content = await self._registry.blob(
+            exchange.context, repository, digest, asked.start if asked else 0
+        )
         try:
             exchange.outcome = content.outcome
             size = content.descriptor.size
@@ -244,7 +248,9 @@ class V2:
     ) -> web.StreamResponse:
         count, last = parse_count(query.get("n")), parse_marker(query.get("last"))
         # The specification wants nothing for n=0, and no Link header.
-        page = TagPage(()) if count == 0 else await self._registry.tags(repository, count, last)
+        page = TagPage(())
+        if count != 0:
+            page = await self._registry.tags(exchange.context, repository, count, last)
         exchange.outcome = Outcome.PASSED
         headers: dict[str, str] = {**_JSON, **_provenance(exchange.outcome)}
         if page.last is not None:
@@ -263,7 +269,9 @@ class V2:
         query: Mapping[str, str],
     ) -> web.StreamResponse:
         artifact_type = parse_artifact_type(query.get("artifactType"))
-        content = await self._registry.referrers(repository, digest, artifact_type)
+        content = await self._registry.referrers(
+            exchange.context, repository, digest, artifact_type
+        )
         exchange.outcome = content.outcome
         headers = {
             hdrs.CONTENT_TYPE: content.descriptor.media_type,

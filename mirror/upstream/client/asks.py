@@ -8,7 +8,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from ...clock import Clock
-from ...contracts.context import CLIENT, Asker
+from ...contracts.context import Asker
 from ...tasks import pass_on
 from ..failures import NoTurn, Unreached
 from ..retries import Budgets
@@ -67,22 +67,21 @@ class Asks(Generic[K, T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def answer(self, key: K, ask: Callable[[], Awaitable[T]]) -> T:
-        """Raises NoTurn when there was no turn for this client, and what `ask` raises."""
-        asker = CLIENT.get()
+    async def answer(self, asker: Asker, key: K, ask: Callable[[], Awaitable[T]]) -> T:
+        """Raises NoTurn when there was no turn for the asker's client, and what `ask` raises."""
         while True:
             flight = self._flights.get(key)
             if flight is None:
                 flight = self._flights[key] = _Flight()
-                self._begin(key, flight, ask)
+                self._begin(asker, key, flight, ask)
             try:
-                return await self._answer_of(key, flight, asker, ask)
+                return await self._answer_of(asker, key, flight, ask)
             except NoTurn:
                 if asker.client in flight.turned_away:
                     raise
 
     async def _answer_of(
-        self, key: K, flight: _Flight[T], asker: Asker, ask: Callable[[], Awaitable[T]]
+        self, asker: Asker, key: K, flight: _Flight[T], ask: Callable[[], Awaitable[T]]
     ) -> T:
         loop = asyncio.get_running_loop()
         while not flight.answer.done():
@@ -90,7 +89,7 @@ class Asks(Generic[K, T]):
             wait = self._silent if at is None else at - loop.time()
             if wait <= 0:
                 if self._beside.of(asker.client).take():
-                    self._begin(key, flight, ask)
+                    self._begin(asker, key, flight, ask)
                     continue
                 wait = self._silent
             await asyncio.wait([flight.answer], timeout=wait)
@@ -99,9 +98,11 @@ class Asks(Generic[K, T]):
         except Exception as error:  # each of those who wait raises it
             raise error.with_traceback(None) from error.__cause__
 
-    def _begin(self, key: K, flight: _Flight[T], ask: Callable[[], Awaitable[T]]) -> None:
+    def _begin(
+        self, asker: Asker, key: K, flight: _Flight[T], ask: Callable[[], Awaitable[T]]
+    ) -> None:
         is_beside = bool(flight.asks)
-        turn = self._turns.turn()
+        turn = self._turns.turn(asker)
         task = asyncio.create_task(self._ask(turn, ask))
         flight.asks[turn] = task
         flight.begun_at = asyncio.get_running_loop().time()

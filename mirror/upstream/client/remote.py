@@ -13,6 +13,7 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.accounts import AccountNotes
+from ...contracts.context import Asker
 from ...contracts.events import UpstreamRejected
 from ...contracts.registry import BytesContent, Outcome, TagPage
 from ...events import Events
@@ -140,9 +141,9 @@ class Remote:
         return response
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
-        found = await self._resolve(repository, tag)
+        found = await self._resolve(asker, repository, tag)
         if found.digest in passed_over:  # no fault of its own: anybody may push such a tag
             raise Unfit(
                 f"{self.endpoint.name} says that {repository.name}:{tag} is {found.digest}, which "
@@ -150,11 +151,12 @@ class Remote:
             )
         return found
 
-    async def _resolve(self, repository: Repository, tag: str) -> Descriptor:
+    async def _resolve(self, asker: Asker, repository: Repository, tag: str) -> Descriptor:
         """By HEAD; by GET where the HEAD leaves something open, and then `manifest` of that digest
         costs no second one."""
         path = f"{repository.name}/manifests/{tag}"
         response = await self._ask(
+            asker,
             "HEAD",
             path,
             repository,
@@ -175,19 +177,21 @@ class Remote:
             and not answers.encoding(response.headers)
         ):
             return Descriptor(media_type, digest, size)
-        content = await self._get_manifest(path, repository, None)
+        content = await self._get_manifest(asker, path, repository, None)
         self._handover[repository.name, content.descriptor.digest] = content
         return content.descriptor
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         kept = self._handover.pop((repository.name, digest), None)
         if kept is not None:
             return kept
-        return await self._get_manifest(f"{repository.name}/manifests/{digest}", repository, digest)
+        path = f"{repository.name}/manifests/{digest}"
+        return await self._get_manifest(asker, path, repository, digest)
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
         path = f"{repository.name}/blobs/{digest}"
         response = await self._ask(
+            asker,
             "HEAD",
             path,
             repository,
@@ -204,6 +208,7 @@ class Remote:
             answers.refuse_masked(response.headers, self.endpoint.name)
             return Descriptor(OCTET_STREAM, digest, response.content_length)
         response = await self._ask(
+            asker,
             "GET",
             path,
             repository,
@@ -226,6 +231,7 @@ class Remote:
 
     async def blob(
         self,
+        asker: Asker,
         repository: Repository,
         digest: Digest,
         range: ByteRange | None = None,
@@ -238,10 +244,11 @@ class Remote:
         path = f"{repository.name}/blobs/{digest}"
         if range is not None:
             try:
-                return await self._part(path, repository, digest, range)
+                return await self._part(asker, path, repository, digest, range)
             except (Untrustworthy, Refused) as error:
                 _log.warning("range_refused", endpoint=self.endpoint.name, reason=error.message)
         response = await self._ask(
+            asker,
             "GET",
             path,
             repository,
@@ -256,9 +263,10 @@ class Remote:
             raise
 
     async def _part(
-        self, path: str, repository: Repository, digest: Digest, range: ByteRange
+        self, asker: Asker, path: str, repository: Repository, digest: Digest, range: ByteRange
     ) -> BlobStream:
         response = await self._ask(
+            asker,
             "GET",
             path,
             repository,
@@ -294,26 +302,28 @@ class Remote:
             self._events,
         )
 
-    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
         """From the referrers API, all its pages, else from the fallback tag (distribution-spec,
         "Referrers Tag Schema")."""
         try:
-            pages = await self._referrer_pages(f"{repository.name}/referrers/{digest}", repository)
+            pages = await self._referrer_pages(
+                asker, f"{repository.name}/referrers/{digest}", repository
+            )
         except (Unknown, Refused):  # it has no such API
             path = f"{repository.name}/manifests/{referrers.fallback_tag(digest)}"
             try:
-                pages = await self._referrer_pages(path, repository)
+                pages = await self._referrer_pages(asker, path, repository)
             except Unfit as error:  # whoever may push can give that tag to anything
                 raise ManifestUnknown(error.message) from error
         return await aside(referrers.together, pages)
 
-    async def _referrer_pages(self, path: str, repository: Repository) -> list[bytes]:
+    async def _referrer_pages(self, asker: Asker, path: str, repository: Repository) -> list[bytes]:
         pages: list[bytes] = []
         query: str | None = None
         left = self.endpoint.limits.manifest
         while True:
             where = f"{path}?{query}" if query else path
-            content, response = await self._fetch_manifest(where, repository, None)
+            content, response = await self._fetch_manifest(asker, where, repository, None)
             if content.descriptor.media_type != OCI_INDEX:
                 raise Unfit(f"{self.endpoint.name}: the referrers are no OCI index")
             left -= len(content.data)
@@ -325,13 +335,17 @@ class Remote:
                 return pages
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         asked = {"n": count, "last": last}
         query = urlencode({name: value for name, value in asked.items() if value is not None})
         path = f"{repository.name}/tags/list" + (f"?{query}" if query else "")
         response = await self._ask(
-            "GET", path, repository, {"Accept": "application/json"}, _is_200, NameUnknown
+            asker, "GET", path, repository, {"Accept": "application/json"}, _is_200, NameUnknown
         )
         data = await self._body(response, _MAX_LIST)
         try:
@@ -341,17 +355,17 @@ class Remote:
         return TagPage(tags, answers.next_marker(response.headers.getall("Link", []), tags))
 
     async def _get_manifest(
-        self, path: str, repository: Repository, digest: Digest | None
+        self, asker: Asker, path: str, repository: Repository, digest: Digest | None
     ) -> BytesContent:
         """GET, proven by `digest` where one was asked, and by the one that is claimed."""
-        content, _ = await self._fetch_manifest(path, repository, digest)
+        content, _ = await self._fetch_manifest(asker, path, repository, digest)
         return content
 
     async def _fetch_manifest(
-        self, path: str, repository: Repository, digest: Digest | None
+        self, asker: Asker, path: str, repository: Repository, digest: Digest | None
     ) -> tuple[BytesContent, aiohttp.ClientResponse]:
         response = await self._ask(
-            "GET", path, repository, _ACCEPT_MANIFESTS, _is_200, ManifestUnknown
+            asker, "GET", path, repository, _ACCEPT_MANIFESTS, _is_200, ManifestUnknown
         )
         data = await self._body(response, self.endpoint.limits.manifest)
         claimed = answers.claimed_digest(response.headers)
@@ -398,6 +412,7 @@ class Remote:
 
     async def _ask(
         self,
+        asker: Asker,
         method: str,
         path: str,
         repository: Repository,
@@ -408,7 +423,7 @@ class Remote:
         """An answer that the caller can use, within `limits.answer` seconds; else the error."""
 
         async def attempt() -> aiohttp.ClientResponse:
-            account, response = await self._governed(method, path, repository, headers)
+            account, response = await self._governed(asker, method, path, repository, headers)
             if usable(response):
                 return response
             raise await self._error(response, account, path, repository, missing)
@@ -424,7 +439,12 @@ class Remote:
             ) from error
 
     async def _governed(
-        self, method: str, path: str, repository: Repository, headers: Mapping[str, str]
+        self,
+        asker: Asker,
+        method: str,
+        path: str,
+        repository: Repository,
+        headers: Mapping[str, str],
     ) -> tuple[Account, aiohttp.ClientResponse]:
         """An answer, and for which login it was: a manifest is asked for only by those whose limits
         allow it, and what one may not read is asked for with the others. Raises RateLimited when
@@ -442,7 +462,7 @@ class Remote:
                 else accounts.any(name, refused)
             )
             try:
-                response = await self._authorized(account, method, path, repository, headers)
+                response = await self._authorized(asker, account, method, path, repository, headers)
             except Denied as error:
                 refused.append(account)
                 if is_content and not isinstance(error, LoginRefused):
@@ -470,6 +490,7 @@ class Remote:
 
     async def _authorized(
         self,
+        asker: Asker,
         account: Account,
         method: str,
         path: str,
@@ -480,11 +501,11 @@ class Remote:
         now after a refusal of it. Raises LoginRefused when it is no good."""
         url = URL(f"{self._base}/v2/{path}", encoded=True)
         authorizer = account.authorizer
-        shown = await authorizer.authorization(repository.name)
+        shown = await authorizer.authorization(asker, repository.name)
         response = await self._transport.fetch(method, url, headers, shown)
         if response.status == 401 and not self._is_elsewhere(response):
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
-            other = await authorizer.answer(challenges, repository.name, refused=shown)
+            other = await authorizer.answer(asker, challenges, repository.name, refused=shown)
             if other is not None:
                 await self._transport.discard(response)
                 shown = other
@@ -492,7 +513,7 @@ class Remote:
         if not await self._is_to_ask_again(authorizer, shown, response):
             return response
         await self._transport.discard(response)
-        shown = await authorizer.authorization(repository.name)
+        shown = await authorizer.authorization(asker, repository.name)
         response = await self._transport.fetch(method, url, headers, shown)
         await self._is_to_ask_again(authorizer, shown, response)
         return response

@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from yarl import URL
 
 from ...clock import Clock
+from ...contracts.context import Asker
 from ...oci.challenges import Challenge
 from ...oci.documents import read_object
 from ...oci.errors import Denied, Refused, RegistryError, Unavailable, Untrustworthy, quoted
@@ -97,7 +98,7 @@ class Authorizer:
         turns = Turns(name, most, one_by_one, limits.silent, limits.realm)
         return Asks(turns, self._clock, limits.silent, limits.answer)
 
-    async def authorization(self, repository: str) -> str | None:
+    async def authorization(self, asker: Asker, repository: str) -> str | None:
         """The Authorization header for this repository, by what is known so far. Raises
         LoginRefused while the login rests."""
         if self.own is not None and isinstance(self.own.credentials, GivenToken):
@@ -109,7 +110,7 @@ class Authorizer:
                 return None
             return _header(await self.own.proven(self._prove_to_registry))
         try:
-            return await self._bearer(self._wanted, repository)
+            return await self._bearer(asker, self._wanted, repository)
         except RegistryError as error:
             # The realm may have moved: the next request asks the registry for its challenge anew.
             if not isinstance(error, Denied) or isinstance(error, Refused):
@@ -117,7 +118,7 @@ class Authorizer:
             raise
 
     async def answer(
-        self, challenges: Sequence[Challenge], repository: str, refused: str | None
+        self, asker: Asker, challenges: Sequence[Challenge], repository: str, refused: str | None
     ) -> str | None:
         """What to show after a 401 for `refused`; None when there is nothing else to show.
 
@@ -133,7 +134,7 @@ class Authorizer:
             if known is not None and known.authorization == refused:
                 del self._tokens[key]
         self._wanted = wanted
-        shown = await self.authorization(repository)
+        shown = await self.authorization(asker, repository)
         return None if shown == refused else shown
 
     async def heard(self, shown: str | None, status: int) -> bool:
@@ -190,14 +191,14 @@ class Authorizer:
         await self._asks.close()
         await self._asks_with_login.close()
 
-    async def _bearer(self, wanted: Challenge, repository: str) -> str:
+    async def _bearer(self, asker: Asker, wanted: Challenge, repository: str) -> str:
         key = self._key(wanted, repository)
         token = self._tokens.get(key)
         if token is not None and self._clock.monotonic() < token.renew_at:
             return token.authorization
         try:
             asks = self._asks_with_login if key.account else self._asks
-            return (await asks.answer(key, lambda: self._ask(key))).authorization
+            return (await asks.answer(asker, key, lambda: self._ask(key))).authorization
         except RegistryError:
             if token is not None and self._clock.monotonic() < token.ends_at:
                 return token.authorization

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ...contracts.context import CLIENT
+from ...contracts.context import Asker
 from ...places import Crowded, Places, Unwanted
 from ..failures import NoTurn
 
@@ -38,9 +38,9 @@ class Turns:
         self._places = Places(most, lambda group: self._limit(), quantum=_QUANTUM)
         self._held: set[Turn] = set()
 
-    def turn(self) -> Turn:
-        """For whose work this is: see CLIENT."""
-        return Turn(self)
+    def turn(self, asker: Asker) -> Turn:
+        """A turn for this asker, still to be waited for."""
+        return Turn(self, asker)
 
     def _limit(self) -> int:
         if not self._one_by_one():
@@ -80,9 +80,9 @@ class Turn:
 
     group = ""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, asker: Asker) -> None:
         self._turns = turns
-        self._asker = CLIENT.get()
+        self._asker = asker
         self._timeout: asyncio.Timeout | None = None
         self.since: float | None = None
         self.vain_turns = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ...contracts.context import CLIENT
+from ...contracts.context import Asker
 from ...oci.errors import Unavailable
 from ...places import Crowded, Places, Unwanted
 from .question import Asked
@@ -40,11 +40,11 @@ class Slots:
     def free(self, asked: Asked) -> bool:
         return self._places.has_spare(asked.value)
 
-    async def take(self, asked: Asked, vain_turns: int = 0) -> Slot:
-        """For whose work this is (see CLIENT), and after so many turns without an answer. Raises
-        Unavailable when there is none within `patience` seconds, at once when nobody waits for this
-        or too many of its client's wait."""
-        slot = Slot(asked, vain_turns)
+    async def take(self, asker: Asker, asked: Asked, vain_turns: int = 0) -> Slot:
+        """A slot for this asker, after so many turns without an answer. Raises Unavailable when
+        there is none within `patience` seconds, at once when nobody waits for what it asks or too
+        many of its client's wait."""
+        slot = Slot(asker, asked, vain_turns)
         try:
             await self._places.take(slot, self._patience)
         except (TimeoutError, Crowded, Unwanted) as reason:
@@ -66,10 +66,10 @@ class Slots:
 class Slot:
     """One connection's place, a Claim."""
 
-    def __init__(self, asked: Asked, vain_turns: int) -> None:
+    def __init__(self, asker: Asker, asked: Asked, vain_turns: int) -> None:
+        self._asker = asker
         self._asked = asked
         self.vain_turns = vain_turns
-        self._asker = CLIENT.get()
         self._gives_way: Callable[[], bool] | None = None
 
     @property

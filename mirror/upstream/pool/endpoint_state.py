@@ -10,7 +10,7 @@ import structlog
 from cachetools import LRUCache
 
 from ...clock import Clock
-from ...contracts.context import CLIENT
+from ...contracts.context import Asker
 from ...contracts.events import BreakerSwitched
 from ...contracts.upstream import Upstream
 from ...events import Events
@@ -155,10 +155,9 @@ class EndpointState:
             return _LATE_UNKNOWN
         return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
 
-    @property
-    def hedges(self) -> Budget:
-        """What is left to this client (see CLIENT) of asks besides late ones."""
-        return self._hedges.of(CLIENT.get().client)
+    def hedges(self, asker: Asker) -> Budget:
+        """What is left to this asker's client of asks besides late ones."""
+        return self._hedges.of(asker.client)
 
     def may_try_early(self, question: Question) -> bool:
         """Whether one ask may try it before its time, since nobody else is left."""

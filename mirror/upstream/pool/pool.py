@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from ...clock import Clock
+from ...contracts.context import Asker
 from ...contracts.events import UpstreamHedged
 from ...contracts.registry import BytesContent, TagPage
 from ...contracts.upstream import StreamContent
@@ -92,28 +93,32 @@ class Pool:
             await standing.close()
 
     async def resolve(
-        self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
     ) -> Descriptor:
         return await self._word(
+            asker,
             Question(Asked.TAG, repository, tag),
-            lambda standing: standing.member.upstream.resolve(repository, tag, passed_over),
+            lambda standing: standing.member.upstream.resolve(asker, repository, tag, passed_over),
         )
 
-    async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         return await self._answer(
+            asker,
             Question(Asked.MANIFEST, repository, str(digest)),
-            lambda standing: standing.member.upstream.manifest(repository, digest),
+            lambda standing: standing.member.upstream.manifest(asker, repository, digest),
             self._all,
         )
 
-    async def stat(self, repository: Repository, digest: Digest) -> Descriptor:
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
         return await self._word(
+            asker,
             Question(Asked.STAT, repository, str(digest)),
-            lambda standing: standing.member.upstream.stat(repository, digest),
+            lambda standing: standing.member.upstream.stat(asker, repository, digest),
         )
 
     async def blob(
         self,
+        asker: Asker,
         repository: Repository,
         digest: Digest,
         range: ByteRange | None = None,
@@ -128,7 +133,7 @@ class Pool:
         question = Question(Asked.BLOB, repository, f"{'part of ' if range else ''}{digest}")
 
         async def opened(standing: EndpointState, range: ByteRange | None) -> Source:
-            stream = await standing.member.upstream.blob(repository, digest, range)
+            stream = await standing.member.upstream.blob(asker, repository, digest, range)
             return await Source.open(
                 stream,
                 standing,
@@ -150,16 +155,18 @@ class Pool:
                 source = await opened_beside(standing, rest)
                 return await source.instead_of(silent, rest.start)
 
-            return await self._beside(silent, question, ask, among)
+            return await self._beside(asker, silent, question, ask, among)
 
         async def rival(slow: Source, rest: ByteRange) -> Source:
             async def ask(standing: EndpointState) -> Source:
                 source = await opened_beside(standing, rest)
                 return await source.in_front_of(slow, rest.start)
 
-            return await self._rival(slow, question, ask, among)
+            return await self._rival(asker, slow, question, ask, among)
 
-        source = await self._answer(question, lambda standing: opened(standing, range), among)
+        source = await self._answer(
+            asker, question, lambda standing: opened(standing, range), among
+        )
         return Body(
             source,
             range.stop if range else None,
@@ -173,6 +180,7 @@ class Pool:
 
     async def _beside(
         self,
+        asker: Asker,
         silent: Source,
         question: Question,
         ask: Callable[[EndpointState], Awaitable[Source]],
@@ -185,7 +193,7 @@ class Pool:
 
         others = [one for one in among if one is not silent.standing]
         candidates, _ = self._in_turn(question, others)
-        race, errors, _ = self._race(question, ask)
+        race, errors, _ = self._race(asker, question, ask)
         has_room = any(one.slots.free(Asked.BLOB) for one in among)
         longest = self._watch.longest if has_room else self._watch.alone
         try:
@@ -203,7 +211,7 @@ class Pool:
             )
             silent.standing.failed(question, error)
             raise error from None
-        self._count(hedges)
+        self._count(asker, hedges)
         if source is not silent:
             _log.info(
                 "silent blob goes on over another connection",
@@ -218,6 +226,7 @@ class Pool:
 
     async def _rival(
         self,
+        asker: Asker,
         slow: Source,
         question: Question,
         ask: Callable[[EndpointState], Awaitable[Source]],
@@ -226,14 +235,14 @@ class Pool:
         """See Rival. Who is asked, as in `_beside`; the slow one is read meanwhile."""
         others = [one for one in among if one is not slow.standing]
         candidates, _ = self._in_turn(question, others)
-        race, _, _ = self._race(question, ask)
+        race, _, _ = self._race(asker, question, ask)
         never: asyncio.Future[tuple[EndpointState, Source]] = asyncio.Future()
         try:
             async with asyncio.timeout(self._watch.slow_window):
                 (winner, source), hedges = await race.run(candidates, (slow.standing, never))
         except TimeoutError:
             raise Unavailable(f"nobody brings a blob sooner than {slow.name}") from None
-        self._count(hedges)
+        self._count(asker, hedges)
         _log.info(
             "slow blob goes on over another connection",
             digest=str(slow.descriptor.digest),
@@ -244,30 +253,39 @@ class Pool:
             slow.standing.is_slow(question, Unavailable(f"{slow.name} only drips"))
         return source
 
-    async def referrers(self, repository: Repository, digest: Digest) -> bytes:
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
         return await self._word(
+            asker,
             Question(Asked.LIST, repository, f"referrers of {digest}"),
-            lambda standing: standing.member.upstream.referrers(repository, digest),
+            lambda standing: standing.member.upstream.referrers(asker, repository, digest),
         )
 
     async def tags(
-        self, repository: Repository, count: int | None = None, last: str | None = None
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
     ) -> TagPage:
         return await self._word(
+            asker,
             Question(Asked.LIST, repository, f"tags, {count} after {last}"),
-            lambda standing: standing.member.upstream.tags(repository, count, last),
+            lambda standing: standing.member.upstream.tags(asker, repository, count, last),
         )
 
-    async def _word(self, question: Question, ask: Callable[[EndpointState], Awaitable[T]]) -> T:
+    async def _word(
+        self, asker: Asker, question: Question, ask: Callable[[EndpointState], Awaitable[T]]
+    ) -> T:
         if not self._trusted:
             raise Denied(
                 "no endpoint of this registry may say what a tag points to: "
                 "give one of them `trust: tags`"
             )
-        return await self._answer(question, ask, self._trusted)
+        return await self._answer(asker, question, ask, self._trusted)
 
     async def _answer(
         self,
+        asker: Asker,
         question: Question,
         ask: Callable[[EndpointState], Awaitable[T]],
         among: Sequence[EndpointState],
@@ -276,7 +294,7 @@ class Pool:
         waited = 0.0
         while True:
             try:
-                return await self._first_answer(question, ask, among)
+                return await self._first_answer(asker, question, ask, among)
             except RateLimited as error:
                 pause = max(error.retry_after or 0.0, _LEAST_PAUSE)
                 waited += pause
@@ -286,12 +304,13 @@ class Pool:
 
     async def _first_answer(
         self,
+        asker: Asker,
         question: Question,
         ask: Callable[[EndpointState], Awaitable[T]],
         among: Sequence[EndpointState],
     ) -> T:
         candidates, refused = self._in_turn(question, among)
-        race, errors, under_way = self._race(question, ask)
+        race, errors, under_way = self._race(asker, question, ask)
         try:
             (_, answer), hedges = await race.run(candidates)
         except NobodyAnswered:
@@ -303,7 +322,7 @@ class Pool:
                 not_asked = (one for one in refused if one not in early)
                 errors += [(one, one.refusal(question)) for one in not_asked]
                 raise _verdict(errors) from None
-        self._count(hedges)
+        self._count(asker, hedges)
         for standing, began in under_way.values():
             standing.not_waited_for(question, self._clock.monotonic() - began)
         if question.asked.is_content:
@@ -313,31 +332,32 @@ class Pool:
         return answer
 
     def _race(
-        self, question: Question, ask: Callable[[EndpointState], Awaitable[T]]
+        self, asker: Asker, question: Question, ask: Callable[[EndpointState], Awaitable[T]]
     ) -> tuple[Race[EndpointState, tuple[EndpointState, T]], _Errors, _UnderWay]:
         """One for this question, with the errors that come of it and the asks that are under way:
         in the end those that nobody waited for."""
         errors: _Errors = []
         under_way: _UnderWay = {}
         race: Race[EndpointState, tuple[EndpointState, T]] = Race(
-            ask=lambda standing: self._ask(standing, question, ask, under_way),
+            ask=lambda standing: self._ask(asker, standing, question, ask, under_way),
             late=lambda standing: standing.late(question.asked),
-            spare=lambda standing: self._spare(standing, question),
-            hedged=lambda standing: standing.hedges.take(),
+            spare=lambda standing: self._spare(asker, standing, question),
+            hedged=lambda standing: standing.hedges(asker).take(),
             failed=lambda standing, error: errors.append((standing, error)),
             discard=lambda answer: _close(answer[1]),
             sleep=self._sleep,
         )
         return race, errors, under_way
 
-    def _count(self, hedges: Sequence[tuple[EndpointState, bool]]) -> None:
+    def _count(self, asker: Asker, hedges: Sequence[tuple[EndpointState, bool]]) -> None:
         for standing, won in hedges:
             self._events.emit(UpstreamHedged(standing.member.name, won))
             if won:
-                standing.hedges.give_back()
+                standing.hedges(asker).give_back()
 
     async def _ask(
         self,
+        asker: Asker,
         standing: EndpointState,
         question: Question,
         ask: Callable[[EndpointState], Awaitable[T]],
@@ -347,7 +367,7 @@ class Pool:
         another client's turn, it is asked again later."""
         vain_turns = 0
         while True:
-            slot = await standing.slots.take(question.asked, vain_turns)
+            slot = await standing.slots.take(asker, question.asked, vain_turns)
             try:
                 async with slot.turn() as turn:
                     return await self._ask_over(slot, standing, question, ask, under_way)
@@ -473,10 +493,10 @@ class Pool:
         self._explore_at = now + _EXPLORE_EVERY
         return oldest
 
-    def _spare(self, standing: EndpointState, question: Question) -> bool:
+    def _spare(self, asker: Asker, standing: EndpointState, question: Question) -> bool:
         """Whether it may be asked besides one that is late: not where pulls are scarce, nor one
         that is to be asked last, nor one that was so for nothing often."""
-        is_free = standing.slots.free(question.asked) and standing.hedges.has_left()
+        is_free = standing.slots.free(question.asked) and standing.hedges(asker).has_left()
         return is_free and standing.turn(question) in (Turn.TRIAL, Turn.USUAL)
 
     def _usual_speed(self) -> float:

@@ -22,6 +22,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
+from ...fakes import CONTEXT
 from ...pullthrough.fakes import FakeTags, FakeUpstream
 
 KIB = 1 << 10
@@ -59,7 +60,7 @@ async def fill(root: Path, seed: int) -> None:
 
     async def client() -> None:
         while True:
-            content = await cache.blob(REDIS, chance.choice(list(BLOBS)))
+            content = await cache.blob(CONTEXT, REDIS, chance.choice(list(BLOBS)))
             offset = 0
             while (limit := await content.readable(offset)) > offset:
                 offset = limit

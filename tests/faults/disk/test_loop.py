@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
+from mirror.contracts.context import Asker
 from mirror.contracts.registry import BytesContent, Outcome
 from mirror.events import Events
 from mirror.oci.descriptor import Descriptor
@@ -29,6 +30,7 @@ from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 from mirror.storage.records.links import LinkRecords
 
+from ...fakes import CONTEXT
 from ...pullthrough.fakes import FakeTags, FakeUpstream
 from ...storage.content_contract import put
 
@@ -192,11 +194,17 @@ async def test_f44_a_huge_manifest_is_read_for_each_repository_that_asks(
     content = BytesContent(Descriptor(OCI_MANIFEST, Digest.of(data), len(data)), data, FILLED)
 
     class Upstream(FakeUpstream):
-        async def manifest(self, repository: Repository, digest: Digest) -> BytesContent:
+        async def manifest(
+            self, asker: Asker, repository: Repository, digest: Digest
+        ) -> BytesContent:
             return content
 
         async def resolve(
-            self, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+            self,
+            asker: Asker,
+            repository: Repository,
+            tag: str,
+            passed_over: Collection[Digest] = (),
         ) -> Descriptor:
             return content.descriptor
 
@@ -214,7 +222,7 @@ async def test_f44_a_huge_manifest_is_read_for_each_repository_that_asks(
     async def ask() -> None:
         repository = Repository("docker.io", f"library/{len(caches)}")
         for _ in range(2):
-            answer = await caches[-1].manifest(repository, content.descriptor.digest)
+            answer = await caches[-1].manifest(CONTEXT, repository, content.descriptor.digest)
             assert answer.data == data
 
     await never_held_up(prepare, ask, monkeypatch)

@@ -27,6 +27,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
+from ...fakes import CONTEXT
 from ...pullthrough.fakes import FakeTags, FakeUpstream
 from ...storage.content_contract import content, put
 
@@ -173,7 +174,7 @@ async def test_f39_a_partial_that_a_power_cut_spoilt_is_never_given_out_whole(
 async def _ask(cache: PullThrough) -> bytes | None:
     """What a client has when it believes that it has all; None when it was cut."""
     try:
-        file = await cache.blob(REDIS, Digest.of(WHOLE))
+        file = await cache.blob(CONTEXT, REDIS, Digest.of(WHOLE))
     except RegistryError:
         return None
     body = b""

@@ -1,0 +1,100 @@
+"""In whose name an upstream is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mirror.clock import Clock
+from mirror.contracts.context import AHEAD, RequestContext
+from mirror.events import Events
+from mirror.oci.digest import Digest
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.prefetch import Prefetcher
+from mirror.storage.disk.store import DiskContent
+
+from ..fakes import request_of
+from ..waiting import eventually
+from .fakes import FakeTags, FakeUpstream, manifest_of
+from .test_fills import BIG, REDIS, read_all
+
+A, B = request_of("a"), request_of("b")
+LAYERS = [bytes([number]) * 1000 for number in range(4)]
+ASKS: dict[str, Callable[[PullThrough, RequestContext], object]] = {
+    "resolve": lambda cache, context: cache.resolve(context, REDIS, "7"),
+    "manifest": lambda cache, context: cache.manifest(context, REDIS, Digest.of(manifest_of())),
+    "stat": lambda cache, context: cache.stat(context, REDIS, Digest.of(BIG)),
+    "referrers": lambda cache, context: cache.referrers(context, REDIS, Digest.of(BIG)),
+    "tags": lambda cache, context: cache.tags(context, REDIS),
+}
+
+
+@pytest.mark.parametrize("method", ASKS)
+async def test_an_upstream_is_asked_in_the_name_of_the_request(
+    cache: PullThrough, upstream: FakeUpstream, method: str
+) -> None:
+    upstream.push("7", manifest_of(), BIG)
+    upstream.lists[Digest.of(BIG)] = b'{"schemaVersion": 2, "manifests": []}'
+    await ASKS[method](cache, A)  # type: ignore[misc]
+    assert (method, "a") in upstream.clients
+    assert {client for _, client in upstream.clients} == {"a"}
+
+
+async def test_an_ask_that_many_join_goes_on_in_the_name_of_whoever_began_it(
+    cache: PullThrough, upstream: FakeUpstream
+) -> None:
+    upstream.push("7", manifest_of(), BIG)
+    upstream.gate.clear()
+    first = asyncio.create_task(cache.resolve(A, REDIS, "7"))
+    await eventually(lambda: upstream.asked["resolve"] == 1)
+    second = asyncio.create_task(cache.resolve(B, REDIS, "7"))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    upstream.gate.set()
+    await second
+    assert upstream.clients == [("resolve", "a"), ("manifest", "a")]
+
+
+async def test_a_fill_asks_for_whoever_reads_it_by_now(
+    cache: PullThrough, upstream: FakeUpstream
+) -> None:
+    """Its first client has left: another one's share is taken from then on."""
+    upstream.blobs[Digest.of(BIG)] = BIG
+    upstream.gate.clear()
+    first = asyncio.create_task(cache.blob(A, REDIS, Digest.of(BIG)))
+    await eventually(lambda: upstream.asked["blob"] == 1)
+    asker = upstream.asker
+    assert asker is not None
+    assert (asker.client, asker.is_wanted) == ("a", True)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert not asker.is_wanted
+    second = asyncio.create_task(cache.blob(B, REDIS, Digest.of(BIG)))
+    await eventually(lambda: asker.is_wanted)
+    assert asker.client == "b"
+    upstream.gate.set()
+    assert await read_all(await second) == BIG
+
+
+async def test_what_is_fetched_ahead_is_in_no_client_s_name(
+    upstream: FakeUpstream, store: DiskContent
+) -> None:
+    """Though a client's request has set it off."""
+    manifest = manifest_of(*LAYERS)
+    upstream.push("7", manifest, *LAYERS)
+    fills = Fills(store, Events())
+    prefetcher = Prefetcher(upstream, store, fills, Clock(), lambda: False)
+    cache = PullThrough(upstream, store, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
+    await cache.manifest(A, REDIS, Digest.of(manifest))
+    assert await read_all(await cache.blob(A, REDIS, Digest.of(LAYERS[1]))) == LAYERS[1]
+    await eventually(lambda: upstream.asked["blob"] >= len(LAYERS) - 1)
+    clients = [client for what, client in upstream.clients if what == "blob"]
+    assert clients[0] == "a"
+    assert set(clients[1:]) == {AHEAD.client}
+    await cache.close()
+    await fills.close()
