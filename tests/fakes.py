@@ -1,4 +1,4 @@
-"""A Registry for tests: it answers what it is told, and remembers what it was asked."""
+"""A Reader for tests: it answers what it is told, and remembers what it was asked."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ..clock import Clock
 from ..config import Config, Credentials, EndpointConfig, RegistryConfig
 from ..contracts.records import Links
-from ..contracts.registry import Registry
+from ..contracts.registry import Reader
 from ..contracts.upstream import Upstream
 from ..events import Events
 from ..oci.patterns import Patterns
@@ -62,7 +62,7 @@ def registry_of(
     clock: Clock,
     *,
     asking: bool,
-) -> Registry:
+) -> Reader:
     """All that answers for images, on this store; closed with the stack. Not `asking`: for no
     upstream, and for what the configured mirror would answer without any."""
     tags = tag_store(config, clock, events)
@@ -121,7 +121,7 @@ def registry_of(
         stack.push_async_callback(cache.close)
         return cache, upstream
 
-    registries: dict[str, Registry] = {}
+    registries: dict[str, Reader] = {}
     for name, registry in config.registries.items():
         cache, upstream = cached(stack, registry, _endpoints(name, registry, slots), links)
         has_strangers = any(endpoint.trust != "tags" for endpoint in registry.endpoints)

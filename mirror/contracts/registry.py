@@ -1,8 +1,8 @@
-"""What answers for images: the narrow waist."""
+"""What a registry is to whoever asks it: the narrow waist."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
@@ -127,8 +127,21 @@ class TagPage:
     last: str | None = None
 
 
-class Registry(Protocol):
-    """Everything that can answer for images. Each method raises a RegistryError."""
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """One page of a registry's repositories; `last` is the marker of the next page, None at the
+    end."""
+
+    repositories: Sequence[Repository]
+    last: str | None = None
+
+
+# What a registry does for its clients, in the words of the OCI distribution-spec 1.1. Each method
+# raises a RegistryError, and its first parameter is the request that it is done for.
+
+
+class Reader(Protocol):
+    """Pull, and content discovery: everything that can answer for images."""
 
     async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
         """What this tag points to now."""
@@ -170,3 +183,85 @@ class Registry(Protocol):
         last: str | None = None,
     ) -> TagPage:
         """Tags in the upstream's order, at most `count`, after `last`."""
+
+
+class Writer(Protocol):
+    """Push. What a method has returned for can be read; until then nobody has seen any of it."""
+
+    async def push_blob(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        data: AsyncIterator[bytes],
+    ) -> None:
+        """Takes a blob in one piece ("Single POST"). Raises DigestInvalid, and keeps nothing, when
+        it is another than `digest`."""
+
+    async def begin_upload(self, context: RequestContext, repository: Repository) -> str:
+        """Opens a session for a blob of this repository, and gives its id, which nobody guesses."""
+
+    async def append(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        session: str,
+        start: int,
+        data: AsyncIterator[bytes],
+    ) -> int:
+        """Takes what follows the first `start` bytes of the session; returns how many it has then.
+        Raises RangeInvalid when it has more or less than `start`."""
+
+    async def uploaded(self, context: RequestContext, repository: Repository, session: str) -> int:
+        """How many bytes the session has, from which an upload that broke goes on."""
+
+    async def finish_upload(
+        self, context: RequestContext, repository: Repository, session: str, digest: Digest
+    ) -> None:
+        """Makes the session's bytes a blob, and ends it. Raises DigestInvalid when they are another
+        than `digest`."""
+
+    async def put_manifest(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        reference: str | Digest,
+        data: bytes,
+        media_type: str,
+    ) -> Descriptor:
+        """Keeps these very bytes; a tag points to them from then on, and to what it pointed to
+        before until then. Raises BlobUnknown when the repository lacks what they refer to."""
+
+
+class Deleter(Protocol):
+    """Content management. What a method has returned for is not answered any more; it raises
+    Unknown for what is not there."""
+
+    async def delete_tag(self, context: RequestContext, repository: Repository, tag: str) -> None:
+        """Takes the tag away, and leaves what it points to."""
+
+    async def delete_manifest(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> None:
+        """Takes the manifest out of this repository, with all tags that point to it."""
+
+    async def delete_blob(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> None:
+        """Takes the blob out of this repository, and of no other."""
+
+
+class Lister(Protocol):
+    """What there is. The specification has no word for it; Docker's registry calls it _catalog."""
+
+    async def repositories(
+        self,
+        context: RequestContext,
+        registry: str,
+        count: int | None = None,
+        last: str | None = None,
+    ) -> RepositoryPage:
+        """Repositories of this registry in their names' order, at most `count`, after `last`."""
+
+
+CONTRACTS = (Reader, Writer, Deleter, Lister)

@@ -51,7 +51,7 @@ class StreamContent(Protocol):
 
 
 class Upstream(Protocol):
-    """A Registry that is far away: its blobs are streams, to be verified by who reads them."""
+    """A Reader that is far away: its blobs are streams, to be verified by who reads them."""
 
     async def resolve(
         self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()

@@ -1,1 +1,1 @@
-"""A Registry around a Registry: routed, observed."""
+"""Readers around other Readers, which decide: who answers, and what may be read."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import structlog
 
 from ..contracts.context import RequestContext
-from ..contracts.registry import BytesContent, FileContent, Outcome, Registry, Resolved, TagPage
-from ..oci.descriptor import Descriptor
-from ..oci.digest import Digest
+from ..contracts.registry import Outcome, Reader, Resolved
 from ..oci.errors import Denied, Unknown
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
+from .forwarding import Guarding
 from .tag_age import TagAges
 
 log = structlog.get_logger()
@@ -32,22 +31,24 @@ class AccessRule:
     min_age: float = 0.0
 
 
-class AccessGuard:
-    """A Registry: another, as far as the first rule that means a repository lets it be read. What
+class AccessGuard(Guarding):
+    """A Reader: another, as far as the first rule that means a repository lets it be read. What
     no rule means may be read.
 
     Deny rules hold for whatever is asked of a repository, by tag or by digest. The age of what a
     tag points to is for tags alone: who names a digest has chosen what it names.
     """
 
-    def __init__(self, registry: Registry, rules: Sequence[AccessRule], ages: TagAges) -> None:
-        self._registry = registry
+    lets_through = frozenset({"resolve", "manifest", "stat", "blob", "referrers", "tags"})
+
+    def __init__(self, inner: Reader, rules: Sequence[AccessRule], ages: TagAges) -> None:
+        super().__init__(inner)
         self._rules = rules
         self._ages = ages
 
     async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
-        rule = self._admit(repository)
-        resolved = await self._registry.resolve(context, repository, tag)
+        rule = self._rule_of(repository)
+        resolved = await self._inner.resolve(context, repository, tag)
         if rule is None or rule.min_age <= 0:
             return resolved
         async for digest, age in self._ages.settled(
@@ -56,7 +57,7 @@ class AccessGuard:
             if digest == resolved.descriptor.digest:
                 return resolved
             try:
-                content = await self._registry.manifest(context, repository, digest)
+                content = await self._inner.manifest(context, repository, digest)
             except (Unknown, Denied):  # gone by now
                 continue
             log.info(
@@ -71,45 +72,10 @@ class AccessGuard:
             f"to appeared less than {rule.min_age / _DAY:g} days ago, and nothing older is known"
         )
 
-    async def manifest(
-        self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> BytesContent:
-        self._admit(repository)
-        return await self._registry.manifest(context, repository, digest)
+    async def admit(self, context: RequestContext, repository: Repository, method: str) -> None:
+        self._rule_of(repository)
 
-    async def stat(
-        self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> Descriptor:
-        self._admit(repository)
-        return await self._registry.stat(context, repository, digest)
-
-    async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
-    ) -> FileContent:
-        self._admit(repository)
-        return await self._registry.blob(context, repository, digest, start)
-
-    async def referrers(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        digest: Digest,
-        artifact_type: str | None = None,
-    ) -> BytesContent:
-        self._admit(repository)
-        return await self._registry.referrers(context, repository, digest, artifact_type)
-
-    async def tags(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        self._admit(repository)
-        return await self._registry.tags(context, repository, count, last)
-
-    def _admit(self, repository: Repository) -> AccessRule | None:
+    def _rule_of(self, repository: Repository) -> AccessRule | None:
         """The rule that lets this repository be read; None when no rule means it. Raises Denied."""
         rule = next((rule for rule in self._rules if rule.patterns.match(repository)), None)
         if rule is not None and not rule.allows:

@@ -8,19 +8,21 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
 from ..clock import Clock
 from ..contracts.context import RequestContext
-from ..contracts.registry import BytesContent, FileContent, Registry, Resolved, TagPage
-from ..oci.descriptor import Descriptor
-from ..oci.digest import Digest
+from ..contracts.registry import Reader
 from ..oci.errors import Denied, Unavailable, Unknown, quoted
 from ..oci.reference import Repository
 from ..oci.registries import is_registry, parse_registry
+from .forwarding import Forwarding
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # Seconds for which an unused registry stays at least: a client's next request comes within that.
 _REST = 30.0
@@ -40,7 +42,7 @@ _PRIVATE = frozenset(
 class Opened:
     """A registry made on demand. `is_idle`: whether it can be closed with nobody noticing."""
 
-    registry: Registry
+    registry: Reader
     is_idle: Callable[[], bool]
     close: Callable[[], Awaitable[object]]
 
@@ -61,8 +63,8 @@ class _Entry:
         return self.users == 0 and self.opened.is_idle()
 
 
-class OnDemand:
-    """A Registry of all registries with a public name, each made by `open` when it is first asked.
+class OnDemand(Forwarding):
+    """A Reader of all registries with a public name, each made by `open` when it is first asked.
 
     At most `most` are there at a time: the longest unused is closed for a new one. One that has
     never answered is closed before its time, and where one client has asked more of them than
@@ -81,52 +83,20 @@ class OnDemand:
         self._entries.clear()
         await asyncio.gather(*(entry.opened.close() for entry in entries))
 
-    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
-        async with self._using(context, repository) as registry:
-            return await registry.resolve(context, repository, tag)
-
-    async def manifest(
-        self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> BytesContent:
-        async with self._using(context, repository) as registry:
-            return await registry.manifest(context, repository, digest)
-
-    async def stat(
-        self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> Descriptor:
-        async with self._using(context, repository) as registry:
-            return await registry.stat(context, repository, digest)
-
-    async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
-    ) -> FileContent:
-        async with self._using(context, repository) as registry:
-            return await registry.blob(context, repository, digest, start)
-
-    async def referrers(
+    async def forward(
         self,
         context: RequestContext,
         repository: Repository,
-        digest: Digest,
-        artifact_type: str | None = None,
-    ) -> BytesContent:
+        method: str,
+        ask: Callable[[Reader], Awaitable[T]],
+    ) -> T:
         async with self._using(context, repository) as registry:
-            return await registry.referrers(context, repository, digest, artifact_type)
-
-    async def tags(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        async with self._using(context, repository) as registry:
-            return await registry.tags(context, repository, count, last)
+            return await ask(registry)
 
     @contextlib.asynccontextmanager
     async def _using(
         self, context: RequestContext, repository: Repository
-    ) -> AsyncIterator[Registry]:
+    ) -> AsyncIterator[Reader]:
         name = repository.registry
         refuse_private(name)
         gone = None

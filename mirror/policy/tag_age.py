@@ -17,7 +17,7 @@ from cachetools import LRUCache
 
 from ..clock import Clock
 from ..contracts.context import RequestContext
-from ..contracts.registry import Registry
+from ..contracts.registry import Reader
 from ..contracts.tags import TagEvent, TagStoreError
 from ..oci.digest import Digest
 from ..oci.documents import read_object
@@ -48,7 +48,7 @@ class TagAges:
     which the memory has forgotten some: asking for enough other tags would do it.
     """
 
-    def __init__(self, registry: Registry, history: History, most: int, clock: Clock) -> None:
+    def __init__(self, registry: Reader, history: History, most: int, clock: Clock) -> None:
         self._registry = registry
         self._history = history
         self._most = most

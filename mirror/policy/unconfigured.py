@@ -25,9 +25,7 @@ from ..contracts.registry import (
     FileContent,
     Outcome,
     Provenance,
-    Registry,
-    Resolved,
-    TagPage,
+    Reader,
 )
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import Descriptor
@@ -37,6 +35,7 @@ from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..pullthrough.fills.parallel import PROGRESS
 from ..threads import aside
+from .forwarding import Guarding
 
 _REMEMBERED = 10_000
 _VAIN = 3  # tries in a row that bring no progress worth naming: a proof has an end
@@ -46,8 +45,8 @@ Key = tuple[Repository, Digest]
 T = TypeVar("T")
 
 
-class UnconfiguredGuard:
-    """A Registry: the cache of one, for which nobody vouches.
+class UnconfiguredGuard(Guarding):
+    """A Reader: the cache of one, for which nobody vouches.
 
     `links` are those of the configured registries. `own` tell what came through others, so that
     content of which nothing at all is known (the links were lost) is not taken for nobody's.
@@ -55,9 +54,11 @@ class UnconfiguredGuard:
     `lagging` seconds. No blob has more than `largest` bytes.
     """
 
+    lets_through = frozenset({"resolve", "referrers", "tags"})
+
     def __init__(
         self,
-        registry: Registry,
+        inner: Reader,
         upstream: Upstream,
         store: ContentStore,
         links: Links,
@@ -67,7 +68,7 @@ class UnconfiguredGuard:
         lagging: float = LONGEST,
         largest: int = 1 << 40,
     ) -> None:
-        self._registry = registry
+        super().__init__(inner)
         self._promised = promised
         self._lagging = lagging
         self._largest = largest
@@ -84,17 +85,17 @@ class UnconfiguredGuard:
         await self._fetches.close()
         await self._coming.close()
 
-    async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
-        return await self._registry.resolve(context, repository, tag)
+    async def admit(self, context: RequestContext, repository: Repository, method: str) -> None:
+        """Tags and lists are the registry's own, and open nothing."""
 
     async def manifest(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
-        content = await self._registry.manifest(context, repository, digest)
+        content = await self._inner.manifest(context, repository, digest)
         if content.outcome in FETCHED:
             self._proven[repository, digest] = True
         else:
-            await self._admit(context, repository, digest, self._fetch_manifest)
+            await self._prove(context, repository, digest, self._fetch_manifest)
         await self._note(repository, digest)
         return content
 
@@ -110,8 +111,8 @@ class UnconfiguredGuard:
     ) -> FileContent:
         while True:
             # Before the fill: one that resumes gives out what is there already.
-            await self._admit(context, repository, digest, self._fetch_blob)
-            content = await self._registry.blob(context, repository, digest, start)
+            await self._prove(context, repository, digest, self._fetch_blob)
+            content = await self._inner.blob(context, repository, digest, start)
             try:
                 if await self._may_give(context, repository, digest, content):
                     return content
@@ -139,25 +140,7 @@ class UnconfiguredGuard:
             )
         return True
 
-    async def referrers(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        digest: Digest,
-        artifact_type: str | None = None,
-    ) -> BytesContent:
-        return await self._registry.referrers(context, repository, digest, artifact_type)
-
-    async def tags(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        return await self._registry.tags(context, repository, count, last)
-
-    async def _admit(
+    async def _prove(
         self,
         context: RequestContext,
         repository: Repository,

@@ -26,9 +26,8 @@ from ..contracts.registry import (
     BytesContent,
     FileContent,
     Provenance,
-    Registry,
+    Reader,
     Resolved,
-    TagPage,
 )
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import Descriptor
@@ -37,6 +36,7 @@ from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
+from .forwarding import Guarding
 
 log = structlog.get_logger()
 
@@ -62,10 +62,10 @@ class Proofs:
     pause: float = 0.25
 
 
-class RepositoryVisibility:
-    """A Registry: a cache, with its store's content only for the repositories that show it.
+class RepositoryVisibility(Guarding):
+    """A Reader: a cache, with its store's content only for the repositories that show it.
 
-    `registry` is the cache; `upstream` is what is behind it, and is asked where only it can know.
+    `inner` is the cache; `upstream` is what is behind it, and is asked where only it can know.
     `promised` says whether clients were told of a digest, so that it has to be there.
     `has_strangers` says whether endpoints that are not the registry deliver for it. What is asked
     for by a bare digest is then proven before it is fetched: else whoever makes up a digest, or
@@ -77,9 +77,11 @@ class RepositoryVisibility:
     are shown by being fetched.
     """
 
+    lets_through = frozenset({"referrers", "tags"})
+
     def __init__(
         self,
-        registry: Registry,
+        inner: Reader,
         upstream: Upstream,
         links: Links,
         clock: Clock,
@@ -88,7 +90,7 @@ class RepositoryVisibility:
         has_strangers: bool = False,
         promised: Callable[[Digest], bool] = lambda digest: False,
     ) -> None:
-        self._registry = registry
+        super().__init__(inner)
         self._has_strangers = has_strangers
         self._upstream = upstream
         self._links = links
@@ -106,8 +108,11 @@ class RepositoryVisibility:
         await self._asks.close()
         await asyncio.gather(*self._writing, return_exceptions=True)
 
+    async def admit(self, context: RequestContext, repository: Repository, method: str) -> None:
+        """Lists are the upstream's own of this very repository."""
+
     async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
-        resolved = await self._registry.resolve(context, repository, tag)
+        resolved = await self._inner.resolve(context, repository, tag)
         digest = resolved.descriptor.digest
         if resolved.vouched:
             await self._note(repository, [digest])
@@ -119,7 +124,7 @@ class RepositoryVisibility:
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
         missed = await self._word(context, repository, digest, self._ask_manifest)
-        content = await self._registry.manifest(context, repository, digest)
+        content = await self._inner.manifest(context, repository, digest)
         is_fetched = content.outcome in FETCHED
         if is_fetched and content.vouched:
             await self._note(repository, [digest])
@@ -136,20 +141,20 @@ class RepositoryVisibility:
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Descriptor:
         asked = await self._prove(context, repository, digest, self._upstream.stat)
-        return asked or await self._registry.stat(context, repository, digest)
+        return asked or await self._inner.stat(context, repository, digest)
 
     async def blob(
         self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
     ) -> FileContent:
         missed = await self._word(context, repository, digest, self._upstream.stat)
         if missed is None and await self._seen_at(repository, digest) is not None:
-            return await self._registry.blob(context, repository, digest, start)
+            return await self._inner.blob(context, repository, digest, start)
         key = (repository, digest)
         first = self._firsts.get(key)
         if first is None:
             self._firsts[key] = asyncio.get_running_loop().create_future()
         try:
-            content = await self._registry.blob(context, repository, digest, start)
+            content = await self._inner.blob(context, repository, digest, start)
             try:
                 if first is not None:  # it may be just about to note what its fetch shows
                     await asyncio.wait([first])
@@ -166,24 +171,6 @@ class RepositoryVisibility:
         finally:
             if first is None:
                 self._firsts.pop(key).set_result(None)
-
-    async def referrers(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        digest: Digest,
-        artifact_type: str | None = None,
-    ) -> BytesContent:
-        return await self._registry.referrers(context, repository, digest, artifact_type)
-
-    async def tags(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        return await self._registry.tags(context, repository, count, last)
 
     async def _seen_at(self, repository: Repository, digest: Digest) -> float | None:
         key = (repository, digest)

@@ -35,7 +35,7 @@ _TRIES = 3  # fills that bring wrong bytes, or were given up too soon, before th
 
 
 class PullThrough:
-    """A Registry: the cache in front of one upstream."""
+    """A Reader: the cache in front of one upstream."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..contracts.content import ContentStore
 from ..contracts.context import RequestContext
-from ..contracts.registry import Registry
+from ..contracts.registry import Reader
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import ManifestUnknown, RegistryError, Untrustworthy
@@ -54,7 +54,7 @@ class Images:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: Reader,
         store: ContentStore,
         hindrances: Callable[[str], Sequence[str]] = lambda registry: (),
     ) -> None:

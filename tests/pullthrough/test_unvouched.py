@@ -11,7 +11,7 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.context import RequestContext
-from mirror.contracts.registry import FileContent, Registry
+from mirror.contracts.registry import FileContent, Reader
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, RegistryError, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
@@ -81,7 +81,7 @@ async def house(
         await each.close()
 
 
-async def blob(registry: Registry, repository: Repository, data: bytes) -> None:
+async def blob(registry: Reader, repository: Repository, data: bytes) -> None:
     content = await registry.blob(CONTEXT, repository, Digest.of(data))
     try:
         end = 0
@@ -92,7 +92,7 @@ async def blob(registry: Registry, repository: Repository, data: bytes) -> None:
         content.close()
 
 
-async def pull(registry: Registry, repository: Repository) -> None:
+async def pull(registry: Reader, repository: Repository) -> None:
     resolved = await registry.resolve(CONTEXT, repository, "v1")
     await registry.manifest(CONTEXT, repository, resolved.descriptor.digest)
     await blob(registry, repository, CONFIG)

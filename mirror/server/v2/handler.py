@@ -1,6 +1,6 @@
 """The registry protocol (OCI distribution-spec 1.1, "Pull" and "Content Discovery"), for readers.
 
-One handler for every request: it reads the raw target itself, asks the Registry, and is the one
+One handler for every request: it reads the raw target itself, asks the Reader, and is the one
 place that renders a RegistryError. What is stored is served as it is: every Accept header that
 clients send allows it, so nothing is negotiated, converted or compressed.
 """
@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from ...clock import Clock
 from ...contracts.context import RequestContext
 from ...contracts.events import CredentialsDropped
-from ...contracts.registry import BytesContent, Outcome, Registry, Resolved, TagPage
+from ...contracts.registry import BytesContent, Outcome, Reader, Resolved, TagPage
 from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import NameUnknown, RegistryError, Unsupported
@@ -77,7 +77,7 @@ class V2:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: Reader,
         sender: Sender,
         *,
         log: AccessLog,
