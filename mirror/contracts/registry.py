@@ -17,6 +17,7 @@ class Outcome(StrEnum):
     """How an answer came to be: what metrics, logs and the Cache-Status header call it."""
 
     HIT = "hit"  # from here, the upstream not asked
+    PREFETCHED = "prefetched"  # from here, but fetched ahead, and this is the first who reads it
     REVALIDATED = "revalidated"  # the upstream said that what is here is still right
     STALE = "stale"  # from here, older than its TTL: the upstream could not say, or is yet to say
     FILLED = "filled"  # fetched now

@@ -172,8 +172,12 @@ class PullThrough:
 
     async def _here(self, repository: Repository, digest: Digest) -> FileContent | None:
         """The blob, if it is here."""
-        content = await self._store.open(digest)
-        if content is not None and self._prefetcher is not None:
+        if self._prefetcher is None:
+            return await self._store.open(digest)
+        was_brought = self._prefetcher.has_brought(digest)
+        outcome = Outcome.PREFETCHED if was_brought else Outcome.HIT
+        content = await self._store.open(digest, outcome)
+        if content is not None:
             self._prefetcher.read(repository, digest)
         return content
 

@@ -21,6 +21,7 @@ from cachetools import TTLCache
 from ..clock import Clock
 from ..contracts.content import ContentStore
 from ..contracts.context import AHEAD, Asker
+from ..contracts.registry import Outcome
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -84,6 +85,8 @@ class Prefetcher:
         self._accounts: TTLCache[str, _Account] = TTLCache(
             _MOST_CLIENTS, _KNOWN_FOR, clock.monotonic
         )
+        # What was fetched ahead, or is being, and nobody has read of yet.
+        self._unread: TTLCache[Digest, None] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
         self._coming = 0  # bytes
         self._under_way: dict[Key, str] = {}  # images, and for which client
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,12 +104,14 @@ class Prefetcher:
 
     def read(self, repository: Repository, digest: Digest) -> None:
         """A client reads this blob, which is here: what was begun for its image goes on."""
+        self._unread.pop(digest, None)
         image = self._images.get((repository, digest))
         if image is not None:
             image.asked_at = self._clock.monotonic()
 
     def asked(self, asker: Asker, repository: Repository, digest: Digest) -> None:
         """A client waits for this blob, which is not here: the rest of its image comes next."""
+        self._unread.pop(digest, None)
         image = self._images.get((repository, digest))
         if image is None or self._scarce():
             return
@@ -120,6 +125,11 @@ class Prefetcher:
         task = asyncio.create_task(self._bring(image, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def has_brought(self, digest: Digest) -> bool:
+        """Whether this, if it is here, was fetched ahead, and no client has read of it yet. Of what
+        another process has fetched that is not known."""
+        return digest in self._unread
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -165,9 +175,11 @@ class Prefetcher:
                 return True
             self._coming += layer.size
             try:
-                fill, _ = self._fills.join(
+                fill, outcome = self._fills.join(
                     AHEAD, layer.digest, self._upstream, image.repository, 0.0
                 )
+                if outcome is Outcome.FILLED:
+                    self._unread[layer.digest] = None
                 await self._ended(fill, image, layer.size)
                 return True
             except PutOff:

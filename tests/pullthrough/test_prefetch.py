@@ -10,6 +10,7 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.context import RequestContext
+from mirror.contracts.registry import Outcome
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
@@ -105,6 +106,43 @@ async def test_the_first_layer_that_is_asked_for_brings_the_others(
     for layer in LAYERS:
         await take(cache, layer)
     assert upstream.asked["blob"] == asked == len(LAYERS)
+
+
+async def test_the_first_who_reads_what_was_fetched_ahead_is_no_hit_and_the_next_is(
+    cache: PullThrough, store: DiskContent
+) -> None:
+    await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
+    await take(cache, LAYERS[0])
+    await eventually(lambda: store.usage().entries == 1 + len(LAYERS))
+    for expected in (Outcome.PREFETCHED, Outcome.HIT):
+        for layer in LAYERS[1:]:
+            content = await cache.blob(CONTEXT, REDIS, Digest.of(layer))
+            content.close()
+            assert content.outcome is expected
+    asked_for = await cache.blob(CONTEXT, REDIS, Digest.of(LAYERS[0]))
+    asked_for.close()
+    assert asked_for.outcome is Outcome.HIT
+
+
+async def test_who_waits_for_what_is_being_fetched_ahead_joins_and_the_next_is_a_hit(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+) -> None:
+    await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
+    hold = Hold(upstream, at=1)
+    first = asyncio.create_task(take(cache, LAYERS[0]))
+    ahead = Digest.of(LAYERS[1])
+    await eventually(lambda: cache._fills.running("docker.io", ahead))
+    second = asyncio.create_task(cache.blob(CONTEXT, REDIS, ahead))
+    await eventually(lambda: cache._fills.running("docker.io", ahead).is_read)
+    hold.go.set()
+    joined = await second
+    assert joined.outcome is Outcome.JOINED
+    await read_all(joined)
+    await first
+    await eventually(lambda: store.is_here(ahead))
+    later = await cache.blob(CONTEXT, REDIS, ahead)
+    later.close()
+    assert later.outcome is Outcome.HIT
 
 
 async def test_a_manifest_and_its_config_alone_bring_nothing(

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mirror.oci.errors import Unavailable
+from mirror.server.http import sending
 from mirror.server.http.sending import ClientLeft, ClientSlow, FileFault, Sender
 
 from ..fakes import FakeRegistry
@@ -87,6 +89,39 @@ async def test_a_fill_that_fails_cuts_the_connection(port: Port, sent: int) -> N
     assert await wire.rest() == b""
     await eventually(lambda: port.told.answers == [("blob", "failed", 200)])
     assert port.told.bytes["blob"] == sent
+
+
+@pytest.mark.parametrize("taken", ["all", "a part"])
+async def test_a_client_that_closes_after_the_last_byte_has_it_all_counted(
+    port: Port, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    """The client has read the bytes and is gone before the thread that sent them has said so."""
+    data = os.urandom(1_000_000)
+    size = len(data) if taken == "all" else 300_000
+    blob = port.registry.grow_blob(data)
+    blob.grow(size)
+    if taken == "all":
+        blob.finish()
+    has_gone, sendfile = threading.Event(), sending._sendfile
+
+    def sends_and_is_held_up(span: sending._Span, count: int) -> int | None:
+        sent = sendfile(span, count)
+        if span.offset + (sent or 0) == size:
+            has_gone.wait(10)
+        return sent
+
+    monkeypatch.setattr(sending, "_sendfile", sends_and_is_held_up)
+    wire = await port.connect()
+    await wire.ask(blob_path(blob.digest), headers={"Connection": "close"})
+    await wire.head()
+    assert await wire.read(size) == data[:size]
+    wire.leave()
+    await eventually(lambda: any(task.cancelling() for task in asyncio.all_tasks()))
+    has_gone.set()
+    (line,) = await eventually(lambda: port.log)
+    assert line["bytes"] == size
+    assert line.get("left", False) is (taken == "a part")
+    assert port.told.bytes["blob"] == size
 
 
 @pytest.mark.parametrize("part", ["bytes=5-", "bytes=5-9", "bytes=-5"])

@@ -23,6 +23,7 @@ SLICE = 1 << 20
 """Bytes that one socket may take before the next has its turn."""
 
 _LAST_SLICE = 5.0  # seconds to wait for it when stopping
+_LAST_WORD = 0.5  # seconds to wait for a thread, which a dead disk may hold up, to say what it sent
 
 _CLIENT_LEFT = frozenset(
     {
@@ -101,13 +102,20 @@ class Transfer:
     async def send(self, start: int, stop: int) -> None:
         """Sends bytes from `start` up to `stop`, and returns when the kernel has them all.
 
-        One at a time. Raises ClientLeft, ClientSlow or FileFault; when cancelled, close the
-        transfer: the span may be under way until then.
+        One at a time. Raises ClientLeft, ClientSlow or FileFault. Cancelled, as the client has left
+        or the mirror stops, it closes the transfer, and `sent` is final when it raises.
         """
         self._before = self.sent
         self._span = span = _Span(self._socket, self._file, start, stop)
         self._thread.post(lambda: self._thread.begin(span))
-        await span.ended
+        try:
+            await asyncio.wait([span.ended])
+        except asyncio.CancelledError:
+            self.close()
+            # The client may have the last bytes, and be gone, before the thread has counted them.
+            await asyncio.wait([span.ended], timeout=_LAST_WORD)
+            raise
+        span.ended.result()
 
     def close(self) -> None:
         """Ends what is under way. The thread closes the descriptors, since it may be using them."""

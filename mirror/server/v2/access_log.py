@@ -44,11 +44,18 @@ class Exchange:
     status: int | None = None
     """None: the client left before it was answered."""
     first_byte: float | None = None
+    due: int | None = None
+    """Bytes of the body; None: not known."""
     sent: int = 0
     error: str = ""
     """Why it failed, for the log; the client was told what suits it."""
     left: bool = False
     """The client hung up before the end: no failure of anybody's."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the client was sent all of it: that it closes then is its right."""
+        return self.status is not None and self.sent == self.due
 
 
 def product(agent: str) -> str:

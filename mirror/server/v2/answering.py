@@ -93,7 +93,7 @@ class Responder:
             response.force_close()  # no chunks there: the connection's end is the body's
         try:
             await self._head(request, response)
-            exchange.status = status
+            exchange.status, exchange.due = status, None if stop is None else stop - start
             exchange.first_byte = self._clock.monotonic()
             if stop is not None and not _is_tls(request):
                 start = await self._by_sender(request, exchange, content, start, stop)
@@ -219,7 +219,7 @@ def in_memory(file: int, count: int, start: int = 0) -> bytes | None:
 def _give_up(
     request: web.BaseRequest, response: web.StreamResponse, exchange: Exchange, error: Exception
 ) -> None:
-    exchange.left = True
+    exchange.left = not exchange.is_whole
     if isinstance(error, TimeoutError | ClientSlow):
         exchange.error = "the client took nothing for too long"
         # Else the kernel would go on to offer it what it has not taken, and the client not notice

@@ -62,6 +62,7 @@ _CREDENTIALS = (hdrs.AUTHORIZATION, hdrs.PROXY_AUTHORIZATION, hdrs.COOKIE)
 # RFC 9211. What is stale was served from here in spite of its age.
 _CACHE_STATUS = {
     Outcome.HIT: "hit",
+    Outcome.PREFETCHED: "hit",
     Outcome.REVALIDATED: "fwd=stale; detail=unchanged",
     Outcome.STALE: "hit; detail=stale",
     Outcome.FILLED: "fwd=miss",
@@ -111,8 +112,8 @@ class V2:
         except RegistryError as error:
             return await self._refuse(request, exchange, error)
         except asyncio.CancelledError:
-            exchange.left = request.transport is None
-            if not exchange.left:
+            exchange.left = request.transport is None and not exchange.is_whole
+            if request.transport is not None:
                 exchange.error = "cut: the mirror is stopping"
             raise
         except Exception:
