@@ -8,6 +8,7 @@ one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -39,6 +40,7 @@ from .contracts.events import (
 from .contracts.registry import Outcome
 from .events import Events
 from .logs import lines_dropped
+from .process_use import sampler
 from .tallies import Counted, Journal, Key, Numbers, OfMany, Together
 
 # From a hit in memory to a layer of gigabytes over a slow line. The first is for what is counted
@@ -89,9 +91,10 @@ class Metrics:
         """A process that counted along has died: what it had running runs no more."""
         self._together.forget(pid)
 
-    def watch(self, usage: Callable[[], Usage]) -> None:
-        """Exports what this store holds, asked at each scrape."""
-        self._registry.register(_Store(usage))
+    def watch(self, usage: Callable[[], Usage], disk_free: Callable[[], int]) -> None:
+        """Exports what this store holds, and how many bytes its disk has left, asked at each
+        scrape. `disk_free` may raise OSError: then that is not exported."""
+        self._registry.register(_Store(usage, disk_free))
 
     # The metrics, by subject.
 
@@ -288,6 +291,26 @@ class Metrics:
             self._counter("listener_failures", "Events that a listener failed to take"),
             lambda: self._events.failures,
         )
+        self._follow(
+            self._counter("process_cpu_seconds", "Processor time of all processes"),
+            lambda: sample().cpu_seconds,
+        )
+        resident = self._gauge(
+            "process_resident_bytes", "Memory of all processes", of_many="livesum"
+        )
+        descriptors = self._gauge(
+            "process_open_fds", "File descriptors of the process with most", of_many="livemax"
+        )
+        limit = self._gauge("process_max_fds", "How many a process may have", of_many="livemax")
+        sample = sampler()
+
+        def look() -> None:
+            use = sample()
+            resident.set(use.resident_bytes)
+            descriptors.set(use.open_fds)
+            limit.set(use.max_fds)
+
+        self._at_each_scrape.append(look)
 
     # How a metric is made.
 
@@ -333,8 +356,9 @@ class Metrics:
 
 
 class _Store(Collector):
-    def __init__(self, usage: Callable[[], Usage]) -> None:
+    def __init__(self, usage: Callable[[], Usage], disk_free: Callable[[], int]) -> None:
         self._usage = usage
+        self._disk_free = disk_free
 
     def collect(self) -> Iterator[Metric]:
         usage = self._usage()
@@ -345,3 +369,9 @@ class _Store(Collector):
             ("cache_max_bytes", "The configured size of the cache", usage.max_bytes),
         ):
             yield GaugeMetricFamily(f"registry_mirror_{name}", words, value=value)
+        with suppress(OSError):
+            yield GaugeMetricFamily(
+                "registry_mirror_cache_disk_free_bytes",
+                "Bytes that are free on the file system of the cache",
+                value=self._disk_free(),
+            )

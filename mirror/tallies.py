@@ -92,7 +92,12 @@ class Together(Collector):
 
     def collect(self) -> Iterator[Metric]:
         if not self._heard and not self._past:
-            yield from self._registry.collect()
+            for family in self._registry.collect():
+                # When each series was begun is a seventh of all, and nobody asks for it.
+                family.samples = [
+                    sample for sample in family.samples if not sample.name.endswith("_created")
+                ]
+                yield family
             return
         added_up = self._added_up()
         for family in self._registry.collect():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from mirror.contracts.content import Usage
 from mirror.contracts.events import (
     BreakerSwitched,
@@ -63,7 +65,7 @@ def test_what_happens_is_counted_under_its_labels() -> None:
     process = Counting()
     process.emit(answered("tag", "stale", sent=7))
     process.emit(UpstreamAsked(HUB, "registry-1.docker.io", "HEAD", "429"))
-    process.metrics.watch(lambda: Usage(10, 2, 5, 100))
+    process.metrics.watch(lambda: Usage(10, 2, 5, 100), lambda: 7)
     shown = process.lines()
     for line in (
         'registry_mirror_requests_total{kind="tag",outcome="stale",registry="docker.io"} 1.0',
@@ -74,6 +76,7 @@ def test_what_happens_is_counted_under_its_labels() -> None:
         'method="HEAD",registry="docker.io",status="429"} 1.0',
         "registry_mirror_cache_bytes 10.0",
         "registry_mirror_cache_reserved_bytes 5.0",
+        "registry_mirror_cache_disk_free_bytes 7.0",
     ):
         assert line in shown
 
@@ -180,6 +183,34 @@ def test_only_what_has_changed_is_told() -> None:
     assert process.told() == []
     process.emit(answered("blob", "hit", sent=5))
     assert [sent, [15.0]] in process.told()
+
+
+def test_what_is_exported_is_what_somebody_can_use() -> None:
+    process = Counting()
+    process.emit(answered("blob", "hit"))
+    assert not [line for line in process.lines() if "_created" in line]
+
+
+def test_processes_tell_what_they_take_of_the_machine() -> None:
+    shown, worker = Counting(), Counting()
+    (alone,) = shown.numbers("process_resident_bytes").values()
+    assert alone > 1 << 20
+    shown.metrics.hear(1, worker.told())
+    assert shown.numbers("process_resident_bytes") == {"": pytest.approx(2 * alone, rel=0.2)}
+    (open_fds,) = shown.numbers("process_open_fds").values()
+    (limit,) = shown.numbers("process_max_fds").values()
+    assert 3 <= open_fds < limit
+    assert shown.numbers("process_cpu_seconds_total")[""] > 0
+
+
+def test_a_disk_that_does_not_answer_ends_no_scrape() -> None:
+    def gone() -> int:
+        raise OSError
+
+    process = Counting()
+    process.metrics.watch(lambda: Usage(10, 2, 5, 100), gone)
+    assert process.numbers("cache_bytes") == {"": 10.0}
+    assert process.numbers("cache_disk_free_bytes") == {}
 
 
 def test_a_listener_that_fails_is_counted() -> None:

@@ -156,7 +156,7 @@ async def serving_admin(
 async def keeping_house(config: Config, events: Events, metrics: Metrics) -> AsyncIterator[None]:
     """The store's lock, its upkeep, and the count of what it holds. Raises CannotStart."""
     async with holding_store(config, events, Clock()) as store:
-        metrics.watch(store.usage)
+        metrics.watch(store.usage, store.room.disk_free)
         habits = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
         upkeep = asyncio.create_task(Upkeep(store, habits).run())
         try:

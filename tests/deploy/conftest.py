@@ -77,7 +77,8 @@ def busy() -> Iterator[Callable[[], bytes]]:
     mirror can export is there, and each counter rises."""
     events = Events()
     metrics = Metrics(events, ["docker.io"])
-    metrics.watch(lambda: Usage(content_bytes=60, entries=2, reserved_bytes=10, max_bytes=100))
+    usage = Usage(content_bytes=60, entries=2, reserved_bytes=10, max_bytes=100)
+    metrics.watch(lambda: usage, lambda: 1000)
     redis, layer = Repository("docker.io", "library/redis"), Digest.of(b"layer")
     numbers = itertools.count()
 

@@ -133,6 +133,10 @@ class SpaceManager:
         """Bytes for which room is set aside beyond those that are there."""
         return min(_MOST, self.bounds.max_size // _SHARE, _TIMES * there)
 
+    def disk_free(self) -> int:
+        """Bytes that are free on the file system. Raises OSError."""
+        return FreeSpace.at(self._root).free
+
     def refuse_larger(self, size: int) -> None:
         """Raises StoreFull where so many bytes could never be kept."""
         if size > self.bounds.max_size:
