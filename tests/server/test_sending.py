@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import socket
 import threading
@@ -122,6 +123,22 @@ async def test_a_client_that_closes_after_the_last_byte_has_it_all_counted(
     assert line["bytes"] == size
     assert line.get("left", False) is (taken == "a part")
     assert port.told.bytes["blob"] == size
+
+
+async def test_a_client_that_leaves_midway_is_no_error_of_the_loop(port: Port) -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    digest = port.registry.add_blob(bytes(BIG))
+    for _ in range(3):
+        wire = await port.connect()
+        await wire.ask(blob_path(digest))
+        await wire.head()
+        wire.leave()
+    lines = await eventually(lambda: port.log if len(port.log) == 3 else [])
+    assert all(line["left"] for line in lines)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert errors == []
 
 
 @pytest.mark.parametrize("part", ["bytes=5-", "bytes=5-9", "bytes=-5"])

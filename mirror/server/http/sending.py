@@ -111,6 +111,7 @@ class Transfer:
         try:
             await asyncio.wait([span.ended])
         except asyncio.CancelledError:
+            span.ended.add_done_callback(_taken_as_seen)
             self.close()
             # The client may have the last bytes, and be gone, before the thread has counted them.
             await asyncio.wait([span.ended], timeout=_LAST_WORD)
@@ -130,6 +131,12 @@ class Transfer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _taken_as_seen(ended: asyncio.Future[None]) -> None:
+    """Whoever waited for it has been cancelled: how it ended is no error that nobody has seen."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 class _Span:
