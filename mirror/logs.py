@@ -269,7 +269,6 @@ def log_json() -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             *shared,
             structlog.processors.JSONRenderer(),
         ],

@@ -33,7 +33,8 @@ CONTEXT = request_of("")
 class FakeRegistry:
     """Manifests, tags and blobs, in memory and in files below `folder`.
 
-    What it holds, every repository shows. `asked` lists the calls as (method, repository, what).
+    What it holds, every repository shows. `asked` lists the calls as (method, repository, what),
+    `contexts` what each of them was made for.
     `failures` maps a method's name to the error that it raises; `waits` maps one to an event that
     it waits for. `open` counts the contents handed out and not yet closed.
     """
@@ -44,6 +45,7 @@ class FakeRegistry:
         self._tags: dict[str, Resolved] = {}
         self._blobs: dict[Digest, FakeBlob] = {}
         self.asked: list[tuple[str, Repository, object]] = []
+        self.contexts: list[RequestContext] = []
         self.failures: dict[str, Exception] = {}
         self.waits: dict[str, asyncio.Event] = {}
         self.open = 0
@@ -85,7 +87,7 @@ class FakeRegistry:
         return blob
 
     async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
-        await self._ask("resolve", repository, tag)
+        await self._ask(context, "resolve", repository, tag)
         if tag not in self._tags:
             raise ManifestUnknown(f"{repository}:{tag} is not known here")
         return self._tags[tag]
@@ -93,7 +95,7 @@ class FakeRegistry:
     async def manifest(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
-        await self._ask("manifest", repository, digest)
+        await self._ask(context, "manifest", repository, digest)
         if digest not in self._manifests:
             raise ManifestUnknown(f"{repository}@{digest} is not known here")
         return self._manifests[digest]
@@ -101,13 +103,13 @@ class FakeRegistry:
     async def stat(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Descriptor:
-        await self._ask("stat", repository, digest)
+        await self._ask(context, "stat", repository, digest)
         return self._blob(repository, digest).descriptor
 
     async def blob(
         self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
     ) -> FakeContent:
-        await self._ask("blob", repository, digest)
+        await self._ask(context, "blob", repository, digest)
         return FakeContent(self, self._blob(repository, digest))
 
     async def referrers(
@@ -117,7 +119,7 @@ class FakeRegistry:
         digest: Digest,
         artifact_type: str | None = None,
     ) -> BytesContent:
-        await self._ask("referrers", repository, (digest, artifact_type))
+        await self._ask(context, "referrers", repository, (digest, artifact_type))
         data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
         descriptor = Descriptor(OCI_INDEX, Digest.of(data), len(data))
         return BytesContent(descriptor, data, Outcome.PASSED)
@@ -129,14 +131,17 @@ class FakeRegistry:
         count: int | None = None,
         last: str | None = None,
     ) -> TagPage:
-        await self._ask("tags", repository, (count, last))
+        await self._ask(context, "tags", repository, (count, last))
         if not self._tags:
             raise NameUnknown(f"{repository} is not known here")
         names = sorted(tag for tag in self._tags if last is None or tag > last)
         page = names[:count]
         return TagPage(page, page[-1] if len(page) < len(names) else None)
 
-    async def _ask(self, method: str, repository: Repository, what: object) -> None:
+    async def _ask(
+        self, context: RequestContext, method: str, repository: Repository, what: object
+    ) -> None:
+        self.contexts.append(context)
         self.asked.append((method, repository, what))
         if method in self.waits:
             await self.waits[method].wait()

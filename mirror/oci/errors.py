@@ -152,10 +152,12 @@ class Untrustworthy(RegistryError):
     status = 502
 
 
-def render(error: RegistryError) -> bytes:
+def render(error: RegistryError, request_id: str) -> bytes:
     """The body of an error answer (distribution-spec, "Error Codes"), as application/json.
 
-    Pure ASCII, whatever the message holds. The specification's `detail` is left out: the message
-    says all there is, and it is what clients show.
+    Pure ASCII, whatever the message holds, which is what clients show. The `detail`, that the
+    specification leaves to the registry, says by which id the log has the request.
     """
-    return json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode("ascii")
+    detail = {"request_id": request_id}
+    shown = {"code": error.code, "message": error.message, "detail": detail}
+    return json.dumps({"errors": [shown]}).encode("ascii")

@@ -28,13 +28,21 @@ ALL = [
 
 
 def test_an_error_is_rendered_as_the_specification_says():
-    document = json.loads(render(BlobUnknown("no such blob")))
-    assert document == {"errors": [{"code": "BLOB_UNKNOWN", "message": "no such blob"}]}
+    document = json.loads(render(BlobUnknown("no such blob"), "an-id"))
+    assert document == {
+        "errors": [
+            {
+                "code": "BLOB_UNKNOWN",
+                "message": "no such blob",
+                "detail": {"request_id": "an-id"},
+            }
+        ]
+    }
 
 
 @given(st.text(max_size=200))
 def test_any_message_is_rendered_and_read_back(message):
-    body = render(Unavailable(message))
+    body = render(Unavailable(message), "an-id")
     assert body.isascii()
     assert json.loads(body)["errors"][0]["message"] == message
 

@@ -62,7 +62,7 @@ def test_what_is_hopeless_is_told_everybody_as_it_is(
     error: RegistryError, status: int, code: str
 ) -> None:
     for kind, agent in product(TargetKind, WAIT_FOR_429 + DO_NOT):
-        answer = failure(error, kind, agent)
+        answer = failure(error, kind, agent, "an-id")
         assert (answer.status, answer.code) == (status, code)
         assert "Retry-After" not in answer.headers
 
@@ -77,7 +77,7 @@ def test_what_may_come_back_is_5xx_with_retry_after_and_never_429(
     error: RegistryError, status: int, code: str
 ) -> None:
     for kind, agent in product(TargetKind, DO_NOT):
-        answer = failure(error, kind, agent)
+        answer = failure(error, kind, agent, "an-id")
         assert (answer.status, answer.code) == (status, _code_of(code, kind))
         assert answer.headers["Retry-After"] == "5"
 
@@ -87,7 +87,7 @@ def test_who_waits_for_429_gets_it_for_what_it_cannot_get_elsewhere(
     error: RegistryError, status: int, code: str
 ) -> None:
     for kind, agent in product(TargetKind, WAIT_FOR_429):
-        answer = failure(error, kind, agent)
+        answer = failure(error, kind, agent, "an-id")
         if kind in CANNOT_GO_ELSEWHERE:
             assert (answer.status, answer.code) == (429, "TOOMANYREQUESTS")
         else:
@@ -99,15 +99,15 @@ def test_who_waits_for_429_gets_it_for_what_it_cannot_get_elsewhere(
 def test_nobody_is_made_to_wait_for_a_429_that_lasts_longer_than_anybody_waits() -> None:
     for kind, agent in product(CANNOT_GO_ELSEWHERE, WAIT_FOR_429):
         for error in (RateLimited("until noon", retry_after=3600), Unavailable("", retry_after=61)):
-            answer = failure(error, kind, agent)
+            answer = failure(error, kind, agent, "an-id")
             assert (answer.status, answer.code) == (503, error.code)
             assert answer.headers["Retry-After"] == str(int(error.retry_after or 0))
-        assert failure(RateLimited("soon", retry_after=60), kind, agent).status == 429
+        assert failure(RateLimited("soon", retry_after=60), kind, agent, "an-id").status == 429
 
 
 def test_what_the_upstream_does_not_take_is_told_as_the_parameters_fault_or_as_denied() -> None:
     for kind, agent in product(TargetKind, WAIT_FOR_429 + DO_NOT):
-        answer = failure(Refused("n is too large"), kind, agent)
+        answer = failure(Refused("n is too large"), kind, agent, "an-id")
         of_lists = kind in (TargetKind.TAGS, TargetKind.REFERRERS)
         expected = (400, "UNSUPPORTED") if of_lists else (403, "DENIED")
         assert (answer.status, answer.code) == expected
@@ -116,7 +116,7 @@ def test_what_the_upstream_does_not_take_is_told_as_the_parameters_fault_or_as_d
 def test_nobody_is_ever_challenged() -> None:
     errors = [error for error, *_ in HOPELESS + MAY_COME_BACK]
     for error, kind, agent in product(errors, TargetKind, WAIT_FOR_429 + DO_NOT):
-        answer = failure(error, kind, agent)
+        answer = failure(error, kind, agent, "an-id")
         assert answer.status != 401
         assert "WWW-Authenticate" not in answer.headers
 
@@ -134,7 +134,7 @@ def test_nobody_is_ever_challenged() -> None:
     ],
 )
 def test_retry_after_is_whole_seconds_never_too_early(seconds: float | None, told: str) -> None:
-    answer = failure(Unavailable("later", retry_after=seconds), TargetKind.BLOB, DOCKER)
+    answer = failure(Unavailable("later", retry_after=seconds), TargetKind.BLOB, DOCKER, "an-id")
     assert answer.headers["Retry-After"] == told
 
 
@@ -149,11 +149,16 @@ def test_retry_after_is_whole_seconds_never_too_early(seconds: float | None, tol
     ],
 )
 def test_an_unknown_without_a_name_is_called_by_what_was_asked(kind: TargetKind, code: str) -> None:
-    answer = failure(Unknown("gone"), kind, DOCKER)
+    answer = failure(Unknown("gone"), kind, DOCKER, "an-id")
     assert (answer.status, answer.code) == (404, code)
-    assert json.loads(answer.body) == {"errors": [{"code": code, "message": "gone"}]}
+    [error] = json.loads(answer.body)["errors"]
+    assert (error["code"], error["message"]) == (code, "gone")
 
 
 def test_what_may_be_done_instead_is_in_the_headers() -> None:
-    assert failure(RangeInvalid(10), TargetKind.BLOB, "").headers == {"Content-Range": "bytes */10"}
-    assert failure(Unsupported("no"), TargetKind.OTHER, "").headers == {"Allow": "GET, HEAD"}
+    assert failure(RangeInvalid(10), TargetKind.BLOB, "", "an-id").headers == {
+        "Content-Range": "bytes */10"
+    }
+    assert failure(Unsupported("no"), TargetKind.OTHER, "", "an-id").headers == {
+        "Allow": "GET, HEAD"
+    }

@@ -24,6 +24,7 @@ from ..v2.handler import COMMON
 from ..v2.target import TargetKind
 from .accepting import Acceptor
 from .idle_connections import Idle
+from .request_ids import HEADER, request_id
 from .response_cache import Answer, ResponseCache, is_bare
 
 log = structlog.get_logger()
@@ -274,23 +275,26 @@ class _Connection(web.RequestHandler):
         """For what the parser refused: it is never shown, neither to the client nor in full."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: there is no other")
+        number = request_id(())
         if status >= 500:
-            log.error("a request failed outside its handler", exc_info=exc)
+            log.error("a request failed outside its handler", exc_info=exc, request_id=number)
         else:
-            log.info("malformed request", client=request.remote or "", reason=type(exc).__name__)
+            reason = type(exc).__name__
+            client = request.remote or ""
+            log.info("malformed request", client=client, reason=reason, request_id=number)
         error = (
             RegistryError("the mirror failed in an unexpected way; its log says more")
             if status >= 500
             else BadRequest("this is no well-formed HTTP request, or its line or head is too long")
         )
-        answer = failure(error, TargetKind.OTHER, "")
+        answer = failure(error, TargetKind.OTHER, "", number)
         kind, outcome = TargetKind.OTHER.value, Outcome.FAILED.value
         self._events.emit(
             RequestAnswered(kind, "", "", "", outcome, answer.status, self._peer, 0, 0.0, 0.0)
         )
         response = web.Response(
             status=answer.status,
-            headers={**COMMON, "Content-Type": "application/json"},
+            headers={**COMMON, HEADER: number, "Content-Type": "application/json"},
             body=answer.body,
         )
         response.force_close()

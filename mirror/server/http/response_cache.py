@@ -6,6 +6,10 @@ out one image. When the bytes that arrive are one whole plain request, and its a
 table, the answer is written at once, and no more is asked. Everything else goes the ordinary way,
 untouched, and what that answers with a hit is put into the table.
 
+An answer from here has a request id only where the client has sent one. To make one and write it
+into the head takes 0.33 µs, where the answer is found, made and logged in 2.1 µs, and in 4.2 µs
+with the calls that a socket needs: 8 %, for what has nothing in it to be traced.
+
 Nothing has to be told to the table when content or a tag changes: an entry lives for seconds, a
 tag's for a quarter of one, and never beyond the moment at which its Age or its freshness ends.
 """
@@ -23,6 +27,7 @@ from ...clock import Clock
 from ..v2.access_log import AccessLog, Hit, product, written
 from ..v2.target import TargetKind
 from .browsers import BROWSER
+from .request_ids import HEADER, is_id
 
 LARGEST = 64 << 10
 """Bytes of a body: a larger one costs more to send than to find, and may not go in one write."""
@@ -47,7 +52,8 @@ _LINE = re.compile(r"/[\x21-\x7e]*")
 # What leaves the answer as it is. Any other field, and whatever is no such line, goes the ordinary
 # way: conditions, ranges, credentials, bodies, and all that browsers send (see pages.py).
 _OF_NO_ACCOUNT = frozenset((b"accept", b"accept-encoding"))
-_ONCE = frozenset((b"host", b"user-agent", b"connection", b"if-none-match"))
+_REQUEST_ID = HEADER.lower().encode()
+_ONCE = frozenset((b"host", b"user-agent", b"connection", b"if-none-match", _REQUEST_ID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Fields:
     if_none_match: bytes
     words: str
     """The client's, for the log."""
+    echoed: bytes = b""
+    """The line of the answer that repeats the client's request id; b"" where it sent none."""
 
 
 def read_fields(lines: bytes) -> Fields | None:
@@ -86,13 +94,15 @@ def read_fields(lines: bytes) -> Fields | None:
     if b"host" not in found or connection not in (b"close", b"keep-alive"):
         return None
     agent = product(found.get(b"user-agent", b"").decode("ascii"))
-    if agent.startswith(BROWSER):
+    request_id = found.get(_REQUEST_ID, b"").decode("ascii")
+    if agent.startswith(BROWSER) or (_REQUEST_ID in found and not is_id(request_id)):
         return None
     return Fields(
         found[b"host"],
         connection == b"close",
         found.get(b"if-none-match", b""),
-        written(agent=agent),
+        written(agent=agent, request_id=request_id),
+        f"{HEADER}: {request_id}\r\n".encode() if request_id else b"",
     )
 
 
@@ -171,7 +181,8 @@ class ResponseCache:
         now = self._wall()
         if not self._next_second - 1 <= now < self._next_second:
             self._new_second(now)
-        answer = Answer(head + self._ends[fields.closes] + body, fields.closes)
+        end = fields.echoed + self._ends[fields.closes]
+        answer = Answer(head + end + body, fields.closes)
         self._log.note_hit(
             prepared.told,
             client,
@@ -229,7 +240,8 @@ class ResponseCache:
         if len(self._fields) >= _HEADS:
             self._fields.clear()
         fields = read_fields(lines)
-        if len(lines) <= _LONGEST_HEAD:
+        # Of a request with an id of its own there is no second.
+        if len(lines) <= _LONGEST_HEAD and not (fields is not None and fields.echoed):
             self._fields[lines] = fields
         return fields
 

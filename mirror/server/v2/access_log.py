@@ -126,6 +126,7 @@ class AccessLog:
         first = last if exchange.first_byte is None else exchange.first_byte - exchange.arrived
         kind, status, outcome = exchange.kind.value, exchange.status, exchange.outcome.value
         words = written(
+            request_id=exchange.context.request_id,
             status=status,
             outcome=outcome if status is not None else "",
             registry=exchange.registry,

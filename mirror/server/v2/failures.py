@@ -76,8 +76,8 @@ class Failure:
     body: bytes
 
 
-def failure(error: RegistryError, kind: TargetKind, agent: str) -> Failure:
-    """How to tell this client (`agent` is its User-Agent) of this error.
+def failure(error: RegistryError, kind: TargetKind, agent: str, request_id: str) -> Failure:
+    """How to tell this client (`agent` is its User-Agent) of this error, to this request.
 
     What is hopeless is 403 or 404, what may come back 503 or 502 with Retry-After, and 429 only
     for the clients that wait for it, of what they cannot get elsewhere.
@@ -101,7 +101,7 @@ def failure(error: RegistryError, kind: TargetKind, agent: str) -> Failure:
             headers["Allow"] = READS
         case Unknown() if error.code == Unknown.code:
             shown = _UNKNOWN.get(kind, NameUnknown)(error.message)
-    return Failure(status, shown.code, headers, render(shown))
+    return Failure(status, shown.code, headers, render(shown, request_id))
 
 
 def _seconds(retry_after: float | None) -> int:

@@ -26,6 +26,7 @@ from ...oci.ranges import ContentRange, parse_range
 from ...oci.reference import Repository
 from ..http.browsers import refuse_pages
 from ..http.networks import network_of
+from ..http.request_ids import HEADER, request_id
 from ..http.response_cache import LARGEST, ResponseCache
 from ..http.sending import Sender
 from .access_log import AccessLog, Exchange
@@ -99,7 +100,9 @@ class V2:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         address = request.remote or ""
         exchange = Exchange(
-            context=RequestContext(request_id="", client=network_of(address)),
+            context=RequestContext(
+                request_id(request.headers.getall(HEADER, ())), network_of(address)
+            ),
             method=request.method,
             client=address,
             agent=request.headers.get(hdrs.USER_AGENT, ""),
@@ -117,7 +120,11 @@ class V2:
                 exchange.error = "cut: the mirror is stopping"
             raise
         except Exception:
-            log.exception("a request failed in an unexpected way", kind=exchange.kind.value)
+            log.exception(
+                "a request failed in an unexpected way",
+                kind=exchange.kind.value,
+                request_id=exchange.context.request_id,
+            )
             unexpected = RegistryError("the mirror failed in an unexpected way; its log says more")
             return await self._refuse(request, exchange, unexpected)
         finally:
@@ -234,7 +241,7 @@ class V2:
                     self._prepare(request, exchange, headers, data, None, None)
                     return await self._whole(request, exchange, status, headers, data)
             return await self._responder.content(
-                request, exchange, status, {**COMMON, **headers}, content, start, stop
+                request, exchange, status, _head(exchange, headers), content, start, stop
             )
         finally:
             content.close()
@@ -287,7 +294,7 @@ class V2:
         self, request: web.BaseRequest, exchange: Exchange, error: RegistryError
     ) -> web.StreamResponse:
         exchange.outcome = Outcome.FAILED
-        answer = failure(error, exchange.kind, exchange.agent)
+        answer = failure(error, exchange.kind, exchange.agent, exchange.context.request_id)
         exchange.error = f"{answer.code}: {error.message}"
         headers = {**_JSON, **answer.headers}
         return await self._whole(request, exchange, answer.status, headers, answer.body)
@@ -324,7 +331,13 @@ class V2:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> web.StreamResponse:
-        return await self._responder.whole(request, exchange, status, {**COMMON, **headers}, body)
+        head = _head(exchange, headers)
+        return await self._responder.whole(request, exchange, status, head, body)
+
+
+def _head(exchange: Exchange, headers: Mapping[str, str]) -> dict[str, str]:
+    """All headers of an answer that goes the ordinary way."""
+    return {**COMMON, HEADER: exchange.context.request_id, **headers}
 
 
 def _own_address(request: web.BaseRequest) -> str:
