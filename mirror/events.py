@@ -45,4 +45,4 @@ class Events:
         self.failures += 1
         if (listener, type(error)) not in self._told:
             self._told.add((listener, type(error)))
-            log.error("listener failed", event_type=type(event).__name__, exc_info=error)
+            log.error("listener_failed", event_type=type(event).__name__, exc_info=error)

@@ -197,7 +197,7 @@ def _dropped_line(lines: int) -> bytes:
         json.dumps(
             {
                 "lines": lines,
-                "event": "log lines dropped",
+                "event": "log_lines_dropped",
                 "level": "warning",
                 "timestamp": f"{stamp}.000000Z",
             }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import mirror
 from mirror import logs
 from mirror.logs import LogStream
 
@@ -97,7 +100,7 @@ async def test_what_there_is_no_room_for_is_dropped_and_told(pipe: tuple[int, in
     lines += read(pipe[0], 1)
     assert lines[:11] == [line[:-1]] * 11
     told = json.loads(lines[11])
-    assert (told["event"], told["lines"], told["level"]) == ("log lines dropped", 5, "warning")
+    assert (told["event"], told["lines"], told["level"]) == ("log_lines_dropped", 5, "warning")
     assert lines[12:] == ["after"]
     assert stream.dropped == 5
 
@@ -232,3 +235,21 @@ except RuntimeError:
     assert [frame["name"] for frame in line["exception"][0]["frames"]] == ["<module>", "ask"]
     assert "s3cret" not in done.stderr
     assert "s3cret" not in done.stdout
+
+
+SOURCES = sorted(Path(mirror.__file__).parent.rglob("*.py"))
+
+
+def events_of(source: Path) -> Iterator[str]:
+    """What the lines are called that this module logs."""
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log.", "_log.")):
+            name = node.args[0]
+            assert isinstance(name, ast.Constant), f"{source}:{node.lineno}"
+            yield name.value
+
+
+def test_every_event_of_the_log_has_a_name_in_snake_case() -> None:
+    names = {name for source in SOURCES for name in events_of(source)}
+    assert len(names) > 50
+    assert [name for name in names if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)] == []

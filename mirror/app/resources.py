@@ -43,7 +43,7 @@ async def holding_store(config: Config, events: Events, clock: Clock) -> AsyncIt
         try:
             stack.enter_context(serving(store.root, store.room.bounds))
             for lack in store.room.misfits():
-                log.error("storage is short of room", path=str(store.root), reason=lack)
+                log.error("storage_is_short_of_room", path=str(store.root), reason=lack)
         except StorageUnusable as error:
             raise CannotStart(str(error)) from error
         yield store

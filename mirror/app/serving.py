@@ -199,7 +199,8 @@ def ignore_hangups() -> None:
 
     def tell() -> None:
         log.warning(
-            "SIGHUP is ignored: a configuration is not read again while the mirror runs",
+            "hangup_ignored",
+            reason="a configuration is not read again while the mirror runs",
             advice="restart it to apply a change",
         )
 

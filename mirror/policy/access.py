@@ -61,7 +61,7 @@ class AccessGuard(Guarding):
             except (Unknown, Denied):  # gone by now
                 continue
             log.info(
-                "tag held back",
+                "tag_held_back",
                 image=f"{repository}:{tag}",
                 rule=rule.name,
                 request_id=context.request_id,

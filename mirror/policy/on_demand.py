@@ -105,7 +105,7 @@ class OnDemand(Forwarding):
         if entry is None:
             gone = self._make_room(client)
             entry = self._entries[name] = _Entry(self._open(name))
-            log.info("registry opened on demand", registry=name, request_id=context.request_id)
+            log.info("registry_opened_on_demand", registry=name, request_id=context.request_id)
         entry.client = client
         entry.users += 1
         self._entries.move_to_end(name)
@@ -140,7 +140,7 @@ class OnDemand(Forwarding):
                 "which is the most there may be",
                 retry_after=_REST,
             )
-        log.info("registry closed", registry=name)
+        log.info("registry_closed", registry=name)
         entry = self._entries.pop(name)
         entry.is_closed = True
         return entry

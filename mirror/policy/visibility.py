@@ -219,7 +219,7 @@ class RepositoryVisibility(Guarding):
             if seen is None:
                 raise
             log.info(
-                "old link believed",
+                "old_link_believed",
                 repository=str(repository),
                 reason=error.message,
                 request_id=context.request_id,
@@ -246,7 +246,7 @@ class RepositoryVisibility(Guarding):
                 await asyncio.sleep(wait)
                 pause *= 2
         log.info(
-            "digest shown",
+            "digest_shown",
             repository=str(repository),
             digest=str(digest),
             request_id=context.request_id,

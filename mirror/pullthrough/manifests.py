@@ -159,7 +159,7 @@ class Manifests:
                 if self._clock.monotonic() + wait > deadline:
                     raise
                 log.info(
-                    "manifest asked again",
+                    "manifest_asked_again",
                     digest=str(digest),
                     reason=error.message,
                     request_id=context.request_id,
@@ -188,4 +188,4 @@ class Manifests:
                 self._events,
             )
         except (StoreFull, OSError, Untrustworthy) as error:
-            log.error("manifest not stored", digest=str(digest), reason=repr(error))
+            log.error("manifest_not_stored", digest=str(digest), reason=repr(error))

@@ -142,7 +142,7 @@ class Prefetcher:
                 for _ in range(min(_AT_ONCE, len(image.left))):
                     together.create_task(self._bring_some(image, client))
         except Exception:
-            log.exception("prefetch failed", manifest=str(image.manifest))
+            log.exception("prefetch_failed", manifest=str(image.manifest))
         finally:
             del self._under_way[image.repository, image.manifest]
 
@@ -153,7 +153,7 @@ class Prefetcher:
                 if not await self._fetch(image, layer, client):
                     image.left.insert(0, layer)
             except RegistryError as error:
-                log.info("not prefetched", digest=str(layer.digest), reason=error.message)
+                log.info("not_prefetched", digest=str(layer.digest), reason=error.message)
 
     async def _fetch(self, image: _Image, layer: Descriptor, client: str) -> bool:
         """Whether nothing is left to be done. Raises RegistryError."""

@@ -87,7 +87,7 @@ class Revalidation(Generic[K, A]):
         except Unknown:
             raise
         except RegistryError as error:
-            log.info("answered stale", what=what, reason=error.message)
+            log.info("answered_stale", what=what, reason=error.message)
             return old, False
 
     async def _check(self, key: K, ask: Callable[[], Awaitable[A]]) -> A:

@@ -52,7 +52,7 @@ def opening(path: Path, *, waits: bool = True) -> Iterator[None]:
 
 def set_aside(path: Path, reason: str) -> None:
     """Renames the database to `….aside`, in place of an earlier one."""
-    log.warning("database set aside", path=str(path), aside=f"{path}.aside", reason=reason)
+    log.warning("database_set_aside", path=str(path), aside=f"{path}.aside", reason=reason)
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")

@@ -88,7 +88,7 @@ async def test_lines_that_were_dropped_are_told_of_once_the_log_is_read_again(
             while data := os.read(reading, 1 << 20):
                 read.extend(data)
         lines = (json.loads(line) for line in read.splitlines(keepends=True) if b"\n" in line)
-        return [line for line in lines if line["event"] == "log lines dropped"]
+        return [line for line in lines if line["event"] == "log_lines_dropped"]
 
     try:
         (line,) = await eventually(told, AT_ONCE)

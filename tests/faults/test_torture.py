@@ -204,7 +204,7 @@ class Torture:
         """Bytes that may have come from the upstream: each blob once, and what faults destroyed."""
         size = {digest: len(data) for digest, data in zip(self.digests, self.blobs, strict=True)}
         evicted = sum(event["bytes"] for event in self.mirror.events("evicted"))
-        uncached = sum(size[event["digest"]] for event in self.mirror.events("blob not stored"))
+        uncached = sum(size[event["digest"]] for event in self.mirror.events("blob_not_stored"))
         # In a kill what each fill had in flight is lost, and the word of one eviction.
         kills = self.done["kill"] * (CLIENTS * IN_FLIGHT + LARGEST)
         return (

@@ -65,7 +65,7 @@ async def test_f20_a_rate_limit(house: House, retry_after: Callable[[int], dict[
     asked = len(house.hub.requests)
     assert (await mirror.blob(layer, DOCKERD)).status == 503
     assert len(house.hub.requests) - asked <= 1  # it said when to come back
-    assert mirror.events("fill goes on after a fault") == []  # which is too late for this client
+    assert mirror.events("fill_goes_on_after_a_fault") == []  # which is too late for this client
     to_wait = await mirror.blob(layer, SKOPEO)
     assert (to_wait.status, to_wait.code) == (503, "TOOMANYREQUESTS")  # nobody waits for so long
     assert 200 < int(to_wait.headers["Retry-After"]) <= 301

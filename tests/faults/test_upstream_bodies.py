@@ -116,7 +116,7 @@ async def test_f02_a_body_that_is_cut_is_resumed_unseen(house: House) -> None:
     assert ranges(house.hub) == expected
     assert await mirror.metric("fills_total", result="committed") == 1
     assert len(data) <= await mirror.metric("upstream_bytes_total") < len(data) + 2000
-    assert len(mirror.events("fill goes on after a fault")) >= 3
+    assert len(mirror.events("fill_goes_on_after_a_fault")) >= 3
 
 
 async def test_f02_the_rest_comes_from_another_endpoint(house: House) -> None:
@@ -148,7 +148,7 @@ async def test_f03_a_body_that_stalls_is_resumed_unseen(house: House) -> None:
     mirror = await house.mirror(quick=True)
     assert (await mirror.blob(digest)).is_whole(digest)
     assert ranges(house.hub) == [None, f"bytes={MIB}-"]
-    (told,) = mirror.events("silent blob goes on over another connection")
+    (told,) = mirror.events("silent_blob_goes_on_elsewhere")
     assert told["silent"] == told["source"] == name_of(house.hub)
 
 
@@ -340,7 +340,7 @@ async def test_f10_a_drip_is_given_up_and_others_do_not_wait_for_it(house: House
     second = ranges(house.hub)[-1]
     assert second is not None
     assert MIB <= int(second.removeprefix("bytes=").removesuffix("-")) < MIB + 10_000
-    (told,) = mirror.events("fill goes on after a fault")
+    (told,) = mirror.events("fill_goes_on_after_a_fault")
     assert "bytes/s" in told["reason"]
 
 

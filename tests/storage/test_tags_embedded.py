@@ -292,7 +292,7 @@ async def test_f35_a_useless_file_is_set_aside_and_begun_anew(
         store = reopen()
         assert await store.get(REDIS, "7") is None
         await store.put(REDIS, "7", found("new"), 3600)
-    assert [entry["event"] for entry in logs] == ["database set aside"]
+    assert [entry["event"] for entry in logs] == ["database_set_aside"]
     assert os.path.lexists(f"{path}.aside")
     await store.close()
     assert await reopen().get(REDIS, "7") == found("new")
@@ -391,7 +391,7 @@ async def test_f32_where_no_file_can_be_made_it_remembers_in_memory_and_says_so(
     with structlog.testing.capture_logs() as logs:
         store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock(), Events())
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [
-        ("tags kept in memory only", "error")
+        ("tags_kept_in_memory_only", "error")
     ]
     await store.put(REDIS, "7", found(), 3600)
     assert await store.get(REDIS, "7") == found()
@@ -416,7 +416,7 @@ async def test_a_database_held_by_another_process_fails_a_write_in_time_and_no_r
         await store.put(REDIS, "7", found("new"), 3600)
     assert await store.get(REDIS, "7") == found("new")
     assert errors.operations == [("embedded", "put")] * 2
-    assert [entry["event"] for entry in logs] == ["tag store failing", "tag store works again"]
+    assert [entry["event"] for entry in logs] == ["tag_store_failing", "tag_store_works_again"]
 
 
 async def test_another_process_that_opens_for_ever_does_not_stop_the_start(

@@ -32,7 +32,7 @@ def live(config: Config, line: socket.socket) -> None:
     try:
         asyncio.run(_live(config, line))
     except CannotStart as error:
-        log.error("worker cannot start", reason=str(error))
+        log.error("worker_cannot_start", reason=str(error))
         sys.exit(1)
 
 
@@ -65,5 +65,5 @@ async def _live(config: Config, line: socket.socket) -> None:
 async def _end_with_parent(telling: Telling, stop: asyncio.Event) -> None:
     await telling.answer()
     if not stop.is_set():  # an orphan would hold the port for ever
-        log.error("worker stops: its parent is gone")
+        log.error("worker_stops", reason="its parent is gone")
         stop.set()

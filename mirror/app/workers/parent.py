@@ -156,7 +156,7 @@ class Workers:
                 process.start()
         except OSError as error:  # no memory, no descriptors, a limit of tasks
             ours.close()
-            log.error("worker cannot be started", worker=number, reason=error.strerror)
+            log.error("worker_cannot_be_started", worker=number, reason=error.strerror)
             self._again_at[number] = now + _PAUSES[1]
             return
         finally:
@@ -164,7 +164,7 @@ class Workers:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         worker = self._workers[number] = _Worker(number, process, writer, now)
         worker.hearing = asyncio.create_task(self._hear(worker, reader))
-        log.info("worker started", worker=number, pid=process.pid)
+        log.info("worker_started", worker=number, pid=process.pid)
 
     async def _hear(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
         async for report in reports(reader):
@@ -190,7 +190,7 @@ class Workers:
             worker.silent += awake
             if worker.silent > self._bound(worker) and not worker.killed:
                 log.error(
-                    "worker hangs and is killed",
+                    "worker_hangs",
                     worker=worker.number,
                     pid=worker.pid,
                     seconds=round(worker.silent, 1),
@@ -209,7 +209,7 @@ class Workers:
         self._again_at[number] = worker.started + pause
         lived = now - worker.started
         self._pauses[number] = _PAUSES[0] if lived > _CALM else min(pause * 2, _PAUSES[1])
-        log.error("worker died", worker=number, pid=worker.pid, exitcode=worker.process.exitcode)
+        log.error("worker_died", worker=number, pid=worker.pid, exitcode=worker.process.exitcode)
         self._events.emit(WorkerReplaced("hung" if worker.killed else "died"))
         del self._workers[number]
         await worker.leave()
@@ -221,7 +221,7 @@ class Workers:
         if not await self._ended(_KILL_AFTER):
             for worker in self._workers.values():
                 if worker.process.is_alive():
-                    log.error("worker killed: it did not drain", pid=worker.pid)
+                    log.error("worker_killed", reason="it did not drain", pid=worker.pid)
                     worker.process.kill()
             await self._ended(_DEAD)
         for worker in self._workers.values():

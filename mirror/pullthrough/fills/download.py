@@ -98,7 +98,7 @@ class Download:
             if self.partial.hasher().hexdigest() != self.fill.digest.hex:
                 raise
             # It is proven, and whoever reads it has it open; only its name finds no place.
-            log.error("blob not stored", digest=str(self.fill.digest), reason=str(error))
+            log.error("blob_not_stored", digest=str(self.fill.digest), reason=str(error))
             await self.partial.discard()
             return False
         return self.fill.window is None
@@ -147,7 +147,7 @@ class Download:
             if self._quiet_for() + wait > patience:
                 raise reason
             log.info(
-                "fill goes on after a fault",
+                "fill_goes_on_after_a_fault",
                 digest=str(self.partial.digest),
                 offset=self.partial.offset,
                 reason=reason.message,
@@ -322,7 +322,7 @@ class Download:
         """The disk takes no more: what comes from now on goes to those who read, and is not kept.
         Nothing half-written stays."""
         log.error(
-            "blob not stored",
+            "blob_not_stored",
             digest=str(self.partial.digest),
             reason=str(error),
             offset=self.partial.offset,

@@ -268,7 +268,7 @@ class FillReader:
         return self._segment.pread(count, offset)
 
     def damaged(self, reason: str) -> None:
-        log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
+        log.error("growing_file_cannot_be_read", digest=str(self.descriptor.digest), reason=reason)
 
     async def readable(self, beyond: int) -> int:
         self.position = beyond

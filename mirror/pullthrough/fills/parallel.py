@@ -137,7 +137,7 @@ class ParallelDownload:
                 continue
             speed = faster
             log.info(
-                "download parted",
+                "download_parted",
                 digest=str(self._download.partial.digest),
                 connections=self._wanted,
                 bytes_per_second=round(speed),

@@ -110,7 +110,7 @@ class Doubts:
         statements = self._statements.get(digest, [])
         self._statements[digest] = [*statements, statement][:_MOST_STATEMENTS]
         log.warning(
-            "one of several sources sent wrong bytes",
+            "some_source_sent_wrong_bytes",
             digest=str(digest),
             sources=sorted(sources.rejects),
             reason=reason,

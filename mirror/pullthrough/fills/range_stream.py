@@ -60,7 +60,7 @@ class RangeStreams:
         client = context.client
         if self._open.total() >= _AT_ONCE or self._open[client] >= _OF_CLIENT:
             log.info(
-                "too many ranges fetched on their own",
+                "too_many_ranges_fetched_on_their_own",
                 digest=str(digest),
                 request_id=context.request_id,
             )
@@ -88,7 +88,7 @@ class RangeStreams:
             )
         except (Denied, Unavailable) as error:
             log.info(
-                "range not fetched on its own",
+                "range_not_fetched_on_its_own",
                 digest=str(digest),
                 reason=error.message,
                 request_id=context.request_id,
@@ -96,7 +96,7 @@ class RangeStreams:
             return None
         if stream.start == start and stream.descriptor.size is not None:
             log.info(
-                "range fetched on its own",
+                "range_fetched_on_its_own",
                 digest=str(digest),
                 start=start,
                 request_id=context.request_id,
@@ -165,7 +165,7 @@ class RangeStream:
         return self._file.pread(count, offset)
 
     def damaged(self, reason: str) -> None:
-        log.error("growing file cannot be read", digest=str(self.descriptor.digest), reason=reason)
+        log.error("growing_file_cannot_be_read", digest=str(self.descriptor.digest), reason=reason)
 
     async def readable(self, beyond: int) -> int:
         if beyond == self._position and self._position != self._size:

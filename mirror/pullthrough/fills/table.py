@@ -176,7 +176,7 @@ class Fills:
             fill.fail(Unavailable("the mirror is stopping", retry_after=5))
             raise
         except Exception as error:
-            log.exception("fill failed", digest=str(fill.digest))
+            log.exception("fill_failed", digest=str(fill.digest))
             fill.fail(Unavailable(f"the mirror failed: {type(error).__name__}", retry_after=30))
         finally:
             self._leave_table(fill)
@@ -257,7 +257,7 @@ class Fills:
                 fill.writes_to(partial.open())
             return partial
         except OSError as error:
-            log.error("store cannot be written", digest=str(fill.digest), reason=str(error))
+            log.error("store_cannot_be_written", digest=str(fill.digest), reason=str(error))
             if partial is not None:
                 await partial.suspend()
             return self._spill(fill, 0, fill.digest.hasher())
@@ -295,7 +295,7 @@ class Fills:
         try:
             await self._doubts.proven(fill.digest, file.fd, fill.written)
         except OSError as error:
-            log.error("content cannot be read", digest=str(fill.digest), reason=str(error))
+            log.error("content_cannot_be_read", digest=str(fill.digest), reason=str(error))
 
     async def _came_meanwhile(self, fill: Fill, partial: Partial) -> bool:
         """Whether another process has brought it to its end, between our look and our lock. What

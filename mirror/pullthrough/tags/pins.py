@@ -53,7 +53,7 @@ class Pinned:
         found = self._found.get((repository, tag))
         if found is None:
             found = self._found[repository, tag] = await self._past(repository, tag, pin)
-            log.info("tag frozen", image=f"{repository}:{tag}", at=spoken(pin), digest=str(found))
+            log.info("tag_frozen", image=f"{repository}:{tag}", at=spoken(pin), digest=str(found))
         return found
 
     async def _past(self, repository: Repository, tag: str, at: datetime) -> Digest:

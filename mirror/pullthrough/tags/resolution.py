@@ -154,7 +154,7 @@ class TagResolver:
         except Unknown as error:
             kept = await self._known(record) if periods.keeps_gone else None
             if kept is not None and record is not None:
-                log.info("tag kept though gone", image=f"{repository}:{tag}", said=error.message)
+                log.info("tag_kept_though_gone", image=f"{repository}:{tag}", said=error.message)
                 return Resolved(kept, Outcome.STALE, age_of(record, self._clock.wall()))
             negative = TagRecord(None, self._clock.wall())
             await self._remember(repository, tag, negative, periods.negative_ttl)
@@ -197,7 +197,7 @@ class TagResolver:
                 pause = next(pauses, None)
                 if pause is None:
                     raise
-                log.info("tag asked again", image=f"{repository}:{tag}", reason=error.message)
+                log.info("tag_asked_again", image=f"{repository}:{tag}", reason=error.message)
                 await asyncio.sleep(pause)
 
     async def _next_word(
@@ -277,4 +277,4 @@ class TagResolver:
         try:
             await self._memory.put(repository, tag, record, keep_for)
         except TagStoreError as error:
-            log.warning("tag not remembered", image=f"{repository}:{tag}", reason=str(error))
+            log.warning("tag_not_remembered", image=f"{repository}:{tag}", reason=str(error))

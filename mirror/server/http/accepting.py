@@ -122,7 +122,7 @@ class Acceptor:
                 return
             except OSError as error:
                 if error.errno not in SHORT:  # of this one connection: it is gone (accept(2))
-                    log.info("connection lost", reason=error.strerror)
+                    log.info("connection_lost", reason=error.strerror)
                     continue
                 self._loop.remove_reader(listening)
                 self._make_room(listening, str(error.strerror))
@@ -150,7 +150,7 @@ class Acceptor:
         now = self._loop.time()
         if now >= self._say_closed_at:
             log.warning(
-                "idle connections closed",
+                "idle_connections_closed",
                 reason="few descriptors are left",
                 client=network_of(closed[0].address),
             )
@@ -173,7 +173,7 @@ class Acceptor:
             self._pauses += 1
             now = self._loop.time()
             if now >= self._say_at:
-                log.warning("connections wait", reason=reason, times=self._pauses)
+                log.warning("connections_wait", reason=reason, times=self._pauses)
                 self._pauses, self._say_at = 0, now + _SAID
         self._loop.call_later(pause, self._resume, listening, reason)
 
@@ -198,7 +198,7 @@ class Acceptor:
                 lambda: self._make(first, owed), client, ssl=self._tls
             )
         except OSError as error:  # it left, or there is no TLS with it
-            log.info("connection lost", reason=str(error))
+            log.info("connection_lost", reason=str(error))
             client.close()
 
 

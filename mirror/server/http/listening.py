@@ -277,11 +277,11 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("the answer has begun: there is no other")
         number = request_id(())
         if status >= 500:
-            log.error("a request failed outside its handler", exc_info=exc, request_id=number)
+            log.error("request_failed_outside_its_handler", exc_info=exc, request_id=number)
         else:
             reason = type(exc).__name__
             client = request.remote or ""
-            log.info("malformed request", client=client, reason=reason, request_id=number)
+            log.info("malformed_request", client=client, reason=reason, request_id=number)
         error = (
             RegistryError("the mirror failed in an unexpected way; its log says more")
             if status >= 500

@@ -121,7 +121,7 @@ class V2:
             raise
         except Exception:
             log.exception(
-                "a request failed in an unexpected way",
+                "request_failed_unexpectedly",
                 kind=exchange.kind.value,
                 request_id=exchange.context.request_id,
             )

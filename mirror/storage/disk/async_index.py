@@ -43,7 +43,7 @@ class AsyncIndex:
         try:
             self.ask_here(work, *arguments)
         except (apsw.Error, OSError) as error:
-            log.warning("index does not take a record", reason=str(error))
+            log.warning("index_does_not_take_a_record", reason=str(error))
 
     def ask_here(self, work: Callable[..., T], *arguments: object) -> T:
         """As `ask`, in this thread, which is not the event loop's. Blocking."""
@@ -65,10 +65,10 @@ class AsyncIndex:
         try:
             self.index.open_again(None, damaged=False)
         except (apsw.Error, OSError) as error:
-            log.error("index is in memory only", reason=str(error))
+            log.error("index_is_in_memory_only", reason=str(error))
             self._again_at = time.monotonic() + AGAIN
         else:
-            log.info("index opened again")
+            log.info("index_opened_again")
 
     async def close(self) -> None:
         await aside(self._threads.close)

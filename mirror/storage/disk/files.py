@@ -49,7 +49,7 @@ def prepare(root: Path) -> None:
     except OSError as error:
         if was_there and error.errno in PASSES:
             log.error(
-                "store takes no writes",
+                "store_takes_no_writes",
                 path=str(root),
                 reason=words(error),
                 advice="what is kept is served, the rest passes through until it does",
@@ -59,7 +59,7 @@ def prepare(root: Path) -> None:
             f"storage.path {root} cannot be used: {words(error)}; {_advice(root)}"
         ) from error
     if root.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        log.warning("storage is writable by others", path=str(root), advice="chmod go-w")
+        log.warning("storage_is_writable_by_others", path=str(root), advice="chmod go-w")
 
 
 def _advice(root: Path) -> str:

@@ -97,7 +97,7 @@ class Index:
         try:
             self._file = open_file(path, block, _BUSY_MS)
         except (apsw.Error, OSError) as error:
-            log.error("index cannot be opened", path=str(path), reason=str(error))
+            log.error("index_cannot_be_opened", path=str(path), reason=str(error))
             self._file = open_copy(path, block)
 
     @property
@@ -394,7 +394,7 @@ def _none_in_the_future(db: apsw.Connection, now: float, used: float) -> None:
     used before whatever is `used` from now on."""
     [(latest,)] = rows(db, "SELECT max(used_at) FROM content")
     if latest is not None and latest > now + _CLOCKS_AGREE:
-        log.warning("the clock was set back", seconds=round(latest - now))
+        log.warning("clock_set_back", seconds=round(latest - now))
         db.execute(
             "UPDATE content SET used_at = used_at - ?2 WHERE used_at > ?1",
             (now, latest - used + _BEFORE),

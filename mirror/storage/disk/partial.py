@@ -185,7 +185,7 @@ class DiskPartial:
             await self._account.keep(self.coming, await self._run(held, self._path))
             await self._run(self._leave)
         except OSError as error:
-            log.error("partial not kept", digest=str(self._digest), reason=str(error))
+            log.error("partial_not_kept", digest=str(self._digest), reason=str(error))
             await self.discard()
 
     async def discard(self) -> None:
@@ -195,7 +195,7 @@ class DiskPartial:
             await self._run(self.remove)
         except OSError as error:
             # A disk that takes nothing more, not even that. What stays is proven before it is used.
-            log.error("partial cannot be removed", digest=str(self._digest), reason=str(error))
+            log.error("partial_cannot_be_removed", digest=str(self._digest), reason=str(error))
             await self._run(self.close)
         await self._account.release(self.coming)
 

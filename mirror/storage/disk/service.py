@@ -66,7 +66,7 @@ def _locked(root: Path) -> int | None:
     except OSError as error:
         if error.errno not in PASSES:
             raise StorageUnusable(f"{root / _NAME} cannot be opened: {words(error)}") from error
-        log.error("store is not locked", path=str(root), reason=words(error))
+        log.error("store_is_not_locked", path=str(root), reason=words(error))
         return None
     try:
         give(fd, root)
@@ -83,7 +83,7 @@ def _locked(root: Path) -> int | None:
         ) from None
     except OSError as error:  # a file system without locks
         os.close(fd)
-        log.warning("store is not locked", path=str(root), reason=words(error))
+        log.warning("store_is_not_locked", path=str(root), reason=words(error))
         return None
 
 
@@ -92,7 +92,7 @@ def _note(fd: int, root: Path, bounds: Bounds) -> None:
     try:
         os.pwrite(fd, json.dumps(note).encode().ljust(_BYTES), 0)
     except OSError as error:
-        log.error("bounds not noted for commands", path=str(root), reason=words(error))
+        log.error("bounds_not_noted_for_commands", path=str(root), reason=words(error))
 
 
 def _read(fd: int) -> dict[str, object]:

@@ -192,7 +192,7 @@ class SpaceManager:
                     break
                 before, gone = batch, gone + went  # another process may have evicted the same
         except (OSError, apsw.Error) as error:  # a disk that takes nothing, a damaged index
-            log.error("cannot evict", reason=str(error))
+            log.error("cannot_evict", reason=str(error))
         if gone:
             log.info("evicted", bytes=gone, wanted=wanted)
         return gone
@@ -234,7 +234,7 @@ class SpaceManager:
         self._vain_for = _VAIN
 
     def _in_vain(self, lost: int) -> None:
-        log.error("eviction frees nothing", tries=self._tries, lost=lost)
+        log.error("eviction_frees_nothing", tries=self._tries, lost=lost)
         self._tries = 0
         self._vain_until = self._clock.monotonic() + self._vain_for
         self._vain_for = min(2 * self._vain_for, _LONGEST_VAIN)
@@ -261,7 +261,7 @@ class SpaceManager:
                 batch = await self._ledger.ask(self._ledger.index.oldest, _NAMES)
                 gone = await self._evict([entry.digest for entry in batch])
             except (OSError, apsw.Error) as error:
-                log.error("cannot evict", reason=str(error))
+                log.error("cannot_evict", reason=str(error))
                 return False
             now = FreeSpace.at(self._root)
             log.info("evicted", bytes=gone, pieces=len(batch), wanted="names of files")

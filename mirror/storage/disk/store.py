@@ -232,7 +232,7 @@ class DiskContent:
         try:
             return self._index.is_needed(digest)
         except apsw.Error as error:
-            log.warning("index does not answer", reason=str(error))
+            log.warning("index_does_not_answer", reason=str(error))
             return False
 
     async def pin(self, name: str, digest: Digest) -> None:
@@ -275,7 +275,7 @@ class DiskContent:
         try:
             return self._index.usage()
         except apsw.Error as error:
-            log.warning("index does not answer", reason=str(error))
+            log.warning("index_does_not_answer", reason=str(error))
             return Usage(0, 0, 0, self._index.max_bytes)
 
     async def verify(self, digest: Digest) -> bool | None:
@@ -297,7 +297,7 @@ class DiskContent:
 
     async def quarantine(self, digest: Digest, reason: str) -> None:
         """Moves damaged content aside: it is a miss from now on, and will be filled again."""
-        log.error("content quarantined", digest=str(digest), reason=reason)
+        log.error("content_quarantined", digest=str(digest), reason=reason)
         await self.on_files(self._set_aside, digest)
         self._events.emit(ContentQuarantined(digest))
         await self.ledger.note(self._index.remove, [digest])
@@ -395,7 +395,7 @@ class DiskContent:
 
     def _doubt(self, digest: Digest, reason: str) -> None:
         """A reader could not read this content: it is looked at, behind."""
-        log.error("content could not be read", digest=str(digest), reason=reason)
+        log.error("content_could_not_be_read", digest=str(digest), reason=reason)
         self._do_behind(self.verify(digest))
 
     def _do_behind(self, work: Coroutine[Any, Any, object]) -> asyncio.Future[object]:
@@ -425,14 +425,14 @@ class DiskContent:
         except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
             if error.errno in _EXHAUSTED:
                 raise Unavailable(f"out of means: {words(error)}", retry_after=1) from error
-            log.error("content cannot be opened", digest=str(digest), reason=words(error))
+            log.error("content_cannot_be_opened", digest=str(digest), reason=words(error))
             self._set_aside(digest)
             self._events.emit(ContentQuarantined(digest))
             return None
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return fd
         os.close(fd)
-        log.error("content is not a regular file", digest=str(digest))
+        log.error("content_is_not_a_regular_file", digest=str(digest))
         self._set_aside(digest)
         self._events.emit(ContentQuarantined(digest))
         return None
@@ -451,20 +451,20 @@ class DiskContent:
         try:
             await self.room.tidy()
         except (OSError, apsw.Error) as error:
-            log.warning("room not tidied", reason=words(error))
+            log.warning("room_not_tidied", reason=words(error))
 
     def _recorded(self, digest: Digest) -> int | None:
         try:
             return self._index.size(digest)
         except apsw.Error as error:
-            log.warning("index does not answer", reason=str(error))
+            log.warning("index_does_not_answer", reason=str(error))
             return None
 
     def _announced(self, coming: IngestKey) -> int | None:
         try:
             return self._index.announced(coming)
         except apsw.Error as error:
-            log.warning("index does not answer", reason=str(error))
+            log.warning("index_does_not_answer", reason=str(error))
             return None
 
     async def _touch_later(self) -> None:
@@ -483,7 +483,7 @@ class DiskContent:
         except FileNotFoundError:
             pass
         except OSError as error:  # a disk that takes nothing any more
-            log.error("content cannot be set aside", digest=str(digest), reason=words(error))
+            log.error("content_cannot_be_set_aside", digest=str(digest), reason=words(error))
 
     def blob_path(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex

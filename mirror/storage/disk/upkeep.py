@@ -93,7 +93,7 @@ class Upkeep:
         for path in await self._partials():
             coming = await store.on_files(self._forget, path)
             if coming is not None:
-                log.info("partial forgotten", digest=str(coming.digest))
+                log.info("partial_forgotten", digest=str(coming.digest))
                 await store.room.release(coming)
         await self.settle()
         await store.room.tidy()
@@ -208,15 +208,15 @@ class Upkeep:
         count = 0
         async for _ in self.scrub():
             count += 1
-        log.info("content scrubbed", pieces=count)
+        log.info("content_scrubbed", pieces=count)
 
     async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except (OSError, apsw.Error) as error:  # a disk that fails: it is tried again
-            log.error("upkeep failed", reason=words(error))
+            log.error("upkeep_failed", reason=words(error))
         except Exception:
-            log.exception("upkeep failed")
+            log.exception("upkeep_failed")
 
     def _forget(self, path: Path) -> IngestKey | None:
         """Removes a partial that is old, and that nobody is writing. Blocking."""
@@ -251,7 +251,7 @@ class Upkeep:
                     return
             except Exceeded as error:
                 log.info(
-                    "partial forgotten",
+                    "partial_forgotten",
                     digest=str(coming.digest),
                     reason=f"{error.lacking} bytes too many",
                 )

@@ -128,7 +128,7 @@ class _Notes(Generic[R]):
                 new.unlink(missing_ok=True)
         except OSError as error:
             if self._well:  # said once, not by each answer
-                log.warning("account not shared", path=str(self._path), reason=str(error))
+                log.warning("account_not_shared", path=str(self._path), reason=str(error))
             self._well = False
         else:
             self._well = True

@@ -82,7 +82,7 @@ class LinkRecords:
         try:
             writer, reader = _open_file(path, _BUSY_MS)
         except (apsw.Error, OSError) as error:
-            log.error("links kept in memory only", path=str(path), reason=str(error))
+            log.error("links_kept_in_memory_only", path=str(path), reason=str(error))
             writer, reader = copied(path, _prepare)
             away = path
         return cls(writer, reader, clock, is_here, most_bytes, away)
@@ -253,7 +253,7 @@ class LinkRecords:
 
     def _failed(self, error: Exception) -> None:
         if self._well:  # said once, not by each pull
-            log.warning("links cannot be kept", reason=f"{type(error).__name__}: {error}")
+            log.warning("links_cannot_be_kept", reason=f"{type(error).__name__}: {error}")
         self._well = False
 
 

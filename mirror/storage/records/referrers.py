@@ -79,7 +79,7 @@ class ReferrerRecords:
         try:
             database = opened(path, _prepare, _BUSY_MS)
         except (apsw.Error, OSError) as error:
-            log.error("referrers kept in memory only", path=str(path), reason=str(error))
+            log.error("referrers_kept_in_memory_only", path=str(path), reason=str(error))
             database, _ = copied(path, _prepare)
             away = path
         return cls(database, bounds or ReferrerBounds(), away)
@@ -116,7 +116,7 @@ class ReferrerRecords:
 
     def _failed(self, error: Exception) -> None:
         if self._well:  # said once, not by each ask
-            log.warning("referrers cannot be kept", reason=f"{type(error).__name__}: {error}")
+            log.warning("referrers_cannot_be_kept", reason=f"{type(error).__name__}: {error}")
         self._well = False
 
     # From here on: on the thread.
@@ -148,7 +148,7 @@ class ReferrerRecords:
             self._open_again(self._away)
         key = _key(repository, subject)
         if len(kept.data) > self._bounds.one:
-            log.info("referrers not kept", repository=str(repository), bytes=len(kept.data))
+            log.info("referrers_not_kept", repository=str(repository), bytes=len(kept.data))
             with self._patience.writing(self._database):
                 self._database.execute(_FORGET, key)
             return

@@ -74,7 +74,7 @@ class EmbeddedTags:
         try:
             return cls(open_or_begin_anew(path), path, clock, events, max_rows)
         except (apsw.Error, OSError) as error:
-            log.error("tags kept in memory only", path=str(path), reason=str(error))
+            log.error("tags_kept_in_memory_only", path=str(path), reason=str(error))
             store = cls(in_memory(path), path, clock, events, max_rows)
             store.fault = error
             return store

@@ -23,11 +23,11 @@ class Health:
         """Logs when this is news. `reason` is of a few fixed kinds, and holds no secret."""
         if reason != self._reason:
             log.warning(
-                "tag store failing", store=self._store, ability=self._ability, reason=reason
+                "tag_store_failing", store=self._store, ability=self._ability, reason=reason
             )
         self._reason = reason
 
     def worked(self) -> None:
         if self._reason is not None:
-            log.info("tag store works again", store=self._store, ability=self._ability)
+            log.info("tag_store_works_again", store=self._store, ability=self._ability)
         self._reason = None

@@ -260,7 +260,8 @@ class RedisTags:
                 policy = str(memory.get("maxmemory_policy", ""))
                 if policy.startswith("allkeys"):
                     log.warning(
-                        "redis may drop pins, and the history by which min_age knows young tags",
+                        "redis_may_drop_pins",
+                        reason="and the history by which min_age knows young tags",
                         policy=policy,
                         write=_POLICY,
                     )

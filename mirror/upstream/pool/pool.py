@@ -214,7 +214,7 @@ class Pool:
         self._count(asker, hedges)
         if source is not silent:
             _log.info(
-                "silent blob goes on over another connection",
+                "silent_blob_goes_on_elsewhere",
                 digest=str(silent.descriptor.digest),
                 silent=silent.name,
                 source=source.name,
@@ -244,7 +244,7 @@ class Pool:
             raise Unavailable(f"nobody brings a blob sooner than {slow.name}") from None
         self._count(asker, hedges)
         _log.info(
-            "slow blob goes on over another connection",
+            "slow_blob_goes_on_elsewhere",
             digest=str(slow.descriptor.digest),
             slow=slow.name,
             source=source.name,

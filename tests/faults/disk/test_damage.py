@@ -190,7 +190,7 @@ async def test_f35_databases_of_no_use_are_set_aside_and_the_content_is_kept(
     assert await mirror.metric("cache_entries") == 2
     aside = {path.name for path in mirror.storage.glob("*.aside")}
     assert aside == {"index.db.aside", "tags.db.aside"}
-    assert len(mirror.events("database set aside")) == 2
+    assert len(mirror.events("database_set_aside")) == 2
 
 
 async def test_f35_databases_that_are_damaged_while_the_mirror_runs(house: House) -> None:
@@ -230,7 +230,7 @@ async def test_f35_a_tag_database_that_somebody_locks(house: House) -> None:
         await mirror.stop()
         await mirror.start()  # and when it starts
         assert (await mirror.manifest("7")).is_whole(manifest)
-        assert mirror.events("database set aside")
+        assert mirror.events("database_set_aside")
     finally:
         db.close()
 
@@ -307,7 +307,7 @@ async def test_f73_links_that_are_planted_lead_nowhere(house: House, tmp_path: P
     path_of(mirror, blobs[2]).symlink_to(victims[2])
     mirror.storage.chmod(0o770)
     await mirror.start()
-    assert mirror.events("storage is writable by others")
+    assert mirror.events("storage_is_writable_by_others")
     for digest in blobs:
         assert (await mirror.blob(digest)).is_whole(digest)
     assert {victim.read_bytes() for victim in victims} == {b"precious"}

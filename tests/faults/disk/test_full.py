@@ -43,7 +43,7 @@ async def test_f31_a_disk_that_fills_in_the_middle(
     await eventually(lambda: mirror.partials() == [])
     assert mirror.blobs() == []
     assert await mirror.metric("fills_total", result="uncached") == 1
-    assert mirror.events("blob not stored")
+    assert mirror.events("blob_not_stored")
     # The account could not be written either, for a while.
     ballast.unlink()
     assert (await mirror.blob(digest)).is_whole(digest)

@@ -99,7 +99,7 @@ async def test_f30_a_mirror_killed_at_any_moment(house: House) -> None:
         assert await is_kept(house, mirror, digest)
     parts = [seen.headers.get("Range", "") for seen in house.hub.seen("blobs", "GET")]
     assert any(re.fullmatch(r"bytes=[1-9]\d*-", part) for part in parts), "nothing was resumed"
-    assert not mirror.events("content quarantined")
+    assert not mirror.events("content_quarantined")
 
 
 def _size(paths: list[Path]) -> int:

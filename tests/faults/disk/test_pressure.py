@@ -54,7 +54,7 @@ async def test_f31_a_disk_that_others_filled_costs_no_more_than_the_pull_takes(
     assert await is_kept(house, mirror, new)
     left = count - (MIB // 2 + 2 * size) // size  # what the records take, and the piece
     assert len(mirror.blobs()) >= left
-    assert not mirror.events("index does not take a record")
+    assert not mirror.events("index_does_not_take_a_record")
     for _ in range(3):
         assert await is_kept(house, mirror, await miss(house, mirror, size))
     assert len(mirror.blobs()) >= left
@@ -73,8 +73,8 @@ async def test_a_disk_at_its_floor_keeps_what_many_pull_at_once(
     for begin in range(0, len(digests), 16):
         answers = await asyncio.gather(*map(mirror.blob, digests[begin : begin + 16]))
         assert all(map(Answer.is_whole, answers, digests[begin : begin + 16]))
-    assert not mirror.events("blob not stored")
-    assert not mirror.events("eviction frees nothing")
+    assert not mirror.events("blob_not_stored")
+    assert not mirror.events("eviction_frees_nothing")
 
 
 async def test_f31_nothing_is_evicted_for_what_others_keep(mounts: Mounts, house: House) -> None:
@@ -88,8 +88,8 @@ async def test_f31_nothing_is_evicted_for_what_others_keep(mounts: Mounts, house
     for _ in range(5):
         await miss(house, mirror)
     assert len(mirror.blobs()) >= 40 - 4
-    assert mirror.events("eviction frees nothing")
-    reasons = {line["reason"] for line in mirror.events("blob not stored")}
+    assert mirror.events("eviction_frees_nothing")
+    reasons = {line["reason"] for line in mirror.events("blob_not_stored")}
     assert not [reason for reason in reasons if "pinned" in reason]
 
 
@@ -109,8 +109,8 @@ async def test_f31_nothing_is_evicted_for_what_is_kept_for_others(
         await miss(house, mirror, 8 << 10)
     assert len(mirror.blobs()) >= 100 - 64
     assert await is_kept(house, mirror, kept[-1])
-    assert len(mirror.events("cannot evict")) <= 1
-    reasons = {line["reason"] for line in mirror.events("blob not stored")}
+    assert len(mirror.events("cannot_evict")) <= 1
+    reasons = {line["reason"] for line in mirror.events("blob_not_stored")}
     assert not [reason for reason in reasons if "pinned" in reason]
 
 
@@ -121,7 +121,7 @@ async def test_f31_a_floor_above_the_disk_is_told_at_the_start_and_evicts_nothin
     kept = await fill(house, mirror, 8)
     assert await mirror.stop() == 0
     floored = await house.mirror(storage={"path": str(tmp_path / "store"), "min_free": "900TiB"})
-    [told] = floored.events("storage is short of room")
+    [told] = floored.events("storage_is_short_of_room")
     assert told["level"] == "error"
     assert "min_free" in told["reason"]
     new = await miss(house, floored)
@@ -155,7 +155,7 @@ async def test_a_lowered_limit_holds_up_no_pull(house: House, tmp_path: Path) ->
     assert await mirror.stop() == 0
     lowered = house.prepare(storage={"path": path, "max_size": "6MiB"}, module=BUSY)
     await lowered.start()
-    [told] = lowered.events("storage is short of room")
+    [told] = lowered.events("storage_is_short_of_room")
     assert "max_size" in told["reason"]
     asking = [asyncio.create_task(miss(house, lowered)) for _ in range(4)]
     new = await asyncio.wait_for(asyncio.gather(*asking), 10)

@@ -60,11 +60,11 @@ async def test_f45_redis_comes_and_goes(house: House, server: RedisServer) -> No
     await pulls(house, mirror)
     asked = house.hub.count("registry", "HEAD", "library/redis/manifests/7")
     assert await mirror.metric("tag_store_errors_total", store="redis") > 0
-    assert mirror.events("tag store failing")
+    assert mirror.events("tag_store_failing")
 
     server.start()
     await eventually(lambda: len(keys(server)) == 1, 20)  # and has what it missed
-    await eventually(lambda: mirror.events("tag store works again"))
+    await eventually(lambda: mirror.events("tag_store_works_again"))
     await pulls(house, mirror)
 
     server.pause()  # it hangs
@@ -104,7 +104,7 @@ async def test_f45_redis_takes_no_writes(
     await pulls(house, mirror)
     await pulls(house, mirror)
     assert await mirror.metric("tag_store_errors_total", store="redis", operation="put") > 0
-    assert {event["reason"] for event in mirror.events("tag store failing")} == {reason}
+    assert {event["reason"] for event in mirror.events("tag_store_failing")} == {reason}
     server.kill()
     server.start()
     await eventually(lambda: len(keys(server)) == 1, 20)
@@ -119,7 +119,7 @@ async def test_f45_redis_wants_another_password(house: House, tmp_path: Path) ->
         mirror = await mirror_with(house, server, password_file=str(tmp_path / "password"))
         await pulls(house, mirror)
         await pulls(house, mirror)
-        reasons = {event["reason"] for event in mirror.events("tag store failing")}
+        reasons = {event["reason"] for event in mirror.events("tag_store_failing")}
         assert reasons == {"wrong user or password"}
         assert "not it" not in mirror.words()
         await _let_go(house, mirror, server)

@@ -87,7 +87,7 @@ async def test_f42_descriptors_run_out_and_running_transfers_go_on(house: House)
         async with contextlib.AsyncExitStack() as idle:
             for _ in range(limit):
                 await idle.enter_async_context(mirror.connection())
-            await eventually(lambda: mirror.events("idle connections closed"))
+            await eventually(lambda: mirror.events("idle_connections_closed"))
             # One that has asked before gets what it asks for: those that have not are closed.
             await early.get(f"/v2/library/redis/blobs/{kept}")
             assert (await early.answer()).is_whole(kept)
@@ -120,7 +120,7 @@ async def test_f42_idle_connections_of_one_client_shut_nobody_out(house: House) 
             client = await idle.enter_async_context(mirror.connection())
             if number % 2:  # half of a request's line
                 client.writer.write(b"GET /v2/")
-        await eventually(lambda: mirror.events("idle connections closed"))
+        await eventually(lambda: mirror.events("idle_connections_closed"))
         for _ in range(5):
             digest = house.hub.add_blob(os.urandom(2 * MIB))
             async with asyncio.timeout(10):
@@ -143,7 +143,7 @@ async def test_f42_more_clients_than_descriptors_wait_for_their_turn(house: Hous
             return (await client.answer()).is_whole(kept)
 
     taking = [asyncio.create_task(take()) for _ in range(120)]
-    await eventually(lambda: mirror.events("connections wait"))
+    await eventually(lambda: mirror.events("connections_wait"))
     go.set()
     assert await asyncio.gather(*taking) == [True] * 120
 
@@ -161,7 +161,7 @@ async def test_f42_without_descriptors_the_operator_is_answered_and_the_log_is_s
             await asyncio.Event().wait()
 
     taking = [asyncio.create_task(take(digest)) for digest in digests * 4]
-    await eventually(lambda: mirror.events("connections wait"))
+    await eventually(lambda: mirror.events("connections_wait"))
     asked = 20
     for _ in range(asked):
         async with asyncio.timeout(5):
@@ -173,7 +173,7 @@ async def test_f42_without_descriptors_the_operator_is_answered_and_the_log_is_s
     lines = mirror.words().splitlines()
     others = [line for line in lines if '"event": "request"' not in line]
     assert len(others) < 10 * len(digests)
-    assert len(mirror.events("connections wait")) < 10
+    assert len(mirror.events("connections_wait")) < 10
     assert not [line for line in lines if "out of system resource" in line]
     assert await mirror.stop() == 0
 

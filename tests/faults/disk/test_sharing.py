@@ -58,7 +58,7 @@ async def test_f40_a_worker_is_killed_while_another_follows_its_fill(house: Hous
                 assert body == data, "a client of the living noticed"
     second = house.hub.seen("blobs", "GET")[1]
     assert second.headers["Range"] == f"bytes={4 * MIB}-"
-    await eventually(lambda: mirror.events("worker died"))
+    await eventually(lambda: mirror.events("worker_died"))
     await eventually(lambda: writer not in mirror.processes() and _workers(mirror) == 2)
     for _ in range(8):  # whichever answers
         assert await is_kept(house, mirror, digest)

@@ -75,7 +75,7 @@ async def test_f32_a_store_that_takes_no_writes_at_the_start(
     await end(mirror)  # type: ignore[misc]
     trouble.begin()
     await mirror.start()
-    told = mirror.events("store takes no writes") + mirror.events("storage is short of room")
+    told = mirror.events("store_takes_no_writes") + mirror.events("storage_is_short_of_room")
     assert {line["level"] for line in told} == {"error"}
     house.hub.fail("registry", _fails_test, times=10_000)
     for digest in cached:
