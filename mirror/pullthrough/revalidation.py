@@ -12,7 +12,7 @@ import structlog
 from ..asking.backoff import Backoff
 from ..asking.single_flight import SingleFlight
 from ..clock import Clock
-from ..contracts.context import Asker
+from ..contracts.context import RequestContext
 from ..contracts.registry import Outcome
 from ..oci.errors import RegistryError, Unavailable, Unknown
 from .freshness import RecordState
@@ -64,7 +64,7 @@ class Revalidation(Generic[K, A]):
 
     async def answer(
         self,
-        asker: Asker,
+        context: RequestContext,
         key: K,
         what: str,
         state: RecordState,
@@ -75,19 +75,24 @@ class Revalidation(Generic[K, A]):
         is too old); and whether an ask was joined that ran already. Raises RegistryError."""
         if old is not None and state is RecordState.REVALIDATE:
             if not self._failures.waiting(key):
-                self._checks.begin(asker, key, lambda: self._check(key, ask))
+                self._checks.begin(context, key, lambda: self._check(key, ask))
             return old, False
         if old is None:
-            return await self._within(asker, self._patience.unknown, key, ask, what)
+            return await self._within(context, self._patience.unknown, key, ask, what)
         if self._away(key):  # the check behind is what finds out that it is back
-            self._checks.begin(asker, key, lambda: self._check(key, ask))
+            self._checks.begin(context, key, lambda: self._check(key, ask))
             return old, False
         try:
-            return await self._within(asker, self._patience.stale, key, ask, what)
+            return await self._within(context, self._patience.stale, key, ask, what)
         except Unknown:
             raise
         except RegistryError as error:
-            log.info("answered_stale", what=what, reason=error.message)
+            log.info(
+                "answered_stale",
+                what=what,
+                reason=error.message,
+                request_id=context.request_id,
+            )
             return old, False
 
     async def _check(self, key: K, ask: Callable[[], Awaitable[A]]) -> A:
@@ -105,11 +110,16 @@ class Revalidation(Generic[K, A]):
         return answer
 
     async def _within(
-        self, asker: Asker, seconds: float, key: K, ask: Callable[[], Awaitable[A]], what: str
+        self,
+        context: RequestContext,
+        seconds: float,
+        key: K,
+        ask: Callable[[], Awaitable[A]],
+        what: str,
     ) -> tuple[A, bool]:
         try:
             async with asyncio.timeout(seconds):
-                return await self._checks.answer(asker, key, lambda: self._check(key, ask))
+                return await self._checks.answer(context, key, lambda: self._check(key, ask))
         except TimeoutError:
             raise silent(seconds, what) from None
 

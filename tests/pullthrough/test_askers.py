@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from mirror.clock import Clock
 from mirror.contracts.context import AHEAD, RequestContext
 from mirror.events import Events
 from mirror.oci.digest import Digest
+from mirror.oci.errors import Unavailable
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness
@@ -19,6 +21,7 @@ from mirror.storage.disk.store import DiskContent
 
 from ..fakes import request_of
 from ..waiting import eventually
+from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG, REDIS, read_all
 
@@ -94,7 +97,19 @@ async def test_what_is_fetched_ahead_is_in_no_client_s_name(
     assert await read_all(await cache.blob(A, REDIS, Digest.of(LAYERS[1]))) == LAYERS[1]
     await eventually(lambda: upstream.asked["blob"] >= len(LAYERS) - 1)
     clients = [client for what, client in upstream.clients if what == "blob"]
-    assert clients[0] == "a"
-    assert set(clients[1:]) == {AHEAD.client}
+    assert sorted(clients) == sorted(["a", *[AHEAD.client] * (len(LAYERS) - 2)])
     await cache.close()
     await fills.close()
+
+
+async def test_what_a_request_sets_off_is_logged_with_its_id(
+    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+) -> None:
+    upstream.push("7", manifest_of())
+    await cache.resolve(A, REDIS, "7")
+    wall.now += 301
+    upstream.down = Unavailable("down")
+    with capture_logs() as logs:
+        await cache.resolve(RequestContext("the-second", "b"), REDIS, "7")
+    [line] = [line for line in logs if line["event"] == "answered_stale"]
+    assert line["request_id"] == "the-second"

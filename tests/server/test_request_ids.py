@@ -119,3 +119,17 @@ async def test_a_hot_answer_has_the_client_s_id_and_else_none(port: Port) -> Non
     await eventually(lambda: len(port.log) == 5)
     ids = [line.get("request_id") for line in port.log[1:]]
     assert ids == [None, "mine", "other", "known"]
+
+
+async def test_the_hot_answer_to_a_client_s_id_is_the_ordinary_one_byte_for_byte(
+    port: Port,
+) -> None:
+    path = PATHS["manifest"]
+    answers = []
+    for _ in range(2):
+        wire = await port.connect()
+        fields = "Host: mirror\r\nX-Request-Id: mine\r\nConnection: close\r\n\r\n"
+        await wire.send(f"GET {path} HTTP/1.1\r\n{fields}".encode())
+        answers.append(re.sub(rb"\r\nDate: [^\r]*", b"", await wire.rest()))
+    assert answers[0] == answers[1]
+    assert len(port.registry.asked) == 1

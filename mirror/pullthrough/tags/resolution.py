@@ -154,7 +154,12 @@ class TagResolver:
         except Unknown as error:
             kept = await self._known(record) if periods.keeps_gone else None
             if kept is not None and record is not None:
-                log.info("tag_kept_though_gone", image=f"{repository}:{tag}", said=error.message)
+                log.info(
+                    "tag_kept_though_gone",
+                    image=f"{repository}:{tag}",
+                    said=error.message,
+                    request_id=context.request_id,
+                )
                 return Resolved(kept, Outcome.STALE, age_of(record, self._clock.wall()))
             negative = TagRecord(None, self._clock.wall())
             await self._remember(repository, tag, negative, periods.negative_ttl)
@@ -197,7 +202,12 @@ class TagResolver:
                 pause = next(pauses, None)
                 if pause is None:
                     raise
-                log.info("tag_asked_again", image=f"{repository}:{tag}", reason=error.message)
+                log.info(
+                    "tag_asked_again",
+                    image=f"{repository}:{tag}",
+                    reason=error.message,
+                    request_id=context.request_id,
+                )
                 await asyncio.sleep(pause)
 
     async def _next_word(

@@ -337,7 +337,7 @@ class V2:
 
 def _head(exchange: Exchange, headers: Mapping[str, str]) -> dict[str, str]:
     """All headers of an answer that goes the ordinary way."""
-    return {**COMMON, HEADER: exchange.context.request_id, **headers}
+    return {**COMMON, **headers, HEADER: exchange.context.request_id}
 
 
 def _own_address(request: web.BaseRequest) -> str:
