@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.clock import Clock
+from mirror.contracts.events import HitsAnswered, RequestAnswered
 from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
@@ -290,6 +291,8 @@ async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:
     ]
     assert port.told.answers == [("tag", "hit", 200)] * 5 + [("tag", "hit", 304)]
     assert port.told.bytes["tag"] == 4 * len(MANIFEST)
+    told = [*port.told.of(RequestAnswered), *port.told.of(HitsAnswered)]
+    assert {each.registry for each in told} == {"docker.io"}
 
 
 async def test_who_reads_nothing_is_not_written_to_without_end(
