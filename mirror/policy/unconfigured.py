@@ -33,12 +33,12 @@ from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable, Untrustworthy
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
-from ..pullthrough.fills.parallel import PROGRESS
 from ..threads import aside
 from .forwarding import Guarding
 
 _REMEMBERED = 10_000
-_VAIN = 3  # tries in a row that bring no progress worth naming: a proof has an end
+_PROGRESS = 64 << 10  # bytes of one try
+_VAIN = 3  # tries in a row that bring fewer: a proof has an end
 _PAUSE = 0.25  # seconds before what is said to be missing is asked for again
 
 Key = tuple[Repository, Digest]
@@ -223,7 +223,7 @@ class UnconfiguredGuard(Guarding):
                     raise Untrustworthy(f"{stream.source} sent other bytes than those of {digest}")
                 return
             except Unavailable:  # cut, or its connection is another client's turn
-                vain = 0 if came - before >= PROGRESS else vain + 1
+                vain = 0 if came - before >= _PROGRESS else vain + 1
                 if came == before or vain > _VAIN:
                     raise
             finally:
