@@ -63,6 +63,23 @@ async def test_an_ask_that_many_join_goes_on_in_the_name_of_whoever_began_it(
     assert upstream.clients == [("resolve", "a"), ("manifest", "a")]
 
 
+async def test_who_has_joined_a_silent_ask_asks_beside_it_in_its_own_name(
+    upstream: FakeUpstream, store: DiskContent, fills: Fills
+) -> None:
+    cache = PullThrough(upstream, store, FakeTags(), fills, Freshness())
+    joined = set(ASKS) - {"tags"}  # of which each is asked for on its own
+    upstream.push("7", manifest_of(), BIG)
+    upstream.lists[Digest.of(BIG)] = b'{"schemaVersion": 2, "manifests": []}'
+    upstream.gate.clear()
+    first = [asyncio.ensure_future(ASKS[method](cache, A)) for method in joined]
+    await eventually(lambda: set(upstream.clients) == {(method, "a") for method in joined})
+    second = [asyncio.ensure_future(ASKS[method](cache, B)) for method in joined]
+    await eventually(lambda: {(method, "b") for method in joined} <= set(upstream.clients))
+    upstream.gate.set()
+    await asyncio.gather(*first, *second)
+    await cache.close()
+
+
 async def test_a_fill_asks_for_whoever_reads_it_by_now(
     cache: PullThrough, upstream: FakeUpstream
 ) -> None:
