@@ -138,7 +138,9 @@ class RepositoryPage:
 
 
 # What a registry does for its clients, in the words of the OCI distribution-spec 1.1. Each method
-# raises a RegistryError, and its first parameter is the request that it is done for.
+# raises a RegistryError, and its first parameter is the request that it is done for. What a method
+# gives to ANONYMOUS it gives to every client; what depends on a principal it gives to that one's
+# requests only.
 
 
 class Reader(Protocol):

@@ -22,6 +22,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.server.http import response_cache as lane
 from mirror.server.http.listening import Listener
+from mirror.server.http.public_answers import PublicAnswer
 from mirror.server.http.response_cache import LARGEST, ResponseCache, is_bare, read_fields
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog, Hit
@@ -55,7 +56,7 @@ class Time:
 
 
 class NoLane(ResponseCache):
-    def prepare(self, *args: Any, **words: Any) -> None:
+    def put(self, answer: PublicAnswer) -> None:
         """What goes around the lane."""
 
 

@@ -26,6 +26,7 @@ from ...oci.ranges import ContentRange, parse_range
 from ...oci.reference import Repository
 from ..http.browsers import refuse_pages
 from ..http.networks import network_of
+from ..http.public_answers import Asked, public_answer
 from ..http.request_ids import HEADER, request_id
 from ..http.response_cache import LARGEST, ResponseCache
 from ..http.sending import Sender
@@ -308,20 +309,25 @@ class V2:
         not_modified: Mapping[str, str] | None,
         life: float | None,
     ) -> None:
-        """What was answered here is answered in the hot lane from now on."""
-        self._lane.prepare(
-            request.raw_path,
-            request.headers.get(hdrs.HOST, ""),
-            exchange.kind,
+        """What was answered here is answered in the hot lane from now on, where anybody may have
+        it."""
+        answer = public_answer(
+            exchange.context,
+            Asked(
+                request.raw_path,
+                request.headers.get(hdrs.HOST, ""),
+                exchange.kind,
+                exchange.registry,
+                exchange.repository,
+                exchange.reference,
+            ),
             {**COMMON, **headers},
             body,
-            headers[hdrs.ETAG],
             None if not_modified is None else {**COMMON, **not_modified},
             life,
-            registry=exchange.registry,
-            repository=exchange.repository,
-            reference=exchange.reference,
         )
+        if answer is not None:
+            self._lane.put(answer)
 
     async def _whole(
         self,
