@@ -35,6 +35,24 @@ class TagEvent:
     last_seen: float
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTag:
+    """A tag and its record, as a listing gives it."""
+
+    repository: Repository
+    tag: str
+    record: TagRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TagListing:
+    """A part of all tags. `following`: the marker that the next page comes after; None: there is no
+    other page."""
+
+    tags: Sequence[KnownTag]
+    following: str | None
+
+
 class TagStore(Protocol):
     """Small records that age. A store that cannot answer raises TagStoreError, in bounded time."""
 
@@ -47,6 +65,15 @@ class TagStore(Protocol):
 
     async def delete(self, repository: Repository, tag: str) -> None:
         """Forgets the record. The history stays."""
+
+    async def page(self, after: str, limit: int) -> TagListing:
+        """About `limit` of the tags that have a record, after this marker ("" for the first page):
+        of one page, the marker of the next. A page may have fewer, or none, with more to follow.
+
+        In no order that counts. A tag that has a record while all pages are asked for is in one of
+        them at least; one that is put or deleted meanwhile may be in them or not. For listings:
+        more than a pull may wait for. Raises ValueError for a marker that no page gave.
+        """
 
     async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
         """What the tag pointed to, the newest first.

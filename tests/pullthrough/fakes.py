@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 
 from mirror.contracts.context import Asker
 from mirror.contracts.registry import BytesContent, Outcome, TagPage
-from mirror.contracts.tags import TagEvent, TagRecord, TagStoreError
+from mirror.contracts.tags import KnownTag, TagEvent, TagListing, TagRecord, TagStoreError
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, RangeInvalid, Untrustworthy
@@ -223,6 +223,13 @@ class FakeTags:
 
     async def delete(self, repository: Repository, tag: str) -> None:
         self.records.pop((repository, tag), None)
+
+    async def page(self, after: str, limit: int) -> TagListing:
+        if self.failing:
+            raise TagStoreError("it is failing")
+        return TagListing(
+            [KnownTag(*place, record) for place, record in self.records.items()], None
+        )
 
     async def history(self, repository: Repository, tag: str) -> list[TagEvent]:
         if self.failing:

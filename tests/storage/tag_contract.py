@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mirror.contracts.tags import TagEvent, TagRecord, TagStore
+from mirror.contracts.tags import KnownTag, TagEvent, TagRecord, TagStore, TagStoreError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
@@ -153,6 +153,89 @@ class TagStoreContract:
         await store.put(REDIS, "7", found(), 3600)
         await store.close()
         await store.close()
+
+
+async def listed(store: TagStore, limit: int) -> list[KnownTag]:
+    """All that the pages have, one after the other."""
+    tags: list[KnownTag] = []
+    after: str | None = ""
+    while after is not None:
+        page = await store.page(after, limit)
+        tags += page.tags
+        after = page.following
+    return tags
+
+
+class ListingContract:
+    """Of every store that can be reached."""
+
+    async def test_an_empty_store_lists_nothing(self, store: TagStore) -> None:
+        assert await listed(store, 10) == []
+
+    @pytest.mark.parametrize("limit", [1, 3, 7, 100])
+    async def test_pages_of_any_length_have_all_tags(self, store: TagStore, limit: int) -> None:
+        places = [
+            (Repository("docker.io", "a"), "b"),
+            (Repository("docker.io", "a/b"), "c"),
+            (Repository("docker.io", "a/b"), "C"),
+            (Repository("localhost:5000", "5000/a"), "b"),
+            (Repository("docker.io", "n" * 255), "t" * 128),
+            (REDIS, "7"),
+            (REDIS, "7.0_x-y"),
+        ]
+        wanted = set()
+        for repository, tag in places:
+            record = found(f"{repository} {tag}")
+            await store.put(repository, tag, record, 3600)
+            wanted.add(KnownTag(repository, tag, record))
+        assert set(await listed(store, limit)) == wanted
+
+    async def test_a_listing_has_no_tag_that_was_deleted_or_whose_time_is_over(
+        self, store: TagStore
+    ) -> None:
+        await store.put(REDIS, "deleted", found(), 3600)
+        await store.put(REDIS, "short", found(), 0.05)
+        await store.put(REDIS, "long", found(), 3600)
+        await store.put(REDIS, "none", missing(), 3600)
+        await store.delete(REDIS, "deleted")
+
+        async def is_forgotten() -> bool:
+            return await store.get(REDIS, "short") is None
+
+        await eventually(is_forgotten)
+        assert {(tag.tag, tag.record) for tag in await listed(store, 2)} == {
+            ("long", found()),
+            ("none", missing()),
+        }
+
+    async def test_a_tag_that_stays_is_listed_whatever_comes_and_goes_meanwhile(
+        self, store: TagStore
+    ) -> None:
+        for number in range(60):
+            await store.put(REDIS, f"tag-{number:02}", found(str(number)), 3600)
+        seen: set[str] = set()
+        after: str | None = ""
+        turn = 0
+        while after is not None:
+            page = await store.page(after, 5)
+            seen |= {tag.tag for tag in page.tags}
+            after = page.following
+            await store.delete(REDIS, f"tag-{turn * 2:02}")
+            await store.put(REDIS, f"new-{turn:02}", found(), 3600)
+            turn += 1
+        assert seen >= {f"tag-{number:02}" for number in range(1, 60, 2)}
+
+    async def test_a_pages_length_bounds_what_is_read_at_once(self, store: TagStore) -> None:
+        for number in range(300):
+            await store.put(REDIS, str(number), found(str(number)), 3600)
+        page = await store.page("", 10)
+        assert len(page.tags) < 100
+        assert page.following is not None
+
+    async def test_a_closed_store_lists_nothing_and_says_so(self, store: TagStore) -> None:
+        await store.close()
+        with pytest.raises(TagStoreError):
+            await store.page("", 10)
 
 
 class HistoryContract:

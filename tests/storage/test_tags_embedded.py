@@ -27,7 +27,17 @@ from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.encoding import encode, tag_key
 
 from ..recorder import Recorder
-from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
+from .tag_contract import (
+    REDIS,
+    HistoryContract,
+    ListingContract,
+    T,
+    TagStoreContract,
+    digest,
+    event,
+    found,
+    missing,
+)
 
 # A process that is told when to open the database, puts the tags `<name>-<n>` without end or up to
 # a count, and says each when it is remembered.
@@ -128,13 +138,13 @@ def write(path: Path) -> Iterator[Write]:
         process.communicate()
 
 
-class TestEmbeddedTags(TagStoreContract, HistoryContract):
+class TestEmbeddedTags(TagStoreContract, ListingContract, HistoryContract):
     @pytest.fixture
     def store(self, reopen: Open) -> EmbeddedTags:
         return reopen()
 
 
-class TestEmbeddedTagsWithoutAFile(TagStoreContract, HistoryContract):
+class TestEmbeddedTagsWithoutAFile(TagStoreContract, ListingContract, HistoryContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[EmbeddedTags]:
         (tmp_path / "file").touch()

@@ -23,7 +23,18 @@ from ..recorder import Recorder
 from ..redis_server import RedisServer
 from ..strict_tls import be_strict
 from ..waiting import eventually
-from .tag_contract import REDIS, HistoryContract, T, TagStoreContract, digest, event, found, missing
+from .tag_contract import (
+    REDIS,
+    HistoryContract,
+    ListingContract,
+    T,
+    TagStoreContract,
+    digest,
+    event,
+    found,
+    listed,
+    missing,
+)
 
 KEY = "registry-mirror:1:tag:docker.io/library/redis:"
 
@@ -114,7 +125,7 @@ def holds(raw: Redis, tag: str) -> Callable[[], Awaitable[bool]]:
     return is_there
 
 
-class TestRedisTags(TagStoreContract, HistoryContract):
+class TestRedisTags(TagStoreContract, ListingContract, HistoryContract):
     @pytest.fixture
     def store(self, server: RedisServer, connect: Connect) -> RedisTags:
         server.start()
@@ -860,3 +871,36 @@ def test_a_url_of_another_form_is_refused_without_its_password(url: str) -> None
     with pytest.raises(ValueError) as raised:
         RedisTags(url, None, Events(), Clock())
     assert "secret" not in str(raised.value)
+
+
+class TestListing:
+    async def test_what_others_keep_in_the_same_redis_is_passed_by(
+        self, server: RedisServer, connect: Connect, raw: Redis
+    ) -> None:
+        server.start()
+        store = connect()
+        await store.put(REDIS, "7", found(), 3600)
+        for number in range(50):
+            await raw.set(f"others:{number}", "x")
+        await raw.set(KEY + "garbage", b"\xff{")
+        await raw.set("registry-mirror:1:tag:no key of ours", "{}")
+        await raw.hset(KEY + "hash", "a", "b")
+        assert [tag.tag for tag in await listed(store, 5)] == ["7"]
+
+    async def test_a_redis_that_is_away_is_said_and_pulls_go_on(
+        self, server: RedisServer, connect: Connect
+    ) -> None:
+        server.start()
+        store = connect(pauses=NEVER)
+        await store.put(REDIS, "7", found(), 3600)
+        server.stop()
+        with pytest.raises(TagStoreError):
+            await store.page("", 10)
+        assert await store.get(REDIS, "7") == found()
+
+    async def test_a_marker_that_no_page_gave_is_refused(
+        self, server: RedisServer, connect: Connect
+    ) -> None:
+        server.start()
+        with pytest.raises(ValueError, match="redis:7"):
+            await connect().page("docker.io/library/redis:7", 10)

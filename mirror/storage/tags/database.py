@@ -183,6 +183,18 @@ def record_of(connection: apsw.Connection, key: str, now: float) -> bytes | None
     return None
 
 
+def records_after(
+    connection: apsw.Connection, after: str, now: float, limit: int
+) -> list[tuple[str, bytes]]:
+    """Keys and their records, in the order of keys. Not in microseconds: those that are over and
+    not yet removed are passed by."""
+    select = "SELECT key, record FROM tags WHERE key > ? AND expires_at > ? ORDER BY key LIMIT ?"
+    found = connection.execute(select, (after, now, limit)).fetchall()
+    return [
+        (str(key), bytes(record) if isinstance(record, bytes) else b"") for key, record in found
+    ]
+
+
 def history_of(connection: apsw.Connection, key: str) -> tuple[TagEvent, ...]:
     select = "SELECT digest, first_seen, last_seen FROM history WHERE key = ? ORDER BY id DESC"
     rows = connection.execute(select, (key,)).fetchall()

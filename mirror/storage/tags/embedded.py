@@ -13,7 +13,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.events import TagStoreFailed
-from ...contracts.tags import TagEvent, TagRecord, TagStoreError
+from ...contracts.tags import TagEvent, TagListing, TagRecord, TagStoreError
 from ...events import Events
 from ...oci.digest import Digest
 from ...oci.reference import Repository
@@ -29,8 +29,9 @@ from .database import (
     in_memory,
     open_or_begin_anew,
     record_of,
+    records_after,
 )
-from .encoding import decode, tag_key
+from .encoding import decode, known_tag, tag_key
 from .health import Health
 
 log = structlog.get_logger()
@@ -123,6 +124,16 @@ class EmbeddedTags:
         """Forgets. Raises TagStoreError."""
         key = tag_key(repository, tag)
         await self._write("delete", lambda database: database.delete(key))
+
+    async def page(self, after: str, limit: int) -> TagListing:
+        """In the order of keys, each of which is a marker. Raises TagStoreError."""
+        now, database = self._clock.wall(), self._database
+        # On the thread, by its connection: the event loop's is not held by a long read.
+        found = await self._on_thread(
+            "get", lambda: records_after(database.writer, after, now, limit)
+        )
+        tags = [tag for key, data in found if (tag := known_tag(key, data)) is not None]
+        return TagListing(tags, found[-1][0] if len(found) == limit else None)
 
     async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
         """The newest first. Raises TagStoreError."""

@@ -6,11 +6,11 @@ import json
 import math
 from typing import Any
 
-from ...contracts.tags import TagRecord
+from ...contracts.tags import KnownTag, TagRecord
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
-from ...oci.errors import DigestInvalid
-from ...oci.reference import Repository
+from ...oci.errors import DigestInvalid, NameInvalid, TagInvalid
+from ...oci.reference import Repository, parse_name, parse_tag
 
 _VERSION = 1
 
@@ -22,6 +22,26 @@ def tag_key(repository: Repository, tag: str) -> str:
     """`registry/name:tag`. No two tags share a key: a registry has no `/`, a name no `:`, and a tag
     neither."""
     return f"{repository}:{tag}"
+
+
+def read_tag_key(key: str) -> tuple[Repository, str] | None:
+    """What `tag_key` made the key of; None for a key that it never made.
+
+    >>> read_tag_key("localhost:5000/a/b:7")
+    (Repository(registry='localhost:5000', name='a/b'), '7')
+    """
+    place, _, tag = key.rpartition(":")
+    registry, _, name = place.partition("/")
+    try:
+        return Repository(registry, parse_name(name)), parse_tag(tag)
+    except (NameInvalid, TagInvalid):
+        return None
+
+
+def known_tag(key: str, data: bytes) -> KnownTag | None:
+    """The record that `encode` wrote under this key, and its tag; None for anything else."""
+    place, record = read_tag_key(key), decode(key, data)
+    return None if place is None or record is None else KnownTag(*place, record)
 
 
 def encode(key: str, record: TagRecord) -> bytes:

@@ -20,13 +20,13 @@ from redis.exceptions import ResponseError
 
 from ...clock import Clock
 from ...contracts.events import TagStoreFailed
-from ...contracts.tags import TagEvent, TagRecord, TagStoreError
+from ...contracts.tags import TagEvent, TagListing, TagRecord, TagStoreError
 from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import DigestInvalid
 from ...oci.reference import Repository
 from ..shares import ByRepository
-from .encoding import decode, encode, tag_key
+from .encoding import decode, encode, known_tag, tag_key
 from .health import Health
 from .redis_client import failure_kind, redis_client
 from .redis_history import COUNTS, FORGOTTEN, HISTORY, NOTE, forgotten_names, noting, read_event
@@ -157,6 +157,24 @@ class RedisTags:
         self._remembered.pop(key)
         await self._write("delete", key, None)
 
+    async def page(self, after: str, limit: int) -> TagListing:
+        """As Redis has it; a marker is the cursor of a SCAN, which looks at about `limit` of all
+        keys of the database, also those of others. Raises TagStoreError, ValueError."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.scan(int(after or 0), match=f"{_PREFIX}*", count=limit)
+        following, names = await self._listing(pipeline)
+        values: Sequence[bytes | None] = ()
+        if names:
+            pipeline.mget(names)  # None for what is of another type
+            values = await self._listing(pipeline)
+        tags = []
+        for name, data in zip(names, values, strict=True):
+            with contextlib.suppress(UnicodeDecodeError):  # none of ours
+                key = name.decode().removeprefix(_PREFIX)
+                if data is not None and (tag := known_tag(key, data)) is not None:
+                    tags.append(tag)
+        return TagListing(tags, str(following) if following else None)
+
     async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
         """As Redis has it, the newest first. Raises TagStoreError."""
         pipeline = self._client.pipeline(transaction=False)
@@ -277,6 +295,16 @@ class RedisTags:
             with contextlib.suppress(UnicodeDecodeError, DigestInvalid):  # none of ours
                 frozen[key.decode()] = Digest.parse(said.decode())
         return frozen
+
+    async def _listing(self, pipeline: Pipeline) -> Any:
+        """The one answer. Of a user who may get and set, but list nothing, neither reads nor writes
+        are taken to fail. Raises TagStoreError."""
+        if self._closed:
+            raise TagStoreError("closed")
+        (answer,) = await self._exchange(pipeline)
+        if isinstance(answer, ResponseError):
+            raise TagStoreError(failure_kind(answer)) from answer
+        return answer
 
     async def _ask(self, operation: str, pipeline: Pipeline) -> list[Any]:
         """All answers; under our key may lie another type. Raises TagStoreError."""
