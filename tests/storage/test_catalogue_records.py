@@ -1,0 +1,223 @@
+"""The catalogue on the disk, and the one in memory that it is measured against."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from mirror.contracts.catalogue import (
+    CatalogueUnavailable,
+    Change,
+    Kept,
+    Pulled,
+    Removed,
+    Tagged,
+)
+from mirror.oci.digest import Digest
+from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from mirror.oci.reference import Repository
+from mirror.storage.records.catalogue import CatalogueBounds, CatalogueRecords
+
+from .catalogue_contract import (
+    APP,
+    REDIS,
+    CatalogueContract,
+    all_content,
+    all_images,
+    all_repositories,
+    blob,
+    digest,
+    manifest,
+    names,
+    tagged,
+)
+from .memory_catalogue import MemoryCatalogue
+
+
+class TestMemoryCatalogue(CatalogueContract):
+    @pytest.fixture
+    def store(self) -> MemoryCatalogue:
+        return MemoryCatalogue()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[CatalogueRecords]:
+    store = CatalogueRecords.open(tmp_path / "catalogue.db")
+    yield store
+    await store.close()
+
+
+class TestCatalogueRecords(CatalogueContract):
+    pass
+
+
+class TestCatalogueRecordsWithoutAFile(CatalogueContract):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[CatalogueRecords]:
+        (tmp_path / "catalogue.db").mkdir()
+        store = CatalogueRecords.open(tmp_path / "catalogue.db")
+        yield store
+        await store.close()
+
+
+# Layers, manifests that need layers, indexes that need manifests; some of it is never kept.
+LAYERS = [f"l{number}" for number in range(5)]
+MANIFESTS = [f"m{number}" for number in range(5)]
+INDEXES = [f"i{number}" for number in range(3)]
+PLACES = [REDIS, APP, Repository("docker.io", "library/a")]
+
+
+@some.composite
+def graphs(draw: some.DrawFn) -> list[Kept]:
+    def needing(name: str, media_type: str, below: list[str]) -> Kept:
+        needs = draw(some.lists(some.sampled_from(below), max_size=4, unique=True))
+        size = draw(some.integers(0, 1000))
+        return Kept(digest(name), size, media_type, tuple(map(digest, needs)), None, 1.0)
+
+    return [
+        *(blob(name, draw(some.integers(0, 1000))) for name in LAYERS),
+        *(needing(name, OCI_MANIFEST, LAYERS) for name in MANIFESTS),
+        *(needing(name, OCI_INDEX, MANIFESTS) for name in INDEXES),
+    ]
+
+
+@some.composite
+def histories(draw: some.DrawFn) -> list[Change]:
+    graph = draw(graphs())
+    places, tops = some.sampled_from(PLACES), some.sampled_from(graph[len(LAYERS) :])
+
+    def keep(kept: Kept, place: Repository) -> Change:
+        return dataclasses.replace(kept, repository=place)
+
+    digests = tops.map(lambda kept: kept.digest)
+    change = some.one_of(
+        some.builds(keep, some.sampled_from(graph), places),
+        some.builds(keep, tops, places),
+        some.builds(Removed, some.sampled_from(graph).map(lambda kept: kept.digest)),
+        some.builds(
+            Tagged, places, some.sampled_from(["a", "b"]), some.none() | digests, some.just(1.0)
+        ),
+        some.builds(
+            Pulled,
+            places,
+            some.sampled_from(["a", "b"]) | digests,
+            some.integers(1, 3),
+            some.floats(0, 100),
+        ),
+    )
+    return draw(some.lists(change, max_size=40))
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), some.integers(1, 4))
+def test_any_history_gives_the_same_as_brute_force(history: list[Change], limit: int) -> None:
+    async def compare() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            records = CatalogueRecords.open(Path(folder) / "catalogue.db")
+            try:
+                model = MemoryCatalogue()
+                assert await records.note(history)
+                await model.note(history)
+                assert await all_images(records, limit) == await all_images(model, limit)
+                assert await all_repositories(records) == await all_repositories(model)
+                for ours, theirs in zip(
+                    await all_content(records, limit), await all_content(model, limit), strict=True
+                ):
+                    assert dataclasses.replace(ours, needed_by=()) == dataclasses.replace(
+                        theirs, needed_by=()
+                    )
+                    assert list(ours.needed_by) == list(theirs.needed_by)
+            finally:
+                await records.close()
+
+    asyncio.run(compare())
+
+
+async def test_another_process_sees_what_was_noted_and_so_does_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.db"
+    one, other = CatalogueRecords.open(path), CatalogueRecords.open(path)
+    await one.note([manifest("m"), tagged(REDIS, "7", "m")])
+    await other.note([Pulled(REDIS, "7", 2, 5.0)])
+    assert [image.pulls for image in await all_images(one)] == [2]
+    await one.close()
+    await other.close()
+    again = CatalogueRecords.open(path)
+    assert [image.pulls for image in await all_images(again)] == [2]
+    await again.close()
+
+
+async def test_a_file_of_no_use_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.db"
+    path.write_bytes(b"no database at all " * 1000)
+    store = CatalogueRecords.open(path)
+    assert await store.note([manifest("m")])
+    assert len(await all_images(store)) == 1
+    await store.close()
+
+
+async def test_of_too_many_images_the_repository_with_most_gives_up_its_least_used(
+    tmp_path: Path,
+) -> None:
+    bounds = CatalogueBounds(images=6, tidy_every=1)
+    store = CatalogueRecords.open(tmp_path / "catalogue.db", bounds)
+    await store.note([tagged(APP, "v1", "m")])
+    for number in range(10):
+        await store.note([tagged(REDIS, f"t{number}", "m", 100.0 + number)])
+        await store.note([Pulled(REDIS, "t3", 1, 100.0 + number)])
+    found = names(await all_images(store))
+    assert len(found) <= 7
+    assert "acme/app:v1" in found
+    assert "library/redis:t9" in found
+    assert "library/redis:t3" in found
+    assert "library/redis:t0" not in found
+    await store.close()
+
+
+async def test_beyond_its_bound_no_new_content_is_taken(tmp_path: Path) -> None:
+    bounds = CatalogueBounds(content=5, tidy_every=1)
+    store = CatalogueRecords.open(tmp_path / "catalogue.db", bounds)
+    for number in range(20):
+        await store.note([blob(str(number), 1)])
+    assert len(await all_content(store)) == 5
+    await store.note([Removed(digest("0")), Removed(digest("1"))])
+    await store.note([blob("new", 1)])
+    assert digest("new") in [entry.digest for entry in await all_content(store)]
+    await store.close()
+
+
+async def test_a_manifest_that_refers_to_very_much_is_known_to_refer_to_a_part(
+    tmp_path: Path,
+) -> None:
+    bounds = CatalogueBounds(needs_of_one=3)
+    store = CatalogueRecords.open(tmp_path / "catalogue.db", bounds)
+    await store.note([manifest("m", *"abcdefgh")])
+    assert len((await all_images(store))[0].missing) == 3
+    await store.close()
+
+
+async def test_what_refers_to_itself_ends(store: CatalogueRecords) -> None:
+    await store.note([manifest("a", "b"), manifest("b", "a"), tagged(REDIS, "7", "a")])
+    [image] = await all_images(store)
+    assert image.size == 20
+
+
+async def test_sha512_is_content_like_any_other(store: CatalogueRecords) -> None:
+    long = Digest.of(b"x", "sha512")
+    await store.note([Kept(long, 7, OCI_MANIFEST, (), REDIS, 1.0)])
+    assert [entry.digest for entry in await all_content(store)] == [long]
+    assert [image.digest for image in await all_images(store)] == [long]
+
+
+async def test_a_closed_catalogue_says_so_and_takes_nothing(tmp_path: Path) -> None:
+    store = CatalogueRecords.open(tmp_path / "catalogue.db")
+    await store.close()
+    assert await store.note([manifest("m")]) is False
+    with pytest.raises(CatalogueUnavailable):
+        await store.images("", 10)
