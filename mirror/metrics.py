@@ -30,6 +30,7 @@ from .contracts.events import (
     QuotaPaused,
     QuotaReported,
     RequestAnswered,
+    SecondTierGiven,
     TagStoreFailed,
     UpstreamAsked,
     UpstreamHedged,
@@ -184,6 +185,12 @@ class Metrics:
         evicted_bytes = self._counter("evicted_bytes", "Bytes of content removed to make room")
         self._events.listen(ContentEvicted, lambda _: evicted.inc())
         self._events.listen(ContentEvicted, lambda event: evicted_bytes.inc(event.size))
+
+        given = self._counter("second_tier_kept", "Pieces of content that the second tier keeps")
+        dropped = self._counter(
+            "second_tier_dropped", "Pieces of content that the second tier was to keep and does not"
+        )
+        self._events.listen(SecondTierGiven, lambda event: (given if event.kept else dropped).inc())
 
     def _tags(self) -> None:
         errors = self._counter(

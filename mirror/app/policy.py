@@ -30,6 +30,7 @@ from ..pullthrough.fills.queue import FillLimits
 from ..pullthrough.fills.table import Fills
 from ..pullthrough.freshness import Freshness, FreshnessRule
 from ..pullthrough.prefetch import Prefetcher
+from ..pullthrough.second_tier import Tiered, TierState
 from ..pullthrough.tags.pins import Pins
 from ..server.v2.naming import Naming
 from ..storage.disk.store import DiskContent
@@ -51,7 +52,7 @@ from ..upstream.pool.line import Line
 from ..upstream.pool.pool import Pool
 from ..upstream.retries import Policy, Retries
 from .logins import SecretFile, name_of
-from .resources import tag_store
+from .resources import second_tier, tag_store
 
 
 def registry_of(
@@ -87,12 +88,14 @@ def registry_of(
     stack.push_async_callback(aside, accounts.close)
     slots = _slots(config)
     line = Line(clock)
+    tier = second_tier(stack, config, store, events, clock) if asking else None
 
     def cached(
         stack: contextlib.AsyncExitStack,
         registry: RegistryConfig,
         endpoints: Sequence[Endpoint],
         links: Links,
+        tier: TierState | None,
     ) -> tuple[PullThrough, Upstream]:
         upstream: Upstream = Offline()
         scarce, away = _never, _never_away
@@ -100,10 +103,11 @@ def registry_of(
         if asking and not config.offline:
             upstream = pool = _pool(stack, endpoints, events, clock, tls, accounts, slots, line)
             scarce, away = pool.scarce, pool.away
-            if config.prefetch:
-                prefetcher = Prefetcher(upstream, store, fills, clock, scarce)
+        content = upstream if tier is None else Tiered(upstream, tier)
+        if asking and not config.offline and config.prefetch:
+            prefetcher = Prefetcher(content, store, fills, clock, scarce)
         cache = PullThrough(
-            upstream,
+            content,
             store,
             tags,
             fills,
@@ -123,8 +127,10 @@ def registry_of(
 
     registries: dict[str, Reader] = {}
     for name, registry in config.registries.items():
-        cache, upstream = cached(stack, registry, _endpoints(name, registry, slots), links)
-        has_strangers = any(endpoint.trust != "tags" for endpoint in registry.endpoints)
+        cache, upstream = cached(stack, registry, _endpoints(name, registry, slots), links, tier)
+        has_strangers = tier is not None or any(
+            endpoint.trust != "tags" for endpoint in registry.endpoints
+        )
         linked = RepositoryVisibility(
             cache,
             upstream,
@@ -143,7 +149,7 @@ def registry_of(
         def opened(name: str) -> Opened:
             within = contextlib.AsyncExitStack()
             endpoint = _unconfigured(name, config.workers)
-            cache, upstream = cached(within, RegistryConfig(endpoints=()), [endpoint], own)
+            cache, upstream = cached(within, RegistryConfig(endpoints=()), [endpoint], own, None)
             unvouched = UnconfiguredGuard(
                 cache,
                 upstream,

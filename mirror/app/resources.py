@@ -13,9 +13,11 @@ from ..clock import Clock
 from ..config import Config
 from ..contracts.tags import TagStore
 from ..events import Events
+from ..pullthrough.second_tier import TierKeeper, TierState
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.space import Bounds
 from ..storage.disk.store import DiskContent, StorageUnusable
+from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
 
 log = structlog.get_logger()
@@ -93,6 +95,24 @@ def tag_store(config: Config, clock: Clock, events: Events) -> TagStore:
         clock,
         ca_file=config.tags.ca_file,
     )
+
+
+def second_tier(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    store: DiskContent,
+    events: Events,
+    clock: Clock,
+) -> TierState | None:
+    """What is behind the store, if anything, and what gives it the content of the configured
+    registries; closed with the stack."""
+    if config.storage.second_tier is None:
+        return None
+    tier = FolderTier(config.storage.second_tier)
+    stack.push_async_callback(tier.close)
+    state = TierState(tier, events, clock)
+    stack.push_async_callback(TierKeeper(state, store, config.registries.keys()).close)
+    return state
 
 
 @contextlib.asynccontextmanager

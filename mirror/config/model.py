@@ -49,7 +49,8 @@ def _default_storage_path() -> Path:
 
 class StorageConfig(Section):
     """Where content rests. `max_size` in bytes. `durability` full: a blob is on
-    the disk before it is visible; none: it may be damaged there after a power cut."""
+    the disk before it is visible; none: it may be damaged there after a power cut. `second_tier`: a
+    folder of content behind it, None for none."""
 
     path: Annotated[Path, BeforeValidator(values.path)] = Field(
         default_factory=_default_storage_path
@@ -61,6 +62,7 @@ class StorageConfig(Section):
     min_free: Annotated[int, BeforeValidator(values.size_or_none)] = 0
     partial_ttl: Seconds = 86400.0
     scrub: Seconds = 7 * 86400.0
+    second_tier: Annotated[Path | None, BeforeValidator(values.path_or_none)] = None
     pin: Annotated[
         tuple[Annotated[str, BeforeValidator(values.image_pattern)], ...],
         BeforeValidator(_or_none_listed),

@@ -129,6 +129,11 @@ def path(value: object) -> Path:
     return Path(os.path.expanduser(text(value, "a path such as /var/lib/registry-mirror")))
 
 
+def path_or_none(value: object) -> Path | None:
+    """As `path`; `none` is None."""
+    return None if value == "none" else path(value)
+
+
 def readable_file(value: object) -> Path:
     """A file that is there, and may be read by this process."""
     place = path(value)

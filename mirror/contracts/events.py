@@ -119,6 +119,13 @@ class ContentQuarantined:
     digest: Digest
 
 
+@dataclass(frozen=True, slots=True)
+class SecondTierGiven:
+    """The second tier was to keep a piece of content; whether it does."""
+
+    kept: bool
+
+
 # Tags.
 
 

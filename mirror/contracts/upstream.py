@@ -36,6 +36,11 @@ class StreamContent(Protocol):
     def vouched(self) -> bool:
         """Whether the endpoint is the registry itself; others' bytes are worth nothing unproven."""
 
+    @property
+    def kept(self) -> bool:
+        """Whether the bytes were kept by mirrors, of whatever repository (see SecondTier): that
+        they are there says nothing of who may see them."""
+
     async def read(self) -> bytes:
         """The next bytes as they come, at most about a MiB; b"" at the end.
 

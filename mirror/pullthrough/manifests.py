@@ -116,7 +116,9 @@ class Manifests:
             (repository, digest),
             lambda: self._fetch(context, repository, digest, promised, pauses),
         )
-        return replace(content, outcome=Outcome.JOINED) if joined else content
+        if joined and content.outcome is Outcome.FILLED:
+            return replace(content, outcome=Outcome.JOINED)
+        return content
 
     async def stored(self, digest: Digest) -> BytesContent | None:
         """The manifest, if it is here."""

@@ -25,6 +25,7 @@ from mirror.contracts.events import (
     QuotaPaused,
     QuotaReported,
     RequestAnswered,
+    SecondTierGiven,
     TagStoreFailed,
     UpstreamAsked,
     UpstreamHedged,
@@ -96,6 +97,8 @@ def busy() -> Iterator[Callable[[], bytes]]:
                 )
         for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut"):
             yield UpstreamAsked("docker.io", "hub", "GET", status)
+        yield SecondTierGiven(kept=True)
+        yield SecondTierGiven(kept=False)
         yield UpstreamRead("hub", 100)
         yield UpstreamRejected("hub")
         for won in (True, False):

@@ -49,6 +49,7 @@ class FakeStream:
         self.start = start
         self.source = "fake"
         self.vouched = upstream.vouched
+        self.kept = False
         self._data = data
         self._position = start
         self._upstream = upstream

@@ -58,7 +58,7 @@ class Link:
 
 
 class Stream:
-    source, vouched = "link", True
+    source, vouched, kept = "link", True, False
     descriptor = Descriptor(OCTET_STREAM, DIGEST, SIZE)
 
     def __init__(self, link: Link, range: ByteRange) -> None:

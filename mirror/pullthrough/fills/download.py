@@ -81,6 +81,7 @@ class Download:
         self.repository = repository
         self.parting = parting
         self._spill = spill
+        self._all_comes_now = False  # and none of it was kept before
         self._vouched = False  # whether the registry itself has said how long it is
         self._source = ""  # of the bytes that are written
         self._at = 0  # where in the content the next piece of it belongs
@@ -108,8 +109,7 @@ class Download:
 
         Broken off to give its turn to others, it may be called again: its patience goes on.
         """
-        if self.partial.offset == 0 and not self.partial.ahead:
-            self.fill.provenance = Provenance.BROUGHT
+        self._all_comes_now = self.partial.offset == 0 and not self.partial.ahead
         self.fill.progress(self.partial.offset)
         begun, lagging = self.partial.offset, doubts(self._patience.pause, LONGEST)
         pause = self._patience.pause
@@ -241,8 +241,11 @@ class Download:
         # asked for by its digest, any other endpoint can say that, and send anything.
         if stream.vouched:
             self.fill.provenance = Provenance.VOUCHED
-        else:
-            self.fill.doubt(at, self._patience.doubt)
+            return
+        self.fill.doubt(at, self._patience.doubt)
+        self._all_comes_now = self._all_comes_now and not stream.kept
+        if self.fill.provenance is not Provenance.VOUCHED:
+            self.fill.provenance = Provenance.BROUGHT if self._all_comes_now else Provenance.HERE
 
     def _refuse_larger(self, size: int) -> None:
         if size > self._patience.largest:

@@ -55,6 +55,10 @@ class BlobStream:
     def vouched(self) -> bool:
         return self._vouched
 
+    @property
+    def kept(self) -> bool:
+        return False
+
     async def read(self) -> bytes:
         """See StreamContent. Cancelled, it may be called again, and no byte is lost."""
         if self._receiver is not None and (piece := cast(bytes, self._receiver.read_nowait())):

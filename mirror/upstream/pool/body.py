@@ -128,6 +128,10 @@ class Body:
         return self._source.vouched
 
     @property
+    def kept(self) -> bool:
+        return False
+
+    @property
     def reject(self) -> Callable[[str], None]:
         return self._source.reject
 

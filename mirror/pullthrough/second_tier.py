@@ -1,0 +1,359 @@
+"""The second tier in front of an upstream, and behind the disk.
+
+Content that a registry's repository shows is asked of the tier before it is asked of the upstream,
+as one more endpoint that nobody vouches for: its bytes are proven before they count. What is in the
+tier came through any repository, so it opens nothing: it counts as content that was here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+import structlog
+from cachetools import TTLCache
+
+from ..clock import Clock
+from ..contracts.content import ContentStore
+from ..contracts.context import Asker
+from ..contracts.events import (
+    ContentCommitted,
+    SecondTierGiven,
+    UpstreamRead,
+    UpstreamRejected,
+)
+from ..contracts.registry import BytesContent, Outcome, TagPage
+from ..contracts.second_tier import SecondTier, SecondTierFault, TierStream
+from ..contracts.upstream import StreamContent, Upstream
+from ..events import Events
+from ..oci.descriptor import OCTET_STREAM, Descriptor
+from ..oci.digest import Digest
+from ..oci.errors import Untrustworthy
+from ..oci.manifests import MAX_MANIFEST, media_type_of
+from ..oci.ranges import ByteRange
+from ..oci.reference import Repository
+from ..threads import read_aside
+
+log = structlog.get_logger()
+
+NAME = "second-tier"
+"""As which it is counted among the endpoints."""
+
+_MOST_PASSED_OVER = 4096  # digests
+_PASSED_OVER_FOR = 600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TierPatience:
+    """Seconds. `ask`: for the answer whether the tier has a content. `silent`: for which a stream
+    may be waited for, beyond what it would take at `speed` (bytes/s). `away`: for which a tier that
+    has exceeded one of them is not asked. `put`: for which putting one content may take, beyond
+    what it would take at `speed`."""
+
+    ask: float = 0.5
+    silent: float = 1.0
+    speed: float = 4 << 20
+    away: float = 30.0
+    put: float = 60.0
+
+
+class TierState:
+    """What is known of the tier, by all that ask it."""
+
+    def __init__(
+        self, tier: SecondTier, events: Events, clock: Clock, patience: TierPatience | None = None
+    ) -> None:
+        self.tier = tier
+        self.events = events
+        self.clock = clock
+        self.patience = patience or TierPatience()
+        self._away_until = float("-inf")
+        self._wrong: TTLCache[Digest, None] = TTLCache(
+            _MOST_PASSED_OVER, _PASSED_OVER_FOR, clock.monotonic
+        )
+
+    @property
+    def is_away(self) -> bool:
+        return self.clock.monotonic() < self._away_until
+
+    def hangs(self, what: str) -> None:
+        """The tier was too slow: it is left alone for a while."""
+        if not self.is_away:
+            log.warning("second_tier_is_slow", operation=what, left_alone_for=self.patience.away)
+        self._away_until = self.clock.monotonic() + self.patience.away
+
+    def is_wrong(self, digest: Digest) -> bool:
+        """Whether what the tier has of this digest was of no use a moment ago."""
+        return digest in self._wrong
+
+    def wrong(self, digest: Digest) -> None:
+        self._wrong[digest] = None
+
+    def replaced(self, digest: Digest) -> None:
+        self._wrong.pop(digest, None)
+
+    async def get(self, digest: Digest, range: ByteRange | None) -> TierStream | None:
+        if self.is_away or self.is_wrong(digest):
+            return None
+        try:
+            async with asyncio.timeout(self.patience.ask):
+                return await self.tier.get(digest, range)
+        except TimeoutError:
+            self.hangs("get")
+            return None
+
+    def reject(self, digest: Digest, reason: str) -> None:
+        log.error("second_tier_is_wrong", digest=str(digest), reason=reason)
+        self.wrong(digest)
+        self.events.emit(UpstreamRejected(NAME))
+
+
+class _TierBody:
+    """The bytes of one stream of the tier, for which its reader waits `silent` seconds at most."""
+
+    def __init__(self, state: TierState, digest: Digest, stream: TierStream) -> None:
+        self.size, self.start = stream.size, stream.start
+        self._state = state
+        self._digest = digest
+        self._stream = stream
+        self._waited = 0.0  # seconds
+        self._came = 0  # bytes
+
+    async def read(self) -> bytes:
+        """The next bytes. Raises SecondTierFault, also when the tier is too slow."""
+        state, began = self._state, self._state.clock.monotonic()
+        left = state.patience.silent + self._came / state.patience.speed - self._waited
+        try:
+            async with asyncio.timeout(max(left, 0.0)):
+                piece = await self._stream.read()
+        except TimeoutError:
+            state.hangs("read")
+            raise SecondTierFault("the second tier is too slow") from None
+        except SecondTierFault:
+            state.wrong(self._digest)
+            raise
+        finally:
+            self._waited += state.clock.monotonic() - began
+        self._came += len(piece)
+        state.events.emit(UpstreamRead(NAME, len(piece)))
+        return piece
+
+    async def close(self) -> None:
+        await self._stream.close()
+
+
+class TieredStream:
+    """A StreamContent: from the second tier as far as that goes, the rest from the upstream.
+
+    `rest` asks the upstream for what follows an offset."""
+
+    def __init__(
+        self,
+        state: TierState,
+        digest: Digest,
+        stream: TierStream,
+        stop: int | None,
+        rest: Callable[[ByteRange], Awaitable[StreamContent]],
+    ) -> None:
+        self.start = self._position = stream.start
+        self._state = state
+        self._tier = _TierBody(state, digest, stream)
+        self._kept = Descriptor(OCTET_STREAM, digest, stream.size)
+        self._asked_stop = stop
+        self._stop = stream.size if stop is None else min(stop, stream.size)
+        self._rest = rest
+        self._is_broken = False
+        self._upstream: StreamContent | None = None
+        self._skip = 0  # bytes that the upstream sends, and the tier has brought
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self._upstream.descriptor if self._upstream else self._kept
+
+    @property
+    def source(self) -> str:
+        return self._upstream.source if self._upstream else NAME
+
+    @property
+    def vouched(self) -> bool:
+        return self._upstream is not None and self._upstream.vouched
+
+    @property
+    def kept(self) -> bool:
+        return self._upstream is None or self._upstream.kept
+
+    async def read(self) -> bytes:
+        if not self._is_broken:
+            if self._position >= self._stop:
+                return b""
+            try:
+                piece = await self._tier.read()
+                self._position += len(piece)
+                return piece
+            except SecondTierFault as error:
+                log.warning(
+                    "second_tier_broke_off", digest=str(self._kept.digest), reason=str(error)
+                )
+                self._is_broken = True
+        return await self._read_on()
+
+    async def _read_on(self) -> bytes:
+        if self._upstream is None:
+            self._upstream = await self._rest(ByteRange(self._position, self._asked_stop))
+            self._skip = self._position - self._upstream.start
+        while True:
+            piece = await self._upstream.read()
+            passed = min(self._skip, len(piece))
+            self._skip -= passed
+            if passed < len(piece) or not piece:
+                return piece[passed:]
+
+    @property
+    def reject(self) -> Callable[[str], None]:
+        """Of whoever's bytes were read last: it may be called when others' have come."""
+        if self._upstream is not None:
+            return self._upstream.reject
+        return functools.partial(self._state.reject, self._kept.digest)
+
+    async def close(self) -> None:
+        await self._tier.close()
+        if self._upstream is not None:
+            await self._upstream.close()
+
+
+class Tiered:
+    """An Upstream: the second tier where that has the content, else `inner`."""
+
+    def __init__(self, inner: Upstream, state: TierState) -> None:
+        self._inner = inner
+        self._state = state
+
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
+        found = await self._manifest(digest)
+        return found or await self._inner.manifest(asker, repository, digest)
+
+    async def _manifest(self, digest: Digest) -> BytesContent | None:
+        stream = await self._state.get(digest, None)
+        if stream is None:
+            return None
+        body = _TierBody(self._state, digest, stream)
+        try:
+            if stream.size > MAX_MANIFEST:
+                return None
+            data = b""
+            while len(data) < stream.size and (piece := await body.read()):
+                data += piece
+            if not await read_aside(_matches, data, digest):
+                self._state.reject(digest, "the bytes of the manifest are not its digest's")
+                return None
+            media_type = await read_aside(media_type_of, data)
+        except (SecondTierFault, Untrustworthy):  # or it is a blob, asked for as a manifest
+            return None
+        finally:
+            await body.close()
+        return BytesContent(
+            Descriptor(media_type, digest, len(data)), data, Outcome.HIT, vouched=False, source=NAME
+        )
+
+    async def blob(
+        self,
+        asker: Asker,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
+    ) -> StreamContent:
+        stream = None if vouched else await self._state.get(digest, range)
+        if stream is None:
+            return await self._inner.blob(asker, repository, digest, range, vouched)
+        return TieredStream(
+            self._state,
+            digest,
+            stream,
+            range.stop if range else None,
+            lambda rest: self._inner.blob(asker, repository, digest, rest),
+        )
+
+    async def resolve(
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        return await self._inner.resolve(asker, repository, tag, passed_over)
+
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
+        return await self._inner.stat(asker, repository, digest)
+
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
+        return await self._inner.referrers(asker, repository, digest)
+
+    async def tags(
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
+    ) -> TagPage:
+        return await self._inner.tags(asker, repository, count, last)
+
+
+def _matches(data: bytes, digest: Digest) -> bool:
+    return digest.matches(data)
+
+
+class TierKeeper:
+    """Gives the tier what was committed, one after the other, behind the answers. A content for
+    which there is no place in the queue, or that the tier does not take, is dropped: it comes from
+    the upstream the next time."""
+
+    def __init__(
+        self, state: TierState, store: ContentStore, registries: Collection[str], most: int = 1024
+    ) -> None:
+        self._state = state
+        self._store = store
+        self._registries = registries
+        self._queue: asyncio.Queue[Digest] = asyncio.Queue(most)
+        self._task = asyncio.create_task(self._run(), name="second tier")
+        state.events.listen(ContentCommitted, self._committed)
+
+    async def close(self) -> None:
+        """What has not been given is not: it comes from the upstream the next time."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _committed(self, event: ContentCommitted) -> None:
+        if event.repository.registry not in self._registries or set(event.sources) == {NAME}:
+            return
+        try:
+            self._queue.put_nowait(event.digest)
+        except asyncio.QueueFull:
+            self._state.events.emit(SecondTierGiven(kept=False))
+
+    async def _run(self) -> None:
+        while True:
+            digest = await self._queue.get()
+            kept = False
+            try:
+                kept = await self._give(digest)
+            except TimeoutError:
+                self._state.hangs("put")
+            except Exception:
+                log.exception("second_tier_not_given", digest=str(digest))
+            self._state.events.emit(SecondTierGiven(kept))
+
+    async def _give(self, digest: Digest) -> bool:
+        state, patience = self._state, self._state.patience
+        content = None if state.is_away else await self._store.open(digest)
+        if content is None:
+            return False
+        try:
+            size = content.descriptor.size or 0
+            async with asyncio.timeout(patience.put + size / patience.speed):
+                if not state.is_wrong(digest) and await state.tier.contains(digest):
+                    return True
+                kept = await state.tier.put(digest, content.fileno(), size)
+        finally:
+            content.close()
+        if kept:
+            state.replaced(digest)
+        return kept

@@ -1,0 +1,274 @@
+"""Content behind the disk: asked before the upstream, never trusted, never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from mirror.clock import Clock
+from mirror.contracts.context import RequestContext
+from mirror.contracts.events import SecondTierGiven, UpstreamRejected
+from mirror.contracts.registry import FileContent
+from mirror.contracts.second_tier import TierStream
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Unavailable
+from mirror.oci.ranges import ByteRange
+from mirror.oci.reference import Repository
+from mirror.policy.visibility import Proofs, RepositoryVisibility
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.second_tier import NAME, Tiered, TierKeeper, TierState
+from mirror.storage.disk.store import DiskContent
+from mirror.storage.records.links import LinkRecords
+from mirror.storage.second_tier.folder import FolderTier
+
+from ..recorder import Recorder
+from .fakes import FakeTags, FakeUpstream, manifest_of
+
+REDIS = Repository("docker.io", "library/redis")
+ASKER = RequestContext("1", "10.0.0.1")
+SMALL, LARGE = b"small" * 1000, bytes(range(256)) * 16_384  # 4 MiB
+MOST = 2.0  # seconds by which a tier delays a pull at most
+
+
+class HangingStream:
+    def __init__(self, inner: TierStream) -> None:
+        self.size, self.start = inner.size, inner.start
+        self._inner, self._pieces = inner, inner.size >> 20 and 1
+
+    async def read(self) -> bytes:
+        if not self._pieces:
+            await asyncio.Event().wait()
+        self._pieces -= 1
+        return await self._inner.read()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class TroubledTier(FolderTier):
+    """`hangs` at: "", get, read or put. `takes` False: it is full."""
+
+    hangs, takes = "", True
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked = 0
+
+    async def get(self, digest: Digest, range: ByteRange | None = None) -> TierStream | None:
+        self.asked += 1
+        if self.hangs == "get":
+            await asyncio.Event().wait()
+        stream = await super().get(digest, range)
+        return HangingStream(stream) if stream and self.hangs == "read" else stream
+
+    async def put(self, digest: Digest, file: int, size: int) -> bool:
+        return self.takes and await super().put(digest, file, size)
+
+
+@pytest.fixture
+async def tier(tmp_path: Path) -> AsyncIterator[TroubledTier]:
+    tier = TroubledTier(tmp_path / "tier")
+    yield tier
+    await tier.close()
+
+
+@pytest.fixture
+async def state(tier: TroubledTier, told: Recorder) -> TierState:
+    return TierState(tier, told, Clock())
+
+
+@pytest.fixture
+async def keeper(state: TierState, store: DiskContent) -> AsyncIterator[TierKeeper]:
+    keeper = TierKeeper(state, store, ["docker.io"])
+    yield keeper
+    await keeper.close()
+
+
+@pytest.fixture
+async def tiered(
+    upstream: FakeUpstream, state: TierState, store: DiskContent, tags: FakeTags, fills: Fills
+) -> AsyncIterator[PullThrough]:
+    cache = PullThrough(Tiered(upstream, state), store, tags, fills, Freshness())
+    yield cache
+    await cache.close()
+
+
+async def keep(tier: FolderTier, tmp_path: Path, data: bytes, digest: Digest | None = None) -> None:
+    path = tmp_path / "given"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        assert await tier.put(digest or Digest.of(data), file.fileno(), len(data))
+
+
+async def whole(content: FileContent) -> bytes:
+    data = b""
+    try:
+        while (readable := await content.readable(len(data))) > len(data):
+            data += content.pread(readable - len(data), len(data))
+        return data
+    finally:
+        content.close()
+
+
+async def eventually(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_true():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("data", [b"", SMALL, LARGE])
+async def test_a_blob_of_the_tier_is_not_asked_of_the_upstream(
+    tiered: PullThrough,
+    tier: TroubledTier,
+    upstream: FakeUpstream,
+    store: DiskContent,
+    tmp_path: Path,
+    data: bytes,
+) -> None:
+    await keep(tier, tmp_path, data)
+    assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(data))) == data
+    assert upstream.asked["blob"] == 0
+    content = await store.open(Digest.of(data))
+    assert content is not None
+    content.close()
+
+
+async def test_a_manifest_of_the_tier_is_not_asked_of_the_upstream(
+    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    manifest = manifest_of(SMALL)
+    await keep(tier, tmp_path, manifest)
+    content = await tiered.manifest(ASKER, REDIS, Digest.of(manifest))
+    assert content.data == manifest
+    assert upstream.asked["manifest"] == 0
+
+
+async def test_what_was_fetched_is_given_to_the_tier(
+    tiered: PullThrough, keeper: TierKeeper, tier: TroubledTier, upstream: FakeUpstream,
+    told: Recorder,
+) -> None:  # fmt: skip
+    manifest = manifest_of(LARGE)
+    digest = upstream.push("7", manifest, LARGE)
+    await tiered.manifest(ASKER, REDIS, digest)
+    await whole(await tiered.blob(ASKER, REDIS, Digest.of(LARGE)))
+    await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(True)] * 2)
+    assert await tier.contains(digest)
+    assert await tier.contains(Digest.of(LARGE))
+
+
+@pytest.mark.parametrize("hangs", ["get", "read"])
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+async def test_a_silent_tier_delays_the_first_blob_and_no_other(
+    tiered: PullThrough,
+    tier: TroubledTier,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    data: bytes,
+    hangs: str,
+) -> None:
+    other = b"other" + data
+    upstream.push("7", manifest_of(data), data, other)
+    await keep(tier, tmp_path, data)
+    tier.hangs = hangs
+    began = time.monotonic()
+    assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(data))) == data
+    assert time.monotonic() - began < MOST + 1  # of which one second is the machine's
+    asked = tier.asked
+    assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(other))) == other
+    assert tier.asked == asked
+
+
+async def test_a_silent_tier_does_not_keep_a_manifest_back(
+    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream
+) -> None:
+    digest = upstream.push("7", manifest_of(SMALL), SMALL)
+    tier.hangs = "get"
+    async with asyncio.timeout(MOST + 1):
+        assert (await tiered.manifest(ASKER, REDIS, digest)).data == manifest_of(SMALL)
+
+
+async def test_a_tier_that_breaks_off_is_followed_by_the_upstream_from_there(
+    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.push("7", manifest_of(LARGE), LARGE)
+    await keep(tier, tmp_path, LARGE)
+    tier.hangs = "read"
+    assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(LARGE))) == LARGE
+    assert upstream.ranges == [ByteRange(1 << 20)]
+
+
+@pytest.mark.parametrize("wrong", [b"\0" * len(LARGE), LARGE[:-1], LARGE + b"\0"])
+async def test_a_lying_tier_is_found_out_and_put_right(
+    tiered: PullThrough,
+    keeper: TierKeeper,
+    tier: TroubledTier,
+    upstream: FakeUpstream,
+    told: Recorder,
+    tmp_path: Path,
+    wrong: bytes,
+) -> None:
+    digest = Digest.of(LARGE)
+    upstream.push("7", manifest_of(LARGE), LARGE)
+    await keep(tier, tmp_path, wrong, digest)
+    assert await whole(await tiered.blob(ASKER, REDIS, digest)) == LARGE
+    assert told.of(UpstreamRejected) == [UpstreamRejected(NAME)]
+    await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(True)])
+    stream = await tier.get(digest)
+    assert stream is not None
+    data = b""
+    while piece := await stream.read():
+        data += piece
+    await stream.close()
+    assert data == LARGE
+
+
+async def test_a_wrong_manifest_of_the_tier_is_passed_over(
+    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    digest = upstream.push("7", manifest_of(SMALL), SMALL)
+    await keep(tier, tmp_path, manifest_of(LARGE), digest)
+    assert (await tiered.manifest(ASKER, REDIS, digest)).data == manifest_of(SMALL)
+
+
+async def test_what_a_full_tier_does_not_take_is_counted(
+    tiered: PullThrough,
+    keeper: TierKeeper,
+    tier: TroubledTier,
+    upstream: FakeUpstream,
+    told: Recorder,
+) -> None:
+    tier.takes = False
+    upstream.push("7", manifest_of(SMALL), SMALL)
+    assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(SMALL))) == SMALL
+    await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(False)])
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+async def test_the_tier_opens_nothing_that_the_registry_has_not_shown(
+    tiered: PullThrough,
+    tier: TroubledTier,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    data: bytes,
+) -> None:
+    manifest = manifest_of(data)
+    await keep(tier, tmp_path, data)
+    await keep(tier, tmp_path, manifest)
+    links = LinkRecords.open(tmp_path / "links.db", Clock(), lambda digest: False)
+    guard = RepositoryVisibility(
+        tiered, upstream, links, Clock(), Proofs(hold=0.1), has_strangers=True
+    )
+    upstream.down = Unavailable("the registry is away")
+    with pytest.raises(Unavailable):
+        await guard.blob(ASKER, REDIS, Digest.of(data))
+    asks = [guard.manifest(ASKER, REDIS, Digest.of(manifest)) for _ in range(3)]
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
+    await guard.close()
+    await links.close()
