@@ -95,7 +95,8 @@ class CatalogueUnavailable(Exception):
 @dataclass(frozen=True, slots=True)
 class Kept:
     """This content is here, as of `at`. Of a manifest, `media_type` is not "", and `repository`,
-    where it is known, has an image of it."""
+    where it is known, has an image of it. With "" it may be one all the same, which leaves what is
+    known of it."""
 
     digest: Digest
     size: int

@@ -37,7 +37,8 @@ class RequestAnswered:
 @dataclass(frozen=True, slots=True)
 class HitsAnswered:
     """So many requests for what is here are over, each within a millisecond, `took` seconds and
-    `sent` bytes of bodies together: those are too many to be told one by one."""
+    `sent` bytes of bodies together: those are too many to be told one by one. `named`: the
+    repository, the reference and the number of each that named any."""
 
     kind: str
     registry: str
@@ -45,6 +46,7 @@ class HitsAnswered:
     count: int
     took: float
     sent: int
+    named: Sequence[tuple[str, str, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,6 +294,10 @@ async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:
     assert port.told.bytes["tag"] == 4 * len(MANIFEST)
     told = [*port.told.of(RequestAnswered), *port.told.of(HitsAnswered)]
     assert {each.registry for each in told} == {"docker.io"}
+    pulls = [(each.repository, each.reference, 1) for each in port.told.of(RequestAnswered)]
+    pulls += [named for each in port.told.of(HitsAnswered) for named in each.named]
+    assert {pull[:2] for pull in pulls} == {("library/redis", "7")}
+    assert sum(count for _, _, count in pulls) == 6
 
 
 async def test_who_reads_nothing_is_not_written_to_without_end(

@@ -236,6 +236,16 @@ class CatalogueContract:
         await store.forget_older(15.0)
         assert [entry.digest for entry in await all_content(store)] == [digest("new")]
 
+    async def test_content_noted_without_a_type_leaves_what_is_known_of_a_manifest(
+        self, store: Store
+    ) -> None:
+        await store.note([blob("layer", 100), manifest("m", "layer"), blob("m", 10, at=5.0)])
+        [image] = await all_images(store)
+        assert (image.size, image.missing) == (110, ())
+        await store.note([Removed(digest("m")), blob("m", 10)])
+        assert await all_images(store) == []
+        assert {entry.media_type for entry in await all_content(store)} == {""}
+
     async def test_noting_the_same_again_changes_nothing(self, store: Store) -> None:
         changes = [blob("layer", 100), manifest("m", "layer"), tagged(REDIS, "7", "m")]
         await store.note(changes)

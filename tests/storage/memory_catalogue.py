@@ -4,7 +4,7 @@ against."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirror.contracts.catalogue import (
     LONGEST_PAGE,
@@ -41,6 +41,11 @@ class MemoryCatalogue:
         for change in changes:
             match change:
                 case Kept():
+                    before = self.here.get(change.digest)
+                    if before is not None and not change.media_type:
+                        change = replace(
+                            change, media_type=before.media_type, refers_to=before.refers_to
+                        )
                     self.here[change.digest] = change
                     if change.media_type and change.repository is not None:
                         self._show(ImageReference(change.repository, change.digest), change.digest)

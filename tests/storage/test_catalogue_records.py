@@ -100,6 +100,9 @@ def histories(draw: some.DrawFn) -> list[Change]:
     change = some.one_of(
         some.builds(keep, some.sampled_from(graph), places),
         some.builds(keep, tops, places),
+        some.builds(
+            lambda kept: Kept(kept.digest, kept.size, "", (), None, 1.0), some.sampled_from(graph)
+        ),
         some.builds(Removed, some.sampled_from(graph).map(lambda kept: kept.digest)),
         some.builds(
             Tagged, places, some.sampled_from(["a", "b"]), some.none() | digests, some.just(1.0)

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...clock import Clock
 from ...contracts.context import RequestContext
@@ -97,6 +97,7 @@ class _Tally:
     count: int = 0
     took: float = 0.0
     sent: int = 0
+    of: dict[Hit, int] = field(default_factory=dict)
 
 
 class AccessLog:
@@ -200,6 +201,7 @@ class AccessLog:
         tally.count += 1
         tally.took += took
         tally.sent += sent
+        tally.of[hit] = tally.of.get(hit, 0) + 1
 
     def _new_second(self, now: float) -> None:
         self._stamp = time.strftime("%FT%T.", time.gmtime(now))
@@ -210,8 +212,13 @@ class AccessLog:
         lines, self._lines = self._lines, []
         tallies, self._tallies = self._tallies, {}
         for (kind, registry, status), tally in tallies.items():
+            named = [
+                (hit.repository, hit.reference, count)
+                for hit, count in tally.of.items()
+                if hit.reference
+            ]
             self._events.emit(
-                HitsAnswered(kind, registry, status, tally.count, tally.took, tally.sent)
+                HitsAnswered(kind, registry, status, tally.count, tally.took, tally.sent, named)
             )
         if lines:
             self._write("\n".join(lines))

@@ -74,7 +74,8 @@ WHERE digest > ? AND size IS NOT NULL ORDER BY digest LIMIT ?
 
 _KEEP = """
 INSERT INTO content (digest, size, media_type, noted_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (digest) DO UPDATE SET size = ?2, media_type = ?3, noted_at = max(noted_at, ?4)
+ON CONFLICT (digest) DO UPDATE SET size = ?2, noted_at = max(noted_at, ?4),
+    media_type = CASE ?3 WHEN '' THEN media_type ELSE ?3 END
 RETURNING id
 """
 
@@ -278,7 +279,9 @@ class CatalogueRecords:
     def _remove(self, digest: Digest) -> None:
         number = self._number(digest)
         if number is not None:
-            self._writer.execute("UPDATE content SET size = NULL WHERE id = ?", (number,))
+            self._writer.execute(
+                "UPDATE content SET size = NULL, media_type = '' WHERE id = ?", (number,)
+            )
             self._writer.execute("DELETE FROM needs WHERE parent = ?", (number,))
             self._writer.execute("DELETE FROM images WHERE digest = ? AND tag IS NULL", (number,))
 
