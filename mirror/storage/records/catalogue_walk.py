@@ -35,6 +35,8 @@ _NAMES = f"SELECT name FROM images WHERE digest = ? AND {IS_IMAGE} ORDER BY name
 # have, and a bound for what strangers make up.
 _MOST = 4096
 
+_DEEPEST = 16  # steps up to an image: a layer, its manifest, an index are two
+
 _MOST_KNOWN = 20_000  # pieces of which a page remembers who needs them
 
 
@@ -82,12 +84,22 @@ class Walk:
         """Some of the images that need this, in the order of their names."""
         return tuple(sorted(self._needing(number, NAMED)))
 
-    def _owned_by(self, number: int) -> tuple[str, ...]:
-        if number not in self._owners:
-            if len(self._owners) >= _MOST_KNOWN:
-                self._owners.clear()
-            self._owners[number] = tuple(self._needing(number, 2))
-        return self._owners[number]
+    def _owned_by(self, number: int, depth: int = _DEEPEST) -> tuple[str, ...]:
+        """The image that needs this; two of them, where there are several."""
+        known = self._owners.get(number)
+        if known is not None:
+            return known
+        if len(self._owners) >= _MOST_KNOWN:
+            self._owners.clear()
+        self._owners[number] = ()  # what refers to itself ends
+        names = {str(name) for (name,) in islice(self._db.execute(_NAMES, (number,)), 2)}
+        if depth:
+            for (parent,) in islice(self._db.execute(_PARENTS, (number,)), _MOST):
+                if len(names) >= 2:
+                    break
+                names.update(self._owned_by(parent, depth - 1))
+        self._owners[number] = owners = tuple(sorted(names)[:2])
+        return owners
 
     def _needing(self, number: int, most: int) -> set[str]:
         """Names of that many images, as soon as they are found: a popular layer has thousands."""
