@@ -156,6 +156,24 @@ async def test_another_process_sees_what_was_noted_and_so_does_the_next(tmp_path
     await again.close()
 
 
+async def test_several_that_note_at_once_lose_nothing(tmp_path: Path) -> None:
+    stores = [CatalogueRecords.open(tmp_path / "catalogue.db") for _ in range(3)]
+    await stores[0].note([tagged(REDIS, "7", "m")])
+
+    async def work(number: int) -> list[bool]:
+        return [
+            await stores[number].note([blob(f"{number}-{turn}", 1), Pulled(REDIS, "7", 1, 5.0)])
+            for turn in range(20)
+        ]
+
+    noted = await asyncio.gather(*map(work, range(3)))
+    assert all(map(all, noted))
+    assert [image.pulls for image in await all_images(stores[1])] == [60]
+    assert len(await all_content(stores[2], 50)) == 60
+    for store in stores:
+        await store.close()
+
+
 async def test_a_file_of_no_use_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.db"
     path.write_bytes(b"no database at all " * 1000)

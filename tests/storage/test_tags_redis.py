@@ -898,6 +898,18 @@ class TestListing:
             await store.page("", 10)
         assert await store.get(REDIS, "7") == found()
 
+    async def test_a_user_who_may_list_nothing_reads_and_writes_all_the_same(
+        self, server: RedisServer, connect: Connect, raw: Redis, errors: Errors
+    ) -> None:
+        server.start()
+        store = connect(pauses=NEVER)
+        await raw.execute_command("ACL", "SETUSER", "default", "-scan")
+        with pytest.raises(TagStoreError):
+            await store.page("", 10)
+        await store.put(REDIS, "7", found(), 3600)
+        assert await raw.exists(KEY + "7")
+        assert errors.operations == []
+
     async def test_a_marker_that_no_page_gave_is_refused(
         self, server: RedisServer, connect: Connect
     ) -> None:
