@@ -27,9 +27,9 @@ from mirror.pullthrough.freshness import (
     judge,
 )
 from mirror.pullthrough.revalidation import AnswerPatience
-from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT
+from ..memory_content import MemoryContent
 from ..waiting import eventually
 from .conftest import Wall
 from .fakes import FakeTags, FakeUpstream, manifest_of
@@ -50,13 +50,18 @@ def monotonic() -> Monotonic:
     return Monotonic()
 
 
+@pytest.fixture
+def store() -> MemoryContent:
+    return MemoryContent()
+
+
 Build = Callable[..., PullThrough]
 
 
 @pytest.fixture
 async def build(
     upstream: FakeUpstream,
-    store: DiskContent,
+    store: MemoryContent,
     tags: FakeTags,
     fills: Fills,
     wall: Wall,
@@ -136,7 +141,7 @@ def test_the_first_rule_that_means_a_tag_decides() -> None:
 
 async def test_periods_by_pattern_hold_for_their_tags_alone(
     upstream: FakeUpstream,
-    store: DiskContent,
+    store: MemoryContent,
     tags: FakeTags,
     fills: Fills,
     wall: Wall,
