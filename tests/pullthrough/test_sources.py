@@ -202,11 +202,11 @@ class TestOneAfterTheOther:
         upstream.says["liar"] = len(DATA) - 1
         upstream.sends_nothing = {"honest"}
         with pytest.raises(Untrustworthy, match="liar says"):
-            await read_all(await cache.blob(REDIS, DIGEST))
+            await read_all(await cache.blob(CONTEXT, REDIS, DIGEST))
         assert upstream.rejected == []
         upstream.sends_nothing = set()
         upstream.names = ["honest", "liar"]
-        assert await read_all(await cache.blob(REDIS, DIGEST)) == DATA
+        assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
         await eventually(lambda: upstream.rejected)
         assert set(upstream.rejected) == {"liar"}
 
