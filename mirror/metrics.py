@@ -53,10 +53,11 @@ _UNCONFIGURED = "unconfigured"  # as their endpoints are called
 
 
 class Metrics:
-    """Counts what `events` tell, for Prometheus to read. All but these registries count as one."""
+    """Counts what `events` tell, for Prometheus to read. All but these registries, which may
+    change meanwhile, count as one."""
 
     def __init__(self, events: Events, registries: Collection[str] = ()) -> None:
-        self._registries = frozenset(registries)
+        self._registries = registries
         self._events = events
         self._registry = CollectorRegistry()
         self._metrics: dict[str, Counted] = {}

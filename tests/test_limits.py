@@ -15,7 +15,6 @@ from aiohttp import web
 
 from mirror import app as assembly
 from mirror import config
-from mirror.events import Events
 
 from .upstream.hub import Hub
 from .waiting import eventually
@@ -36,9 +35,12 @@ class House:
             f"listen: {port}\nadmin: 0\nstorage: {{path: '{self._folder / 'store'}'}}\n"
             f"registries: {{docker.io: {registry}, ghcr.io: {registry}}}\n"
         )
-        await self._running.enter_async_context(
-            assembly.serving_pulls(config.parse(text + keys, "mirror.yaml"), Events())
+        given = config.parse(text + keys, "mirror.yaml")
+        process = assembly.Process(set(given.registries))
+        opened = await self._running.enter_async_context(
+            assembly.resources(given, process, assembly.sharing_store)
         )
+        await self._running.enter_async_context(assembly.serving_pulls(given, opened))
         client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
         self._running.push_async_callback(client.close)
         return client

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.app.resources import CannotStart, holding_store, open_beside
-from mirror.clock import Clock
+from mirror.app.resources import CannotStart, Process, holding_store, store_beside
 from mirror.config import Config, parse
-from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.storage.disk.space import Bounds
 
@@ -22,15 +20,18 @@ def configured(path: Path, more: str = "") -> Config:
 
 async def bounds(config: Config) -> Bounds:
     """Those that a command keeps to."""
-    store = open_beside(config, Events(), Clock())
-    await store.close()
-    return store.room.bounds
+    async with store_beside(config, of(config)) as store:
+        return store.room.bounds
+
+
+def of(config: Config) -> Process:
+    return Process(set(config.registries))
 
 
 async def test_a_command_keeps_to_what_the_service_was_told(tmp_path: Path) -> None:
     service = configured(tmp_path, "  max_size: 2GiB\n  min_free: 1MiB\n")
     command = configured(tmp_path, "  max_size: 20MiB\n")
-    async with holding_store(service, Events(), Clock()):
+    async with holding_store(service, of(service)):
         assert await bounds(command) == Bounds(2 << 30, MIB)
     assert await bounds(command) == Bounds(2 << 30, MIB)  # as it was told last
 
@@ -52,21 +53,21 @@ async def test_a_note_that_is_none_is_passed_over(tmp_path: Path) -> None:
 
 async def test_a_store_has_one_service(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    async with holding_store(config, Events(), Clock()):
+    async with holding_store(config, of(config)):
         with pytest.raises(CannotStart, match="served by another mirror already"):
-            async with holding_store(config, Events(), Clock()):
+            async with holding_store(config, of(config)):
                 pass
         await bounds(config)  # which gives the lock of this process back to nobody
         with pytest.raises(CannotStart, match="served by another mirror already"):
-            async with holding_store(config, Events(), Clock()):
+            async with holding_store(config, of(config)):
                 pass
-    async with holding_store(config, Events(), Clock()):
+    async with holding_store(config, of(config)):
         pass
 
 
 async def test_registries_that_clients_name_are_guests(tmp_path: Path) -> None:
     config = configured(tmp_path, "  max_size: 1MiB\n")
-    async with holding_store(config, Events(), Clock()) as store:
+    async with holding_store(config, of(config)) as store:
         for source in ("docker.io", "registry.example.com"):
             data = source.encode()
             await store.put(Digest.of(data), data, source=source)

@@ -24,21 +24,13 @@ from ..policy.tag_age import TagAges
 from ..policy.unconfigured import UnconfiguredGuard
 from ..policy.visibility import RepositoryVisibility
 from ..pullthrough.cache import PullThrough
-from ..pullthrough.fills.download import DownloadPatience
-from ..pullthrough.fills.parallel import ParallelPolicy
-from ..pullthrough.fills.queue import FillLimits
-from ..pullthrough.fills.table import Fills
 from ..pullthrough.freshness import Freshness, FreshnessRule
 from ..pullthrough.prefetch import Prefetcher
 from ..pullthrough.second_tier import Tiered, TierState
 from ..pullthrough.tags.pins import Pins
 from ..server.v2.naming import Naming
-from ..storage.disk.store import DiskContent
 from ..storage.records.accounts import AccountRecords
-from ..storage.records.links import LinkRecords
-from ..storage.records.referrers import ReferrerRecords
 from ..storage.tags.history_bounds import MOST
-from ..threads import aside
 from ..tls import verifying_context
 from ..upstream.client.remote import Remote
 from ..upstream.egress import Allowed
@@ -52,43 +44,26 @@ from ..upstream.pool.line import Line
 from ..upstream.pool.pool import Pool
 from ..upstream.retries import Policy, Retries
 from .logins import SecretFile, name_of
-from .resources import second_tier, tag_store
+from .resources import Resources
 
 
 def registry_of(
-    stack: contextlib.AsyncExitStack,
-    config: Config,
-    store: DiskContent,
-    events: Events,
-    clock: Clock,
-    *,
-    asking: bool,
+    stack: contextlib.AsyncExitStack, config: Config, opened: Resources, *, asking: bool
 ) -> Reader:
-    """All that answers for images, on this store; closed with the stack. Not `asking`: for no
+    """All that answers for images, by what is open; closed with the stack. Not `asking`: for no
     upstream, and for what the configured mirror would answer without any."""
-    tags = tag_store(config, clock, events)
-    stack.push_async_callback(tags.close)
-    links = LinkRecords.open(config.storage.path / "links.db", clock, store.is_here)
-    stack.push_async_callback(links.close)
-    referrers = ReferrerRecords.open(config.storage.path / "referrers.db")
-    stack.push_async_callback(referrers.close)
-    fills = Fills(
-        store,
-        events,
-        clock,
-        DownloadPatience(largest=config.limits.blob),
-        FillLimits(config.limits.fills, config.limits.fills_per_registry),
-        ParallelPolicy(over=config.limits.parted_over, connections=config.limits.parts),
+    events, clock, store, fills = (
+        opened.process.events,
+        opened.process.clock,
+        opened.store,
+        opened.fills,
     )
-    stack.push_async_callback(fills.close)
     pinned = Patterns(config.storage.pin)
     pins = _pins(config)
     tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
-    accounts = AccountRecords(config.storage.path)
-    stack.push_async_callback(aside, accounts.close)
     slots = _slots(config)
     line = Line(clock)
-    tier = second_tier(stack, config, store, events, clock) if asking else None
+    tier = opened.tier if asking else None
 
     def cached(
         stack: contextlib.AsyncExitStack,
@@ -101,7 +76,9 @@ def registry_of(
         scarce, away = _never, _never_away
         prefetcher = None
         if asking and not config.offline:
-            upstream = pool = _pool(stack, endpoints, events, clock, tls, accounts, slots, line)
+            upstream = pool = _pool(
+                stack, endpoints, events, clock, tls, opened.accounts, slots, line
+            )
             scarce, away = pool.scarce, pool.away
         content = upstream if tier is None else Tiered(upstream, tier)
         if asking and not config.offline and config.prefetch:
@@ -109,7 +86,7 @@ def registry_of(
         cache = PullThrough(
             content,
             store,
-            tags,
+            opened.tags,
             fills,
             Freshness().offline() if config.offline else Freshness(),
             rules=_freshness(registry, config.offline),
@@ -117,7 +94,7 @@ def registry_of(
             scarce=scarce,
             away=away,
             pinned=pinned,
-            referrers=referrers,
+            referrers=opened.referrers,
             links=links,
             clock=clock,
             prefetcher=prefetcher,
@@ -127,14 +104,16 @@ def registry_of(
 
     registries: dict[str, Reader] = {}
     for name, registry in config.registries.items():
-        cache, upstream = cached(stack, registry, _endpoints(name, registry, slots), links, tier)
+        cache, upstream = cached(
+            stack, registry, _endpoints(name, registry, slots), opened.links, tier
+        )
         has_strangers = tier is not None or any(
             endpoint.trust != "tags" for endpoint in registry.endpoints
         )
         linked = RepositoryVisibility(
             cache,
             upstream,
-            links,
+            opened.links,
             clock,
             has_strangers=has_strangers,
             promised=cache.has_promised,
@@ -143,26 +122,26 @@ def registry_of(
         registries[name] = linked
     others = None
     if config.allow_any_registry:
-        own = LinkRecords.open(config.storage.path / "links-others.db", clock, store.is_here)
-        stack.push_async_callback(own.close)
 
-        def opened(name: str) -> Opened:
+        def named(name: str) -> Opened:
             within = contextlib.AsyncExitStack()
             endpoint = _unconfigured(name, config.workers)
-            cache, upstream = cached(within, RegistryConfig(endpoints=()), [endpoint], own, None)
+            cache, upstream = cached(
+                within, RegistryConfig(endpoints=()), [endpoint], opened.other_links, None
+            )
             unvouched = UnconfiguredGuard(
                 cache,
                 upstream,
                 store,
-                links,
-                own,
+                opened.links,
+                opened.other_links,
                 promised=cache.has_promised,
                 largest=config.limits.blob,
             )
             within.push_async_callback(unvouched.close)
             return Opened(unvouched, lambda: fills.is_idle(name), within.aclose)
 
-        others = OnDemand(opened, clock)
+        others = OnDemand(named, clock)
         stack.push_async_callback(others.close)
     routed = Routed(registries, others)
     if not config.access:
@@ -171,7 +150,7 @@ def registry_of(
         AccessRule(rule.name, Patterns(rule.allow or rule.deny), bool(rule.allow), rule.min_age)
         for rule in config.access
     ]
-    return AccessGuard(routed, rules, TagAges(routed, tags, MOST, clock))
+    return AccessGuard(routed, rules, TagAges(routed, opened.tags, MOST, clock))
 
 
 def _pool(

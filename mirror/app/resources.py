@@ -1,11 +1,12 @@
-"""Where a configured mirror keeps its bytes and records."""
+"""What a process has open: its content, its records, its downloads; each of them once."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -13,12 +14,20 @@ from ..clock import Clock
 from ..config import Config
 from ..contracts.tags import TagStore
 from ..events import Events
+from ..pullthrough.fills.download import DownloadPatience
+from ..pullthrough.fills.parallel import ParallelPolicy
+from ..pullthrough.fills.queue import FillLimits
+from ..pullthrough.fills.table import Fills
 from ..pullthrough.second_tier import TierKeeper, TierState
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.space import Bounds
 from ..storage.disk.store import DiskContent, StorageUnusable
+from ..storage.records.accounts import AccountRecords
+from ..storage.records.links import LinkRecords
+from ..storage.records.referrers import ReferrerRecords
 from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
+from ..threads import aside
 
 log = structlog.get_logger()
 
@@ -30,51 +39,124 @@ class CannotStart(Exception):
     """What the configuration names cannot be had here; the message says what to do."""
 
 
-def open_store(config: Config, events: Events, clock: Clock) -> DiskContent:
-    """The configured store, for the service that serves it. Raises CannotStart."""
-    return _opened(config, bounds_in(config), events, clock)
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What all that a process opens has in common: the bus, the clock, and the names of the
+    registries that are configured by now, which a reload changes in place."""
+
+    registries: set[str]
+    events: Events = field(default_factory=Events)
+    clock: Clock = field(default_factory=Clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything that a process has open, whatever its configuration makes of it.
+
+    `links` tell which of the configured registries' repositories have shown what, `other_links`
+    those of registries that only clients have named.
+    """
+
+    process: Process
+    store: DiskContent
+    tags: TagStore
+    links: LinkRecords
+    other_links: LinkRecords
+    referrers: ReferrerRecords
+    accounts: AccountRecords
+    tier: TierState | None
+    fills: Fills
+
+
+StoreOpener = Callable[[Config, Process], contextlib.AbstractAsyncContextManager[DiskContent]]
+"""`holding_store`, `sharing_store` or `store_beside`."""
 
 
 @contextlib.asynccontextmanager
-async def holding_store(config: Config, events: Events, clock: Clock) -> AsyncIterator[DiskContent]:
-    """As `open_store`, for the one process of a service that holds the store's lock; says what the
-    store lacks. Raises CannotStart, also when another service has it."""
+async def resources(
+    config: Config, process: Process, open_store: StoreOpener
+) -> AsyncIterator[Resources]:
+    """Opens everything, and closes it. Raises CannotStart."""
+    events, clock, folder = process.events, process.clock, config.storage.path
     async with contextlib.AsyncExitStack() as stack:
-        store = open_store(config, events, clock)
-        stack.push_async_callback(store.close)
-        try:
-            stack.enter_context(serving(store.root, store.room.bounds))
+        store = await stack.enter_async_context(open_store(config, process))
+        tags = tag_store(config, clock, events)
+        stack.push_async_callback(tags.close)
+        links = LinkRecords.open(folder / "links.db", clock, store.is_here)
+        stack.push_async_callback(links.close)
+        other_links = LinkRecords.open(folder / "links-others.db", clock, store.is_here)
+        stack.push_async_callback(other_links.close)
+        referrers = ReferrerRecords.open(folder / "referrers.db")
+        stack.push_async_callback(referrers.close)
+        accounts = AccountRecords(folder)
+        stack.push_async_callback(aside, accounts.close)
+        tier = _second_tier(stack, config, store, process)
+        fills = Fills(
+            store,
+            events,
+            clock,
+            DownloadPatience(largest=config.limits.blob),
+            FillLimits(config.limits.fills, config.limits.fills_per_registry),
+            ParallelPolicy(over=config.limits.parted_over, connections=config.limits.parts),
+        )
+        stack.push_async_callback(fills.close)
+        yield Resources(process, store, tags, links, other_links, referrers, accounts, tier, fills)
+
+
+@contextlib.asynccontextmanager
+async def holding_store(config: Config, process: Process) -> AsyncIterator[DiskContent]:
+    """The store, for the one process of a service that holds its lock; says what the store lacks.
+    Raises CannotStart, also when another service has it."""
+    async with sharing_store(config, process) as store:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(serving(store.root, store.room.bounds))
+            except StorageUnusable as error:
+                raise CannotStart(str(error)) from error
             for lack in store.room.misfits():
                 log.error("storage_is_short_of_room", path=str(store.root), reason=lack)
-        except StorageUnusable as error:
-            raise CannotStart(str(error)) from error
+            yield store
+
+
+@contextlib.asynccontextmanager
+async def sharing_store(config: Config, process: Process) -> AsyncIterator[DiskContent]:
+    """The store, for a process whose service holds its lock. Raises CannotStart."""
+    store = _opened(config, bounds_in(config), process)
+    try:
         yield store
+    finally:
+        await store.close()
 
 
-def open_beside(config: Config, events: Events, clock: Clock) -> DiskContent:
-    """The configured store, for a command. What may be in it is for the service to say that serves
-    it, or did last: not for this configuration, which may be another's. Raises CannotStart."""
+@contextlib.asynccontextmanager
+async def store_beside(config: Config, process: Process) -> AsyncIterator[DiskContent]:
+    """The store, for a command. What may be in it is for the service to say that serves it, or did
+    last: not for this configuration, which may be another's. Raises CannotStart."""
     bounds = bounds_of(config.storage.path)
     if bounds is None:
         bounds = bounds_in(config)
         if "max_size" not in config.storage.model_fields_set:  # nobody has said how much may be
             bounds = dataclasses.replace(bounds, max_size=_ANY, evicts=False)
-    return _opened(config, bounds, events, clock)
+    store = _opened(config, bounds, process)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def bounds_in(config: Config) -> Bounds:
     return Bounds(config.storage.max_size, config.storage.min_free)
 
 
-def _opened(config: Config, bounds: Bounds, events: Events, clock: Clock) -> DiskContent:
+def _opened(config: Config, bounds: Bounds, process: Process) -> DiskContent:
     try:
         return DiskContent(
             config.storage.path,
             bounds,
             sync=config.storage.durability == "full",
-            clock=clock,
-            events=events,
-            is_guest=lambda source: source not in config.registries,
+            clock=process.clock,
+            events=process.events,
+            is_guest=lambda source: source not in process.registries,
         )
     except StorageUnusable as error:
         raise CannotStart(str(error)) from error
@@ -97,12 +179,8 @@ def tag_store(config: Config, clock: Clock, events: Events) -> TagStore:
     )
 
 
-def second_tier(
-    stack: contextlib.AsyncExitStack,
-    config: Config,
-    store: DiskContent,
-    events: Events,
-    clock: Clock,
+def _second_tier(
+    stack: contextlib.AsyncExitStack, config: Config, store: DiskContent, process: Process
 ) -> TierState | None:
     """What is behind the store, if anything, and what gives it the content of the configured
     registries; closed with the stack."""
@@ -110,8 +188,8 @@ def second_tier(
         return None
     tier = FolderTier(config.storage.second_tier)
     stack.push_async_callback(tier.close)
-    state = TierState(tier, events, clock)
-    stack.push_async_callback(TierKeeper(state, store, config.registries.keys()).close)
+    state = TierState(tier, process.events, process.clock)
+    stack.push_async_callback(TierKeeper(state, store, process.registries).close)
     return state
 
 

@@ -14,9 +14,7 @@ from typing import Any
 import structlog
 
 from .. import __version__
-from ..clock import Clock
 from ..config import Address, Config
-from ..events import Events
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
@@ -31,7 +29,7 @@ from ..server.v2.handler import V2
 from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
 from .logins import refusals
 from .policy import naming_of, registry_of
-from .resources import CannotStart, holding_store, open_beside, open_store
+from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
 
 log = structlog.get_logger()
 
@@ -46,16 +44,17 @@ async def running(config: Config) -> AsyncIterator[None]:
 
     Raises CannotStart. It starts with every upstream, and Redis, down.
     """
-    events, listening = Events(), asyncio.Event()
-    metrics = Metrics(events, config.registries)
+    process, listening = Process(set(config.registries)), asyncio.Event()
+    metrics = Metrics(process.events, process.registries)
 
     async def exposition() -> bytes:
         return metrics.exposition()
 
     async with (
-        keeping_house(config, events, metrics),
-        serving_admin(config, exposition, lambda: (listening.is_set(), {})),
-        serving_pulls(config, events),
+        resources(config, process, holding_store) as opened,
+        keeping_house(config, opened, metrics),
+        serving_admin(config, opened, exposition, lambda: (listening.is_set(), {})),
+        serving_pulls(config, opened),
     ):
         listening.set()
         try:
@@ -66,16 +65,14 @@ async def running(config: Config) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def serving_pulls(
-    config: Config, events: Events, *, reuse_port: bool = False
+    config: Config, opened: Resources, *, reuse_port: bool = False
 ) -> AsyncIterator[None]:
     """The mirror's port, and all that answers on it. Raises CannotStart."""
-    clock = Clock()
+    events, clock = opened.process.events, opened.process.clock
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # each client takes some
     async with contextlib.AsyncExitStack() as stack:
-        store = open_store(config, events, clock)
-        stack.push_async_callback(store.close)
-        registry = registry_of(stack, config, store, events, clock, asking=True)
+        registry = registry_of(stack, config, opened, asking=True)
         sender = Sender(window=config.limits.idle)
         stack.callback(sender.close)
         try:
@@ -126,11 +123,13 @@ async def serving_pulls(
 @contextlib.asynccontextmanager
 async def serving_admin(
     config: Config,
+    opened: Resources,
     exposition: Callable[[], Awaitable[bytes]],
     ready: Callable[[], tuple[bool, Mapping[str, Any]]],
 ) -> AsyncIterator[None]:
     """The admin port. Raises CannotStart."""
-    async with having_images(config, asking=False) as images:
+    async with contextlib.AsyncExitStack() as stack:
+        images = images_of(stack, config, opened, asking=False)
 
         async def missing(text: str, platform: str | None) -> Sequence[str]:
             image = parse_image(text, config.default_registry)
@@ -153,45 +152,47 @@ async def serving_admin(
 
 
 @contextlib.asynccontextmanager
-async def keeping_house(config: Config, events: Events, metrics: Metrics) -> AsyncIterator[None]:
-    """The store's lock, its upkeep, and the count of what it holds. Raises CannotStart."""
-    async with holding_store(config, events, Clock()) as store:
-        metrics.watch(store.usage, store.room.disk_free)
-        habits = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
-        upkeep = asyncio.create_task(Upkeep(store, habits).run())
-        try:
-            yield
-        finally:
-            upkeep.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await upkeep
+async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> AsyncIterator[None]:
+    """The store's upkeep, and the count of what it holds."""
+    store = opened.store
+    metrics.watch(store.usage, store.room.disk_free)
+    policy = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
+    upkeep = asyncio.create_task(Upkeep(store, policy).run())
+    try:
+        yield
+    finally:
+        upkeep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await upkeep
 
 
 @contextlib.asynccontextmanager
 async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images]:
-    """Images as a whole, on the configured store, beside a mirror that may be serving. Where it is
-    `asking`, what is not here is fetched, unless the configuration is offline. Raises CannotStart.
-    """
-    clock, events = Clock(), Events()
+    """As `images_of`, for a command beside a mirror that may be serving. Raises CannotStart."""
+    process = Process(set(config.registries))
     async with contextlib.AsyncExitStack() as stack:
-        store = open_beside(config, events, clock)
-        stack.push_async_callback(store.close)
-        registry = registry_of(stack, config, store, events, clock, asking=asking)
-        yield Images(registry, store, lambda name: refusals(config, name))
+        opened = await stack.enter_async_context(resources(config, process, store_beside))
+        yield images_of(stack, config, opened, asking=asking)
+
+
+def images_of(
+    stack: contextlib.AsyncExitStack, config: Config, opened: Resources, *, asking: bool
+) -> Images:
+    """Images as a whole. Where it is `asking`, what is not here is fetched, unless the
+    configuration is offline."""
+    registry = registry_of(stack, config, opened, asking=asking)
+    return Images(registry, opened.store, lambda name: refusals(config, name))
 
 
 async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
     """Rehashes all content, as fast as the disk gives it; tells of each piece whether it was sound.
     What was not is set aside, and filled again when it is asked for. A mirror may be serving
     meanwhile. Raises CannotStart."""
-    store = open_beside(config, Events(), Clock())
-    upkeep = Upkeep(store, UpkeepPolicy(scrub_speed=float("inf")))
-    try:
+    async with store_beside(config, Process(set(config.registries))) as store:
+        upkeep = Upkeep(store, UpkeepPolicy(scrub_speed=float("inf")))
         async for found in upkeep.scrub():
             yield found
         await upkeep.mend()
-    finally:
-        await store.close()
 
 
 def ignore_hangups() -> None:

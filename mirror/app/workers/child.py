@@ -11,10 +11,17 @@ import sys
 import structlog
 
 from ...config import Config
-from ...events import Events
 from ...logs import log_json
 from ...metrics import Metrics
-from .. import CannotStart, ignore_hangups, serving_pulls, settle
+from .. import (
+    CannotStart,
+    Process,
+    ignore_hangups,
+    resources,
+    serving_pulls,
+    settle,
+    sharing_store,
+)
 from .line import Telling
 
 log = structlog.get_logger()
@@ -41,8 +48,8 @@ async def _live(config: Config, line: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     ignore_hangups()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
-    events = Events()
-    metrics = Metrics(events, config.registries)
+    process = Process(set(config.registries))
+    metrics = Metrics(process.events, process.registries)
     reader, writer = await asyncio.open_unix_connection(sock=line)
     telling = Telling(reader, writer, metrics.changes)
     tasks = [
@@ -50,7 +57,10 @@ async def _live(config: Config, line: socket.socket) -> None:
         asyncio.create_task(_end_with_parent(telling, stop)),
     ]
     try:
-        async with serving_pulls(config, events, reuse_port=True):
+        async with (
+            resources(config, process, sharing_store) as opened,
+            serving_pulls(config, opened, reuse_port=True),
+        ):
             telling.serves(True)
             settle()
             await stop.wait()

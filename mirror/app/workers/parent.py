@@ -20,7 +20,16 @@ from ...config import Config
 from ...contracts.events import WorkerReplaced
 from ...events import Events
 from ...metrics import Metrics
-from .. import GRACE, keeping_house, probe_port, serving_admin, settle
+from .. import (
+    GRACE,
+    Process,
+    holding_store,
+    keeping_house,
+    probe_port,
+    resources,
+    serving_admin,
+    settle,
+)
 from .child import FOR_THE_PARENT, live
 from .line import BEAT, Report, ask, reports
 
@@ -241,16 +250,17 @@ class Workers:
 async def serve_with_workers(config: Config, stop: asyncio.Event) -> None:
     """Serves until `stop` is set. Raises CannotStart."""
     probe_port("listen", config.listen)
-    events = Events()
-    metrics = Metrics(events, config.registries)
-    workers = Workers(config, metrics, events)
+    process = Process(set(config.registries))
+    metrics = Metrics(process.events, process.registries)
+    workers = Workers(config, metrics, process.events)
 
     def ready() -> tuple[bool, Mapping[str, int]]:
         return workers.serving > 0, {"workers": workers.serving}
 
     async with (
-        keeping_house(config, events, metrics),
-        serving_admin(config, workers.exposition, ready),
+        resources(config, process, holding_store) as opened,
+        keeping_house(config, opened, metrics),
+        serving_admin(config, opened, workers.exposition, ready),
     ):
         settle()
         await workers.run(stop)
