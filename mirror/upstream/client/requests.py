@@ -1,0 +1,237 @@
+"""Requests to one endpoint: with which of our logins, how often, and what a refusal means."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from ...clock import Clock
+from ...contracts.context import Asker
+from ...oci.challenges import parse_challenges
+from ...oci.errors import Denied, Refused, RegistryError, Unavailable, Unknown
+from ...oci.reference import Repository
+from ..endpoint import KIB, Endpoint, Login
+from ..failures import (
+    FailureKind,
+    LoginRefused,
+    ReferralExpired,
+    Unreached,
+    faulty,
+    rate_limited,
+)
+from ..http.transport import Transport, origin
+from ..retries import Retries
+from . import answers
+from .accounts import Account, Accounts
+from .tokens import Authorizer
+
+_MAX_ERROR = 64 * KIB
+EXPIRED = frozenset((400, 401, 403))
+"""What a CDN says to a signed URL whose time is over (Google 400, S3 and Azure 403)."""
+# Request Timeout and Too Early (RFC 9110, 15.5.9; RFC 8470): the same request may do better later.
+_PASSING = frozenset((408, 425))
+
+Usable = Callable[[aiohttp.ClientResponse], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`path` is what stands behind the repository's name in the URL, such as `manifests/latest`,
+    with a query if there is one. `usable` says whether the caller can use an answer; `missing` is
+    what a 404 means that does not say."""
+
+    method: str
+    repository: Repository
+    path: str
+    headers: Mapping[str, str]
+    usable: Usable
+    missing: type[Unknown]
+
+    @property
+    def is_manifest(self) -> bool:
+        return self.path.startswith("manifests/")
+
+    @property
+    def is_content(self) -> bool:
+        """Whether its refusal tells that the repository may not be read: lists may be refused to
+        those who may read it."""
+        return self.is_manifest or self.path.startswith("blobs/")
+
+    @property
+    def is_pull(self) -> bool:
+        """Whether an endpoint that counts manifests counts this one, if it is one."""
+        return self.method == "GET"
+
+
+class Requests:
+    """Sends requests for Remote, each with the login that may do what is asked and has most left
+    of its limit. `transport` is Remote's own."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        accounts: Accounts,
+        retries: Retries,
+        clock: Clock,
+    ) -> None:
+        self._endpoint = endpoint
+        self._base = endpoint.url.rstrip("/")
+        self._transport = transport
+        self._accounts = accounts
+        self._retries = retries
+        self._clock = clock
+
+    async def send(self, asker: Asker, request: Request) -> aiohttp.ClientResponse:
+        """An answer that the caller can use, within `limits.answer` seconds; else the error. The
+        caller ends the response."""
+
+        async def attempt() -> aiohttp.ClientResponse:
+            account, response = await self._governed(asker, request)
+            if request.usable(response):
+                return response
+            raise await self._error(response, account, request)
+
+        seconds = self._endpoint.limits.answer
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._retries.run(request.repository, attempt)
+        except TimeoutError as error:
+            raise Unreached(
+                f"{self._endpoint.name}: no answer within {seconds:g} s, retries included",
+                FailureKind.TIMEOUT,
+            ) from error
+
+    def is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether a redirect led to another host than the endpoint's, which gave this answer."""
+        return origin(response.url) != origin(URL(self._base))
+
+    async def _governed(
+        self, asker: Asker, request: Request
+    ) -> tuple[Account, aiohttp.ClientResponse]:
+        """An answer, and for which login it was: a manifest is asked for only with logins whose
+        limits allow it, and what one login may not read is asked for with the others. Raises
+        RateLimited when the limits of all are used up, Denied when the token realm gives none of
+        them a token."""
+        name, accounts = request.repository.name, self._accounts
+        refused: list[Account] = []
+        while True:
+            account = (
+                accounts.for_manifest(name, request.is_pull, refused)
+                if request.is_manifest
+                else accounts.any(name, refused)
+            )
+            try:
+                response = await self._authorized(asker, account, request)
+            except Denied as error:
+                refused.append(account)
+                if request.is_content and not isinstance(error, LoginRefused):
+                    accounts.denied(account, name)
+                if not accounts.has_more(refused):
+                    raise self._denied(error.message) from error
+                continue
+            if self.is_elsewhere(response):
+                return account, response
+            if request.is_manifest and response.status == 429:
+                account.quota.refused(name, request.is_pull, response.headers)
+                await self._transport.discard(response)
+                continue
+            if request.is_manifest:
+                account.quota.answered(name, request.is_pull, response.headers)
+            if response.status not in (401, 403):
+                accounts.allowed(account, name)
+                return account, response
+            refused.append(account)
+            if request.is_content:
+                accounts.denied(account, name)
+            if not accounts.has_more(refused):
+                return account, response
+            await self._transport.discard(response)
+
+    async def _authorized(
+        self, asker: Asker, account: Account, request: Request
+    ) -> aiohttp.ClientResponse:
+        """The answer to the request, sent once more with another token after a 401, and once more
+        with the login as its file has it by now after a refusal of the login. Raises LoginRefused
+        when the login is no good."""
+        repository = request.repository.name
+        url = URL(f"{self._base}/v2/{repository}/{request.path}", encoded=True)
+        method, headers = request.method, request.headers
+        authorizer = account.authorizer
+        shown = await authorizer.authorization(asker, repository)
+        response = await self._transport.fetch(method, url, headers, shown)
+        if response.status == 401 and not self.is_elsewhere(response):
+            challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+            other = await authorizer.answer(asker, challenges, repository, refused=shown)
+            if other is not None:
+                await self._transport.discard(response)
+                shown = other
+                response = await self._transport.fetch(method, url, headers, shown)
+        if not await self._is_to_ask_again(authorizer, shown, response):
+            return response
+        await self._transport.discard(response)
+        shown = await authorizer.authorization(asker, repository)
+        response = await self._transport.fetch(method, url, headers, shown)
+        await self._is_to_ask_again(authorizer, shown, response)
+        return response
+
+    async def _is_to_ask_again(
+        self, authorizer: Authorizer, shown: str | None, response: aiohttp.ClientResponse
+    ) -> bool:
+        # A registry that redirects has nothing against what was shown.
+        status = 200 if self.is_elsewhere(response) else response.status
+        try:
+            return await authorizer.heard(shown, status)
+        except LoginRefused:
+            await self._transport.discard(response)
+            raise
+
+    async def _error(
+        self, response: aiohttp.ClientResponse, account: Account, request: Request
+    ) -> RegistryError:
+        """What an answer means that is of no use. Ends the response."""
+        name, status = self._endpoint.name, response.status
+        repository = request.repository.name
+        elsewhere = self.is_elsewhere(response)
+        where = f"{name}, at {origin(response.url)}," if elsewhere else name
+        if status == 404:
+            body = await self._words(response)
+            what = f"{repository}/{request.path.partition('?')[0]}"
+            return answers.unknown(body, f"{where} does not have {what}", request.missing)
+        await self._transport.discard(response)
+        if elsewhere and status in EXPIRED:
+            return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
+        if status in (401, 403):
+            return self._denied(
+                f"{name} does not let {self._whom(account)} read {repository} ({status}): "
+                "it does not exist there, or it is private"
+            )
+        if status == 429:
+            return rate_limited(where, response.headers, self._clock)
+        if status >= 500 or status in _PASSING:
+            return faulty(where, status, response.headers, self._clock)
+        if 400 <= status < 500:
+            return Refused(f"{where} does not take this request ({status})")
+        return Unavailable(f"{where} answered {status}")
+
+    async def _words(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The body of an error, which is worth no waiting; None when it does not come at once."""
+        try:
+            return await self._transport.read(response, _MAX_ERROR, self._endpoint.limits.unwanted)
+        except Unavailable:
+            return None
+
+    def _denied(self, words: str) -> Denied:
+        refused = (refusal.message for refusal in self._accounts.refusals())
+        return Denied("; ".join([words, *(message for message in refused if message != words)]))
+
+    def _whom(self, refused: Account) -> str:
+        if len(self._accounts) > 1:
+            return f"any of the {len(self._accounts)} logins"
+        own = refused.authorizer.own
+        login = own.credentials if own else None
+        return f"the login {login.username!r}" if isinstance(login, Login) else "us"
