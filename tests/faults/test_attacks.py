@@ -211,12 +211,13 @@ HOSTILE = {
     "Retry-After": "999999",
     "ETag": '"evil"',
     "Content-Range": "bytes 0-1/2",
+    "X-Request-Id": "evil",
     "X-Evil": "evil",
 }
 OURS = {
     "Content-Type", "Content-Length", "Content-Range", "Transfer-Encoding", "Date", "Server",
     "Docker-Distribution-Api-Version", "Docker-Content-Digest", "X-Content-Type-Options", "Etag",
-    "Accept-Ranges", "Cache-Status", "Age", "Connection", "Link", "Retry-After",
+    "Accept-Ranges", "Cache-Status", "Age", "Connection", "Link", "Retry-After", "X-Request-Id",
 }  # fmt: skip
 
 
