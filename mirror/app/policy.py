@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,11 @@ from urllib.parse import urlsplit
 
 from ..clock import Clock
 from ..config import Config, Credentials, EndpointConfig, RegistryConfig
-from ..contracts.records import Links
 from ..contracts.registry import Reader
 from ..contracts.upstream import Upstream
 from ..events import Events
 from ..oci.patterns import Patterns
-from ..oci.reference import Repository, parse_image
+from ..oci.reference import parse_image
 from ..oci.registries import url_of
 from ..policy.access import AccessGuard, AccessRule
 from ..policy.on_demand import OnDemand, Opened
@@ -24,10 +24,11 @@ from ..policy.tag_age import TagAges
 from ..policy.unconfigured import UnconfiguredGuard
 from ..policy.visibility import RepositoryVisibility
 from ..pullthrough.cache import PullThrough
-from ..pullthrough.freshness import Freshness, FreshnessRule
+from ..pullthrough.freshness import Freshness, FreshnessRule, Rules
+from ..pullthrough.policy import CachePolicy, Pins
 from ..pullthrough.prefetch import Prefetcher
 from ..pullthrough.second_tier import Tiered, TierState
-from ..pullthrough.tags.pins import Pins
+from ..pullthrough.shared import Shared
 from ..server.v2.naming import Naming
 from ..storage.records.accounts import AccountRecords
 from ..storage.tags.history_bounds import MOST
@@ -58,7 +59,7 @@ def registry_of(
         opened.store,
         opened.fills,
     )
-    pinned = Patterns(config.storage.pin)
+    kept = Patterns(config.storage.pin)
     pins = _pins(config)
     tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
     slots = _slots(config)
@@ -69,43 +70,25 @@ def registry_of(
         stack: contextlib.AsyncExitStack,
         registry: RegistryConfig,
         endpoints: Sequence[Endpoint],
-        links: Links,
+        shared: Shared,
         tier: TierState | None,
     ) -> tuple[PullThrough, Upstream]:
         upstream: Upstream = Offline()
-        scarce, away = _never, _never_away
         prefetcher = None
         if asking and not config.offline:
-            upstream = pool = _pool(
-                stack, endpoints, events, clock, tls, opened.accounts, slots, line
-            )
-            scarce, away = pool.scarce, pool.away
+            upstream = _pool(stack, endpoints, events, clock, tls, opened.accounts, slots, line)
         content = upstream if tier is None else Tiered(upstream, tier)
         if asking and not config.offline and config.prefetch:
-            prefetcher = Prefetcher(content, store, fills, clock, scarce)
-        cache = PullThrough(
-            content,
-            store,
-            opened.tags,
-            fills,
-            Freshness().offline() if config.offline else Freshness(),
-            rules=_freshness(registry, config.offline),
-            pins=pins,
-            scarce=scarce,
-            away=away,
-            pinned=pinned,
-            referrers=opened.referrers,
-            links=links,
-            clock=clock,
-            prefetcher=prefetcher,
-        )
+            prefetcher = Prefetcher(content, shared)
+        policy = CachePolicy(_freshness(registry, config.offline), pins, kept)
+        cache = PullThrough(content, shared, policy, prefetcher)
         stack.push_async_callback(cache.close)
         return cache, upstream
 
     registries: dict[str, Reader] = {}
     for name, registry in config.registries.items():
         cache, upstream = cached(
-            stack, registry, _endpoints(name, registry, slots), opened.links, tier
+            stack, registry, _endpoints(name, registry, slots), opened.shared, tier
         )
         has_strangers = tier is not None or any(
             endpoint.trust != "tags" for endpoint in registry.endpoints
@@ -122,13 +105,13 @@ def registry_of(
         registries[name] = linked
     others = None
     if config.allow_any_registry:
+        guests = dataclasses.replace(opened.shared, links=opened.other_links)
 
         def named(name: str) -> Opened:
             within = contextlib.AsyncExitStack()
             endpoint = _unconfigured(name, config.workers)
-            cache, upstream = cached(
-                within, RegistryConfig(endpoints=()), [endpoint], opened.other_links, None
-            )
+            within.callback(opened.shared.forget, name)
+            cache, upstream = cached(within, RegistryConfig(endpoints=()), [endpoint], guests, None)
             unvouched = UnconfiguredGuard(
                 cache,
                 upstream,
@@ -177,7 +160,6 @@ def _pool(
                 remote,
                 endpoint.trust,
                 endpoint.limits.connections,
-                remote.scarce,
                 slots.get(_host(endpoint.url)),
                 remote.ping,
             )
@@ -196,15 +178,7 @@ def naming_of(config: Config) -> Naming:
     )
 
 
-def _never() -> bool:
-    return False
-
-
-def _never_away(repository: Repository, tag: str) -> bool:
-    return False
-
-
-def _freshness(config: RegistryConfig, offline: bool) -> list[FreshnessRule]:
+def _freshness(config: RegistryConfig, offline: bool) -> Rules:
     rules = []
     for given in config.freshness:
         periods = Freshness(
@@ -218,7 +192,7 @@ def _freshness(config: RegistryConfig, offline: bool) -> list[FreshnessRule]:
         rules.append(
             FreshnessRule(Patterns(given.match), periods.offline() if offline else periods)
         )
-    return rules
+    return Rules(rules, Freshness().offline() if offline else Freshness())
 
 
 def _pins(config: Config) -> Pins:

@@ -19,6 +19,7 @@ from ..pullthrough.fills.parallel import ParallelPolicy
 from ..pullthrough.fills.queue import FillLimits
 from ..pullthrough.fills.table import Fills
 from ..pullthrough.second_tier import TierKeeper, TierState
+from ..pullthrough.shared import Shared
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.space import Bounds
 from ..storage.disk.store import DiskContent, StorageUnusable
@@ -54,7 +55,8 @@ class Resources:
     """Everything that a process has open, whatever its configuration makes of it.
 
     `links` tell which of the configured registries' repositories have shown what, `other_links`
-    those of registries that only clients have named.
+    those of registries that only clients have named. `shared` is what the registries' caches are
+    built on.
     """
 
     process: Process
@@ -66,6 +68,7 @@ class Resources:
     accounts: AccountRecords
     tier: TierState | None
     fills: Fills
+    shared: Shared
 
 
 StoreOpener = Callable[[Config, Process], contextlib.AbstractAsyncContextManager[DiskContent]]
@@ -100,7 +103,10 @@ async def resources(
             ParallelPolicy(over=config.limits.parted_over, connections=config.limits.parts),
         )
         stack.push_async_callback(fills.close)
-        yield Resources(process, store, tags, links, other_links, referrers, accounts, tier, fills)
+        shared = Shared.over(store, tags, fills, links, referrers, clock)
+        yield Resources(
+            process, store, tags, links, other_links, referrers, accounts, tier, fills, shared
+        )
 
 
 @contextlib.asynccontextmanager

@@ -95,14 +95,10 @@ class Upstream(Protocol):
         last: str | None = None,
     ) -> TagPage: ...
 
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        """Whether no endpoint that may say what this tag points to was there lately, or could say
+        it: an ask fails at once, or takes its time to."""
 
-class Budgeted(Protocol):
-    """What an Upstream may offer besides: whether it should be asked."""
-
-    def away(self, repository: Repository, tag: str) -> bool:
-        """Whether nobody who may say what this tag points to was there lately, or could say it: an
-        ask fails at once, or takes its time to."""
-
-    def scarce(self) -> bool:
+    def is_scarce(self) -> bool:
         """Whether little is left of what the upstream gives (Docker Hub counts GETs of manifests):
-        who can wait should, and nothing should be fetched that nobody has asked for."""
+        what can wait should, and nothing should be fetched that no client has asked for."""

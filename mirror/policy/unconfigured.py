@@ -64,7 +64,7 @@ class UnconfiguredGuard(Guarding):
         links: Links,
         own: Links,
         *,
-        promised: Callable[[Digest], bool] = lambda digest: False,
+        promised: Callable[[Repository, Digest], bool] = lambda repository, digest: False,
         lagging: float = LONGEST,
         largest: int = 1 << 40,
     ) -> None:
@@ -103,7 +103,7 @@ class UnconfiguredGuard(Guarding):
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Descriptor:
         return await self._doubting(
-            digest, lambda: self._upstream.stat(context, repository, digest)
+            repository, digest, lambda: self._upstream.stat(context, repository, digest)
         )
 
     async def blob(
@@ -158,13 +158,15 @@ class UnconfiguredGuard(Guarding):
         await self._fetches.answer(
             context,
             key,
-            lambda: self._doubting(digest, lambda: fetch(context, repository, digest)),
+            lambda: self._doubting(repository, digest, lambda: fetch(context, repository, digest)),
         )
         self._proven[key] = True
 
-    async def _doubting(self, digest: Digest, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _doubting(
+        self, repository: Repository, digest: Digest, ask: Callable[[], Awaitable[T]]
+    ) -> T:
         """What `ask` gives; what was promised may be missing for a while."""
-        within = self._lagging if self._promised(digest) else 0.0
+        within = self._lagging if self._promised(repository, digest) else 0.0
         return await doubting(ask, doubts(_PAUSE, within))
 
     async def _whole(

@@ -88,7 +88,7 @@ class RepositoryVisibility(Guarding):
         proofs: Proofs | None = None,
         *,
         has_strangers: bool = False,
-        promised: Callable[[Digest], bool] = lambda digest: False,
+        promised: Callable[[Repository, Digest], bool] = lambda repository, digest: False,
     ) -> None:
         super().__init__(inner)
         self._has_strangers = has_strangers
@@ -99,7 +99,7 @@ class RepositoryVisibility(Guarding):
         self._seen: LRUCache[Key, float] = LRUCache(_REMEMBERED)
         self._read: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
         self._promised = promised
-        self._refused = NegativeCache(clock, self._refused_for)
+        self._refused = NegativeCache(clock)
         self._asks: SingleFlight[Key, Descriptor] = SingleFlight()
         self._firsts: dict[Key, asyncio.Future[None]] = {}
         self._writing: set[asyncio.Future[None]] = set()
@@ -209,7 +209,7 @@ class RepositoryVisibility(Guarding):
         seen = await self._seen_at(repository, digest)
         if seen is not None and self._clock.wall() - seen < self._proofs.good:
             return None
-        self._refused.check(repository, digest)
+        self._refused.check(repository, digest, self._refused_for(repository, digest))
         try:
             found, _ = await self._asks.answer(
                 context, key, lambda: self._ask(context, repository, digest, ask)
@@ -231,13 +231,13 @@ class RepositoryVisibility(Guarding):
     ) -> Descriptor:
         deadline = self._clock.monotonic() + self._proofs.hold
         pause = self._proofs.pause
-        pauses = doubts(pause, self._proofs.lagging if self._promised(digest) else 0.0)
+        pauses = doubts(pause, self._proofs.lagging if self._promised(repository, digest) else 0.0)
         while True:
             try:
                 descriptor = await doubting(lambda: ask(context, repository, digest), pauses)
                 break
             except (Unknown, Denied) as error:
-                self._refused.note(repository, digest, error)
+                self._refused.note(repository, digest, error, self._refused_for(repository, digest))
                 raise
             except Unavailable as error:
                 wait = max(pause, error.retry_after or 0)
@@ -256,7 +256,7 @@ class RepositoryVisibility(Guarding):
 
     def _refused_for(self, repository: Repository, digest: Digest) -> float:
         refused = self._proofs.refused
-        return min(MOMENT, refused) if self._promised(digest) else refused
+        return min(MOMENT, refused) if self._promised(repository, digest) else refused
 
     async def _ask_manifest(
         self, context: RequestContext, repository: Repository, digest: Digest

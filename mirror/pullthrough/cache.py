@@ -3,32 +3,20 @@ verified and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from ..asking.negative_cache import MOMENT, NegativeCache
 from ..asking.replicas import doubting
 from ..asking.single_flight import SingleFlight
-from ..clock import Clock
-from ..contracts.content import ContentStore
 from ..contracts.context import RequestContext
-from ..contracts.records import Links, NoReferrerLists, ReferrerLists
 from ..contracts.registry import BytesContent, FileContent, Outcome, Resolved, TagPage
-from ..contracts.tags import TagStore
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
-from ..oci.patterns import Patterns
 from ..oci.reference import Repository
-from .fills.fill import Soon
-from .fills.table import Fills
-from .freshness import Freshness, FreshnessRule, Rules
-from .manifests import Manifests, RetryPolicy
+from .manifests import Manifests
+from .policy import CachePolicy
 from .prefetch import Prefetcher
-from .recently_served import RecentlyServed
 from .referrers import Referrers
-from .revalidation import AnswerPatience
-from .tags.pins import Pinned, Pins
+from .shared import Shared
 from .tags.resolution import TagResolver
 
 _TRIES = 3  # fills that bring wrong bytes, or were given up too soon, before the client is told
@@ -40,70 +28,19 @@ class PullThrough:
     def __init__(
         self,
         upstream: Upstream,
-        store: ContentStore,
-        tags: TagStore,
-        fills: Fills,
-        freshness: Freshness,
-        *,
-        rules: Sequence[FreshnessRule] = (),
-        pins: Pins | None = None,
-        scarce: Callable[[], bool] = lambda: False,
-        away: Callable[[Repository, str], bool] = lambda repository, tag: False,
-        pinned: Patterns | None = None,
-        referrers: ReferrerLists | None = None,
-        links: Links | None = None,
-        clock: Clock | None = None,
-        patience: AnswerPatience | None = None,
-        hold: RetryPolicy | None = None,
-        soon: Soon | None = None,
+        shared: Shared,
+        policy: CachePolicy | None = None,
         prefetcher: Prefetcher | None = None,
     ) -> None:
-        """`freshness` is for tags that none of `rules` means; `pins` are the frozen tags of the
-        configuration, `pinned` the images that are never evicted. `links` tell which manifests
-        that are here may be given as lists of `referrers`; without them, none."""
-        clock = clock or Clock()
-        self._clock = clock
         self._upstream = upstream
-        self._store = store
-        self._fills = fills
-        self._soon = soon or Soon()
+        self._shared = shared
+        self._policy = policy or CachePolicy()
         self._prefetcher = prefetcher
-        self._rules = Rules(rules, freshness)
-        self._promises = RecentlyServed(store, clock)
-        self._unknown = NegativeCache(clock, self._believed)
-        self._hold = hold or RetryPolicy()
-        patience = patience or AnswerPatience()
-        self._manifests = Manifests(
-            upstream, store, self._unknown, self._promises, clock, self._hold, fills.events
-        )
+        self._store, self._fills, self._served = shared.store, shared.fills, shared.served
         self._stats: SingleFlight[tuple[Repository, Digest], Descriptor] = SingleFlight()
-        self._tags = TagResolver(
-            upstream,
-            self._manifests,
-            store,
-            tags,
-            self._rules,
-            Pinned(pins or {}, tags, clock),
-            pinned or Patterns(()),
-            clock,
-            patience,
-            self._hold,
-            scarce,
-            away,
-            fills.events,
-        )
-        self._referrers = Referrers(
-            upstream,
-            referrers or NoReferrerLists(),
-            links,
-            self._tags,
-            self._manifests,
-            self._promises,
-            self._rules,
-            clock,
-            patience,
-            away,
-        )
+        self._manifests = Manifests(upstream, shared, self._policy)
+        self._tags = TagResolver(upstream, self._manifests, shared, self._policy)
+        self._referrers = Referrers(upstream, self._tags, self._manifests, shared, self._policy)
 
     async def close(self) -> None:
         if self._prefetcher is not None:
@@ -115,14 +52,14 @@ class PullThrough:
 
     async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
         resolved = await self._tags.resolve(context, repository, tag)
-        self._promises.name(resolved.descriptor.digest)
+        self._served.name(repository.registry, resolved.descriptor.digest)
         return resolved
 
     async def manifest(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
         content = await self._manifests.get(context, repository, digest)
-        manifest = await self._promises.make(repository, content)
+        manifest = await self._served.make(repository, content)
         if manifest is not None and self._prefetcher is not None:
             self._prefetcher.know(repository, digest, manifest)
         return content
@@ -137,7 +74,7 @@ class PullThrough:
         fill = self._fills.running(repository.registry, digest)
         if fill is not None and fill.size is not None:
             return Descriptor(OCTET_STREAM, digest, fill.size)
-        self._unknown.check(repository, digest)
+        self._check_known(repository, digest)
         found, _ = await self._stats.answer(
             context, (repository, digest), lambda: self._ask_stat(context, repository, digest)
         )
@@ -146,11 +83,11 @@ class PullThrough:
     async def _ask_stat(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Descriptor:
-        pauses = self._hold.doubts(self._promises.made(digest))
+        pauses = self._policy.retries.doubts(self.has_promised(repository, digest))
         try:
             return await doubting(lambda: self._upstream.stat(context, repository, digest), pauses)
         except Unknown as error:
-            self._unknown.note(repository, digest, error)
+            self._note_unknown(repository, digest, error)
             raise
 
     async def blob(
@@ -159,15 +96,16 @@ class PullThrough:
         content = await self._here(repository, digest)
         if content is not None:
             return content
-        self._unknown.check(repository, digest)
-        promised = self._promises.made(digest)
-        first_byte, pauses = self._hold.within(promised), self._hold.doubts(promised)
+        self._check_known(repository, digest)
+        promised = self.has_promised(repository, digest)
+        retries = self._policy.retries
+        first_byte, pauses = retries.within(promised), retries.doubts(promised)
         try:
             return await doubting(
                 lambda: self._filled(context, repository, digest, start, first_byte), pauses
             )
         except Unknown as error:
-            self._unknown.note(repository, digest, error)
+            self._note_unknown(repository, digest, error)
             raise
 
     async def _here(self, repository: Repository, digest: Digest) -> FileContent | None:
@@ -191,7 +129,7 @@ class PullThrough:
     ) -> FileContent:
         """The blob, which is not here, as it comes, or as another has brought it meanwhile."""
         for tries_left in reversed(range(_TRIES)):
-            came = self._clock.monotonic()
+            came = self._shared.clock.monotonic()
             fill, outcome = self._fills.join(
                 context, digest, self._upstream, repository, first_byte
             )
@@ -199,7 +137,7 @@ class PullThrough:
                 self._prefetcher.asked(context, repository, digest)
             reader = fill.reader(outcome, repository, start)
             try:
-                if start == 0 or await fill.reaches(start, self._soon):
+                if start == 0 or await fill.reaches(start, self._policy.soon):
                     await reader.readable(start)
                     return reader
                 detour = await self._fills.detours.open(
@@ -228,7 +166,7 @@ class PullThrough:
                 reader.close()
                 # Given up in the moment in which we came, for the sake of one with less patience.
                 mine = outcome is Outcome.FILLED
-                if mine or not tries_left or self._clock.monotonic() - came >= first_byte:
+                if mine or not tries_left or self._shared.clock.monotonic() - came >= first_byte:
                     raise
             except BaseException:
                 reader.close()
@@ -238,14 +176,20 @@ class PullThrough:
                 return content
         raise AssertionError("the last try returns or raises")
 
-    def has_promised(self, digest: Digest) -> bool:
+    def has_promised(self, repository: Repository, digest: Digest) -> bool:
         """Whether clients were told of it: by a manifest that they have from here, or a tag."""
-        return self._promises.made(digest)
+        return self._served.made(repository, digest)
+
+    def _check_known(self, repository: Repository, digest: Digest) -> None:
+        """Raises what the upstream said of a missing digest, while that is believed."""
+        self._shared.missing.check(repository, digest, self._believed(repository, digest))
+
+    def _note_unknown(self, repository: Repository, digest: Digest, error: Unknown) -> None:
+        believed = self._believed(repository, digest)
+        self._shared.missing.note(repository, digest, error, believed)
 
     def _believed(self, repository: Repository, digest: Digest) -> float:
-        """For how many seconds at most it is believed that this is missing."""
-        negative_ttl = self._rules.of(repository, "").negative_ttl
-        return min(MOMENT, negative_ttl) if self._promises.made(digest) else negative_ttl
+        return self._policy.believed(repository, self.has_promised(repository, digest))
 
     async def referrers(
         self,

@@ -4,78 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
-from cachetools import LRUCache
 
-from ..asking.negative_cache import NegativeCache
-from ..asking.replicas import LONGEST, doubting, doubts
+from ..asking.replicas import doubting
 from ..asking.single_flight import SingleFlight
-from ..clock import Clock
-from ..contracts.content import ContentStore, StoreFull
+from ..contracts.content import StoreFull
 from ..contracts.context import RequestContext
 from ..contracts.events import ContentCommitted
 from ..contracts.registry import BytesContent, Outcome
 from ..contracts.upstream import Upstream
-from ..events import Events
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import MAX_MANIFEST, media_type_of, read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
+from .policy import CachePolicy
 from .publishing import publish
-from .recently_served import RecentlyServed, needs
+from .recently_served import needs
+from .shared import Shared
 
 log = structlog.get_logger()
-
-_MEMORY_BYTES = 32 << 20  # kept in memory, so that a hit reads no file
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long trouble is waited out, in seconds: with what was promised, and with what was not.
-
-    `lagging`: for how long "there is no such thing" is not believed of what was promised. A pause
-    doubles from `pause` on.
-    """
-
-    promised: float = 30.0
-    other: float = 2.0
-    lagging: float = LONGEST
-    pause: float = 0.25
-
-    def within(self, promised: bool) -> float:
-        return self.promised if promised else self.other
-
-    def doubts(self, promised: bool) -> Iterator[float]:
-        return doubts(self.pause, self.lagging if promised else 0.0)
 
 
 class Manifests:
     """The manifests of one registry, by digest."""
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        store: ContentStore,
-        unknown: NegativeCache,
-        promises: RecentlyServed,
-        clock: Clock,
-        hold: RetryPolicy,
-        events: Events,
-    ) -> None:
+    def __init__(self, upstream: Upstream, shared: Shared, policy: CachePolicy) -> None:
         self._upstream = upstream
-        self._store = store
-        self._unknown = unknown
-        self._promises = promises
-        self._clock = clock
-        self._hold = hold
-        self._events = events
-        self._memory: LRUCache[Digest, BytesContent] = LRUCache(
-            _MEMORY_BYTES, getsizeof=lambda content: len(content.data)
-        )
+        self._shared = shared
+        self._policy = policy
+        self._store, self._clock, self._memory = shared.store, shared.clock, shared.manifests
         self._fetches: SingleFlight[tuple[Repository, Digest], BytesContent] = SingleFlight()
 
     async def close(self) -> None:
@@ -88,11 +49,10 @@ class Manifests:
         found = await self.stored(digest)
         if found is not None:
             return found
-        self._unknown.check(repository, digest)
-        promised = self._promises.made(digest)
-        return await self._fetched(
-            context, repository, digest, promised, self._hold.doubts(promised)
-        )
+        promised = self._shared.served.made(repository, digest)
+        self._shared.missing.check(repository, digest, self._policy.believed(repository, promised))
+        pauses = self._policy.retries.doubts(promised)
+        return await self._fetched(context, repository, digest, promised, pauses)
 
     async def named(
         self, context: RequestContext, repository: Repository, digest: Digest
@@ -145,8 +105,8 @@ class Manifests:
         promised: bool,
         pauses: Iterator[float],
     ) -> BytesContent:
-        deadline = self._clock.monotonic() + self._hold.within(promised)
-        pause = self._hold.pause
+        deadline = self._clock.monotonic() + self._policy.retries.within(promised)
+        pause = self._policy.retries.pause
         while True:
             try:
                 content = await doubting(
@@ -154,7 +114,10 @@ class Manifests:
                 )
                 break
             except Unknown as error:
-                self._unknown.note(repository, digest, error)
+                believed = self._policy.believed(
+                    repository, self._shared.served.made(repository, digest)
+                )
+                self._shared.missing.note(repository, digest, error, believed)
                 raise
             except Unavailable as error:
                 wait = max(pause, error.retry_after or 0)
@@ -187,7 +150,7 @@ class Manifests:
                     content.descriptor.media_type,
                     needs(manifest),
                 ),
-                self._events,
+                self._shared.events,
             )
         except (StoreFull, OSError, Untrustworthy) as error:
             log.error("manifest_not_stored", digest=str(digest), reason=repr(error))

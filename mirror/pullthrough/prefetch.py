@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 from cachetools import TTLCache
 
-from ..clock import Clock
-from ..contracts.content import ContentStore
 from ..contracts.context import AHEAD, Asker
 from ..contracts.registry import Outcome
 from ..contracts.upstream import Upstream
@@ -29,7 +27,8 @@ from ..oci.errors import RegistryError
 from ..oci.manifests import Manifest
 from ..oci.reference import Repository
 from .fills.fill import Fill
-from .fills.table import Fills, PutOff
+from .fills.table import PutOff
+from .shared import Shared
 
 log = structlog.get_logger()
 
@@ -66,21 +65,12 @@ class _Account:
 
 
 class Prefetcher:
-    """Fetches ahead for one registry. `scarce` says whether its upstream is to be spared."""
+    """Fetches ahead for one registry."""
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        store: ContentStore,
-        fills: Fills,
-        clock: Clock,
-        scarce: Callable[[], bool],
-    ) -> None:
+    def __init__(self, upstream: Upstream, shared: Shared) -> None:
         self._upstream = upstream
-        self._store = store
-        self._fills = fills
-        self._clock = clock
-        self._scarce = scarce
+        self._store, self._fills, self._clock = shared.store, shared.fills, shared.clock
+        clock = shared.clock
         self._images: TTLCache[Key, _Image] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
         self._accounts: TTLCache[str, _Account] = TTLCache(
             _MOST_CLIENTS, _KNOWN_FOR, clock.monotonic
@@ -113,7 +103,7 @@ class Prefetcher:
         """A client waits for this blob, which is not here: the rest of its image comes next."""
         self._unread.pop(digest, None)
         image = self._images.get((repository, digest))
-        if image is None or self._scarce():
+        if image is None or self._upstream.is_scarce():
             return
         image.asked_at = self._clock.monotonic()
         key, client = (repository, image.manifest), asker.client

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cachetools import TTLCache
-
+from ..asking.fair_table import FairTable
 from ..clock import Clock
 from ..contracts.content import ContentStore
 from ..contracts.registry import BytesContent
@@ -20,40 +19,51 @@ from ..oci.reference import Repository
 from ..threads import read_aside
 
 _SECONDS = 900.0  # a pull's length
-_MOST = 50_000  # digests
+_MOST = 50_000  # digests, of all registries together
 _MOST_OF_ONE = 1000  # of one manifest: no single one pushes out all others
 
 
 class RecentlyServed:
     """The promises of all workers and of all time are in the store, which knows what the manifests
     that it holds need. Those in memory are for manifests that the store had no room for, and for
-    what only a tag has named; of very many the oldest is forgotten, and costs a shorter wait."""
+    what only a tag has named; of very many the longest unused is forgotten, of the registry that
+    has most, and costs a shorter wait."""
 
     def __init__(self, store: ContentStore, clock: Clock) -> None:
         self._store = store
-        self._made: TTLCache[Digest, bool] = TTLCache(_MOST, _SECONDS, clock.monotonic)
-        self._read: TTLCache[tuple[Repository, Digest], bool] = TTLCache(
-            _MOST, _SECONDS / 2, clock.monotonic
-        )
+        self._clock = clock
+        # Until when (monotonic) each is good.
+        self._made: FairTable[Digest, float] = FairTable(_MOST)
+        self._read: FairTable[tuple[Repository, Digest], float] = FairTable(_MOST)
 
     async def make(self, repository: Repository, content: BytesContent) -> Manifest | None:
         """This manifest is being answered. It is read, and returned, once in a while only: not for
         each of a thousand pulls through the same repository."""
-        key = (repository, content.descriptor.digest)
-        if key in self._read:
+        registry, key = repository.registry, (repository, content.descriptor.digest)
+        if self._is_good(self._read.get(registry, key)):
             return None
-        self._read[key] = True
+        self._read.put(registry, key, self._clock.monotonic() + _SECONDS / 2)
         manifest = await read_aside(read_manifest, content.data, None)
-        self.name(*needs(manifest))
+        self.name(registry, *needs(manifest))
         return manifest
 
-    def name(self, *digests: Digest) -> None:
+    def name(self, registry: str, *digests: Digest) -> None:
         """The upstream has named these: a tag points there, or a list of referrers."""
+        until = self._clock.monotonic() + _SECONDS
         for digest in digests[:_MOST_OF_ONE]:
-            self._made[digest] = True
+            self._made.put(registry, digest, until)
 
-    def made(self, digest: Digest) -> bool:
-        return digest in self._made or self._store.is_needed(digest)
+    def made(self, repository: Repository, digest: Digest) -> bool:
+        made = self._made.get(repository.registry, digest)
+        return self._is_good(made) or self._store.is_needed(digest)
+
+    def forget(self, registry: str) -> None:
+        """What was promised of this registry."""
+        self._made.forget(registry)
+        self._read.forget(registry)
+
+    def _is_good(self, until: float | None) -> bool:
+        return until is not None and self._clock.monotonic() < until
 
 
 def needs(manifest: Manifest) -> Sequence[Digest]:

@@ -4,12 +4,10 @@ signature outlives the registry as its image does."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 
-from ..clock import Clock
 from ..contracts.context import RequestContext
-from ..contracts.records import Links, ReferrerList, ReferrerLists
+from ..contracts.records import ReferrerList
 from ..contracts.registry import BytesContent, Outcome
 from ..contracts.upstream import Upstream
 from ..oci import referrers
@@ -19,10 +17,11 @@ from ..oci.errors import Unavailable, Unknown
 from ..oci.manifests import OCI_INDEX
 from ..oci.reference import Repository
 from ..threads import read_aside
-from .freshness import Freshness, RecordState, Rules, judge_age
+from .freshness import Freshness, RecordState, judge_age
 from .manifests import Manifests
-from .recently_served import RecentlyServed
-from .revalidation import AnswerPatience, Revalidation
+from .policy import CachePolicy
+from .revalidation import Revalidation
+from .shared import Shared
 from .tags.resolution import TagResolver
 
 _LONGEST = 30.0  # seconds for all pages of a list
@@ -34,27 +33,21 @@ class Referrers:
     def __init__(
         self,
         upstream: Upstream,
-        kept: ReferrerLists,
-        links: Links | None,
         tags: TagResolver,
         manifests: Manifests,
-        promises: RecentlyServed,
-        rules: Rules,
-        clock: Clock,
-        patience: AnswerPatience,
-        away: Callable[[Repository, str], bool],
+        shared: Shared,
+        policy: CachePolicy,
     ) -> None:
-        """`away` says whether the upstream was lately not there for a tag of a repository."""
         self._upstream = upstream
-        self._kept = kept
-        self._links = links
         self._tags = tags
         self._manifests = manifests
-        self._promises = promises
-        self._rules = rules
-        self._clock = clock
+        self._policy = policy
+        self._kept, self._links, self._served = shared.referrers, shared.links, shared.served
+        self._clock = shared.clock
         self._asks: Revalidation[tuple[Repository, Digest], BytesContent] = Revalidation(
-            clock, patience, lambda asked: away(asked[0], referrers.fallback_tag(asked[1]))
+            shared.list_checks,
+            policy.patience,
+            lambda asked: upstream.is_down(asked[0], referrers.fallback_tag(asked[1])),
         )
 
     async def close(self) -> None:
@@ -111,14 +104,14 @@ class Referrers:
         count = await read_aside(referrers.count, data)
         if kept is not None and kept.count and not count:
             # There were some: one word is not enough to take them away from everybody.
-            if self._rules.of(repository, "").keeps_gone:
+            if self._policy.rules.of(repository, "").keeps_gone:
                 return _content(kept, Outcome.STALE, self._clock.wall())
             data = await self._said(context, repository, subject)
             count = await read_aside(referrers.count, data)
         now = self._clock.wall()
         found = ReferrerList(data, count, now)
         await self._kept.put(repository, subject, found)
-        self._promises.name(*await read_aside(referrers.named, data))
+        self._served.name(repository.registry, *await read_aside(referrers.named, data))
         same = kept is not None and kept.data == data
         return _content(found, Outcome.REVALIDATED if same else Outcome.FILLED, now)
 
@@ -151,7 +144,7 @@ class Referrers:
     def _periods(self, repository: Repository, count: int) -> Freshness:
         """Those of the repository's tags. A list is never immutable: signatures are made later. And
         that there are none is believed no longer than that there is no such tag."""
-        periods = replace(self._rules.of(repository, ""), immutable=False)
+        periods = replace(self._policy.rules.of(repository, ""), immutable=False)
         return periods if count else replace(periods, ttl=min(periods.ttl, periods.negative_ttl))
 
 

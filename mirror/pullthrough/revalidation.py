@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from ..asking.backoff import Backoff
 from ..asking.single_flight import SingleFlight
-from ..clock import Clock
 from ..contracts.context import RequestContext
 from ..contracts.registry import Outcome
 from ..oci.errors import RegistryError, Unavailable, Unknown
 from .freshness import RecordState
+from .policy import AnswerPatience
 
 log = structlog.get_logger()
 
@@ -31,33 +30,23 @@ K = TypeVar("K", bound=Hashable)
 A = TypeVar("A", bound=Aged)
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerPatience:
-    """How long a client is held, in seconds.
-
-    `stale`: for the upstream's word on what could be answered stale. `unknown`: on what is not
-    known here; every client goes elsewhere after a tag's error.
-    """
-
-    stale: float = 0.8
-    unknown: float = 12.0
-
-
 class Lagging(Unavailable):
     """What the upstream has just named is not there yet. That was waited for, and the next ask may
     find it: it is no reason to ask less often."""
 
 
 class Revalidation(Generic[K, A]):
-    """The asks under way, one for each key, and when an ask behind may follow one that failed."""
+    """The asks under way, one for each key. `failures` say when an ask behind may follow one that
+    failed, `is_down` whether the upstream was lately not there for a key: what can be answered
+    stale then does not wait."""
 
-    def __init__(self, clock: Clock, patience: AnswerPatience, away: Callable[[K], bool]) -> None:
-        """`away` says whether the upstream was lately not there for this: what can be answered
-        stale then does not wait."""
+    def __init__(
+        self, failures: Backoff[K], patience: AnswerPatience, is_down: Callable[[K], bool]
+    ) -> None:
         self._patience = patience
-        self._away = away
+        self._is_down = is_down
         self._checks: SingleFlight[K, A] = SingleFlight()
-        self._failures: Backoff[K] = Backoff(clock.monotonic)
+        self._failures = failures
 
     async def close(self) -> None:
         await self._checks.close()
@@ -79,7 +68,7 @@ class Revalidation(Generic[K, A]):
             return old, False
         if old is None:
             return await self._within(context, self._patience.unknown, key, ask, what)
-        if self._away(key):  # the check behind is what finds out that it is back
+        if self._is_down(key):  # the check behind is what finds out that it is back
             self._checks.begin(context, key, lambda: self._check(key, ask))
             return old, False
         try:

@@ -296,6 +296,12 @@ class Tiered:
     ) -> TagPage:
         return await self._inner.tags(asker, repository, count, last)
 
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return self._inner.is_down(repository, tag)
+
+    def is_scarce(self) -> bool:
+        return self._inner.is_scarce()
+
 
 def _matches(data: bytes, digest: Digest) -> bool:
     return digest.matches(data)

@@ -61,6 +61,12 @@ class Offline:
     ) -> TagPage:
         raise _unavailable()
 
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return False  # an ask fails at once
+
+    def is_scarce(self) -> bool:
+        return False
+
 
 def _unavailable() -> Unavailable:
     return Unavailable(_NOBODY_SAYS, retry_after=_RETRY_AFTER)

@@ -11,9 +11,10 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.fill import Soon
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
-from mirror.pullthrough.manifests import RetryPolicy
-from mirror.pullthrough.revalidation import AnswerPatience as Waiting
+from mirror.pullthrough.freshness import Freshness, Rules
+from mirror.pullthrough.policy import AnswerPatience as Waiting
+from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
@@ -73,14 +74,13 @@ async def cache(
 ) -> AsyncIterator[PullThrough]:
     cache = PullThrough(
         upstream,
-        store,
-        tags,
-        fills,
-        Freshness(ttl=300, stale=3600, negative_ttl=30),
-        clock=Clock(wall=wall),
-        patience=Waiting(stale=0.1, unknown=0.5),
-        hold=RetryPolicy(promised=1, other=0.5, lagging=0.1, pause=0.01),
-        soon=Soon(within=0.1, measure=0.05),
+        Shared.over(store, tags, fills, clock=Clock(wall=wall)),
+        CachePolicy(
+            Rules((), Freshness(ttl=300, stale=3600, negative_ttl=30)),
+            patience=Waiting(stale=0.1, unknown=0.5),
+            retries=RetryPolicy(promised=1, other=0.5, lagging=0.1, pause=0.01),
+            soon=Soon(within=0.1, measure=0.05),
+        ),
     )
     yield cache
     await cache.close()

@@ -87,6 +87,8 @@ class FakeUpstream:
         self.ranges: list[ByteRange | None] = []
         self.rejected: list[str] = []
         self.down: Exception | None = None
+        self.is_scarce = lambda: False
+        self.is_down = lambda repository, tag: False
         self.gate = asyncio.Event()
         self.gate.set()
         self.before_read: Callable[[int], asyncio.Future[None]] | None = None

@@ -8,15 +8,14 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from mirror.clock import Clock
 from mirror.contracts.context import AHEAD, RequestContext
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
 from mirror.pullthrough.prefetch import Prefetcher
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import request_of
@@ -66,7 +65,7 @@ async def test_an_ask_that_many_join_goes_on_in_the_name_of_whoever_began_it(
 async def test_who_has_joined_a_silent_ask_asks_beside_it_in_its_own_name(
     upstream: FakeUpstream, store: DiskContent, fills: Fills
 ) -> None:
-    cache = PullThrough(upstream, store, FakeTags(), fills, Freshness())
+    cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills))
     joined = set(ASKS) - {"tags"}  # of which each is asked for on its own
     upstream.push("7", manifest_of(), BIG)
     upstream.lists[Digest.of(BIG)] = b'{"schemaVersion": 2, "manifests": []}'
@@ -108,8 +107,8 @@ async def test_what_is_fetched_ahead_is_in_no_client_s_name(
     manifest = manifest_of(*LAYERS)
     upstream.push("7", manifest, *LAYERS)
     fills = Fills(store, Events())
-    prefetcher = Prefetcher(upstream, store, fills, Clock(), lambda: False)
-    cache = PullThrough(upstream, store, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
+    shared = Shared.over(store, FakeTags(), fills)
+    cache = PullThrough(upstream, shared, prefetcher=Prefetcher(upstream, shared))
     await cache.manifest(A, REDIS, Digest.of(manifest))
     assert await read_all(await cache.blob(A, REDIS, Digest.of(LAYERS[1]))) == LAYERS[1]
     await eventually(lambda: upstream.asked["blob"] >= len(LAYERS) - 1)

@@ -26,7 +26,8 @@ from mirror.pullthrough.freshness import (
     Rules,
     judge,
 )
-from mirror.pullthrough.revalidation import AnswerPatience
+from mirror.pullthrough.policy import AnswerPatience, CachePolicy
+from mirror.pullthrough.shared import Shared
 
 from ..fakes import CONTEXT
 from ..memory_content import MemoryContent
@@ -71,21 +72,15 @@ async def build(
     caches: list[PullThrough] = []
 
     def build(
-        scarce: Callable[[], bool] = lambda: False,
-        away: Callable[[Repository, str], bool] = lambda repository, tag: False,
         patience: float = 0.1,
         **periods: float,
     ) -> PullThrough:
         cache = PullThrough(
             upstream,
-            store,
-            tags,
-            fills,
-            Freshness(**periods),  # type: ignore[arg-type]
-            scarce=scarce,
-            away=away,
-            clock=Clock(wall=wall, monotonic=monotonic),
-            patience=AnswerPatience(stale=patience, unknown=5),
+            Shared.over(store, tags, fills, clock=Clock(wall=wall, monotonic=monotonic)),
+            CachePolicy(
+                Rules((), Freshness(**periods)), patience=AnswerPatience(stale=patience, unknown=5)
+            ),
         )
         caches.append(cache)
         return cache
@@ -148,7 +143,9 @@ async def test_periods_by_pattern_hold_for_their_tags_alone(
 ) -> None:
     immutable = FreshnessRule(Patterns(["*:v*"]), Freshness(immutable=True))
     cache = PullThrough(
-        upstream, store, tags, fills, Freshness(ttl=300), rules=[immutable], clock=Clock(wall=wall)
+        upstream,
+        Shared.over(store, tags, fills, clock=Clock(wall=wall)),
+        CachePolicy(Rules([immutable], Freshness(ttl=300))),
     )
     for tag in ("v1", "edge"):
         upstream.push(tag, manifest_of(note=tag))
@@ -259,15 +256,14 @@ async def test_f24_a_tag_that_is_gone_is_kept_where_that_is_wanted(
 async def test_a_tag_is_fresh_for_longer_while_asking_is_scarce(
     build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
 ) -> None:
-    scarce = False
-    cache = build(scarce=lambda: scarce, ttl=300, stale=0)
+    cache = build(ttl=300, stale=0)
     upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
     assert tags.kept_for[REDIS, "7"] == 300 * STRETCH
     wall.now += 300 * STRETCH - 1
-    scarce = True
+    upstream.is_scarce = lambda: True
     assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.HIT
-    scarce = False
+    upstream.is_scarce = lambda: False
     assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.REVALIDATED
 
 
@@ -299,7 +295,8 @@ def test_f55_a_flood_of_failures_takes_bounded_memory() -> None:
 async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_back_by_itself(
     build: Build, upstream: FakeUpstream, wall: Wall
 ) -> None:
-    cache = build(away=lambda repository, tag: True, patience=3600, ttl=300, stale=86400)
+    upstream.is_down = lambda repository, tag: True
+    cache = build(patience=3600, ttl=300, stale=86400)
     old = upstream.push("7", manifest_of(note="old"))
     await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 301
@@ -319,7 +316,8 @@ async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_b
 async def test_f22_while_the_upstream_is_away_stale_still_has_an_end(
     build: Build, upstream: FakeUpstream, wall: Wall
 ) -> None:
-    cache = build(away=lambda repository, tag: True, ttl=300, stale=3600)
+    upstream.is_down = lambda repository, tag: True
+    cache = build(ttl=300, stale=3600)
     upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
     wall.now += 3900

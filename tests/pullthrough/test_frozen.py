@@ -15,8 +15,8 @@ from mirror.oci.errors import Denied, ManifestUnknown, Unavailable
 from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
-from mirror.pullthrough.revalidation import AnswerPatience
+from mirror.pullthrough.policy import AnswerPatience, CachePolicy
+from mirror.pullthrough.shared import Shared
 from mirror.pullthrough.tags.pins import event_at, spoken
 from mirror.storage.disk.store import DiskContent
 
@@ -43,13 +43,11 @@ async def build(
     def build(frozen: Digest | datetime | None = None) -> PullThrough:
         cache = PullThrough(
             upstream,
-            store,
-            tags,
-            fills,
-            Freshness(),
-            pins={(REDIS, "7"): frozen} if frozen else None,
-            clock=Clock(wall=wall),
-            patience=AnswerPatience(stale=0.1, unknown=0.5),
+            Shared.over(store, tags, fills, clock=Clock(wall=wall)),
+            CachePolicy(
+                pins={(REDIS, "7"): frozen} if frozen else {},
+                patience=AnswerPatience(stale=0.1, unknown=0.5),
+            ),
         )
         caches.append(cache)
         return cache

@@ -21,7 +21,7 @@ from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.fills.write_behind import MOST
-from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
@@ -49,7 +49,7 @@ async def cache(upstream: FakeUpstream, store: DiskContent) -> AsyncIterator[Pul
         first_byte=1, stalled=1, pause=0.01, longest_pause=0.02, largest=LARGEST
     )
     fills = Fills(store, Events(), patience=quick)
-    cache = PullThrough(upstream, store, FakeTags(), fills, Freshness())
+    cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills))
     yield cache
     await fills.close()
     await cache.close()

@@ -22,9 +22,9 @@ from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.fill import Fill
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
-from mirror.pullthrough.manifests import RetryPolicy
-from mirror.pullthrough.revalidation import AnswerPatience
+from mirror.pullthrough.freshness import Freshness, Rules
+from mirror.pullthrough.policy import AnswerPatience, CachePolicy, RetryPolicy
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT
@@ -87,13 +87,12 @@ async def house(
         caches.append(
             PullThrough(
                 upstream,
-                store,
-                tags,
-                fills,
-                Freshness(ttl=300, stale=3600, negative_ttl=NEGATIVE_TTL),
-                clock=Clock(wall=wall, monotonic=wall),
-                patience=AnswerPatience(stale=0.1, unknown=5),
-                hold=RetryPolicy(promised=1, other=0.5, lagging=0.2, pause=0.01),
+                Shared.over(store, tags, fills, clock=Clock(wall=wall, monotonic=wall)),
+                CachePolicy(
+                    Rules((), Freshness(ttl=300, stale=3600, negative_ttl=NEGATIVE_TTL)),
+                    patience=AnswerPatience(stale=0.1, unknown=5),
+                    retries=RetryPolicy(promised=1, other=0.5, lagging=0.2, pause=0.01),
+                ),
             )
         )
         return caches[-1]
@@ -239,18 +238,18 @@ async def test_missing_digests_of_one_repository_do_not_push_out_anothers(house:
 
 
 def test_what_is_remembered_as_missing_is_bounded(wall: Wall) -> None:
-    missing = NegativeCache(Clock(monotonic=wall), lambda repository, digest: 30.0)
+    missing = NegativeCache(Clock(monotonic=wall))
 
     def remembered(repository: Repository, digest: Digest) -> bool:
         try:
-            missing.check(repository, digest)
+            missing.check(repository, digest, 30.0)
         except Unknown:
             return True
         return False
 
     def fill(*asked: tuple[Repository, Digest]) -> int:
         for repository, digest in asked:
-            missing.note(repository, digest, BlobUnknown("none"))
+            missing.note(repository, digest, BlobUnknown("none"), 30.0)
         return sum(remembered(*each) for each in asked)
 
     digests = [Digest.of(b"%d" % number) for number in range(2000)]

@@ -22,8 +22,8 @@ from mirror.oci.reference import Repository
 from mirror.policy.visibility import Proofs, RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
-from mirror.pullthrough.manifests import RetryPolicy
+from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
@@ -96,12 +96,8 @@ class House:
     ) -> RepositoryVisibility:
         cache = PullThrough(
             upstream,
-            self._store,
-            self.tags,
-            self._fills,
-            Freshness(),
-            clock=self._clock,
-            hold=RetryPolicy(promised=0, other=0, pause=0),
+            Shared.over(self._store, self.tags, self._fills, clock=self._clock),
+            CachePolicy(retries=RetryPolicy(promised=0, other=0, pause=0)),
         )
         proofs = Proofs(hold=0, pause=0)
         linked = RepositoryVisibility(
@@ -111,7 +107,7 @@ class House:
             self._clock,
             proofs,
             has_strangers=has_strangers,
-            promised=self.promised.__contains__,
+            promised=lambda repository, digest: digest in self.promised,
         )
         self._closing += [linked, cache]
         return linked

@@ -18,8 +18,8 @@ from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.queue import FillLimits
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
 from mirror.pullthrough.prefetch import Prefetcher
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
@@ -32,19 +32,6 @@ from .test_fills import REDIS, Hold, read_all
 CONFIG = b"{}"
 LAYERS = [bytes([n]) * (1000 * n) for n in (1, 2, 3, 4)]
 MANIFEST = manifest_of(CONFIG, *LAYERS)
-
-
-class Scarcity:
-    def __init__(self) -> None:
-        self.now = False
-
-    def __call__(self) -> bool:
-        return self.now
-
-
-@pytest.fixture
-def scarce() -> Scarcity:
-    return Scarcity()
 
 
 @pytest.fixture
@@ -71,11 +58,11 @@ def now() -> Now:
 
 @pytest.fixture
 async def cache(
-    upstream: FakeUpstream, store: DiskContent, fills: Fills, scarce: Scarcity, now: Now
+    upstream: FakeUpstream, store: DiskContent, fills: Fills, now: Now
 ) -> AsyncIterator[PullThrough]:
     upstream.push("7", MANIFEST, CONFIG, *LAYERS)
-    prefetcher = Prefetcher(upstream, store, fills, Clock(monotonic=now), scarce)
-    cache = PullThrough(upstream, store, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
+    shared = Shared.over(store, FakeTags(), fills, clock=Clock(monotonic=now))
+    cache = PullThrough(upstream, shared, prefetcher=Prefetcher(upstream, shared))
     yield cache
     await cache.close()
 
@@ -154,10 +141,8 @@ async def test_a_manifest_and_its_config_alone_bring_nothing(
     assert upstream.asked["blob"] == 1
 
 
-async def test_a_scarce_upstream_is_spared(
-    cache: PullThrough, upstream: FakeUpstream, scarce: Scarcity
-) -> None:
-    scarce.now = True
+async def test_a_scarce_upstream_is_spared(cache: PullThrough, upstream: FakeUpstream) -> None:
+    upstream.is_scarce = lambda: True
     await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     await take(cache, LAYERS[0])
     await cache.close()
@@ -274,8 +259,8 @@ async def cramped(
 ) -> AsyncIterator[PullThrough]:
     """A cache of 100,000 bytes."""
     fills = Fills(small, Events())
-    prefetcher = Prefetcher(upstream, small, fills, Clock(monotonic=now), lambda: False)
-    cache = PullThrough(upstream, small, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
+    shared = Shared.over(small, FakeTags(), fills, clock=Clock(monotonic=now))
+    cache = PullThrough(upstream, shared, prefetcher=Prefetcher(upstream, shared))
     yield cache
     await cache.close()
     await fills.close()
@@ -346,8 +331,8 @@ async def test_what_gives_way_and_goes_on_is_counted_once(
 ) -> None:
     """Of 25,000 bytes that a client may cause to be fetched."""
     fills = Fills(small, Events())
-    prefetcher = Prefetcher(upstream, small, fills, Clock(monotonic=now), lambda: False)
-    cache = PullThrough(upstream, small, FakeTags(), fills, Freshness(), prefetcher=prefetcher)
+    shared = Shared.over(small, FakeTags(), fills, clock=Clock(monotonic=now))
+    cache = PullThrough(upstream, shared, prefetcher=Prefetcher(upstream, shared))
     layers = [bytes(100), *(bytes([n]) * 9000 for n in (1, 2))]
     manifest = upstream.push("7", manifest_of(CONFIG, *layers), *layers)
     await cache.manifest(CONTEXT, REDIS, manifest)

@@ -12,8 +12,8 @@ from mirror.oci.errors import Unavailable
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
-from mirror.pullthrough.manifests import RetryPolicy
+from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT
@@ -45,7 +45,7 @@ async def cache(
     upstream.push("7", INDEX, CONFIG, BIG)
     upstream.manifests[Digest.of(MANIFEST)] = MANIFEST
     hold = RetryPolicy(promised=60, other=0, pause=0.01)
-    cache = PullThrough(upstream, store, FakeTags(), fills, Freshness(), hold=hold)
+    cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills), CachePolicy(retries=hold))
     yield cache
     await cache.close()
 

@@ -18,8 +18,9 @@ from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
-from mirror.pullthrough.revalidation import AnswerPatience
+from mirror.pullthrough.freshness import Freshness, Rules
+from mirror.pullthrough.policy import AnswerPatience, CachePolicy
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.records.referrers import ReferrerRecords
@@ -82,14 +83,10 @@ async def build(
         caches.append(
             PullThrough(
                 upstream,
-                store,
-                tags,
-                fills,
-                periods,
-                referrers=lists,
-                links=links,
-                clock=Clock(wall=wall),
-                patience=AnswerPatience(stale=0.1, unknown=0.5),
+                Shared.over(
+                    store, tags, fills, links=links, referrers=lists, clock=Clock(wall=wall)
+                ),
+                CachePolicy(Rules((), periods), patience=AnswerPatience(stale=0.1, unknown=0.5)),
             )
         )
         return caches[-1]

@@ -21,8 +21,8 @@ from mirror.oci.reference import Repository
 from mirror.policy.visibility import Proofs, RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
 from mirror.pullthrough.second_tier import NAME, Tiered, TierKeeper, TierState
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.second_tier.folder import FolderTier
@@ -94,7 +94,7 @@ async def keeper(state: TierState, store: DiskContent) -> AsyncIterator[TierKeep
 async def tiered(
     upstream: FakeUpstream, state: TierState, store: DiskContent, tags: FakeTags, fills: Fills
 ) -> AsyncIterator[PullThrough]:
-    cache = PullThrough(Tiered(upstream, state), store, tags, fills, Freshness())
+    cache = PullThrough(Tiered(upstream, state), Shared.over(store, tags, fills))
     yield cache
     await cache.close()
 

@@ -17,7 +17,7 @@ from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.parallel import ParallelPolicy
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT
@@ -256,7 +256,7 @@ async def test_another_process_follows_what_has_no_hole(
 ) -> None:
     other_store = DiskContent(store.root, store.room.bounds, sync=False, events=Events())
     other_fills = Fills(other_store, Events())
-    other = PullThrough(upstream, other_store, FakeTags(), other_fills, Freshness())
+    other = PullThrough(upstream, Shared.over(other_store, FakeTags(), other_fills))
     first = asyncio.create_task(read_all(await cache.blob(CONTEXT, REDIS, DIGEST)))
     while upstream.most < 2:
         await asyncio.sleep(0.01)

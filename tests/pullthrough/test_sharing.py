@@ -18,7 +18,7 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
@@ -39,7 +39,7 @@ class Worker:
         self.store = DiskContent(path, Bounds(1 << 30), sync=False, events=Events())
         self.told = Recorder()
         self.fills = Fills(self.store, self.told, patience=quick)
-        self.cache = PullThrough(upstream, self.store, FakeTags(), self.fills, Freshness())
+        self.cache = PullThrough(upstream, Shared.over(self.store, FakeTags(), self.fills))
 
     async def close(self) -> None:
         await self.fills.close()

@@ -18,7 +18,9 @@ from mirror.oci.patterns import Patterns
 from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.freshness import Freshness, Rules
+from mirror.pullthrough.policy import CachePolicy
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT
@@ -89,7 +91,11 @@ async def test_an_immutable_tag_stays_what_it_was_when_its_manifest_has_gone_fro
     old = upstream.push("v1.0", manifest_of())
 
     def build() -> PullThrough:
-        return PullThrough(upstream, store, tags, fills, Freshness(immutable=True))
+        return PullThrough(
+            upstream,
+            Shared.over(store, tags, fills),
+            CachePolicy(Rules((), Freshness(immutable=True))),
+        )
 
     first, second = build(), build()  # the second has nothing in memory
     await first.resolve(CONTEXT, REDIS, "v1.0")
@@ -286,12 +292,8 @@ async def test_a_pinned_image_is_pinned_where_its_tag_points(
 ) -> None:
     cache = PullThrough(
         upstream,
-        store,
-        tags,
-        fills,
-        Freshness(),
-        pinned=Patterns(["library/redis:7"]),
-        clock=Clock(wall=wall),
+        Shared.over(store, tags, fills, clock=Clock(wall=wall)),
+        CachePolicy(kept=Patterns(["library/redis:7"])),
     )
     digest = upstream.push("7", manifest_of())
     upstream.push("8", manifest_of(note="eight"))

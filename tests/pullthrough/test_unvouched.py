@@ -19,8 +19,8 @@ from mirror.policy.unconfigured import UnconfiguredGuard
 from mirror.policy.visibility import RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
-from mirror.pullthrough.manifests import RetryPolicy
+from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
@@ -49,12 +49,8 @@ class House:
         self.caches = [
             PullThrough(
                 upstream,
-                store,
-                FakeTags(),
-                fills,
-                Freshness(),
-                clock=clock,
-                hold=RetryPolicy(promised=0, other=0, pause=0),
+                Shared.over(store, FakeTags(), fills, clock=clock),
+                CachePolicy(retries=RetryPolicy(promised=0, other=0, pause=0)),
             )
             for upstream in (self.corp, self.evil)
         ]

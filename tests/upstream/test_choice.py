@@ -73,6 +73,12 @@ class Stub:
         if self.error is not None:
             raise self.error
 
+    def is_scarce(self) -> bool:
+        return self.scarce
+
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return False
+
     async def ping(self) -> None:
         self.pings += 1
         if self.silent is not None:
@@ -169,7 +175,6 @@ class These:
                     stub,
                     stub.trust,
                     stub.connections,
-                    lambda stub=stub: stub.scarce,  # type: ignore[misc]
                     ping=stub.ping,
                 )
                 for stub in self.stubs.values()
@@ -323,24 +328,24 @@ async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
 async def test_the_pool_is_away_while_none_answers_that_may_say_what_a_tag_points_to(
     these: These, time: Time
 ) -> None:
-    def away(repository: Repository = REDIS) -> bool:
-        return these.pool.away(repository, "7")
+    def down(repository: Repository = REDIS) -> bool:
+        return these.pool.is_down(repository, "7")
 
-    assert not away()
+    assert not down()
     these["near"].error = these["hub"].error = DOWN
     await these.fails(these.resolve)
-    assert not away()  # one failure is no rule
+    assert not down()  # one failure is no rule
     await these.fails(these.resolve)
-    assert away()
-    assert not away(NGINX)  # of which nothing is known
+    assert down()
+    assert not down(NGINX)  # of which nothing is known
     these["near"].error = None
     assert await these.manifest() == "near"
-    assert away()
+    assert down()
     time.now += 3600
-    assert away()
+    assert down()
     these["hub"].error = None
     await these.resolve()
-    assert not away()
+    assert not down()
 
 
 async def test_the_pool_is_away_with_everything_when_nobody_is_there(
@@ -351,7 +356,7 @@ async def test_the_pool_is_away_with_everything_when_nobody_is_there(
     for _ in range(2):
         await these.fails(these.resolve)
     await eventually(lambda: ("hub", "fault", True) in counts.breakers)
-    assert these.pool.away(NGINX, "1")
+    assert these.pool.is_down(NGINX, "1")
 
 
 async def test_offline_for_long_one_ask_a_second_looks_whether_it_is_back(
@@ -473,9 +478,9 @@ async def test_where_pulls_are_scarce_others_are_asked_for_manifests_first(
 async def test_the_pool_is_scarce_when_all_who_know_tags_are(three: These) -> None:
     three["far"].trust = TAGS
     three["near"].scarce = three["hub"].scarce = True
-    assert not three.pool.scarce()
+    assert not three.pool.is_scarce()
     three["far"].scarce = True
-    assert three.pool.scarce()
+    assert three.pool.is_scarce()
 
 
 async def test_who_lacks_what_another_has_is_asked_last_for_that_repository_only(

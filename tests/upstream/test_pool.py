@@ -100,6 +100,12 @@ class Fake:
         self._answer()
         return self.stream
 
+    def is_scarce(self) -> bool:
+        return False
+
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return False
+
     async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
         return (await self.manifest(asker, repository, digest)).data
 

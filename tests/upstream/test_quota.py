@@ -363,7 +363,7 @@ async def test_several_logins_are_used_by_what_each_has_left(
     for digest in digests[10:]:
         await remote.manifest(CONTEXT, REDIS, digest)
     assert hub.pulls == {"me": 10, "you": 10}
-    assert remote.scarce()
+    assert remote.is_scarce()
     last = Digest.parse(hub.add_image("library/redis", "last", b"last"))
     with pytest.raises(QuotaSpent, match="another login beside it"):
         await remote.manifest(CONTEXT, REDIS, last)
@@ -382,13 +382,13 @@ async def test_a_login_that_is_refused_is_followed_by_the_other_in_the_same_ask(
     for digest in others:
         await remote.manifest(CONTEXT, REDIS, digest)
     assert hub.pulls == {"me": 4, "you": 4}
-    assert remote.scarce()
+    assert remote.is_scarce()
 
 
 async def test_a_registry_without_such_headers_is_never_scarce(hub: Hub, remote: Remote) -> None:
     for digest in add(hub, 3):
         await remote.manifest(CONTEXT, REDIS, digest)
-    assert not remote.scarce()
+    assert not remote.is_scarce()
 
 
 async def test_a_refused_login_does_not_hide_what_is_missing(

@@ -144,6 +144,12 @@ class Voice:
         await self._answer()
         return Descriptor(OCTET_STREAM, digest, len(DATA))
 
+    def is_scarce(self) -> bool:
+        return False
+
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return False
+
     async def referrers(
         self, asker: Asker, repository: Repository, digest: Digest, artifact_type: str | None = None
     ) -> BytesContent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -12,11 +12,9 @@ from ...contracts.tags import TagEvent, TagStore, TagStoreError
 from ...oci.digest import Digest
 from ...oci.errors import Denied, Unavailable
 from ...oci.reference import Repository
+from ..policy import Pins
 
 log = structlog.get_logger()
-
-Pins = Mapping[tuple[Repository, str], Digest | datetime]
-"""Of the configuration. A datetime has a time zone."""
 
 
 class Pinned:

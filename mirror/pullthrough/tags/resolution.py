@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from math import isfinite
 
 import structlog
 
-from ...clock import Clock
-from ...contracts.content import ContentStore
 from ...contracts.context import RequestContext
 from ...contracts.events import TagMoved
 from ...contracts.registry import FETCHED, BytesContent, Outcome, Resolved
-from ...contracts.tags import TagRecord, TagStore, TagStoreError
+from ...contracts.tags import TagRecord, TagStoreError
 from ...contracts.upstream import Upstream
-from ...events import Events
 from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import ManifestUnknown, RegistryError, Unknown
-from ...oci.patterns import Patterns
 from ...oci.reference import Repository
-from ..freshness import Freshness, RecordState, Rules, age_of, judge
-from ..manifests import Manifests, RetryPolicy
-from ..revalidation import AnswerPatience, Lagging, Revalidation, silent
+from ..freshness import Freshness, RecordState, age_of, judge
+from ..manifests import Manifests
+from ..policy import CachePolicy
+from ..revalidation import Lagging, Revalidation, silent
+from ..shared import Shared
 from .pins import Pinned
 
 log = structlog.get_logger()
@@ -41,37 +39,16 @@ class TagResolver:
     last from which every client goes elsewhere."""
 
     def __init__(
-        self,
-        upstream: Upstream,
-        manifests: Manifests,
-        store: ContentStore,
-        memory: TagStore,
-        rules: Rules,
-        frozen: Pinned,
-        pinned: Patterns,
-        clock: Clock,
-        patience: AnswerPatience,
-        hold: RetryPolicy,
-        scarce: Callable[[], bool],
-        away: Callable[[Repository, str], bool],
-        events: Events,
+        self, upstream: Upstream, manifests: Manifests, shared: Shared, policy: CachePolicy
     ) -> None:
-        """`scarce` says whether the upstream is to be spared: tags are then fresh for longer.
-        `away`, whether it was lately not there for a tag: see Revalidation."""
         self._upstream = upstream
         self._manifests = manifests
-        self._store = store
-        self._memory = memory
-        self._rules = rules
-        self._frozen = frozen
-        self._pinned = pinned
-        self._clock = clock
-        self._patience = patience
-        self._hold = hold
-        self._scarce = scarce
-        self._events = events
+        self._policy = policy
+        self._store, self._memory, self._events = shared.store, shared.tags, shared.events
+        self._clock = shared.clock
+        self._frozen = Pinned(policy.pins, shared.tags, shared.clock)
         self._asks: Revalidation[tuple[Repository, str], Resolved] = Revalidation(
-            clock, patience, lambda asked: away(*asked)
+            shared.tag_checks, policy.patience, lambda asked: upstream.is_down(*asked)
         )
 
     async def close(self) -> None:
@@ -83,10 +60,10 @@ class TagResolver:
         frozen = await self._frozen.digest(repository, tag)
         if frozen is not None:
             return await self._held(context, repository, frozen, image, "frozen to")
-        periods = self._rules.of(repository, tag)
+        periods = self._policy.rules.of(repository, tag)
         record = await self._recall(repository, tag, periods)
         now = self._clock.wall()
-        present = periods.stretched() if self._scarce() else periods
+        present = periods.stretched() if self._upstream.is_scarce() else periods
         state = judge(record, now, present)
         if state is RecordState.FRESH and record is not None and record.descriptor is None:
             raise ManifestUnknown(f"{image} is not known upstream")
@@ -118,7 +95,7 @@ class TagResolver:
     async def remembered(self, repository: Repository, tag: str) -> Resolved | None:
         """What the tag pointed to when that was last said, unless it is too old or its manifest is
         not here. The upstream is not asked."""
-        periods = self._rules.of(repository, tag)
+        periods = self._policy.rules.of(repository, tag)
         record = await self._recall(repository, tag, periods)
         known = await self._known(record)
         now = self._clock.wall()
@@ -131,12 +108,12 @@ class TagResolver:
     ) -> Resolved:
         """A tag that is known to point there, with its manifest in hand."""
         try:
-            async with asyncio.timeout(self._patience.unknown):
+            async with asyncio.timeout(self._policy.patience.unknown):
                 content = await self._manifests.get(context, repository, digest)
         except Unknown as error:
             raise ManifestUnknown(f"{image} is {how} {digest}: {error.message}") from error
         except TimeoutError:
-            raise silent(self._patience.unknown, f"{image}, {how} {digest}") from None
+            raise silent(self._policy.patience.unknown, f"{image}, {how} {digest}") from None
         vouched = content.outcome in FETCHED and content.vouched
         return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN, vouched=vouched)
 
@@ -168,7 +145,7 @@ class TagResolver:
         found = TagRecord(content.descriptor, self._clock.wall())
         await self._remember(repository, tag, found, periods.keep_for)
         self._tell(repository, tag, record, found)
-        if self._pinned.match(repository, tag):
+        if self._policy.kept.match(repository, tag):
             await self._store.pin(f"{repository}:{tag}", content.descriptor.digest)
         same = record is not None and record.descriptor == content.descriptor
         outcome = Outcome.REVALIDATED if same else Outcome.FILLED
@@ -194,7 +171,7 @@ class TagResolver:
     ) -> BytesContent:
         """The manifest that the upstream says the tag points to. One that is missing is doubted for
         a while: a replica may have to catch up. Raises RegistryError; Unknown of the tag alone."""
-        pauses = self._hold.doubts(promised=True)
+        pauses = self._policy.retries.doubts(promised=True)
         while True:
             try:
                 return await self._next_word(context, repository, tag, record, periods)

@@ -90,8 +90,11 @@ class Remote:
         await self._apart.close()
         await self._transport.close()
 
-    def scarce(self) -> bool:
-        """See Budgeted: whether every login has little left."""
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return False  # the pool knows
+
+    def is_scarce(self) -> bool:
+        """Whether every login has little left."""
         return self._accounts.scarce()
 
     async def ping(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -57,24 +57,19 @@ class Turn(IntEnum):
     NEVER = 4
 
 
-def _never() -> bool:
-    return False
-
-
 async def _no_ping() -> None:
     """Of one that cannot be asked whether it is there, that is taken for granted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One endpoint of a pool; `name` is for messages. `scarce` as in Budgeted. `slots` are those of
-    its host, where other endpoints are there too. `ping` asks whether it is there."""
+    """One endpoint of a pool; `name` is for messages. `slots` are those of its
+    host, where other endpoints are there too. `ping` asks whether it is there."""
 
     name: str
     upstream: Upstream
     trust: Trust
     connections: int = CONNECTIONS
-    scarce: Callable[[], bool] = _never
     slots: Slots | None = None
     ping: Ping = _no_ping
 
@@ -125,7 +120,7 @@ class EndpointState:
             missing = _worst(self._missing.of(repository), now)
         if missing is BreakerState.OPEN:
             return Turn.LAST
-        if question.asked is Asked.MANIFEST and self.member.scarce():
+        if question.asked is Asked.MANIFEST and self.member.upstream.is_scarce():
             return Turn.SPARED
         return Turn.TRIAL if BreakerState.DUE in (refusing, wrong, missing) else Turn.USUAL
 

@@ -78,12 +78,11 @@ class Pool:
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._explore_at = clock.monotonic() + _EXPLORE_EVERY
 
-    def scarce(self) -> bool:
-        """See Budgeted: whether all who may say what a tag points to have little left."""
-        return bool(self._trusted) and all(one.member.scarce() for one in self._trusted)
+    def is_scarce(self) -> bool:
+        """Whether all endpoints that may say what a tag points to have little left."""
+        return bool(self._trusted) and all(one.member.upstream.is_scarce() for one in self._trusted)
 
-    def away(self, repository: Repository, tag: str) -> bool:
-        """See Budgeted."""
+    def is_down(self, repository: Repository, tag: str) -> bool:
         question = Question(Asked.TAG, repository, tag)
         return bool(self._trusted) and all(one.is_away(question) for one in self._trusted)
 

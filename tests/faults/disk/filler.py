@@ -17,7 +17,7 @@ from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
@@ -54,7 +54,7 @@ async def fill(root: Path, seed: int) -> None:
     chance = random.Random(seed)
     store = DiskContent(root, Bounds(ROOM), sync=chance.random() < 0.5, events=Events())
     fills = Fills(store, Events(), patience=DownloadPatience(pause=0.01))
-    cache = PullThrough(Told(), store, FakeTags(), fills, Freshness())
+    cache = PullThrough(Told(), Shared.over(store, FakeTags(), fills))
     upkeep = asyncio.create_task(Upkeep(store, UpkeepPolicy(every=0.01)).run())
     print("begun", flush=True)
 

@@ -23,7 +23,7 @@ from mirror.oci.reference import Repository
 from mirror.policy.visibility import RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
@@ -215,7 +215,7 @@ async def test_f44_a_huge_manifest_is_read_for_each_repository_that_asks(
 
     async def prepare() -> None:
         upstream = Upstream()
-        cache = PullThrough(upstream, store, FakeTags(), Fills(store, Events()), Freshness())
+        cache = PullThrough(upstream, Shared.over(store, FakeTags(), Fills(store, Events())))
         caches.append(RepositoryVisibility(cache, upstream, links, clock))
         await store.delete(content.descriptor.digest)
 

@@ -22,7 +22,7 @@ from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.freshness import Freshness
+from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
@@ -161,7 +161,7 @@ async def test_f39_a_partial_that_a_power_cut_spoilt_is_never_given_out_whole(
         fills = Fills(
             found, Events(), patience=DownloadPatience(first_byte=1, stalled=1, pause=0.01)
         )
-        cache = PullThrough(upstream, found, FakeTags(), fills, Freshness())
+        cache = PullThrough(upstream, Shared.over(found, FakeTags(), fills))
         assert await _ask(cache) in (WHOLE, None)
         assert await _ask(cache) == WHOLE
         assert await content(found, Digest.of(WHOLE)) == WHOLE

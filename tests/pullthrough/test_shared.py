@@ -1,0 +1,137 @@
+"""What the caches of several registries share, and a cache that is built anew on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mirror.asking.fair_table import FairTable
+from mirror.clock import Clock
+from mirror.contracts.registry import Outcome
+from mirror.oci.digest import Digest
+from mirror.oci.errors import BlobUnknown, Unavailable
+from mirror.oci.reference import Repository
+from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills.table import Fills
+from mirror.pullthrough.freshness import Freshness, Rules
+from mirror.pullthrough.policy import AnswerPatience, CachePolicy, RetryPolicy
+from mirror.pullthrough.shared import Shared
+from mirror.storage.disk.store import DiskContent
+
+from ..fakes import CONTEXT, REDIS
+from .conftest import Wall
+from .fakes import FakeTags, FakeUpstream, manifest_of
+
+OTHER = Repository("ghcr.io", "acme/app")
+LAYER = b"layer" * 100
+MISSING = Digest.of(b"nowhere")
+
+
+@pytest.fixture
+def shared(store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall) -> Shared:
+    return Shared.over(store, tags, fills, clock=Clock(wall=wall, monotonic=wall))
+
+
+@pytest.fixture
+async def caches() -> AsyncIterator[list[PullThrough]]:
+    caches: list[PullThrough] = []
+    yield caches
+    for cache in caches:
+        await cache.close()
+
+
+def build(upstream: FakeUpstream, shared: Shared, caches: list[PullThrough]) -> PullThrough:
+    policy = CachePolicy(
+        Rules((), Freshness(ttl=300, stale=3600)),
+        patience=AnswerPatience(stale=0.1, unknown=0.5),
+        retries=RetryPolicy(promised=0.5, other=0, lagging=0, pause=0.01),
+    )
+    caches.append(PullThrough(upstream, shared, policy))
+    return caches[-1]
+
+
+async def test_a_cache_built_anew_knows_what_clients_were_promised(
+    upstream: FakeUpstream, shared: Shared, caches: list[PullThrough]
+) -> None:
+    digest = upstream.push("7", manifest_of(b"{}", LAYER), b"{}", LAYER)
+    before = build(upstream, shared, caches)
+    await before.manifest(CONTEXT, REDIS, digest)
+    after = build(upstream, shared, caches)
+    assert after.has_promised(REDIS, Digest.of(LAYER))
+
+
+async def test_a_cache_built_anew_has_the_manifests_in_memory(
+    upstream: FakeUpstream, shared: Shared, store: DiskContent, caches: list[PullThrough]
+) -> None:
+    digest = upstream.push("7", manifest_of())
+    await build(upstream, shared, caches).manifest(CONTEXT, REDIS, digest)
+    await store.delete(digest)
+    content = await build(upstream, shared, caches).manifest(CONTEXT, REDIS, digest)
+    assert content.outcome is Outcome.HIT
+
+
+async def test_a_cache_built_anew_believes_what_was_said_to_be_missing(
+    upstream: FakeUpstream, shared: Shared, caches: list[PullThrough]
+) -> None:
+    for _ in range(2):
+        with pytest.raises(BlobUnknown):
+            await build(upstream, shared, caches).blob(CONTEXT, REDIS, MISSING)
+    assert upstream.asked["blob"] == 1
+
+
+async def test_a_cache_built_anew_keeps_the_pauses_of_checks_that_failed(
+    upstream: FakeUpstream, shared: Shared, wall: Wall, caches: list[PullThrough]
+) -> None:
+    upstream.push("7", manifest_of())
+    await build(upstream, shared, caches).resolve(CONTEXT, REDIS, "7")
+    upstream.down = Unavailable("refused")
+    wall.now += 301
+    await build(upstream, shared, caches).resolve(CONTEXT, REDIS, "7")
+    assert shared.tag_checks.waiting((REDIS, "7"))
+
+
+async def test_what_one_registry_lacks_and_promises_says_nothing_of_another(
+    upstream: FakeUpstream, shared: Shared, caches: list[PullThrough]
+) -> None:
+    other = FakeUpstream()
+    with pytest.raises(BlobUnknown):
+        await build(upstream, shared, caches).blob(CONTEXT, REDIS, MISSING)
+    with pytest.raises(BlobUnknown):
+        await build(other, shared, caches).blob(CONTEXT, OTHER, MISSING)
+    assert other.asked["blob"] == 1
+    shared.served.name(REDIS.registry, MISSING)
+    assert shared.served.made(REDIS, MISSING)
+    assert not shared.served.made(OTHER, MISSING)
+
+
+def test_a_registry_pushes_out_nothing_of_one_that_has_less() -> None:
+    table: FairTable[int, str] = FairTable(10)
+    for key in range(3):
+        table.put("quay.io", key, "kept")
+    for key in range(1000):
+        table.put("evil.example", key, "noise")
+    assert [table.get("quay.io", key) for key in range(3)] == ["kept"] * 3
+    assert len(table) == 10
+    assert [table.get("evil.example", key) for key in (992, 993)] == [None, "noise"]
+
+
+def test_what_is_used_stays_longest_in_its_registrys_part() -> None:
+    table: FairTable[int, str] = FairTable(2)
+    table.put("quay.io", 1, "one")
+    table.put("quay.io", 2, "two")
+    assert table.get("quay.io", 1) == "one"
+    table.put("quay.io", 3, "three")
+    assert table.get("quay.io", 2) is None
+    assert table.get("quay.io", 1) == "one"
+
+
+def test_a_registry_that_is_forgotten_leaves_its_room() -> None:
+    table: FairTable[int, str] = FairTable(2)
+    table.put("quay.io", 1, "one")
+    table.put("quay.io", 1, "one again")
+    table.put("ghcr.io", 1, "other")
+    table.forget("quay.io")
+    assert len(table) == 1
+    table.put("ghcr.io", 2, "more")
+    assert table.get("ghcr.io", 1) == "other"
