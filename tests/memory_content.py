@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from mirror.clock import Clock
-from mirror.contracts.content import Entry, Followed, Hasher, StoreFull, Usage
+from mirror.contracts.content import Entry, Followed, StoreFull, Usage
+from mirror.contracts.files import Hasher
 from mirror.contracts.registry import Outcome, Provenance
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
@@ -24,23 +25,44 @@ class _Kept:
     used_at: float
 
 
-@dataclass
 class MemoryFile:
-    """A FileContent."""
+    """An OpenFile."""
 
-    descriptor: Descriptor
-    outcome: Outcome
-    fd: int
-    provenance: Provenance = Provenance.HERE
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @classmethod
+    def of(cls, data: bytes) -> MemoryFile:
+        fd = os.memfd_create("content")
+        os.write(fd, data)
+        return cls(fd)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return os.pread(self._fd, count, offset)
+
+    def again(self) -> MemoryFile:
+        return MemoryFile(os.dup(self._fd))
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class MemoryHit(MemoryFile):
+    """A StoredContent."""
+
+    provenance = Provenance.HERE
+
+    def __init__(self, digest: Digest, data: bytes, outcome: Outcome) -> None:
+        super().__init__(os.memfd_create("content"))
+        os.write(self._fd, data)
+        self.descriptor = Descriptor(OCTET_STREAM, digest, len(data))
+        self.outcome = outcome
 
     async def proven(self) -> None:
         """It is."""
-
-    def fileno(self) -> int:
-        return self.fd
-
-    def pread(self, count: int, offset: int) -> bytes:
-        return os.pread(self.fd, count, offset)
 
     def damaged(self, reason: str) -> None:
         raise AssertionError(reason)
@@ -48,9 +70,6 @@ class MemoryFile:
     async def readable(self, beyond: int) -> int:
         assert self.descriptor.size is not None
         return self.descriptor.size
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 @dataclass
@@ -116,8 +135,8 @@ class MemoryPartial:
             if table.get(self.key) is self:
                 del table[self.key]
 
-    def open(self) -> int:
-        return os.dup(self.fd)
+    def open(self) -> MemoryFile:
+        return MemoryFile(os.dup(self.fd))
 
     def hasher(self) -> Hasher:
         hasher = self.digest.hasher()
@@ -139,14 +158,12 @@ class MemoryContent:
         self._kept: dict[Digest, _Kept] = {}
         self._pins: dict[str, Digest] = {}
 
-    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> MemoryFile | None:
+    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> MemoryHit | None:
         kept = self._kept.get(digest)
         if kept is None:
             return None
         self.touch(digest)
-        fd = os.memfd_create("content")
-        os.write(fd, kept.data)
-        return MemoryFile(Descriptor(OCTET_STREAM, digest, len(kept.data)), outcome, fd)
+        return MemoryHit(digest, kept.data, outcome)
 
     async def read(self, digest: Digest, limit: int) -> bytes | None:
         kept = self._kept.get(digest)

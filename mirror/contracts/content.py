@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from ..oci.digest import Digest
+from .files import Hasher, OpenFile
 from .registry import FileContent, Outcome
 
 
@@ -28,8 +29,8 @@ class StoreFull(Exception):
 class Partial(Protocol):
     """Content being written: append-only, hashed as it is written, visible to nobody by name.
 
-    One writer a digest, across processes. Readers hold a descriptor of their own (`open()`) and
-    read below `offset`.
+    One writer a digest, across processes. Readers hold an open file of their own (`open()`), which
+    has the bytes below `offset`, and those of the spans `ahead`.
     """
 
     @property
@@ -79,8 +80,8 @@ class Partial(Protocol):
     async def discard(self) -> None:
         """Removes what was written."""
 
-    def open(self) -> int:
-        """A descriptor of its own on the growing file, for a reader to keep and close."""
+    def open(self) -> OpenFile:
+        """The growing file, for a reader to keep and close. Raises OSError."""
 
     def hasher(self) -> Hasher:
         """The hash of the bytes up to `offset`, to be continued elsewhere."""
@@ -94,12 +95,16 @@ class Followed(Protocol):
         """The size of the whole, as its writer announced it; None when it has not."""
 
     def written(self) -> int:
-        """Bytes written by now, not yet proven."""
+        """Bytes written by now without a gap, not yet proven."""
+
+    def ahead(self) -> Sequence[tuple[int, int]]:
+        """As Partial.ahead, by now. What is joined to the beginning meanwhile is in `written`, if
+        that is asked for after this."""
 
     def state(self) -> WriterState:
         """What has become of it."""
 
-    def open(self) -> int:
+    def open(self) -> OpenFile:
         """As Partial.open."""
 
     def close(self) -> None: ...
@@ -109,14 +114,6 @@ class WriterState(Enum):
     WRITING = "writing"  # or killed: who gets the lock (`partial`) knows
     PROVEN = "proven"  # it has its name now
     GONE = "gone"  # removed: it was wrong, or there was no room
-
-
-class Hasher(Protocol):
-    """What hashlib gives."""
-
-    def update(self, data: bytes | memoryview, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +126,15 @@ class Usage:
     max_bytes: int
 
 
+class StoredContent(FileContent, OpenFile, Protocol):
+    """Content of a store, open: whole and proven."""
+
+
 class ContentStore(Protocol):
     """Holds verified bytes only; a caller cannot make it hold anything else."""
 
-    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> FileContent | None:
-        """The content, if it is here. The handle stays good after eviction unlinks it.
+    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> StoredContent | None:
+        """The content, if it is here.
 
         `outcome` is what the content is to say of how it came to be here."""
 

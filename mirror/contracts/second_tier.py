@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
+from .files import OpenFile
 
 
 class SecondTierFault(Exception):
@@ -41,9 +42,9 @@ class SecondTier(Protocol):
         """The content from `range.start` up to its stop, or to its end; None when the tier has it
         not, or no byte of that range."""
 
-    async def put(self, digest: Digest, file: int, size: int) -> bool:
+    async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
         """Keeps the first `size` bytes of this open file, in place of what it has of that digest;
-        others see all of them, or none. Whether it does. Read by offset, while the call lasts."""
+        others see all of them, or none. Whether it does."""
 
     async def contains(self, digest: Digest) -> bool:
         """Whether the tier has something of this name."""

@@ -357,7 +357,7 @@ class TierKeeper:
             async with asyncio.timeout(patience.put + size / patience.speed):
                 if not state.is_wrong(digest) and await state.tier.contains(digest):
                     return True
-                kept = await state.tier.put(digest, content.fileno(), size)
+                kept = await state.tier.put(digest, content, size)
         finally:
             content.close()
         if kept:

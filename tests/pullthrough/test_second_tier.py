@@ -12,6 +12,7 @@ import pytest
 from mirror.clock import Clock
 from mirror.contracts.context import RequestContext
 from mirror.contracts.events import SecondTierGiven, UpstreamRejected
+from mirror.contracts.files import OpenFile
 from mirror.contracts.registry import FileContent
 from mirror.contracts.second_tier import TierStream
 from mirror.oci.digest import Digest
@@ -27,6 +28,7 @@ from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.second_tier.folder import FolderTier
 
+from ..memory_content import MemoryFile
 from ..recorder import Recorder
 from .fakes import FakeTags, FakeUpstream, manifest_of
 
@@ -67,7 +69,7 @@ class TroubledTier(FolderTier):
         stream = await super().get(digest, range)
         return HangingStream(stream) if stream and self.hangs == "read" else stream
 
-    async def put(self, digest: Digest, file: int, size: int) -> bool:
+    async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
         return self.takes and await super().put(digest, file, size)
 
 
@@ -100,10 +102,9 @@ async def tiered(
 
 
 async def keep(tier: FolderTier, tmp_path: Path, data: bytes, digest: Digest | None = None) -> None:
-    path = tmp_path / "given"
-    path.write_bytes(data)
-    with path.open("rb") as file:
-        assert await tier.put(digest or Digest.of(data), file.fileno(), len(data))
+    file = MemoryFile.of(data)
+    assert await tier.put(digest or Digest.of(data), file, len(data))
+    file.close()
 
 
 async def whole(content: FileContent) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from mirror.contracts.content import ContentStore, StoreFull
@@ -29,7 +27,7 @@ async def content(store: ContentStore, digest: Digest) -> bytes | None:
     if file is None:
         return None
     try:
-        return os.pread(file.fileno(), await file.readable(0), 0)
+        return file.pread(await file.readable(0), 0)
     finally:
         file.close()
 
@@ -146,12 +144,46 @@ class ContentContract:
         partial = await store.partial(digest)
         assert partial is not None
         await partial.append([b"grow"])
-        fd = partial.open()
-        assert os.pread(fd, 100, 0) == b"grow"
+        file = partial.open()
+        assert file.pread(100, 0) == b"grow"
         await partial.append([b"ing"])
         await partial.commit()
-        assert os.pread(fd, 100, 0) == b"growing"
-        os.close(fd)
+        assert file.pread(100, 0) == b"growing"
+        file.close()
+
+    async def test_what_is_placed_ahead_is_read_and_kept(self, store: ContentStore) -> None:
+        digest = Digest.of(b"0123456789")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"01"])
+        await partial.place(8, [b"8", b"9"])
+        await partial.place(4, [b"45"])
+        file = partial.open()
+        assert (partial.offset, list(partial.ahead)) == (2, [(4, 6), (8, 10)])
+        assert file.pread(2, 4) + file.pread(100, 8) == b"4589"
+        file.close()
+        await partial.suspend()
+        resumed = await store.partial(digest)
+        assert resumed is not None
+        assert (resumed.offset, list(resumed.ahead)) == (2, [(4, 6), (8, 10)])
+        await resumed.place(6, [b"67"])
+        assert list(resumed.ahead) == [(4, 10)]
+        await resumed.append([b"23"])
+        assert (resumed.offset, list(resumed.ahead)) == (10, [])
+        await resumed.commit()
+        assert await content(store, digest) == b"0123456789"
+
+    async def test_a_file_that_is_opened_again_outlives_the_first(
+        self, store: ContentStore
+    ) -> None:
+        digest = await put(store, b"read me")
+        file = await store.open(digest)
+        assert file is not None
+        again = file.again()
+        file.close()
+        await store.delete(digest)
+        assert again.pread(100, 0) == b"read me"
+        again.close()
 
     async def test_f36_a_reader_finishes_though_its_content_is_deleted(
         self, store: ContentStore
@@ -161,7 +193,7 @@ class ContentContract:
         assert file is not None
         await store.delete(digest)
         assert await store.open(digest) is None
-        assert os.pread(file.fileno(), 100, 0) == b"read me"
+        assert file.pread(100, 0) == b"read me"
         file.close()
 
     async def test_deleting_what_is_not_there_is_no_error(self, store: ContentStore) -> None:

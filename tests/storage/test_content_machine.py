@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mirror.clock import Clock
 from mirror.contracts.content import Partial, StoreFull
+from mirror.contracts.files import OpenFile
 from mirror.contracts.registry import FileContent
 from mirror.events import Events
 from mirror.oci.digest import Digest
@@ -70,7 +71,7 @@ class ContentMachine(RuleBasedStateMachine):
         self.writers: dict[Digest, Writer] = {}
         self.suspended: dict[Digest, bytes] = {}
         self.readers: list[Reader] = []
-        self.followers: list[tuple[int, bytes]] = []
+        self.followers: list[tuple[OpenFile, bytes]] = []
         self.pinned: dict[str, Digest] = {}
 
     def a_store(self) -> DiskContent:
@@ -89,8 +90,8 @@ class ContentMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for reader in self.readers:
             self.run(_close(reader.content))
-        for fd, _ in self.followers:
-            os.close(fd)
+        for file, _ in self.followers:
+            self.run(_close(file))
         for writer in self.writers.values():
             self.run(writer.partial.suspend())
         for store in self.stores:
@@ -290,8 +291,8 @@ class ContentMachine(RuleBasedStateMachine):
         for reader in self.readers:
             assert self.run(reader.content.readable(0)) == len(reader.data)
             assert os.pread(reader.content.fileno(), ROOM, 0) == reader.data
-        for fd, written in self.followers:
-            assert os.pread(fd, len(written), 0) == written
+        for file, written in self.followers:
+            assert file.pread(len(written), 0) == written
 
     # Helpers.
 
@@ -326,7 +327,7 @@ async def _idle(store: DiskContent) -> None:
         await asyncio.wait(store._behind)
 
 
-async def _close(content: FileContent) -> None:
+async def _close(content: FileContent | OpenFile) -> None:
     content.close()
 
 

@@ -11,7 +11,9 @@ import pytest
 from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
+from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.disk.space import Bounds
+from mirror.storage.disk.sparse_spans import note_of
 from mirror.storage.disk.store import DiskContent, StorageUnusable
 
 from .content_contract import ContentContract, content, put
@@ -213,3 +215,74 @@ async def test_no_descriptor_is_left_behind(store: DiskContent) -> None:
     await partial.suspend()
     await store.delete(digest)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_another_process_reads_what_is_placed_ahead(
+    store: DiskContent, tmp_path: Path
+) -> None:
+    digest = Digest.of(b"0123456789")
+    partial = await store.partial(digest, "docker.io")
+    assert partial is not None
+    other = DiskContent(tmp_path / "store", Bounds(1000, block=1), events=Events())
+    await partial.append([b"01"])
+    followed = await other.follow(digest, "docker.io")
+    assert followed is not None
+    assert (list(followed.ahead()), followed.written()) == ([], 2)
+    await partial.place(6, [b"67"])
+    await partial.place(4, [b"4"])
+    assert (list(followed.ahead()), followed.written()) == ([(4, 5), (6, 8)], 2)
+    file = followed.open()
+    assert file.pread(2, 6) == b"67"
+    file.close()
+    await partial.append([b"23"])
+    assert (list(followed.ahead()), followed.written()) == ([(6, 8)], 5)
+    await partial.append([b"5"])
+    assert (list(followed.ahead()), followed.written()) == ([], 8)
+    await partial.append([b"89"])
+    await partial.commit()
+    assert (list(followed.ahead()), followed.written()) == ([], 10)
+    followed.close()
+    await other.close()
+
+
+async def test_what_a_killed_writer_placed_ahead_is_there_for_the_next(
+    store: DiskContent, tmp_path: Path
+) -> None:
+    digest = Digest.of(b"0123456789")
+    partial = await store.partial(digest, "docker.io")
+    assert partial is not None
+    await partial.append([b"01"])
+    await partial.place(6, [b"67"])
+    path = store.partial_path(IngestKey.of(digest, "docker.io"))
+    for name in (path, note_of(path)):  # as they stand when it is killed
+        (tmp_path / name.name).write_bytes(name.read_bytes())
+    await partial.discard()
+    for name in (path, note_of(path)):
+        (tmp_path / name.name).rename(name)
+    resumed = await store.partial(digest, "docker.io")
+    assert resumed is not None
+    assert (resumed.offset, list(resumed.ahead)) == (2, [(6, 8)])
+    await resumed.append([b"2345"])
+    await resumed.append([b"89"])
+    await resumed.commit()
+    assert await content(store, digest) == b"0123456789"
+
+
+async def test_a_damaged_note_of_what_is_ahead_costs_what_was_ahead(
+    store: DiskContent, tmp_path: Path
+) -> None:
+    digest = Digest.of(b"0123456789")
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.append([b"01"])
+    await partial.place(6, [b"67"])
+    await partial.suspend()
+    note = note_of(store.partial_path(IngestKey(digest)))
+    data = note.read_bytes()
+    note.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    resumed = await store.partial(digest)
+    assert resumed is not None
+    assert (resumed.offset, list(resumed.ahead)) == (0, [])
+    await resumed.append([b"0123456789"])
+    await resumed.commit()
+    assert await content(store, digest) == b"0123456789"

@@ -10,7 +10,8 @@ import structlog
 
 from ...asking.replicas import LONGEST, doubts
 from ...clock import Clock
-from ...contracts.content import Hasher, Partial, StoreFull
+from ...contracts.content import Partial, StoreFull
+from ...contracts.files import Hasher
 from ...contracts.registry import Provenance
 from ...contracts.upstream import StreamContent, Upstream
 from ...oci.errors import (

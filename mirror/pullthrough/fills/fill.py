@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from dataclasses import dataclass
 
 import structlog
 
-from ...contracts.content import Hasher
+from ...contracts.files import Hasher, OpenFile
 from ...contracts.registry import Outcome, Provenance
 from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import RegistryError, Unavailable
 from ...oci.reference import Repository
-from ...threads import aside
 from .spill import Segment, SpillBuffer
 
 log = structlog.get_logger()
@@ -160,12 +158,12 @@ class Fill:
     def has_file(self) -> bool:
         return self._file is not None
 
-    def writes_to(self, fd: int) -> None:
-        """The growing file, whose descriptor is the fill's from now on."""
+    def writes_to(self, file: OpenFile) -> None:
+        """The growing file, which is the fill's to close from now on."""
         if self._file is None:
-            self._file = Segment(0, fd)
+            self._file = Segment(0, file)
         else:  # the same file, whose writer has died: the readers keep what they have
-            os.close(fd)
+            file.close()
 
     def spill(self, offset: int, hasher: Hasher) -> SpillBuffer:
         """From `offset` on, the bytes go through memory."""
@@ -225,11 +223,8 @@ class Fill:
             files += self.window.segments
             self.window.segments = []
         self._file = None
-        if any(file.memory is None and os.fstat(file.fd).st_nlink == 0 for file in files):
-            # Off the loop: the last close of a removed file frees its blocks.
-            aside(_close, files)
-        else:
-            _close(files)
+        for segment in files:
+            segment.file.close()
 
 
 class FillReader:
@@ -260,12 +255,12 @@ class FillReader:
     def fileno(self) -> int:
         if self._segment is None:
             raise ValueError("ask what is readable first")
-        return self._segment.fd
+        return self._segment.file.fileno()
 
     def pread(self, count: int, offset: int) -> bytes:
         if self._segment is None:
             raise ValueError("ask what is readable first")
-        return self._segment.pread(count, offset)
+        return self._segment.file.pread(count, offset)
 
     def damaged(self, reason: str) -> None:
         log.error("growing_file_cannot_be_read", digest=str(self.descriptor.digest), reason=reason)
@@ -280,8 +275,3 @@ class FillReader:
 
     def close(self) -> None:
         self._fill.leave(self)
-
-
-def _close(files: list[Segment]) -> None:
-    for file in files:
-        file.close()

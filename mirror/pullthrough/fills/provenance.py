@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,6 +17,7 @@ import structlog
 from cachetools import TTLCache
 
 from ...clock import Clock
+from ...contracts.files import OpenFile, hash_span
 from ...contracts.upstream import StreamContent
 from ...oci.digest import Digest
 from ...threads import aside
@@ -28,7 +28,6 @@ _MOST_SPANS = 4096  # of one download: of what more there is, nobody is found ou
 _MOST_BLOBS = 64
 _MOST_STATEMENTS = 4  # of one blob that comes wrong again and again
 _REMEMBERED_FOR = 3600.0  # seconds
-_SLICE = 1 << 20
 
 Reject = Callable[[str], None]
 
@@ -95,7 +94,9 @@ class Doubts:
         """Whether it should come from one source this time."""
         return digest in self._statements
 
-    async def wrong(self, digest: Digest, sources: Sources, file: int | None, reason: str) -> None:
+    async def wrong(
+        self, digest: Digest, sources: Sources, file: OpenFile | None, reason: str
+    ) -> None:
         """It came wrong. `file` has what came; None: it is gone."""
         if sources.culprit is not None:
             sources.rejects[sources.culprit](reason)
@@ -116,7 +117,7 @@ class Doubts:
             reason=reason,
         )
 
-    async def proven(self, digest: Digest, file: int, size: int) -> None:
+    async def proven(self, digest: Digest, file: OpenFile, size: int) -> None:
         """These are its bytes: finds out who had brought others."""
         for statement in self._statements.pop(digest, ()):
             liars = {source for source, said in statement.sizes.items() if said != size}
@@ -139,24 +140,20 @@ def _apart(spans: Sequence[Span]) -> list[Span]:
     return apart
 
 
-async def _hashed(file: int | None, spans: Sequence[Span]) -> list[bytes]:
+async def _hashed(file: OpenFile | None, spans: Sequence[Span]) -> list[bytes]:
     """The hash of each of these spans of a file."""
     if file is None or not spans:
         return []
-    own = os.dup(file)  # its owner may close it meanwhile
-    return await asyncio.shield(aside(_hash_and_close, own, spans))
+    own = file.again()  # its owner may close it meanwhile
+    hashing = aside(_hash_all, own, spans)
+    hashing.add_done_callback(lambda _: own.close())
+    return await asyncio.shield(hashing)
 
 
-def _hash_and_close(file: int, spans: Sequence[Span]) -> list[bytes]:
-    try:
-        return [_hash(file, span) for span in spans]
-    finally:
-        os.close(file)
-
-
-def _hash(file: int, span: Span) -> bytes:
-    hasher, at = hashlib.sha256(), span.start
-    while piece := os.pread(file, min(_SLICE, span.stop - at), at):
-        hasher.update(piece)
-        at += len(piece)
-    return hasher.digest()
+def _hash_all(file: OpenFile, spans: Sequence[Span]) -> list[bytes]:
+    hashes = []
+    for span in spans:
+        hasher = hashlib.sha256()
+        hash_span(hasher, file, span.start, span.stop)
+        hashes.append(hasher.digest())
+    return hashes

@@ -23,7 +23,7 @@ from ...oci.digest import Digest
 from ...oci.errors import Denied, Unavailable
 from ...oci.ranges import ByteRange
 from ...oci.reference import Repository
-from .spill import Segment
+from .spill import PassingFile, passing
 
 log = structlog.get_logger()
 
@@ -135,7 +135,7 @@ class RangeStream:
         self._stop = self._size  # of what the stream brings
         self._ahead = _LEAST
         self._waits: asyncio.TimerHandle | None = None  # for the reader to be back
-        self._file: Segment | None = None
+        self._file: PassingFile | None = None
         self._came = 0  # bytes since the last progress
         self._waited = 0.0  # seconds, for these
 
@@ -157,7 +157,7 @@ class RangeStream:
     def fileno(self) -> int:
         if self._file is None:
             raise ValueError("ask what is readable first")
-        return self._file.fd
+        return self._file.fileno()
 
     def pread(self, count: int, offset: int) -> bytes:
         if self._file is None:
@@ -198,14 +198,14 @@ class RangeStream:
 
     async def _read(self) -> None:
         """The next bytes, in a file of their own: the last ones have been sent by now."""
-        file = Segment.passing(self._position)
+        file = passing(self._position)
         if self._file is not None:
             self._file.close()
         self._file = file
         end = self._position + self._ahead
         while self._position < min(end, self._size):
             piece = await self._piece()
-            file.append(piece, self._position)
+            file.write(piece, self._position)
             self._position += len(piece)
             if len(piece) < _LEAST:  # what trickles is passed on as it comes
                 break

@@ -8,8 +8,9 @@ import os
 import resource
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ...contracts.content import Hasher
+from ...contracts.files import Hasher, OpenFile
 from ...oci.digest import Digest
 from ...oci.errors import Untrustworthy
 from ...threads import aside
@@ -23,41 +24,73 @@ _LARGEST = 4 * _SEGMENT  # more than any has
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """Bytes from `start` on: at their own offsets in the file `fd`; or in `memory`, where no file
-    can be had for them (`fd` is -1 then)."""
+    """Bytes from `start` on, each at its own offset in the file."""
 
     start: int
-    fd: int
-    memory: bytearray | None = None
+    file: OpenFile
 
-    @classmethod
-    def passing(cls, start: int) -> Segment:
-        """An empty one, in memory. As a sparse file, which can be sent without a copy, unless
-        descriptors have run out, or no file may be as long as that (`ulimit -f`)."""
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit == resource.RLIM_INFINITY or start + _LARGEST <= limit:
-            with contextlib.suppress(OSError):
-                return cls(start, os.memfd_create("fill", os.MFD_CLOEXEC))
-        return cls(start, -1, bytearray())
 
-    def append(self, data: bytes | memoryview, offset: int) -> int:
-        """Blocking; raises OSError. How many bytes of the data were taken, behind those that are
-        there and end at `offset`."""
-        if self.memory is None:
-            return os.pwrite(self.fd, data, offset)
-        self.memory.extend(data)
+class PassingFile(OpenFile, Protocol):
+    """Bytes that pass through memory."""
+
+    def write(self, data: bytes | memoryview, offset: int) -> int:
+        """Writes behind those that are there and end at `offset`; how many bytes were taken.
+        Blocking; raises OSError."""
+
+
+def passing(start: int) -> PassingFile:
+    """An empty file, in memory, for bytes from `start` on. A sparse one, which can be sent without
+    a copy, unless descriptors have run out, or no file may be as long as that (`ulimit -f`)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY or start + _LARGEST <= limit:
+        with contextlib.suppress(OSError):
+            return _MemoryFile(os.memfd_create("fill", os.MFD_CLOEXEC))
+    return _MemoryBytes(start)
+
+
+class _MemoryFile:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: bytes | memoryview, offset: int) -> int:
+        return os.pwrite(self._fd, data, offset)
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return os.pread(self._fd, count, offset)
+
+    def again(self) -> _MemoryFile:
+        return _MemoryFile(os.dup(self._fd))
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class _MemoryBytes:
+    """Bytes for which no file can be had."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._bytes = bytearray()
+
+    def fileno(self) -> int:
+        return -1
+
+    def write(self, data: bytes | memoryview, offset: int) -> int:
+        self._bytes.extend(data)
         return len(data)
 
     def pread(self, count: int, offset: int) -> bytes:
-        """As os.pread. Blocking; raises OSError."""
-        if self.memory is None:
-            return os.pread(self.fd, count, offset)
-        at = offset - self.start
-        return bytes(self.memory[at : at + count])
+        at = offset - self._start
+        return bytes(self._bytes[at : at + count])
+
+    def again(self) -> _MemoryBytes:
+        return self
 
     def close(self) -> None:
-        if self.memory is None:
-            os.close(self.fd)
+        """Its memory goes with the last who has it."""
 
 
 class SpillBuffer:
@@ -79,6 +112,7 @@ class SpillBuffer:
         self.size: int | None = None
         self.trusted = True
         self.segments: list[Segment] = []
+        self._last: PassingFile = _MemoryBytes(offset)  # of the last segment
         self._hash = hasher
         self._slowest = slowest
 
@@ -90,11 +124,12 @@ class SpillBuffer:
         coming = sum(map(len, pieces))
         read = await self._slowest(self.offset + coming - CAPACITY)
         while len(self.segments) > 1 and self.segments[1].start <= read:
-            self.segments.pop(0).close()
+            self.segments.pop(0).file.close()
         for piece in pieces:
             if not self.segments or self.offset - self.segments[-1].start >= _SEGMENT:
-                self.segments.append(Segment.passing(self.offset))
-            await aside(self._write, self.segments[-1], piece)
+                self._last = passing(self.offset)
+                self.segments.append(Segment(self.offset, self._last))
+            await aside(self._write, self._last, piece)
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:
@@ -113,16 +148,16 @@ class SpillBuffer:
     async def discard(self) -> None:
         """As `suspend`."""
 
-    def open(self) -> int:
+    def open(self) -> OpenFile:
         raise NotImplementedError("a window is read by its segments")
 
     def hasher(self) -> Hasher:
         return self._hash
 
-    def _write(self, segment: Segment, piece: bytes) -> None:
+    def _write(self, file: PassingFile, piece: bytes) -> None:
         view = memoryview(piece)
         while view:
-            written = segment.append(view, self.offset)
+            written = file.write(view, self.offset)
             self._hash.update(view[:written])
             self.offset += written
             view = view[written:]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
 from ...clock import Clock
-from ...contracts.content import ContentStore, Followed, Hasher, Partial, WriterState
+from ...contracts.content import ContentStore, Followed, Partial, WriterState
 from ...contracts.context import Asker
 from ...contracts.events import ContentCommitted, FillEnded, FillQueued, FillStarted
+from ...contracts.files import Hasher, hash_span
 from ...contracts.registry import Outcome
 from ...contracts.upstream import Upstream
 from ...events import Events
@@ -220,7 +220,7 @@ class Fills:
             )
             kept = await publish(download.commit(), committed, self.events)
         except Untrustworthy as error:
-            file = None if fill.window else fill.segment(0)[0].fd
+            file = None if fill.window else fill.segment(0)[0].file
             await self._doubts.wrong(fill.digest, download.sources, file, error.message)
             await download.partial.discard()
             raise
@@ -291,9 +291,9 @@ class Fills:
         """It is proven: whoever lied of it is found."""
         if fill.digest not in self._doubts or fill.window is not None:
             return
-        file, _ = fill.segment(0)
+        segment, _ = fill.segment(0)
         try:
-            await self._doubts.proven(fill.digest, file.fd, fill.written)
+            await self._doubts.proven(fill.digest, segment.file, fill.written)
         except OSError as error:
             log.error("content_cannot_be_read", digest=str(fill.digest), reason=str(error))
 
@@ -307,7 +307,7 @@ class Fills:
             return False
         try:
             await partial.discard()
-            fill.writes_to(os.dup(content.fileno()))
+            fill.writes_to(content.again())
             fill.finish(await content.readable(0))
         finally:
             content.close()
@@ -351,9 +351,9 @@ class Fills:
         read of it here get the rest, unless the whole turns out wrong."""
         if fill.written == 0:
             raise Untrustworthy(f"the other process that wrote {fill.digest} gave it up")
-        file, _ = fill.segment(0)
+        segment, _ = fill.segment(0)
         hasher = fill.digest.hasher()
-        offset = await aside(_hash_up_to, file.fd, fill.written, hasher)
+        offset = await aside(hash_span, hasher, segment.file, 0, fill.written)
         return self._spill(fill, offset, hasher)
 
     def _look(self, fill: Fill, followed: Followed) -> WriterState:
@@ -388,12 +388,3 @@ def _is_followed(followed: Followed | None) -> bool:
     """Whether who has the lock on what is being written has it on the file that is followed, whose
     bytes were given out already. Its writer may have removed that one, and another begun anew."""
     return followed is None or followed.state() is WriterState.WRITING
-
-
-def _hash_up_to(fd: int, stop: int, hasher: Hasher) -> int:
-    """Hashes a file's beginning, as far as it is there; returns how far. Blocking."""
-    offset = 0
-    while piece := os.pread(fd, min(1 << 20, stop - offset), offset):
-        hasher.update(piece)
-        offset += len(piece)
-    return offset

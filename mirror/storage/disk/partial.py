@@ -14,15 +14,17 @@ from typing import Protocol
 
 import structlog
 
-from ...contracts.content import Hasher, StoreFull, WriterState
+from ...contracts.content import StoreFull, WriterState
+from ...contracts.files import Hasher
 from ...oci.digest import Digest
 from ...oci.errors import Untrustworthy
 from ...threads import Threads
 from ..owner import give, make_folder
 from . import writeback
 from .ingest_key import IngestKey
+from .open_file import DiskFile
 from .space import FULL, ForGuests, SpaceClaim
-from .sparse_spans import SparseSpans, note_of
+from .sparse_spans import SparseSpans, note_of, noted
 
 log = structlog.get_logger()
 
@@ -106,8 +108,8 @@ class DiskPartial:
     def offset(self) -> int:
         return self._offset
 
-    def open(self) -> int:
-        return _reopen(self._fd)
+    def open(self) -> DiskFile:
+        return DiskFile.reopened(self._fd)
 
     def hasher(self) -> Hasher:
         return self._hash.copy()
@@ -256,7 +258,7 @@ class DiskPartial:
                         self._offset += written
                         self._advance(self._ahead.reached(self._offset))
                     else:
-                        self._ahead.add(at, at + written)
+                        self._ahead.add(at, at + written, self._offset)
                 at += written
                 view = view[written:]
                 self._dirty += written
@@ -302,6 +304,7 @@ class DiskFollowed:
         self._target = target
         self._fd = fd
         self._announced = announced
+        self._written = 0
 
     @property
     def size(self) -> int | None:
@@ -310,8 +313,13 @@ class DiskFollowed:
     def written(self) -> int:
         # The size first: the note of what is ahead goes only when nothing is.
         size = os.fstat(self._fd).st_size
-        reached = SparseSpans(self._path).reached_by_another()
-        return size if reached is None else reached
+        note = noted(self._path)
+        self._written = max(self._written, size if note is None else note.reached)
+        return self._written
+
+    def ahead(self) -> Sequence[tuple[int, int]]:
+        note = noted(self._path)
+        return () if note is None else note.spans
 
     def state(self) -> WriterState:
         if _names(self._path, self._fd):
@@ -319,8 +327,8 @@ class DiskFollowed:
         # Renamed or removed. In this order: a rename in between is not taken for a removal.
         return WriterState.PROVEN if _names(self._target, self._fd) else WriterState.GONE
 
-    def open(self) -> int:
-        return _reopen(self._fd)
+    def open(self) -> DiskFile:
+        return DiskFile.reopened(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -343,11 +351,6 @@ def _names(path: Path, fd: int) -> bool:
         return os.path.samestat(os.lstat(path), os.fstat(fd))
     except FileNotFoundError:
         return False
-
-
-def _reopen(fd: int) -> int:
-    # A new open file description, not a dup: a dup would share the lock, and keep it held.
-    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def lock_partial(path: Path) -> int | None:

@@ -1,9 +1,9 @@
 """What several streams have placed behind a partial's contiguous beginning, noted beside it.
 
 As long as nothing is ahead, a partial is as long as what has come, and there is no note. With a
-note the file has holes: the note says how far it has none, which is how far others may read, and
-which spans behind that are there, which is what a resumed download need not fetch again. After a
-crash it may lag behind the file; it never says more than was written.
+note the file has holes: the note says how far it has none, and which spans behind that are there.
+So other processes know what may be read, and a resumed download what need not be fetched again. It
+is written after the bytes, each time: it never says more than was written.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import bisect
 import contextlib
 import os
 import struct
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..owner import give
 
-_HEAD = struct.Struct("<8sQI")  # a mark, the contiguous beginning, the number of spans
+_HEAD = struct.Struct("<8sI")  # a mark, the CRC of what follows
+_BODY = struct.Struct("<QI")  # the contiguous beginning, the number of spans
 _SPAN = struct.Struct("<QQ")
-_MARK = b"ahead-01"
+_MARK = b"ahead-02"
 _MOST = 1024  # spans; a download has as many as it has connections
-_SAVE_EVERY = 4 << 20  # bytes placed between two notes: what a crash costs
+_LOOKS = 8  # at a note that its writer is just overwriting
 
 
 def note_of(partial: Path) -> Path:
@@ -28,13 +31,21 @@ def note_of(partial: Path) -> Path:
     return partial.with_name(partial.name + ".ahead")
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """`reached`: how far a partial has no hole. `spans`: what is there behind that."""
+
+    reached: int
+    spans: list[tuple[int, int]]
+
+
 class SparseSpans:
     """The spans of one partial, and their note. Not for several threads at once."""
 
     def __init__(self, partial: Path) -> None:
+        self._partial = partial
         self._path = note_of(partial)
         self._fd = -1
-        self._unsaved = 0
         self.spans: list[tuple[int, int]] = []
 
     def begin(self, reached: int) -> None:
@@ -45,47 +56,36 @@ class SparseSpans:
             give(self._fd, self._path.parent)
             self.save(reached)
 
-    def add(self, start: int, stop: int) -> None:
-        """These bytes are there now."""
+    def add(self, start: int, stop: int, reached: int) -> None:
+        """These bytes are there now, in a file that has no hole as far as it `reached`."""
         at = bisect.bisect(self.spans, (start, stop))
         self.spans.insert(at, (start, stop))
         self.spans = _joined(self.spans)
-        self._unsaved += stop - start
+        self.save(reached)
 
     def reached(self, offset: int) -> int:
         """How far the bytes go without a hole, when they are there up to `offset`."""
         while self.spans and self.spans[0][0] <= offset:
             offset = max(offset, self.spans.pop(0)[1])
-        if self._fd >= 0:
-            if self._unsaved >= _SAVE_EVERY:
-                self.save(offset)
-            else:
-                os.pwrite(self._fd, _HEAD.pack(_MARK, offset, 0)[:16], 0)
+        self.save(offset)
         return offset
 
     def save(self, reached: int) -> None:
-        """Notes everything."""
+        """Notes everything, if there is a note."""
         if self._fd >= 0:
-            spans = b"".join(_SPAN.pack(*span) for span in self.spans[:_MOST])
-            head = _HEAD.pack(_MARK, reached, min(len(self.spans), _MOST))
-            os.pwrite(self._fd, head + spans, 0)
-            self._unsaved = 0
+            spans = self.spans[:_MOST]
+            body = _BODY.pack(reached, len(spans)) + b"".join(_SPAN.pack(*span) for span in spans)
+            os.pwrite(self._fd, _HEAD.pack(_MARK, zlib.crc32(body)) + body, 0)
 
     def resume(self, size: int) -> int:
         """Takes up the note of an earlier writer of a file of this size; how far its bytes go
         without a hole."""
-        noted = _read(self._path)
-        if noted is None:
+        note = noted(self._partial)
+        if note is None:
             return size
-        reached, self.spans = noted
-        self.spans = _joined(sorted((a, min(b, size)) for a, b in self.spans if a < size))
-        self.begin(min(reached, size))
-        return self.reached(min(reached, size))
-
-    def reached_by_another(self) -> int | None:
-        """How far another process' bytes go without a hole; None: as far as its file."""
-        noted = _read(self._path)
-        return None if noted is None else noted[0]
+        self.spans = _joined(sorted((a, min(b, size)) for a, b in note.spans if a < size))
+        self.begin(min(note.reached, size))
+        return self.reached(min(note.reached, size))
 
     def close(self) -> None:
         """Leaves the note to the next writer."""
@@ -101,6 +101,37 @@ class SparseSpans:
                 os.unlink(self._path)
 
 
+def noted(partial: Path) -> Note | None:
+    """What is noted of this partial by now; None: it has no holes. What is no note of ours says
+    that nothing is there."""
+    for _ in range(_LOOKS):
+        try:
+            fd = os.open(note_of(partial), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            data = os.pread(fd, _HEAD.size + _BODY.size + _MOST * _SPAN.size, 0)
+        finally:
+            os.close(fd)
+        note = _read(data)
+        if note is not None:
+            return note
+    return Note(0, [])
+
+
+def _read(data: bytes) -> Note | None:
+    """None where its check is wrong: of a reader that came while it was written, too."""
+    if len(data) < _HEAD.size + _BODY.size:
+        return None
+    mark, check = _HEAD.unpack_from(data)
+    reached, count = _BODY.unpack_from(data, _HEAD.size)
+    stop = _HEAD.size + _BODY.size + count * _SPAN.size
+    if mark != _MARK or count > _MOST or zlib.crc32(data[_HEAD.size : stop]) != check:
+        return None
+    spans = [_SPAN.unpack_from(data, at) for at in range(_HEAD.size + _BODY.size, stop, _SPAN.size)]
+    return Note(reached, spans)
+
+
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """In order, with those that touch made one."""
     joined: list[tuple[int, int]] = []
@@ -110,21 +141,3 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         elif start < stop:
             joined.append((start, stop))
     return joined
-
-
-def _read(path: Path) -> tuple[int, list[tuple[int, int]]] | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        data = os.pread(fd, _HEAD.size + _MOST * _SPAN.size, 0)
-    finally:
-        os.close(fd)
-    if len(data) < _HEAD.size:
-        return 0, []
-    mark, reached, count = _HEAD.unpack_from(data)
-    if mark != _MARK:
-        return 0, []
-    count = min(count, _MOST, (len(data) - _HEAD.size) // _SPAN.size)
-    return reached, [_SPAN.unpack_from(data, _HEAD.size + i * _SPAN.size) for i in range(count)]

@@ -16,7 +16,6 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,9 +25,8 @@ import structlog
 from ...clock import Clock
 from ...contracts.content import Entry, Usage
 from ...contracts.events import ContentEvicted, ContentQuarantined
-from ...contracts.registry import Outcome, Provenance
+from ...contracts.registry import Outcome
 from ...events import Events
-from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import Unavailable
 from ...threads import Threads, aside
@@ -38,6 +36,7 @@ from .files import hash_of, prepare, read_whole, unlink_all, words
 from .free_space import FreeSpace
 from .index import Index
 from .ingest_key import IngestKey
+from .open_file import StoredFile
 from .partial import DiskFollowed, DiskPartial, lock_partial
 from .space import FULL, Bounds, SpaceManager
 
@@ -54,43 +53,6 @@ _MEANS_EVERY = 0.05
 _TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class DiskFile:
-    """A hit: proven content, open."""
-
-    descriptor: Descriptor
-    outcome: Outcome
-    fd: int
-    size: int
-    doubt: Callable[[str], None]
-
-    def damaged(self, reason: str) -> None:
-        self.doubt(reason)
-
-    @property
-    def provenance(self) -> Provenance:
-        return Provenance.HERE
-
-    async def proven(self) -> None:
-        """It is."""
-
-    def fileno(self) -> int:
-        return self.fd
-
-    def pread(self, count: int, offset: int) -> bytes:
-        return os.pread(self.fd, count, offset)
-
-    async def readable(self, beyond: int) -> int:
-        return self.size
-
-    def close(self) -> None:
-        # Closing the last descriptor of an evicted file frees its blocks: 100 ms for a big one.
-        if os.fstat(self.fd).st_nlink == 0:
-            aside(os.close, self.fd)
-        else:
-            os.close(self.fd)
 
 
 class DiskContent:
@@ -141,7 +103,7 @@ class DiskContent:
         await aside(self._files.close)
         await self.ledger.close()
 
-    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> DiskFile | None:
+    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> StoredFile | None:
         fd = await self._opened(digest)
         if fd is None:
             return None
@@ -160,13 +122,7 @@ class DiskContent:
             await self.quarantine(digest, f"its size is {size}, not {recorded}")
             return None
         self.touch(digest)
-        return DiskFile(
-            Descriptor(OCTET_STREAM, digest, size),
-            outcome,
-            fd,
-            size,
-            functools.partial(self._doubt, digest),
-        )
+        return StoredFile(fd, digest, size, outcome, functools.partial(self._doubt, digest))
 
     async def read(self, digest: Digest, limit: int) -> bytes | None:
         fd = await self._opened(digest)

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import structlog
 
+from ...contracts.files import OpenFile
 from ...contracts.second_tier import SecondTierFault
 from ...oci.digest import Digest
 from ...oci.ranges import ByteRange
@@ -71,18 +72,19 @@ class FolderTier:
             return None
         return FolderStream(self, fd, size, start, min(stop or size, size))
 
-    async def put(self, digest: Digest, file: int, size: int) -> bool:
+    async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
         try:
-            own = os.dup(file)  # the caller may be cancelled, and close it
+            own = file.again()  # the caller may be cancelled, and close it
         except OSError as error:
             _tell("put", error)
             return False
         try:
             putting = self.begin(self._put, self._path(digest), own, size)
         except OSError as error:
-            os.close(own)
+            own.close()
             _tell("put", error)
             return False
+        putting.add_done_callback(lambda _: own.close())
         try:
             await asyncio.shield(putting)
         except OSError as error:
@@ -130,30 +132,27 @@ class FolderTier:
     def _path(self, digest: Digest) -> Path:
         return self._root / digest.algorithm / digest.hex[:2] / digest.hex
 
-    def _put(self, path: Path, file: int, size: int) -> None:
+    def _put(self, path: Path, file: OpenFile, size: int) -> None:
+        coming = self._root / "coming"
+        make_folder(coming)
+        make_folder(path.parent)
+        if not self._is_swept:
+            self._is_swept = True
+            _sweep(coming)
+        name = coming / f"{path.name}.{os.uname().nodename}.{os.getpid()}.{next(self._names)}"
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            coming = self._root / "coming"
-            make_folder(coming)
-            make_folder(path.parent)
-            if not self._is_swept:
-                self._is_swept = True
-                _sweep(coming)
-            name = coming / f"{path.name}.{os.uname().nodename}.{os.getpid()}.{next(self._names)}"
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                try:
-                    give(fd, coming)
-                    _copy(file, fd, size)
-                    os.fsync(fd)  # a share tells of a full disk here
-                finally:
-                    os.close(fd)
-                os.rename(name, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
-                raise
-        finally:
-            os.close(file)
+                give(fd, coming)
+                _copy(file, fd, size)
+                os.fsync(fd)  # a share tells of a full disk here
+            finally:
+                os.close(fd)
+            os.rename(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
 
 
 class FolderStream:
@@ -206,11 +205,11 @@ def _open(path: Path) -> tuple[int, int]:
     return fd, found.st_size
 
 
-def _copy(source: int, target: int, size: int) -> None:
+def _copy(source: OpenFile, target: int, size: int) -> None:
     """Raises OSError, also when the source has fewer bytes."""
     at = 0
     while at < size:
-        piece = memoryview(os.pread(source, min(_PIECE, size - at), at))
+        piece = memoryview(source.pread(min(_PIECE, size - at), at))
         if not piece:
             raise OSError(f"the file ends at {at}, before {size}")
         at += len(piece)

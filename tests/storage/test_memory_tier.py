@@ -1,0 +1,24 @@
+"""The second tier in memory does what every second tier must."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..memory_tier import MemoryTier
+from .second_tier_contract import SecondTierContract
+
+
+@pytest.fixture
+def tier() -> MemoryTier:
+    return MemoryTier()
+
+
+@pytest.fixture
+def broken() -> MemoryTier:
+    tier = MemoryTier()
+    tier.takes = False
+    return tier
+
+
+class TestMemoryTier(SecondTierContract):
+    """The contract."""
