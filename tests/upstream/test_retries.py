@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from mirror.asking.budgets import Budget
 from mirror.oci.errors import Denied, RateLimited, RegistryError, Unavailable
 from mirror.upstream.failures import FailureKind, Faulty, ReferralExpired, Unreached
-from mirror.upstream.retries import Budget, Policy, Retries, pause
+from mirror.upstream.retries import Policy, Retries, pause
 
 from .conftest import Time
 

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Generic, TypeVar
 
+from ...asking.budgets import Budgets
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...tasks import pass_on
 from ..failures import NoTurn, Unreached
-from ..retries import Budgets
 from .turns import Turn, Turns
 
 K = TypeVar("K", bound=Hashable)

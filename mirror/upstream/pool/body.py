@@ -8,8 +8,9 @@ drips the rest is asked for too, and the first that brings more than drops goes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ...clock import Clock
 from ...oci.descriptor import Descriptor
@@ -46,13 +47,20 @@ class Watch:
     slow_speed: float = 4.0 * KIB
 
 
-Beside = Callable[[Source, ByteRange], Awaitable[Source]]
-"""Whoever brings the next byte: the silent connection, or one that is asked for this rest beside
-it; the other ones are closed. Raises Unavailable."""
+class Others(Protocol):
+    """Other connections for the same blob, from the same endpoints."""
 
-Rival = Callable[[Source, ByteRange], Awaitable[Source]]
-"""One that is asked for this rest beside a slow connection, which goes on meanwhile: see
-`Source.in_front_of`. Raises Unavailable."""
+    async def beside(self, silent: Source, rest: ByteRange) -> Source:
+        """The connection that brings the next byte: the silent one, or one that is asked for the
+        rest beside it, other endpoints first; those that lose are closed. Raises Unavailable."""
+
+    async def rival(self, slow: Source, rest: ByteRange) -> Source:
+        """A connection that is asked for the rest beside a slow one, which goes on meanwhile: see
+        `Source.in_front_of`. Raises Unavailable."""
+
+    def usual_speed(self) -> float:
+        """Bytes a second that the fastest of the endpoints has shown; 0 where none was
+        measured."""
 
 
 class Pace:
@@ -80,17 +88,13 @@ class Pace:
 
 class Body:
     """A StreamContent. `source`, `vouched` and `reject` are those of the endpoint whose bytes were
-    read last: they may change from one read to the next. `stop`: where the asked range ends.
-    `usual`: the bytes a second that the registry's endpoints have shown, 0 where it is not known.
-    """
+    read last: they may change from one read to the next. `stop`: where the asked range ends."""
 
     def __init__(
         self,
         source: Source,
         stop: int | None,
-        beside: Beside,
-        rival: Rival,
-        usual: Callable[[], float],
+        others: Others,
         line: Line,
         clock: Clock,
         watch: Watch,
@@ -98,9 +102,7 @@ class Body:
         self._source = source
         self._start = self._position = source.start
         self._stop = stop
-        self._beside = beside
-        self._rival = rival
-        self._usual = usual
+        self._others = others
         self._line = line
         self._clock = clock
         self._watch = watch
@@ -146,7 +148,7 @@ class Body:
                 piece = await self._source.read()
         except TimeoutError:
             if not await self._race_is_won():
-                self._source = await self._beside(self._source, self._rest)
+                self._source = await self._others.beside(self._source, self._rest)
             piece = await self._source.read()
         self._position += len(piece)
         if piece:
@@ -180,7 +182,7 @@ class Body:
             is_doubted = self._is_doubted(speed)
             self._doubt.begin(2.0 if is_doubted else 1.0)
             if is_doubted:
-                self._race = asyncio.ensure_future(self._rival(self._source, self._rest))
+                self._race = asyncio.ensure_future(self._others.rival(self._source, self._rest))
                 self._race_from = self._position
         if (speed := self._pace.speed) is not None:
             self._pace.begin()
@@ -193,7 +195,7 @@ class Body:
                 raise error
 
     def _is_doubted(self, speed: float) -> bool:
-        usual = min(LEAD, self._usual() / _FAR_BELOW)
+        usual = min(LEAD, self._others.usual_speed() / _FAR_BELOW)
         return self._is_below(max(self._watch.slow_speed, usual), speed)
 
     def _is_below(self, least: float, speed: float) -> bool:

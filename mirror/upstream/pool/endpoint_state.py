@@ -9,6 +9,7 @@ from enum import IntEnum
 import structlog
 from cachetools import LRUCache
 
+from ...asking.budgets import Budget, Budgets
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...contracts.events import BreakerSwitched
@@ -18,7 +19,6 @@ from ...oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unkno
 from ...oci.reference import Repository
 from ..endpoint import CONNECTIONS, Trust
 from ..failures import Exhausted, NoToken, QuotaSpent, Unfit, Unreachable
-from ..retries import Budget, Budgets
 from .breaker import PAUSES, Breaker, BreakerState, Trouble
 from .connections import Slots
 from .pulse import Ping, Pulse

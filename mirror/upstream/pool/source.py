@@ -39,14 +39,14 @@ class Source:
         self,
         stream: StreamContent,
         first: bytes,
-        standing: EndpointState,
+        endpoint: EndpointState,
         question: Question,
         clock: Clock,
         fastest: Callable[[], float],
         *,
         goes_on_by_range: bool,
     ) -> None:
-        self.standing = standing
+        self.endpoint = endpoint
         self._question = question
         self._goes_on_by_range = goes_on_by_range
         self._slot: Slot | None = None
@@ -65,7 +65,7 @@ class Source:
     async def open(
         cls,
         stream: StreamContent,
-        standing: EndpointState,
+        endpoint: EndpointState,
         question: Question,
         clock: Clock,
         fastest: Callable[[], float],
@@ -88,7 +88,7 @@ class Source:
             await stream.close()
             raise
         return cls(
-            stream, first, standing, question, clock, fastest, goes_on_by_range=goes_on_by_range
+            stream, first, endpoint, question, clock, fastest, goes_on_by_range=goes_on_by_range
         )
 
     @property
@@ -120,7 +120,7 @@ class Source:
             except Unavailable as error:
                 if self._closing is not None:
                     raise self._gave_way() from error
-                self.standing.failed(self._question, error)
+                self.endpoint.failed(self._question, error)
                 raise
             self._waited += self._clock.monotonic() - self._since
             self._came += len(self._next)
@@ -187,10 +187,10 @@ class Source:
 
     def breaks(self, error: Unavailable) -> None:
         """It is given up for this."""
-        self.standing.failed(self._question, error)
+        self.endpoint.failed(self._question, error)
 
     def reject(self, reason: str) -> None:
-        self.standing.failed(self._question, Untrustworthy(reason))
+        self.endpoint.failed(self._question, Untrustworthy(reason))
         self._stream.reject(reason)
 
     async def close(self) -> None:
@@ -203,7 +203,7 @@ class Source:
         self._closed = True
         self._measured()
         if self._slot is not None:
-            self.standing.slots.give(self._slot)
+            self.endpoint.slots.give(self._slot)
         await self._stream.close()
 
     def holds(self, slot: Slot) -> None:
@@ -230,7 +230,7 @@ class Source:
             or before < LEAST_BYTES <= self._total
             or (size is not None and self.start + self._total == size)
         ):
-            self.standing.delivers(self._question)
+            self.endpoint.delivers(self._question)
 
     def _leave_if_slow(self) -> None:
         """Between two pieces: what has come was handed on."""
@@ -243,10 +243,10 @@ class Source:
                 f"{self.name} sends a blob at {speed:.0f} bytes/s, and another endpoint sent at "
                 f"{other:.0f}"
             )
-            self.standing.is_slow(self._question, error)
+            self.endpoint.is_slow(self._question, error)
             raise error
 
     def _measured(self) -> None:
         """One window is over."""
-        self.standing.speed.took(self._came, self._waited)
+        self.endpoint.speed.took(self._came, self._waited)
         self._waited, self._came = 0.0, 0
