@@ -18,7 +18,7 @@ from mirror import config
 from mirror.pullthrough.images import this_platform
 
 from .e2e.programs import loopback_address
-from .upstream.hub import Hub
+from .fakes.hub import Hub
 
 LAYER = b"layer" * 1000
 DAY = 86400.0

@@ -26,7 +26,7 @@ from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.history_bounds import MOST
 from mirror.storage.tags.redis import RedisTags
 
-from .fakes import CONTEXT, FakeRegistry
+from .fakes import CONTEXT, FakeRegistry, HandClock
 from .redis_server import RedisServer
 
 DAY = 86400.0
@@ -34,22 +34,14 @@ APP, OTHER = Repository("docker.io", "library/a"), Repository("docker.io", "evil
 LONG_AGO = "2001-01-01T00:00:00Z"
 
 
-class Wall:
-    def __init__(self) -> None:
-        self.now = time.time() - 100 * DAY
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
+def wall() -> HandClock:
+    return HandClock(time.time() - 100 * DAY)  # Redis has a clock of its own
 
 
 @pytest.fixture(params=["embedded", "redis"])
 async def tags(
-    request: pytest.FixtureRequest, tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, wall: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TagStore]:
     """One that has room for the history of a hundred tags."""
     clock = Clock(wall=wall)
@@ -66,7 +58,7 @@ async def tags(
 
 
 class House:
-    def __init__(self, folder: Path, tags: TagStore, wall: Wall) -> None:
+    def __init__(self, folder: Path, tags: TagStore, wall: HandClock) -> None:
         self.registry = FakeRegistry(folder)
         self.tags, self.wall = tags, wall
         rule = AccessRule("cool-down", Patterns(["*"]), True, 3 * DAY)
@@ -96,12 +88,12 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, tags: TagStore, wall: Wall) -> House:
+def house(tmp_path: Path, tags: TagStore, wall: HandClock) -> House:
     return House(tmp_path, tags, wall)
 
 
 async def test_a_flood_of_another_repositorys_tags_lets_no_young_image_pass(
-    house: House, wall: Wall
+    house: House, wall: HandClock
 ) -> None:
     old = house.push(APP, "1", "old")
     assert await house.ask(APP, "1") == old
@@ -111,7 +103,7 @@ async def test_a_flood_of_another_repositorys_tags_lets_no_young_image_pass(
     assert await house.ask(APP, "1") == old
 
 
-async def test_nor_does_a_flood_of_its_own(house: House, wall: Wall) -> None:
+async def test_nor_does_a_flood_of_its_own(house: House, wall: HandClock) -> None:
     """That it was another image before is forgotten; not that something is."""
     old = house.push(APP, "1", "old")
     assert await house.ask(APP, "1") == old

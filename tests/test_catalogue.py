@@ -28,8 +28,8 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.tags.embedded import EmbeddedTags
 
+from .fakes import MemoryCatalogue
 from .storage.catalogue_contract import all_content, all_images, blob, names, tagged
-from .storage.memory_catalogue import MemoryCatalogue
 
 REDIS = Repository("docker.io", "library/redis")
 NOW = 1000.0

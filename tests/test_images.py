@@ -13,7 +13,7 @@ import pytest
 
 from mirror.pullthrough.images import this_platform
 
-from .upstream.hub import OCI_INDEX, Hub
+from .fakes.hub import OCI_INDEX, Hub
 
 
 @dataclass

@@ -16,7 +16,7 @@ from aiohttp import web
 from mirror import app as assembly
 from mirror import config
 
-from .upstream.hub import Hub
+from .fakes.hub import Hub
 from .waiting import eventually
 
 

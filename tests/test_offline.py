@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .fakes.hub import status
 from .running import DAY, LAYER, House
-from .upstream.hub import status
 from .waiting import eventually
 
 

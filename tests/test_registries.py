@@ -17,7 +17,7 @@ from mirror import config
 from mirror.app import policy as assembled
 from mirror.upstream.endpoint import Endpoint
 
-from .upstream.hub import Hub
+from .fakes.hub import Hub
 
 LAYER = b"layer" * 1000
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from ..upstream.hub import Hub, page, status
+from ..fakes.hub import Hub, page, status
 from .images import Image
 from .programs import loopback_address
 

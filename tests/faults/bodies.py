@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from ..upstream.hub import Fault, Hub
+from ..fakes.hub import Fault, Hub
 
 MIB = 1 << 20
 

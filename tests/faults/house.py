@@ -31,7 +31,7 @@ from typing import Any, Self
 import aiohttp
 
 from ..e2e.programs import REPOSITORY, loopback_address
-from ..upstream.hub import Hub
+from ..fakes.hub import Hub
 from ..waiting import eventually
 from .client import DOCKERD, Answer, Wire, fetch
 from .client import digest_of as digest_of

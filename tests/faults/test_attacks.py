@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ..upstream.hub import OCI_MANIFEST, Hub, cut, status
+from ..fakes.hub import OCI_MANIFEST, Hub, cut, status
 from .bodies import MIB, breaks, mend, sends
 from .client import digest_of
 from .house import House, Mirror

@@ -12,7 +12,7 @@ import socket
 import pytest
 from aiohttp import web
 
-from ..upstream.hub import OCI_INDEX, OCI_MANIFEST, cut, status
+from ..fakes.hub import OCI_INDEX, OCI_MANIFEST, cut, status
 from ..waiting import eventually
 from .bodies import MIB, waits
 from .client import DOCKERD, SKOPEO, Answer, digest_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..upstream.hub import Hub
+from ..fakes.hub import Hub
 from .client import digest_of
 from .house import House, Mirror
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ..e2e.programs import REPOSITORY
-from ..upstream.hub import Hub, basic
+from ..fakes.hub import Hub, basic
 from ..waiting import eventually
 from .house import House, Mirror
 

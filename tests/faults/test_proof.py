@@ -21,8 +21,8 @@ from mirror.oci.manifests import MAX_DESCRIPTORS
 from mirror.oci.reference import Repository
 from mirror.storage.tags.encoding import encode, tag_key
 
+from ..fakes.hub import OCI_MANIFEST, Fault, Hub
 from ..redis_server import RedisServer
-from ..upstream.hub import OCI_MANIFEST, Fault, Hub
 from .bodies import MIB
 from .client import digest_of
 from .house import House, Mirror

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from ..upstream.hub import OCI_MANIFEST, Fault, cut, page, status
+from ..fakes.hub import OCI_MANIFEST, Fault, cut, page, status
 from .client import DOCKERD, digest_of
 from .house import House
 

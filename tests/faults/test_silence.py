@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 from aiohttp import web
 
-from ..upstream.hub import Hub, status
+from ..fakes.hub import Hub, status
 from .bodies import MIB, comes_late, drips_once, says_nothing, stalls, stalls_once, trickles
 from .client import DOCKERD, digest_of
 from .house import House, Mirror

@@ -18,7 +18,7 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from ..upstream.hub import Hub
+from ..fakes.hub import Hub
 from ..waiting import eventually
 from . import misbehaving
 from .bodies import MIB

@@ -24,7 +24,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
-from ..upstream.hub import Hub
+from ..fakes.hub import Hub
 from ..waiting import eventually
 from .bodies import MIB
 from .house import DOCKERD, House, Mirror, digest_of, taken

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from ..e2e.programs import loopback_address, unavailable
-from ..upstream.hub import OCI_MANIFEST, Hub, status
+from ..fakes.hub import OCI_MANIFEST, Hub, status
 from ..waiting import eventually
 from .bodies import says_nothing
 from .client import DOCKERD, SKOPEO, digest_of

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from ..upstream.hub import Fault, Hub, cut, status
+from ..fakes.hub import Fault, Hub, cut, status
 from .bodies import MIB, breaks, drips, part, sends, stalls, unmeasured, wrong
 from .client import DOCKERD, SKOPEO, Answer, digest_of
 from .house import House, Mirror

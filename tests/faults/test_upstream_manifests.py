@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ..upstream.hub import OCI_INDEX, OCI_MANIFEST, Hub, page
+from ..fakes.hub import OCI_INDEX, OCI_MANIFEST, Hub, page
 from .bodies import MIB, sends, unmeasured
 from .client import digest_of
 from .house import House

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from ..e2e.programs import loopback_address
-from ..upstream.hub import Fault, Hub, cut, page, status
+from ..fakes.hub import Fault, Hub, cut, page, status
 from ..waiting import eventually
 from .bodies import MIB, breaks, mend, says_nothing
 from .client import digest_of

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from ..fakes.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, status
 from ..redis_server import RedisServer
-from ..upstream.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, status
 from ..waiting import eventually
 from .bodies import says_nothing
 from .client import Answer, digest_of

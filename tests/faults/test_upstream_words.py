@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
-from ..upstream.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, page
+from ..fakes.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, page
 from ..waiting import eventually
 from .bodies import MIB, breaks, sends, wrong
 from .client import SKOPEO, digest_of

@@ -18,23 +18,12 @@ from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
-from ..recorder import Recorder
-from .fakes import FakeTags, FakeUpstream
-
-
-class Wall:
-    """A wall clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from ..fakes import FakeTags, FakeUpstream, HandClock, Recorder
 
 
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
+def wall() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
@@ -70,7 +59,7 @@ async def fills(store: DiskContent, told: Recorder) -> AsyncIterator[Fills]:
 
 @pytest.fixture
 async def cache(
-    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall
+    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: HandClock
 ) -> AsyncIterator[PullThrough]:
     cache = PullThrough(
         upstream,

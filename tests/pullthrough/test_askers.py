@@ -18,10 +18,8 @@ from mirror.pullthrough.prefetch import Prefetcher
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import request_of
+from ..fakes import FakeTags, FakeUpstream, HandClock, manifest_of, request_of
 from ..waiting import eventually
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG, REDIS, read_all
 
 A, B = request_of("a"), request_of("b")
@@ -119,7 +117,7 @@ async def test_what_is_fetched_ahead_is_in_no_client_s_name(
 
 
 async def test_what_a_request_sets_off_is_logged_with_its_id(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of())
     await cache.resolve(A, REDIS, "7")

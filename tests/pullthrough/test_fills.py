@@ -26,10 +26,8 @@ from mirror.pullthrough.fills.queue import FillLimits
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, request_of
-from ..recorder import Recorder
+from ..fakes import CONTEXT, FakeStream, FakeUpstream, Recorder, request_of
 from ..waiting import eventually
-from .fakes import FakeStream, FakeUpstream
 
 REDIS = Repository("docker.io", "library/redis")
 BIG = random.Random(1).randbytes(3 * SMALL)

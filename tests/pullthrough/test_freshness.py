@@ -29,26 +29,16 @@ from mirror.pullthrough.freshness import (
 from mirror.pullthrough.policy import AnswerPatience, CachePolicy
 from mirror.pullthrough.shared import Shared
 
-from ..fakes import CONTEXT
-from ..memory_content import MemoryContent
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of
 from ..waiting import eventually
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 NOW = 1_000_000.0
 
 
-class Monotonic:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def monotonic() -> Monotonic:
-    return Monotonic()
+def monotonic() -> HandClock:
+    return HandClock(0)
 
 
 @pytest.fixture
@@ -65,8 +55,8 @@ async def build(
     store: MemoryContent,
     tags: FakeTags,
     fills: Fills,
-    wall: Wall,
-    monotonic: Monotonic,
+    wall: HandClock,
+    monotonic: HandClock,
 ) -> AsyncIterator[Build]:
     """Makes a cache with these periods for every tag."""
     caches: list[PullThrough] = []
@@ -139,7 +129,7 @@ async def test_periods_by_pattern_hold_for_their_tags_alone(
     store: MemoryContent,
     tags: FakeTags,
     fills: Fills,
-    wall: Wall,
+    wall: HandClock,
 ) -> None:
     immutable = FreshnessRule(Patterns(["*:v*"]), Freshness(immutable=True))
     cache = PullThrough(
@@ -160,7 +150,7 @@ async def test_periods_by_pattern_hold_for_their_tags_alone(
 
 
 async def test_while_revalidating_a_tag_is_answered_at_once_and_asked_about_behind(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     cache = build(ttl=300, stale_while_revalidate=600)
     old = upstream.push("7", manifest_of(note="old"))
@@ -184,7 +174,7 @@ async def test_while_revalidating_a_tag_is_answered_at_once_and_asked_about_behi
 
 
 async def test_failures_behind_back_off(
-    build: Build, upstream: FakeUpstream, wall: Wall, monotonic: Monotonic
+    build: Build, upstream: FakeUpstream, wall: HandClock, monotonic: HandClock
 ) -> None:
     cache = build(ttl=300, stale_while_revalidate=86400)
     upstream.push("7", manifest_of())
@@ -223,7 +213,7 @@ async def settled(cache: PullThrough) -> None:
 
 
 async def test_after_the_revalidating_period_the_upstream_is_waited_for(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     cache = build(ttl=300, stale_while_revalidate=600, stale=3600)
     upstream.push("7", manifest_of(note="old"))
@@ -234,7 +224,7 @@ async def test_after_the_revalidating_period_the_upstream_is_waited_for(
 
 
 async def test_f24_a_tag_that_is_gone_is_kept_where_that_is_wanted(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     cache = build(ttl=300, stale=3600, keeps_gone=True)
     digest = upstream.push("7", manifest_of())
@@ -254,7 +244,7 @@ async def test_f24_a_tag_that_is_gone_is_kept_where_that_is_wanted(
 
 
 async def test_a_tag_is_fresh_for_longer_while_asking_is_scarce(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     cache = build(ttl=300, stale=0)
     upstream.push("7", manifest_of())
@@ -268,7 +258,7 @@ async def test_a_tag_is_fresh_for_longer_while_asking_is_scarce(
 
 
 def test_pauses_double_up_to_the_longest_and_end_when_it_works() -> None:
-    monotonic = Monotonic()
+    monotonic = HandClock()
     backoff: Backoff[str] = Backoff(monotonic, first=1, longest=8)
     assert not backoff.waiting("a")
     for pause in (1, 2, 4, 8, 8):
@@ -285,7 +275,7 @@ def test_pauses_double_up_to_the_longest_and_end_when_it_works() -> None:
 
 
 def test_f55_a_flood_of_failures_takes_bounded_memory() -> None:
-    backoff: Backoff[int] = Backoff(Monotonic())
+    backoff: Backoff[int] = Backoff(HandClock())
     for number in range(20_000):
         backoff.failed(number)
     assert len(backoff._waits) == 10_000
@@ -293,7 +283,7 @@ def test_f55_a_flood_of_failures_takes_bounded_memory() -> None:
 
 
 async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_back_by_itself(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.is_down = lambda repository, tag: True
     cache = build(patience=3600, ttl=300, stale=86400)
@@ -314,7 +304,7 @@ async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_b
 
 
 async def test_f22_while_the_upstream_is_away_stale_still_has_an_end(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.is_down = lambda repository, tag: True
     cache = build(ttl=300, stale=3600)
@@ -327,7 +317,7 @@ async def test_f22_while_the_upstream_is_away_stale_still_has_an_end(
 
 
 async def test_a_tag_that_was_forgotten_is_not_looked_up_in_its_history(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     cache = build(ttl=300, stale=3600)
     digest = upstream.push("7", manifest_of())

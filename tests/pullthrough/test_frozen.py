@@ -20,9 +20,7 @@ from mirror.pullthrough.shared import Shared
 from mirror.pullthrough.tags.pins import event_at, spoken
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 
@@ -35,7 +33,7 @@ def at(seconds: float) -> datetime:
 
 @pytest.fixture
 async def build(
-    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall
+    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: HandClock
 ) -> AsyncIterator[Build]:
     """Makes a cache in which redis:7 is frozen to this."""
     caches: list[PullThrough] = []
@@ -58,7 +56,7 @@ async def build(
 
 
 async def test_a_frozen_tag_is_answered_with_its_digest_whatever_the_upstream_says(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     old = upstream.push("7", manifest_of(note="old"))
     upstream.push("7", manifest_of(note="new"))
@@ -125,7 +123,7 @@ async def test_a_frozen_digest_that_cannot_be_had_is_told(
 
 
 async def test_a_tag_is_frozen_to_what_it_was_at_a_time(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     digests = [upstream.push("7", manifest_of(note=note)) for note in ("a", "b", "c")]
     tags.events[REDIS, "7"] = [
@@ -139,7 +137,7 @@ async def test_a_tag_is_frozen_to_what_it_was_at_a_time(
 
 
 async def test_a_time_of_which_nothing_is_known_is_denied(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     digest = upstream.push("7", manifest_of())
     tags.events[REDIS, "7"] = [TagEvent(digest, wall.now - 1000, wall.now)]
@@ -153,7 +151,7 @@ async def test_a_time_of_which_nothing_is_known_is_denied(
 
 
 async def test_a_tag_that_was_not_there_at_that_time_is_denied(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of())
     tags.events[REDIS, "7"] = [TagEvent(None, wall.now - 1000, wall.now)]
@@ -162,7 +160,7 @@ async def test_a_tag_that_was_not_there_at_that_time_is_denied(
 
 
 async def test_until_its_time_has_come_a_tag_is_followed(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     digest = upstream.push("7", manifest_of())
     cache = build(at(wall.now + 1000))
@@ -174,7 +172,7 @@ async def test_until_its_time_has_come_a_tag_is_followed(
 
 
 async def test_f45_a_time_is_looked_up_once_and_refused_while_nobody_can_say(
-    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: Wall
+    build: Build, upstream: FakeUpstream, tags: FakeTags, wall: HandClock
 ) -> None:
     digest = upstream.push("7", manifest_of())
     tags.events[REDIS, "7"] = [TagEvent(digest, wall.now - 1000, wall.now)]

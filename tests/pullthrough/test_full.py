@@ -26,9 +26,8 @@ from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
+from ..fakes import CONTEXT, FakeTags, FakeUpstream
 from ..waiting import eventually
-from .fakes import FakeTags, FakeUpstream
 from .test_fills import LITTLE, REDIS, Hold, read_all
 
 ROOM = 2 * SMALL

@@ -13,8 +13,7 @@ from mirror.oci.manifests import OCI_INDEX, media_type_of
 from mirror.pullthrough.images import Images, PlatformMissing
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import REDIS, FakeRegistry
-from .fakes import manifest_of
+from ..fakes import REDIS, FakeRegistry, manifest_of
 
 AMD64 = {"os": "linux", "architecture": "amd64"}
 ARM64 = {"os": "linux", "architecture": "arm64"}

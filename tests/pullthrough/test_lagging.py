@@ -27,9 +27,7 @@ from mirror.pullthrough.policy import AnswerPatience, CachePolicy, RetryPolicy
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
 from .test_fills import BIG, REDIS, read_all
 
 OTHER = Repository("docker.io", "library/other")
@@ -57,7 +55,7 @@ class House:
 
     upstream: FakeUpstream
     build: Callable[[], PullThrough]
-    wall: Wall
+    wall: HandClock
 
     def lag(self, kind: str, times: int) -> None:
         """The next `times` asks of this kind find nothing."""
@@ -75,7 +73,7 @@ class House:
 
 @pytest.fixture
 async def house(
-    upstream: FakeUpstream, store: DiskContent, fills: Fills, wall: Wall
+    upstream: FakeUpstream, store: DiskContent, fills: Fills, wall: HandClock
 ) -> AsyncIterator[House]:
     upstream.push("7", INDEX, CONFIG, BIG)
     upstream.manifests[Digest.of(MANIFEST)] = MANIFEST
@@ -237,7 +235,7 @@ async def test_missing_digests_of_one_repository_do_not_push_out_anothers(house:
     assert not house.upstream.asked
 
 
-def test_what_is_remembered_as_missing_is_bounded(wall: Wall) -> None:
+def test_what_is_remembered_as_missing_is_bounded(wall: HandClock) -> None:
     missing = NegativeCache(Clock(monotonic=wall))
 
     def remembered(repository: Repository, digest: Digest) -> bool:

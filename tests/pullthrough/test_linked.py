@@ -27,10 +27,8 @@ from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
-from ..fakes import CONTEXT
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
 from ..waiting import eventually
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG as LARGE
 from .test_fills import Hold as HoldStream
 
@@ -76,7 +74,7 @@ class Mixed(FakeUpstream):
 class House:
     """Three registries over one store; `restart` is what a restart of the mirror forgets."""
 
-    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: Wall) -> None:
+    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: HandClock) -> None:
         self.corp, self.hub = FakeUpstream(), FakeUpstream()
         self.pool = Mixed()
         self._folder, self._store, self._fills, self.tags = folder, store, fills, FakeTags()
@@ -119,7 +117,7 @@ class House:
 
 @pytest.fixture
 async def house(
-    tmp_path: Path, store: DiskContent, fills: Fills, wall: Wall
+    tmp_path: Path, store: DiskContent, fills: Fills, wall: HandClock
 ) -> AsyncIterator[House]:
     house = House(tmp_path, store, fills, wall)
     house.corp.push("v1", MANIFEST, CONFIG, LAYER)
@@ -283,7 +281,9 @@ async def test_nor_does_it_open_what_its_owner_has_begun(house: House) -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["record", "pin"])
-async def test_what_a_tag_memory_says_opens_nothing(house: House, wall: Wall, frozen: bool) -> None:
+async def test_what_a_tag_memory_says_opens_nothing(
+    house: House, wall: HandClock, frozen: bool
+) -> None:
     """Others may write to the memory that several nodes share."""
     await pull(house.private, SECRET)
     digest = Digest.of(MANIFEST)
@@ -307,7 +307,7 @@ async def test_what_a_tag_memory_says_opens_nothing(house: House, wall: Wall, fr
 
 
 async def test_what_another_node_noted_of_a_tag_is_proven_here_once_and_kept(
-    house: House, wall: Wall
+    house: House, wall: HandClock
 ) -> None:
     house.hub.push("v1", MANIFEST, CONFIG, LAYER)
     digest = house.hub.tags_of.pop("v1")
@@ -322,7 +322,7 @@ async def test_what_another_node_noted_of_a_tag_is_proven_here_once_and_kept(
 
 
 async def test_what_another_node_noted_of_a_tag_costs_no_more_where_it_is_fetched(
-    house: House, wall: Wall
+    house: House, wall: HandClock
 ) -> None:
     house.hub.push("v1", MANIFEST, CONFIG, LAYER)
     descriptor = Descriptor(OCI_MANIFEST, house.hub.tags_of["v1"], len(MANIFEST))
@@ -418,7 +418,7 @@ async def test_a_refusal_is_remembered_shortly(house: House) -> None:
 
 
 async def test_what_clients_were_told_of_is_refused_for_moments_only(
-    house: House, wall: Wall
+    house: House, wall: HandClock
 ) -> None:
     """Though it was missing before: a replica that lags has caught up by then."""
     await pull(house.private, SECRET)
@@ -447,7 +447,7 @@ async def test_without_a_link_and_without_the_upstream_it_may_come_back_later(
 
 
 async def test_an_old_link_is_asked_for_again_and_believed_when_nobody_can_say(
-    house: House, wall: Wall
+    house: House, wall: HandClock
 ) -> None:
     await pull(house.private, SECRET)
     wall.now += 31 * 86400

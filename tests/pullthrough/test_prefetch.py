@@ -24,9 +24,8 @@ from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, request_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, manifest_of, request_of
 from ..waiting import eventually
-from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import REDIS, Hold, read_all
 
 CONFIG = b"{}"

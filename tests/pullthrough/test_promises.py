@@ -16,8 +16,7 @@ from mirror.pullthrough.policy import CachePolicy, RetryPolicy
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
-from .fakes import FakeTags, FakeUpstream, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG, REDIS, read_all
 
 CONFIG, MANIFEST = b"{}", manifest_of(b"{}", BIG)

@@ -14,9 +14,8 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills import range_stream as detour
 from mirror.pullthrough.fills.fill import SMALL
 
-from ..fakes import CONTEXT, request_of
+from ..fakes import CONTEXT, FakeUpstream, request_of
 from ..waiting import eventually
-from .fakes import FakeUpstream
 from .test_fills import BIG, REDIS, Hold, read_all
 
 FAR = 2 * SMALL + 12345

@@ -25,9 +25,7 @@ from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.records.referrers import ReferrerRecords
 
-from ..fakes import CONTEXT
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 OTHER = Repository("docker.io", "library/other")
@@ -59,7 +57,7 @@ Build = Callable[..., PullThrough]
 
 
 @pytest.fixture
-async def links(wall: Wall, tmp_path: Path) -> AsyncIterator[LinkRecords]:
+async def links(wall: HandClock, tmp_path: Path) -> AsyncIterator[LinkRecords]:
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall))
     yield links
     await links.close()
@@ -71,7 +69,7 @@ async def build(
     store: DiskContent,
     fills: Fills,
     links: LinkRecords,
-    wall: Wall,
+    wall: HandClock,
     tmp_path: Path,
 ) -> AsyncIterator[Build]:
     """A cache with these periods; what is kept outlives it."""
@@ -98,7 +96,7 @@ async def build(
 
 
 async def test_a_list_is_fetched_once_while_it_is_fresh(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom", "a/signature")
     cache = build()
@@ -128,7 +126,7 @@ async def test_a_list_is_filtered_whoever_asks_for_what(
 
 
 async def test_an_old_list_is_asked_about_again(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build()
@@ -144,7 +142,7 @@ async def test_an_old_list_is_asked_about_again(
 
 @pytest.mark.parametrize("error", [Unavailable("down"), Denied("no longer ours")])
 async def test_an_old_list_is_answered_stale_until_it_is_too_old(
-    build: Build, upstream: FakeUpstream, wall: Wall, error: Exception
+    build: Build, upstream: FakeUpstream, wall: HandClock, error: Exception
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build()
@@ -162,7 +160,7 @@ async def test_an_old_list_is_answered_stale_until_it_is_too_old(
 
 
 async def test_a_list_is_answered_at_once_and_asked_about_behind(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build(replace(PERIODS, stale_while_revalidate=60))
@@ -176,7 +174,7 @@ async def test_a_list_is_answered_at_once_and_asked_about_behind(
 
 
 async def test_that_there_are_none_is_believed_for_a_shorter_time(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     cache = build()
     for _ in range(3):
@@ -188,7 +186,7 @@ async def test_that_there_are_none_is_believed_for_a_shorter_time(
 
 
 async def test_signatures_of_an_immutable_tag_are_still_seen(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.lists[SUBJECT] = index("a/sbom")
     cache = build(replace(PERIODS, immutable=True))
@@ -199,7 +197,7 @@ async def test_signatures_of_an_immutable_tag_are_still_seen(
 
 
 async def test_a_list_that_was_there_is_gone_only_when_said_twice(
-    build: Build, upstream: FakeUpstream, wall: Wall
+    build: Build, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     """Of several replicas one may lag; and on_404: keep keeps what the registry has deleted."""
     upstream.lists[SUBJECT] = index("a/signature")

@@ -28,9 +28,8 @@ from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.second_tier.folder import FolderTier
 
-from ..memory_content import MemoryFile
-from ..recorder import Recorder
-from .fakes import FakeTags, FakeUpstream, manifest_of
+from ..fakes import FakeTags, FakeUpstream, Recorder, manifest_of
+from ..fakes.content import MemoryFile
 
 REDIS = Repository("docker.io", "library/redis")
 ASKER = RequestContext("1", "10.0.0.1")

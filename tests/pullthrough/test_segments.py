@@ -20,8 +20,7 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
-from .fakes import FakeStream, FakeTags, FakeUpstream
+from ..fakes import CONTEXT, FakeStream, FakeTags, FakeUpstream
 from .test_fills import REDIS, read_all
 
 PART = SMALL // 2

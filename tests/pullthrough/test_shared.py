@@ -19,9 +19,7 @@ from mirror.pullthrough.policy import AnswerPatience, CachePolicy, RetryPolicy
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, REDIS
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
+from ..fakes import CONTEXT, REDIS, FakeTags, FakeUpstream, HandClock, manifest_of
 
 OTHER = Repository("ghcr.io", "acme/app")
 LAYER = b"layer" * 100
@@ -29,7 +27,7 @@ MISSING = Digest.of(b"nowhere")
 
 
 @pytest.fixture
-def shared(store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall) -> Shared:
+def shared(store: DiskContent, tags: FakeTags, fills: Fills, wall: HandClock) -> Shared:
     return Shared.over(store, tags, fills, clock=Clock(wall=wall, monotonic=wall))
 
 
@@ -81,7 +79,7 @@ async def test_a_cache_built_anew_believes_what_was_said_to_be_missing(
 
 
 async def test_a_cache_built_anew_keeps_the_pauses_of_checks_that_failed(
-    upstream: FakeUpstream, shared: Shared, wall: Wall, caches: list[PullThrough]
+    upstream: FakeUpstream, shared: Shared, wall: HandClock, caches: list[PullThrough]
 ) -> None:
     upstream.push("7", manifest_of())
     await build(upstream, shared, caches).resolve(CONTEXT, REDIS, "7")

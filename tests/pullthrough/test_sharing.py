@@ -24,10 +24,8 @@ from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
-from ..recorder import Recorder
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, Recorder
 from ..waiting import eventually
-from .fakes import FakeTags, FakeUpstream
 from .test_fills import BIG, LITTLE, REDIS, Hold, read_all
 
 

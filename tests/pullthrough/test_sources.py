@@ -20,9 +20,8 @@ from mirror.pullthrough.fills.provenance import Sources
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
+from ..fakes import CONTEXT, FakeStream, FakeUpstream
 from ..waiting import eventually
-from .fakes import FakeStream, FakeUpstream
 from .test_fills import REDIS, read_all
 
 PART = SMALL // 2

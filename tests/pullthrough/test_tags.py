@@ -23,9 +23,7 @@ from mirror.pullthrough.policy import CachePolicy
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 
@@ -73,7 +71,7 @@ async def test_of_words_that_cannot_be_had_the_first_is_told_of(
 
 
 async def test_replicas_that_disagree_take_no_tag_away(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     """One says what the tag is now, another has not got it yet."""
     old = upstream.push("7", manifest_of())
@@ -113,7 +111,7 @@ async def _descriptor(manifest: bytes) -> object:
 
 
 async def test_a_fresh_tag_does_not_ask_the_upstream(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -124,7 +122,7 @@ async def test_a_fresh_tag_does_not_ask_the_upstream(
 
 
 async def test_an_old_tag_is_rechecked_without_getting_its_manifest_again(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -137,7 +135,7 @@ async def test_an_old_tag_is_rechecked_without_getting_its_manifest_again(
 
 
 async def test_a_tag_that_moved_is_followed(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of(note="old"))
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -148,7 +146,7 @@ async def test_a_tag_that_moved_is_followed(
 
 
 async def test_f22_an_old_tag_is_answered_stale_when_the_upstream_is_down(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     digest = upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -160,7 +158,7 @@ async def test_f22_an_old_tag_is_answered_stale_when_the_upstream_is_down(
 
 
 async def test_f23_an_old_tag_is_answered_stale_when_the_upstream_says_nothing(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -171,7 +169,7 @@ async def test_f23_an_old_tag_is_answered_stale_when_the_upstream_says_nothing(
 
 
 async def test_an_expired_tag_is_refused_when_the_upstream_is_down(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -217,7 +215,7 @@ async def test_who_asked_first_may_leave(cache: PullThrough, upstream: FakeUpstr
 
 
 async def test_f24_a_missing_tag_is_remembered_for_a_short_time(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     for _ in range(3):
         with pytest.raises(ManifestUnknown):
@@ -229,7 +227,7 @@ async def test_f24_a_missing_tag_is_remembered_for_a_short_time(
 
 
 async def test_f24_a_tag_that_was_there_is_gone_only_when_said_twice(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     digest = upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -263,7 +261,7 @@ async def test_a_fresh_tag_whose_manifest_was_lost_is_filled_again(
 
 
 async def test_f29_a_record_from_the_future_is_asked_about(
-    cache: PullThrough, upstream: FakeUpstream, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, wall: HandClock
 ) -> None:
     upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")
@@ -288,7 +286,7 @@ async def test_short_trouble_with_a_manifest_is_waited_out(
 
 
 async def test_a_pinned_image_is_pinned_where_its_tag_points(
-    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: Wall
+    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: HandClock
 ) -> None:
     cache = PullThrough(
         upstream,

@@ -14,11 +14,8 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.pullthrough.cache import PullThrough
 from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT
-from ..recorder import Recorder
+from ..fakes import CONTEXT, FakeUpstream, HandClock, Recorder, manifest_of
 from ..waiting import eventually
-from .conftest import Wall
-from .fakes import FakeUpstream, manifest_of
 from .test_fills import BIG, LITTLE, REDIS, read_all
 
 
@@ -83,7 +80,7 @@ async def test_a_manifest_that_finds_no_room_is_not_told(
 
 
 async def test_a_tag_that_moves_is_told_and_one_that_stays_is_not(
-    cache: PullThrough, upstream: FakeUpstream, told: Recorder, wall: Wall
+    cache: PullThrough, upstream: FakeUpstream, told: Recorder, wall: HandClock
 ) -> None:
     first = upstream.push("7", manifest_of())
     await cache.resolve(CONTEXT, REDIS, "7")

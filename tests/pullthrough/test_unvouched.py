@@ -24,10 +24,8 @@ from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
-from ..fakes import CONTEXT
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
 from ..waiting import eventually
-from .conftest import Wall
-from .fakes import FakeTags, FakeUpstream, manifest_of
 from .test_fills import BIG as LARGE
 from .test_fills import Hold as HoldStream
 
@@ -40,7 +38,7 @@ LARGEST = 8 << 20  # bytes of a blob
 
 
 class House:
-    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: Wall) -> None:
+    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: HandClock) -> None:
         clock = Clock(wall=wall)
         self.corp, self.evil = FakeUpstream(), FakeUpstream()
         self.corp.push("v1", MANIFEST, CONFIG, LAYER)
@@ -69,7 +67,7 @@ class House:
 
 @pytest.fixture
 async def house(
-    tmp_path: Path, store: DiskContent, fills: Fills, wall: Wall
+    tmp_path: Path, store: DiskContent, fills: Fills, wall: HandClock
 ) -> AsyncIterator[House]:
     house = House(tmp_path, store, fills, wall)
     yield house
@@ -145,7 +143,7 @@ async def test_f66_nor_what_it_claimed_before_others_showed_it(house: House) -> 
 
 
 async def test_f66_nor_what_is_here_and_nobody_knows_from_where(
-    house: House, tmp_path: Path, wall: Wall
+    house: House, tmp_path: Path, wall: HandClock
 ) -> None:
     await pull(house.private, SECRET)
     nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
@@ -165,7 +163,7 @@ async def test_its_bytes_open_what_they_are(house: House) -> None:
 
 
 async def test_f66_what_it_began_to_send_is_no_proof_that_it_had_it(
-    house: House, tmp_path: Path, wall: Wall
+    house: House, tmp_path: Path, wall: HandClock
 ) -> None:
     """It sent something for that digest; later the owner's came here, and who showed it is lost."""
     house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True

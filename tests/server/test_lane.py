@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.clock import Clock
 from mirror.contracts.events import HitsAnswered, RequestAnswered
 from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
@@ -29,7 +28,7 @@ from mirror.server.v2.access_log import AccessLog, Hit
 from mirror.server.v2.handler import V2
 from mirror.storage.tags import redis as tags_redis
 
-from ..fakes import REDIS, Answers, FakeRegistry
+from ..fakes import REDIS, Answers, FakeRegistry, HandClock
 from ..waiting import eventually
 from .conftest import DEADLINE, Port, Wire, descriptors
 
@@ -47,14 +46,6 @@ OWN = re.compile(
 )
 
 
-class Time:
-    """A clock that stands still unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-        self.clock = Clock(wall=lambda: self.now, monotonic=lambda: self.now)
-
-
 class NoLane(ResponseCache):
     def put(self, answer: PublicAnswer) -> None:
         """What goes around the lane."""
@@ -63,13 +54,18 @@ class NoLane(ResponseCache):
 @asynccontextmanager
 async def opened(
     folder: Path, sender: Sender, kind: type[ResponseCache] = ResponseCache, **options: Any
-) -> AsyncIterator[tuple[Port, Time]]:
-    registry, told, time, lines = FakeRegistry(folder), Answers(), Time(), list[str]()
+) -> AsyncIterator[tuple[Port, HandClock]]:
+    registry, told, time, lines = (
+        FakeRegistry(folder),
+        Answers(),
+        HandClock(1_800_000_000),
+        list[str](),
+    )
     registry.add_manifest(MANIFEST, "7")
     registry.add_blob(CONFIG)
-    log = AccessLog(lines.append, told, time.clock)
-    table = kind(log, time.clock)
-    handler = V2(registry, sender, log=log, lane=table, events=told, clock=time.clock)
+    log = AccessLog(lines.append, told, time.clock())
+    table = kind(log, time.clock())
+    handler = V2(registry, sender, log=log, lane=table, events=told, clock=time.clock())
     listener = Listener(handler, "127.0.0.1", 0, lane=table, events=told, **options)
     await listener.start()
     port = Port(registry, told, listener, lines)
@@ -82,7 +78,7 @@ async def opened(
 
 
 @pytest.fixture
-async def hot(tmp_path: Path, sender: Sender) -> AsyncIterator[tuple[Port, Time]]:
+async def hot(tmp_path: Path, sender: Sender) -> AsyncIterator[tuple[Port, HandClock]]:
     async with opened(tmp_path, sender) as (port, time):
         yield port, time
 
@@ -98,7 +94,7 @@ async def is_hot(port: Port, path: str, method: str = "GET", **headers: str) -> 
 
 @pytest.mark.parametrize("path", [TAG, BY_DIGEST, BLOB])
 async def test_what_was_just_answered_is_answered_again_without_asking(
-    hot: tuple[Port, Time], path: str
+    hot: tuple[Port, HandClock], path: str
 ) -> None:
     port, _ = hot
     assert not await is_hot(port, path)
@@ -117,7 +113,9 @@ async def test_what_was_just_answered_is_answered_again_without_asking(
     assert len(port.registry.asked) > asked
 
 
-async def test_head_and_conditions_of_manifests_are_answered_too(hot: tuple[Port, Time]) -> None:
+async def test_head_and_conditions_of_manifests_are_answered_too(
+    hot: tuple[Port, HandClock],
+) -> None:
     port, _ = hot
     await port.get(TAG)
     assert await is_hot(port, TAG, "HEAD")
@@ -126,7 +124,7 @@ async def test_head_and_conditions_of_manifests_are_answered_too(hot: tuple[Port
     assert not await is_hot(port, TAG, If_None_Match='"another"')
 
 
-async def test_a_connection_goes_in_and_out_of_the_lane(hot: tuple[Port, Time]) -> None:
+async def test_a_connection_goes_in_and_out_of_the_lane(hot: tuple[Port, HandClock]) -> None:
     port, time = hot
     wire = await port.connect()
     for _ in range(3):
@@ -136,7 +134,7 @@ async def test_a_connection_goes_in_and_out_of_the_lane(hot: tuple[Port, Time]) 
         time.now += 60
 
 
-async def test_a_tag_lives_for_a_moment(hot: tuple[Port, Time]) -> None:
+async def test_a_tag_lives_for_a_moment(hot: tuple[Port, HandClock]) -> None:
     port, time = hot
     await port.get(TAG)
     time.now += 0.18
@@ -147,7 +145,7 @@ async def test_a_tag_lives_for_a_moment(hot: tuple[Port, Time]) -> None:
 
 
 async def test_one_request_renews_what_is_soon_over_and_nobody_waits_for_it(
-    hot: tuple[Port, Time],
+    hot: tuple[Port, HandClock],
 ) -> None:
     port, time = hot
     await port.get(TAG)
@@ -171,7 +169,7 @@ def test_all_nodes_know_of_a_frozen_tag_within_a_second() -> None:
     ("age", "fresh_for", "life"), [(0.0, 0.125, 0.125), (12.875, 60, 0.125), (299.9, 0.1, 0.1)]
 )
 async def test_nor_beyond_its_freshness_or_its_age(
-    hot: tuple[Port, Time], age: float, fresh_for: float, life: float
+    hot: tuple[Port, HandClock], age: float, fresh_for: float, life: float
 ) -> None:
     port, time = hot
     port.registry.add_manifest(MANIFEST, "7", age=age, fresh_for=fresh_for)
@@ -183,7 +181,7 @@ async def test_nor_beyond_its_freshness_or_its_age(
 
 
 async def test_nor_do_its_seconds_begin_anew_when_its_manifest_was_waited_for(
-    hot: tuple[Port, Time],
+    hot: tuple[Port, HandClock],
 ) -> None:
     port, time = hot
     port.registry.add_manifest(MANIFEST, "7", fresh_for=0.2)
@@ -199,7 +197,7 @@ async def test_nor_do_its_seconds_begin_anew_when_its_manifest_was_waited_for(
     assert not await is_hot(port, TAG)
 
 
-async def test_content_is_asked_for_again_after_a_while(hot: tuple[Port, Time]) -> None:
+async def test_content_is_asked_for_again_after_a_while(hot: tuple[Port, HandClock]) -> None:
     port, time = hot
     for path in (BY_DIGEST, BLOB):
         await port.get(path)
@@ -210,14 +208,14 @@ async def test_content_is_asked_for_again_after_a_while(hot: tuple[Port, Time]) 
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.HIT])
-async def test_only_hits_get_in(hot: tuple[Port, Time], outcome: Outcome) -> None:
+async def test_only_hits_get_in(hot: tuple[Port, HandClock], outcome: Outcome) -> None:
     port, _ = hot
     port.registry.add_manifest(MANIFEST, "7", tag_outcome=outcome)
     await port.get(TAG)
     assert not await is_hot(port, TAG)
 
 
-async def test_large_answers_stay_out(hot: tuple[Port, Time]) -> None:
+async def test_large_answers_stay_out(hot: tuple[Port, HandClock]) -> None:
     port, _ = hot
     for size in (LARGEST, LARGEST + 1):
         digest = port.registry.add_blob(bytes(size))
@@ -227,7 +225,7 @@ async def test_large_answers_stay_out(hot: tuple[Port, Time]) -> None:
 
 
 async def test_the_table_is_bounded(
-    hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch
+    hot: tuple[Port, HandClock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.server.http.response_cache._TABLE_BYTES", 300_000)
     port, _ = hot
@@ -241,7 +239,7 @@ async def test_the_table_is_bounded(
 
 
 async def test_long_targets_and_hosts_are_of_the_table_s_bytes_too(
-    hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch
+    hot: tuple[Port, HandClock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.server.http.response_cache._TABLE_BYTES", 50_000)
     port, _ = hot
@@ -275,7 +273,7 @@ async def test_a_line_that_could_not_be_written_keeps_no_other() -> None:
     assert told.bytes["tag"] == 20
 
 
-async def test_every_answer_is_counted_and_told(hot: tuple[Port, Time]) -> None:
+async def test_every_answer_is_counted_and_told(hot: tuple[Port, HandClock]) -> None:
     port, _ = hot
     await port.get(TAG, headers={"User-Agent": "docker/28.5.0 go/go1.24"})
     first = [{**line, "request_id": None} for line in port.log]
@@ -339,7 +337,7 @@ async def test_a_connection_in_the_lane_has_the_deadline_of_all(
 
 @pytest.mark.parametrize("path", [TAG, "/v2/"], ids=["in the lane", "around it"])
 async def test_a_request_that_has_arrived_is_answered_before_its_connection_makes_room(
-    hot: tuple[Port, Time], monkeypatch: pytest.MonkeyPatch, path: str
+    hot: tuple[Port, HandClock], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """It has arrived while the loop was held up, and is read only after room is made."""
     monkeypatch.setattr("mirror.server.http.accepting._SOON", 1.0)
@@ -358,7 +356,7 @@ async def test_a_request_that_has_arrived_is_answered_before_its_connection_make
     assert await wire.rest() == b""  # room was made then
 
 
-async def test_connections_that_are_done_leave_nothing_behind(hot: tuple[Port, Time]) -> None:
+async def test_connections_that_are_done_leave_nothing_behind(hot: tuple[Port, HandClock]) -> None:
     port, _ = hot
     await port.get(TAG)
     before = descriptors()
@@ -530,7 +528,7 @@ def test_through_the_lane_and_around_it_the_same_comes_back(tmp_path: Path, send
                 runner.run(each.__aexit__(None, None, None))
 
 
-async def test_an_answer_waits_for_those_before_it(hot: tuple[Port, Time]) -> None:
+async def test_an_answer_waits_for_those_before_it(hot: tuple[Port, HandClock]) -> None:
     port, _ = hot
     await port.get(TAG)
     port.registry.waits["blob"] = asyncio.Event()
@@ -554,7 +552,7 @@ async def test_an_answer_waits_for_those_before_it(hot: tuple[Port, Time]) -> No
     ],
 )
 async def test_what_is_part_of_another_request_is_none(
-    hot: tuple[Port, Time], before: bytes
+    hot: tuple[Port, HandClock], before: bytes
 ) -> None:
     port, _ = hot
     await port.get(TAG)

@@ -9,7 +9,7 @@ from mirror.contracts.second_tier import SecondTier
 from mirror.oci.digest import Digest
 from mirror.oci.ranges import ByteRange
 
-from ..memory_content import MemoryFile
+from ..fakes.content import MemoryFile
 
 DATA = bytes(range(256)) * 12_000  # 3 MB: several pieces
 DIGEST = Digest.of(DATA)

@@ -25,6 +25,7 @@ from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.reference import Repository
 from mirror.storage.records.catalogue import CatalogueBounds, CatalogueRecords
 
+from ..fakes import MemoryCatalogue
 from .catalogue_contract import (
     APP,
     REDIS,
@@ -38,7 +39,6 @@ from .catalogue_contract import (
     names,
     tagged,
 )
-from .memory_catalogue import MemoryCatalogue
 
 
 class TestMemoryCatalogue(CatalogueContract):

@@ -16,26 +16,17 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.sparse_spans import note_of
 from mirror.storage.disk.store import DiskContent, StorageUnusable
 
+from ..fakes import HandClock
 from .content_contract import ContentContract, content, put
 
 
-class Wall:
-    """A wall clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def wall() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, wall: Wall) -> AsyncIterator[DiskContent]:
+async def store(tmp_path: Path, wall: HandClock) -> AsyncIterator[DiskContent]:
     store = DiskContent(
         tmp_path / "store", Bounds(1000, block=1), clock=Clock(wall=wall), events=Events()
     )
@@ -161,7 +152,7 @@ async def test_f73_the_store_is_closed_to_others(store: DiskContent) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-async def test_the_least_recently_used_goes_first(store: DiskContent, wall: Wall) -> None:
+async def test_the_least_recently_used_goes_first(store: DiskContent, wall: HandClock) -> None:
     old, used, new = [await put(store, bytes([n]) * 300) for n in range(3)]
     wall.now += 60
     file = await store.open(used)
@@ -175,7 +166,7 @@ async def test_the_least_recently_used_goes_first(store: DiskContent, wall: Wall
     assert store.usage().content_bytes <= 1000
 
 
-async def test_an_image_that_is_used_keeps_its_layers(store: DiskContent, wall: Wall) -> None:
+async def test_an_image_that_is_used_keeps_its_layers(store: DiskContent, wall: HandClock) -> None:
     layer = await put(store, b"l" * 200)
     manifest = await put(store, b"m" * 200, (layer,))
     index = await put(store, b"i" * 100, (manifest,))
@@ -190,7 +181,9 @@ async def test_an_image_that_is_used_keeps_its_layers(store: DiskContent, wall: 
         assert await content(store, kept) is not None
 
 
-async def test_an_image_goes_before_the_layers_it_needs(store: DiskContent, wall: Wall) -> None:
+async def test_an_image_goes_before_the_layers_it_needs(
+    store: DiskContent, wall: HandClock
+) -> None:
     manifest = Digest.of(b"m" * 100)
     layers = (Digest.of(b"1" * 300), Digest.of(b"2" * 300))
     index = await put(store, b"i" * 100, (manifest,))

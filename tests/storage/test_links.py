@@ -14,22 +14,17 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
 from mirror.storage.records.links import LinkRecords
 
+from ..fakes import HandClock
+
 HOT = Repository("docker.io", "library/redis")
 OTHER = Repository("docker.io", "library/other")
 MOST = 256 << 10
 LAYER = Digest.of(b"layer")
 
 
-class Wall:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
+def wall() -> HandClock:
+    return HandClock()
 
 
 def digests(name: str, count: int) -> list[Digest]:
@@ -46,7 +41,9 @@ async def size(links: LinkRecords, folder: Path) -> int:
     return (folder / "links.db").stat().st_size
 
 
-async def flood(links: LinkRecords, wall: Wall, *repositories: Repository, rounds: int) -> None:
+async def flood(
+    links: LinkRecords, wall: HandClock, *repositories: Repository, rounds: int
+) -> None:
     """Manifests of a thousand layers each, that nobody fetches."""
     for number in range(rounds):
         wall.now += 1
@@ -54,7 +51,7 @@ async def flood(links: LinkRecords, wall: Wall, *repositories: Repository, round
             await links.add(repository, digests(f"{repository} {number}", 1000))
 
 
-async def test_what_is_no_database_is_begun_anew(tmp_path: Path, wall: Wall) -> None:
+async def test_what_is_no_database_is_begun_anew(tmp_path: Path, wall: HandClock) -> None:
     path = tmp_path / "links.db"
     path.write_bytes(b"nonsense" * 1000)
     links = LinkRecords.open(path, Clock(wall=wall))
@@ -67,7 +64,7 @@ async def test_what_is_no_database_is_begun_anew(tmp_path: Path, wall: Wall) -> 
 
 
 async def test_what_is_shown_while_another_process_holds_the_file_is_written_later(
-    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, wall: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
@@ -88,7 +85,7 @@ async def test_what_is_shown_while_another_process_holds_the_file_is_written_lat
 
 
 async def test_what_was_not_written_is_written_at_the_end(
-    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, wall: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
@@ -104,7 +101,7 @@ async def test_what_was_not_written_is_written_at_the_end(
 
 
 async def test_at_the_end_what_was_not_written_waits_for_others_that_write_theirs(
-    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, wall: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers stop together, and somebody has held the file before."""
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
@@ -124,7 +121,7 @@ async def test_at_the_end_what_was_not_written_waits_for_others_that_write_their
 
 
 async def test_of_too_many_that_wait_to_be_written_those_of_the_largest_go(
-    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, wall: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall))
@@ -141,7 +138,7 @@ async def test_of_too_many_that_wait_to_be_written_those_of_the_largest_go(
 
 
 async def test_a_file_that_could_not_be_opened_is_tried_again_and_not_waited_for(
-    tmp_path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, wall: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, clock = tmp_path / "links.db", Clock(wall=wall, monotonic=wall)
     with open(f"{path}.lock", "w") as lock:
@@ -161,7 +158,7 @@ async def test_a_file_that_could_not_be_opened_is_tried_again_and_not_waited_for
 
 
 async def test_one_repositorys_links_push_out_no_other_repositorys(
-    tmp_path: Path, wall: Wall
+    tmp_path: Path, wall: HandClock
 ) -> None:
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     hot = digests("hot", 300)
@@ -174,7 +171,7 @@ async def test_one_repositorys_links_push_out_no_other_repositorys(
     assert await size(links, tmp_path) < 2 * MOST
 
 
-async def test_nor_do_those_of_many(tmp_path: Path, wall: Wall) -> None:
+async def test_nor_do_those_of_many(tmp_path: Path, wall: HandClock) -> None:
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     hot = digests("hot", 100)
     await links.add(HOT, hot)
@@ -184,7 +181,7 @@ async def test_nor_do_those_of_many(tmp_path: Path, wall: Wall) -> None:
     await links.close()
 
 
-async def test_nor_do_many_small_ones_of_another_registry(tmp_path: Path, wall: Wall) -> None:
+async def test_nor_do_many_small_ones_of_another_registry(tmp_path: Path, wall: HandClock) -> None:
     """Of which each has less than the one whose links are to stay."""
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     hot = digests("hot", 300)
@@ -197,7 +194,7 @@ async def test_nor_do_many_small_ones_of_another_registry(tmp_path: Path, wall: 
 
 
 async def test_links_of_what_is_here_stay_as_long_as_there_are_others(
-    tmp_path: Path, wall: Wall
+    tmp_path: Path, wall: HandClock
 ) -> None:
     """Without its link, and with the registry down, what is here would be of no use. The one that
     is flooded has more of them than anybody else."""
@@ -211,14 +208,16 @@ async def test_links_of_what_is_here_stay_as_long_as_there_are_others(
     assert await size(links, tmp_path) < 2 * MOST
 
 
-async def test_when_all_is_here_the_size_holds_all_the_same(tmp_path: Path, wall: Wall) -> None:
+async def test_when_all_is_here_the_size_holds_all_the_same(
+    tmp_path: Path, wall: HandClock
+) -> None:
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), lambda _: True, MOST)
     await flood(links, wall, HOT, OTHER, rounds=10)
     assert await shown(links, HOT, digests(f"{HOT} 9", 1000)) > 300
     assert await size(links, tmp_path) < 2 * MOST
 
 
-async def test_the_size_holds_while_other_processes_write(tmp_path: Path, wall: Wall) -> None:
+async def test_the_size_holds_while_other_processes_write(tmp_path: Path, wall: HandClock) -> None:
     written = 0
 
     def write(_: Digest) -> bool:
@@ -238,7 +237,9 @@ async def test_the_size_holds_while_other_processes_write(tmp_path: Path, wall: 
     assert await size(links, tmp_path) < 2 * MOST
 
 
-async def test_names_of_repositories_without_links_take_no_room(tmp_path: Path, wall: Wall) -> None:
+async def test_names_of_repositories_without_links_take_no_room(
+    tmp_path: Path, wall: HandClock
+) -> None:
     links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     for number in range(5000):
         await links.add(Repository("docker.io", f"{'n' * 200}/{number}"), [LAYER])
@@ -246,7 +247,7 @@ async def test_names_of_repositories_without_links_take_no_room(tmp_path: Path, 
     assert await size(links, tmp_path) < 6 * MOST
 
 
-async def test_what_the_version_before_has_noted_is_known(tmp_path: Path, wall: Wall) -> None:
+async def test_what_the_version_before_has_noted_is_known(tmp_path: Path, wall: HandClock) -> None:
     path = tmp_path / "links.db"
     old = apsw.Connection(str(path))
     old.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..memory_content import MemoryContent
+from ..fakes import MemoryContent
 from .content_contract import ContentContract
 
 

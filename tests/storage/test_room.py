@@ -17,18 +17,17 @@ from mirror.oci.digest import Digest
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
-from ..recorder import Recorder
+from ..fakes import HandClock, Recorder
 from .content_contract import content, put
-from .test_disk import Wall
 
 
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
+def wall() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
-async def store(tmp_path: Path, wall: Wall) -> AsyncIterator[DiskContent]:
+async def store(tmp_path: Path, wall: HandClock) -> AsyncIterator[DiskContent]:
     bounds = Bounds(1000, high=0.8, low=0.5, block=1)
     store = DiskContent(
         tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall), events=Events()
@@ -86,7 +85,9 @@ async def test_what_could_never_fit_as_a_whole_is_refused_before_anything_goes(
     await partial.discard()
 
 
-async def test_who_is_not_trusted_takes_a_share_of_a_full_store(tmp_path: Path, wall: Wall) -> None:
+async def test_who_is_not_trusted_takes_a_share_of_a_full_store(
+    tmp_path: Path, wall: HandClock
+) -> None:
     """An eighth, of what others have; and of what is free as much as there is."""
     store = DiskContent(
         tmp_path / "store",
@@ -118,7 +119,7 @@ async def test_who_is_not_trusted_takes_a_share_of_a_full_store(tmp_path: Path, 
 
 
 async def test_who_is_not_trusted_is_bounded_until_the_registry_says_the_same(
-    tmp_path: Path, wall: Wall
+    tmp_path: Path, wall: HandClock
 ) -> None:
     store = DiskContent(
         tmp_path / "store",
@@ -150,7 +151,7 @@ async def test_who_is_not_trusted_is_bounded_until_the_registry_says_the_same(
     await store.close()
 
 
-async def test_pieces_count_for_the_blocks_that_they_take(tmp_path: Path, wall: Wall) -> None:
+async def test_pieces_count_for_the_blocks_that_they_take(tmp_path: Path, wall: HandClock) -> None:
     bounds = Bounds(1050, block=100)
     store = DiskContent(
         tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall), events=Events()
@@ -176,7 +177,9 @@ class Raced(DiskContent):
         return await super().evict(digests)
 
 
-async def test_what_another_process_has_evicted_makes_room_too(tmp_path: Path, wall: Wall) -> None:
+async def test_what_another_process_has_evicted_makes_room_too(
+    tmp_path: Path, wall: HandClock
+) -> None:
     store = Raced(
         tmp_path / "store",
         Bounds(1000, block=1),
@@ -196,7 +199,7 @@ async def test_what_another_process_has_evicted_makes_room_too(tmp_path: Path, w
 
 
 async def test_the_marks_are_reached_though_another_process_evicts_as_well(
-    tmp_path: Path, wall: Wall
+    tmp_path: Path, wall: HandClock
 ) -> None:
     bounds = Bounds(100_000, high=0.8, low=0.2, block=1)
     store = Raced(tmp_path / "store", bounds, sync=False, clock=Clock(wall=wall), events=Events())
@@ -234,7 +237,7 @@ async def test_a_suspended_partial_keeps_room_for_what_is_there(store: DiskConte
 
 
 async def test_between_the_marks_nothing_goes_and_above_the_high_one_the_oldest(
-    store: DiskContent, wall: Wall
+    store: DiskContent, wall: HandClock
 ) -> None:
     digests = []
     for n in range(4):
@@ -250,7 +253,7 @@ async def test_between_the_marks_nothing_goes_and_above_the_high_one_the_oldest(
     ]  # fmt: skip
 
 
-async def test_what_is_pinned_stays_with_all_it_needs(store: DiskContent, wall: Wall) -> None:
+async def test_what_is_pinned_stays_with_all_it_needs(store: DiskContent, wall: HandClock) -> None:
     layer = await put(store, b"l" * 200)
     manifest = await put(store, b"m" * 100, (layer,))
     await store.pin("library/redis:7", manifest)
@@ -263,7 +266,7 @@ async def test_what_is_pinned_stays_with_all_it_needs(store: DiskContent, wall: 
     assert store.usage().content_bytes <= 1000
 
 
-async def test_a_pin_moves_with_its_tag(store: DiskContent, wall: Wall) -> None:
+async def test_a_pin_moves_with_its_tag(store: DiskContent, wall: HandClock) -> None:
     old = await put(store, b"o" * 300)
     await store.pin("library/redis:7", old)
     new = await put(store, b"n" * 300)
@@ -335,7 +338,7 @@ async def test_the_disks_floor_is_kept_free(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ahead", [2 * 86400.0, 3600.0])
 async def test_what_a_clock_noted_that_was_ahead_does_not_go_last(
-    store: DiskContent, wall: Wall, ahead: float
+    store: DiskContent, wall: HandClock, ahead: float
 ) -> None:
     """It was used before whatever is used now, and keeps its own order."""
     wall.now += ahead
@@ -354,7 +357,7 @@ async def test_what_a_clock_noted_that_was_ahead_does_not_go_last(
 
 
 async def test_what_is_used_after_the_clock_was_set_back_is_young(
-    store: DiskContent, wall: Wall
+    store: DiskContent, wall: HandClock
 ) -> None:
     wall.now += 86400
     used, unused = await put(store, b"u" * 400), await put(store, b"o" * 400)

@@ -26,7 +26,7 @@ from mirror.storage.tags import database as tag_database
 from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.encoding import encode, tag_key
 
-from ..recorder import Recorder
+from ..fakes import HandClock, Recorder
 from .tag_contract import (
     REDIS,
     HistoryContract,
@@ -69,13 +69,6 @@ class Errors(Recorder):
     @property
     def operations(self) -> list[tuple[str, str]]:
         return [(each.store, each.operation) for each in self.of(TagStoreFailed)]
-
-
-class Wall:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 Open = Callable[..., EmbeddedTags]
@@ -172,7 +165,7 @@ async def test_workers_see_each_others_records_at_once(reopen: Open) -> None:
 
 
 async def test_ends_by_the_wall_clock_also_after_a_restart(reopen: Open) -> None:
-    wall = Wall()
+    wall = HandClock(1_700_000_000.0)
     clock = Clock(wall=wall)
     store = reopen(clock)
     await store.put(REDIS, "7", found(), 60)
@@ -186,7 +179,7 @@ async def test_ends_by_the_wall_clock_also_after_a_restart(reopen: Open) -> None
 
 
 async def test_f29_a_clock_that_is_set_back_loses_nothing(reopen: Open) -> None:
-    wall = Wall()
+    wall = HandClock(1_700_000_000.0)
     store = reopen(Clock(wall=wall))
     await store.put(REDIS, "7", found(), 60)
     wall.now -= 10 * 3600
@@ -454,7 +447,7 @@ async def test_f55_a_flood_of_names_is_bounded_and_forgets_what_ends_first(
 
 
 async def test_what_has_ended_is_removed_from_the_file(path: Path, reopen: Open) -> None:
-    wall = Wall()
+    wall = HandClock(1_700_000_000.0)
     store = reopen(Clock(wall=wall))
     for number in range(1000):
         await store.put(REDIS, str(number), found(), 60)
@@ -511,7 +504,7 @@ async def test_a_file_from_before_there_was_a_history_is_brought_up_to_date(
 async def test_what_was_not_said_for_long_is_removed_from_the_history(
     path: Path, reopen: Open
 ) -> None:
-    wall = Wall()
+    wall = HandClock(1_700_000_000.0)
     store = reopen(Clock(wall=wall))
     await store.put(REDIS, "7", found("old", checked_at=wall.now), 60)
     wall.now += 399 * 86400
@@ -524,7 +517,7 @@ async def test_what_was_not_said_for_long_is_removed_from_the_history(
     assert len(await store.history(REDIS, "8")) == 1
 
 
-async def tidied(store: EmbeddedTags, wall: Wall) -> None:
+async def tidied(store: EmbeddedTags, wall: HandClock) -> None:
     for number in range(256):
         await store.put(REDIS, "busy", found("busy", checked_at=wall.now + number), 60)
 

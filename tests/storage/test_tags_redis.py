@@ -19,7 +19,7 @@ from mirror.storage.tags import redis as tags_redis
 from mirror.storage.tags import redis_history
 from mirror.storage.tags.redis import LIMIT, RedisTags
 
-from ..recorder import Recorder
+from ..fakes import HandClock, Recorder
 from ..redis_server import RedisServer
 from ..strict_tls import be_strict
 from ..waiting import eventually
@@ -57,13 +57,6 @@ class Errors(Recorder):
     @property
     def operations(self) -> list[tuple[str, str]]:
         return [(each.store, each.operation) for each in self.of(TagStoreFailed)]
-
-
-class Monotonic:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 Connect = Callable[..., RedisTags]
@@ -448,7 +441,7 @@ async def test_what_is_remembered_here_ends_in_time_too(
     server: RedisServer, connect: Connect
 ) -> None:
     server.start()
-    monotonic = Monotonic()
+    monotonic = HandClock(0)
     writer = connect()
     await writer.put(REDIS, "seen", found("seen"), 60)
     store = connect(clock=Clock(monotonic=monotonic))
@@ -466,7 +459,7 @@ async def test_what_is_remembered_here_ends_in_time_too(
 async def test_a_record_that_ended_while_redis_was_away_is_not_brought_back(
     server: RedisServer, connect: Connect, raw: Redis
 ) -> None:
-    monotonic = Monotonic()
+    monotonic = HandClock(0)
     store = connect(clock=Clock(monotonic=monotonic))
     await store.put(REDIS, "short", found(), 60)
     await store.put(REDIS, "long", found(), 3600)
@@ -767,7 +760,7 @@ async def test_nodes_see_within_a_second_what_one_freezes(
     server: RedisServer, connect: Connect
 ) -> None:
     server.start()
-    monotonic = Monotonic()
+    monotonic = HandClock(0)
     here, there = connect(), connect(clock=Clock(monotonic=monotonic))
     assert await there.frozen(REDIS, "7") is None
     await here.freeze(REDIS, "7", digest("a"))
@@ -782,7 +775,7 @@ async def test_f45_what_was_seen_frozen_stays_so_while_redis_is_away(
     server: RedisServer, connect: Connect
 ) -> None:
     server.start()
-    monotonic = Monotonic()
+    monotonic = HandClock(0)
     store = connect(clock=Clock(monotonic=monotonic), pauses=NEVER)
     await store.freeze(REDIS, "7", digest("a"))
     assert await store.frozen(REDIS, "7") == digest("a")

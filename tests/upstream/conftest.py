@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver
 
-from mirror.clock import Clock
 from mirror.contracts.accounts import AccountNotes
 from mirror.contracts.events import (
     BreakerSwitched,
@@ -26,23 +25,12 @@ from mirror.upstream.endpoint import Endpoint, EndpointLimits
 from mirror.upstream.http.transport import Transport
 from mirror.upstream.retries import Policy, Retries
 
-from ..recorder import Recorder
-from .hub import Hub
+from ..fakes import HandClock, Recorder
+from ..fakes.hub import Hub
 
 REDIS = Repository("docker.io", "library/redis")
 # Short enough for a test that waits them out, long enough for a busy machine to answer in time.
 QUICK = EndpointLimits(dns=2, connect=2, headers=2, answer=8, realm=2, body=2)
-
-
-@dataclass
-class Time:
-    """A clock that stands still until it is told to go on."""
-
-    now: float = 1000.0
-    wall: float = 1_700_000_000.0
-
-    def clock(self) -> Clock:
-        return Clock(wall=lambda: self.wall, monotonic=lambda: self.now)
 
 
 class Counts(Recorder):
@@ -87,8 +75,8 @@ def system_tls() -> ssl.SSLContext:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> HandClock:
+    return HandClock(1000.0, ahead=1_699_999_000.0)
 
 
 @pytest.fixture
@@ -107,7 +95,7 @@ MakeRemote = Callable[..., Remote]
 
 @pytest.fixture
 async def make_remote(
-    time: Time, counts: Counts, system_tls: ssl.SSLContext
+    time: HandClock, counts: Counts, system_tls: ssl.SSLContext
 ) -> AsyncIterator[MakeRemote]:
     """Builds a remote; keywords are the endpoint's fields. Retries do not sleep."""
     made: list[Remote] = []

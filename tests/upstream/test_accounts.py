@@ -12,9 +12,9 @@ from mirror.oci.reference import Repository
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import GivenToken, Login
 
-from ..fakes import CONTEXT
-from .conftest import REDIS, MakeRemote, Time
-from .hub import Hub, status
+from ..fakes import CONTEXT, HandClock
+from ..fakes.hub import Hub, status
+from .conftest import REDIS, MakeRemote
 
 ME, YOU = Login("me", SecretStr("one")), Login("you", SecretStr("two"))
 OTHER = Repository("docker.io", "acme/other")
@@ -49,7 +49,7 @@ async def test_what_one_login_may_not_read_is_asked_for_with_the_other(
 
 
 async def test_which_login_it_was_is_remembered_for_the_repository(
-    hub: Hub, remote: Remote, time: Time
+    hub: Hub, remote: Remote, time: HandClock
 ) -> None:
     hub.closed = {("me", REDIS.name)}
     layer = Digest.parse(hub.add_blob(b"layer"))

@@ -15,8 +15,8 @@ from mirror.upstream.client.asks import Asks, once_more_if_silent
 from mirror.upstream.client.turns import Turns
 from mirror.upstream.failures import FailureKind, NoTurn, Unreached
 
+from ..fakes import HandClock
 from ..waiting import eventually
-from .conftest import Time
 
 SILENT = 0.05  # seconds
 
@@ -68,7 +68,7 @@ class Door:
 
 @asynccontextmanager
 async def door(
-    time: Time, most: int = 8, *, one_by_one: bool = False, patience: float = 9
+    time: HandClock, most: int = 8, *, one_by_one: bool = False, patience: float = 9
 ) -> AsyncIterator[Door]:
     turns = Turns("it", most, lambda: one_by_one, SILENT, patience)
     asks: Asks[str, str] = Asks(turns, time.clock(), SILENT, longest=9)
@@ -82,14 +82,14 @@ async def gone(*tasks: asyncio.Task[str]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_all_who_wait_have_the_answer_of_one_ask(time: Time) -> None:
+async def test_all_who_wait_have_the_answer_of_one_ask(time: HandClock) -> None:
     async with door(time) as it:
         it.realm.answers = lambda key, number: key.upper()
         answers = await asyncio.gather(*(it.answer(f"{client}", "a") for client in range(5)))
     assert (answers, len(it.realm.asked)) == (["A"] * 5, 1)
 
 
-async def test_a_silent_ask_is_repeated_beside_and_then_dropped(time: Time) -> None:
+async def test_a_silent_ask_is_repeated_beside_and_then_dropped(time: HandClock) -> None:
     async with door(time) as it:
         it.realm.answers = lambda key, number: "yes" if number == 2 else None
         waiting = [it.answer("ann", "a") for _ in range(3)]
@@ -98,7 +98,7 @@ async def test_a_silent_ask_is_repeated_beside_and_then_dropped(time: Time) -> N
         await eventually(lambda: it.realm.under_way == 0)
 
 
-async def test_a_limit_that_is_told_to_the_second_ask_is_the_answer(time: Time) -> None:
+async def test_a_limit_that_is_told_to_the_second_ask_is_the_answer(time: HandClock) -> None:
     async with door(time) as it:
         it.realm.answers = lambda key, number: RateLimited("429") if number == 2 else None
         with pytest.raises(RateLimited):
@@ -106,7 +106,7 @@ async def test_a_limit_that_is_told_to_the_second_ask_is_the_answer(time: Time) 
         assert len(it.realm.asked) == 2
 
 
-async def test_an_ask_of_which_nothing_is_heard_leaves_the_other_going(time: Time) -> None:
+async def test_an_ask_of_which_nothing_is_heard_leaves_the_other_going(time: HandClock) -> None:
     over = asyncio.Event()
     async with door(time) as it:
 
@@ -124,7 +124,7 @@ async def test_an_ask_of_which_nothing_is_heard_leaves_the_other_going(time: Tim
         assert await waiting == "yes"
 
 
-async def test_each_client_asks_twice_and_seldom_beside(time: Time) -> None:
+async def test_each_client_asks_twice_and_seldom_beside(time: HandClock) -> None:
     """A realm that answers nobody is not asked much more often for that."""
     async with door(time, most=100) as it:
         waiting = [it.answer("ann", f"{number}") for number in range(30)]
@@ -137,7 +137,7 @@ async def test_each_client_asks_twice_and_seldom_beside(time: Time) -> None:
 
 
 async def test_who_waits_for_what_another_has_begun_does_not_wait_behind_all_its_asks(
-    time: Time,
+    time: HandClock,
 ) -> None:
     async with door(time, most=4) as it:
         it.realm.answers = lambda key, number: "yes" if key == "last" else None
@@ -150,7 +150,7 @@ async def test_who_waits_for_what_another_has_begun_does_not_wait_behind_all_its
         await gone(*waiting)
 
 
-async def test_a_turn_that_was_asked_back_is_had_again(time: Time) -> None:
+async def test_a_turn_that_was_asked_back_is_had_again(time: HandClock) -> None:
     async with door(time, most=2) as it:
         said: dict[str, str] = {}
         it.realm.answers = lambda key, number: said.get(key)
@@ -164,7 +164,7 @@ async def test_a_turn_that_was_asked_back_is_had_again(time: Time) -> None:
 
 @pytest.mark.parametrize("clients", [1, 5])
 async def test_one_by_one_a_second_ask_is_beside_a_silent_one_and_no_third(
-    time: Time, clients: int
+    time: HandClock, clients: int
 ) -> None:
     async with door(time, one_by_one=True, patience=10 * SILENT) as it:
         waiting = [it.answer(f"{number % clients}", f"{number}") for number in range(10)]
@@ -175,7 +175,7 @@ async def test_one_by_one_a_second_ask_is_beside_a_silent_one_and_no_third(
         await gone(*waiting)
 
 
-async def test_one_by_one_who_has_both_turns_gives_one(time: Time) -> None:
+async def test_one_by_one_who_has_both_turns_gives_one(time: HandClock) -> None:
     async with door(time, one_by_one=True) as it:
         it.realm.answers = lambda key, number: "yes" if key == "b" else None
         waiting = [it.answer("ann", f"{number}") for number in range(10)]
@@ -186,7 +186,7 @@ async def test_one_by_one_who_has_both_turns_gives_one(time: Time) -> None:
         await gone(*waiting)
 
 
-async def test_no_turn_for_one_is_no_answer_to_another(time: Time) -> None:
+async def test_no_turn_for_one_is_no_answer_to_another(time: HandClock) -> None:
     """What nobody wants any more waits for no turn; whoever has joined it does."""
     async with door(time, most=1) as it:
         it.realm.answers = lambda key, number: "yes" if key == "a" else None
@@ -208,7 +208,7 @@ class Download:
 
 
 async def test_no_turn_is_told_also_when_another_client_has_come_to_wait_meanwhile(
-    time: Time,
+    time: HandClock,
 ) -> None:
     async with door(time, most=1) as it:
         holds = it.answer("eve", "holds")

@@ -31,9 +31,9 @@ from mirror.upstream.failures import FailureKind, Unfit, Unreachable
 from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 
-from ..fakes import CONTEXT
+from ..fakes import CONTEXT, HandClock
 from ..waiting import eventually
-from .conftest import REDIS, Counts, Time
+from .conftest import REDIS, Counts
 
 DIGEST = Digest.of(b"content")
 NGINX, OTHERS = Repository("docker.io", "library/nginx"), Repository("docker.io", "acme/app")
@@ -47,7 +47,7 @@ class Stub:
     """An endpoint of a certain latency and speed; or with an error; or one that hangs."""
 
     name: str
-    time: Time
+    time: HandClock
     asked: list[str]
     trust: Trust = CONTENT
     latency: float = 0.0
@@ -154,7 +154,7 @@ Alarm = Callable[[], None]
 class These:
     """A pool of stubs. `late()` is when the one who was asked last is late."""
 
-    def __init__(self, time: Time, counts: Counts, *names: str) -> None:
+    def __init__(self, time: HandClock, counts: Counts, *names: str) -> None:
         self.asked: list[str] = []
         self.stubs = {name: Stub(name, time, self.asked) for name in names}
         self.stubs[names[-1]].trust = TAGS
@@ -232,12 +232,12 @@ class These:
 
 
 @pytest.fixture
-def these(time: Time, counts: Counts) -> These:
+def these(time: HandClock, counts: Counts) -> These:
     return These(time, counts, "near", "hub")
 
 
 @pytest.fixture
-def three(time: Time, counts: Counts) -> These:
+def three(time: HandClock, counts: Counts) -> These:
     return These(time, counts, "near", "far", "hub")
 
 
@@ -279,7 +279,7 @@ async def test_more_blobs_at_once_are_spread_by_what_one_more_may_expect(these: 
 
 
 async def test_an_endpoint_that_was_not_measured_for_long_gets_one_ask_now_and_then(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     these["hub"].latency = 0.1
     for _ in range(5):
@@ -302,7 +302,7 @@ async def test_tags_are_asked_in_the_order_of_the_configuration(three: These) ->
 
 
 async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
-    these: These, time: Time, counts: Counts
+    these: These, time: HandClock, counts: Counts
 ) -> None:
     for stub in these.stubs.values():
         stub.error = stub.silent = Unreachable(f"{stub.name} is down", FailureKind.CONNECT)
@@ -326,7 +326,7 @@ async def test_offline_errors_come_at_once_and_it_comes_back_by_itself(
 
 
 async def test_the_pool_is_away_while_none_answers_that_may_say_what_a_tag_points_to(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     def down(repository: Repository = REDIS) -> bool:
         return these.pool.is_down(repository, "7")
@@ -360,7 +360,7 @@ async def test_the_pool_is_away_with_everything_when_nobody_is_there(
 
 
 async def test_offline_for_long_one_ask_a_second_looks_whether_it_is_back(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     for stub in these.stubs.values():
         stub.error = DOWN
@@ -376,7 +376,7 @@ async def test_offline_for_long_one_ask_a_second_looks_whether_it_is_back(
 
 @pytest.mark.parametrize("error", [LIES, GONE, DOWN])
 async def test_who_came_back_unseen_is_asked_when_the_others_have_failed(
-    these: These, time: Time, error: RegistryError
+    these: These, time: HandClock, error: RegistryError
 ) -> None:
     these["near"].trust = TAGS
     await these.not_from_near(DOWN)
@@ -386,7 +386,7 @@ async def test_who_came_back_unseen_is_asked_when_the_others_have_failed(
 
 @pytest.mark.parametrize("error", [LIES, GONE, RateLimited("429", retry_after=1)])
 async def test_a_trial_that_shows_another_trouble_keeps_nobody_from_the_next(
-    these: These, time: Time, error: RegistryError
+    these: These, time: HandClock, error: RegistryError
 ) -> None:
     await these.not_from_near(DOWN)
     these["near"].error, these["hub"].error = error, DOWN
@@ -407,7 +407,7 @@ async def test_nobody_is_asked_after_one_who_must_know_that_there_is_nothing(
 
 
 async def test_a_limit_that_came_again_is_obeyed_as_it_was_told_when_the_others_have_failed(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     await these.not_from_near(RateLimited("429", retry_after=3))
     these["near"].error, these["hub"].error = None, DOWN
@@ -419,7 +419,7 @@ async def test_a_limit_that_came_again_is_obeyed_as_it_was_told_when_the_others_
 
 
 async def test_while_another_answers_a_dead_one_is_tried_less_and_less(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     these["near"].error = DOWN
     began = time.now
@@ -436,7 +436,7 @@ async def test_one_failure_is_no_reason_not_to_ask_again(these: These) -> None:
     assert await these.resolve() == "hub"
 
 
-async def test_who_asks_for_a_pause_gets_it(these: These, time: Time) -> None:
+async def test_who_asks_for_a_pause_gets_it(these: These, time: HandClock) -> None:
     these["hub"].error = Unavailable("503", retry_after=20)
     await these.fails(these.resolve)
     await these.fails(these.resolve)
@@ -444,7 +444,7 @@ async def test_who_asks_for_a_pause_gets_it(these: These, time: Time) -> None:
     assert (await these.fails(these.resolve)).retry_after is not None
 
 
-async def test_a_limit_on_blobs_is_none_on_manifests(these: These, time: Time) -> None:
+async def test_a_limit_on_blobs_is_none_on_manifests(these: These, time: HandClock) -> None:
     these["near"].error = these["hub"].error = RateLimited("429", retry_after=100)
     await these.fails(these.blob)
     these.asked_now()
@@ -484,7 +484,7 @@ async def test_the_pool_is_scarce_when_all_who_know_tags_are(three: These) -> No
 
 
 async def test_who_lacks_what_another_has_is_asked_last_for_that_repository_only(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     these["near"].error = GONE
     for _ in range(2):
@@ -513,7 +513,7 @@ async def test_what_nobody_has_is_nobodys_lack(these: These, error: RegistryErro
 
 
 async def test_a_liar_is_banned_for_long_and_loudly(
-    these: These, time: Time, counts: Counts
+    these: These, time: HandClock, counts: Counts
 ) -> None:
     these["near"].error = LIES
     with capture_logs() as logs:
@@ -611,7 +611,7 @@ async def test_late_is_three_times_what_is_usual_within_bounds(these: These) -> 
 
 
 async def test_who_was_late_is_not_the_first_to_be_asked_next_time(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     these["hub"].latency = 0.1
     these["near"].hangs = asyncio.Event()
@@ -627,7 +627,7 @@ async def test_who_was_late_is_not_the_first_to_be_asked_next_time(
 
 
 async def test_who_was_late_with_a_tag_goes_after_the_others_for_a_while(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     these["near"].trust = TAGS
     these["near"].hangs = asyncio.Event()
@@ -731,7 +731,7 @@ async def read_on(stream: StreamContent) -> None:
 
 
 async def test_a_stream_that_is_much_slower_than_another_endpoint_is_left(
-    these: These, time: Time
+    these: These, time: HandClock
 ) -> None:
     these["near"].speed, these["hub"].speed = 20e6, 20e6
     first, second = await these.blob(), await these.blob()

@@ -23,8 +23,8 @@ from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT
+from ..fakes.hub import Fault, Hub, cut, status
 from .conftest import QUICK, REDIS, Counts, MakeRemote
-from .hub import Fault, Hub, cut, status
 
 DATA = random.Random(12).randbytes(6 << 20)
 DIGEST = Digest.of(DATA)

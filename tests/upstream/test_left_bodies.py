@@ -31,10 +31,10 @@ from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT
+from ..fakes.hub import Hub
 from ..faults.bodies import breaks, drips, stalls
 from ..waiting import eventually
 from .conftest import QUICK, REDIS, MakeRemote
-from .hub import Hub
 
 SIZE = 4 << 20
 SENT = 1_500_000

@@ -19,10 +19,10 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Credentials, GivenToken, Login
 from mirror.upstream.failures import LoginRefused
 
-from ..fakes import CONTEXT
+from ..fakes import CONTEXT, HandClock
+from ..fakes.hub import Hub, Seen, basic, status
 from ..waiting import eventually
-from .conftest import REDIS, Counts, MakeRemote, Time
-from .hub import Hub, Seen, basic, status
+from .conftest import REDIS, Counts, MakeRemote
 
 RIGHT, WRONG = "right:wörd", "wrong:wörd"
 PUBLIC, PRIVATE = Repository("docker.io", "library/nginx"), Repository("docker.io", "acme/private")
@@ -89,7 +89,7 @@ async def misses(remote: Remote, asked: list[Repository]) -> list[RegistryError]
 
 
 async def test_a_wrong_password_is_not_shown_for_each_miss(
-    hub_of_ann: Hub, ask: Remote, counts: Counts, time: Time
+    hub_of_ann: Hub, ask: Remote, counts: Counts, time: HandClock
 ) -> None:
     with capture_logs() as logs:
         failed = await misses(ask, repositories(40))
@@ -107,7 +107,7 @@ async def test_a_wrong_password_is_not_shown_for_each_miss(
 
 
 async def test_how_long_it_rests_doubles_from_a_minute_to_fifteen(
-    hub_of_ann: Hub, ask: Remote, time: Time
+    hub_of_ann: Hub, ask: Remote, time: HandClock
 ) -> None:
     rests = []
     await misses(ask, [REDIS])
@@ -130,7 +130,7 @@ async def test_what_is_public_is_asked_for_without_a_login_meanwhile(hub: Hub, a
 
 
 async def test_a_limit_without_a_login_is_none_on_the_login(
-    hub: Hub, ask: Remote, written: Written, time: Time
+    hub: Hub, ask: Remote, written: Written, time: HandClock
 ) -> None:
     hub.login, hub.limit = ("ann", RIGHT), 2
     digest = (
@@ -149,7 +149,7 @@ async def test_a_limit_without_a_login_is_none_on_the_login(
 
 
 async def test_the_corrected_file_is_read_at_once_and_nothing_is_restarted(
-    hub_of_ann: Hub, ask: Remote, written: Written, time: Time, counts: Counts
+    hub_of_ann: Hub, ask: Remote, written: Written, time: HandClock, counts: Counts
 ) -> None:
     await misses(ask, repositories(5))
     reads = written.reads
@@ -164,7 +164,7 @@ async def test_the_corrected_file_is_read_at_once_and_nothing_is_restarted(
 
 
 async def test_a_password_that_changes_is_picked_up_upon_its_first_refusal(
-    hub_of_ann: Hub, make_remote: MakeRemote, time: Time, counts: Counts
+    hub_of_ann: Hub, make_remote: MakeRemote, time: HandClock, counts: Counts
 ) -> None:
     written = Written(RIGHT)
     realm = hub_of_ann.realm_url
@@ -197,7 +197,7 @@ async def test_a_registry_that_says_403_to_an_old_password_is_understood(
 
 @pytest.mark.parametrize("code", [401, 403])
 async def test_a_repository_that_the_login_may_not_read_does_not_take_it_from_the_others(
-    hub_of_ann: Hub, make_remote: MakeRemote, time: Time, counts: Counts, code: int
+    hub_of_ann: Hub, make_remote: MakeRemote, time: HandClock, counts: Counts, code: int
 ) -> None:
     """Some realms refuse the scope with the same words as a wrong password."""
     remote = make_remote(
@@ -235,7 +235,7 @@ async def test_another_login_is_shown_while_one_is_refused(
 
 
 async def test_a_given_token_that_has_ended_is_read_again_or_left_out(
-    hub: Hub, make_remote: MakeRemote, time: Time, counts: Counts
+    hub: Hub, make_remote: MakeRemote, time: HandClock, counts: Counts
 ) -> None:
     hub.add_image(REDIS.name, "7")
     hub.tokens["first"] = hub.tokens["second"] = f"repository:{REDIS.name}:pull"
@@ -258,7 +258,7 @@ async def test_a_given_token_that_has_ended_is_read_again_or_left_out(
 
 
 async def test_a_file_that_is_gone_or_unreadable_leaves_the_login_as_it_was(
-    hub_of_ann: Hub, make_remote: MakeRemote, time: Time
+    hub_of_ann: Hub, make_remote: MakeRemote, time: HandClock
 ) -> None:
     gone = Written("")
     remote = make_remote(
@@ -286,7 +286,7 @@ async def test_a_realm_that_has_trouble_refuses_nobody(
 
 
 async def test_a_refusal_is_known_to_other_processes_and_after_a_restart(
-    hub_of_ann: Hub, make_remote: MakeRemote, written: Written, time: Time, tmp_path: Path
+    hub_of_ann: Hub, make_remote: MakeRemote, written: Written, time: HandClock, tmp_path: Path
 ) -> None:
     def process() -> tuple[Remote, AccountRecords]:
         records = AccountRecords(tmp_path)
@@ -311,7 +311,7 @@ async def test_a_refusal_is_known_to_other_processes_and_after_a_restart(
         one.close()
 
 
-async def test_a_proof_that_was_broken_off_is_begun_anew_by_who_comes_next(time: Time) -> None:
+async def test_a_proof_that_was_broken_off_is_begun_anew_by_who_comes_next(time: HandClock) -> None:
     """Whoever began it is not waited for any more: another endpoint was faster."""
     own = OwnLogin("it", Login("ann", SecretStr(WRONG)), time.clock(), Counts())
     proofs: list[asyncio.Future[str]] = []

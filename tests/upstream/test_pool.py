@@ -29,9 +29,9 @@ from mirror.upstream.failures import Exhausted
 from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 
-from ..fakes import CONTEXT
-from .conftest import REDIS, MakeRemote, Time
-from .hub import Hub
+from ..fakes import CONTEXT, HandClock
+from ..fakes.hub import Hub
+from .conftest import REDIS, MakeRemote
 
 DIGEST = Digest.of(b"content")
 DOWN, GONE, LIES = Unavailable("down"), ManifestUnknown("gone"), Untrustworthy("lies")
@@ -123,7 +123,7 @@ class Fake:
 class Endpoints:
     """A pool of fakes; `asked` is which of them were asked, in order."""
 
-    def __init__(self, time: Time, **members: tuple[Trust, RegistryError | None]) -> None:
+    def __init__(self, time: HandClock, **members: tuple[Trust, RegistryError | None]) -> None:
         self.asked: list[str] = []
         self.fakes = {name: Fake(name, self.asked, error) for name, (_, error) in members.items()}
         self.pool = Pool(
@@ -140,12 +140,12 @@ class Endpoints:
 TAGS, CONTENT = Trust.TAGS, Trust.CONTENT
 
 
-def test_a_pool_is_an_upstream(time: Time) -> None:
+def test_a_pool_is_an_upstream(time: HandClock) -> None:
     upstream: Upstream = Pool([], time.clock(), events=Events())
     assert upstream
 
 
-async def test_content_comes_from_the_first_in_order(time: Time) -> None:
+async def test_content_comes_from_the_first_in_order(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
     assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"near"
     assert (await these.pool.blob(CONTEXT, REDIS, DIGEST)).source == "near"
@@ -153,7 +153,7 @@ async def test_content_comes_from_the_first_in_order(time: Time) -> None:
 
 
 async def test_f67_words_without_proof_come_only_from_those_trusted_with_tags(
-    time: Time,
+    time: HandClock,
 ) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
     assert (await these.pool.resolve(CONTEXT, REDIS, "7")).digest == Digest.of(b"hub")
@@ -163,7 +163,7 @@ async def test_f67_words_without_proof_come_only_from_those_trusted_with_tags(
     assert these.asked_now() == ["hub"] * 4
 
 
-async def test_f67_nor_do_bytes_that_nothing_is_going_to_prove(time: Time) -> None:
+async def test_f67_nor_do_bytes_that_nothing_is_going_to_prove(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
     assert (await these.pool.blob(CONTEXT, REDIS, DIGEST, vouched=True)).source == "hub"
     these = Endpoints(time, near=(CONTENT, None))
@@ -172,14 +172,14 @@ async def test_f67_nor_do_bytes_that_nothing_is_going_to_prove(time: Time) -> No
     assert these.asked == []
 
 
-async def test_f67_they_do_not_come_from_others_when_those_are_down(time: Time) -> None:
+async def test_f67_they_do_not_come_from_others_when_those_are_down(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, DOWN))
     with pytest.raises(Unavailable, match="down"):
         await these.pool.resolve(CONTEXT, REDIS, "7")
     assert these.asked_now() == ["hub"]
 
 
-async def test_f67_a_pool_that_trusts_nobody_with_tags_says_what_to_write(time: Time) -> None:
+async def test_f67_a_pool_that_trusts_nobody_with_tags_says_what_to_write(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None))
     with pytest.raises(Denied, match="trust: tags"):
         await these.pool.resolve(CONTEXT, REDIS, "7")
@@ -187,13 +187,15 @@ async def test_f67_a_pool_that_trusts_nobody_with_tags_says_what_to_write(time: 
 
 
 @pytest.mark.parametrize("error", [DOWN, GONE, LIES, PRIVATE, LIMITED])
-async def test_the_next_endpoint_is_asked_when_one_fails(time: Time, error: RegistryError) -> None:
+async def test_the_next_endpoint_is_asked_when_one_fails(
+    time: HandClock, error: RegistryError
+) -> None:
     these = Endpoints(time, near=(CONTENT, error), hub=(TAGS, None))
     assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"hub"
     assert these.asked_now() == ["near", "hub"]
 
 
-async def test_a_range_behind_the_end_is_an_answer(time: Time) -> None:
+async def test_a_range_behind_the_end_is_an_answer(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, RangeInvalid(7)), hub=(TAGS, None))
     with pytest.raises(RangeInvalid):
         await these.pool.blob(CONTEXT, REDIS, DIGEST, ByteRange(7))
@@ -214,7 +216,7 @@ async def test_a_range_behind_the_end_is_an_answer(time: Time) -> None:
     ],
 )
 async def test_what_is_unknown_is_final_only_from_all_who_must_know(
-    time: Time,
+    time: HandClock,
     near: RegistryError,
     hub: RegistryError,
     other: RegistryError,
@@ -227,7 +229,7 @@ async def test_what_is_unknown_is_final_only_from_all_who_must_know(
     assert these.asked_now() == ["near", "hub", "other"]
 
 
-async def test_without_anybody_trusted_all_must_say_so(time: Time) -> None:
+async def test_without_anybody_trusted_all_must_say_so(time: HandClock) -> None:
     these = Endpoints(time, a=(CONTENT, GONE), b=(CONTENT, DOWN))
     with pytest.raises(Unavailable, match="down"):
         await these.pool.manifest(CONTEXT, REDIS, DIGEST)
@@ -238,7 +240,7 @@ async def test_without_anybody_trusted_all_must_say_so(time: Time) -> None:
 
 @pytest.mark.parametrize(("error", "seconds"), [(DOWN, 15), (LIES, 600), (LIMITED, 100)])
 async def test_an_endpoint_that_failed_is_asked_last_for_a_while(
-    time: Time, error: RegistryError, seconds: float
+    time: HandClock, error: RegistryError, seconds: float
 ) -> None:
     these = Endpoints(time, near=(CONTENT, error), hub=(TAGS, None))
     await these.pool.manifest(CONTEXT, REDIS, DIGEST)
@@ -253,7 +255,7 @@ async def test_an_endpoint_that_failed_is_asked_last_for_a_while(
 
 
 async def test_endpoints_that_stepped_back_are_still_asked_when_there_is_no_other(
-    time: Time,
+    time: HandClock,
 ) -> None:
     these = Endpoints(time, near=(CONTENT, LIES), hub=(TAGS, DOWN))
     for _ in range(2):
@@ -264,7 +266,7 @@ async def test_endpoints_that_stepped_back_are_still_asked_when_there_is_no_othe
     assert (await these.pool.manifest(CONTEXT, REDIS, DIGEST)).data == b"near"
 
 
-async def test_stepping_back_is_logged_once_while_it_lasts(time: Time) -> None:
+async def test_stepping_back_is_logged_once_while_it_lasts(time: HandClock) -> None:
     these = Endpoints(time, hub=(TAGS, DOWN))
     with capture_logs() as logs:
         for _ in range(3):
@@ -273,14 +275,14 @@ async def test_stepping_back_is_logged_once_while_it_lasts(time: Time) -> None:
     assert [log["endpoint"] for log in logs] == ["hub"]
 
 
-async def test_an_endpoint_that_lacks_something_does_not_step_back(time: Time) -> None:
+async def test_an_endpoint_that_lacks_something_does_not_step_back(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, GONE), hub=(TAGS, None))
     await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     await these.pool.manifest(CONTEXT, REDIS, DIGEST)
     assert these.asked_now() == ["near", "hub", "near", "hub"]
 
 
-async def test_f42_an_endpoint_does_not_step_back_for_what_is_lacking_here(time: Time) -> None:
+async def test_f42_an_endpoint_does_not_step_back_for_what_is_lacking_here(time: HandClock) -> None:
     """No descriptor, memory or thread to ask it with."""
     these = Endpoints(time, near=(CONTENT, Exhausted("too many open files")), hub=(TAGS, None))
     for _ in range(20):
@@ -288,7 +290,7 @@ async def test_f42_an_endpoint_does_not_step_back_for_what_is_lacking_here(time:
     assert these.asked_now() == ["near", "hub"] * 20
 
 
-async def test_f01_an_endpoint_whose_bytes_were_wrong_steps_back_for_long(time: Time) -> None:
+async def test_f01_an_endpoint_whose_bytes_were_wrong_steps_back_for_long(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
     stream = await these.pool.blob(CONTEXT, REDIS, DIGEST)
     stream.reject("wrong digest")
@@ -304,7 +306,7 @@ async def test_f01_an_endpoint_whose_bytes_were_wrong_steps_back_for_long(time: 
     assert (await these.pool.blob(CONTEXT, REDIS, DIGEST)).source == "near"
 
 
-async def test_f02_a_stream_that_broke_is_resumed_elsewhere(time: Time) -> None:
+async def test_f02_a_stream_that_broke_is_resumed_elsewhere(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None), hub=(TAGS, None))
     stream = await these.pool.blob(CONTEXT, REDIS, DIGEST)
     assert await stream.read() == b"content"
@@ -314,7 +316,7 @@ async def test_f02_a_stream_that_broke_is_resumed_elsewhere(time: Time) -> None:
     assert (await these.pool.blob(CONTEXT, REDIS, DIGEST, ByteRange(7))).source == "hub"
 
 
-async def test_a_stream_shows_what_the_endpoints_shows(time: Time) -> None:
+async def test_a_stream_shows_what_the_endpoints_shows(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None))
     stream = await these.pool.blob(CONTEXT, REDIS, DIGEST)
     assert (stream.descriptor, stream.start, stream.source) == (Stream.descriptor, 0, "near")
@@ -322,7 +324,7 @@ async def test_a_stream_shows_what_the_endpoints_shows(time: Time) -> None:
 
 
 async def test_a_liar_is_passed_over_with_real_endpoints(
-    hub: Hub, time: Time, make_remote: MakeRemote
+    hub: Hub, time: HandClock, make_remote: MakeRemote
 ) -> None:
     async with Hub() as liar:
         for one in (hub, liar):

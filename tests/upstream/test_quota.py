@@ -13,9 +13,9 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Login
 from mirror.upstream.failures import QuotaSpent
 
-from ..fakes import CONTEXT
-from .conftest import REDIS, Counts, MakeRemote, Time
-from .hub import Hub, status
+from ..fakes import CONTEXT, HandClock
+from ..fakes.hub import Hub, status
+from .conftest import REDIS, Counts, MakeRemote
 
 ME, YOU = Login("me", SecretStr("one")), Login("you", SecretStr("two"))
 SPENT = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "0;w=21600"}
@@ -30,7 +30,7 @@ def told_of(limit: str, remaining: str, source: str = "192.0.2.7") -> dict[str, 
 
 
 @pytest.fixture
-def quota(time: Time, counts: Counts) -> Quota:
+def quota(time: HandClock, counts: Counts) -> Quota:
     return Quota("hub", "", time.clock(), counts, low=0.2)
 
 
@@ -67,7 +67,7 @@ def test_what_is_left_is_read_from_the_headers(
     assert quota.left == left
 
 
-def test_what_was_read_is_void_once_its_window_has_passed(quota: Quota, time: Time) -> None:
+def test_what_was_read_is_void_once_its_window_has_passed(quota: Quota, time: HandClock) -> None:
     quota.answered("redis", True, told_of("100;w=21600", "3;w=21600"))
     assert (quota.left, quota.low()) == (0.03, True)
     time.now += 21600
@@ -76,7 +76,7 @@ def test_what_was_read_is_void_once_its_window_has_passed(quota: Quota, time: Ti
 
 @pytest.mark.parametrize(("low", "enough"), [(0.2, 20), (0.5, 50), (1.0, 100)])
 def test_it_is_low_below_the_share_that_is_configured(
-    time: Time, counts: Counts, low: float, enough: int
+    time: HandClock, counts: Counts, low: float, enough: int
 ) -> None:
     quota = Quota("hub", "", time.clock(), counts, low)
     quota.answered("redis", True, told_of("100", str(enough)))
@@ -85,7 +85,7 @@ def test_it_is_low_below_the_share_that_is_configured(
     assert quota.low()
 
 
-def test_without_a_share_only_a_429_makes_it_low(time: Time, counts: Counts) -> None:
+def test_without_a_share_only_a_429_makes_it_low(time: HandClock, counts: Counts) -> None:
     quota = Quota("hub", "", time.clock(), counts, 0.0)
     quota.answered("redis", True, told_of("100", "0"))
     assert not quota.low()
@@ -97,7 +97,7 @@ def test_without_a_share_only_a_429_makes_it_low(time: Time, counts: Counts) -> 
 
 
 def test_a_pull_refused_because_the_count_is_used_up_leaves_heads_free(
-    quota: Quota, time: Time
+    quota: Quota, time: HandClock
 ) -> None:
     quota.refused("redis", True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
     assert quota.refusal("redis", False) is None
@@ -113,7 +113,7 @@ def test_a_pull_refused_because_the_count_is_used_up_leaves_heads_free(
     assert quota.refusal("redis", True) is None
 
 
-def test_retry_after_goes_before_the_window(quota: Quota, time: Time) -> None:
+def test_retry_after_goes_before_the_window(quota: Quota, time: HandClock) -> None:
     quota.refused("redis", True, {**SPENT, "Retry-After": "90"})
     error = quota.refusal("redis", True)
     assert error is not None
@@ -141,7 +141,7 @@ def test_a_pull_refused_though_pulls_are_left_is_a_limit_on_asking(quota: Quota)
     assert quota.refusal("redis", True) is not None
 
 
-def test_a_head_refused_is_a_limit_on_asking(quota: Quota, time: Time) -> None:
+def test_a_head_refused_is_a_limit_on_asking(quota: Quota, time: HandClock) -> None:
     quota.refused("redis", False, {"Retry-After": "300"})
     assert quota.refusal("redis", True) is not None
     assert quota.refusal("redis", False) is not None
@@ -149,7 +149,9 @@ def test_a_head_refused_is_a_limit_on_asking(quota: Quota, time: Time) -> None:
     assert quota.refusal("redis", False) is None
 
 
-def test_without_any_word_the_guesses_grow_until_a_pull_goes_well(quota: Quota, time: Time) -> None:
+def test_without_any_word_the_guesses_grow_until_a_pull_goes_well(
+    quota: Quota, time: HandClock
+) -> None:
     waits = []
     for _ in range(14):
         quota.refused("redis", True, {})
@@ -168,7 +170,7 @@ def test_without_any_word_the_guesses_grow_until_a_pull_goes_well(quota: Quota, 
 
 @pytest.mark.parametrize("pull", [True, False])
 def test_a_limit_that_one_repository_meets_is_none_on_the_others(
-    quota: Quota, time: Time, counts: Counts, pull: bool
+    quota: Quota, time: HandClock, counts: Counts, pull: bool
 ) -> None:
     for _ in range(3):
         quota.refused("redis", pull, {"Retry-After": "3600"})
@@ -186,7 +188,7 @@ def test_a_limit_that_one_repository_meets_is_none_on_the_others(
 
 @pytest.mark.parametrize("pull", [True, False])
 def test_a_limit_that_two_repositories_in_a_row_meet_is_one_on_all(
-    quota: Quota, time: Time, counts: Counts, pull: bool
+    quota: Quota, time: HandClock, counts: Counts, pull: bool
 ) -> None:
     quota.refused("redis", pull, {})
     quota.refused("app", pull, {"Retry-After": "100"})
@@ -231,7 +233,7 @@ class Notes:
 
 
 @pytest.fixture
-def two(time: Time, counts: Counts) -> tuple[Quota, Quota]:
+def two(time: HandClock, counts: Counts) -> tuple[Quota, Quota]:
     board: list[tuple[object, QuotaRecord]] = []
     one, other = (
         Quota("hub", "", time.clock(), counts, low=0.2, notes=Notes(board)) for _ in range(2)
@@ -240,12 +242,12 @@ def two(time: Time, counts: Counts) -> tuple[Quota, Quota]:
 
 
 def test_a_429_that_one_process_got_holds_for_the_other(
-    two: tuple[Quota, Quota], time: Time, counts: Counts
+    two: tuple[Quota, Quota], time: HandClock, counts: Counts
 ) -> None:
     one, other = two
     assert other.refusal("redis", True) is None
     one.refused("redis", True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
-    time.now, time.wall = time.now + 1, time.wall + 1
+    time.now += 1
     told, heard = one.refusal("redis", True), other.refusal("redis", True)
     assert isinstance(told, QuotaSpent)
     assert isinstance(heard, QuotaSpent)
@@ -255,17 +257,17 @@ def test_a_429_that_one_process_got_holds_for_the_other(
     assert counts.untils[-1] == ("hub", "", pytest.approx(1_700_021_600))
     # And as one of them learns that it is over, so does the other.
     other.answered("redis", False, told_of("100;w=21600", "7;w=21600"))
-    time.now, time.wall = time.now + 1, time.wall + 1
+    time.now += 1
     assert one.refusal("redis", True) is None
     assert one.left == 0.07
 
 
-def test_a_limit_on_asking_is_shared_too(two: tuple[Quota, Quota], time: Time) -> None:
+def test_a_limit_on_asking_is_shared_too(two: tuple[Quota, Quota], time: HandClock) -> None:
     one, other = two
     for repository in ("redis", "nginx"):
         one.refused(repository, False, {"Retry-After": "300"})
     assert other.refusal("redis", False) is not None
-    time.now, time.wall = time.now + 300, time.wall + 300
+    time.now += 300
     assert other.refusal("redis", False) is None
 
 
@@ -291,11 +293,11 @@ def test_saying_the_same_again_is_not_noted(two: tuple[Quota, Quota]) -> None:
 
 
 def test_f29_a_note_by_a_wrong_clock_holds_nobody_for_longer_than_a_day(
-    two: tuple[Quota, Quota], time: Time
+    two: tuple[Quota, Quota], time: HandClock
 ) -> None:
     one, other = two
     one.refused("redis", True, SPENT)
-    time.wall -= 365 * 86400
+    time.ahead -= 365 * 86400
     error = other.refusal("redis", True)
     assert error is not None
     assert error.retry_after == 86400
@@ -305,7 +307,7 @@ def test_f29_a_note_by_a_wrong_clock_holds_nobody_for_longer_than_a_day(
 
 
 async def test_no_pull_is_sent_after_a_429_while_heads_and_blobs_go_on(
-    hub: Hub, remote: Remote, counts: Counts, time: Time
+    hub: Hub, remote: Remote, counts: Counts, time: HandClock
 ) -> None:
     first, second, third = add(hub, 3)
     hub.limit = 2
@@ -336,7 +338,7 @@ async def test_pulls_go_on_as_soon_as_a_head_tells_of_some_left(hub: Hub, remote
 
 
 async def test_a_tag_whose_head_is_refused_is_not_asked_for_again(
-    hub: Hub, remote: Remote, time: Time
+    hub: Hub, remote: Remote, time: HandClock
 ) -> None:
     hub.challenge = "none"
     add(hub, 1)

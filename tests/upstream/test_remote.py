@@ -32,10 +32,9 @@ from mirror.upstream.failures import Unfit
 from mirror.upstream.http.stream import BlobStream
 from mirror.upstream.retries import Policy
 
-from ..fakes import CONTEXT
-from ..pullthrough.fakes import manifest_of
-from .conftest import QUICK, REDIS, Counts, MakeRemote, Time
-from .hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, page, status
+from ..fakes import CONTEXT, HandClock, manifest_of
+from ..fakes.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, page, status
+from .conftest import QUICK, REDIS, Counts, MakeRemote
 
 LAYER = bytes(range(256)) * 1000
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -128,7 +127,7 @@ async def test_a_registry_that_knows_no_head_is_asked_by_get(hub: Hub, remote: R
 
 
 async def test_bytes_got_with_a_tag_are_kept_shortly_and_per_repository(
-    hub: Hub, remote: Remote, time: Time
+    hub: Hub, remote: Remote, time: HandClock
 ) -> None:
     hub.add_image("library/redis", "7")
     hub.head_digest = False

@@ -22,10 +22,10 @@ from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.pool.question import Asked, Question
 
-from ..fakes import CONTEXT, request_of
+from ..fakes import CONTEXT, HandClock, request_of
+from ..fakes.hub import Hub
 from ..waiting import eventually
-from .conftest import REDIS, MakeRemote, Time
-from .hub import Hub
+from .conftest import REDIS, MakeRemote
 
 MIB = 1 << 20
 
@@ -33,7 +33,9 @@ MIB = 1 << 20
 class Host:
     """A registry with large blobs, at a host that bears so few connections."""
 
-    def __init__(self, hub: Hub, make_remote: MakeRemote, time: Time, connections: int) -> None:
+    def __init__(
+        self, hub: Hub, make_remote: MakeRemote, time: HandClock, connections: int
+    ) -> None:
         hub.challenge = "none"
         hub.redirects = False
         self.hub = hub
@@ -54,7 +56,7 @@ class Host:
 
 
 @pytest.fixture
-def host(hub: Hub, make_remote: MakeRemote, time: Time) -> Host:
+def host(hub: Hub, make_remote: MakeRemote, time: HandClock) -> Host:
     return Host(hub, make_remote, time, connections=4)  # three of them for blobs
 
 

@@ -21,8 +21,9 @@ from mirror.upstream.failures import FailureKind, Faulty, NoToken, Unfit, Unreac
 from mirror.upstream.pool.endpoint_state import EndpointState, Member, Turn
 from mirror.upstream.pool.question import Asked, Question
 
+from ..fakes import HandClock
 from ..waiting import eventually
-from .conftest import REDIS, Counts, Time
+from .conftest import REDIS, Counts
 from .test_choice import Stub
 
 NGINX = Repository("docker.io", "library/nginx")
@@ -45,12 +46,12 @@ TROUBLES = [
 
 
 @pytest.fixture
-def stub(time: Time) -> Stub:
+def stub(time: HandClock) -> Stub:
     return Stub("hub", time, [], Trust.TAGS)
 
 
 @pytest.fixture
-def standing(stub: Stub, time: Time, counts: Counts) -> EndpointState:
+def standing(stub: Stub, time: HandClock, counts: Counts) -> EndpointState:
     return EndpointState(Member("hub", stub, Trust.TAGS, ping=stub.ping), time.clock(), counts)
 
 
@@ -116,7 +117,7 @@ async def test_a_limit_on_one_kind_of_request_is_none_on_another(
 
 
 async def test_two_repositories_that_are_limited_make_it_a_limit_on_us(
-    standing: EndpointState, time: Time, counts: Counts
+    standing: EndpointState, time: HandClock, counts: Counts
 ) -> None:
     limit = RateLimited("429", retry_after=100)
     redis, nginx, app = (Question(Asked.TAG, of, "1") for of in (REDIS, NGINX, APP))
@@ -136,7 +137,7 @@ async def test_two_repositories_that_are_limited_make_it_a_limit_on_us(
 
 
 async def test_lies_about_several_repositories_ban_the_endpoint(
-    standing: EndpointState, time: Time, counts: Counts
+    standing: EndpointState, time: HandClock, counts: Counts
 ) -> None:
     for repository in (REDIS, NGINX):
         fail(standing, Question(Asked.BLOB, repository, "x"), Untrustworthy("wrong"))
@@ -160,7 +161,7 @@ async def test_an_endpoint_that_cannot_be_reached_is_away_for_all(standing: Endp
 
 
 async def test_failures_make_the_mirror_ask_for_itself_and_only_that_counts(
-    standing: EndpointState, stub: Stub, time: Time, counts: Counts
+    standing: EndpointState, stub: Stub, time: HandClock, counts: Counts
 ) -> None:
     broken, other = Question(Asked.BLOB, REDIS, "x"), Question(Asked.TAG, NGINX, "1")
     fail(standing, broken, Faulty("500"))
@@ -185,7 +186,7 @@ async def test_failures_make_the_mirror_ask_for_itself_and_only_that_counts(
 
 
 async def test_only_one_asks_whether_an_endpoint_is_back(
-    standing: EndpointState, stub: Stub, time: Time
+    standing: EndpointState, stub: Stub, time: HandClock
 ) -> None:
     stub.silent = Unreachable("still away", FailureKind.CONNECT)
     question = Question(Asked.TAG, REDIS, "1")
@@ -201,7 +202,7 @@ async def test_only_one_asks_whether_an_endpoint_is_back(
 
 
 async def test_an_endpoint_that_has_nothing_to_say_to_the_question_is_not_lost(
-    standing: EndpointState, stub: Stub, time: Time, counts: Counts
+    standing: EndpointState, stub: Stub, time: HandClock, counts: Counts
 ) -> None:
     stub.silent = Faulty("/v2/ is broken there")
     broken, other = Question(Asked.BLOB, REDIS, "x"), Question(Asked.BLOB, NGINX, "y")
@@ -221,7 +222,7 @@ async def test_an_endpoint_that_has_nothing_to_say_to_the_question_is_not_lost(
 
 
 async def test_who_hangs_up_decides_nothing_and_keeps_no_trial(
-    standing: EndpointState, time: Time
+    standing: EndpointState, time: HandClock
 ) -> None:
     question = Question(Asked.TAG, REDIS, "1")
     fail(standing, question, Faulty("500"), times=2)

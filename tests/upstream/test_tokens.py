@@ -19,9 +19,9 @@ from mirror.upstream.client.logins import OwnLogin
 from mirror.upstream.client.tokens import Authorizer
 from mirror.upstream.endpoint import Endpoint, GivenToken, Login
 
-from ..fakes import CONTEXT
-from .conftest import QUICK, REDIS, MakeRemote, Time
-from .hub import Fault, Hub, cut, hang, page, status
+from ..fakes import CONTEXT, HandClock
+from ..fakes.hub import Fault, Hub, cut, hang, page, status
+from .conftest import QUICK, REDIS, MakeRemote
 
 LOGIN = Login("ann", SecretStr("pass:wörd"))
 
@@ -59,7 +59,7 @@ async def test_an_anonymous_token_is_negotiated_once_and_used_again(
 async def test_f29_a_token_is_renewed_before_it_ends_by_monotonic_time(
     hub: Hub,
     make_remote: MakeRemote,
-    time: Time,
+    time: HandClock,
     answer: Callable[[str], dict[str, Any]],
     seconds: float,
 ) -> None:
@@ -67,7 +67,7 @@ async def test_f29_a_token_is_renewed_before_it_ends_by_monotonic_time(
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url)
     await remote.resolve(CONTEXT, REDIS, "7")
-    time.wall += 1_000_000
+    time.ahead += 1_000_000
     time.now += seconds / 2
     await remote.resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 1
@@ -113,7 +113,7 @@ async def test_a_waiter_that_leaves_does_not_take_the_token_from_the_others(
 
 
 async def test_the_old_token_serves_on_while_the_realm_is_down(
-    hub: Hub, make_remote: MakeRemote, time: Time
+    hub: Hub, make_remote: MakeRemote, time: HandClock
 ) -> None:
     hub.add_image("library/redis", "7")
     remote = make_remote(hub.url)

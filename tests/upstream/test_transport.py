@@ -34,9 +34,9 @@ from mirror.upstream.http.transport import Resolver, Transport
 from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT
+from ..fakes.hub import Fault, Hub, cut, hang, status
 from ..strict_tls import be_strict
 from .conftest import QUICK, REDIS, Counts, MakeRemote
-from .hub import Fault, Hub, cut, hang, status
 
 LAYER = b"layer " * 100
 ONCE = Policy(attempts=1)

@@ -15,9 +15,9 @@ from mirror.upstream.pool.endpoint_state import Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
-from ..fakes import CONTEXT
-from .conftest import REDIS, Counts, MakeRemote, Time
-from .hub import Fault, Hub, cut, page, status
+from ..fakes import CONTEXT, HandClock
+from ..fakes.hub import Fault, Hub, cut, page, status
+from .conftest import REDIS, Counts, MakeRemote
 
 FAULTS: list[Fault] = [
     status(500),
@@ -42,7 +42,7 @@ async def hubs() -> AsyncIterator[list[Hub]]:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_as_long_as_one_endpoint_is_well_everything_is_had(
-    hubs: list[Hub], make_remote: MakeRemote, time: Time, counts: Counts, seed: int
+    hubs: list[Hub], make_remote: MakeRemote, time: HandClock, counts: Counts, seed: int
 ) -> None:
     draw = random.Random(seed)
     pool = Pool(
@@ -74,7 +74,7 @@ async def test_as_long_as_one_endpoint_is_well_everything_is_had(
         time.now += draw.random()
 
 
-async def whole(pool: Pool, digest: Digest, time: Time) -> bytes:
+async def whole(pool: Pool, digest: Digest, time: HandClock) -> bytes:
     """As a fill takes it: goes on where it broke, begins anew when it was wrong."""
     data, sources = b"", []
     for _ in range(20):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 import aiohttp
 from aiohttp import web
 
-from ...upstream.hub import Fault, Hub
+from ...fakes.hub import Fault, Hub
 from ..house import House, Mirror
 
 

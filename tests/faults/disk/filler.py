@@ -22,8 +22,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
-from ...fakes import CONTEXT
-from ...pullthrough.fakes import FakeTags, FakeUpstream
+from ...fakes import CONTEXT, FakeTags, FakeUpstream
 
 KIB = 1 << 10
 REDIS = Repository("docker.io", "library/redis")

@@ -8,7 +8,7 @@ import os
 import pytest
 from aiohttp import web
 
-from ...upstream.hub import Fault
+from ...fakes.hub import Fault
 from ...waiting import eventually
 from ..bodies import MIB
 from ..house import House, Mirror

@@ -30,8 +30,7 @@ from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 from mirror.storage.records.links import LinkRecords
 
-from ...fakes import CONTEXT
-from ...pullthrough.fakes import FakeTags, FakeUpstream
+from ...fakes import CONTEXT, FakeTags, FakeUpstream
 from ...storage.content_contract import put
 
 LONGEST = 0.050  # seconds that anything may hold up the loop

@@ -27,8 +27,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
-from ...fakes import CONTEXT
-from ...pullthrough.fakes import FakeTags, FakeUpstream
+from ...fakes import CONTEXT, FakeTags, FakeUpstream
 from ...storage.content_contract import content, put
 
 REDIS = Repository("docker.io", "library/redis")

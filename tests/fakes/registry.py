@@ -8,26 +8,12 @@ import os
 from pathlib import Path
 
 from mirror.contracts.context import RequestContext
-from mirror.contracts.events import CredentialsDropped, HitsAnswered, RequestAnswered
 from mirror.contracts.registry import BytesContent, Outcome, Provenance, Resolved, TagPage
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.reference import Repository
-
-from .recorder import Recorder
-
-REDIS = Repository("docker.io", "library/redis")
-
-
-def request_of(client: str) -> RequestContext:
-    """A request of this client's."""
-    return RequestContext(request_id="of-a-test", client=client)
-
-
-CONTEXT = request_of("")
-"""A request, whoever's: for what does not depend on that."""
 
 
 class FakeRegistry:
@@ -249,33 +235,3 @@ class FakeContent:
         self._closed = True
         os.close(self._file)
         self._registry.open -= 1
-
-
-class Answers(Recorder):
-    """What the server tells of the requests that it has answered."""
-
-    @property
-    def answers(self) -> list[tuple[str, str, int]]:
-        """Kind, outcome and status of each."""
-        found: list[tuple[str, str, int]] = []
-        for each in self.seen:
-            if isinstance(each, RequestAnswered) and each.status is not None:
-                assert 0 <= each.first_byte <= each.last_byte
-                found.append((each.kind, each.outcome, each.status))
-            elif isinstance(each, HitsAnswered):
-                assert 0 <= each.took <= each.count / 1000
-                found += [(each.kind, Outcome.HIT, each.status)] * each.count
-        return found
-
-    @property
-    def bytes(self) -> dict[str, int]:
-        """Of bodies, by kind."""
-        found: dict[str, int] = {}
-        for each in (*self.of(RequestAnswered), *self.of(HitsAnswered)):
-            if each.sent:
-                found[each.kind] = found.get(each.kind, 0) + each.sent
-        return found
-
-    @property
-    def credentials(self) -> int:
-        return len(self.of(CredentialsDropped))

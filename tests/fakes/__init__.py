@@ -1,0 +1,40 @@
+"""Stand-ins for what the part under test talks to. Each keeps to a contract of `mirror.contracts`.
+
+    FakeRegistry     a Reader: what a guard or the server's port has behind it
+    FakeUpstream     an Upstream in memory, under a cache or in a pool
+    Hub              a registry, its token realm and its blob host over HTTP (`fakes.hub`): for what
+                     speaks to an upstream over sockets, and for whole mirrors
+    MemoryContent    a ContentStore without a disk
+    FakeTags         a TagStore in a dict
+    MemoryCatalogue  a Catalogue by brute force
+    Recorder         a bus of events that remembers; Answers counts those of the server
+    HandClock        time that passes when the test says so
+
+What only waits for timers runs in virtual time (`tests.jumping`); for what sockets, threads or
+processes have to bring about, a test polls (`tests.waiting`).
+"""
+
+from .catalogue import MemoryCatalogue
+from .clock import HandClock
+from .content import MemoryContent
+from .events import Answers, Recorder
+from .registry import FakeRegistry
+from .requests import CONTEXT, REDIS, request_of
+from .tags import FakeTags
+from .upstream import FakeStream, FakeUpstream, manifest_of
+
+__all__ = [
+    "CONTEXT",
+    "REDIS",
+    "Answers",
+    "FakeRegistry",
+    "FakeStream",
+    "FakeTags",
+    "FakeUpstream",
+    "HandClock",
+    "MemoryCatalogue",
+    "MemoryContent",
+    "Recorder",
+    "manifest_of",
+    "request_of",
+]
