@@ -52,19 +52,24 @@ class Partial(Protocol):
         than could ever be kept."""
 
     async def append(self, pieces: Sequence[bytes]) -> None:
-        """Writes and hashes these pieces, off the event loop.
-
-        Raises StoreFull when there is no room for them, OSError for other faults of the disk. Then
-        `offset` tells how much was taken all the same.
-        """
+        """As `place`, at `offset`."""
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:
         """What was placed behind `offset`: spans of bytes, in order, none of which touch."""
 
-    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
-        """Writes these pieces behind `offset`, as one of several streams brings them: `offset`
-        moves over them when what is missing before them has come. Errors as `append`."""
+    @property
+    def vouched_ahead(self) -> Sequence[tuple[int, int]]:
+        """What of `ahead` the registry itself has sent: readers may have it unproven."""
+
+    async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
+        """Writes these pieces, the first of them to the offset `at`, off the event loop. What is
+        there below `offset` is passed over; what follows on it is hashed, and `offset` moves over
+        what is there behind. `vouched`: the registry itself has sent them.
+
+        Raises StoreFull when there is no room for them, OSError for other faults of the disk. Then
+        `offset` tells how much was taken all the same.
+        """
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
         """Makes the content visible under its digest, durably.
@@ -97,9 +102,9 @@ class Followed(Protocol):
     def written(self) -> int:
         """Bytes written by now without a gap, not yet proven."""
 
-    def ahead(self) -> Sequence[tuple[int, int]]:
-        """As Partial.ahead, by now. What is joined to the beginning meanwhile is in `written`, if
-        that is asked for after this."""
+    def vouched_ahead(self) -> Sequence[tuple[int, int]]:
+        """As Partial.vouched_ahead, by now. What is joined to the beginning meanwhile is in
+        `written`, if that is asked for after this."""
 
     def state(self) -> WriterState:
         """What has become of it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import RangeInvalid
@@ -145,3 +147,18 @@ class ContentRange:
     def __str__(self) -> str:
         total = "*" if self.total is None else self.total
         return f"bytes {self.start}-{self.stop - 1}/{total}"
+
+
+def with_span(spans: Sequence[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+    """These spans, which are in order and none of which touch, and one more.
+
+    >>> with_span([(0, 2), (4, 6), (9, 10)], 6, 8)
+    [(0, 2), (4, 8), (9, 10)]
+    >>> with_span([(0, 2), (4, 6), (9, 10)], 1, 9)
+    [(0, 10)]
+    """
+    first = bisect.bisect_left(spans, start, key=lambda span: span[1])
+    last = bisect.bisect_right(spans, stop, key=lambda span: span[0])
+    if first < last:
+        start, stop = min(start, spans[first][0]), max(stop, spans[last - 1][1])
+    return [*spans[:first], (start, stop), *spans[last:]]

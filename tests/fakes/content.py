@@ -16,6 +16,7 @@ from mirror.contracts.registry import Outcome, Provenance
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
+from mirror.oci.ranges import with_span
 
 
 @dataclass
@@ -84,6 +85,7 @@ class MemoryPartial:
     fd: int = field(default_factory=lambda: os.memfd_create("partial"))
     offset: int = 0
     placed: dict[int, int] = field(default_factory=dict)  # start → stop
+    vouched: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:
@@ -95,6 +97,10 @@ class MemoryPartial:
                 spans.append((start, stop))
         return spans
 
+    @property
+    def vouched_ahead(self) -> Sequence[tuple[int, int]]:
+        return [span for span in self.vouched if span[1] > self.offset]
+
     async def announce(self, size: int) -> None:
         if size > self.store.max_bytes:
             raise StoreFull(f"{size} bytes are more than the store can hold")
@@ -103,8 +109,11 @@ class MemoryPartial:
     async def append(self, pieces: Sequence[bytes]) -> None:
         await self.place(self.offset, pieces)
 
-    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
-        data = b"".join(pieces)
+    async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
+        data = b"".join(pieces)[max(0, self.offset - at) :]
+        at = max(at, self.offset)
+        if vouched:
+            self.vouched = with_span(self.vouched, at, at + len(data))
         self.store.make_room(at + len(data))
         os.pwrite(self.fd, data, at)
         self.placed[at] = max(at + len(data), self.placed.get(at, 0))

@@ -157,7 +157,7 @@ class ContentContract:
         assert partial is not None
         await partial.append([b"01"])
         await partial.place(8, [b"8", b"9"])
-        await partial.place(4, [b"45"])
+        await partial.place(4, [b"45"], vouched=True)
         file = partial.open()
         assert (partial.offset, list(partial.ahead)) == (2, [(4, 6), (8, 10)])
         assert file.pread(2, 4) + file.pread(100, 8) == b"4589"
@@ -166,11 +166,24 @@ class ContentContract:
         resumed = await store.partial(digest)
         assert resumed is not None
         assert (resumed.offset, list(resumed.ahead)) == (2, [(4, 6), (8, 10)])
+        assert list(resumed.vouched_ahead) == [(4, 6)]
         await resumed.place(6, [b"67"])
         assert list(resumed.ahead) == [(4, 10)]
         await resumed.append([b"23"])
         assert (resumed.offset, list(resumed.ahead)) == (10, [])
         await resumed.commit()
+        assert await content(store, digest) == b"0123456789"
+
+    async def test_what_is_there_already_is_passed_over(self, store: ContentStore) -> None:
+        digest = Digest.of(b"0123456789")
+        partial = await store.partial(digest)
+        assert partial is not None
+        await partial.append([b"01", b"23"])
+        await partial.place(1, [b"?", b"??4", b"56"])
+        assert partial.offset == 7
+        await partial.place(0, [b"????????"[:7]])
+        await partial.place(7, [b"789"])
+        await partial.commit()
         assert await content(store, digest) == b"0123456789"
 
     async def test_a_file_that_is_opened_again_outlives_the_first(

@@ -210,7 +210,7 @@ async def test_no_descriptor_is_left_behind(store: DiskContent) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_another_process_reads_what_is_placed_ahead(
+async def test_another_process_reads_what_the_registry_sent_ahead(
     store: DiskContent, tmp_path: Path
 ) -> None:
     digest = Digest.of(b"0123456789")
@@ -220,20 +220,22 @@ async def test_another_process_reads_what_is_placed_ahead(
     await partial.append([b"01"])
     followed = await other.follow(digest, "docker.io")
     assert followed is not None
-    assert (list(followed.ahead()), followed.written()) == ([], 2)
-    await partial.place(6, [b"67"])
-    await partial.place(4, [b"4"])
-    assert (list(followed.ahead()), followed.written()) == ([(4, 5), (6, 8)], 2)
+    assert (list(followed.vouched_ahead()), followed.written()) == ([], 2)
+    await partial.place(6, [b"67"], vouched=True)
+    await partial.place(4, [b"4"], vouched=True)
+    assert (list(followed.vouched_ahead()), followed.written()) == ([(4, 5), (6, 8)], 2)
     file = followed.open()
     assert file.pread(2, 6) == b"67"
     file.close()
+    await partial.place(9, [b"9"])
+    assert list(followed.vouched_ahead()) == [(4, 5), (6, 8)]
     await partial.append([b"23"])
-    assert (list(followed.ahead()), followed.written()) == ([(6, 8)], 5)
+    assert (list(followed.vouched_ahead()), followed.written()) == ([(6, 8)], 5)
     await partial.append([b"5"])
-    assert (list(followed.ahead()), followed.written()) == ([], 8)
-    await partial.append([b"89"])
+    assert (list(followed.vouched_ahead()), followed.written()) == ([], 8)
+    await partial.append([b"8"])
     await partial.commit()
-    assert (list(followed.ahead()), followed.written()) == ([], 10)
+    assert (list(followed.vouched_ahead()), followed.written()) == ([], 10)
     followed.close()
     await other.close()
 

@@ -135,7 +135,11 @@ class SpillBuffer:
     def ahead(self) -> Sequence[tuple[int, int]]:
         return ()
 
-    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+    @property
+    def vouched_ahead(self) -> Sequence[tuple[int, int]]:
+        return ()
+
+    async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
         raise NotImplementedError("what passes through memory comes in order")
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:

@@ -119,25 +119,26 @@ class DiskPartial:
         self.size = size  # noted with the first bytes
 
     async def append(self, pieces: Sequence[bytes]) -> None:
-        coming = sum(map(len, pieces))
-        await self._take_room(coming)
-        before = self._offset
-        try:
-            await self._run(self._place, before, pieces)
-        except DiskFull:
-            # Others have taken it meanwhile, or there is a quota.
-            if not await self._account.make_once(coming):
-                raise
-            rest = b"".join(pieces)[self._offset - before :]
-            await self._run(self._place, self._offset, [rest])
+        await self.place(self._offset, pieces)
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:
         return self._ahead.spans
 
-    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
-        await self._take_room(sum(map(len, pieces)))
-        await self._run(self._place, at, pieces)
+    @property
+    def vouched_ahead(self) -> Sequence[tuple[int, int]]:
+        return self._ahead.vouched
+
+    async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
+        coming = sum(map(len, pieces))
+        await self._take_room(coming)
+        try:
+            await self._run(self._place, at, pieces, vouched)
+        except DiskFull:
+            # Others have taken it meanwhile, or there is a quota.
+            if not await self._account.make_once(coming):
+                raise
+            await self._run(self._place, at, pieces, vouched)
 
     async def _take_room(self, coming: int) -> None:
         """Sees to it that there is room for so many bytes more. It is taken in steps, so that no
@@ -218,7 +219,7 @@ class DiskPartial:
     def take(self, data: bytes) -> None:
         """The whole of it, for which there is room. Blocking; raises as `append` and `commit`, and
         what was written is to be removed then."""
-        self._place(0, [data])
+        self._place(0, [data], vouched=False)
         if self._hash.hexdigest() != self._digest.hex:
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
 
@@ -235,12 +236,15 @@ class DiskPartial:
         if self._sync:
             _sync_directory(target.parent)
 
-    def _place(self, at: int, pieces: Sequence[bytes]) -> None:
+    def _place(self, at: int, pieces: Sequence[bytes], vouched: bool) -> None:
         with self._hashing:
-            if at != self._offset:
+            passed = max(0, self._offset - at)  # bytes that are there already
+            if at > self._offset:
                 self._ahead.begin(self._offset)
         for piece in pieces:
-            view = memoryview(piece)
+            view = memoryview(piece)[passed:]
+            at += min(passed, len(piece))
+            passed = max(0, passed - len(piece))
             while view:
                 try:
                     written = os.pwrite(self._fd, view, at)
@@ -258,7 +262,7 @@ class DiskPartial:
                         self._offset += written
                         self._advance(self._ahead.reached(self._offset))
                     else:
-                        self._ahead.add(at, at + written, self._offset)
+                        self._ahead.add(at, at + written, self._offset, vouched)
                 at += written
                 view = view[written:]
                 self._dirty += written
@@ -317,9 +321,9 @@ class DiskFollowed:
         self._written = max(self._written, size if note is None else note.reached)
         return self._written
 
-    def ahead(self) -> Sequence[tuple[int, int]]:
+    def vouched_ahead(self) -> Sequence[tuple[int, int]]:
         note = noted(self._path)
-        return () if note is None else note.spans
+        return () if note is None else note.vouched
 
     def state(self) -> WriterState:
         if _names(self._path, self._fd):

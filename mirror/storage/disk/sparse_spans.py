@@ -8,7 +8,6 @@ is written after the bytes, each time: it never says more than was written.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import os
 import struct
@@ -16,13 +15,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...oci.ranges import with_span
 from ..owner import give
 
 _HEAD = struct.Struct("<8sI")  # a mark, the CRC of what follows
-_BODY = struct.Struct("<QI")  # the contiguous beginning, the number of spans
+_BODY = struct.Struct("<QII")  # the contiguous beginning, the numbers of spans, and of vouched ones
 _SPAN = struct.Struct("<QQ")
-_MARK = b"ahead-02"
-_MOST = 1024  # spans; a download has as many as it has connections
+_MARK = b"ahead-03"
+_MOST = 1024  # spans of each kind; of more, what is nearest to the beginning is noted
 _LOOKS = 8  # at a note that its writer is just overwriting
 
 
@@ -33,10 +33,12 @@ def note_of(partial: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """`reached`: how far a partial has no hole. `spans`: what is there behind that."""
+    """`reached`: how far a partial has no hole. `spans`: what is there behind that; `vouched`: what
+    of them the registry itself has sent."""
 
     reached: int
     spans: list[tuple[int, int]]
+    vouched: list[tuple[int, int]]
 
 
 class SparseSpans:
@@ -47,6 +49,7 @@ class SparseSpans:
         self._path = note_of(partial)
         self._fd = -1
         self.spans: list[tuple[int, int]] = []
+        self.vouched: list[tuple[int, int]] = []
 
     def begin(self, reached: int) -> None:
         """Makes the note, before the first byte with a hole before it is written."""
@@ -56,25 +59,28 @@ class SparseSpans:
             give(self._fd, self._path.parent)
             self.save(reached)
 
-    def add(self, start: int, stop: int, reached: int) -> None:
+    def add(self, start: int, stop: int, reached: int, vouched: bool) -> None:
         """These bytes are there now, in a file that has no hole as far as it `reached`."""
-        at = bisect.bisect(self.spans, (start, stop))
-        self.spans.insert(at, (start, stop))
-        self.spans = _joined(self.spans)
+        self.spans = with_span(self.spans, start, stop)
+        if vouched:
+            self.vouched = with_span(self.vouched, start, stop)
         self.save(reached)
 
     def reached(self, offset: int) -> int:
         """How far the bytes go without a hole, when they are there up to `offset`."""
         while self.spans and self.spans[0][0] <= offset:
             offset = max(offset, self.spans.pop(0)[1])
+        while self.vouched and self.vouched[0][1] <= offset:
+            self.vouched.pop(0)
         self.save(offset)
         return offset
 
     def save(self, reached: int) -> None:
         """Notes everything, if there is a note."""
         if self._fd >= 0:
-            spans = self.spans[:_MOST]
-            body = _BODY.pack(reached, len(spans)) + b"".join(_SPAN.pack(*span) for span in spans)
+            spans, vouched = self.spans[:_MOST], self.vouched[:_MOST]
+            body = _BODY.pack(reached, len(spans), len(vouched))
+            body += b"".join(_SPAN.pack(*span) for span in [*spans, *vouched])
             os.pwrite(self._fd, _HEAD.pack(_MARK, zlib.crc32(body)) + body, 0)
 
     def resume(self, size: int) -> int:
@@ -83,7 +89,7 @@ class SparseSpans:
         note = noted(self._partial)
         if note is None:
             return size
-        self.spans = _joined(sorted((a, min(b, size)) for a, b in note.spans if a < size))
+        self.spans, self.vouched = _within(note.spans, size), _within(note.vouched, size)
         self.begin(min(note.reached, size))
         return self.reached(min(note.reached, size))
 
@@ -110,13 +116,13 @@ def noted(partial: Path) -> Note | None:
         except OSError:
             return None
         try:
-            data = os.pread(fd, _HEAD.size + _BODY.size + _MOST * _SPAN.size, 0)
+            data = os.pread(fd, _HEAD.size + _BODY.size + 2 * _MOST * _SPAN.size, 0)
         finally:
             os.close(fd)
         note = _read(data)
         if note is not None:
             return note
-    return Note(0, [])
+    return Note(0, [], [])
 
 
 def _read(data: bytes) -> Note | None:
@@ -124,20 +130,18 @@ def _read(data: bytes) -> Note | None:
     if len(data) < _HEAD.size + _BODY.size:
         return None
     mark, check = _HEAD.unpack_from(data)
-    reached, count = _BODY.unpack_from(data, _HEAD.size)
-    stop = _HEAD.size + _BODY.size + count * _SPAN.size
-    if mark != _MARK or count > _MOST or zlib.crc32(data[_HEAD.size : stop]) != check:
+    reached, count, vouched = _BODY.unpack_from(data, _HEAD.size)
+    stop = _HEAD.size + _BODY.size + (count + vouched) * _SPAN.size
+    if mark != _MARK or max(count, vouched) > _MOST or zlib.crc32(data[_HEAD.size : stop]) != check:
         return None
     spans = [_SPAN.unpack_from(data, at) for at in range(_HEAD.size + _BODY.size, stop, _SPAN.size)]
-    return Note(reached, spans)
+    return Note(reached, spans[:count], spans[count:])
 
 
-def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """In order, with those that touch made one."""
-    joined: list[tuple[int, int]] = []
+def _within(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """These spans of a file of this size, in order, with those that touch made one."""
+    within: list[tuple[int, int]] = []
     for start, stop in spans:
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
-        elif start < stop:
-            joined.append((start, stop))
-    return joined
+        if start < min(stop, size):
+            within = with_span(within, start, min(stop, size))
+    return within
