@@ -40,7 +40,7 @@ from ..upstream.endpoint import Credentials as Shown
 from ..upstream.http.transport import Transport
 from ..upstream.offline import Offline
 from ..upstream.pool.connections import Slots
-from ..upstream.pool.endpoint_state import Member
+from ..upstream.pool.endpoint_state import EndpointState, Member
 from ..upstream.pool.line import Line
 from ..upstream.pool.pool import Pool
 from ..upstream.retries import Policy, Retries
@@ -147,14 +147,14 @@ def _pool(
     line: Line,
 ) -> Pool:
     """One registry's endpoints, as one upstream. `slots`: of each configured host."""
-    members = []
+    states = []
     for endpoint in endpoints:
         transport = Transport(endpoint, events, tls=tls())
         # Of those that clients name there may be any number: no files for them.
         notes = accounts if endpoint.configured else None
         remote = Remote(endpoint, transport, Retries(Policy(), clock), events, clock, notes)
         stack.push_async_callback(remote.close)
-        members.append(
+        state = EndpointState(
             Member(
                 endpoint.name,
                 remote,
@@ -162,11 +162,13 @@ def _pool(
                 endpoint.limits.connections,
                 slots.get(_host(endpoint.url)),
                 remote.ping,
-            )
+            ),
+            clock,
+            events,
         )
-    pool = Pool(members, clock, events=events, line=line)
-    stack.push_async_callback(pool.close)
-    return pool
+        stack.push_async_callback(state.close)
+        states.append(state)
+    return Pool(states, clock, events=events, line=line)
 
 
 def naming_of(config: Config) -> Naming:

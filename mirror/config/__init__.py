@@ -20,9 +20,11 @@ from .model import (
 from .places import Address, Network
 from .problems import ConfigError, Mistake, Problem
 from .reading import load, parse
+from .reloading import NEEDS_RESTART, following
 from .values import digest_or_time, tagged_image
 
 __all__ = [
+    "NEEDS_RESTART",
     "AccessConfig",
     "Address",
     "Config",
@@ -40,6 +42,7 @@ __all__ = [
     "StorageConfig",
     "TagsConfig",
     "digest_or_time",
+    "following",
     "load",
     "parse",
     "tagged_image",

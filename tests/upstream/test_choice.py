@@ -28,7 +28,7 @@ from mirror.oci.reference import Repository
 from mirror.upstream.client.quota import QuotaSpent
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.failures import FailureKind, Unfit, Unreachable
-from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 
 from ..fakes import CONTEXT, HandClock
@@ -179,7 +179,9 @@ class These:
                 )
                 for stub in self.stubs.values()
             ]
-            self._pool = Pool(members, self._time.clock(), events=self._counts, sleep=self._sleep)
+            clock, counts = self._time.clock(), self._counts
+            endpoints = [EndpointState(member, clock, counts) for member in members]
+            self._pool = Pool(endpoints, clock, events=counts, sleep=self._sleep)
         return self._pool
 
     async def _sleep(self, seconds: float) -> None:

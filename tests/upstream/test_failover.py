@@ -18,7 +18,7 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
@@ -54,14 +54,12 @@ async def fills(tmp_path: Path, counts: Counts) -> AsyncIterator[Fills]:
 def pool(hubs: list[Hub], make_remote: MakeRemote, counts: Counts) -> Pool:
     trusts = (Trust.CONTENT, Trust.CONTENT, Trust.TAGS)
     names = ("near", "far", "hub")
-    return Pool(
-        [
-            Member(name, make_remote(hub.url, name=name, policy=Policy(attempts=1)), trust)
-            for name, hub, trust in zip(names, hubs, trusts, strict=True)
-        ],
-        Clock(),
-        events=counts,
-    )
+    members = [
+        Member(name, make_remote(hub.url, name=name, policy=Policy(attempts=1)), trust)
+        for name, hub, trust in zip(names, hubs, trusts, strict=True)
+    ]
+    clock = Clock()
+    return Pool([EndpointState(one, clock, counts) for one in members], clock, events=counts)
 
 
 async def taken(fills: Fills, pool: Pool) -> bytes:
@@ -122,14 +120,12 @@ async def test_a_connection_given_up_midway_is_given_back(
 ) -> None:
     """With one connection each, a leaked one would leave nobody to ask."""
     limits = replace(QUICK, connections=1)
-    pool = Pool(
-        [
-            Member(str(number), make_remote(hub.url, limits=limits), Trust.TAGS, connections=1)
-            for number, hub in enumerate(hubs)
-        ],
-        Clock(),
-        events=counts,
-    )
+    members = [
+        Member(str(number), make_remote(hub.url, limits=limits), Trust.TAGS, connections=1)
+        for number, hub in enumerate(hubs)
+    ]
+    clock = Clock()
+    pool = Pool([EndpointState(one, clock, counts) for one in members], clock, events=counts)
     for _ in range(5):
         stream = await pool.blob(CONTEXT, REDIS, DIGEST)
         assert await stream.read()

@@ -26,7 +26,7 @@ from mirror.storage.disk.store import DiskContent
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.http import buffers
 from mirror.upstream.pool.body import Body, Watch
-from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
@@ -79,9 +79,9 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lent]:
 def pool_of(hub: Hub, make_remote: MakeRemote, connections: int = 32) -> Pool:
     limits = replace(QUICK, connections=connections)
     remote = make_remote(hub.url, policy=Policy(attempts=1), limits=limits)
-    return Pool(
-        [Member("hub", remote, Trust.TAGS, connections)], Clock(), watch=WATCH, events=Events()
-    )
+    clock, events = Clock(), Events()
+    member = Member("hub", remote, Trust.TAGS, connections)
+    return Pool([EndpointState(member, clock, events)], clock, watch=WATCH, events=events)
 
 
 def misbehave(hub: Hub, end: str, size: int) -> list[Digest]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pytest
 from structlog.testing import capture_logs
@@ -26,7 +26,7 @@ from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.failures import Exhausted
-from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 
 from ..fakes import CONTEXT, HandClock
@@ -126,10 +126,8 @@ class Endpoints:
     def __init__(self, time: HandClock, **members: tuple[Trust, RegistryError | None]) -> None:
         self.asked: list[str] = []
         self.fakes = {name: Fake(name, self.asked, error) for name, (_, error) in members.items()}
-        self.pool = Pool(
-            [Member(name, self.fakes[name], trust) for name, (trust, _) in members.items()],
-            time.clock(),
-            events=Events(),
+        self.pool = pool_of(
+            time, [Member(name, self.fakes[name], trust) for name, (trust, _) in members.items()]
         )
 
     def asked_now(self) -> list[str]:
@@ -140,8 +138,13 @@ class Endpoints:
 TAGS, CONTENT = Trust.TAGS, Trust.CONTENT
 
 
+def pool_of(time: HandClock, members: Sequence[Member]) -> Pool:
+    clock, events = time.clock(), Events()
+    return Pool([EndpointState(one, clock, events) for one in members], clock, events=events)
+
+
 def test_a_pool_is_an_upstream(time: HandClock) -> None:
-    upstream: Upstream = Pool([], time.clock(), events=Events())
+    upstream: Upstream = pool_of(time, [])
     assert upstream
 
 
@@ -332,11 +335,7 @@ async def test_a_liar_is_passed_over_with_real_endpoints(
         digest = Digest.parse(hub.add_blob(b"right bytes"))
         liar.blobs[str(digest)] = b"wrong bytes"
         near, real = make_remote(liar.url), make_remote(hub.url)
-        pool = Pool(
-            [Member("near", near, Trust.CONTENT), Member("hub", real, Trust.TAGS)],
-            time.clock(),
-            events=Events(),
-        )
+        pool = pool_of(time, [Member("near", near, Trust.CONTENT), Member("hub", real, Trust.TAGS)])
         stream = await pool.blob(CONTEXT, REDIS, digest)
         assert await stream.read() == b"wrong bytes"
         stream.reject("not its digest")

@@ -20,7 +20,7 @@ from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.line import Line
 from mirror.upstream.pool.pool import Pool
 
@@ -188,7 +188,9 @@ def pool_of(
 ) -> Pool:
     members = [Member(voice.name, voice, voice.trust, connections) for voice in voices]
     clock = Clock(monotonic=asyncio.get_running_loop().time)
-    return Pool(members, clock, events=counts or Events(), line=line)
+    events = counts or Events()
+    endpoints = [EndpointState(member, clock, events) for member in members]
+    return Pool(endpoints, clock, events=events, line=line)
 
 
 async def take(pool: Pool, range: ByteRange | None = None) -> Taken:

@@ -18,7 +18,7 @@ from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.pool import connections as module
 from mirror.upstream.pool.connections import Slots
-from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.pool.question import Asked, Question
 
@@ -41,7 +41,8 @@ class Host:
         self.hub = hub
         self.slots = Slots("hub", connections, patience=5)
         member = Member("hub", make_remote(hub.url), Trust.TAGS, slots=self.slots)
-        self.pool = Pool([member], time.clock(), events=Events())
+        clock, events = time.clock(), Events()
+        self.pool = Pool([EndpointState(member, clock, events)], clock, events=events)
         self.asker: Asker = CONTEXT
 
     def are(self, client: str) -> None:

@@ -11,7 +11,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.upstream.endpoint import Trust
-from mirror.upstream.pool.endpoint_state import Member
+from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 from mirror.upstream.retries import Policy
 
@@ -45,16 +45,14 @@ async def test_as_long_as_one_endpoint_is_well_everything_is_had(
     hubs: list[Hub], make_remote: MakeRemote, time: HandClock, counts: Counts, seed: int
 ) -> None:
     draw = random.Random(seed)
-    pool = Pool(
-        [
-            Member(str(n), make_remote(hub.url, policy=Policy(attempts=1)), trust)
-            for n, (hub, trust) in enumerate(
-                zip(hubs, (Trust.CONTENT, Trust.CONTENT, Trust.TAGS), strict=True)
-            )
-        ],
-        time.clock(),
-        events=counts,
-    )
+    clock = time.clock()
+    members = [
+        Member(str(n), make_remote(hub.url, policy=Policy(attempts=1)), trust)
+        for n, (hub, trust) in enumerate(
+            zip(hubs, (Trust.CONTENT, Trust.CONTENT, Trust.TAGS), strict=True)
+        )
+    ]
+    pool = Pool([EndpointState(one, clock, counts) for one in members], clock, events=counts)
     well = hubs[0]
     for number in range(60):
         if number % 10 == 0:  # another one is well now; a moment later that is known

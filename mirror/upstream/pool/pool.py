@@ -20,7 +20,7 @@ from ..endpoint import Trust
 from .blob_sources import BlobSources, Wanted
 from .body import Body, Watch
 from .dispatcher import Dispatcher, Query
-from .endpoint_state import EndpointState, Member
+from .endpoint_state import EndpointState
 from .line import Line
 from .question import Asked, Question
 
@@ -37,12 +37,13 @@ class Pool:
     the first answer wins. So it goes on within a blob: see Body.
 
     Members that failed lately are asked last; those whose breaker is open are not asked, and when
-    there are no others the error comes at once.
+    there are no others the error comes at once. What is known of a member is its own: it may be
+    another pool's, too, and whoever made it closes it.
     """
 
     def __init__(
         self,
-        members: Sequence[Member],
+        endpoints: Sequence[EndpointState],
         clock: Clock,
         *,
         events: Events,
@@ -53,7 +54,7 @@ class Pool:
         self._clock = clock
         self._watch = watch or Watch()
         self._line = Line(clock, line)
-        self._all = tuple(EndpointState(member, clock, events) for member in members)
+        self._all = tuple(endpoints)
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._dispatcher = Dispatcher(clock, events, sleep)
 
@@ -64,11 +65,6 @@ class Pool:
     def is_down(self, repository: Repository, tag: str) -> bool:
         question = Question(Asked.TAG, repository, tag)
         return bool(self._trusted) and all(one.is_away(question) for one in self._trusted)
-
-    async def close(self) -> None:
-        """Ends the pool's own questions to its members. Their upstreams are closed by the owner."""
-        for endpoint in self._all:
-            await endpoint.close()
 
     async def resolve(
         self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()

@@ -1,0 +1,63 @@
+"""What of a configuration can change while a mirror runs, and what needs a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .model import Config, Section
+
+_FIXED: Sequence[tuple[str, ...]] = (
+    # Ports that are open, and processes that run.
+    ("listen",),
+    ("admin",),
+    ("workers",),
+    # Files that are open, the store's lock, and threads that were told what to keep to.
+    ("storage", "path"),
+    ("storage", "max_size"),
+    ("storage", "min_free"),
+    ("storage", "durability"),
+    ("storage", "partial_ttl"),
+    ("storage", "scrub"),
+    ("storage", "second_tier"),
+    # Connections to the tag memory, of which each has a login.
+    ("tags", "store"),
+    ("tags", "password_file"),
+    ("tags", "password_env"),
+    ("tags", "ca_file"),
+)
+NEEDS_RESTART: Sequence[str] = tuple(".".join(path) for path in _FIXED)
+"""Keys of mirror.yaml. All others take effect at a reload."""
+
+
+def following(running: Config, written: Config) -> tuple[Config, Sequence[str]]:
+    """What a mirror that runs by one configuration can make of another: that one, but for the keys
+    that need a restart, which stay as they are; and those of them that were changed.
+
+    >>> running, written = (Config.model_validate({"workers": n}) for n in (1, 2))
+    >>> config, kept = following(running, written)
+    >>> config.workers, kept
+    (1, ['workers'])
+    """
+    kept = []
+    for path in _FIXED:
+        value, other = _at(running, path), _at(written, path)
+        if value != other:
+            kept.append(".".join(path))
+            written = _with(written, path, value)
+    return written, kept
+
+
+def _at(section: Section, path: tuple[str, ...]) -> object:
+    value: object = section
+    for key in path:
+        value = getattr(value, key)
+    return value
+
+
+def _with(config: Config, path: tuple[str, ...], value: object) -> Config:
+    *parents, key = path
+    if not parents:
+        return config.model_copy(update={key: value})
+    [parent] = parents
+    section: Section = getattr(config, parent)
+    return config.model_copy(update={parent: section.model_copy(update={key: value})})
