@@ -33,10 +33,11 @@ def following(running: Config, written: Config) -> tuple[Config, Sequence[str]]:
     """What a mirror that runs by one configuration can make of another: that one, but for the keys
     that need a restart, which stay as they are; and those of them that were changed.
 
-    >>> running, written = (Config.model_validate({"workers": n}) for n in (1, 2))
+    >>> running = Config()
+    >>> written = running.model_copy(update={"workers": 2, "offline": True})
     >>> config, kept = following(running, written)
-    >>> config.workers, kept
-    (1, ['workers'])
+    >>> config.offline, config.workers, kept
+    (True, 1, ['workers'])
     """
     kept = []
     for path in _FIXED:
