@@ -19,7 +19,7 @@ from tests.e2e.hub import Hub, Origin, Request
 from tests.e2e.images import HERE, OCI, build
 from tests.e2e.machines import no_hub
 from tests.e2e.mirror import Mirror, endpoint
-from tests.e2e.programs import House, missing
+from tests.e2e.programs import Programs, missing
 
 MB = 1_000_000
 REPOSITORY = "library/demo"
@@ -69,20 +69,20 @@ def main() -> int:
     if wanted:
         print(f"The demo needs a registry and an image's content: {wanted}", file=sys.stderr)
         return 1
-    with House() as house:
-        tell(house)
+    with Programs() as programs:
+        tell(programs)
     return 0
 
 
-def tell(house: House) -> None:
+def tell(programs: Programs) -> None:
     """Plays the story, and prints a line for each pull."""
-    origin = Origin(house)
+    origin = Origin(programs)
     image = build(REPOSITORY, OCI, LAYERS)
     origin.push(image, REPOSITORY)
-    hub = Hub(house, origin, bytes_per_second=LINE_SPEED)
-    mirror = Mirror(house, endpoint(hub.url)).start()
+    hub = Hub(programs, origin, bytes_per_second=LINE_SPEED)
+    mirror = Mirror(programs, endpoint(hub.url)).start()
     client = next(kind for kind in (Dockerd, Skopeo, Plain) if not missing(*kind.programs))(
-        house, mirror.url, "", no_hub()
+        programs, mirror.url, "", no_hub()
     )
     name = f"docker.io/{REPOSITORY}:latest"
     size = sum(len(image.blobs[digest]) for digest in image.blobs_of(HERE))

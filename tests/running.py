@@ -31,18 +31,18 @@ class Answer:
     body: bytes
 
 
-class House:
+class RunningMirror:
     """A mirror that may be started again and again on its store, and what its client sees."""
 
     @classmethod
     @asynccontextmanager
-    async def built(cls, folder: Path) -> AsyncIterator[House]:
+    async def built(cls, folder: Path) -> AsyncIterator[RunningMirror]:
         async with Hub() as hub:
-            house = cls(folder, hub)
+            mirror = cls(folder, hub)
             try:
-                yield house
+                yield mirror
             finally:
-                await house.stop()
+                await mirror.stop()
 
     def __init__(self, folder: Path, hub: Hub) -> None:
         self.folder, self.hub = folder, hub

@@ -18,7 +18,7 @@ from mirror.oci.digest import Digest
 from mirror.policy.on_demand import OnDemand
 from mirror.upstream.http.transport import Resolver
 
-from .running import House
+from .running import RunningMirror
 
 DEADLINE = 20.0  # seconds after which a request is stuck
 LAYER = b"layer"
@@ -94,10 +94,10 @@ class Door:
 
     def __init__(self, folder: Path) -> None:
         self.runner = asyncio.Runner()
-        self._houses = House.built(folder)
-        self.house = self.runner.run(self._houses.__aenter__())
-        self.house.hub.add_image("library/redis", "1", LAYER)
-        self.runner.run(self.house.start("allow_any_registry: true\nlimits: {idle: 1s}\n"))
+        self._houses = RunningMirror.built(folder)
+        self.mirror = self.runner.run(self._houses.__aenter__())
+        self.mirror.hub.add_image("library/redis", "1", LAYER)
+        self.runner.run(self.mirror.start("allow_any_registry: true\nlimits: {idle: 1s}\n"))
 
     def close(self) -> None:
         self.runner.run(self._houses.__aexit__(None, None, None))
@@ -107,7 +107,7 @@ class Door:
         return self.runner.run(self._status(raw))
 
     async def _status(self, raw: bytes) -> int:
-        reader, writer = await asyncio.open_connection(self.house.address, 5000)
+        reader, writer = await asyncio.open_connection(self.mirror.address, 5000)
         try:
             writer.write(raw)
             async with asyncio.timeout(DEADLINE):

@@ -20,7 +20,7 @@ from .fakes.hub import Hub
 from .waiting import eventually
 
 
-class House:
+class Node:
     """Mirrors in this process that share a store, as workers do, before one hub."""
 
     def __init__(self, folder: Path, hub: Hub, running: AsyncExitStack) -> None:
@@ -47,9 +47,9 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async with Hub() as hub, AsyncExitStack() as running:
-        yield House(tmp_path, hub, running)
+        yield Node(tmp_path, hub, running)
 
 
 async def get(client: aiohttp.ClientSession, path: str) -> tuple[int, str, str]:
@@ -60,10 +60,10 @@ async def get(client: aiohttp.ClientSession, path: str) -> tuple[int, str, str]:
 # Blobs leave a few connections to small asks: of three, they take two.
 @pytest.mark.parametrize(("connections", "workers"), [(3, 1), (12, 4), (15, 4)])
 async def test_all_endpoints_and_workers_share_the_connections_to_a_host(
-    house: House, connections: int, workers: int
+    node: Node, connections: int, workers: int
 ) -> None:
-    endpoint = {"url": house.hub.url, "connections": connections}
-    client = await house.mirror(f"workers: {workers}", endpoints=[endpoint])
+    endpoint = {"url": node.hub.url, "connections": connections}
+    client = await node.mirror(f"workers: {workers}", endpoints=[endpoint])
     go, running, most = asyncio.Event(), 0, 0
 
     async def hold(request: web.Request) -> None:
@@ -73,9 +73,9 @@ async def test_all_endpoints_and_workers_share_the_connections_to_a_host(
         await go.wait()
         running -= 1
 
-    house.hub.redirects, house.hub.challenge = False, "none"
-    house.hub.fail("registry", hold, times=6)  # type: ignore[arg-type]
-    blobs = [house.hub.add_blob(b"%d" % number) for number in range(6)]
+    node.hub.redirects, node.hub.challenge = False, "none"
+    node.hub.fail("registry", hold, times=6)  # type: ignore[arg-type]
+    blobs = [node.hub.add_blob(b"%d" % number) for number in range(6)]
     asks = [
         asyncio.create_task(get(client, f"{registry}/a/b/blobs/{digest}"))
         for registry, digest in zip(("docker.io", "ghcr.io") * 3, blobs, strict=True)
@@ -87,27 +87,27 @@ async def test_all_endpoints_and_workers_share_the_connections_to_a_host(
 
 
 async def test_a_429_that_one_worker_got_is_known_to_the_others_and_after_a_restart(
-    house: House, tmp_path: Path
+    node: Node, tmp_path: Path
 ) -> None:
-    house.hub.limit = 1
+    node.hub.limit = 1
     for tag in ("1", "2", "3", "4"):
-        house.hub.add_image("library/redis", tag, b"layer %s" % tag.encode())
-    one, other = await house.mirror(""), await house.mirror("")
+        node.hub.add_image("library/redis", tag, b"layer %s" % tag.encode())
+    one, other = await node.mirror(""), await node.mirror("")
     assert (await get(one, "library/redis/manifests/1"))[0] == 200
     assert (await get(one, "library/redis/manifests/2"))[0] == 503
-    refused = house.hub.count("registry", "GET", "manifests/")
+    refused = node.hub.count("registry", "GET", "manifests/")
 
     def is_told() -> bool:
         notes = [path.read_text() for path in (tmp_path / "store").glob("quota-*.json")]
         return any(json.loads(note)["pulls_at"] for note in notes)
 
     await eventually(is_told)
-    for client, tag in ((other, "3"), (await house.mirror(""), "4")):
+    for client, tag in ((other, "3"), (await node.mirror(""), "4")):
         status, body, retry_after = await get(client, f"library/redis/manifests/{tag}")
         assert status == 503
         assert int(retry_after) > 21_000
         for words in ("1 manifests in 6 h", "pulls none before", "a login (credentials)"):
             assert words in body
-    assert house.hub.count("registry", "GET", "manifests/") == refused
+    assert node.hub.count("registry", "GET", "manifests/") == refused
     # What is here goes on.
     assert (await get(other, "library/redis/manifests/1"))[0] == 200

@@ -10,8 +10,7 @@ from pathlib import Path
 from tests.e2e.clients import Client, Containerd, Dockerd
 from tests.e2e.images import HERE, OCI, build
 from tests.e2e.machines import no_hub
-from tests.e2e.programs import House as ClientsHouse
-from tests.e2e.programs import missing
+from tests.e2e.programs import Programs, missing
 
 from ..corpus import INDEX_TYPE, REPOSITORY, TAG, Blob, Manifest
 from ..results import Result, Table, Target, interleave
@@ -63,7 +62,7 @@ def measure(house: House, scale: Scale) -> Result:
             notes.append(f"Not measured: {column}. To have it here: {wanted}")
             continue
         # One client a server: each is told of its own. Docker Hub's names lead nowhere.
-        with ClientsHouse() as one, ClientsHouse() as other:
+        with Programs() as one, Programs() as other:
             samples = {}
             for each, server in ((one, mirror), (other, nginx)):
                 client = kind(each, f"http://127.0.0.1:{server.port}", "", no_hub())

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from tests.e2e.clients import Dockerd
 from tests.e2e.machines import no_hub
-from tests.e2e.programs import House as ClientsHouse
-from tests.e2e.programs import missing
+from tests.e2e.programs import Programs, missing
 
 from ..corpus import MANIFEST_TYPE, REPOSITORY, TAIL, Blob, Corpus, Manifest
 from ..far import Distance
@@ -44,7 +43,7 @@ def measure(house: House, scale: Scale) -> Result:
     if wanted := missing(*Dockerd.programs):
         notes.append(f"Not measured: an image. To have it here: {wanted}")
     else:
-        with ClientsHouse() as one, ClientsHouse() as other:
+        with Programs() as one, Programs() as other:
             _images(house, (one, other), upstream, images, size, scale)
     return Result(
         [blobs, images],
@@ -143,7 +142,7 @@ def _trouble(way: Distance, how: str, size: int) -> Callable[[], None]:
 
 def _images(
     house: House,
-    clients: Sequence[ClientsHouse],
+    clients: Sequence[Programs],
     upstream: Upstream,
     table: Table,
     size: int,

@@ -1,6 +1,6 @@
 """Real clients, each told of one mirror of Docker Hub in its own way.
 
-Every client has its files in a house of its own, takes nothing from this machine's configuration,
+Every client has its files in a folder of its own, takes nothing from this machine's configuration,
 and runs in a mount namespace where /etc/hosts names Docker Hub's hosts as the test wants them.
 """
 
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from .machines import Hosts, Machine, no_hub
 from .newer_clients import root_of
-from .programs import House, Program, run
+from .programs import Program, Programs, run
 
 ACCOUNT, PASSWORD = "bob", "hunter2"  # of the hub's accounts
 LOGIN = base64.b64encode(f"{ACCOUNT}:{PASSWORD}".encode()).decode()
@@ -31,13 +31,13 @@ class Client(ABC):
     # Whether it asks for every platform's manifest and config, but for one platform's layers.
     asks_all_platforms = False
 
-    def __init__(self, house: House, mirror: str, suite: str, hosts: Hosts) -> None:
-        self.house = house
+    def __init__(self, programs: Programs, mirror: str, suite: str, hosts: Hosts) -> None:
+        self.programs = programs
         self.mirror = mirror
         self.machine = Machine(
-            hosts.write(house.folder / "hosts"), root_of(suite) if suite else None
+            hosts.write(programs.folder / "hosts"), root_of(suite) if suite else None
         )
-        self.environment = {"HOME": str(house.folder), **hosts.environment()}
+        self.environment = {"HOME": str(programs.folder), **hosts.environment()}
 
     def command(self, *words: str | Path) -> str:
         """Runs one of the client's commands to its end, and returns what it printed.
@@ -47,7 +47,7 @@ class Client(ABC):
         return run(*self.machine.argv(*words), env=self.environment).stdout
 
     def daemon(self, name: str, *words: str | Path) -> Program:
-        return self.house.start(name, *self.machine.argv(*words), env=self.environment)
+        return self.programs.start(name, *self.machine.argv(*words), env=self.environment)
 
     def answers(self, *words: str | Path) -> bool:
         """Whether a command succeeds by now."""
@@ -77,9 +77,9 @@ class Dockerd(Client):
     programs = ("dockerd", "docker", "containerd", "runc")
     containerd_store = False
 
-    def __init__(self, house: House, mirror: str, suite: str, hosts: Hosts) -> None:
-        super().__init__(house, mirror, suite, hosts)
-        folder = house.folder
+    def __init__(self, programs: Programs, mirror: str, suite: str, hosts: Hosts) -> None:
+        super().__init__(programs, mirror, suite, hosts)
+        folder = programs.folder
         self.socket = f"unix://{folder}/docker.sock"
         self.login = folder / "docker"
         self.environment["DOCKER_CONFIG"] = str(self.login)
@@ -128,9 +128,9 @@ class Containerd(Client):
 
     programs = ("containerd", "ctr", "runc")
 
-    def __init__(self, house: House, mirror: str, suite: str, hosts: Hosts) -> None:
-        super().__init__(house, mirror, suite, hosts)
-        folder = house.folder
+    def __init__(self, programs: Programs, mirror: str, suite: str, hosts: Hosts) -> None:
+        super().__init__(programs, mirror, suite, hosts)
+        folder = programs.folder
         self.asks_all_platforms = bool(suite)  # containerd 2 does
         self.login: list[str] = []
         self._ctr = ["ctr", "--address", f"{folder}/containerd.sock"]
@@ -148,7 +148,7 @@ class Containerd(Client):
         daemon.wait_until(lambda: self.answers(*self._ctr, "version"), "containerd answers")
 
     def pull(self, image: str) -> None:
-        hosts = f"{self.house.folder}/hosts.d"
+        hosts = f"{self.programs.folder}/hosts.d"
         self.command(*self._ctr, "images", "pull", "--hosts-dir", hosts, *self.login, image)
 
     def forget(self) -> None:
@@ -169,9 +169,9 @@ class Podman(Client):
 
     programs = ("podman",)
 
-    def __init__(self, house: House, mirror: str, suite: str, hosts: Hosts) -> None:
-        super().__init__(house, mirror, suite, hosts)
-        folder = house.folder
+    def __init__(self, programs: Programs, mirror: str, suite: str, hosts: Hosts) -> None:
+        super().__init__(programs, mirror, suite, hosts)
+        folder = programs.folder
         registries = registries_conf(folder, mirror)
         self.environment["CONTAINERS_REGISTRIES_CONF"] = str(registries)
         self._podman = [
@@ -186,7 +186,7 @@ class Podman(Client):
         self.command(*self._podman, "rmi", "--all", "--force")
 
     def log_in(self) -> None:
-        self.environment["REGISTRY_AUTH_FILE"] = str(write_login(self.house.folder))
+        self.environment["REGISTRY_AUTH_FILE"] = str(write_login(self.programs.folder))
 
 
 class Skopeo(Client):
@@ -194,11 +194,11 @@ class Skopeo(Client):
 
     programs = ("skopeo",)
 
-    def __init__(self, house: House, mirror: str, suite: str, hosts: Hosts) -> None:
-        super().__init__(house, mirror, suite, hosts)
-        registries = registries_conf(house.folder, mirror)
+    def __init__(self, programs: Programs, mirror: str, suite: str, hosts: Hosts) -> None:
+        super().__init__(programs, mirror, suite, hosts)
+        registries = registries_conf(programs.folder, mirror)
         self._skopeo = ["skopeo", "--registries-conf", str(registries), "--insecure-policy"]
-        self._copies = house.folder / "copies"
+        self._copies = programs.folder / "copies"
 
     def pull(self, image: str) -> None:
         self._copies.mkdir(exist_ok=True)
@@ -209,7 +209,7 @@ class Skopeo(Client):
         shutil.rmtree(self._copies)
 
     def log_in(self) -> None:
-        self.environment["REGISTRY_AUTH_FILE"] = str(write_login(self.house.folder))
+        self.environment["REGISTRY_AUTH_FILE"] = str(write_login(self.programs.folder))
 
 
 def registries_conf(folder: Path, mirror: str) -> Path:
@@ -237,8 +237,8 @@ class Flavour:
     client: type[Client]
     suite: str = ""
 
-    def start(self, house: House, mirror: str, hosts: Hosts | None = None) -> Client:
-        return self.client(house, mirror, self.suite, hosts or no_hub())
+    def start(self, programs: Programs, mirror: str, hosts: Hosts | None = None) -> Client:
+        return self.client(programs, mirror, self.suite, hosts or no_hub())
 
 
 # By the name that pytest shows.

@@ -15,7 +15,7 @@ from .images import DOCKER, OCI, Image, build
 from .machines import Hosts
 from .mirror import Mirror, endpoint
 from .newer_clients import NotAvailable, root_of
-from .programs import House, needs, unavailable
+from .programs import Programs, needs, unavailable
 
 MB = 1_000_000
 
@@ -55,8 +55,8 @@ class Shelf:
 def shelf() -> Iterator[Shelf]:
     """A registry with images in it."""
     needs("docker-registry", "busybox")
-    with House() as house:
-        origin = Origin(house)
+    with Programs() as programs:
+        origin = Origin(programs)
 
         def publish(repository: str, kind: dict[str, str], *layers: int) -> Published:
             image = build(repository, kind, layers)
@@ -74,8 +74,8 @@ def shelf() -> Iterator[Shelf]:
 
 @pytest.fixture(scope="session")
 def _hub(shelf: Shelf) -> Iterator[Hub]:
-    with House() as house:
-        yield Hub(house, shelf.origin)
+    with Programs() as programs:
+        yield Hub(programs, shelf.origin)
 
 
 @pytest.fixture
@@ -88,33 +88,33 @@ def hub(_hub: Hub) -> Hub:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def programs() -> Iterator[Programs]:
     """Where a test's programs live. What they wrote is shown when the test fails."""
-    with House() as house:
-        yield house
-        for log in sorted(house.folder.glob("*.log")):
+    with Programs() as programs:
+        yield programs
+        for log in sorted(programs.folder.glob("*.log")):
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-20_000:]}")
 
 
 @pytest.fixture
-def mirror(hub: Hub, house: House) -> Mirror:
+def mirror(hub: Hub, programs: Programs) -> Mirror:
     """A mirror of the hub, with an empty cache."""
-    return Mirror(house, endpoint(hub.url)).start()
+    return Mirror(programs, endpoint(hub.url)).start()
 
 
 @pytest.fixture(scope="session")
 def certificate() -> Iterator[Certificate]:
     """Docker Hub's, by an authority of this run."""
-    with House() as house:
-        yield issue(house.folder, HUB_NAMES)
+    with Programs() as programs:
+        yield issue(programs.folder, HUB_NAMES)
 
 
 @pytest.fixture
-def docker_hub(house: House, shelf: Shelf, certificate: Certificate) -> Hub:
+def docker_hub(programs: Programs, shelf: Shelf, certificate: Certificate) -> Hub:
     """What a program takes for Docker Hub when it runs with these `docker_hub_hosts`."""
     if os.geteuid() != 0:
         unavailable("to run this test: be root, for port 443 and for names that lead there")
-    return Hub(house, shelf.origin, certificate)
+    return Hub(programs, shelf.origin, certificate)
 
 
 @pytest.fixture
@@ -142,6 +142,6 @@ def have(flavour: Flavour) -> Flavour:
 
 
 @pytest.fixture
-def client(flavour: Flavour, mirror: Mirror, house: House) -> Client:
+def client(flavour: Flavour, mirror: Mirror, programs: Programs) -> Client:
     """A client of the mirror: Docker Hub itself is out of its reach."""
-    return have(flavour).start(house, mirror.url)
+    return have(flavour).start(programs, mirror.url)

@@ -11,7 +11,7 @@ from pathlib import Path
 from .certificates import Certificate
 from .front import Settings
 from .images import Image, push
-from .programs import House, Program, accepts, loopback_address
+from .programs import Program, Programs, accepts, loopback_address
 
 PORT = 5000
 
@@ -19,21 +19,21 @@ PORT = 5000
 class Origin:
     """A real registry (Debian's `docker-registry`) that asks nobody for a login."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, programs: Programs) -> None:
         address = loopback_address()
         self.url = f"http://{address}:{PORT}"
-        configuration = house.folder / "origin.yml"
+        configuration = programs.folder / "origin.yml"
         configuration.write_text(
             json.dumps(
                 {
                     "version": 0.1,
                     "log": {"level": "warn", "accesslog": {"disabled": True}},
-                    "storage": {"filesystem": {"rootdirectory": str(house.folder / "origin")}},
+                    "storage": {"filesystem": {"rootdirectory": str(programs.folder / "origin")}},
                     "http": {"addr": f"{address}:{PORT}"},
                 }
             )
         )
-        program = house.start("origin", "docker-registry", "serve", configuration)
+        program = programs.start("origin", "docker-registry", "serve", configuration)
         program.wait_until(lambda: accepts(address, PORT), "docker-registry listens")
 
     def push(self, image: Image, *repositories: str) -> None:
@@ -71,17 +71,17 @@ class Hub:
 
     def __init__(
         self,
-        house: House,
+        programs: Programs,
         origin: Origin,
         certificate: Certificate | None = None,
         bytes_per_second: float | None = None,
     ) -> None:
         self.address = loopback_address()
-        self._house = house
+        self._programs = programs
         name = f"hub-{self.address}"
-        self._requests = house.folder / f"{name}.jsonl"
-        self._gate = house.folder / f"{name}.gate"
-        self._settings = house.folder / f"{name}.json"
+        self._requests = programs.folder / f"{name}.jsonl"
+        self._gate = programs.folder / f"{name}.gate"
+        self._settings = programs.folder / f"{name}.json"
         if certificate:
             # All three on the HTTPS port, by the names that Docker's own clients know.
             port = 443
@@ -112,7 +112,7 @@ class Hub:
     def start(self) -> None:
         """Starts it, unless it runs already. Tokens and signatures of a former run are void."""
         if self._program is None:
-            self._program = self._house.start(
+            self._program = self._programs.start(
                 self._settings.stem, sys.executable, "-m", "tests.e2e.front", self._settings
             )
             self._program.wait_until(lambda: accepts(self.address, self._port), "the hub listens")

@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 
 from .machines import Hosts, Machine
-from .programs import House, Program, accepts, loopback_address
+from .programs import Program, Programs, accepts, loopback_address
 
 PORT = 5000
 ADMIN_PORT = 5001
@@ -27,17 +27,17 @@ class Mirror:
     """
 
     def __init__(
-        self, house: House, docker_io: dict[str, Any], hosts: Hosts | None = None, **keys: Any
+        self, programs: Programs, docker_io: dict[str, Any], hosts: Hosts | None = None, **keys: Any
     ) -> None:
         self.address = loopback_address()
         self.port = PORT
         self.url = f"http://{self.address}:{PORT}"
         self.admin = f"http://{self.address}:{ADMIN_PORT}"
-        self.storage = house.folder / "storage"
-        self._house = house
-        self._machine = Machine(hosts.write(house.folder / "mirror-hosts")) if hosts else None
+        self.storage = programs.folder / "storage"
+        self._programs = programs
+        self._machine = Machine(hosts.write(programs.folder / "mirror-hosts")) if hosts else None
         self._environment = hosts.environment() if hosts else {}
-        self._configuration = house.folder / "mirror.yaml"
+        self._configuration = programs.folder / "mirror.yaml"
         self._configuration.write_text(
             json.dumps(  # YAML contains JSON
                 {
@@ -56,7 +56,7 @@ class Mirror:
         argv = [sys.executable, "-m", "mirror", "serve", "--config", str(self._configuration)]
         if self._machine:
             argv = self._machine.argv(*argv)
-        self._program = self._house.start("mirror", *argv, env=self._environment)
+        self._program = self._programs.start("mirror", *argv, env=self._environment)
         self._program.wait_until(
             lambda: accepts(self.address, PORT) and accepts(self.address, ADMIN_PORT),
             "the mirror listens",

@@ -157,7 +157,7 @@ class Program:
         self.process.wait()
 
 
-class House:
+class Programs:
     """A folder and the programs that live in it. Use as a context: leaving clears both away.
 
     The folder's path is short, since a unix socket's must stay below 108 bytes; pytest's `tmp_path`
@@ -168,7 +168,7 @@ class House:
         self.folder = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))
         self._programs: list[Program] = []
 
-    def __enter__(self) -> House:
+    def __enter__(self) -> Programs:
         return self
 
     def __exit__(self, *_: object) -> None:

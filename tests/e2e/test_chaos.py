@@ -35,7 +35,7 @@ from .images import DOCKER, OCI, Image, build
 from .machines import Hosts, no_hub
 from .mirror import Mirror
 from .moods import Endpoint, Registry
-from .programs import House, loopback_address, needs, run
+from .programs import Programs, loopback_address, needs, run
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(1 << 32))))
@@ -115,10 +115,10 @@ class DockerdThatLists(Dockerd):
 class ContainerdOfMany(Containerd):
     """One for which this mirror has these registries; they themselves are out of its reach."""
 
-    def __init__(self, house: House, mirror: str, suite: str, hosts: Hosts) -> None:
-        super().__init__(house, mirror, suite, hosts)
+    def __init__(self, programs: Programs, mirror: str, suite: str, hosts: Hosts) -> None:
+        super().__init__(programs, mirror, suite, hosts)
         for name in ("ghcr.io", "quay.io"):
-            folder = house.folder / "hosts.d" / name
+            folder = programs.folder / "hosts.d" / name
             folder.mkdir(exist_ok=True)
             (folder / "hosts.toml").write_text(
                 f'server = "http://{loopback_address()}"\n'
@@ -166,7 +166,7 @@ class Pulls:
             raise AssertionError("\n".join((str(error), *strikes))) from None
 
 
-async def test_every_pull_succeeds_while_endpoints_come_and_go(house: House) -> None:
+async def test_every_pull_succeeds_while_endpoints_come_and_go(programs: Programs) -> None:
     needs("busybox", *Dockerd.programs, *Containerd.programs)
     print(f"CHAOS_SEED={SEED}")
     chance = random.Random(SEED)
@@ -184,14 +184,14 @@ async def test_every_pull_succeeds_while_endpoints_come_and_go(house: House) -> 
         for shelf in shelves:
             shelf.fill()
         mirror = Mirror(
-            house,
+            programs,
             {},
             registries={each.name: each.configuration() for each in registries},
-            storage={"path": str(house.folder / "storage"), "max_size": ROOM},
+            storage={"path": str(programs.folder / "storage"), "max_size": ROOM},
         )
         await asyncio.to_thread(mirror.start)
-        dockerd = await asyncio.to_thread(DockerdThatLists, house, mirror.url, "", no_hub())
-        containerd = await asyncio.to_thread(ContainerdOfMany, house, mirror.url, "", no_hub())
+        dockerd = await asyncio.to_thread(DockerdThatLists, programs, mirror.url, "", no_hub())
+        containerd = await asyncio.to_thread(ContainerdOfMany, programs, mirror.url, "", no_hub())
         pulls = [Pulls(dockerd, shelves[0]), Pulls(containerd, shelves[1])]
 
         chaos = [asyncio.create_task(registry.suffer(chance)) for registry in registries]
@@ -214,6 +214,6 @@ async def test_every_pull_succeeds_while_endpoints_come_and_go(house: House) -> 
         assert '"exception":' not in line, line
         assert "event" in json.loads(line), line
     done = run(
-        sys.executable, "-m", "mirror", "verify", "--config", house.folder / "mirror.yaml"
+        sys.executable, "-m", "mirror", "verify", "--config", programs.folder / "mirror.yaml"
     ).stdout
     assert ", 0 damaged" in done

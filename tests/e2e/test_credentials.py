@@ -10,7 +10,7 @@ from .hub import Hub, written_below
 from .images import HERE
 from .machines import Hosts
 from .mirror import Mirror
-from .programs import House
+from .programs import Programs
 from .tap import Tap
 
 MIRROR_ACCOUNT, MIRROR_PASSWORD = "mirror", "correct-horse"  # of the hub's accounts
@@ -21,10 +21,10 @@ def basic(account: str, password: str) -> str:
 
 
 def test_a_user_logged_in_to_the_hub_pulls_and_no_password_reaches_the_mirror(
-    flavour: Flavour, hub: Hub, mirror: Mirror, house: House, shelf: Shelf
+    flavour: Flavour, hub: Hub, mirror: Mirror, programs: Programs, shelf: Shelf
 ) -> None:
     with Tap(mirror) as tap:
-        client = have(flavour).start(house, tap.url)
+        client = have(flavour).start(programs, tap.url)
         client.log_in()
         client.pull(shelf.official.by_tag)
         client.pull(shelf.user.by_digest)
@@ -51,13 +51,13 @@ def test_f60_what_a_client_sends_goes_nowhere(hub: Hub, mirror: Mirror, shelf: S
 
 
 def test_the_mirrors_login_goes_to_the_realm_and_its_token_not_to_the_blob_host(
-    docker_hub: Hub, docker_hub_hosts: Hosts, house: House, shelf: Shelf
+    docker_hub: Hub, docker_hub_hosts: Hosts, programs: Programs, shelf: Shelf
 ) -> None:
     """With Docker Hub as the defaults have it: by name, over TLS, its realm on another host."""
-    secret = house.folder / "password"
+    secret = programs.folder / "password"
     secret.write_text(f"{MIRROR_PASSWORD}\n")
     login = {"username": MIRROR_ACCOUNT, "password_file": str(secret)}
-    mirror = Mirror(house, {"credentials": login}, docker_hub_hosts).start()
+    mirror = Mirror(programs, {"credentials": login}, docker_hub_hosts).start()
     repository = f"/v2/{shelf.private.repository}"
     digest = shelf.private.image.config_of(HERE)
     assert mirror.get(f"{repository}/manifests/latest")[0] == 200

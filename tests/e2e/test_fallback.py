@@ -12,7 +12,7 @@ from .hub import Hub
 from .images import HERE
 from .machines import Hosts
 from .mirror import Mirror
-from .programs import House
+from .programs import Programs
 from .tap import Tap
 
 pytestmark = pytest.mark.parametrize("flavour", DOCKERS.values(), ids=DOCKERS)
@@ -25,9 +25,9 @@ def tap(mirror: Mirror) -> Iterator[Tap]:
 
 
 @pytest.fixture
-def docker(flavour: Flavour, house: House, tap: Tap, docker_hub_hosts: Hosts) -> Client:
+def docker(flavour: Flavour, programs: Programs, tap: Tap, docker_hub_hosts: Hosts) -> Client:
     """Docker Hub is within its reach. The mirror's upstream is another one."""
-    return have(flavour).start(house, tap.url, docker_hub_hosts)
+    return have(flavour).start(programs, tap.url, docker_hub_hosts)
 
 
 def came_from(hub: Hub, digest: str) -> bool:

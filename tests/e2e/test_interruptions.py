@@ -16,7 +16,7 @@ from .conftest import Published, Shelf, have
 from .hub import Hub
 from .images import HERE
 from .mirror import Mirror, endpoint
-from .programs import House, accepts, wait_until
+from .programs import Programs, accepts, wait_until
 
 DOCKER = pytest.mark.parametrize("flavour", [Flavour(Dockerd)], ids=["docker"])
 
@@ -109,12 +109,12 @@ def test_f30_a_pull_outlives_kill_9_of_the_mirror_and_its_blobs_are_resumed(
 
 @DOCKER
 def test_f45_pulls_go_on_while_redis_is_stopped_and_started(
-    flavour: Flavour, hub: Hub, house: House, shelf: Shelf, pool: ThreadPoolExecutor
+    flavour: Flavour, hub: Hub, programs: Programs, shelf: Shelf, pool: ThreadPoolExecutor
 ) -> None:
-    with RedisServer(house.folder / "redis") as server:
+    with RedisServer(programs.folder / "redis") as server:
         server.start()
-        mirror = Mirror(house, endpoint(hub.url), tags={"store": server.url}).start()
-        client = have(flavour).start(house, mirror.url)
+        mirror = Mirror(programs, endpoint(hub.url), tags={"store": server.url}).start()
+        client = have(flavour).start(programs, mirror.url)
 
         pull = pull_halfway(pool, client, hub, shelf.few)
         assert tags_in(server), "the tag is remembered in Redis"

@@ -11,12 +11,12 @@ from .clients import FLAVOURS, Client, Containerd, Flavour
 from .conftest import Shelf, have
 from .hub import Hub
 from .mirror import Mirror, endpoint
-from .programs import House
+from .programs import Programs
 
 
 def use_prefix(client: Client, mirror: Mirror) -> None:
     """Has the client ask for `/v2/docker.io/library/x/…`."""
-    folder = client.house.folder
+    folder = client.programs.folder
     if isinstance(client, Containerd):  # which adds ?ns=docker.io
         (folder / "hosts.d/docker.io/hosts.toml").write_text(
             f'server = "{mirror.url}/v2/docker.io"\n'
@@ -30,11 +30,11 @@ def use_prefix(client: Client, mirror: Mirror) -> None:
         )
 
 
-def with_another_default(house: House, hub: Hub) -> Mirror:
+def with_another_default(programs: Programs, hub: Hub) -> Mirror:
     """The default registry is another one, and down: nothing but a prefix leads to the hub."""
     nowhere = {"endpoints": [{"url": "http://127.0.0.1:9"}]}
     registries = {"docker.io": endpoint(hub.url), "other.example": nowhere}
-    return Mirror(house, {}, registries=registries, default_registry="other.example").start()
+    return Mirror(programs, {}, registries=registries, default_registry="other.example").start()
 
 
 def pull_from_docker_io(client: Client, shelf: Shelf, mirror: Mirror) -> None:
@@ -51,10 +51,10 @@ def pull_from_docker_io(client: Client, shelf: Shelf, mirror: Mirror) -> None:
     ids=["containerd", "containerd-sid", "podman", "skopeo"],
 )
 def test_a_path_prefix_names_the_registry(
-    flavour: Flavour, hub: Hub, house: House, shelf: Shelf
+    flavour: Flavour, hub: Hub, programs: Programs, shelf: Shelf
 ) -> None:
-    mirror = with_another_default(house, hub)
-    client = have(flavour).start(house, mirror.url)
+    mirror = with_another_default(programs, hub)
+    client = have(flavour).start(programs, mirror.url)
     use_prefix(client, mirror)
     pull_from_docker_io(client, shelf, mirror)
 
@@ -69,9 +69,9 @@ def test_a_path_prefix_names_the_registry(
     ids=["docker-sid", "docker-sid-containerd-store", "containerd", "containerd-sid"],
 )
 def test_a_path_of_the_mirrors_url_names_the_registry(
-    flavour: Flavour, path: str, hub: Hub, house: House, shelf: Shelf
+    flavour: Flavour, path: str, hub: Hub, programs: Programs, shelf: Shelf
 ) -> None:
     """Without `override_path`, and in Docker 28 always, the API is below that path."""
-    mirror = with_another_default(house, hub)
-    client = have(flavour).start(house, f"{mirror.url}/{path}")
+    mirror = with_another_default(programs, hub)
+    client = have(flavour).start(programs, f"{mirror.url}/{path}")
     pull_from_docker_io(client, shelf, mirror)

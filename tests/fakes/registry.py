@@ -54,6 +54,13 @@ class FakeRegistry:
             self._tags[tag] = Resolved(descriptor, tag_outcome, age, fresh_for)
         return digest
 
+    def add_image(self, created: object, *tags: str, note: object = "") -> Digest:
+        """An image without layers, whose configuration says when it was built."""
+        config = json.dumps({"created": created, "note": note}).encode()
+        entry = {"mediaType": "x/y", "digest": str(self.add_blob(config)), "size": len(config)}
+        document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry, "layers": []}
+        return self.add_manifest(json.dumps(document).encode(), *tags)
+
     def add_blob(self, data: bytes, *, outcome: Outcome = Outcome.HIT) -> Digest:
         """A blob that is here."""
         blob = self.grow_blob(data, outcome=outcome)

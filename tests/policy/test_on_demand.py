@@ -32,7 +32,7 @@ class Silence(asyncio.Event):
         return await self.asking
 
 
-class House:
+class Opener:
     def __init__(self, folder: Path, most: int) -> None:
         self._folder = folder
         self.now = 0.0
@@ -67,53 +67,53 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path, most=2)
+def opener(tmp_path: Path) -> Opener:
+    return Opener(tmp_path, most=2)
 
 
-async def test_a_registry_is_made_once_and_closed_at_the_end(house: House) -> None:
-    await house.ask("quay.io")
-    await house.ask("quay.io")
-    await house.ask("ghcr.io")
-    assert house.made == ["quay.io", "ghcr.io"]
-    await house.on_demand.close()
-    assert sorted(house.closed) == ["ghcr.io", "quay.io"]
+async def test_a_registry_is_made_once_and_closed_at_the_end(opener: Opener) -> None:
+    await opener.ask("quay.io")
+    await opener.ask("quay.io")
+    await opener.ask("ghcr.io")
+    assert opener.made == ["quay.io", "ghcr.io"]
+    await opener.on_demand.close()
+    assert sorted(opener.closed) == ["ghcr.io", "quay.io"]
 
 
-async def test_the_longest_unused_is_closed_for_a_new_one(house: House) -> None:
+async def test_the_longest_unused_is_closed_for_a_new_one(opener: Opener) -> None:
     for name in ("a.io", "b.io", "a.io"):
-        await house.ask(name)
-    house.now = 60
-    await house.ask("c.io")
-    assert house.closed == ["b.io"]
-    await house.ask("b.io")
-    assert house.closed == ["b.io", "a.io"]
+        await opener.ask(name)
+    opener.now = 60
+    await opener.ask("c.io")
+    assert opener.closed == ["b.io"]
+    await opener.ask("b.io")
+    assert opener.closed == ["b.io", "a.io"]
 
 
-async def test_one_in_use_is_not_closed(house: House) -> None:
-    await house.ask("a.io")
-    await house.ask("b.io")
-    house.registries["a.io"].waits["tags"] = asyncio.Event()
-    asking = asyncio.create_task(house.ask("a.io"))
-    await eventually(lambda: len(house.registries["a.io"].asked) == 2)
-    house.busy.add("b.io")  # a fill goes on, though its client left
-    house.now = 60
+async def test_one_in_use_is_not_closed(opener: Opener) -> None:
+    await opener.ask("a.io")
+    await opener.ask("b.io")
+    opener.registries["a.io"].waits["tags"] = asyncio.Event()
+    asking = asyncio.create_task(opener.ask("a.io"))
+    await eventually(lambda: len(opener.registries["a.io"].asked) == 2)
+    opener.busy.add("b.io")  # a fill goes on, though its client left
+    opener.now = 60
     with pytest.raises(Unavailable, match="2 registries") as refused:
-        await house.ask("c.io")
+        await opener.ask("c.io")
     assert refused.value.retry_after
-    house.busy.clear()
-    await house.ask("c.io")
-    assert house.closed == ["b.io"]
-    house.registries["a.io"].waits["tags"].set()
+    opener.busy.clear()
+    await opener.ask("c.io")
+    assert opener.closed == ["b.io"]
+    opener.registries["a.io"].waits["tags"].set()
     await asking
 
 
-async def test_one_used_just_now_is_not_closed(house: House) -> None:
+async def test_one_used_just_now_is_not_closed(opener: Opener) -> None:
     for name in ("a.io", "b.io"):
-        await house.ask(name)
+        await opener.ask(name)
     with pytest.raises(Unavailable):
-        await house.ask("c.io")
-    assert house.closed == []
+        await opener.ask("c.io")
+    assert opener.closed == []
 
 
 @pytest.mark.parametrize("name", ["quay.io", "registry.example.com", "a-b.co.uk:8443", "xn--x.de"])
@@ -130,54 +130,54 @@ def test_public_names(name: str) -> None:
         *("quay.io.", "-a.io", "a..io", "a_b.io", "a.b.c:123456", "quay.io/x", "QUAY.IO", ""),
     ],
 )
-async def test_f63_f64_names_that_are_not_public_are_denied(house: House, name: str) -> None:
+async def test_f63_f64_names_that_are_not_public_are_denied(opener: Opener, name: str) -> None:
     with pytest.raises(Denied, match="public names only"):
-        await house.ask(name)
-    assert house.made == []
+        await opener.ask(name)
+    assert opener.made == []
 
 
-async def test_one_that_never_answered_gives_its_place_at_once(house: House) -> None:
-    house.fails.update({"a.io", "b.io"})
+async def test_one_that_never_answered_gives_its_place_at_once(opener: Opener) -> None:
+    opener.fails.update({"a.io", "b.io"})
     for name in ("a.io", "b.io"):
         with pytest.raises(Unavailable):
-            await house.ask(name)
-    await house.ask("c.io")
-    assert house.closed == ["a.io"]
+            await opener.ask(name)
+    await opener.ask("c.io")
+    assert opener.closed == ["a.io"]
 
 
-async def test_names_that_one_client_makes_up_keep_no_other_from_theirs(house: House) -> None:
-    house.never.update({"a.io", "b.io"})
-    asking = [asyncio.create_task(house.ask(name, A)) for name in ("a.io", "b.io")]
-    await eventually(lambda: len(house.registries) == 2)
+async def test_names_that_one_client_makes_up_keep_no_other_from_theirs(opener: Opener) -> None:
+    opener.never.update({"a.io", "b.io"})
+    asking = [asyncio.create_task(opener.ask(name, A)) for name in ("a.io", "b.io")]
+    await eventually(lambda: len(opener.registries) == 2)
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="2 registries"):
-        await house.ask("c.io", A)
-    await house.ask("quay.io", B)
-    assert house.closed == ["a.io"]
+        await opener.ask("c.io", A)
+    await opener.ask("quay.io", B)
+    assert opener.closed == ["a.io"]
     with pytest.raises(Unavailable, match="not answered"):
         await asking[0]
     with pytest.raises(Unavailable, match="2 registries"):
-        await house.ask("ghcr.io", B)  # as many as the other has
+        await opener.ask("ghcr.io", B)  # as many as the other has
     asking[1].cancel()
     await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def test_one_that_answers_is_not_closed_while_it_is_asked(house: House) -> None:
+async def test_one_that_answers_is_not_closed_while_it_is_asked(opener: Opener) -> None:
     for name in ("a.io", "b.io"):
-        await house.ask(name, A)
-        house.registries[name].waits["tags"] = asyncio.Event()
-    asking = [asyncio.create_task(house.ask(name, A)) for name in ("a.io", "b.io")]
-    await eventually(lambda: all(len(each.asked) == 2 for each in house.registries.values()))
+        await opener.ask(name, A)
+        opener.registries[name].waits["tags"] = asyncio.Event()
+    asking = [asyncio.create_task(opener.ask(name, A)) for name in ("a.io", "b.io")]
+    await eventually(lambda: all(len(each.asked) == 2 for each in opener.registries.values()))
     with pytest.raises(Unavailable, match="2 registries"):
-        await house.ask("c.io", B)
+        await opener.ask("c.io", B)
     for name in ("a.io", "b.io"):
-        house.registries[name].waits["tags"].set()
+        opener.registries[name].waits["tags"].set()
     await asyncio.gather(*asking)
 
 
-async def test_what_is_configured_is_never_made_on_demand(house: House, tmp_path: Path) -> None:
-    routed = Routed({"docker.io": FakeRegistry(tmp_path)}, house.on_demand)
+async def test_what_is_configured_is_never_made_on_demand(opener: Opener, tmp_path: Path) -> None:
+    routed = Routed({"docker.io": FakeRegistry(tmp_path)}, opener.on_demand)
     with pytest.raises(NameUnknown):
         await routed.tags(CONTEXT, Repository("docker.io", "library/redis"))
     await routed.tags(CONTEXT, Repository("quay.io", "app"))
-    assert house.made == ["quay.io"]
+    assert opener.made == ["quay.io"]

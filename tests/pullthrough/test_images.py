@@ -20,7 +20,7 @@ ARM64 = {"os": "linux", "architecture": "arm64"}
 UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 
 
-class House:
+class ImageTree:
     def __init__(self, folder: Path, store: DiskContent) -> None:
         self.registry = FakeRegistry(folder)
         self.images = Images(self.registry, store)
@@ -51,10 +51,10 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, store: DiskContent) -> House:
+def tree(tmp_path: Path, store: DiskContent) -> ImageTree:
     folder = tmp_path / "registry"
     folder.mkdir()
-    return House(folder, store)
+    return ImageTree(folder, store)
 
 
 def digests(*blobs: bytes) -> set[Digest]:
@@ -62,71 +62,71 @@ def digests(*blobs: bytes) -> set[Digest]:
 
 
 @pytest.mark.parametrize("said", ["inside", "outside", "both", "deeper"])
-async def test_an_index_in_an_index_is_descended(house: House, said: str) -> None:
-    amd, arm = house.image(b"{}", b"amd"), house.image(b"{}", b"arm")
+async def test_an_index_in_an_index_is_descended(tree: ImageTree, said: str) -> None:
+    amd, arm = tree.image(b"{}", b"amd"), tree.image(b"{}", b"arm")
     if said == "outside":
-        inner = [(house.index((amd, None)), AMD64), (house.index((arm, None)), ARM64)]
+        inner = [(tree.index((amd, None)), AMD64), (tree.index((arm, None)), ARM64)]
     elif said == "both":
-        inner = [(house.index((amd, AMD64)), AMD64), (house.index((arm, ARM64)), ARM64)]
+        inner = [(tree.index((amd, AMD64)), AMD64), (tree.index((arm, ARM64)), ARM64)]
     else:
-        inner = [(house.index((amd, AMD64), (arm, ARM64)), None)]
+        inner = [(tree.index((amd, AMD64), (arm, ARM64)), None)]
     if said == "deeper":
-        inner = [(house.index(*inner), None)]
-    house.index(*inner, tag="7")
-    assert await house.layers("linux/amd64") == digests(b"amd")
-    assert await house.layers("linux/arm64") == digests(b"arm")
-    assert await house.layers("all") == digests(b"amd", b"arm")
+        inner = [(tree.index(*inner), None)]
+    tree.index(*inner, tag="7")
+    assert await tree.layers("linux/amd64") == digests(b"amd")
+    assert await tree.layers("linux/arm64") == digests(b"arm")
+    assert await tree.layers("all") == digests(b"amd", b"arm")
     with pytest.raises(PlatformMissing, match=r"linux/amd64, linux/arm64"):
-        await house.layers("linux/s390x")
+        await tree.layers("linux/s390x")
 
 
-async def test_what_is_below_an_index_in_an_index_is_missing_by_name(house: House) -> None:
-    amd = house.image(b"{}", b"amd")
-    house.index((house.index((amd, AMD64)), None), tag="7")
-    missing = await house.images.missing(REDIS, "7", "linux/amd64")
+async def test_what_is_below_an_index_in_an_index_is_missing_by_name(tree: ImageTree) -> None:
+    amd = tree.image(b"{}", b"amd")
+    tree.index((tree.index((amd, AMD64)), None), tag="7")
+    missing = await tree.images.missing(REDIS, "7", "linux/amd64")
     assert missing == [f"config {Digest.of(b'{}')}", f"layer {Digest.of(b'amd')}"]
 
 
-async def test_attestations_are_of_no_platform_at_any_depth(house: House) -> None:
-    amd, proof = house.image(b"{}", b"amd"), house.image(b"[]", b"proof")
-    house.index((house.index((amd, AMD64), (proof, UNKNOWN)), None), tag="7")
-    assert await house.layers("linux/amd64") == digests(b"amd")
-    assert await house.layers("all") == digests(b"amd")
+async def test_attestations_are_of_no_platform_at_any_depth(tree: ImageTree) -> None:
+    amd, proof = tree.image(b"{}", b"amd"), tree.image(b"[]", b"proof")
+    tree.index((tree.index((amd, AMD64), (proof, UNKNOWN)), None), tag="7")
+    assert await tree.layers("linux/amd64") == digests(b"amd")
+    assert await tree.layers("all") == digests(b"amd")
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-async def test_an_index_with_no_image_in_it_is_not_whole(house: House, depth: int) -> None:
-    index = house.index(tag="7")
+async def test_an_index_with_no_image_in_it_is_not_whole(tree: ImageTree, depth: int) -> None:
+    index = tree.index(tag="7")
     for _ in range(depth):
-        index = house.index((index, None), tag="7")
+        index = tree.index((index, None), tag="7")
     with pytest.raises(PlatformMissing, match="none that is named"):
-        await house.layers("all")
+        await tree.layers("all")
 
 
-async def test_indexes_in_each_other_are_descended_up_to_a_bound(house: House) -> None:
-    index = house.image(b"{}", b"layer")
+async def test_indexes_in_each_other_are_descended_up_to_a_bound(tree: ImageTree) -> None:
+    index = tree.image(b"{}", b"layer")
     for depth in range(1, 10):
-        index = house.index((index, AMD64 if depth == 1 else None), tag=str(depth))
-    assert await house.layers("linux/amd64", "8") == digests(b"layer")
+        index = tree.index((index, AMD64 if depth == 1 else None), tag=str(depth))
+    assert await tree.layers("linux/amd64", "8") == digests(b"layer")
     with pytest.raises(Untrustworthy, match="in each other"):
-        await house.layers("linux/amd64", "9")
+        await tree.layers("linux/amd64", "9")
 
 
-async def test_an_image_of_very_many_manifests_is_refused(house: House) -> None:
+async def test_an_image_of_very_many_manifests_is_refused(tree: ImageTree) -> None:
     """Each index names the same two: 2 ** 8 ways, and few manifests."""
-    a, b = house.image(b"{}", b"a"), house.image(b"{}", b"b")
+    a, b = tree.image(b"{}", b"a"), tree.image(b"{}", b"b")
     for _ in range(8):
-        a, b = house.index((a, AMD64), (b, AMD64)), house.index((b, AMD64), (a, AMD64), tag="7")
-    assert await house.layers("linux/amd64") == digests(b"a", b"b")
-    assert house.registry.asked.count(("resolve", REDIS, "7")) == 1
-    assert len(house.registry.asked) < 30
-    entry = (house.image(b"{}", b"a"), AMD64)
-    many = json.loads(house.index(entry))
+        a, b = tree.index((a, AMD64), (b, AMD64)), tree.index((b, AMD64), (a, AMD64), tag="7")
+    assert await tree.layers("linux/amd64") == digests(b"a", b"b")
+    assert tree.registry.asked.count(("resolve", REDIS, "7")) == 1
+    assert len(tree.registry.asked) < 30
+    entry = (tree.image(b"{}", b"a"), AMD64)
+    many = json.loads(tree.index(entry))
     many["manifests"] = [
         {**many["manifests"][0], "digest": str(Digest.of(b"%d" % number))} for number in range(2001)
     ]
-    house._added(json.dumps(many).encode(), "8")
-    asked = len(house.registry.asked)
+    tree._added(json.dumps(many).encode(), "8")
+    asked = len(tree.registry.asked)
     with pytest.raises(Untrustworthy, match="more than 2000 manifests"):
-        await house.layers("linux/amd64", "8")
-    assert len(house.registry.asked) - asked <= 2
+        await tree.layers("linux/amd64", "8")
+    assert len(tree.registry.asked) - asked <= 2

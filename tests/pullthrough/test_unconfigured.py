@@ -37,7 +37,7 @@ MANIFEST = manifest_of(CONFIG, LAYER)
 LARGEST = 8 << 20  # bytes of a blob
 
 
-class House:
+class TwoRegistries:
     def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: HandClock) -> None:
         clock = Clock(wall=wall)
         self.corp, self.evil = FakeUpstream(), FakeUpstream()
@@ -66,12 +66,18 @@ class House:
 
 
 @pytest.fixture
-async def house(
+async def registries(
     tmp_path: Path, store: DiskContent, fills: Fills, wall: HandClock
-) -> AsyncIterator[House]:
-    house = House(tmp_path, store, fills, wall)
-    yield house
-    for each in (house.private, house.anybodys, *house.caches, house.links, house.own):
+) -> AsyncIterator[TwoRegistries]:
+    registries = TwoRegistries(tmp_path, store, fills, wall)
+    yield registries
+    for each in (
+        registries.private,
+        registries.anybodys,
+        *registries.caches,
+        registries.links,
+        registries.own,
+    ):
         await each.close()
 
 
@@ -93,116 +99,116 @@ async def pull(registry: Reader, repository: Repository) -> None:
     await blob(registry, repository, LAYER)
 
 
-async def test_a_pull_downloads_once_and_the_next_nothing(house: House) -> None:
-    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
-    await pull(house.anybodys, EVIL)
+async def test_a_pull_downloads_once_and_the_next_nothing(registries: TwoRegistries) -> None:
+    registries.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(registries.anybodys, EVIL)
     # The tag's manifest once more: that it is here proves nothing.
     asked = {"resolve": 1, "manifest": 2, "blob": 2}
-    assert house.evil.asked == asked
-    await pull(house.anybodys, EVIL)
-    assert house.evil.asked == asked
+    assert registries.evil.asked == asked
+    await pull(registries.anybodys, EVIL)
+    assert registries.evil.asked == asked
 
 
-async def test_what_it_sends_is_no_part_of_what_others_fetch(house: House) -> None:
+async def test_what_it_sends_is_no_part_of_what_others_fetch(registries: TwoRegistries) -> None:
     """Both are asked for the same digest, and it is the first."""
-    house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True
-    house.corp.blobs[Digest.of(LARGE)] = LARGE
-    hold = HoldStream(house.evil, at=len(LARGE) // 2)
-    wrong = await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
+    registries.evil.blobs, registries.evil.corrupt = {Digest.of(LARGE): LARGE}, True
+    registries.corp.blobs[Digest.of(LARGE)] = LARGE
+    hold = HoldStream(registries.evil, at=len(LARGE) // 2)
+    wrong = await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
     await hold.reached.wait()
     async with asyncio.timeout(10):
-        await blob(house.private, SECRET, LARGE)
-    assert house.corp.asked["blob"] == 1
+        await blob(registries.private, SECRET, LARGE)
+    assert registries.corp.asked["blob"] == 1
     wrong.close()
     hold.go.set()
 
 
-async def test_f66_its_word_opens_nothing(house: House) -> None:
-    await pull(house.private, SECRET)
+async def test_f66_its_word_opens_nothing(registries: TwoRegistries) -> None:
+    await pull(registries.private, SECRET)
     # It says that a tag points there, that the blob is there, and lists it in a manifest.
-    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
-    other = house.evil.push("v2", manifest_of(LAYER))
-    await house.anybodys.manifest(CONTEXT, EVIL, other)
-    house.evil.corrupt = True
+    registries.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    other = registries.evil.push("v2", manifest_of(LAYER))
+    await registries.anybodys.manifest(CONTEXT, EVIL, other)
+    registries.evil.corrupt = True
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
-    assert house.evil.rejected
-    assert house.evil.open_streams == 0
-    resolved = await house.anybodys.resolve(CONTEXT, EVIL, "v1")
-    del house.evil.manifests[resolved.descriptor.digest]
+        await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
+    assert registries.evil.rejected
+    assert registries.evil.open_streams == 0
+    resolved = await registries.anybodys.resolve(CONTEXT, EVIL, "v1")
+    del registries.evil.manifests[resolved.descriptor.digest]
     with pytest.raises(RegistryError):
-        await house.anybodys.manifest(CONTEXT, EVIL, resolved.descriptor.digest)
+        await registries.anybodys.manifest(CONTEXT, EVIL, resolved.descriptor.digest)
 
 
-async def test_f66_nor_what_it_claimed_before_others_showed_it(house: House) -> None:
-    await house.own.add(EVIL, [Digest.of(LAYER)])
-    await pull(house.private, SECRET)
-    house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
+async def test_f66_nor_what_it_claimed_before_others_showed_it(registries: TwoRegistries) -> None:
+    await registries.own.add(EVIL, [Digest.of(LAYER)])
+    await pull(registries.private, SECRET)
+    registries.evil.corrupt, registries.evil.blobs = True, {Digest.of(LAYER): LAYER}
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
+        await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
 
 
 async def test_f66_nor_what_is_here_and_nobody_knows_from_where(
-    house: House, tmp_path: Path, wall: HandClock
+    registries: TwoRegistries, tmp_path: Path, wall: HandClock
 ) -> None:
-    await pull(house.private, SECRET)
+    await pull(registries.private, SECRET)
     nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
-    house.anybodys._links = nothing
-    house.evil.corrupt, house.evil.blobs = True, {Digest.of(LAYER): LAYER}
+    registries.anybodys._links = nothing
+    registries.evil.corrupt, registries.evil.blobs = True, {Digest.of(LAYER): LAYER}
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
+        await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
     await nothing.close()
 
 
-async def test_its_bytes_open_what_they_are(house: House) -> None:
-    await pull(house.private, SECRET)
-    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
-    await pull(house.anybodys, EVIL)
-    await pull(house.anybodys, EVIL)
-    assert house.evil.asked == {"resolve": 1, "manifest": 1, "blob": 2}
+async def test_its_bytes_open_what_they_are(registries: TwoRegistries) -> None:
+    await pull(registries.private, SECRET)
+    registries.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(registries.anybodys, EVIL)
+    await pull(registries.anybodys, EVIL)
+    assert registries.evil.asked == {"resolve": 1, "manifest": 1, "blob": 2}
 
 
 async def test_f66_what_it_began_to_send_is_no_proof_that_it_had_it(
-    house: House, tmp_path: Path, wall: HandClock
+    registries: TwoRegistries, tmp_path: Path, wall: HandClock
 ) -> None:
     """It sent something for that digest; later the owner's came here, and who showed it is lost."""
-    house.evil.blobs, house.evil.corrupt = {Digest.of(LARGE): LARGE}, True
+    registries.evil.blobs, registries.evil.corrupt = {Digest.of(LARGE): LARGE}, True
     with pytest.raises(RegistryError):
-        await blob(house.anybodys, EVIL, LARGE)
-    house.corp.blobs[Digest.of(LARGE)] = LARGE
-    await blob(house.private, SECRET, LARGE)
+        await blob(registries.anybodys, EVIL, LARGE)
+    registries.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(registries.private, SECRET, LARGE)
     nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
-    house.anybodys._links = nothing
-    assert not await house.own.is_shown(Digest.of(LARGE))
-    house.evil.corrupt = True
+    registries.anybodys._links = nothing
+    assert not await registries.own.is_shown(Digest.of(LARGE))
+    registries.evil.corrupt = True
     with pytest.raises(Untrustworthy):
-        await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
+        await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
     await nothing.close()
 
 
 async def test_what_it_brought_whole_is_proof_though_nobody_read_it_to_its_end(
-    house: House,
+    registries: TwoRegistries,
 ) -> None:
-    house.evil.blobs[Digest.of(LARGE)] = LARGE
-    hold = HoldStream(house.evil, at=len(LARGE) // 2)
-    (await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))).close()
+    registries.evil.blobs[Digest.of(LARGE)] = LARGE
+    hold = HoldStream(registries.evil, at=len(LARGE) // 2)
+    (await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))).close()
     hold.go.set()
-    await eventually_shown(house, Digest.of(LARGE))
-    await blob(house.anybodys, EVIL, LARGE)
-    assert house.evil.asked == {"blob": 1}
+    await eventually_shown(registries, Digest.of(LARGE))
+    await blob(registries.anybodys, EVIL, LARGE)
+    assert registries.evil.asked == {"blob": 1}
 
 
-async def eventually_shown(house: House, digest: Digest) -> None:
+async def eventually_shown(registries: TwoRegistries, digest: Digest) -> None:
     async def is_shown() -> bool:
-        return await house.own.is_shown(digest)
+        return await registries.own.is_shown(digest)
 
     await eventually(is_shown)
 
 
-async def test_what_is_fetched_for_proof_goes_on_where_it_broke(house: House) -> None:
-    house.corp.blobs[Digest.of(LARGE)] = LARGE
-    await blob(house.private, SECRET, LARGE)
-    house.evil.blobs[Digest.of(LARGE)] = LARGE
+async def test_what_is_fetched_for_proof_goes_on_where_it_broke(registries: TwoRegistries) -> None:
+    registries.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(registries.private, SECRET, LARGE)
+    registries.evil.blobs[Digest.of(LARGE)] = LARGE
     breaks = [len(LARGE) // 2]
 
     async def broken(position: int) -> None:
@@ -210,28 +216,28 @@ async def test_what_is_fetched_for_proof_goes_on_where_it_broke(house: House) ->
             breaks.pop()
             raise Unavailable("its connection was given to another client")
 
-    house.evil.before_read = broken  # type: ignore[assignment]
-    await blob(house.anybodys, EVIL, LARGE)
-    assert house.evil.blob_bytes == len(LARGE)
+    registries.evil.before_read = broken  # type: ignore[assignment]
+    await blob(registries.anybodys, EVIL, LARGE)
+    assert registries.evil.blob_bytes == len(LARGE)
 
 
-async def test_what_is_sent_for_proof_without_an_end_is_left(house: House) -> None:
+async def test_what_is_sent_for_proof_without_an_end_is_left(registries: TwoRegistries) -> None:
     """It is not here any more, so that its size is not known, and nor is it told."""
-    house.corp.blobs[Digest.of(LAYER)] = LAYER
-    await house.links.add(SECRET, [Digest.of(LAYER)])
-    house.evil.blobs[Digest.of(LAYER)] = bytes(8 * LARGEST)
-    house.evil.says_size = False
+    registries.corp.blobs[Digest.of(LAYER)] = LAYER
+    await registries.links.add(SECRET, [Digest.of(LAYER)])
+    registries.evil.blobs[Digest.of(LAYER)] = bytes(8 * LARGEST)
+    registries.evil.says_size = False
     async with asyncio.timeout(10):
         with pytest.raises(Untrustworthy):
-            await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
-    assert house.evil.blob_bytes <= LARGEST + 2 * house.evil.piece
-    assert house.evil.open_streams == 0
+            await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER))
+    assert registries.evil.blob_bytes <= LARGEST + 2 * registries.evil.piece
+    assert registries.evil.open_streams == 0
 
 
-async def test_crumbs_that_are_sent_for_proof_have_an_end(house: House) -> None:
-    house.corp.blobs[Digest.of(LARGE)] = LARGE
-    await blob(house.private, SECRET, LARGE)
-    house.evil.blobs[Digest.of(LARGE)], house.evil.piece = LARGE, 100
+async def test_crumbs_that_are_sent_for_proof_have_an_end(registries: TwoRegistries) -> None:
+    registries.corp.blobs[Digest.of(LARGE)] = LARGE
+    await blob(registries.private, SECRET, LARGE)
+    registries.evil.blobs[Digest.of(LARGE)], registries.evil.piece = LARGE, 100
     came = 0
 
     async def after_a_crumb(position: int) -> None:
@@ -240,42 +246,44 @@ async def test_crumbs_that_are_sent_for_proof_have_an_end(house: House) -> None:
         if came % 2 == 0:
             raise Unavailable("the body was cut")
 
-    house.evil.before_read = after_a_crumb  # type: ignore[assignment]
+    registries.evil.before_read = after_a_crumb  # type: ignore[assignment]
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="cut"):
-            await house.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
-    assert house.evil.asked["blob"] < 20
+            await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
+    assert registries.evil.asked["blob"] < 20
 
 
-async def test_one_client_s_proofs_keep_nobody_from_theirs(house: House) -> None:
+async def test_one_client_s_proofs_keep_nobody_from_theirs(registries: TwoRegistries) -> None:
     """Of the same registry: those that have no end in sight."""
     endless = [bytes([n]) * 1000 for n in range(8)]
     for data in (*endless, LAYER):
-        house.corp.blobs[Digest.of(data)] = data
-        await blob(house.private, SECRET, data)
-        house.evil.blobs[Digest.of(data)] = data
-    hold = HoldStream(house.evil, at=0)
-    waiting = [asyncio.create_task(blob(house.anybodys, EVIL, data)) for data in endless]
+        registries.corp.blobs[Digest.of(data)] = data
+        await blob(registries.private, SECRET, data)
+        registries.evil.blobs[Digest.of(data)] = data
+    hold = HoldStream(registries.evil, at=0)
+    waiting = [asyncio.create_task(blob(registries.anybodys, EVIL, data)) for data in endless]
     await hold.reached.wait()
     await asyncio.sleep(0)
-    house.evil.before_read = None
+    registries.evil.before_read = None
     async with asyncio.timeout(10):
-        await blob(house.anybodys, EVIL, LAYER)
+        await blob(registries.anybodys, EVIL, LAYER)
     hold.go.set()
     await asyncio.gather(*waiting)
 
 
 async def test_what_was_promised_may_be_missing_for_a_moment(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    registries: TwoRegistries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica of theirs lags, of content that is here and is proven by being sent once more."""
-    await house.private.manifest(CONTEXT, SECRET, house.corp.push("v2", MANIFEST, CONFIG, LAYER))
-    await blob(house.private, SECRET, LAYER)
-    digest = house.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await registries.private.manifest(
+        CONTEXT, SECRET, registries.corp.push("v2", MANIFEST, CONFIG, LAYER)
+    )
+    await blob(registries.private, SECRET, LAYER)
+    digest = registries.evil.push("v1", MANIFEST, CONFIG, LAYER)
     lacking = {"manifest": 1, "blob": 1, "stat": 1}
 
     def lag(kind: str) -> None:
-        asked = getattr(house.evil, kind)
+        asked = getattr(registries.evil, kind)
 
         async def ask(*arguments: object, **more: object) -> object:
             if lacking[kind]:
@@ -283,30 +291,30 @@ async def test_what_was_promised_may_be_missing_for_a_moment(
                 raise BlobUnknown("not here yet")
             return await asked(*arguments, **more)
 
-        monkeypatch.setattr(house.evil, kind, ask)
+        monkeypatch.setattr(registries.evil, kind, ask)
 
     for kind in lacking:
         lag(kind)
-    await house.anybodys.resolve(CONTEXT, EVIL, "v1")
-    await house.anybodys.manifest(CONTEXT, EVIL, digest)
-    await house.anybodys.stat(CONTEXT, EVIL, Digest.of(LAYER))
-    await blob(house.anybodys, EVIL, LAYER)
+    await registries.anybodys.resolve(CONTEXT, EVIL, "v1")
+    await registries.anybodys.manifest(CONTEXT, EVIL, digest)
+    await registries.anybodys.stat(CONTEXT, EVIL, Digest.of(LAYER))
+    await blob(registries.anybodys, EVIL, LAYER)
     assert lacking == {"manifest": 0, "blob": 0, "stat": 0}
 
 
 @pytest.mark.parametrize("asked_before", [1, 2])
 async def test_who_leaves_while_it_is_looked_up_whose_content_it_is_reads_no_more(
-    house: House, fills: Fills, monkeypatch: pytest.MonkeyPatch, asked_before: int
+    registries: TwoRegistries, fills: Fills, monkeypatch: pytest.MonkeyPatch, asked_before: int
 ) -> None:
     digest, other = Digest.of(LARGE), Repository(EVIL.registry, "y")
-    house.evil.blobs[digest] = LARGE
-    hold = HoldStream(house.evil, at=len(LARGE) // 2)
-    first = await house.anybodys.blob(CONTEXT, EVIL, digest)
+    registries.evil.blobs[digest] = LARGE
+    hold = HoldStream(registries.evil, at=len(LARGE) // 2)
+    first = await registries.anybodys.blob(CONTEXT, EVIL, digest)
     await hold.reached.wait()
     fill = fills.running(EVIL.registry, digest)
     assert fill is not None
 
-    asked, is_shown = 0, house.links.is_shown
+    asked, is_shown = 0, registries.links.is_shown
 
     async def is_silent(digest: Digest) -> bool:
         nonlocal asked
@@ -315,8 +323,8 @@ async def test_who_leaves_while_it_is_looked_up_whose_content_it_is_reads_no_mor
             await asyncio.Event().wait()
         return await is_shown(digest)
 
-    monkeypatch.setattr(house.links, "is_shown", is_silent)
-    leaves = asyncio.ensure_future(house.anybodys.blob(CONTEXT, other, digest))
+    monkeypatch.setattr(registries.links, "is_shown", is_silent)
+    leaves = asyncio.ensure_future(registries.anybodys.blob(CONTEXT, other, digest))
     await eventually(lambda: asked == asked_before)
     leaves.cancel()
     await asyncio.wait([leaves])
@@ -326,12 +334,12 @@ async def test_who_leaves_while_it_is_looked_up_whose_content_it_is_reads_no_mor
 
 
 async def test_who_leaves_while_it_is_noted_what_came_keeps_no_file_open(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    registries: TwoRegistries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.evil.push("v1", MANIFEST, CONFIG, LAYER)
-    await pull(house.anybodys, EVIL)
+    registries.evil.push("v1", MANIFEST, CONFIG, LAYER)
+    await pull(registries.anybodys, EVIL)
     files: list[int] = []
-    cache = house.caches[1]
+    cache = registries.caches[1]
     blob = cache.blob
 
     async def watched(
@@ -346,8 +354,8 @@ async def test_who_leaves_while_it_is_noted_what_came_keeps_no_file_open(
         return None
 
     monkeypatch.setattr(cache, "blob", watched)
-    monkeypatch.setattr(house.own, "seen", is_silent)
-    leaves = asyncio.ensure_future(house.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER)))
+    monkeypatch.setattr(registries.own, "seen", is_silent)
+    leaves = asyncio.ensure_future(registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LAYER)))
     await eventually(lambda: bool(files))
     leaves.cancel()
     await asyncio.wait([leaves])

@@ -24,7 +24,7 @@ from mirror.upstream.pool.question import Asked, Question
 from ..fakes import HandClock
 from ..waiting import eventually
 from .conftest import REDIS, Counts
-from .test_choice import Stub
+from .test_order import Stub
 
 NGINX = Repository("docker.io", "library/nginx")
 APP, OTHER = Repository("docker.io", "acme/app"), Repository("docker.io", "acme/other")

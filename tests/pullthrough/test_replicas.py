@@ -50,7 +50,7 @@ NEGATIVE_TTL = 20.0
 
 
 @dataclass
-class House:
+class LaggingRegistry:
     """A cache, and what a test moves: its clocks, and how long its upstream lags."""
 
     upstream: FakeUpstream
@@ -72,9 +72,9 @@ class House:
 
 
 @pytest.fixture
-async def house(
+async def lagging(
     upstream: FakeUpstream, store: DiskContent, fills: Fills, wall: HandClock
-) -> AsyncIterator[House]:
+) -> AsyncIterator[LaggingRegistry]:
     upstream.push("7", INDEX, CONFIG, BIG)
     upstream.manifests[Digest.of(MANIFEST)] = MANIFEST
     caches: list[PullThrough] = []
@@ -95,62 +95,70 @@ async def house(
         )
         return caches[-1]
 
-    yield House(upstream, build, wall)
+    yield LaggingRegistry(upstream, build, wall)
     for cache in caches:
         await cache.close()
 
 
-async def test_a_tag_whose_manifest_comes_a_moment_later_is_answered(house: House) -> None:
-    house.lag("manifest", 2)
-    resolved = await house.build().resolve(CONTEXT, REDIS, "7")
+async def test_a_tag_whose_manifest_comes_a_moment_later_is_answered(
+    lagging: LaggingRegistry,
+) -> None:
+    lagging.lag("manifest", 2)
+    resolved = await lagging.build().resolve(CONTEXT, REDIS, "7")
     assert resolved.descriptor.digest == Digest.of(INDEX)
-    assert house.upstream.asked["missed"] == 2
+    assert lagging.upstream.asked["missed"] == 2
 
 
-async def test_a_known_tag_goes_to_its_new_image_as_soon_as_that_is_there(house: House) -> None:
-    cache = house.build()
+async def test_a_known_tag_goes_to_its_new_image_as_soon_as_that_is_there(
+    lagging: LaggingRegistry,
+) -> None:
+    cache = lagging.build()
     await cache.resolve(CONTEXT, REDIS, "7")
-    new = house.upstream.push("7", manifest_of(note="new"))
-    house.lag("manifest", 1)
-    house.wall.now += 301
+    new = lagging.upstream.push("7", manifest_of(note="new"))
+    lagging.lag("manifest", 1)
+    lagging.wall.now += 301
     assert (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest == new
 
 
 async def test_a_tag_whose_manifest_stays_away_is_asked_for_again_moments_later(
-    house: House,
+    lagging: LaggingRegistry,
 ) -> None:
-    cache = house.build()
-    house.lag("manifest", 1000)
+    cache = lagging.build()
+    lagging.lag("manifest", 1000)
     with pytest.raises(Unavailable, match="no such manifest"):
         await cache.resolve(CONTEXT, REDIS, "7")
-    before = house.upstream.asked["missed"]
+    before = lagging.upstream.asked["missed"]
     assert 3 <= before <= 10
     with pytest.raises(Unavailable, match="no such manifest"):
         await cache.resolve(CONTEXT, REDIS, "7")
-    assert house.upstream.asked["missed"] > before
+    assert lagging.upstream.asked["missed"] > before
 
 
 @pytest.mark.parametrize("worker", ["the same", "another"])
-async def test_what_a_given_manifest_names_is_asked_for_again(house: House, worker: str) -> None:
-    cache = house.build()
+async def test_what_a_given_manifest_names_is_asked_for_again(
+    lagging: LaggingRegistry, worker: str
+) -> None:
+    cache = lagging.build()
     await cache.manifest(
         CONTEXT, REDIS, (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest
     )
     if worker == "another":
-        cache = house.build()
-    house.lag("manifest", 3)
+        cache = lagging.build()
+    lagging.lag("manifest", 3)
     assert (await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))).data == MANIFEST
     if worker == "another":
-        cache = house.build()
-    house.lag("stat", 3)
+        cache = lagging.build()
+    lagging.lag("stat", 3)
     assert (await cache.stat(CONTEXT, REDIS, Digest.of(BIG))).size == len(BIG)
-    house.lag("blob", 3)
+    lagging.lag("blob", 3)
     assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(BIG))) == BIG
-    assert house.upstream.asked["missed"] == 9
+    assert lagging.upstream.asked["missed"] == 9
 
 
-async def test_what_a_given_manifest_names_is_missing_for_moments_only(house: House) -> None:
-    cache = house.build()
+async def test_what_a_given_manifest_names_is_missing_for_moments_only(
+    lagging: LaggingRegistry,
+) -> None:
+    cache = lagging.build()
     await cache.manifest(
         CONTEXT, REDIS, (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest
     )
@@ -160,79 +168,81 @@ async def test_what_a_given_manifest_names_is_missing_for_moments_only(house: Ho
         ("blob", Digest.of(BIG), cache.blob),
     )
     for kind, digest, ask in asks:
-        house.lag(kind, 1000)
+        lagging.lag(kind, 1000)
         with pytest.raises(Unknown, match="not here yet"):
             await ask(CONTEXT, REDIS, digest)
-        asked = house.upstream.asked["missed"]
+        asked = lagging.upstream.asked["missed"]
         assert asked
         with pytest.raises(Unknown, match="not here yet"):
             await ask(CONTEXT, REDIS, digest)
-        assert house.upstream.asked["missed"] == asked  # within the moment, nobody is asked
-        house.upstream.asked.clear()
-        house.wall.now += 2
+        assert lagging.upstream.asked["missed"] == asked  # within the moment, nobody is asked
+        lagging.upstream.asked.clear()
+        lagging.wall.now += 2
         with pytest.raises(Unknown, match="not here yet"):
             await ask(CONTEXT, REDIS, digest)
-        assert house.upstream.asked["missed"]
-        house.upstream.asked.clear()
+        assert lagging.upstream.asked["missed"]
+        lagging.upstream.asked.clear()
 
 
 async def test_what_was_asked_for_before_it_was_pushed_is_there_when_it_is_named(
-    house: House,
+    lagging: LaggingRegistry,
 ) -> None:
-    cache = house.build()
+    cache = lagging.build()
     image, layer = manifest_of(b"{}", b"layer", note="pushed later"), b"layer"
     for _ in range(8):  # again and again: so it is believed for long
         with pytest.raises(ManifestUnknown):
             await cache.manifest(CONTEXT, REDIS, Digest.of(image))
         with pytest.raises(BlobUnknown):
             await cache.blob(CONTEXT, REDIS, Digest.of(layer))
-        house.wall.now += NEGATIVE_TTL
-    house.upstream.push("8", image, b"{}", layer)
+        lagging.wall.now += NEGATIVE_TTL
+    lagging.upstream.push("8", image, b"{}", layer)
     digest = (await cache.resolve(CONTEXT, REDIS, "8")).descriptor.digest
     assert (await cache.manifest(CONTEXT, REDIS, digest)).data == image
     assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(layer))) == layer
 
 
 async def test_what_was_asked_for_by_digest_just_before_it_was_pushed_is_there_soon(
-    house: House,
+    lagging: LaggingRegistry,
 ) -> None:
-    cache = house.build()
+    cache = lagging.build()
     image = manifest_of(note="pushed later")
     with pytest.raises(ManifestUnknown):
         await cache.manifest(CONTEXT, REDIS, Digest.of(image))
-    house.upstream.push("8", image)
-    house.wall.now += 2
+    lagging.upstream.push("8", image)
+    lagging.wall.now += 2
     assert (await cache.manifest(CONTEXT, REDIS, Digest.of(image))).data == image
 
 
-async def test_what_nobody_names_is_asked_for_ever_more_seldom(house: House) -> None:
+async def test_what_nobody_names_is_asked_for_ever_more_seldom(lagging: LaggingRegistry) -> None:
     """Up to the configured time: a flood of one digest is no flood upstream."""
-    cache = house.build()
+    cache = lagging.build()
     asked_at = []
     for second in range(200):
-        house.upstream.asked.clear()
+        lagging.upstream.asked.clear()
         with pytest.raises(BlobUnknown):
             await cache.blob(CONTEXT, REDIS, Digest.of(b"nowhere"))
-        if house.upstream.asked["blob"]:
+        if lagging.upstream.asked["blob"]:
             asked_at.append(second)
-        house.wall.now += 1
+        lagging.wall.now += 1
     pauses = [later - earlier for earlier, later in itertools.pairwise(asked_at)]
     assert pauses == sorted(pauses)
     assert pauses[0] <= 2
     assert set(pauses[5:]) == {NEGATIVE_TTL}
 
 
-async def test_missing_digests_of_one_repository_do_not_push_out_anothers(house: House) -> None:
-    cache = house.build()
+async def test_missing_digests_of_one_repository_do_not_push_out_anothers(
+    lagging: LaggingRegistry,
+) -> None:
+    cache = lagging.build()
     with pytest.raises(BlobUnknown):
         await cache.blob(CONTEXT, OTHER, Digest.of(b"nowhere"))
     for number in range(2000):
         with pytest.raises(ManifestUnknown):
             await cache.manifest(CONTEXT, REDIS, Digest.of(b"%d" % number))
-    house.upstream.asked.clear()
+    lagging.upstream.asked.clear()
     with pytest.raises(BlobUnknown):
         await cache.blob(CONTEXT, OTHER, Digest.of(b"nowhere"))
-    assert not house.upstream.asked
+    assert not lagging.upstream.asked
 
 
 def test_what_is_remembered_as_missing_is_bounded(wall: HandClock) -> None:
@@ -262,8 +272,10 @@ def frames_of_the_cache() -> int:
     return sum("/mirror/pullthrough/" in each.f_code.co_filename for each in frames)
 
 
-async def test_of_what_is_missing_facts_are_remembered_and_no_frames(house: House) -> None:
-    cache = house.build()
+async def test_of_what_is_missing_facts_are_remembered_and_no_frames(
+    lagging: LaggingRegistry,
+) -> None:
+    cache = lagging.build()
     asks = (cache.manifest, cache.stat, cache.blob)
     before = frames_of_the_cache()
     for number in range(300):
@@ -277,22 +289,22 @@ async def test_of_what_is_missing_facts_are_remembered_and_no_frames(house: Hous
 
 
 async def test_a_fresh_tag_is_found_again_though_its_manifest_lags(
-    house: House, store: DiskContent
+    lagging: LaggingRegistry, store: DiskContent
 ) -> None:
     """The manifest has gone from here, and a replica lags when it is asked for again."""
-    cache = house.build()
+    cache = lagging.build()
     digest = (await cache.resolve(CONTEXT, REDIS, "7")).descriptor.digest
     await store.delete(digest)
-    house.lag("manifest", 2)
-    assert (await house.build().resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
+    lagging.lag("manifest", 2)
+    assert (await lagging.build().resolve(CONTEXT, REDIS, "7")).descriptor.digest == digest
 
 
 @pytest.mark.parametrize("error", [BlobUnknown("hidden"), Denied("hidden")])
 async def test_what_other_repositories_lack_is_never_held_against_this_one(
-    house: House, fills: Fills, monkeypatch: pytest.MonkeyPatch, error: Unknown | Denied
+    lagging: LaggingRegistry, fills: Fills, monkeypatch: pytest.MonkeyPatch, error: Unknown | Denied
 ) -> None:
     """Though each download that it meets is theirs."""
-    cache = house.build()
+    cache = lagging.build()
     join = fills.join
 
     def of_others(digest: Digest, *_: object) -> tuple[Fill, Outcome]:

@@ -3,7 +3,6 @@ other tags lets no young image pass by the time of building that it claims."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,8 +25,8 @@ from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.history_bounds import MOST
 from mirror.storage.tags.redis import RedisTags
 
-from .fakes import CONTEXT, FakeRegistry, HandClock
-from .redis_server import RedisServer
+from ..fakes import CONTEXT, FakeRegistry, HandClock
+from ..redis_server import RedisServer
 
 DAY = 86400.0
 APP, OTHER = Repository("docker.io", "library/a"), Repository("docker.io", "evil/x")
@@ -57,7 +56,7 @@ async def tags(
         await redis.close()
 
 
-class House:
+class DatedTags:
     def __init__(self, folder: Path, tags: TagStore, wall: HandClock) -> None:
         self.registry = FakeRegistry(folder)
         self.tags, self.wall = tags, wall
@@ -65,13 +64,9 @@ class House:
         ages = TagAges(self.registry, tags, MOST, Clock(wall=wall))
         self.guarded = AccessGuard(self.registry, [rule], ages)
 
-    def push(self, repository: Repository, tag: str, note: str) -> Digest:
+    def push(self, tag: str, note: str) -> Digest:
         """An image that says it was built long ago."""
-        config = json.dumps({"created": LONG_AGO, "note": note}).encode()
-        blob = self.registry.add_blob(config)
-        entry = {"mediaType": "x/y", "digest": str(blob), "size": len(config)}
-        document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry, "layers": []}
-        return self.registry.add_manifest(json.dumps(document).encode(), tag)
+        return self.registry.add_image(LONG_AGO, tag, note=note)
 
     async def ask(self, repository: Repository, tag: str) -> Digest:
         """As a mirror does: what the upstream says is noted, then judged. Raises Denied."""
@@ -88,29 +83,29 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, tags: TagStore, wall: HandClock) -> House:
-    return House(tmp_path, tags, wall)
+def dated(tmp_path: Path, tags: TagStore, wall: HandClock) -> DatedTags:
+    return DatedTags(tmp_path, tags, wall)
 
 
 async def test_a_flood_of_another_repositorys_tags_lets_no_young_image_pass(
-    house: House, wall: HandClock
+    dated: DatedTags, wall: HandClock
 ) -> None:
-    old = house.push(APP, "1", "old")
-    assert await house.ask(APP, "1") == old
+    old = dated.push("1", "old")
+    assert await dated.ask(APP, "1") == old
     wall.now += 10 * DAY
-    await house.flood(OTHER)
-    house.push(APP, "1", "young")
-    assert await house.ask(APP, "1") == old
+    await dated.flood(OTHER)
+    dated.push("1", "young")
+    assert await dated.ask(APP, "1") == old
 
 
-async def test_nor_does_a_flood_of_its_own(house: House, wall: HandClock) -> None:
+async def test_nor_does_a_flood_of_its_own(dated: DatedTags, wall: HandClock) -> None:
     """That it was another image before is forgotten; not that something is."""
-    old = house.push(APP, "1", "old")
-    assert await house.ask(APP, "1") == old
+    old = dated.push("1", "old")
+    assert await dated.ask(APP, "1") == old
     wall.now += 10 * DAY
-    await house.flood(APP)
-    young = house.push(APP, "1", "young")
+    await dated.flood(APP)
+    young = dated.push("1", "young")
     with pytest.raises(Denied, match="cool-down"):
-        await house.ask(APP, "1")
+        await dated.ask(APP, "1")
     wall.now += 4 * DAY
-    assert await house.ask(APP, "1") == young
+    assert await dated.ask(APP, "1") == young
