@@ -15,7 +15,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from ..asking.replicas import LONGEST, doubting, doubts
-from ..asking.single_flight import SingleFlight
+from ..asking.single_flight import Sharing, SingleFlight
 from ..contracts.content import ContentStore
 from ..contracts.context import RequestContext
 from ..contracts.records import Links
@@ -78,8 +78,8 @@ class UnconfiguredGuard(Guarding):
         self._own = own
         self._proven: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
         # Of a whole blob: that takes long, and is not fetched twice for it.
-        self._fetches: SingleFlight[Key, None] = SingleFlight(silent=None)
-        self._coming: SingleFlight[Key, None] = SingleFlight(silent=None)
+        self._fetches: SingleFlight[Key, None] = SingleFlight(Sharing(silent=None))
+        self._coming: SingleFlight[Key, None] = SingleFlight(Sharing(silent=None))
 
     async def close(self) -> None:
         await self._fetches.close()

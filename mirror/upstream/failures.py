@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from ..asking.single_flight import NoTurn
 from ..clock import Clock
 from ..oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
@@ -34,10 +35,6 @@ class Unreachable(Unreached):
 
 class Exhausted(Unavailable):
     """This process had no descriptor, memory or thread to ask with: that is nobody's fault."""
-
-
-class NoTurn(Exhausted):
-    """It was not asked: there was no turn for it beside what is asked already."""
 
 
 class QuotaSpent(RateLimited):
@@ -79,7 +76,7 @@ def pause_before_retry(error: Unavailable) -> float | None:
         return 0.0
     if isinstance(error, Unreached):
         return None if error.kind in (FailureKind.TLS, FailureKind.TIMEOUT) else 0.0
-    if isinstance(error, Faulty | Exhausted):
+    if isinstance(error, Faulty | Exhausted | NoTurn):
         return error.retry_after or 0.0
     return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mirror.asking.single_flight import SingleFlight
+from mirror.asking.single_flight import Sharing, SingleFlight
 from mirror.oci.errors import ManifestUnknown, RegistryError, Unavailable
 
 from ..fakes import request_of
@@ -22,7 +22,7 @@ class Upstream:
 
     asked: list[str] = field(default_factory=list)
     under_way: set[str] = field(default_factory=set)
-    flights: SingleFlight[str, str] = field(default_factory=lambda: SingleFlight(SILENT))
+    flights: SingleFlight[str, str] = field(default_factory=lambda: SingleFlight(Sharing(SILENT)))
     answers: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
     async def ask(self, client: str) -> str:
@@ -42,7 +42,7 @@ class Upstream:
 
 async def test_all_have_the_answer_of_one_ask() -> None:
     upstream = Upstream()
-    upstream.flights = SingleFlight(60)
+    upstream.flights = SingleFlight(Sharing(60))
     waiting = [upstream.wants(client) for client in ("ann", "bob", "ann")]
     await eventually(lambda: upstream.under_way == {"ann"})
     upstream.answers["ann"].set_result("yes")
@@ -101,7 +101,7 @@ async def test_an_ask_goes_on_when_those_who_wait_leave() -> None:
 
 async def test_what_takes_long_by_its_nature_is_asked_once() -> None:
     upstream = Upstream()
-    upstream.flights = SingleFlight(silent=None)
+    upstream.flights = SingleFlight(Sharing(silent=None))
     waiting = [upstream.wants(client) for client in ("ann", "bob")]
     done, _ = await asyncio.wait(waiting, timeout=4 * SILENT)
     assert (done, upstream.asked) == (set(), ["ann"])

@@ -11,12 +11,16 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import aiohttp
 import structlog
 from cachetools import LRUCache
 from yarl import URL
 
+from ...asking.budgets import Budgets
+from ...asking.once_more import once_more_if_silent
+from ...asking.single_flight import NoTurn, Sharing, SingleFlight
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...oci.challenges import Challenge
@@ -26,7 +30,6 @@ from ...oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_r
 from ..endpoint import CONNECTIONS, Credentials, Endpoint, GivenToken, Login
 from ..failures import NoToken, Unreached, faulty, rate_limited
 from ..http.transport import Transport, origin
-from .asks import Asks, once_more_if_silent
 from .logins import OwnLogin, Proof, name_of
 from .turns import Turns
 
@@ -43,6 +46,10 @@ _LONGEST_LIFETIME = 12 * 3600.0
 _MARGIN = 30.0  # renewed this long before the end, or at three quarters of a short life
 _MAX_TOKENS = 1000
 _AT_ONCE = 8  # asks that show a login which is known to be good
+_OF_CLIENT = 2  # asks for the same token
+# A client's asks beside silent ones that were of no use: so many at once, and more a second.
+_BESIDE = 8.0
+_BESIDE_REFILL = 0.1
 _MAX_ANSWER_OVERHEAD = 4096  # JSON around the token
 _WORD = re.compile(r"[\x21-\x7e]+")  # what a header or a URL can carry as it is
 
@@ -93,10 +100,17 @@ class Authorizer:
         )
         self._warned_of: set[str] = set()
 
-    def _asks_of(self, most: int, one_by_one: Callable[[], bool]) -> Asks[_Key, _Token]:
+    def _asks_of(self, most: int, one_by_one: Callable[[], bool]) -> SingleFlight[_Key, _Token]:
         name, limits = self._endpoint.name, self._endpoint.limits
-        turns = Turns(name, most, one_by_one, limits.silent, limits.realm)
-        return Asks(turns, self._clock, limits.silent, limits.answer)
+        turns = Turns(name, most, one_by_one, limits.silent, limits.realm, limits.answer)
+        sharing = Sharing(
+            limits.silent,
+            _OF_CLIENT,
+            of_all=inf,  # the turns bound them
+            beside=Budgets(_BESIDE, _BESIDE_REFILL, self._clock),
+            unheard=(NoTurn, Unreached),
+        )
+        return SingleFlight(sharing, turns)
 
     async def authorization(self, asker: Asker, repository: str) -> str | None:
         """The Authorization header for this repository, by what is known so far. Raises
@@ -198,7 +212,8 @@ class Authorizer:
             return token.authorization
         try:
             asks = self._asks_with_login if key.account else self._asks
-            return (await asks.answer(asker, key, lambda: self._ask(key))).authorization
+            token_got, _ = await asks.answer(asker, key, lambda: self._ask(key))
+            return token_got.authorization
         except RegistryError:
             if token is not None and self._clock.monotonic() < token.ends_at:
                 return token.authorization

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from ...asking.single_flight import NoTurn
 from ...contracts.context import Asker
 from ...places import Crowded, Places, Unwanted
-from ..failures import NoTurn
 
 T = TypeVar("T")
 
@@ -19,7 +19,8 @@ class Turns:
     """At most `most` asks at once. While `one_by_one` says so there is one; and a second, beside
     one that has been silent for `silent` seconds.
 
-    One that waits is given up after `patience` seconds. `name` is for messages.
+    An ask that waits for its turn is given up after `patience` seconds, and after `longest` in all.
+    `name` is for messages.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class Turns:
         one_by_one: Callable[[], bool],
         silent: float,
         patience: float,
+        longest: float,
     ) -> None:
         self._name = name
         self._most = most
         self._one_by_one = one_by_one
         self._silent = silent
         self._patience = patience
+        self.longest = longest
         self._places = Places(most, lambda group: self._limit(), quantum=_QUANTUM)
         self._held: set[Turn] = set()
 
@@ -96,7 +99,16 @@ class Turn:
         return self._asker.is_wanted
 
     async def run(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Asks when it is its turn; again, where that was asked back meanwhile. Raises NoTurn."""
+        """Asks when it is its turn; again, where that was asked back meanwhile. Raises NoTurn, also
+        where nothing was heard within `longest` seconds."""
+        longest = self._turns.longest
+        try:
+            async with asyncio.timeout(longest):
+                return await self._run(ask)
+        except TimeoutError:
+            raise NoTurn(f"nothing was heard within {longest:g} s") from None
+
+    async def _run(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             await self._turns.take(self)
             self.since = asyncio.get_running_loop().time()

@@ -10,6 +10,7 @@ import structlog
 from cachetools import LRUCache
 
 from ...asking.budgets import Budget, Budgets
+from ...asking.single_flight import NoTurn
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...contracts.events import BreakerSwitched
@@ -236,7 +237,7 @@ class EndpointState:
         match error:
             case Unknown() | Denied():
                 self.delivers(question)
-            case QuotaSpent() | Unfit() | Exhausted():
+            case QuotaSpent() | Unfit() | Exhausted() | NoTurn():
                 pass
             case NoToken():
                 self._faults.failed(question, self._clock.monotonic(), error.message)

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 
 import pytest
 
+from mirror.asking.budgets import Budgets
+from mirror.asking.single_flight import NoTurn, Sharing, SingleFlight
 from mirror.contracts.context import Asker
 from mirror.oci.errors import RateLimited
-from mirror.upstream.client.asks import Asks, once_more_if_silent
 from mirror.upstream.client.turns import Turns
-from mirror.upstream.failures import FailureKind, NoTurn, Unreached
+from mirror.upstream.failures import FailureKind, Unreached
 
 from ..fakes import HandClock
 from ..waiting import eventually
@@ -55,23 +57,26 @@ class Realm:
 @dataclass
 class Door:
     realm: Realm
-    asks: Asks[str, str]
+    asks: SingleFlight[str, str]
 
     def answer(self, client: str, key: str, *, wanted: bool = True) -> asyncio.Task[str]:
         """What is asked for this client."""
 
-        asker = Somebody(client, wanted)
-        return asyncio.ensure_future(
-            self.asks.answer(asker, key, lambda: self.realm.ask(key, asker))
-        )
+        return asyncio.ensure_future(self.answer_to(Somebody(client, wanted), key))
+
+    async def answer_to(self, asker: Asker, key: str) -> str:
+        answer, _ = await self.asks.answer(asker, key, lambda: self.realm.ask(key, asker))
+        return answer
 
 
 @asynccontextmanager
 async def door(
     time: HandClock, most: int = 8, *, one_by_one: bool = False, patience: float = 9
 ) -> AsyncIterator[Door]:
-    turns = Turns("it", most, lambda: one_by_one, SILENT, patience)
-    asks: Asks[str, str] = Asks(turns, time.clock(), SILENT, longest=9)
+    turns = Turns("it", most, lambda: one_by_one, SILENT, patience, longest=9)
+    beside = Budgets(8.0, 0.1, time.clock())
+    sharing = Sharing(SILENT, of_client=2, of_all=inf, beside=beside, unheard=(NoTurn, Unreached))
+    asks: SingleFlight[str, str] = SingleFlight(sharing, turns)
     yield Door(Realm(), asks)
     await asks.close()
 
@@ -214,36 +219,9 @@ async def test_no_turn_is_told_also_when_another_client_has_come_to_wait_meanwhi
         holds = it.answer("eve", "holds")
         await eventually(lambda: it.realm.under_way == 1)
         download = Download("ann")
-        waits = asyncio.ensure_future(
-            it.asks.answer(download, "a", lambda: it.realm.ask("a", download))
-        )
+        waits = asyncio.ensure_future(it.answer_to(download, "a"))
         await asyncio.sleep(0)
         download.client, download.is_wanted = "bob", False  # who joined it, and left
         with pytest.raises(NoTurn):
             await asyncio.wait_for(waits, 5)
         await gone(holds)
-
-
-async def test_a_proof_is_asked_for_once_more_where_it_is_silent() -> None:
-    asked: list[int] = []
-
-    async def ask() -> str:
-        asked.append(len(asked))
-        if len(asked) == 1:
-            await asyncio.Event().wait()
-        return "yes"
-
-    assert await once_more_if_silent(ask, SILENT) == "yes"
-    assert len(asked) == 2
-
-
-async def test_a_proof_that_fails_at_once_is_not_asked_for_again() -> None:
-    asked: list[int] = []
-
-    async def ask() -> str:
-        asked.append(len(asked))
-        raise Unreached("cut", FailureKind.CUT)
-
-    with pytest.raises(Unreached):
-        await once_more_if_silent(ask, SILENT)
-    assert len(asked) == 1
