@@ -1,7 +1,8 @@
 """Stand-ins for what the part under test talks to. Each keeps to a contract of `mirror.contracts`.
 
     FakeRegistry     a Reader: what a guard or the server's port has behind it
-    FakeUpstream     an Upstream in memory, under a cache or in a pool
+    FakeUpstream     an Upstream in memory, under a cache: it holds manifests, tags and blobs
+    NamedUpstream    an Upstream that answers with its name: an endpoint of a pool
     Hub              a registry, its token realm and its blob host over HTTP (`fakes.hub`): for what
                      speaks to an upstream over sockets, and for whole mirrors
     MemoryContent    a ContentStore without a disk
@@ -21,7 +22,7 @@ from .events import Answers, Recorder
 from .registry import FakeRegistry
 from .requests import CONTEXT, REDIS, request_of
 from .tags import FakeTags
-from .upstream import FakeStream, FakeUpstream, manifest_of
+from .upstream import FakeStream, FakeUpstream, NamedStream, NamedUpstream, manifest_of
 
 __all__ = [
     "CONTEXT",
@@ -34,6 +35,8 @@ __all__ = [
     "HandClock",
     "MemoryCatalogue",
     "MemoryContent",
+    "NamedStream",
+    "NamedUpstream",
     "Recorder",
     "manifest_of",
     "request_of",

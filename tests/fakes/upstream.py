@@ -34,7 +34,8 @@ def manifest_of(*blobs: bytes, note: str = "") -> bytes:
 
 
 class FakeStream:
-    """A body in pieces of `piece` bytes; `on_read(position)` may hold it, or break it."""
+    """A body in pieces of its upstream's `piece` bytes. The upstream's `before_read(position)` may
+    hold it, or break it."""
 
     def __init__(
         self,
@@ -86,8 +87,6 @@ class FakeUpstream:
         self.ranges: list[ByteRange | None] = []
         self.rejected: list[str] = []
         self.down: Exception | None = None
-        self.is_scarce = lambda: False
-        self.is_down = lambda repository, tag: False
         self.gate = asyncio.Event()
         self.gate.set()
         self.before_read: Callable[[int], asyncio.Future[None]] | None = None
@@ -101,6 +100,12 @@ class FakeUpstream:
         self.stat_says: Exception | None = None
         self.blob_bytes = 0
         self.open_blobs: Counter[Digest] = Counter()  # how many streams of each
+
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return False
+
+    def is_scarce(self) -> bool:
+        return False
 
     def push(self, tag: str, manifest: bytes, *blobs: bytes) -> Digest:
         digest = Digest.of(manifest)
@@ -198,3 +203,85 @@ class FakeUpstream:
         self._note("tags", asker)
         await self._ask("tags")
         return TagPage(sorted(self.tags_of))
+
+
+class NamedUpstream:
+    """One endpoint of a pool: whatever it is asked, it answers with its name.
+
+    A subclass says in `_answer` how long each answer takes and what it fails with, and in `_blob`
+    what a blob's stream does.
+    """
+
+    name: str
+
+    async def _answer(self) -> object:
+        raise NotImplementedError
+
+    async def _blob(self, range: ByteRange | None) -> NamedStream:
+        raise NotImplementedError
+
+    def is_down(self, repository: Repository, tag: str) -> bool:
+        return False
+
+    def is_scarce(self) -> bool:
+        return False
+
+    async def resolve(
+        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
+    ) -> Descriptor:
+        await self._answer()
+        return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
+
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
+        await self._answer()
+        return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), self.name.encode(), Outcome.FILLED)
+
+    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
+        await self._answer()
+        return Descriptor(OCTET_STREAM, digest, 7)
+
+    async def blob(
+        self,
+        asker: Asker,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
+    ) -> NamedStream:
+        return await self._blob(range)
+
+    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
+        await self._answer()
+        return self.name.encode()
+
+    async def tags(
+        self,
+        asker: Asker,
+        repository: Repository,
+        count: int | None = None,
+        last: str | None = None,
+    ) -> TagPage:
+        await self._answer()
+        return TagPage((self.name,))
+
+
+class NamedStream:
+    """A body of an endpoint's; a subclass says in `read` what comes of it."""
+
+    kept = False
+
+    def __init__(
+        self, source: str, descriptor: Descriptor, start: int = 0, vouched: bool = True
+    ) -> None:
+        self.source, self.descriptor, self.start, self.vouched = source, descriptor, start, vouched
+        self.rejected: list[str] = []
+        self.closed = False
+
+    async def read(self) -> bytes:
+        raise NotImplementedError
+
+    def reject(self, reason: str) -> None:
+        self.rejected.append(reason)
+
+    async def close(self) -> None:
+        self.closed = True

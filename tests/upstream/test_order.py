@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
 from structlog.testing import capture_logs
 
 from mirror.contracts.context import Asker
-from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.upstream import StreamContent
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
@@ -22,7 +21,6 @@ from mirror.oci.errors import (
     Unavailable,
     Untrustworthy,
 )
-from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.client.quota import QuotaSpent
@@ -31,7 +29,7 @@ from mirror.upstream.failures import FailureKind, Unfit, Unreachable
 from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 
-from ..fakes import CONTEXT, HandClock
+from ..fakes import CONTEXT, HandClock, NamedStream, NamedUpstream
 from ..waiting import eventually
 from .conftest import REDIS, Counts
 
@@ -43,7 +41,7 @@ TAGS, CONTENT = Trust.TAGS, Trust.CONTENT
 
 
 @dataclass
-class Stub:
+class Stub(NamedUpstream):
     """An endpoint of a certain latency and speed; or with an error; or one that hangs."""
 
     name: str
@@ -76,64 +74,27 @@ class Stub:
     def is_scarce(self) -> bool:
         return self.scarce
 
-    def is_down(self, repository: Repository, tag: str) -> bool:
-        return False
-
     async def ping(self) -> None:
         self.pings += 1
         if self.silent is not None:
             raise self.silent
 
-    async def resolve(
-        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
-    ) -> Descriptor:
-        await self._answer()
-        return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
-
-    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
-        await self._answer()
-        return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), self.name.encode(), Outcome.FILLED)
-
-    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
-        await self._answer()
-        return Descriptor(OCTET_STREAM, digest, 7)
-
-    async def blob(
-        self, asker: Asker, repository: Repository, digest: Digest, range: ByteRange | None = None
-    ) -> StreamContent:
+    async def _blob(self, range: ByteRange | None) -> Stream:
         await self._answer()
         self.streams.append(Stream(self))
         return self.streams[-1]
-
-    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
-        return (await self.manifest(asker, repository, digest)).data
-
-    async def tags(
-        self,
-        asker: Asker,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        await self._answer()
-        return TagPage((self.name,))
 
     @property
     def open(self) -> int:
         return sum(not stream.closed for stream in self.streams)
 
 
-class Stream:
+class Stream(NamedStream):
     """Endless, a MiB a piece, each of which takes as long as its endpoint's speed says."""
 
-    descriptor = Descriptor(OCTET_STREAM, DIGEST, 1 << 40)
-    start = 0
-    vouched = True
-
     def __init__(self, stub: Stub) -> None:
-        self.source = stub.name
+        super().__init__(stub.name, Descriptor(OCTET_STREAM, DIGEST, 1 << 40))
         self.stub = stub
-        self.closed = False
         self.mute = False
 
     async def read(self) -> bytes:
@@ -141,11 +102,6 @@ class Stream:
             raise self.stub.error
         self.stub.time.now += MIB / self.stub.speed
         return b"" if self.mute else bytes(MIB)
-
-    def reject(self, reason: str) -> None: ...
-
-    async def close(self) -> None:
-        self.closed = True
 
 
 Alarm = Callable[[], None]

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import pytest
 from structlog.testing import capture_logs
 
-from mirror.contracts.context import Asker
-from mirror.contracts.registry import BytesContent, Outcome, TagPage
-from mirror.contracts.upstream import StreamContent, Upstream
 from mirror.events import Events
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
@@ -21,103 +18,48 @@ from mirror.oci.errors import (
     Unavailable,
     Untrustworthy,
 )
-from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
-from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.failures import Exhausted
 from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
 
-from ..fakes import CONTEXT, HandClock
+from ..fakes import CONTEXT, HandClock, NamedStream, NamedUpstream
 from ..fakes.hub import Hub
 from .conftest import REDIS, MakeRemote
 
 DIGEST = Digest.of(b"content")
+BLOB = Descriptor(OCTET_STREAM, DIGEST, 7)
 DOWN, GONE, LIES = Unavailable("down"), ManifestUnknown("gone"), Untrustworthy("lies")
 PRIVATE, LIMITED = Denied("private"), RateLimited("429", retry_after=100)
 
 
-class Stream:
-    descriptor = Descriptor(OCTET_STREAM, DIGEST, 7)
-    start = 0
-
-    def __init__(self, upstream: Fake) -> None:
-        self.source = upstream.name
-        self.vouched = True
-        self.rejected: list[str] = []
-        self.closed = False
-        self.breaks: RegistryError | None = None
+class Stream(NamedStream):
+    breaks: RegistryError | None = None
 
     async def read(self) -> bytes:
         if self.breaks:
             raise self.breaks
         return b"content"
 
-    def reject(self, reason: str) -> None:
-        self.rejected.append(reason)
 
-    async def close(self) -> None:
-        self.closed = True
-
-
-class Fake:
-    """An upstream that answers with its own name, or with its error."""
+class Fake(NamedUpstream):
+    """Answers, or fails with its error."""
 
     def __init__(self, name: str, asked: list[str], error: RegistryError | None) -> None:
         self.name = name
         self.error = error
         self.asked = asked
-        self.stream = Stream(self)
+        self.stream = Stream(name, BLOB)
 
-    def _answer(self) -> None:
+    async def _answer(self) -> None:
         self.asked.append(self.name)
         if self.error:
             raise self.error
 
-    async def resolve(
-        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
-    ) -> Descriptor:
-        self._answer()
-        return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
-
-    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
-        self._answer()
-        return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), self.name.encode(), Outcome.FILLED)
-
-    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
-        self._answer()
-        return Descriptor(OCTET_STREAM, digest, 7)
-
-    async def blob(
-        self,
-        asker: Asker,
-        repository: Repository,
-        digest: Digest,
-        range: ByteRange | None = None,
-        vouched: bool = False,
-    ) -> StreamContent:
-        self._answer()
+    async def _blob(self, range: ByteRange | None) -> Stream:
+        await self._answer()
         return self.stream
-
-    def is_scarce(self) -> bool:
-        return False
-
-    def is_down(self, repository: Repository, tag: str) -> bool:
-        return False
-
-    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
-        return (await self.manifest(asker, repository, digest)).data
-
-    async def tags(
-        self,
-        asker: Asker,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        self._answer()
-        return TagPage((self.name,))
 
 
 class Endpoints:
@@ -141,11 +83,6 @@ TAGS, CONTENT = Trust.TAGS, Trust.CONTENT
 def pool_of(time: HandClock, members: Sequence[Member]) -> Pool:
     clock, events = time.clock(), Events()
     return Pool([EndpointState(one, clock, events) for one in members], clock, events=events)
-
-
-def test_a_pool_is_an_upstream(time: HandClock) -> None:
-    upstream: Upstream = pool_of(time, [])
-    assert upstream
 
 
 async def test_content_comes_from_the_first_in_order(time: HandClock) -> None:
@@ -322,7 +259,7 @@ async def test_f02_a_stream_that_broke_is_resumed_elsewhere(time: HandClock) -> 
 async def test_a_stream_shows_what_the_endpoints_shows(time: HandClock) -> None:
     these = Endpoints(time, near=(CONTENT, None))
     stream = await these.pool.blob(CONTEXT, REDIS, DIGEST)
-    assert (stream.descriptor, stream.start, stream.source) == (Stream.descriptor, 0, "near")
+    assert (stream.descriptor, stream.start, stream.source) == (BLOB, 0, "near")
     assert stream.vouched
 
 

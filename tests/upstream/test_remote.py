@@ -82,6 +82,7 @@ async def test_all_manifest_types_are_asked_for(hub: Hub, remote: Remote) -> Non
     hub.add_image("library/redis", "7")
     descriptor = await remote.resolve(CONTEXT, REDIS, "7")
     await remote.manifest(CONTEXT, REDIS, descriptor.digest)
+    assert {one.method for one in hub.requests} == {"HEAD", "GET"}
     for one in hub.requests:
         for media_type in (
             OCI_INDEX,

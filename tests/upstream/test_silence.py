@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.context import Asker
-from mirror.contracts.registry import BytesContent, Outcome, TagPage
 from mirror.contracts.upstream import StreamContent
 from mirror.events import Events
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, RateLimited, RegistryError, Unavailable
-from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.ranges import ByteRange
-from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.line import Line
 from mirror.upstream.pool.pool import Pool
 
-from ..fakes import CONTEXT, request_of
+from ..fakes import CONTEXT, NamedStream, NamedUpstream, request_of
 from ..jumping import jump
 from .conftest import REDIS, Counts
 
@@ -53,15 +49,13 @@ class Plan:
 WELL = Plan()
 
 
-class Stream:
+class Stream(NamedStream):
     def __init__(self, voice: Voice, plan: Plan, start: int, stop: int | None) -> None:
-        self.descriptor = Descriptor(OCTET_STREAM, DIGEST, plan.size)
-        self.start = self.position = start
-        self.source, self.vouched = voice.name, voice.trust is Trust.TAGS
+        described = Descriptor(OCTET_STREAM, DIGEST, plan.size)
+        super().__init__(voice.name, described, start, voice.trust is Trust.TAGS)
+        self.position = start
         self._plan, self._stop = plan, stop or len(DATA)
         self._comes_at: float | None = None
-        self.closed = False
-        self.rejected: list[str] = []
 
     async def read(self) -> bytes:
         assert not self.closed
@@ -79,14 +73,8 @@ class Stream:
         self.position += len(piece)
         return piece
 
-    def reject(self, reason: str) -> None:
-        self.rejected.append(reason)
 
-    async def close(self) -> None:
-        self.closed = True
-
-
-class Voice:
+class Voice(NamedUpstream):
     """An endpoint whose asks go by these plans, one after the other, and from then on by the last.
     It tells when it was asked, in seconds since the first."""
 
@@ -115,55 +103,13 @@ class Voice:
             raise plan.fails
         return plan
 
-    async def blob(
-        self,
-        asker: Asker,
-        repository: Repository,
-        digest: Digest,
-        range: ByteRange | None = None,
-        vouched: bool = False,
-    ) -> StreamContent:
+    async def _blob(self, range: ByteRange | None) -> Stream:
         plan = await self._answer(range)
         start = range.start if range and plan.takes_ranges else 0
         if range and start >= len(DATA):
             raise RangeInvalid(len(DATA))
         self.streams.append(Stream(self, plan, start, range.stop if range else None))
         return self.streams[-1]
-
-    async def resolve(
-        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
-    ) -> Descriptor:
-        await self._answer()
-        return Descriptor(OCI_MANIFEST, DIGEST, 7)
-
-    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
-        await self._answer()
-        return BytesContent(Descriptor(OCI_MANIFEST, digest, 7), b"{}", Outcome.FILLED)
-
-    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
-        await self._answer()
-        return Descriptor(OCTET_STREAM, digest, len(DATA))
-
-    def is_scarce(self) -> bool:
-        return False
-
-    def is_down(self, repository: Repository, tag: str) -> bool:
-        return False
-
-    async def referrers(
-        self, asker: Asker, repository: Repository, digest: Digest, artifact_type: str | None = None
-    ) -> BytesContent:
-        return await self.manifest(asker, repository, digest)
-
-    async def tags(
-        self,
-        asker: Asker,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        await self._answer()
-        return TagPage(("7",))
 
 
 @dataclass

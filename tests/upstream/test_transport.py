@@ -81,6 +81,7 @@ def is_public(remote: Remote) -> Remote:
 
 async def test_requests_say_who_asks_and_take_bytes_as_they_are(hub: Hub, remote: Remote) -> None:
     await read_all(remote, hub.add_blob(LAYER))
+    assert {one.server for one in hub.requests} == {"registry", "realm", "blobs"}
     for one in hub.requests:
         assert one.headers["User-Agent"].startswith("registry-mirror/")
         assert one.headers["Accept-Encoding"] == "identity"

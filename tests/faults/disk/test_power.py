@@ -137,11 +137,10 @@ async def test_f39_after_a_power_cut_nothing_wrong_is_visible_or_it_is_found(
         await found.close()
 
 
+@pytest.mark.parametrize("store", ["full"], indirect=True)
 async def test_f39_with_durability_full_what_was_committed_is_there(
-    store: DiskContent, disk: Disk, tmp_path: Path, request: pytest.FixtureRequest
+    store: DiskContent, disk: Disk, tmp_path: Path
 ) -> None:
-    if request.node.callspec.params["store"] != "full":
-        return
     for copy in copies(store, disk, tmp_path):
         found = DiskContent(copy, ROOM, events=Events())
         for data in BLOBS:
