@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from mirror import app as assembly
 from mirror import config
 from mirror.pullthrough.images import this_platform
 
+from .commands import ran
 from .e2e.programs import loopback_address
 from .fakes.hub import Hub
 
@@ -88,12 +87,8 @@ class RunningMirror:
 
     async def command(self, *words: str) -> tuple[int, str]:
         """One beside the mirror, with the same configuration: its status, and what it printed."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mirror", *words, "--config", str(self.file)),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        out, _ = await process.communicate()
-        return process.returncode or 0, out.decode()
+        done = await ran(*words, "--config", self.file)
+        return done.status, done.stdout
 
     async def is_ready(self, image: str = "redis:1") -> bool:
         """What the admin port and the command say, which has to be the same."""

@@ -15,15 +15,10 @@ import pytest
 
 from mirror.oci.digest import Digest
 
+from .commands import run
 from .waiting import eventually
 
 COMMAND = [sys.executable, "-m", "mirror"]
-
-
-def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, cwd=cwd
-    )
 
 
 def free_port() -> int:
@@ -144,7 +139,7 @@ async def test_a_port_in_use_is_told(tmp_path: Path, served: Served) -> None:
         f"storage: {{path: {tmp_path / 'other'}}}\n"
     )
     failed = run("serve", "--config", second)
-    assert failed.returncode == 1
+    assert failed.status == 1
     assert f"listen: 127.0.0.1:{served.port} cannot be listened on" in failed.stderr
     assert "Traceback" not in failed.stderr
 
@@ -154,7 +149,7 @@ def test_f32_a_storage_path_that_is_a_file_is_told(tmp_path: Path) -> None:
     config = tmp_path / "mirror.yaml"
     config.write_text(f"listen: {free_port()}\nadmin: {free_port()}\nstorage: {{path: store}}\n")
     failed = run("serve", "--config", config, cwd=tmp_path)
-    assert failed.returncode == 1
+    assert failed.status == 1
     assert "storage.path store cannot be used" in failed.stderr
     assert "Traceback" not in failed.stderr
 
@@ -164,7 +159,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path, command: str) -> None:
     config = tmp_path / "mirror.yaml"
     config.write_text("lisen: 1\nstorage:\n  max_size: 50GBB\n")
     failed = run(command, "--config", config)
-    assert failed.returncode == 2
+    assert failed.status == 2
     assert f"{config}:1: lisen: found a key that is not known, write listen" in failed.stderr
     assert f"{config}:3: storage.max_size: found '50GBB'" in failed.stderr
     assert failed.stdout == ""
@@ -174,21 +169,21 @@ def test_check_says_what_is_good(tmp_path: Path) -> None:
     config = tmp_path / "mirror.yaml"
     config.write_text("listen: 127.0.0.1:5999\n")
     good = run("check", "--config", config)
-    assert good.returncode == 0
+    assert good.status == 0
     assert "good. Serves docker.io on 127.0.0.1:5999." in good.stdout
 
 
 def test_verify_finds_what_is_damaged_and_moves_it_aside(tmp_path: Path) -> None:
     config = tmp_path / "mirror.yaml"
     config.write_text(f"storage: {{path: {tmp_path / 'store'}}}\n")
-    assert run("verify", "--config", config).returncode == 0
+    assert run("verify", "--config", config).status == 0
     sound, rotten = Digest.of(b"sound"), Digest.of(b"fresh")
     for data, digest in ((b"sound", sound), (b"rotten", rotten)):
         path = tmp_path / "store" / "blobs" / "sha256" / digest.hex[:2] / digest.hex
         path.parent.mkdir()
         path.write_bytes(data)
     verified = run("verify", "--config", config)
-    assert verified.returncode == 1
+    assert verified.status == 1
     assert f"damaged: {rotten}" in verified.stdout
     assert "2 pieces of content: 1 sound, 1 damaged." in verified.stdout
     assert len(list((tmp_path / "store" / "quarantine").iterdir())) == 1

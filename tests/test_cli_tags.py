@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,15 +18,15 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
 from mirror.storage.tags.embedded import EmbeddedTags
 
+from .commands import Done, run
 from .redis_server import RedisServer
-from .test_cli import run
 
 REDIS = Repository("docker.io", "library/redis")
 OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
 DAY = timedelta(days=1)
 TODAY = datetime.now(UTC).replace(microsecond=0)
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., Done]
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ async def note(memory: EmbeddedTags, digest: Digest | None, at: datetime) -> Non
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    def command(*words: str, more: str = "") -> subprocess.CompletedProcess[str]:
+    def command(*words: str, more: str = "") -> Done:
         config = tmp_path / "mirror.yaml"
         config.write_text(f"storage: {{path: {tmp_path / 'store'}}}\n{more}")
         done = run(*words, "--config", config)
@@ -64,7 +63,7 @@ def written(at: datetime) -> str:
 
 async def test_tags_shows_what_a_tag_pointed_to(memory: EmbeddedTags, command: Command) -> None:
     shown = command("tags", "redis:7")
-    assert shown.returncode == 0
+    assert shown.status == 0
     lines = [line.split() for line in shown.stdout.splitlines()]
     assert ["docker.io/library/redis:7"] in lines
     rows = [
@@ -83,7 +82,7 @@ async def test_tags_shows_that_a_tag_was_gone(memory: EmbeddedTags, command: Com
 
 async def test_tags_of_an_image_that_nobody_pulled(memory: EmbeddedTags, command: Command) -> None:
     shown = command("tags", "bob/app")
-    assert shown.returncode == 1
+    assert shown.status == 1
     assert "nothing is known of docker.io/bob/app:latest" in shown.stderr
 
 
@@ -91,24 +90,24 @@ async def test_a_tag_is_frozen_and_unfrozen_beside_a_mirror(
     memory: EmbeddedTags, command: Command
 ) -> None:
     pinned = command("pin", "redis:7", str(OLD))
-    assert (pinned.returncode, pinned.stdout) == (
+    assert (pinned.status, pinned.stdout) == (
         0,
         f"docker.io/library/redis:7 is frozen to {OLD}.\n",
     )
     assert await memory.frozen(REDIS, "7") == OLD
     assert f"redis:7 is frozen to {OLD}, by command." in command("tags", "redis:7").stdout
     unpinned = command("unpin", "redis:7")
-    assert unpinned.returncode == 0
+    assert unpinned.status == 0
     assert await memory.frozen(REDIS, "7") is None
     again = command("unpin", "redis:7")
-    assert again.returncode == 1
+    assert again.status == 1
     assert "redis:7 was not frozen" in again.stderr
 
 
 async def test_a_tag_is_frozen_to_what_it_was(memory: EmbeddedTags, command: Command) -> None:
-    assert command("pin", "redis:7", written(TODAY - 5 * DAY)).returncode == 0
+    assert command("pin", "redis:7", written(TODAY - 5 * DAY)).status == 0
     assert await memory.frozen(REDIS, "7") == OLD
-    assert command("pin", "redis:7", (TODAY - DAY).strftime("%Y-%m-%d")).returncode == 0
+    assert command("pin", "redis:7", (TODAY - DAY).strftime("%Y-%m-%d")).status == 0
     assert await memory.frozen(REDIS, "7") == NEW
 
 
@@ -141,7 +140,7 @@ async def test_a_time_of_which_nothing_is_known_freezes_nothing(
     memory: EmbeddedTags, command: Command, image: str, told: str
 ) -> None:
     failed = command("pin", image, "2001-01-01")
-    assert failed.returncode == 1
+    assert failed.status == 1
     assert told in failed.stderr
     assert await memory.frozen(REDIS, "7") is None
 
@@ -159,7 +158,7 @@ async def test_what_the_configuration_freezes_is_shown(
 
 def test_without_a_tag_memory_nothing_is_made(tmp_path: Path, command: Command) -> None:
     failed = command("pin", "redis:7", str(OLD))
-    assert failed.returncode == 1
+    assert failed.status == 1
     assert f"there is no {tmp_path / 'store' / 'tags.db'}" in failed.stderr
     assert not (tmp_path / "store").exists()
 
@@ -168,10 +167,10 @@ def test_f45_a_redis_that_is_away_is_told(tmp_path: Path, command: Command) -> N
     with RedisServer(tmp_path / "redis") as server:
         more = f"tags: {{store: '{server.url}'}}\n"
         failed = command("pin", "redis:7", str(OLD), more=more)
-        assert failed.returncode == 1
+        assert failed.status == 1
         assert failed.stderr.splitlines() == [
             "registry-mirror: the tag memory does not answer: connection refused"
         ]
         server.start()
-        assert command("pin", "redis:7", str(OLD), more=more).returncode == 0
+        assert command("pin", "redis:7", str(OLD), more=more).status == 0
         assert f"frozen to {OLD}" in command("tags", "redis:7", more=more).stdout

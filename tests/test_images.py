@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mirror.pullthrough.images import this_platform
 
+from .commands import Done, ran
 from .fakes.hub import OCI_INDEX, Hub
-
-
-@dataclass
-class Said:
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -39,29 +30,22 @@ def config(tmp_path: Path, hub: Hub) -> Path:
     return config
 
 
-async def say(config: Path, *words: str) -> Said:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "mirror", *words, "--config", str(config)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return Said(process.returncode or 0, out.decode(), err.decode())
+async def say(config: Path, *words: str) -> Done:
+    return await ran(*words, "--config", config)
 
 
 async def test_an_image_that_was_warmed_is_ready_with_no_registry(hub: Hub, config: Path) -> None:
     hub.add_image("library/redis", "7", b"layer one" * 1000, b"layer two" * 1000)
     before = await say(config, "ready", "redis:7")
     assert before.status == 1
-    assert "docker.io/library/redis:7: not ready" in before.out
+    assert "docker.io/library/redis:7: not ready" in before.stdout
     warmed = await say(config, "warm", "redis:7")
-    assert warmed.status == 0, warmed.err
-    assert "docker.io/library/redis:7: whole" in warmed.out
+    assert warmed.status == 0, warmed.stderr
+    assert "docker.io/library/redis:7: whole" in warmed.stdout
     asked = len(hub.seen("registry"))
     after = await say(config, "ready", "redis:7")
-    assert after.status == 0, after.out
-    assert f"docker.io/library/redis:7: ready for {this_platform()}" in after.out
+    assert after.status == 0, after.stdout
+    assert f"docker.io/library/redis:7: ready for {this_platform()}" in after.stdout
     assert len(hub.seen("registry")) == asked
 
 
@@ -73,20 +57,20 @@ async def test_what_is_missing_is_named(hub: Hub, config: Path, tmp_path: Path) 
             path.unlink()
     said = await say(config, "ready", "redis:7")
     assert said.status == 1
-    assert "layer sha256:" in said.out
+    assert "layer sha256:" in said.stdout
 
 
 async def test_an_image_that_is_not_there_is_told(hub: Hub, config: Path) -> None:
     said = await say(config, "warm", "redis:nope")
     assert said.status == 1
-    assert "docker.io/library/redis:nope" in said.err
-    assert "Traceback" not in said.err
+    assert "docker.io/library/redis:nope" in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 async def test_a_name_that_is_none_is_told_before_anything_is_done(hub: Hub, config: Path) -> None:
     said = await say(config, "warm", "Redis")
     assert said.status == 2
-    assert "'Redis' is no repository name" in said.err or "'library/Redis'" in said.err
+    assert "'Redis' is no repository name" in said.stderr or "'library/Redis'" in said.stderr
 
 
 def add_nested(hub: Hub, *layers: bytes) -> None:
@@ -107,11 +91,11 @@ async def test_what_is_below_an_index_in_an_index_is_warmed_and_missed(
 ) -> None:
     add_nested(hub, b"layer one" * 1000)
     warmed = await say(config, "warm", "redis:7")
-    assert warmed.status == 0, warmed.err
-    assert "2 blobs" in warmed.out
+    assert warmed.status == 0, warmed.stderr
+    assert "2 blobs" in warmed.stdout
     assert (await say(config, "ready", "redis:7")).status == 0
     for path in (tmp_path / "store" / "blobs").rglob("*"):
         if path.is_file() and path.read_bytes().startswith(b"layer one"):
             path.unlink()
     said = await say(config, "ready", "redis:7")
-    assert (said.status, "layer sha256:" in said.out) == (1, True)
+    assert (said.status, "layer sha256:" in said.stdout) == (1, True)
