@@ -219,7 +219,7 @@ async def test_any_registry_is_served_on_demand_and_opens_nothing(
     mirror.corp.add_image("team/secret", "1", LAYER)
     async with Hub() as elsewhere:
         endpoint = Endpoint(name="unconfigured", url=elsewhere.url)
-        monkeypatch.setattr(assembled, "_unconfigured", lambda name, workers: endpoint)
+        monkeypatch.setattr(assembled, "unconfigured_endpoint", lambda name, workers: endpoint)
         await mirror.start("allow_any_registry: true")
         elsewhere.add_image("owner/app", "1", b"elsewhere")
         for _ in range(2):

@@ -29,6 +29,7 @@ from ..storage.records.referrers import ReferrerRecords
 from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
 from ..threads import aside
+from .upstreams import Upstreams
 
 log = structlog.get_logger()
 
@@ -54,8 +55,9 @@ class Process:
 class Resources:
     """Everything that a process has open, whatever its configuration makes of it.
 
-    `links` tell which of the configured registries' repositories have shown what, `other_links`
-    those of registries that only clients have named. `shared` is what the registries' caches are
+    `upstreams` and `tier` are None where nobody is to be asked. `links` tell which of the
+    configured registries' repositories have shown what, `other_links` those of registries that
+    only clients have named. `shared` is what the registries' caches are
     built on.
     """
 
@@ -64,11 +66,19 @@ class Resources:
     tags: TagStore
     links: LinkRecords
     other_links: LinkRecords
-    referrers: ReferrerRecords
-    accounts: AccountRecords
+    upstreams: Upstreams | None
     tier: TierState | None
     fills: Fills
     shared: Shared
+
+    def asking_nobody(self) -> Resources:
+        """The same, for answers out of what is here."""
+        return dataclasses.replace(self, upstreams=None, tier=None)
+
+    def follow(self, config: Config) -> None:
+        """From now on this is the configuration."""
+        self.process.registries.clear()
+        self.process.registries.update(config.registries)
 
 
 StoreOpener = Callable[[Config, Process], contextlib.AbstractAsyncContextManager[DiskContent]]
@@ -93,6 +103,8 @@ async def resources(
         stack.push_async_callback(referrers.close)
         accounts = AccountRecords(folder)
         stack.push_async_callback(aside, accounts.close)
+        upstreams = Upstreams(events, clock, accounts)
+        stack.push_async_callback(upstreams.close)
         tier = _second_tier(stack, config, store, process)
         fills = Fills(
             store,
@@ -105,7 +117,15 @@ async def resources(
         stack.push_async_callback(fills.close)
         shared = Shared.over(store, tags, fills, links, referrers, clock)
         yield Resources(
-            process, store, tags, links, other_links, referrers, accounts, tier, fills, shared
+            process,
+            store,
+            tags,
+            links,
+            other_links,
+            upstreams,
+            tier,
+            fills,
+            shared,
         )
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from .. import __version__
 from ..config import Address, Config
+from ..contracts.registry import Reader
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
@@ -27,11 +28,14 @@ from ..server.http.sending import Sender
 from ..server.v2.access_log import AccessLog
 from ..server.v2.handler import V2
 from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
+from .live import Live
 from .logins import refusals
-from .policy import naming_of, registry_of
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
 
 log = structlog.get_logger()
+
+Follow = Callable[[Config], None]
+"""Has what runs go on by another configuration."""
 
 GRACE = 25.0
 """Seconds that running answers have to end when the mirror is told to stop: below the 30 s after
@@ -66,13 +70,14 @@ async def running(config: Config) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def serving_pulls(
     config: Config, opened: Resources, *, reuse_port: bool = False
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Follow]:
     """The mirror's port, and all that answers on it. Raises CannotStart."""
     events, clock = opened.process.events, opened.process.clock
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # each client takes some
     async with contextlib.AsyncExitStack() as stack:
-        registry = registry_of(stack, config, opened, asking=True)
+        live = Live(config, opened)
+        stack.push_async_callback(live.close)
         sender = Sender(window=config.limits.idle)
         stack.callback(sender.close)
         try:
@@ -84,16 +89,7 @@ async def serving_pulls(
             ) from error
         access = AccessLog(structlog.get_config()["logger_factory"]().msg, events, clock)
         lane = ResponseCache(access, clock)
-        handler = V2(
-            registry,
-            sender,
-            log=access,
-            lane=lane,
-            naming=naming_of(config),
-            events=events,
-            clock=clock,
-            patience=config.limits.idle,
-        )
+        handler = V2(live.serving, sender, log=access, lane=lane, events=events, clock=clock)
         listener = Listener(
             handler,
             config.listen.host,
@@ -116,7 +112,12 @@ async def serving_pulls(
             storage=str(config.storage.path),
             registries=sorted(config.registries),
         )
-        yield
+
+        def follow(config: Config) -> None:
+            live.follow(config)
+            lane.clear()
+
+        yield follow
         log.info("draining", seconds=GRACE)
 
 
@@ -126,15 +127,24 @@ async def serving_admin(
     opened: Resources,
     exposition: Callable[[], Awaitable[bytes]],
     ready: Callable[[], tuple[bool, Mapping[str, Any]]],
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Follow]:
     """The admin port. Raises CannotStart."""
     async with contextlib.AsyncExitStack() as stack:
-        images = images_of(stack, config, opened, asking=False)
+        live = Live(config, opened.asking_nobody())
+        stack.push_async_callback(live.close)
+        now = config
+
+        def follow(config: Config) -> None:
+            nonlocal now
+            now = config
+            live.follow(config)
 
         async def missing(text: str, platform: str | None) -> Sequence[str]:
-            image = parse_image(text, config.default_registry)
+            image = parse_image(text, now.default_registry)
             wanted = platform or this_platform()
-            return await images.missing(image.repository, image.reference, wanted)
+            with live.serving.use() as use:
+                images = _images(use.value.registry, opened, now)
+                return await images.missing(image.repository, image.reference, wanted)
 
         application = admin_application(config.admin.host, exposition, ready, missing)
         runner = await admin_runner(application, config.limits.idle)
@@ -145,7 +155,7 @@ async def serving_admin(
                 await port.listen(config.admin.host, config.admin.port)
             except OSError as error:
                 raise _taken("admin", config.admin, error) from error
-            yield
+            yield follow
         finally:
             port.close()
             await runner.cleanup()
@@ -168,19 +178,18 @@ async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> 
 
 @contextlib.asynccontextmanager
 async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images]:
-    """As `images_of`, for a command beside a mirror that may be serving. Raises CannotStart."""
+    """Images as a whole, for a command beside a mirror that may be serving. Where it is `asking`,
+    what is not here is fetched, unless the configuration is offline. Raises CannotStart."""
     process = Process(set(config.registries))
-    async with contextlib.AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(resources(config, process, store_beside))
-        yield images_of(stack, config, opened, asking=asking)
+    async with resources(config, process, store_beside) as opened:
+        live = Live(config, opened if asking else opened.asking_nobody())
+        try:
+            yield _images(live.serving.current.registry, opened, config)
+        finally:
+            await live.close()
 
 
-def images_of(
-    stack: contextlib.AsyncExitStack, config: Config, opened: Resources, *, asking: bool
-) -> Images:
-    """Images as a whole. Where it is `asking`, what is not here is fetched, unless the
-    configuration is offline."""
-    registry = registry_of(stack, config, opened, asking=asking)
+def _images(registry: Reader, opened: Resources, config: Config) -> Images:
     return Images(registry, opened.store, lambda name: refusals(config, name))
 
 

@@ -25,6 +25,8 @@ from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
 from mirror.server.v2.handler import V2
+from mirror.server.v2.serving import Serving
+from mirror.switch import Switch
 
 from ..fakes import Answers, FakeRegistry
 
@@ -166,7 +168,9 @@ async def served(
     told, lines = Answers(), list[str]()
     log = AccessLog(lines.append, told)
     lane = ResponseCache(log)
-    handler = V2(registry, sender, log=log, lane=lane, events=told, patience=patience)
+    handler = V2(
+        Switch(Serving(registry, patience=patience)), sender, log=log, lane=lane, events=told
+    )
     listener = Listener(handler, "127.0.0.1", 0, lane=lane, events=told, **options)
     await listener.start()
     port = Port(registry, told, listener, lines)

@@ -17,6 +17,8 @@ from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
 from mirror.server.v2.handler import V2
+from mirror.server.v2.serving import Serving
+from mirror.switch import Switch
 
 from ..fakes import FakeRegistry
 from ..waiting import eventually
@@ -153,7 +155,7 @@ def another(
     events = Events()
     log = AccessLog(print, events)
     lane = ResponseCache(log)
-    handler = V2(registry, sender, log=log, lane=lane, events=events)
+    handler = V2(Switch(Serving(registry)), sender, log=log, lane=lane, events=events)
     return Listener(handler, host, port, lane=lane, events=events, reuse_port=reuse_port)
 
 

@@ -26,7 +26,9 @@ from mirror.server.http.response_cache import LARGEST, ResponseCache, is_bare, r
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog, Hit
 from mirror.server.v2.handler import V2
+from mirror.server.v2.serving import Serving
 from mirror.storage.tags import redis as tags_redis
+from mirror.switch import Switch
 
 from ..fakes import REDIS, Answers, FakeRegistry, HandClock
 from ..waiting import eventually
@@ -65,7 +67,9 @@ async def opened(
     registry.add_blob(CONFIG)
     log = AccessLog(lines.append, told, time.clock())
     table = kind(log, time.clock())
-    handler = V2(registry, sender, log=log, lane=table, events=told, clock=time.clock())
+    handler = V2(
+        Switch(Serving(registry)), sender, log=log, lane=table, events=told, clock=time.clock()
+    )
     listener = Listener(handler, "127.0.0.1", 0, lane=table, events=told, **options)
     await listener.start()
     port = Port(registry, told, listener, lines)

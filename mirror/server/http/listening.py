@@ -19,8 +19,8 @@ from ...contracts.events import RequestAnswered
 from ...contracts.registry import Outcome
 from ...events import Events
 from ...oci.errors import BadRequest, RegistryError
+from ..v2.endpoints import COMMON
 from ..v2.failures import failure
-from ..v2.handler import COMMON
 from ..v2.target import TargetKind
 from .accepting import Acceptor
 from .idle_connections import Idle

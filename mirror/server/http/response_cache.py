@@ -219,6 +219,11 @@ class ResponseCache:
         while self._bytes > _TABLE_BYTES:
             self._forget(next(iter(self._prepared)))
 
+    def clear(self) -> None:
+        """What was answered until now may not be the answer any more."""
+        self._prepared.clear()
+        self._bytes = 0
+
     def _forget(self, key: tuple[bytes, bytes]) -> None:
         old = self._prepared.pop(key, None)
         if old is not None:

@@ -1,0 +1,86 @@
+"""The endpoints of registries, as the configuration describes them, or a client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from ..config import Config, Credentials, EndpointConfig, RegistryConfig
+from ..oci.registries import url_of
+from ..upstream.egress import Allowed
+from ..upstream.endpoint import CONNECTIONS, Endpoint, EndpointLimits, GivenToken, Login, Trust
+from ..upstream.endpoint import Credentials as Shown
+from .logins import SecretFile, name_of
+
+
+def configured_endpoints(config: Config) -> Mapping[str, Sequence[Endpoint]]:
+    """Of each registry, in their order."""
+    limits = _limits(config)
+    return {
+        name: [_endpoint(name, registry, each, limits) for each in registry.endpoints]
+        for name, registry in config.registries.items()
+    }
+
+
+def host_of(url: str) -> str:
+    """`host:port`, in lower case."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _limits(config: Config) -> Mapping[str, int]:
+    """How many connections each host that has endpoints bears: the least that one of them says, and
+    of that this worker's part."""
+    limits: dict[str, int] = {}
+    for registry in config.registries.values():
+        for endpoint in registry.endpoints:
+            host = host_of(endpoint.url)
+            limits[host] = min(limits.get(host, endpoint.connections), endpoint.connections)
+    return {host: _part(limit, config.workers) for host, limit in limits.items()}
+
+
+def _part(connections: int, workers: int) -> int:
+    return max(1, connections // workers)
+
+
+def _endpoint(
+    name: str, registry: RegistryConfig, endpoint: EndpointConfig, limits: Mapping[str, int]
+) -> Endpoint:
+    return Endpoint(
+        name=name_of(endpoint),
+        url=endpoint.url,
+        registry=name,
+        trust=Trust(endpoint.trust),
+        credentials=tuple(map(_shown, _credentials(registry, endpoint))),
+        realm=registry.realm,
+        quota_low=registry.quota.low,
+        allowed=Allowed.parse(map(str, registry.allow_private)),
+        limits=EndpointLimits(connections=limits[host_of(endpoint.url)]),
+    )
+
+
+def unconfigured_endpoint(name: str, workers: int) -> Endpoint:
+    """The endpoint of a registry that a client named. All of them count as one: a metric's labels
+    are from a bounded set."""
+    return Endpoint(
+        name="unconfigured",
+        url=url_of(name),
+        registry=name,
+        configured=False,
+        limits=EndpointLimits(connections=_part(CONNECTIONS, workers)),
+    )
+
+
+def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[Credentials]:
+    """The endpoint's own, else the registry's. An accelerator that only passes the registry's
+    content on has no business with those."""
+    if endpoint.credentials or endpoint.trust != "tags":
+        return endpoint.credentials
+    return config.credentials
+
+
+def _shown(credentials: Credentials) -> Shown:
+    secret, source = credentials.secret, SecretFile(credentials.secret)
+    if credentials.username is None:
+        return GivenToken(secret, source)
+    return Login(credentials.username, secret, source)

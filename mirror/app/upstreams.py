@@ -1,0 +1,159 @@
+"""The upstreams of a process: they outlive the configuration that named them, as far as the next
+one names them too."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+from weakref import WeakValueDictionary
+
+from ..clock import Clock
+from ..contracts.upstream import Upstream
+from ..events import Events
+from ..storage.records.accounts import AccountRecords
+from ..switch import Switch
+from ..tls import verifying_context
+from ..upstream.client.remote import Remote
+from ..upstream.endpoint import Endpoint
+from ..upstream.http.transport import Transport
+from ..upstream.offline import Offline
+from ..upstream.pool.connections import Slots
+from ..upstream.pool.endpoint_state import EndpointState, Member
+from ..upstream.pool.line import Line
+from ..upstream.pool.pool import Pool
+from ..upstream.replaceable import ReplaceableUpstream
+from ..upstream.retries import Policy, Retries
+from .endpoints import host_of
+from .logins import SecretFile
+
+_Key = tuple[Endpoint, tuple[str, ...]]
+
+
+@dataclass(eq=False, slots=True)
+class _Kept:
+    """An endpoint, with what was learnt of it, its connections and its tokens."""
+
+    state: EndpointState
+    remote: Remote
+    pools: int = 0
+
+    async def close(self) -> None:
+        await self.state.close()
+        await self.remote.close()
+
+
+class Upstreams:
+    """Of each registry its current pool. An endpoint is there once, however many pools have it, and
+    as long as one has."""
+
+    def __init__(self, events: Events, clock: Clock, accounts: AccountRecords) -> None:
+        self._events = events
+        self._clock = clock
+        self._accounts = accounts
+        self._line = Line(clock)
+        self._tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
+        self._kept: dict[_Key, _Kept] = {}
+        self._slots: WeakValueDictionary[tuple[str, int], Slots] = WeakValueDictionary()
+        self._pools: dict[Pool, Sequence[_Key]] = {}
+        self._switches: dict[str, Switch[Upstream]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def pool(self, endpoints: Sequence[Endpoint]) -> Pool:
+        """A pool of these endpoints, as they are known by now, to be begun with or given back."""
+        keys = [_key(endpoint) for endpoint in endpoints]
+        kept = [self._endpoint(key) for key in keys]
+        pool = Pool([one.state for one in kept], self._clock, events=self._events, line=self._line)
+        for one in kept:
+            one.pools += 1
+        self._pools[pool] = keys
+        return pool
+
+    def upstream(self, registry: str) -> Upstream:
+        """What asks the current pool of this registry: nobody, until there is one."""
+        switch: Switch[Upstream] = self._switches.setdefault(registry, Switch(Offline()))
+        return ReplaceableUpstream(switch)
+
+    def begin(self, registry: str, pool: Pool) -> None:
+        """From now on this pool is asked. The one before is closed when nothing uses it."""
+        switch: Switch[Upstream] = self._switches.setdefault(registry, Switch(Offline()))
+        old = switch.current
+        unused = switch.replace(pool)
+        if isinstance(old, Pool):
+            task = asyncio.create_task(self._close_unused(old, unused))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def is_current(self, registry: str, pool: Pool) -> bool:
+        switch = self._switches.get(registry)
+        return switch is not None and switch.current is pool
+
+    async def end(self, registry: str, pool: Pool) -> None:
+        """The registry is asked no more, if this is its current pool, which is then closed with
+        whatever uses it."""
+        if self.is_current(registry, pool):
+            self._switches.pop(registry).replace(Offline())
+            await self.give_back(pool)
+
+    async def give_back(self, pool: Pool) -> None:
+        """Closes those of its endpoints that no other pool has."""
+        for key in self._pools.pop(pool, ()):
+            kept = self._kept[key]
+            kept.pools -= 1
+            if not kept.pools:
+                del self._kept[key]
+                await kept.close()
+
+    async def close(self) -> None:
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        self._pools.clear()
+        while self._kept:
+            await self._kept.popitem()[1].close()
+
+    async def _close_unused(self, pool: Pool, unused: Callable[[], Awaitable[object]]) -> None:
+        await unused()
+        await self.give_back(pool)
+
+    def _endpoint(self, key: _Key) -> _Kept:
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = self._opened(key[0])
+        return kept
+
+    def _opened(self, endpoint: Endpoint) -> _Kept:
+        transport = Transport(endpoint, self._events, tls=self._tls())
+        # Of those that clients name there may be any number: no files for them.
+        notes = self._accounts if endpoint.configured else None
+        retries = Retries(Policy(), self._clock)
+        remote = Remote(endpoint, transport, retries, self._events, self._clock, notes)
+        member = Member(
+            endpoint.name,
+            remote,
+            endpoint.trust,
+            endpoint.limits.connections,
+            self._slots_of(endpoint),
+            remote.ping,
+        )
+        return _Kept(EndpointState(member, self._clock, self._events), remote)
+
+    def _slots_of(self, endpoint: Endpoint) -> Slots:
+        """All endpoints at a host share its connections; those of one that clients name too, also
+        at a host that the configuration names."""
+        host, limit = host_of(endpoint.url), endpoint.limits.connections
+        slots = self._slots.get((host, limit))
+        if slots is None and not endpoint.configured:
+            slots = next((one for at, one in list(self._slots.items()) if at[0] == host), None)
+        if slots is None:
+            slots = self._slots[host, limit] = Slots(host, limit)
+        return slots
+
+
+def _key(endpoint: Endpoint) -> _Key:
+    """What makes an endpoint the same: all that the configuration says of it, and the files of its
+    secrets, from which they are read again."""
+    files = (cast(SecretFile, login.source).secret.file for login in endpoint.credentials)
+    return endpoint, tuple(map(str, files))
