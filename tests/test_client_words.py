@@ -130,7 +130,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         door.close()
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(methods, path, st.none() | query, st.lists(st.tuples(field_names, field_values), max_size=2))
 def test_whatever_a_client_writes_is_no_fault_of_the_mirrors(
     door: Door, method: str, path: str, query: str | None, fields: list[tuple[str, str]]

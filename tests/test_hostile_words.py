@@ -9,6 +9,7 @@ else the machine does: reading once takes a fiftieth of that, reading the square
 from __future__ import annotations
 
 import os
+import re
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -39,8 +40,8 @@ from mirror.server.v2.target import (
 )
 from mirror.upstream.client import answers, quota
 
-LENGTH = 1 << 17
-CPU_SECONDS = 2.0
+LENGTH = 1 << 16
+CPU_SECONDS = 0.5
 
 DIGEST = Digest.of(b"")
 NAMING = Naming("docker.io", frozenset({"docker.io", "ghcr.io"}), any_registry=True)
@@ -144,4 +145,4 @@ def test_no_word_takes_longer_to_read_than_it_is_long(
 
 
 def test_a_reader_that_starts_over_is_found_out() -> None:
-    assert poison_that_ends(lambda text: [text.count("<", begin) for begin in range(len(text))])
+    assert poison_that_ends(re.compile("<*a").findall)

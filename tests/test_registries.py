@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +16,7 @@ import pytest
 from mirror import app as assembly
 from mirror import config
 from mirror.app import policy as assembled
+from mirror.policy.visibility import Proofs, RepositoryVisibility
 from mirror.upstream.endpoint import Endpoint
 
 from .fakes.hub import Hub
@@ -162,8 +164,10 @@ async def test_f65_a_login_is_for_its_registry_alone(mirror: ThreeRegistries) ->
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_f66_a_private_digest_opens_only_where_it_is_shown(
-    mirror: ThreeRegistries, restarted: bool
+    mirror: ThreeRegistries, restarted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    doubts = partial(RepositoryVisibility, proofs=Proofs(lagging=0.3))  # of a 404, for so long
+    monkeypatch.setattr(assembled, "RepositoryVisibility", doubts)
     private = mirror.corp.add_image("team/secret", "1", LAYER)
     await mirror.start()
     await mirror.pull("registry.corp:5000/team/secret")

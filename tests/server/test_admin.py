@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from mirror.oci.errors import NameInvalid
+from mirror.server import admin
 from mirror.server.admin import admin_application, admin_runner
 from mirror.server.http.reserved_port import SparePort
 
@@ -178,7 +179,11 @@ async def test_a_connection_whose_answers_are_not_read_ends() -> None:
     await runner.cleanup()
 
 
-async def test_an_answer_that_is_not_read_does_not_hold_up_the_end() -> None:
+async def test_an_answer_that_is_not_read_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admin, "_END", 0.2)
+
     async def large() -> bytes:
         return bytes(16 << 20)  # more than sockets hold
 

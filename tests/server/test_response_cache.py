@@ -328,13 +328,13 @@ def connections(port: Port) -> Sequence[Any]:
 async def test_a_connection_in_the_lane_has_the_deadline_of_all(
     tmp_path: Path, sender: Sender
 ) -> None:
-    async with opened(tmp_path, sender, idle=1.0) as (port, _):
+    async with opened(tmp_path, sender, idle=0.5) as (port, _):
         await port.get(TAG)
         wire = await port.connect()
         ended = asyncio.create_task(wire.reader.read(-1))
         for _ in range(14):  # longer than the deadline, and never idle for as long as that
             await wire.ask(TAG)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
         assert not ended.done()
         await asyncio.wait_for(ended, DEADLINE)  # now it is
 

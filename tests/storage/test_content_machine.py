@@ -333,5 +333,5 @@ async def _close(content: FileContent | OpenFile) -> None:
 
 TestContentMachine = ContentMachine.TestCase
 TestContentMachine.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, print_blob=True
+    max_examples=40, stateful_step_count=40, deadline=None, print_blob=True
 )

@@ -548,17 +548,17 @@ async def test_f46_an_epoch_of_another_type_is_absent_and_overwritten(
 async def test_redis_drops_records_where_it_has_no_room_and_neither_history_nor_pins(
     server: RedisServer, connect: Connect, raw: Redis, errors: Errors
 ) -> None:
-    server.start(maxmemory="4mb", maxmemory_policy="volatile-ttl")
+    server.start(maxmemory="2mb", maxmemory_policy="volatile-ttl")
     store = connect(limit=PATIENT)
     await store.freeze(REDIS, "7", digest("pinned"))
     await store.put(REDIS, "7", found("old", checked_at=T), 60)
     many = [Repository("docker.io", f"library/{number}") for number in range(8)]
-    for number in range(12_000):
+    for number in range(5_000):
         await store.put(many[number % 8], str(number), missing(T), 3600)  # it has no history
     again = connect(limit=PATIENT)
     assert await again.frozen(REDIS, "7") == digest("pinned")
     assert list(await again.history(REDIS, "7")) == [event("old", T, T)]
-    assert (await raw.info("stats"))["evicted_keys"] > 1000
+    assert (await raw.info("stats"))["evicted_keys"] > 100
     assert errors.operations == []
 
 

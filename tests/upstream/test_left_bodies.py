@@ -40,7 +40,7 @@ SIZE = 4 << 20
 SENT = 1_500_000
 BLOBS = 6
 ENDS = {"falls silent": stalls, "drips": drips, "breaks": breaks}
-WATCH = Watch(silent=0.2, alone=0.4, longest=0.8, slow_window=0.6)
+WATCH = Watch(silent=0.1, alone=0.2, longest=0.4, slow_window=0.3)
 
 
 class Lent:
@@ -112,7 +112,7 @@ async def test_no_memory_of_a_body_is_kept_that_was_given_up(
     fills = Fills(
         store,
         Events(),
-        patience=DownloadPatience(first_byte=2.0, stalled=2.0, pause=0.01, longest_pause=0.1),
+        patience=DownloadPatience(first_byte=0.8, stalled=0.8, pause=0.01, longest_pause=0.1),
         parting=ParallelPolicy(over=SIZE, long=0.1, part=SIZE // 4, connections=parts, measure=0.2),
     )
     pool = pool_of(hub, make_remote, connections)
