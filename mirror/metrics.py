@@ -217,32 +217,48 @@ class Metrics:
                 self._registry_of(event.registry), event.endpoint, event.method, event.status
             ).inc(),
         )
-        read = self._counter("upstream_bytes", "Bytes of bodies read from upstreams", "endpoint")
-        listen(UpstreamRead, lambda event: read.labels(event.endpoint).inc(event.count))
-        rejected = self._counter(
-            "upstream_rejected", "Answers whose bytes were proven wrong", "endpoint"
+        read = self._counter(
+            "upstream_bytes", "Bytes of bodies read from upstreams", "registry", "endpoint"
         )
-        listen(UpstreamRejected, lambda event: rejected.labels(event.endpoint).inc())
+        listen(
+            UpstreamRead,
+            lambda event: read.labels(self._registry_of(event.registry), event.endpoint).inc(
+                event.count
+            ),
+        )
+        rejected = self._counter(
+            "upstream_rejected", "Answers whose bytes were proven wrong", "registry", "endpoint"
+        )
+        listen(
+            UpstreamRejected,
+            lambda event: rejected.labels(self._registry_of(event.registry), event.endpoint).inc(),
+        )
         hedges = self._counter(
             "upstream_hedges",
             "Asks beside another endpoint that was late, by whether they answered first",
+            "registry",
             "endpoint",
             "won",
         )
         listen(
             UpstreamHedged,
-            lambda event: hedges.labels(event.endpoint, "yes" if event.won else "no").inc(),
+            lambda event: hedges.labels(
+                self._registry_of(event.registry), event.endpoint, "yes" if event.won else "no"
+            ).inc(),
         )
         breakers = self._gauge(
             "upstream_breaker_open",
             "Whether an endpoint is passed over for this kind of trouble",
+            "registry",
             "endpoint",
             "trouble",
             of_many="livemax",
         )
         listen(
             BreakerSwitched,
-            lambda event: breakers.labels(event.endpoint, event.trouble).set(event.open),
+            lambda event: breakers.labels(
+                self._registry_of(event.registry), event.endpoint, event.trouble
+            ).set(event.open),
         )
 
     def _limits_and_logins(self) -> None:

@@ -130,16 +130,19 @@ def test_several_processes_count_together_and_the_dead_run_nothing() -> None:
     for pid, worker in workers.items():
         worker.emit(FillQueued(1, REDIS, LAYER))
         worker.emit(FillStarted(1, REDIS, LAYER))
-        worker.emit(UpstreamRead("registry-1.docker.io", 1000))
+        worker.emit(UpstreamRead("docker.io", "registry-1.docker.io", 1000))
         worker.emit(answered("blob", "filled"))
-        worker.emit(BreakerSwitched("registry-1.docker.io", "content", pid == 1))
+        worker.emit(BreakerSwitched("docker.io", "registry-1.docker.io", "content", pid == 1))
         shown.metrics.hear(pid, worker.told())
     shown.emit(ContentQuarantined(LAYER))
-    both = 'registry_mirror_upstream_bytes_total{endpoint="registry-1.docker.io"} 2000.0'
+    both = (
+        "registry_mirror_upstream_bytes_total"
+        '{endpoint="registry-1.docker.io",registry="docker.io"} 2000.0'
+    )
     first_byte = 'registry_mirror_first_byte_seconds_bucket{kind="blob",le="%s",outcome="filled"}'
     open_breaker = (
         "registry_mirror_upstream_breaker_open"
-        '{endpoint="registry-1.docker.io",trouble="content"} %s'
+        '{endpoint="registry-1.docker.io",registry="docker.io",trouble="content"} %s'
     )
     running = 'registry_mirror_fills_running{registry="docker.io"} %s'
     found = shown.lines()
@@ -157,7 +160,7 @@ def test_several_processes_count_together_and_the_dead_run_nothing() -> None:
     assert running % "1.0" in found
     assert f"{first_byte % '+Inf'} 2.0" in found
     assert open_breaker % "0.0" in found
-    workers[2].emit(UpstreamRead("registry-1.docker.io", 500))
+    workers[2].emit(UpstreamRead("docker.io", "registry-1.docker.io", 500))
     shown.metrics.hear(2, workers[2].told())
     assert both.replace("2000", "2500") in shown.lines()
 
@@ -221,5 +224,15 @@ def test_a_listener_that_fails_is_counted() -> None:
 
     process.events.listen(UpstreamRead, fails)
     for _ in range(3):
-        process.emit(UpstreamRead("hub", 1))
+        process.emit(UpstreamRead("docker.io", "hub", 1))
     assert process.numbers("listener_failures_total") == {"": 3.0}
+
+
+def test_what_an_upstream_sent_is_counted_by_registry_and_endpoint() -> None:
+    process = Counting()
+    for registry in ("docker.io", "a.registry.that.a.client.named", "another.example"):
+        process.emit(UpstreamRead(registry, "hub", 10))
+    found = process.lines()
+    metric = 'registry_mirror_upstream_bytes_total{endpoint="hub",registry="%s"} %s'
+    assert metric % ("docker.io", "10.0") in found
+    assert metric % ("unconfigured", "20.0") in found

@@ -137,6 +137,7 @@ class Upstreams:
             endpoint.limits.connections,
             self._slots_of(endpoint),
             remote.ping,
+            endpoint.registry,
         )
         return _Kept(EndpointState(member, self._clock, self._events), remote)
 

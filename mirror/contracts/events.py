@@ -150,7 +150,9 @@ class TagStoreFailed:
     operation: str
 
 
-# Upstreams. `endpoint` is its name in the configuration; all that clients have named are one.
+# Upstreams. `registry` is whose content was asked for, as the configuration or the client calls it;
+# "" for the second tier, which keeps that of all. `endpoint` is its name in the configuration; all
+# that clients have named are one.
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class UpstreamAsked:
 class UpstreamRead:
     """So many bytes of a body came."""
 
+    registry: str
     endpoint: str
     count: int
 
@@ -175,6 +178,7 @@ class UpstreamRead:
 class UpstreamRejected:
     """Bytes from there were not what their digest says."""
 
+    registry: str
     endpoint: str
 
 
@@ -182,6 +186,7 @@ class UpstreamRejected:
 class UpstreamHedged:
     """This endpoint was asked beside another that was late; whether it answered first."""
 
+    registry: str
     endpoint: str
     won: bool
 
@@ -191,6 +196,7 @@ class BreakerSwitched:
     """An endpoint is passed over for this kind of trouble (fault, limited or wrong) from now on, or
     is not any more."""
 
+    registry: str
     endpoint: str
     trouble: str
     open: bool

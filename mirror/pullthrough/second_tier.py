@@ -107,7 +107,7 @@ class TierState:
     def reject(self, digest: Digest, reason: str) -> None:
         log.error("second_tier_is_wrong", digest=str(digest), reason=reason)
         self.wrong(digest)
-        self.events.emit(UpstreamRejected(NAME))
+        self.events.emit(UpstreamRejected("", NAME))
 
 
 class _TierBody:
@@ -137,7 +137,7 @@ class _TierBody:
         finally:
             self._waited += state.clock.monotonic() - began
         self._came += len(piece)
-        state.events.emit(UpstreamRead(NAME, len(piece)))
+        state.events.emit(UpstreamRead("", NAME, len(piece)))
         return piece
 
     async def close(self) -> None:

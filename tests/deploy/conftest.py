@@ -99,12 +99,12 @@ def busy() -> Iterator[Callable[[], bytes]]:
             yield UpstreamAsked("docker.io", "hub", "GET", status)
         yield SecondTierGiven(kept=True)
         yield SecondTierGiven(kept=False)
-        yield UpstreamRead("hub", 100)
-        yield UpstreamRejected("hub")
+        yield UpstreamRead("docker.io", "hub", 100)
+        yield UpstreamRejected("docker.io", "hub")
         for won in (True, False):
-            yield UpstreamHedged("hub", won)
+            yield UpstreamHedged("docker.io", "hub", won)
         for trouble in ("fault", "limited", "wrong"):
-            yield BreakerSwitched("hub", trouble, True)
+            yield BreakerSwitched("docker.io", "hub", trouble, True)
         yield QuotaReported("hub", "me", 200, 20)
         yield QuotaPaused("hub", "me", 2e9)
         yield LoginJudged("hub", "me", True)

@@ -217,7 +217,7 @@ async def test_a_lying_tier_is_found_out_and_put_right(
     upstream.push("7", manifest_of(LARGE), LARGE)
     await keep(tier, tmp_path, wrong, digest)
     assert await whole(await tiered.blob(ASKER, REDIS, digest)) == LARGE
-    assert told.of(UpstreamRejected) == [UpstreamRejected(NAME)]
+    assert told.of(UpstreamRejected) == [UpstreamRejected("", NAME)]
     await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(True)])
     stream = await tier.get(digest)
     assert stream is not None

@@ -274,8 +274,7 @@ class Remote:
             response,
             Descriptor(OCTET_STREAM, digest, size),
             start,
-            self.endpoint.name,
-            self._is_the_registry,
+            self.endpoint,
             self._events,
         )
 
@@ -342,7 +341,7 @@ class Remote:
         claimed = answers.claimed_digest(response.headers)
         proof = digest or claimed or Digest.of(data)
         if not proof.matches(data):
-            self._events.emit(UpstreamRejected(self.endpoint.name))
+            self._events.emit(UpstreamRejected(self.endpoint.registry, self.endpoint.name))
             raise Untrustworthy(f"{self.endpoint.name} sent other bytes than those of {proof}")
         try:
             content_type = response.headers.get("Content-Type")
@@ -351,7 +350,7 @@ class Remote:
             message = f"{self.endpoint.name}: {error.message}"
             if digest or claimed or answers.is_of_a_registry(response.headers):
                 raise Unfit(message) from error
-            self._events.emit(UpstreamRejected(self.endpoint.name))
+            self._events.emit(UpstreamRejected(self.endpoint.registry, self.endpoint.name))
             raise Untrustworthy(message) from error
         descriptor = Descriptor(manifest.media_type, proof, len(data))
         content = BytesContent(

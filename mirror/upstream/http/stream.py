@@ -11,7 +11,7 @@ from ...contracts.events import UpstreamRead, UpstreamRejected
 from ...events import Events
 from ...oci.descriptor import Descriptor
 from ...oci.errors import Unavailable
-from ..endpoint import MIB
+from ..endpoint import MIB, Endpoint, Trust
 from .receiver import Receiver
 
 _log = structlog.get_logger()
@@ -26,15 +26,13 @@ class BlobStream:
         response: aiohttp.ClientResponse,
         descriptor: Descriptor,
         start: int,
-        source: str,
-        vouched: bool,
+        endpoint: Endpoint,
         events: Events,
     ) -> None:
         self._response = response
         self._descriptor = descriptor
         self._start = start
-        self._source = source
-        self._vouched = vouched
+        self._endpoint = endpoint
         self._events = events
         self._total = 0  # bytes that came by aiohttp's reader
         self._receiver: Receiver | None = None
@@ -49,11 +47,11 @@ class BlobStream:
 
     @property
     def source(self) -> str:
-        return self._source
+        return self._endpoint.name
 
     @property
     def vouched(self) -> bool:
-        return self._vouched
+        return self._endpoint.trust is Trust.TAGS
 
     @property
     def kept(self) -> bool:
@@ -62,16 +60,19 @@ class BlobStream:
     async def read(self) -> bytes:
         """See StreamContent. Cancelled, it may be called again, and no byte is lost."""
         if self._receiver is not None and (piece := cast(bytes, self._receiver.read_nowait())):
-            self._events.emit(UpstreamRead(self._source, len(piece)))
+            self._tell(piece)
             return piece
         try:
             piece = await self._next()
         except (aiohttp.ClientError, OSError) as error:
             piece = self._came_before_the_break()
             if not piece:
-                raise Unavailable(f"{self._source} cut a blob short") from error
-        self._events.emit(UpstreamRead(self._source, len(piece)))
+                raise Unavailable(f"{self._endpoint.name} cut a blob short") from error
+        self._tell(piece)
         return piece
+
+    def _tell(self, piece: bytes) -> None:
+        self._events.emit(UpstreamRead(self._endpoint.registry, self._endpoint.name, len(piece)))
 
     async def _next(self) -> bytes:
         if self._receiver is not None:
@@ -95,10 +96,10 @@ class BlobStream:
                 content.set_exception(error)
 
     def reject(self, reason: str) -> None:
-        self._events.emit(UpstreamRejected(self._source))
+        self._events.emit(UpstreamRejected(self._endpoint.registry, self._endpoint.name))
         _log.warning(
             "upstream_rejected",
-            endpoint=self._source,
+            endpoint=self._endpoint.name,
             digest=str(self._descriptor.digest),
             reason=reason,
         )

@@ -224,7 +224,7 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise _failure(error, where, within) from error
         finally:
-            self._events.emit(UpstreamRead(self._endpoint.name, len(data)))
+            self._events.emit(UpstreamRead(self._endpoint.registry, self._endpoint.name, len(data)))
             response.release()  # closes the connection when the body was not read to its end
         return bytes(data)
 

@@ -139,7 +139,8 @@ class Dispatcher:
 
     def _count(self, asker: Asker, hedges: Sequence[tuple[EndpointState, bool]]) -> None:
         for endpoint, won in hedges:
-            self._events.emit(UpstreamHedged(endpoint.member.name, won))
+            member = endpoint.member
+            self._events.emit(UpstreamHedged(member.registry, member.name, won))
             if won:
                 endpoint.hedges(asker).give_back()
 

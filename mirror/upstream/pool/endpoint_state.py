@@ -64,8 +64,9 @@ async def _no_ping() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One endpoint of a pool; `name` is for messages. `slots` are those of its
-    host, where other endpoints are there too. `ping` asks whether it is there."""
+    """One endpoint of a pool. `name` and `registry`, whose content it has, are for messages and
+    metrics. `slots` are those of its host, where other endpoints are there too. `ping` asks whether
+    it is there."""
 
     name: str
     upstream: Upstream
@@ -73,6 +74,7 @@ class Member:
     connections: int = CONNECTIONS
     slots: Slots | None = None
     ping: Ping = _no_ping
+    registry: str = ""
 
 
 class EndpointState:
@@ -271,7 +273,7 @@ class EndpointState:
         self._step_back(question.repository, least, error)
         if limited.whole.state(now) is BreakerState.OPEN:
             self._step_back_with_all(least, error.message)
-            self._events.emit(BreakerSwitched(self.member.name, Trouble.LIMITED, True))
+            self._switched(Trouble.LIMITED, True)
 
     def _lied(self, question: Question, error: RegistryError) -> None:
         now, repository = self._clock.monotonic(), question.repository
@@ -280,7 +282,7 @@ class EndpointState:
         self._back[repository] = max(self._back.get(repository, 0.0), now + _STEP_BACK)
         is_banned = self._wrong.whole.state(now) is BreakerState.OPEN
         if is_banned:
-            self._events.emit(BreakerSwitched(self.member.name, Trouble.WRONG, True))
+            self._switched(Trouble.WRONG, True)
         if opened:
             _log.error(
                 "endpoint_banned",
@@ -313,12 +315,16 @@ class EndpointState:
         if not is_away:
             self._closed(Trouble.FAULT)
             return
-        self._events.emit(BreakerSwitched(self.member.name, Trouble.FAULT, True))
+        self._switched(Trouble.FAULT, True)
         self._step_back_with_all(_STEP_BACK, self._pulse.breaker.reason)
 
     def _closed(self, trouble: Trouble) -> None:
-        self._events.emit(BreakerSwitched(self.member.name, trouble, False))
+        self._switched(trouble, False)
         _log.info("endpoint_is_back", endpoint=self.member.name, trouble=str(trouble))
+
+    def _switched(self, trouble: Trouble, is_open: bool) -> None:
+        member = self.member
+        self._events.emit(BreakerSwitched(member.registry, member.name, trouble, is_open))
 
     def _refusing(self, question: Question) -> list[Breaker]:
         """Those that keep it from being asked this while they are open."""
