@@ -25,7 +25,7 @@ from ..upstream.pool.endpoint_state import EndpointState, Member
 from ..upstream.pool.line import Line
 from ..upstream.pool.pool import Pool
 from ..upstream.replaceable import ReplaceableUpstream
-from ..upstream.retries import Policy, Retries
+from ..upstream.retries import SOON, Retries
 from .endpoints import host_of
 from .logins import SecretFile
 
@@ -128,7 +128,7 @@ class Upstreams:
         transport = Transport(endpoint, self._events, tls=self._tls())
         # Of those that clients name there may be any number: no files for them.
         notes = self._accounts if endpoint.configured else None
-        retries = Retries(Policy(), self._clock)
+        retries = Retries(SOON, self._clock)
         remote = Remote(endpoint, transport, retries, self._events, self._clock, notes)
         member = Member(
             endpoint.name,

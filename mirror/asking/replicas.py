@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
-from ..oci.errors import Unknown
+from ..times import TROUBLE
 
-T = TypeVar("T")
-
-LONGEST = 8.0
+LONGEST = TROUBLE.lagging
 """Seconds for which "there is no such thing" is not believed of what was promised: less than any
 client waits."""
 
@@ -22,15 +18,3 @@ def doubts(first: float, within: float) -> Iterator[float]:
     while 0 < pause <= left:
         yield pause
         pause, left = pause * 2, left - pause
-
-
-async def doubting(ask: Callable[[], Awaitable[T]], pauses: Iterator[float]) -> T:
-    """What `ask` gives, once it does not raise Unknown, or no pause is left."""
-    while True:
-        try:
-            return await ask()
-        except Unknown:
-            pause = next(pauses, None)
-            if pause is None:
-                raise
-        await asyncio.sleep(pause)

@@ -18,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from ..contracts.context import Asker
 from ..oci.errors import Unavailable
 from ..tasks import pass_on
+from ..times import ANSWERS
 from .budgets import Budgets
 
 K = TypeVar("K", bound=Hashable)
@@ -59,7 +60,7 @@ class Sharing:
     An ask that fails with one of `unheard` has heard nothing, and leaves the others going.
     """
 
-    silent: float | None = 2.0
+    silent: float | None = ANSWERS.beside
     of_client: int = 1
     of_all: float = 4
     beside: Budgets | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
@@ -22,6 +23,17 @@ class Asker(Protocol):
     def is_wanted(self) -> bool:
         """Whether anybody waits for it. What nobody wants gives way to all."""
 
+    @property
+    def deadline(self) -> float:
+        """When an answer is of no use any more, in the event loop's time (monotonic seconds). All
+        waits for the asker's sake together end then, and no pause is begun that would end later.
+        `inf` for what has a patience of its own, as a download has."""
+
+
+def left(asker: Asker) -> float:
+    """The seconds until the asker's deadline; negative when it has passed."""
+    return asker.deadline - asyncio.get_running_loop().time()
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -37,8 +49,8 @@ ANONYMOUS = Principal("")
 class RequestContext:
     """One request, an Asker: the first parameter of whatever is done for it.
 
-    `request_id` tells it from others, in logs and answers. `deadline` is when whoever asked stops
-    waiting, in seconds of the monotonic clock.
+    `request_id` tells it from others, in logs and answers. At its `deadline` the client is told
+    that there is no answer.
     """
 
     request_id: str
@@ -50,11 +62,17 @@ class RequestContext:
     def is_wanted(self) -> bool:
         return True
 
+    def lasting(self, seconds: float) -> RequestContext:
+        """As this, with a deadline so many seconds from now: of a request whose kind is known, or
+        of an ask that others may join, and that goes on when this request has ended."""
+        return replace(self, deadline=asyncio.get_running_loop().time() + seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
     client: str = "ahead of clients"
     is_wanted: bool = False
+    deadline: float = inf
 
 
 AHEAD: Asker = _Ahead()

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import TypeVar
 
 from cachetools import LRUCache
 
-from ..asking.replicas import LONGEST, doubting, doubts
+from ..asking.retry_policy import NEVER, RetryPolicy, retrying
 from ..asking.single_flight import Sharing, SingleFlight
 from ..contracts.content import ContentStore
 from ..contracts.context import RequestContext
@@ -30,16 +31,16 @@ from ..contracts.registry import (
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import RegistryError, Unavailable, Untrustworthy
+from ..oci.errors import RegistryError, Unavailable, Unknown, Untrustworthy
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..threads import aside
+from ..times import TROUBLE
 from .forwarding import Guarding
 
 _REMEMBERED = 10_000
 _PROGRESS = 64 << 10  # bytes of one try
 _VAIN = 3  # tries in a row that bring fewer: a proof has an end
-_PAUSE = 0.25  # seconds before what is said to be missing is asked for again
 
 Key = tuple[Repository, Digest]
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class UnconfiguredGuard(Guarding):
         own: Links,
         *,
         promised: Callable[[Repository, Digest], bool] = lambda repository, digest: False,
-        lagging: float = LONGEST,
+        lagging: float = TROUBLE.lagging,
         largest: int = 1 << 40,
     ) -> None:
         super().__init__(inner)
@@ -103,7 +104,7 @@ class UnconfiguredGuard(Guarding):
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Descriptor:
         return await self._doubting(
-            repository, digest, lambda: self._upstream.stat(context, repository, digest)
+            context, repository, digest, lambda: self._upstream.stat(context, repository, digest)
         )
 
     async def blob(
@@ -155,19 +156,28 @@ class UnconfiguredGuard(Guarding):
             await self._coming.ended(key)
             if key in self._proven or await self._is_nobodys(digest):
                 return
+        asking = context.lasting(inf)  # a whole blob
         await self._fetches.answer(
-            context,
+            asking,
             key,
-            lambda: self._doubting(repository, digest, lambda: fetch(context, repository, digest)),
+            lambda: self._doubting(
+                asking, repository, digest, lambda: fetch(asking, repository, digest)
+            ),
         )
         self._proven[key] = True
 
     async def _doubting(
-        self, repository: Repository, digest: Digest, ask: Callable[[], Awaitable[T]]
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        ask: Callable[[], Awaitable[T]],
     ) -> T:
         """What `ask` gives; what was promised may be missing for a while."""
-        within = self._lagging if self._promised(repository, digest) else 0.0
-        return await doubting(ask, doubts(_PAUSE, within))
+        doubts = NEVER
+        if self._promised(repository, digest):
+            doubts = RetryPolicy(pause=TROUBLE.pause, within=self._lagging)
+        return await retrying(context, ask, {Unknown: doubts})
 
     async def _whole(
         self, repository: Repository, digest: Digest, content: FileContent, is_its_own: bool

@@ -16,7 +16,7 @@ import structlog
 from cachetools import LRUCache
 
 from ..asking.negative_cache import MOMENT, NegativeCache
-from ..asking.replicas import LONGEST, doubting, doubts
+from ..asking.retry_policy import NEVER, RetryPolicy, retrying
 from ..asking.single_flight import SingleFlight
 from ..clock import Clock
 from ..contracts.context import RequestContext
@@ -36,6 +36,7 @@ from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
+from ..times import ANSWERS, TROUBLE
 from .forwarding import Guarding
 
 log = structlog.get_logger()
@@ -57,9 +58,9 @@ class Proofs:
 
     good: float = 30 * 86400.0
     refused: float = 30.0
-    hold: float = 2.0
-    lagging: float = LONGEST
-    pause: float = 0.25
+    hold: float = TROUBLE.proof
+    lagging: float = TROUBLE.lagging
+    pause: float = TROUBLE.pause
 
 
 class RepositoryVisibility(Guarding):
@@ -211,8 +212,9 @@ class RepositoryVisibility(Guarding):
             return None
         self._refused.check(repository, digest, self._refused_for(repository, digest))
         try:
+            asking = context.lasting(ANSWERS.ask)
             found, _ = await self._asks.answer(
-                context, key, lambda: self._ask(context, repository, digest, ask)
+                asking, key, lambda: self._ask(asking, repository, digest, ask)
             )
             return found
         except (Unavailable, Untrustworthy) as error:
@@ -229,22 +231,23 @@ class RepositoryVisibility(Guarding):
     async def _ask(
         self, context: RequestContext, repository: Repository, digest: Digest, ask: Ask
     ) -> Descriptor:
-        deadline = self._clock.monotonic() + self._proofs.hold
-        pause = self._proofs.pause
-        pauses = doubts(pause, self._proofs.lagging if self._promised(repository, digest) else 0.0)
-        while True:
-            try:
-                descriptor = await doubting(lambda: ask(context, repository, digest), pauses)
-                break
-            except (Unknown, Denied) as error:
-                self._refused.note(repository, digest, error, self._refused_for(repository, digest))
-                raise
-            except Unavailable as error:
-                wait = max(pause, error.retry_after or 0)
-                if self._clock.monotonic() + wait > deadline:
-                    raise
-                await asyncio.sleep(wait)
-                pause *= 2
+        proofs = self._proofs
+        doubts = NEVER
+        if self._promised(repository, digest):
+            doubts = RetryPolicy(pause=proofs.pause, within=proofs.lagging)
+        try:
+            descriptor = await retrying(
+                context,
+                lambda: ask(context, repository, digest),
+                {
+                    Unknown: doubts,
+                    Unavailable: RetryPolicy(pause=proofs.pause, within=proofs.hold),
+                },
+            )
+        except (Unknown, Denied) as error:
+            believed = self._refused_for(repository, digest)
+            self._refused.note(repository, digest, error, believed)
+            raise
         log.info(
             "digest_shown",
             repository=str(repository),

@@ -3,7 +3,7 @@ verified and kept."""
 
 from __future__ import annotations
 
-from ..asking.replicas import doubting
+from ..asking.retry_policy import retrying
 from ..asking.single_flight import SingleFlight
 from ..contracts.context import RequestContext
 from ..contracts.registry import BytesContent, FileContent, Outcome, Resolved, TagPage
@@ -12,6 +12,7 @@ from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
 from ..oci.reference import Repository
+from ..times import ANSWERS
 from .manifests import Manifests
 from .policy import CachePolicy
 from .prefetch import Prefetcher
@@ -75,17 +76,22 @@ class PullThrough:
         if fill is not None and fill.size is not None:
             return Descriptor(OCTET_STREAM, digest, fill.size)
         self._check_known(repository, digest)
+        asking = context.lasting(ANSWERS.ask)
         found, _ = await self._stats.answer(
-            context, (repository, digest), lambda: self._ask_stat(context, repository, digest)
+            asking, (repository, digest), lambda: self._ask_stat(asking, repository, digest)
         )
         return found
 
     async def _ask_stat(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Descriptor:
-        pauses = self._policy.retries.doubts(self.has_promised(repository, digest))
+        doubts = self._policy.trouble.doubts(self.has_promised(repository, digest))
         try:
-            return await doubting(lambda: self._upstream.stat(context, repository, digest), pauses)
+            return await retrying(
+                context,
+                lambda: self._upstream.stat(context, repository, digest),
+                {Unknown: doubts},
+            )
         except Unknown as error:
             self._note_unknown(repository, digest, error)
             raise
@@ -98,11 +104,13 @@ class PullThrough:
             return content
         self._check_known(repository, digest)
         promised = self.has_promised(repository, digest)
-        retries = self._policy.retries
-        first_byte, pauses = retries.within(promised), retries.doubts(promised)
+        trouble = self._policy.trouble
+        first_byte, doubts = trouble.within(promised), trouble.doubts(promised)
         try:
-            return await doubting(
-                lambda: self._filled(context, repository, digest, start, first_byte), pauses
+            return await retrying(
+                context,
+                lambda: self._filled(context, repository, digest, start, first_byte),
+                {Unknown: doubts},
             )
         except Unknown as error:
             self._note_unknown(repository, digest, error)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 
 import structlog
 
-from ..asking.replicas import doubting
+from ..asking.retry_policy import NEVER, RetryPolicy, retrying
 from ..asking.single_flight import SingleFlight
 from ..contracts.content import StoreFull
 from ..contracts.context import RequestContext
@@ -17,10 +15,11 @@ from ..contracts.registry import BytesContent, Outcome
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Unavailable, Unknown, Untrustworthy
+from ..oci.errors import RegistryError, Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import MAX_MANIFEST, media_type_of, read_manifest
 from ..oci.reference import Repository
 from ..threads import read_aside
+from ..times import ANSWERS
 from .policy import CachePolicy
 from .publishing import publish
 from .recently_served import needs
@@ -36,7 +35,7 @@ class Manifests:
         self._upstream = upstream
         self._shared = shared
         self._policy = policy
-        self._store, self._clock, self._memory = shared.store, shared.clock, shared.manifests
+        self._store, self._memory = shared.store, shared.manifests
         self._fetches: SingleFlight[tuple[Repository, Digest], BytesContent] = SingleFlight()
 
     async def close(self) -> None:
@@ -51,8 +50,8 @@ class Manifests:
             return found
         promised = self._shared.served.made(repository, digest)
         self._shared.missing.check(repository, digest, self._policy.believed(repository, promised))
-        pauses = self._policy.retries.doubts(promised)
-        return await self._fetched(context, repository, digest, promised, pauses)
+        doubts = self._policy.trouble.doubts(promised)
+        return await self._fetched(context, repository, digest, promised, doubts)
 
     async def named(
         self, context: RequestContext, repository: Repository, digest: Digest
@@ -60,7 +59,7 @@ class Manifests:
         """As `get`, of what a tag was just said to point to: what was said of it before counts no
         more, and that it is missing is for the caller to doubt."""
         found = await self.stored(digest)
-        return found or await self._fetched(context, repository, digest, False, iter(()))
+        return found or await self._fetched(context, repository, digest, False, NEVER)
 
     async def _fetched(
         self,
@@ -68,13 +67,14 @@ class Manifests:
         repository: Repository,
         digest: Digest,
         promised: bool,
-        pauses: Iterator[float],
+        doubts: RetryPolicy,
     ) -> BytesContent:
+        asking = context.lasting(ANSWERS.ask)
         # By repository too: what one may not see says nothing of the others.
         content, joined = await self._fetches.answer(
-            context,
+            asking,
             (repository, digest),
-            lambda: self._fetch(context, repository, digest, promised, pauses),
+            lambda: self._fetch(asking, repository, digest, promised, doubts),
         )
         if joined and content.outcome is Outcome.FILLED:
             return replace(content, outcome=Outcome.JOINED)
@@ -103,34 +103,28 @@ class Manifests:
         repository: Repository,
         digest: Digest,
         promised: bool,
-        pauses: Iterator[float],
+        doubts: RetryPolicy,
     ) -> BytesContent:
-        deadline = self._clock.monotonic() + self._policy.retries.within(promised)
-        pause = self._policy.retries.pause
-        while True:
-            try:
-                content = await doubting(
-                    lambda: self._upstream.manifest(context, repository, digest), pauses
-                )
-                break
-            except Unknown as error:
-                believed = self._policy.believed(
-                    repository, self._shared.served.made(repository, digest)
-                )
-                self._shared.missing.note(repository, digest, error, believed)
-                raise
-            except Unavailable as error:
-                wait = max(pause, error.retry_after or 0)
-                if self._clock.monotonic() + wait > deadline:
-                    raise
-                log.info(
-                    "manifest_asked_again",
-                    digest=str(digest),
-                    reason=error.message,
-                    request_id=context.request_id,
-                )
-                await asyncio.sleep(wait)
-                pause *= 2
+        def waited_out(error: RegistryError) -> None:
+            log.info(
+                "manifest_asked_again",
+                digest=str(digest),
+                reason=error.message,
+                request_id=context.request_id,
+            )
+
+        try:
+            content = await retrying(
+                context,
+                lambda: self._upstream.manifest(context, repository, digest),
+                {Unknown: doubts, Unavailable: self._policy.trouble.trouble(promised)},
+                failed=waited_out,
+            )
+        except Unknown as error:
+            promised = self._shared.served.made(repository, digest)
+            believed = self._policy.believed(repository, promised)
+            self._shared.missing.note(repository, digest, error, believed)
+            raise
         await self._keep(repository, content)
         return content
 

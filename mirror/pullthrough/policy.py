@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..asking.negative_cache import MOMENT
-from ..asking.replicas import LONGEST, doubts
+from ..asking.retry_policy import NEVER, RetryPolicy
 from ..oci.digest import Digest
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
+from ..times import ANSWERS, TROUBLE
 from .fills.fill import Soon
 from .freshness import Freshness, Rules
 
@@ -27,28 +28,31 @@ class AnswerPatience:
     known here; every client goes elsewhere after a tag's error.
     """
 
-    stale: float = 0.8
-    unknown: float = 12.0
+    stale: float = ANSWERS.stale
+    unknown: float = ANSWERS.unknown
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class TroublePatience:
     """How long trouble is waited out, in seconds: with what was promised, and with what was not.
 
     `lagging`: for how long "there is no such thing" is not believed of what was promised. A pause
     doubles from `pause` on.
     """
 
-    promised: float = 30.0
-    other: float = 2.0
-    lagging: float = LONGEST
-    pause: float = 0.25
+    promised: float = TROUBLE.promised
+    other: float = TROUBLE.other
+    lagging: float = TROUBLE.lagging
+    pause: float = TROUBLE.pause
 
     def within(self, promised: bool) -> float:
         return self.promised if promised else self.other
 
-    def doubts(self, promised: bool) -> Iterator[float]:
-        return doubts(self.pause, self.lagging if promised else 0.0)
+    def trouble(self, promised: bool) -> RetryPolicy:
+        return RetryPolicy(pause=self.pause, within=self.within(promised))
+
+    def doubts(self, promised: bool) -> RetryPolicy:
+        return RetryPolicy(pause=self.pause, within=self.lagging) if promised else NEVER
 
 
 def _rules() -> Rules:
@@ -63,8 +67,8 @@ class CachePolicy:
     rules: Rules = field(default_factory=_rules)
     pins: Pins = field(default_factory=dict)
     kept: Patterns = field(default_factory=lambda: Patterns(()))
-    patience: AnswerPatience = AnswerPatience()
-    retries: RetryPolicy = RetryPolicy()
+    patience: AnswerPatience = field(default_factory=AnswerPatience)
+    trouble: TroublePatience = field(default_factory=TroublePatience)
     soon: Soon = field(default_factory=Soon)
 
     def believed(self, repository: Repository, promised: bool) -> float:

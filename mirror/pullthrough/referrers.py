@@ -17,14 +17,13 @@ from ..oci.errors import Unavailable, Unknown
 from ..oci.manifests import OCI_INDEX
 from ..oci.reference import Repository
 from ..threads import read_aside
+from ..times import ANSWERS, STORES
 from .freshness import Freshness, RecordState, judge_age
 from .manifests import Manifests
 from .policy import CachePolicy
 from .revalidation import Revalidation
 from .shared import Shared
 from .tags.resolution import TagResolver
-
-_LONGEST = 30.0  # seconds for all pages of a list
 
 
 class Referrers:
@@ -81,13 +80,14 @@ class Referrers:
         if kept is not None and state is RecordState.FRESH:
             return _content(kept, Outcome.HIT, now)
         old = None if kept is None or state is RecordState.EXPIRED else kept
+        asking = context.lasting(ANSWERS.ask)
         content, joined = await self._asks.answer(
             context,
             (repository, subject),
             f"the referrers of {subject} in {repository}",
             state,
             None if old is None else _content(old, Outcome.STALE, now),
-            lambda: self._ask(context, repository, subject, kept),
+            lambda: self._ask(asking, repository, subject, kept),
         )
         if joined and content.outcome is Outcome.FILLED:
             return replace(content, outcome=Outcome.JOINED)
@@ -119,13 +119,13 @@ class Referrers:
         self, context: RequestContext, repository: Repository, subject: Digest
     ) -> bytes:
         try:
-            async with asyncio.timeout(_LONGEST):
+            async with asyncio.timeout(STORES.list):
                 return await self._upstream.referrers(context, repository, subject)
         except Unknown:
             return referrers.NONE
         except TimeoutError:
             raise Unavailable(
-                f"the referrers of {subject} did not come within {_LONGEST:g} s"
+                f"the referrers of {subject} did not come within {STORES.list:g} s"
             ) from None
 
     async def _of_tag(self, repository: Repository, subject: Digest) -> ReferrerList | None:

@@ -10,7 +10,7 @@ import structlog
 
 from ..asking.backoff import Backoff
 from ..asking.single_flight import SingleFlight
-from ..contracts.context import RequestContext
+from ..contracts.context import RequestContext, left
 from ..contracts.registry import Outcome
 from ..oci.errors import RegistryError, Unavailable, Unknown
 from .freshness import RecordState
@@ -107,7 +107,7 @@ class Revalidation(Generic[K, A]):
         what: str,
     ) -> tuple[A, bool]:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, left(context))):
                 return await self._checks.answer(context, key, lambda: self._check(key, ask))
         except TimeoutError:
             raise silent(seconds, what) from None

@@ -9,6 +9,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from ..oci.manifests import MAX_MANIFEST
+from ..times import EXCHANGES
 from .egress import Allowed
 
 KIB = 1024
@@ -58,18 +59,17 @@ Credentials = Login | GivenToken
 class EndpointLimits:
     """Bounds, in seconds and bytes.
 
-    An answer's headers are waited for longer than clients were seen to (35 s): another ask is sent
-    beside one that is late, and nothing is gained by giving up the first.
+    Of the waits see Exchanges. `silent` is the token realm's.
     """
 
-    dns: float = 5.0
-    connect: float = 5.0
-    headers: float = 45.0  # from asking to the answer's headers, connecting included
-    answer: float = 60.0  # until the final headers: tokens, redirects and retries together
-    realm: float = 15.0  # for a token, which many may wait for
-    silent: float = 2.0  # then the token realm is asked for the same beside
-    body: float = 30.0  # for a small body, whole: a manifest, a list
-    unwanted: float = 1.0  # for a small body that only ends an exchange: a redirect's, an error's
+    dns: float = EXCHANGES.dns
+    connect: float = EXCHANGES.connect
+    headers: float = EXCHANGES.headers
+    answer: float = EXCHANGES.answer
+    realm: float = EXCHANGES.realm
+    silent: float = EXCHANGES.realm_silent
+    body: float = EXCHANGES.body
+    unwanted: float = EXCHANGES.unwanted
     connections: int = CONNECTIONS  # per host; a blob holds one for as long as it takes
     manifest: int = MAX_MANIFEST
     token: int = 32 * KIB

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
+from math import isfinite
 
 from ..asking.single_flight import NoTurn
 from ..clock import Clock
+from ..contracts.context import Asker
 from ..oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
 
@@ -34,7 +38,8 @@ class Unreachable(Unreached):
 
 
 class Exhausted(Unavailable):
-    """This process had no descriptor, memory or thread to ask with: that is nobody's fault."""
+    """This process had no descriptor, memory, thread or time to ask with: that is no endpoint's
+    fault."""
 
 
 class QuotaSpent(RateLimited):
@@ -62,6 +67,19 @@ class NoToken(Untrustworthy):
 
 class LoginRefused(Denied):
     """A login of ours is no good, whatever it was shown for."""
+
+
+@contextlib.asynccontextmanager
+async def in_time(asker: Asker, where: str) -> AsyncIterator[None]:
+    """What is done within ends at the asker's deadline. Raises Exhausted then."""
+    deadline = asyncio.timeout_at(asker.deadline if isfinite(asker.deadline) else None)
+    try:
+        async with deadline:
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise Exhausted(f"{where}: the time for the request is over") from error
 
 
 def pause_before_retry(error: Unavailable) -> float | None:

@@ -5,47 +5,36 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ..asking.budgets import Budgets
+from ..asking.retry_policy import RetryPolicy, Sleep
 from ..clock import Clock
+from ..contracts.context import Asker, left
 from ..oci.errors import Unavailable
 from .failures import FailureKind, ReferralExpired, Unreached, pause_before_retry
 
 T = TypeVar("T")
 
-Sleep = Callable[[float], Awaitable[None]]
+SOON = RetryPolicy(tries=3, pause=0.2, longest_pause=2.0, longest_asked=3.0, jitter=0.5)
+"""Of one request to an endpoint. What asks for a longer pause is the caller's to decide on."""
+
+# Of one repository: so many retries at once, and so many more a second.
+_BUDGET = 10.0
+_REFILL = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Seconds, except `attempts` (in all, the first included) and `budget` (retries).
-
-    A pause doubles from `first` up to `longest`, and is drawn between its half and its whole, so
-    that many who failed together do not come back together.
-    """
-
-    attempts: int = 3
-    first: float = 0.2
-    longest: float = 2.0
-    patience: float = 3.0  # a Retry-After above this is the caller's to decide on
-    budget: float = 10.0
-    refill: float = 0.5  # retries a second
-
-
-def pause(error: Unavailable, attempt: int, policy: Policy, draw: float) -> float | None:
+def pause(error: Unavailable, attempt: int, policy: RetryPolicy, draw: float) -> float | None:
     """Seconds to wait after the failure of attempt number `attempt` (from 1); None: give up.
 
     `draw` is a random number in [0, 1).
     """
     least = pause_before_retry(error)
-    if least is None or attempt >= policy.attempts or least > policy.patience:
+    if least is None:
         return None
-    if attempt == 1 and _likely_gone(error):
+    if attempt == 1 and attempt < policy.tries and _likely_gone(error):
         return 0.0
-    backoff = min(policy.longest, policy.first * 2.0 ** (attempt - 1))
-    return max(least, backoff * (0.5 + draw / 2))
+    return policy.pause_after(attempt, 0.0, least, draw)
 
 
 def _likely_gone(error: Unavailable) -> bool:
@@ -65,27 +54,34 @@ class Retries:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: RetryPolicy,
         clock: Clock,
         *,
+        budget: float = _BUDGET,
+        refill: float = _REFILL,
         sleep: Sleep = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._policy = policy
         self._clock = clock
-        self._budgets = Budgets(policy.budget, policy.refill, clock)
+        self._budgets = Budgets(budget, refill, clock)
         self._sleep = sleep
         self._draw = draw
 
-    async def run(self, repository: Hashable, attempt: Callable[[], Awaitable[T]]) -> T:
-        """The first success, or the last failure as it was raised."""
+    async def run(
+        self, asker: Asker, repository: Hashable, attempt: Callable[[], Awaitable[T]]
+    ) -> T:
+        """The first success, or the last failure as it was raised. No pause ends after the asker's
+        deadline."""
         number = 1
         while True:
             try:
                 return await attempt()
             except Unavailable as error:
                 seconds = pause(error, number, self._policy, self._draw())
-                if seconds is None or not self._budgets.of(repository).take():
+                if seconds is None or seconds > left(asker):
+                    raise
+                if not self._budgets.of(repository).take():
                     raise
             number += 1
             await self._sleep(seconds)

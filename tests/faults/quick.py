@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 from mirror import cli
-from mirror.pullthrough import manifests
+from mirror.pullthrough import policy
 from mirror.pullthrough.fills import download
-from mirror.pullthrough.tags import resolution as tags
 from mirror.upstream.endpoint import EndpointLimits
 from mirror.upstream.pool.body import Watch
 
@@ -38,8 +37,8 @@ def hurry() -> None:
         longest_pause=1.0,
         doubt=1.0,
     )
-    shorten(tags.AnswerPatience, unknown=PATIENCE)
-    shorten(manifests.RetryPolicy, promised=PATIENCE, lagging=1.0)
+    shorten(policy.AnswerPatience, unknown=PATIENCE)
+    shorten(policy.TroublePatience, promised=PATIENCE, lagging=1.0)
 
 
 # Also in workers, which import this module anew under another name.

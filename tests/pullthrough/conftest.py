@@ -13,7 +13,7 @@ from mirror.pullthrough.fills.fill import Soon
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
 from mirror.pullthrough.policy import AnswerPatience as Waiting
-from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
@@ -67,7 +67,7 @@ async def cache(
         CachePolicy(
             Rules((), Freshness(ttl=300, stale=3600, negative_ttl=30)),
             patience=Waiting(stale=0.1, unknown=0.5),
-            retries=RetryPolicy(promised=1, other=0.5, lagging=0.1, pause=0.01),
+            trouble=TroublePatience(promised=1, other=0.5, lagging=0.1, pause=0.01),
             soon=Soon(within=0.1, measure=0.05),
         ),
     )

@@ -12,7 +12,7 @@ from mirror.oci.errors import Unavailable
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
@@ -43,8 +43,8 @@ async def cache(
     """What was promised is waited for, what was not is given up at once."""
     upstream.push("7", INDEX, CONFIG, BIG)
     upstream.manifests[Digest.of(MANIFEST)] = MANIFEST
-    hold = RetryPolicy(promised=60, other=0, pause=0.01)
-    cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills), CachePolicy(retries=hold))
+    hold = TroublePatience(promised=60, other=0, pause=0.01)
+    cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills), CachePolicy(trouble=hold))
     yield cache
     await cache.close()
 

@@ -23,7 +23,7 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.fill import Fill
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
-from mirror.pullthrough.policy import AnswerPatience, CachePolicy, RetryPolicy
+from mirror.pullthrough.policy import AnswerPatience, CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
@@ -89,7 +89,7 @@ async def lagging(
                 CachePolicy(
                     Rules((), Freshness(ttl=300, stale=3600, negative_ttl=NEGATIVE_TTL)),
                     patience=AnswerPatience(stale=0.1, unknown=5),
-                    retries=RetryPolicy(promised=1, other=0.5, lagging=0.2, pause=0.01),
+                    trouble=TroublePatience(promised=1, other=0.5, lagging=0.2, pause=0.01),
                 ),
             )
         )

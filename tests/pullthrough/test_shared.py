@@ -15,7 +15,7 @@ from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
-from mirror.pullthrough.policy import AnswerPatience, CachePolicy, RetryPolicy
+from mirror.pullthrough.policy import AnswerPatience, CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 
@@ -43,7 +43,7 @@ def build(upstream: FakeUpstream, shared: Shared, caches: list[PullThrough]) -> 
     policy = CachePolicy(
         Rules((), Freshness(ttl=300, stale=3600)),
         patience=AnswerPatience(stale=0.1, unknown=0.5),
-        retries=RetryPolicy(promised=0.5, other=0, lagging=0, pause=0.01),
+        trouble=TroublePatience(promised=0.5, other=0, lagging=0, pause=0.01),
     )
     caches.append(PullThrough(upstream, shared, policy))
     return caches[-1]

@@ -19,7 +19,7 @@ from mirror.policy.unconfigured import UnconfiguredGuard
 from mirror.policy.visibility import RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
@@ -48,7 +48,7 @@ class TwoRegistries:
             PullThrough(
                 upstream,
                 Shared.over(store, FakeTags(), fills, clock=clock),
-                CachePolicy(retries=RetryPolicy(promised=0, other=0, pause=0)),
+                CachePolicy(trouble=TroublePatience(promised=0, other=0, pause=0)),
             )
             for upstream in (self.corp, self.evil)
         ]

@@ -22,7 +22,7 @@ from mirror.oci.reference import Repository
 from mirror.policy.visibility import Proofs, RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.policy import CachePolicy, RetryPolicy
+from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
@@ -95,7 +95,7 @@ class ThreeRegistries:
         cache = PullThrough(
             upstream,
             Shared.over(self._store, self.tags, self._fills, clock=self._clock),
-            CachePolicy(retries=RetryPolicy(promised=0, other=0, pause=0)),
+            CachePolicy(trouble=TroublePatience(promised=0, other=0, pause=0)),
         )
         proofs = Proofs(hold=0, pause=0)
         linked = RepositoryVisibility(

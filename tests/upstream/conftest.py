@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver
 
+from mirror.asking.retry_policy import RetryPolicy
 from mirror.contracts.accounts import AccountNotes
 from mirror.contracts.events import (
     BreakerSwitched,
@@ -23,7 +24,7 @@ from mirror.oci.reference import Repository
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Endpoint, EndpointLimits
 from mirror.upstream.http.transport import Transport
-from mirror.upstream.retries import Policy, Retries
+from mirror.upstream.retries import SOON, Retries
 
 from ..fakes import HandClock, Recorder
 from ..fakes.hub import Hub
@@ -105,7 +106,7 @@ async def make_remote(
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
-        policy: Policy | None = None,
+        policy: RetryPolicy | None = None,
         notes: AccountNotes | None = None,
         **fields: Any,
     ) -> Remote:
@@ -114,7 +115,7 @@ async def make_remote(
 
         endpoint = replace(Endpoint("hub", url, limits=QUICK), **fields)
         transport = Transport(endpoint, counts, resolver=resolver, tls=tls or system_tls)
-        retries = Retries(policy or Policy(), time.clock(), sleep=no_sleep, draw=lambda: 0.5)
+        retries = Retries(policy or SOON, time.clock(), sleep=no_sleep, draw=lambda: 0.5)
         made.append(Remote(endpoint, transport, retries, counts, time.clock(), notes))
         return made[-1]
 

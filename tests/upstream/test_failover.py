@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.asking.retry_policy import RetryPolicy
 from mirror.clock import Clock
 from mirror.contracts.registry import FileContent, Outcome
 from mirror.events import Events
@@ -20,7 +21,6 @@ from mirror.storage.disk.store import DiskContent
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
-from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT
 from ..fakes.hub import Fault, Hub, cut, status
@@ -55,7 +55,7 @@ def pool(hubs: list[Hub], make_remote: MakeRemote, counts: Counts) -> Pool:
     trusts = (Trust.CONTENT, Trust.CONTENT, Trust.TAGS)
     names = ("near", "far", "hub")
     members = [
-        Member(name, make_remote(hub.url, name=name, policy=Policy(attempts=1)), trust)
+        Member(name, make_remote(hub.url, name=name, policy=RetryPolicy(tries=1)), trust)
         for name, hub, trust in zip(names, hubs, trusts, strict=True)
     ]
     clock = Clock()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from mirror.asking.retry_policy import RetryPolicy
 from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
@@ -28,7 +29,6 @@ from mirror.upstream.http import buffers
 from mirror.upstream.pool.body import Body, Watch
 from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
-from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT
 from ..fakes.hub import Hub
@@ -78,7 +78,7 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lent]:
 
 def pool_of(hub: Hub, make_remote: MakeRemote, connections: int = 32) -> Pool:
     limits = replace(QUICK, connections=connections)
-    remote = make_remote(hub.url, policy=Policy(attempts=1), limits=limits)
+    remote = make_remote(hub.url, policy=RetryPolicy(tries=1), limits=limits)
     clock, events = Clock(), Events()
     member = Member("hub", remote, Trust.TAGS, connections)
     return Pool([EndpointState(member, clock, events)], clock, watch=WATCH, events=events)

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from mirror.asking.retry_policy import RetryPolicy
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.upstream.endpoint import Trust
 from mirror.upstream.pool.endpoint_state import EndpointState, Member
 from mirror.upstream.pool.pool import Pool
-from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT, HandClock
 from ..fakes.hub import Fault, Hub, cut, page, status
@@ -47,7 +47,7 @@ async def test_as_long_as_one_endpoint_is_well_everything_is_had(
     draw = random.Random(seed)
     clock = time.clock()
     members = [
-        Member(str(n), make_remote(hub.url, policy=Policy(attempts=1)), trust)
+        Member(str(n), make_remote(hub.url, policy=RetryPolicy(tries=1)), trust)
         for n, (hub, trust) in enumerate(
             zip(hubs, (Trust.CONTENT, Trust.CONTENT, Trust.TAGS), strict=True)
         )

@@ -9,6 +9,7 @@ from email.utils import formatdate
 import pytest
 from aiohttp import web
 
+from mirror.asking.retry_policy import RetryPolicy
 from mirror.contracts.upstream import StreamContent, Upstream
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -30,7 +31,6 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import MIB, Trust
 from mirror.upstream.failures import Unfit
 from mirror.upstream.http.stream import BlobStream
-from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT, HandClock, manifest_of
 from ..fakes.hub import OCI_INDEX, OCI_MANIFEST, Fault, Hub, cut, page, status
@@ -678,7 +678,7 @@ async def test_f28_connections_closed_between_requests_are_not_noticed(
     hub: Hub, make_remote: MakeRemote
 ) -> None:
     hub.add_image("library/redis", "7")
-    remote = make_remote(hub.url, policy=Policy(attempts=2))
+    remote = make_remote(hub.url, policy=RetryPolicy(tries=2))
     for _ in range(5):
         await remote.resolve(CONTEXT, REDIS, "7")
         hub.fail("registry", cut())

@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from yarl import URL
 
+from mirror.asking.retry_policy import RetryPolicy
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
@@ -31,7 +32,6 @@ from mirror.upstream.egress import Allowed
 from mirror.upstream.endpoint import Endpoint, Login
 from mirror.upstream.failures import Exhausted, FailureKind, Unreached
 from mirror.upstream.http.transport import Resolver, Transport
-from mirror.upstream.retries import Policy
 
 from ..fakes import CONTEXT
 from ..fakes.hub import Fault, Hub, cut, hang, status
@@ -39,7 +39,7 @@ from ..strict_tls import be_strict
 from .conftest import QUICK, REDIS, Counts, MakeRemote
 
 LAYER = b"layer " * 100
-ONCE = Policy(attempts=1)
+ONCE = RetryPolicy(tries=1)
 
 
 class Names(AbstractResolver):
@@ -88,7 +88,7 @@ async def test_requests_say_who_asks_and_take_bytes_as_they_are(hub: Hub, remote
 
 
 async def test_f62_cookies_are_never_kept(hub: Hub, make_remote: MakeRemote) -> None:
-    remote = make_remote(hub.url, policy=Policy(attempts=5))
+    remote = make_remote(hub.url, policy=RetryPolicy(tries=5))
     digest = hub.add_blob(LAYER)
     for server in ("registry", "realm", "blobs"):
         hub.fail(server, status(503, {"Set-Cookie": "a=b; Path=/"}))

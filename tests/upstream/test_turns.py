@@ -27,6 +27,7 @@ SILENT = 0.05  # seconds
 class Somebody:
     client: str
     is_wanted: bool = True
+    deadline: float = inf
 
 
 @dataclass
@@ -210,6 +211,7 @@ class Download:
 
     client: str
     is_wanted: bool = True
+    deadline: float = inf
 
 
 async def test_no_turn_is_told_also_when_another_client_has_come_to_wait_meanwhile(

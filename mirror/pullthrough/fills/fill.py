@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from math import inf
 
 import structlog
 
@@ -119,6 +120,9 @@ class Fill:
     def is_wanted(self) -> bool:
         """As Asker.is_wanted."""
         return self.is_read
+
+    deadline = inf
+    """As Asker.deadline: those who wait have theirs, and the download has a patience of its own."""
 
     @property
     def is_asked_for(self) -> bool:

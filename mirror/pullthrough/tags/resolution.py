@@ -10,6 +10,7 @@ from math import isfinite
 
 import structlog
 
+from ...asking.retry_policy import retrying
 from ...contracts.context import RequestContext
 from ...contracts.events import TagMoved
 from ...contracts.registry import FETCHED, BytesContent, Outcome, Resolved
@@ -19,6 +20,7 @@ from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import ManifestUnknown, RegistryError, Unknown
 from ...oci.reference import Repository
+from ...times import ANSWERS
 from ..freshness import Freshness, RecordState, age_of, judge
 from ..manifests import Manifests
 from ..policy import CachePolicy
@@ -80,13 +82,14 @@ class TagResolver:
         old = None
         if known is not None and state is not RecordState.EXPIRED:
             old = Resolved(known, Outcome.STALE, age)
+        asking = context.lasting(ANSWERS.ask)
         resolved, joined = await self._asks.answer(
             context,
             (repository, tag),
             image,
             state,
             old,
-            lambda: self._ask(context, repository, tag, record, periods),
+            lambda: self._ask(asking, repository, tag, record, periods),
         )
         if joined and resolved.outcome is Outcome.FILLED:
             return replace(resolved, outcome=Outcome.JOINED)
@@ -171,21 +174,21 @@ class TagResolver:
     ) -> BytesContent:
         """The manifest that the upstream says the tag points to. One that is missing is doubted for
         a while: a replica may have to catch up. Raises RegistryError; Unknown of the tag alone."""
-        pauses = self._policy.retries.doubts(promised=True)
-        while True:
-            try:
-                return await self._next_word(context, repository, tag, record, periods)
-            except Lagging as error:
-                pause = next(pauses, None)
-                if pause is None:
-                    raise
-                log.info(
-                    "tag_asked_again",
-                    image=f"{repository}:{tag}",
-                    reason=error.message,
-                    request_id=context.request_id,
-                )
-                await asyncio.sleep(pause)
+
+        def waited_out(error: RegistryError) -> None:
+            log.info(
+                "tag_asked_again",
+                image=f"{repository}:{tag}",
+                reason=error.message,
+                request_id=context.request_id,
+            )
+
+        return await retrying(
+            context,
+            lambda: self._next_word(context, repository, tag, record, periods),
+            {Lagging: self._policy.trouble.doubts(promised=True)},
+            failed=waited_out,
+        )
 
     async def _next_word(
         self,

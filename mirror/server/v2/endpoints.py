@@ -27,6 +27,7 @@ from ..http.response_cache import LARGEST, ResponseCache
 from .access_log import Exchange
 from .answering import Responder, in_memory
 from .conditions import etag, not_modified, wanted
+from .deadlines import in_time, with_deadline
 from .failures import failure
 from .serving import Serving
 from .target import (
@@ -99,18 +100,24 @@ class Endpoints:
         exchange.kind = target.kind
         exchange.registry, exchange.repository = repository.registry, repository.name
         exchange.reference = str(target.reference)
+        is_head = request.method == hdrs.METH_HEAD
+        exchange.context = context = with_deadline(exchange.context, target.kind, is_head=is_head)
         match target:
-            case Target(TargetKind.BLOB, _, Digest() as digest) if request.method == hdrs.METH_HEAD:
+            case Target(TargetKind.BLOB, _, Digest() as digest) if is_head:
                 return await self._stat(request, exchange, repository, digest)
             case Target(TargetKind.BLOB, _, Digest() as digest):
                 return await self._blob(request, exchange, repository, digest)
             case Target(TargetKind.MANIFEST, _, Digest() as digest):
-                content = await self._registry.manifest(exchange.context, repository, digest)
+                content = await in_time(
+                    context, self._registry.manifest(context, repository, digest)
+                )
                 return await self._manifest(request, exchange, content, None)
             case Target(TargetKind.TAG, _, str() as tag):
-                resolved = await self._registry.resolve(exchange.context, repository, tag)
+                resolved = await in_time(context, self._registry.resolve(context, repository, tag))
                 digest = resolved.descriptor.digest
-                content = await self._registry.manifest(exchange.context, repository, digest)
+                content = await in_time(
+                    context, self._registry.manifest(context, repository, digest)
+                )
                 return await self._manifest(request, exchange, content, resolved)
             case Target(TargetKind.TAGS):
                 return await self._tags(request, exchange, repository, target, query)
@@ -148,7 +155,8 @@ class Endpoints:
         self, request: web.BaseRequest, exchange: Exchange, repository: Repository, digest: Digest
     ) -> web.StreamResponse:
         """HEAD of a blob, and GET by whom has it already: nothing is fetched for it."""
-        descriptor = await self._registry.stat(exchange.context, repository, digest)
+        context = exchange.context
+        descriptor = await in_time(context, self._registry.stat(context, repository, digest))
         exchange.outcome = Outcome.PASSED
         headers = {hdrs.ACCEPT_RANGES: "bytes", **_validators(digest)}
         if _matches(request, digest):
@@ -164,9 +172,8 @@ class Endpoints:
         if _matches(request, digest):
             return await self._stat(request, exchange, repository, digest)
         asked = parse_range(request.headers.get(hdrs.RANGE), None)
-        content = await self._registry.blob(
-            exchange.context, repository, digest, asked.start if asked else 0
-        )
+        context, start = exchange.context, asked.start if asked else 0
+        content = await in_time(context, self._registry.blob(context, repository, digest, start))
         try:
             exchange.outcome = content.outcome
             size = content.descriptor.size
@@ -206,7 +213,8 @@ class Endpoints:
         # The specification wants nothing for n=0, and no Link header.
         page = TagPage(())
         if count != 0:
-            page = await self._registry.tags(exchange.context, repository, count, last)
+            context = exchange.context
+            page = await in_time(context, self._registry.tags(context, repository, count, last))
         exchange.outcome = Outcome.PASSED
         headers: dict[str, str] = {**_JSON, **_provenance(exchange.outcome)}
         if page.last is not None:
@@ -225,8 +233,9 @@ class Endpoints:
         query: Mapping[str, str],
     ) -> web.StreamResponse:
         artifact_type = parse_artifact_type(query.get("artifactType"))
-        content = await self._registry.referrers(
-            exchange.context, repository, digest, artifact_type
+        context = exchange.context
+        content = await in_time(
+            context, self._registry.referrers(context, repository, digest, artifact_type)
         )
         exchange.outcome = content.outcome
         headers = {

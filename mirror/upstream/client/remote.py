@@ -36,7 +36,7 @@ from ...oci.ranges import ByteRange, ContentRange, format_range
 from ...oci.reference import Repository
 from ...threads import aside, read_aside
 from ..endpoint import MIB, Endpoint, Trust
-from ..failures import FailureKind, Unfit, Unreached, faulty
+from ..failures import FailureKind, Unfit, Unreached, faulty, in_time
 from ..http.stream import BlobStream
 from ..http.transport import Transport, origin
 from ..retries import Retries
@@ -322,7 +322,7 @@ class Remote:
         response = await self._requests.send(
             asker, Request("GET", repository, path, accept, _is_200, NameUnknown)
         )
-        data = await self._body(response, _MAX_LIST)
+        data = await self._body(asker, response, _MAX_LIST)
         try:
             tags = await read_aside(answers.tag_names, data)
         except Untrustworthy as error:
@@ -337,7 +337,7 @@ class Remote:
         response = await self._requests.send(
             asker, Request("GET", repository, path, _ACCEPT_MANIFESTS, _is_200, ManifestUnknown)
         )
-        data = await self._body(response, self.endpoint.limits.manifest)
+        data = await self._body(asker, response, self.endpoint.limits.manifest)
         claimed = answers.claimed_digest(response.headers)
         proof = digest or claimed or Digest.of(data)
         if not proof.matches(data):
@@ -358,8 +358,9 @@ class Remote:
         )
         return content, response
 
-    async def _body(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
-        data = await self._transport.read(response, limit)
+    async def _body(self, asker: Asker, response: aiohttp.ClientResponse, limit: int) -> bytes:
+        async with in_time(asker, self.endpoint.name):
+            data = await self._transport.read(response, limit)
         if data is None:
             raise Unfit(f"{self.endpoint.name} sent more than {limit} bytes; no more are taken")
         if not answers.encoding(response.headers):

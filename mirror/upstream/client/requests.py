@@ -21,6 +21,7 @@ from ..failures import (
     ReferralExpired,
     Unreached,
     faulty,
+    in_time,
     rate_limited,
 )
 from ..http.transport import Transport, origin
@@ -98,8 +99,8 @@ class Requests:
 
         seconds = self._endpoint.limits.answer
         try:
-            async with asyncio.timeout(seconds):
-                return await self._retries.run(request.repository, attempt)
+            async with in_time(asker, self._endpoint.name), asyncio.timeout(seconds):
+                return await self._retries.run(asker, request.repository, attempt)
         except TimeoutError as error:
             raise Unreached(
                 f"{self._endpoint.name}: no answer within {seconds:g} s, retries included",

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ...asking.single_flight import NoTurn
-from ...contracts.context import Asker
+from ...contracts.context import Asker, left
 from ...places import Crowded, Places, Unwanted
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Turns:
     async def take(self, turn: Turn) -> None:
         """Raises NoTurn."""
         try:
-            await self._places.take(turn, self._patience)
+            await self._places.take(turn, min(self._patience, left(turn.asker)))
         except (TimeoutError, Crowded, Unwanted):
             raise NoTurn(
                 f"{self._name}: its token realm is asked by others, and has not answered them",
@@ -85,18 +85,18 @@ class Turn:
 
     def __init__(self, turns: Turns, asker: Asker) -> None:
         self._turns = turns
-        self._asker = asker
+        self.asker = asker
         self._timeout: asyncio.Timeout | None = None
         self.since: float | None = None
         self.vain_turns = 0
 
     @property
     def client(self) -> str:
-        return self._asker.client
+        return self.asker.client
 
     @property
     def is_wanted(self) -> bool:
-        return self._asker.is_wanted
+        return self.asker.is_wanted
 
     async def run(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Asks when it is its turn; again, where that was asked back meanwhile. Raises NoTurn, also

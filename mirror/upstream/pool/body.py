@@ -17,6 +17,7 @@ from ...oci.descriptor import Descriptor
 from ...oci.errors import Unavailable
 from ...oci.ranges import ByteRange
 from ...tasks import ended
+from ...times import BODIES
 from ..endpoint import KIB
 from .line import Line
 from .source import LEAD, Source
@@ -39,11 +40,11 @@ class Watch:
     that costs them bytes. What many bodies share is slow through no fault of one: see Line.
     """
 
-    silent: float = 2.0
-    alone: float = 6.0
-    longest: float = 45.0
-    doubt: float = 1.5
-    slow_window: float = 30.0
+    silent: float = BODIES.silent
+    alone: float = BODIES.alone
+    longest: float = BODIES.longest
+    doubt: float = BODIES.doubt
+    slow_window: float = BODIES.slow
     slow_speed: float = 4.0 * KIB
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ...contracts.context import Asker
+from ...contracts.context import Asker, left
 from ...oci.errors import Unavailable
 from ...places import Crowded, Places, Unwanted
+from ...times import EXCHANGES
 from .question import Asked
 
 _QUANTUM = 2.0  # seconds; to go on over another connection costs some round trips
@@ -21,7 +22,7 @@ class Slots:
     which some registries take minutes for, and no pull needs, leave half.
     """
 
-    def __init__(self, name: str, limit: int, patience: float = 60.0) -> None:
+    def __init__(self, name: str, limit: int, patience: float = EXCHANGES.connection) -> None:
         self._name = name
         self.limit = limit
         self._patience = patience
@@ -42,11 +43,11 @@ class Slots:
 
     async def take(self, asker: Asker, asked: Asked, vain_turns: int = 0) -> Slot:
         """A slot for this asker, after so many turns without an answer. Raises Unavailable when
-        there is none within `patience` seconds, at once when nobody waits for what it asks or too
-        many of its client's wait."""
+        there is none within `patience` seconds, nor before the asker's deadline; at once when
+        nobody waits for what it asks, or too many of its client's wait."""
         slot = Slot(asker, asked, vain_turns)
         try:
-            await self._places.take(slot, self._patience)
+            await self._places.take(slot, min(self._patience, left(asker)))
         except (TimeoutError, Crowded, Unwanted) as reason:
             within = f" within {self._patience:g} s" if isinstance(reason, TimeoutError) else ""
             raise Unavailable(

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from ...asking.retry_policy import NEVER, RetryPolicy, retrying
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...contracts.events import UpstreamHedged
 from ...events import Events
 from ...oci.errors import Denied, RateLimited, RegistryError, Unknown
+from ...times import TROUBLE
 from .connections import Slot
 from .endpoint_state import EndpointState, Turn
 from .hedge import NobodyAnswered, Race
@@ -22,11 +24,8 @@ from .verdict import verdict
 
 T = TypeVar("T")
 
-# A 429 that may be over soon is waited out for so many seconds in all: a tag's client is held for
-# 12, and a blob's fill has a patience of its own. One that does not say when is asked again after
-# the least.
-_PASSING = 8.0
-_LEAST_PAUSE = 1.0
+# A 429 that may be over soon is waited out. A blob's download has a policy of its own.
+_LIMITED = RetryPolicy(pause=1.0, longest_pause=1.0, within=TROUBLE.limited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +64,13 @@ class Dispatcher:
 
     async def answer(self, query: Query[T]) -> T:
         """The first answer. A limit (429) that may soon be over is waited out."""
-        waited = 0.0
-        while True:
-            try:
-                return await self._first_answer(query)
-            except RateLimited as error:
-                pause = max(error.retry_after or 0.0, _LEAST_PAUSE)
-                waited += pause
-                if query.question.asked is Asked.BLOB or waited > _PASSING:
-                    raise
-            await self._sleep(pause)
+        policy = NEVER if query.question.asked is Asked.BLOB else _LIMITED
+        return await retrying(
+            query.asker,
+            lambda: self._first_answer(query),
+            {RateLimited: policy},
+            sleep=self._sleep,
+        )
 
     async def instead(
         self, query: Query[T], late: EndpointState, answer: Awaitable[T], within: float

@@ -1,0 +1,105 @@
+"""Every number that decides what a client sees after how long. docs/time.md shows what follows.
+
+In seconds. What clients bear was measured with dockerd (20.10 to 28.5), containerd (1.6 to 2.1),
+skopeo and podman: none of them ends a request for a manifest or blob by itself, all wait for a
+blob's first byte for 35 seconds, and all go elsewhere after a tag's error. podman and skopeo go
+nowhere else once a tag was answered: so a tag is refused soon, and what it names is waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """After which a request is answered with 503, whatever it waits for; the answers of requests
+    that are within what an upstream takes come before."""
+
+    tag: float = 15.0  # the upstream's word (Answers.unknown), and its proof
+    manifest: float = 60.0  # as long as one ask may take, and the client may have no second chance
+    stat: float = 60.0
+    blob: float = 90.0  # until the first byte: a turn (30), trouble (30), and a try under way
+    tags: float = 60.0  # some registries take minutes for such a list; no pull needs it
+    referrers: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """`stale`: for the upstream's word on what could be answered stale: below a second, so that
+    a pull does not seem to hang. `unknown`: on what is not known here; dockerd gives a whole mirror
+    15 seconds to answer `/v2/`. `ask`: for an ask of the upstream with all its tries, which goes on
+    when the client was answered, and which others join. `beside`: then who has joined an ask that
+    is silent asks beside it."""
+
+    stale: float = 0.8
+    unknown: float = 12.0
+    ask: float = 60.0
+    beside: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """How long trouble is waited out. `promised`: of what a manifest names that the client has, a
+    pull that has begun; `other`: of anything else. `lagging`: for which a 404 is not believed of
+    what was promised: a replica has caught up by then. `limited`: for which a 429 is waited out of
+    anything but a blob. `proof`: of whether a repository shows a digest, where that is not known.
+    `pause`: before the second ask; then twice as long each time."""
+
+    promised: float = 30.0
+    other: float = 2.0
+    lagging: float = 8.0
+    limited: float = 8.0
+    proof: float = 2.0
+    pause: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanges:
+    """One exchange with an endpoint. `headers`: from asking to the answer's headers, connecting
+    included: longer than clients were seen to wait, since another ask is sent beside one that is
+    late, and nothing is gained by giving up the first. `answer`: to the final headers: tokens,
+    redirects and retries together. `realm`: for a token, which many may wait for, and for the turn
+    to ask for it; `realm_silent`: then the same is asked for beside. `body`: of a manifest or list,
+    whole; `unwanted`: of a redirect or an error. `connection`: for one of the connections that the
+    host bears."""
+
+    dns: float = 5.0
+    connect: float = 5.0
+    headers: float = 45.0
+    answer: float = 60.0
+    realm: float = 15.0
+    realm_silent: float = 2.0
+    body: float = 30.0
+    unwanted: float = 1.0
+    connection: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """A blob's body. `silent`: then the rest is asked for beside it. `alone`: where no connection
+    is free for that, it is given up. `longest`: then, of all its connections. `doubt`: of dripping;
+    then the rest is asked for beside. `slow`: below the least speed, over all its connections."""
+
+    silent: float = 2.0
+    alone: float = 6.0
+    longest: float = 45.0
+    doubt: float = 1.5
+    slow: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is beside the path of bytes. `redis`: then the local memory answers. `list`: for all
+    pages of a list of referrers."""
+
+    redis: float = 0.25
+    list: float = 30.0
+
+
+DEADLINES = Deadlines()
+ANSWERS = Answers()
+TROUBLE = Trouble()
+EXCHANGES = Exchanges()
+BODIES = Bodies()
+STORES = Stores()
