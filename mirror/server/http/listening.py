@@ -23,6 +23,7 @@ from ..v2.endpoints import COMMON
 from ..v2.failures import failure
 from ..v2.target import TargetKind
 from .accepting import Acceptor
+from .aiohttp_parts import KeptAlive
 from .idle_connections import Idle
 from .request_ids import HEADER, request_id
 from .response_cache import Answer, ResponseCache, is_bare
@@ -171,7 +172,7 @@ def _request(
     return web.BaseRequest(message._replace(url=_NO_URL), payload, protocol, writer, task, loop)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(KeptAlive):
     """aiohttp's connection, with the hot lane before it, and a registry's words for what is not
     HTTP."""
 
@@ -222,7 +223,7 @@ class _Connection(web.RequestHandler):
             )
         self._peer = (transport.get_extra_info("peername") or ("",))[0]
         super().connection_made(transport)
-        self._began = self._next_keepalive_close_time - self._keepalive_timeout
+        self._began = self.idle_since()
         if self._owed is not None:
             self._send(self._owed)
             self._owed = None
@@ -245,7 +246,7 @@ class _Connection(web.RequestHandler):
 
     def is_waiting(self) -> bool:
         """Whether all requests before this one have been answered, and their answers have left."""
-        waits = not self._handed or (self._waiter is not None and not self._waiter.done())
+        waits = not self._handed or self.awaits_request()
         transport = self.transport
         return waits and transport is not None and transport.get_write_buffer_size() == 0
 
@@ -253,7 +254,7 @@ class _Connection(web.RequestHandler):
         """To be asked while it is waiting."""
         assert self.transport is not None  # noqa: S101 - it is connected
         descriptor = self.transport.get_extra_info("socket").fileno()
-        since = self._next_keepalive_close_time - self._keepalive_timeout
+        since = self.idle_since()
         return Idle(descriptor, self._peer, since > self._began, since, self.force_close)
 
     def _send(self, answer: Answer) -> None:
@@ -263,7 +264,7 @@ class _Connection(web.RequestHandler):
         if answer.closes:
             self.force_close()
         else:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            self.was_used()
 
     def handle_error(
         self,

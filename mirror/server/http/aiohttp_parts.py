@@ -1,0 +1,32 @@
+"""The private parts of aiohttp that this mirror uses, all of them: what its connections do not tell
+by public means. tests/server/test_aiohttp_parts.py fails where another version means something else
+by them, and pyproject.toml bounds the version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+
+class KeptAlive(web.RequestHandler):
+    """A connection of aiohttp's that tells whether and since when it waits for a request: so bytes
+    can be answered before its parser sees them, and idle connections can be taken from it."""
+
+    __slots__ = ()
+
+    def awaits_request(self) -> bool:
+        """Whether every request that the parser has seen is answered, and aiohttp waits for the
+        next: its task waits for a future that the parser sets. False before the parser has seen
+        anything."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def idle_since(self) -> float:
+        """When it was last used, on the loop's clock: aiohttp notes when it will close it."""
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    def was_used(self) -> None:
+        """It was used without aiohttp's knowledge: its time to be idle begins anew."""
+        now = asyncio.get_running_loop().time()
+        self._next_keepalive_close_time = now + self._keepalive_timeout
