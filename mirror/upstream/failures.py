@@ -25,6 +25,9 @@ class FailureKind(StrEnum):
     CUT = "cut"
 
 
+_STAYS = (FailureKind.TLS, FailureKind.TIMEOUT, FailureKind.DNS)
+
+
 class Unreached(Unavailable):
     """There was no whole HTTP answer: no connection, or one that broke."""
 
@@ -86,14 +89,14 @@ def pause_before_retry(error: Unavailable) -> float | None:
     """The least seconds to wait before asking again: 0 where the fault is likely gone already,
     None where asking again soon is of no use.
 
-    A refused certificate stays refused, and a timeout has cost the caller enough already. Who
-    limits us is left alone: another endpoint may answer meanwhile, and the pool waits where none
-    does.
+    A refused certificate stays refused, a timeout has cost the caller enough already, and for a
+    name that has no address the resolver has tried by itself. Who limits us is left alone: another
+    endpoint may answer meanwhile, and the pool waits where none does.
     """
     if isinstance(error, ReferralExpired):
         return 0.0
     if isinstance(error, Unreached):
-        return None if error.kind in (FailureKind.TLS, FailureKind.TIMEOUT) else 0.0
+        return None if error.kind in _STAYS else 0.0
     if isinstance(error, Faulty | Exhausted | NoTurn):
         return error.retry_after or 0.0
     return None

@@ -70,6 +70,7 @@ async def test_f09_an_expired_url_is_asked_again_at_once(time: HandClock) -> Non
     [
         Unreached("certificate", FailureKind.TLS),
         Unreached("slow", FailureKind.TIMEOUT),
+        Unreached("no name", FailureKind.DNS),
         RateLimited("429", retry_after=1),
         Faulty("503", retry_after=60),
         Unavailable("418"),

@@ -1,0 +1,1 @@
+"""What a client sees after how long: docs/time.md, measured in virtual time."""
