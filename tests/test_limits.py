@@ -84,30 +84,3 @@ async def test_all_endpoints_and_workers_share_the_connections_to_a_host(
     go.set()
     assert [(await ask)[0] for ask in asks] == [200] * 6
     assert most == 2
-
-
-async def test_a_429_that_one_worker_got_is_known_to_the_others_and_after_a_restart(
-    node: Node, tmp_path: Path
-) -> None:
-    node.hub.limit = 1
-    for tag in ("1", "2", "3", "4"):
-        node.hub.add_image("library/redis", tag, b"layer %s" % tag.encode())
-    one, other = await node.mirror(""), await node.mirror("")
-    assert (await get(one, "library/redis/manifests/1"))[0] == 200
-    assert (await get(one, "library/redis/manifests/2"))[0] == 503
-    refused = node.hub.count("registry", "GET", "manifests/")
-
-    def is_told() -> bool:
-        notes = [path.read_text() for path in (tmp_path / "store").glob("quota-*.json")]
-        return any(json.loads(note)["pulls_at"] for note in notes)
-
-    await eventually(is_told)
-    for client, tag in ((other, "3"), (await node.mirror(""), "4")):
-        status, body, retry_after = await get(client, f"library/redis/manifests/{tag}")
-        assert status == 503
-        assert int(retry_after) > 21_000
-        for words in ("1 manifests in 6 h", "pulls none before", "a login (credentials)"):
-            assert words in body
-    assert node.hub.count("registry", "GET", "manifests/") == refused
-    # What is here goes on.
-    assert (await get(other, "library/redis/manifests/1"))[0] == 200

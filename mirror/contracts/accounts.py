@@ -3,28 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
-
-N = TypeVar("N")
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaRecord:
-    """What an endpoint said of the manifests that it gives to one login: so many in `window`
-    seconds, so many left; `source` is whom it counts, "" when it does not say.
-
-    Times are in seconds since the epoch. Before `pulls_at` no manifest is pulled, because the count
-    was used up where it was `counted`; before `asks_at` none is asked for at all.
-    """
-
-    limit: int | None
-    remaining: int | None
-    window: float | None
-    source: str
-    said_at: float
-    pulls_at: float
-    counted: bool
-    asks_at: float
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +19,21 @@ class RefusedLogin:
     secret: str
 
 
-class Notes(Protocol[N]):
+class Notes(Protocol):
     """What the processes of one node tell each other of one login at one endpoint. Its faults are
     its own: what it cannot say, it does not know."""
 
-    def heard(self) -> N | None:
-        """What another has noted since this was last asked; None: nothing new. A few
+    def heard(self) -> RefusedLogin | None:
+        """What another process has noted since this was last asked; None: nothing new. A few
         microseconds."""
 
-    def note(self, record: N) -> None:
-        """Tells the others, soon."""
+    def note(self, record: RefusedLogin) -> None:
+        """Tells the other processes, soon."""
 
 
 class AccountNotes(Protocol):
     """Notes of all logins, each by an endpoint's URL and a login, in words that are always the
-    same."""
+    same. Quotas are not shared: each answer tells them, and without that a worker asks for one
+    manifest too many after a 429."""
 
-    def quota(self, account: str) -> Notes[QuotaRecord]: ...
-
-    def login(self, account: str) -> Notes[RefusedLogin]: ...
+    def login(self, account: str) -> Notes: ...

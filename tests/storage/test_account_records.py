@@ -1,4 +1,4 @@
-"""What processes tell each other of endpoints' limits."""
+"""What processes tell each other of logins that are refused."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from mirror.contracts.accounts import QuotaRecord, RefusedLogin
+from mirror.contracts.accounts import RefusedLogin
 from mirror.storage.records.accounts import AccountRecords, refused_logins
 
 from ..waiting import eventually
 
 HUB = "https://registry-1.docker.io me 0"
-RECORD = QuotaRecord(
-    limit=100,
-    remaining=0,
-    window=21600.0,
-    source="192.0.2.7",
-    said_at=1_700_000_000.125,
-    pulls_at=1_700_021_600.125,
-    counted=True,
-    asks_at=0.0,
+RECORD = RefusedLogin(
+    endpoint="registry-1.docker.io",
+    login="me",
+    why="its token realm (401)",
+    until=1_700_000_060.5,
+    secret="17 9 1700000000000000000",
 )
 
 
@@ -44,26 +41,26 @@ def other(tmp_path: Path) -> Iterator[AccountRecords]:
 async def test_what_one_notes_another_hears_once(
     one: AccountRecords, other: AccountRecords
 ) -> None:
-    teller, listener = one.quota(HUB), other.quota(HUB)
+    teller, listener = one.login(HUB), other.login(HUB)
     assert listener.heard() is None
     teller.note(RECORD)
     assert await eventually(listener.heard) == RECORD
     assert listener.heard() is None
     assert teller.heard() is None  # it knows
-    assert other.quota("https://registry-1.docker.io you 0").heard() is None
-    listener.note(replace(RECORD, remaining=5, pulls_at=0.0))
-    assert await eventually(teller.heard) == replace(RECORD, remaining=5, pulls_at=0.0)
+    assert other.login("https://registry-1.docker.io you 0").heard() is None
+    listener.note(replace(RECORD, why="the registry (403)"))
+    assert await eventually(teller.heard) == replace(RECORD, why="the registry (403)")
 
 
 def test_of_many_notes_the_last_holds_and_it_outlives_the_process(tmp_path: Path) -> None:
     records = AccountRecords(tmp_path)
-    teller = records.quota(HUB)
-    for remaining in range(100):
-        teller.note(replace(RECORD, remaining=remaining))
+    teller = records.login(HUB)
+    for second in range(100):
+        teller.note(replace(RECORD, until=float(second)))
     records.close()
     teller.note(RECORD)  # too late, and no fault
     later = AccountRecords(tmp_path)
-    assert later.quota(HUB).heard() == replace(RECORD, remaining=99)
+    assert later.login(HUB).heard() == replace(RECORD, until=99.0)
     later.close()
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -78,49 +75,39 @@ def test_of_many_notes_the_last_holds_and_it_outlives_the_process(tmp_path: Path
         b"[" * 4000,
         b" " * 5000,
         json.dumps({"version": 1, "account": HUB, "by": "x"}).encode(),
-        json.dumps({"version": 1, "account": HUB, "by": "x", "limit": "many"}).encode(),
+        json.dumps({"version": 1, "account": HUB, "by": "x", "until": "soon"}).encode(),
     ],
 )
 def test_f48_a_file_that_says_nothing_is_nothing(
     one: AccountRecords, tmp_path: Path, content: bytes
 ) -> None:
     records = AccountRecords(tmp_path)
-    records.quota(HUB).note(RECORD)
+    records.login(HUB).note(RECORD)
     records.close()
     (path,) = tmp_path.iterdir()
     path.write_bytes(content)
-    assert one.quota(HUB).heard() is None
+    assert one.login(HUB).heard() is None
 
 
 def test_a_folder_that_cannot_be_written_costs_the_sharing_and_nothing_else(
     tmp_path: Path,
 ) -> None:
     records = AccountRecords(tmp_path / "none")
-    notes = records.quota(HUB)
+    notes = records.login(HUB)
     notes.note(RECORD)
     records.close()
     assert notes.heard() is None
-
-
-REFUSED = RefusedLogin(
-    endpoint="registry-1.docker.io",
-    login="me",
-    why="its token realm (401)",
-    until=1_700_000_060.5,
-    secret="17 9 1700000000000000000",
-)
 
 
 async def test_a_refused_login_is_heard_of_and_shown_until_it_is_good_again(
     one: AccountRecords, other: AccountRecords, tmp_path: Path
 ) -> None:
     teller, listener = one.login(HUB), other.login(HUB)
-    one.quota(HUB).note(RECORD)
-    teller.note(REFUSED)
-    assert await eventually(listener.heard) == REFUSED
-    assert refused_logins(tmp_path) == [REFUSED]
-    listener.note(replace(REFUSED, why="", until=0.0))
-    assert await eventually(teller.heard) == replace(REFUSED, why="", until=0.0)
+    teller.note(RECORD)
+    assert await eventually(listener.heard) == RECORD
+    assert refused_logins(tmp_path) == [RECORD]
+    listener.note(replace(RECORD, why="", until=0.0))
+    assert await eventually(teller.heard) == replace(RECORD, why="", until=0.0)
     assert refused_logins(tmp_path) == []
 
 

@@ -5,7 +5,6 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from mirror.contracts.accounts import QuotaRecord
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, RateLimited, Unavailable
 from mirror.upstream.client.quota import Quota
@@ -212,95 +211,6 @@ def test_f69_a_source_that_is_no_address_is_not_repeated(quota: Quota) -> None:
     assert error is not None
     assert "counted" not in error.message
     assert "Cookie" not in error.message
-
-
-# What several processes know
-
-
-class Notes:
-    """QuotaNotes of two who share a board."""
-
-    def __init__(self, board: list[tuple[object, QuotaRecord]]) -> None:
-        self.board = board
-        self.read = 0
-
-    def heard(self) -> QuotaRecord | None:
-        new, self.read = self.board[self.read :], len(self.board)
-        return next((said for by, said in reversed(new) if by is not self), None)
-
-    def note(self, record: QuotaRecord) -> None:
-        self.board.append((self, record))
-
-
-@pytest.fixture
-def two(time: HandClock, counts: Counts) -> tuple[Quota, Quota]:
-    board: list[tuple[object, QuotaRecord]] = []
-    one, other = (
-        Quota("hub", "", time.clock(), counts, low=0.2, notes=Notes(board)) for _ in range(2)
-    )
-    return one, other
-
-
-def test_a_429_that_one_process_got_holds_for_the_other(
-    two: tuple[Quota, Quota], time: HandClock, counts: Counts
-) -> None:
-    one, other = two
-    assert other.refusal("redis", True) is None
-    one.refused("redis", True, {**SPENT, "docker-ratelimit-source": "192.0.2.7"})
-    time.now += 1
-    told, heard = one.refusal("redis", True), other.refusal("redis", True)
-    assert isinstance(told, QuotaSpent)
-    assert isinstance(heard, QuotaSpent)
-    assert heard.message == told.message
-    assert heard.retry_after == pytest.approx(21599)
-    assert other.refusal("redis", False) is None
-    assert counts.untils[-1] == ("hub", "", pytest.approx(1_700_021_600))
-    # And as one of them learns that it is over, so does the other.
-    other.answered("redis", False, told_of("100;w=21600", "7;w=21600"))
-    time.now += 1
-    assert one.refusal("redis", True) is None
-    assert one.left == 0.07
-
-
-def test_a_limit_on_asking_is_shared_too(two: tuple[Quota, Quota], time: HandClock) -> None:
-    one, other = two
-    for repository in ("redis", "nginx"):
-        one.refused(repository, False, {"Retry-After": "300"})
-    assert other.refusal("redis", False) is not None
-    time.now += 300
-    assert other.refusal("redis", False) is None
-
-
-def test_an_answer_of_ones_own_does_not_wipe_out_what_another_was_told(
-    two: tuple[Quota, Quota],
-) -> None:
-    one, other = two
-    other.answered("redis", True, told_of("100;w=21600", "50;w=21600"))
-    for repository in ("redis", "nginx"):
-        one.refused(repository, False, {"Retry-After": "300"})
-    other.answered("redis", True, told_of("100;w=21600", "49;w=21600"))  # was under way
-    for quota in two:
-        quota._listen(now=True)
-        assert quota.refusal("redis", False) is not None
-
-
-def test_saying_the_same_again_is_not_noted(two: tuple[Quota, Quota]) -> None:
-    one, _ = two
-    for _ in range(5):
-        one.answered("redis", False, told_of("100;w=21600", "50;w=21600"))
-    assert isinstance(one._notes, Notes)
-    assert len(one._notes.board) == 1
-
-
-def test_f29_a_note_by_a_wrong_clock_holds_nobody_for_longer_than_a_day(
-    two: tuple[Quota, Quota], time: HandClock
-) -> None:
-    one, other = two
-    one.refused("redis", True, SPENT)
-    time.ahead -= 365 * 86400
-    error = other.refusal("redis", True)
-    assert error is not None
-    assert error.retry_after == 86400
 
 
 # With a registry

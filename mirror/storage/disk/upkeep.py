@@ -120,7 +120,7 @@ class Upkeep:
     def _sweep(self) -> None:
         """Removes what killed processes have left of files that live for a moment. Blocking."""
         before = time.time() - _LEFT_FOR
-        for pattern in ("quota-*.json.*", "login-*.json.*", ".probe-*"):
+        for pattern in ("login-*.json.*", ".probe-*"):
             for path in self._store.root.glob(pattern):
                 with contextlib.suppress(OSError):
                     if path.lstat().st_mtime < before:

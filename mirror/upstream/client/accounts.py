@@ -59,8 +59,7 @@ class Accounts:
             if credentials is not None:
                 told = notes.login(words) if notes else None
                 own = OwnLogin(endpoint.name, credentials, clock, events, told)
-            said = notes.quota(words) if notes else None
-            quota = Quota(endpoint.name, label, clock, events, endpoint.quota_low, said)
+            quota = Quota(endpoint.name, label, clock, events, endpoint.quota_low)
             return Account(Authorizer(endpoint, own, transport, clock), quota)
 
         numbers: Counter[str] = Counter()

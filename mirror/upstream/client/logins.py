@@ -59,7 +59,7 @@ class OwnLogin:
         credentials: Credentials,
         clock: Clock,
         events: Events,
-        notes: Notes[RefusedLogin] | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self.credentials = credentials
         self._endpoint = endpoint

@@ -16,11 +16,9 @@ from datetime import UTC, datetime
 from cachetools import LRUCache
 
 from ...clock import Clock
-from ...contracts.accounts import Notes, QuotaRecord
 from ...contracts.events import QuotaPaused, QuotaReported
 from ...events import Events
 from ...oci.errors import RateLimited, quoted
-from ...oci.retry import MAX_RETRY_AFTER
 from ..failures import QuotaSpent, retry_after
 
 _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*(?:;\s*w=([0-9]{1,8})\s*)?(?:[,;].*)?", re.ASCII)
@@ -28,9 +26,6 @@ _SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an acc
 _LEAST_PAUSE = 1.0
 _FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; twice as many after each more in a row
 _LONGEST_GUESS = 3600.0
-_LISTEN_EVERY = 1.0  # seconds: what another process was told is known here that soon
-
-
 _REPOSITORIES = 1024  # whose pauses are remembered
 _AGREE = 2  # repositories that are refused, none answered in between: the limit is the login's
 
@@ -45,7 +40,7 @@ class _Pause:
 
 class Quota:
     """What is left to one login at one endpoint. `login` is "" for anonymous asking. Of the limit,
-    a share below `low` is little. `notes`: how it is shared with other processes."""
+    a share below `low` is little."""
 
     def __init__(
         self,
@@ -54,16 +49,12 @@ class Quota:
         clock: Clock,
         events: Events,
         low: float,
-        notes: Notes[QuotaRecord] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._login = login
         self._clock = clock
         self._events = events
         self._low = low
-        self._notes = notes
-        self._noted: object = None
-        self._listen_at = 0.0
         self._limit: int | None = None
         self._remaining: int | None = None
         self._window: float | None = None
@@ -79,7 +70,6 @@ class Quota:
     @property
     def left(self) -> float:
         """The share of the limit that is left, from 0 to 1; 1 where nothing is known."""
-        self._listen()
         if self._remaining is None or not self._limit or self._outdated():
             return 1.0
         return min(1.0, self._remaining / self._limit)
@@ -112,7 +102,6 @@ class Quota:
         The count, where it is used up, is the login's. Any other limit may be the repository's own,
         which some client has chosen: it is the login's when two repositories in a row meet it.
         """
-        self._listen(now=True)
         remaining = self._note(headers)
         is_counted = pull and remaining == 0
         told = retry_after(headers, self._clock)
@@ -127,7 +116,6 @@ class Quota:
         if is_counted or len(self._refused) >= _AGREE:
             self._refused.clear()
             self._pause_all(until, on_pulls, is_counted)
-        self._share()
 
     def _pause_all(self, until: float, on_pulls: bool, is_counted: bool) -> None:
         self._counted = is_counted
@@ -139,16 +127,13 @@ class Quota:
 
     def answered(self, repository: str, pull: bool, headers: Mapping[str, str]) -> None:
         """An answer to a GET (`pull`) or a HEAD of a manifest came that was no 429."""
-        self._listen(now=True)
         self._note(headers)
         self._refused.clear()
         if pull:
             self._paused.pop((repository, True), None)
-        self._share()
 
     def refusal(self, repository: str, pull: bool) -> RateLimited | None:
         """What to raise instead of asking; None: ask."""
-        self._listen()
         now = self._clock.monotonic()
         asks_at = max(self._asks_at, self._paused.get((repository, False), _Pause()).until)
         pulls_at = max(self._pulls_at, self._paused.get((repository, True), _Pause()).until)
@@ -169,53 +154,6 @@ class Quota:
                 retry_after=until,
             )
         return None
-
-    def _share(self) -> None:
-        """Tells the other processes, when there is something new."""
-        news = (self._limit, self._remaining, self._pulls_at, self._asks_at)
-        if self._notes is None or news == self._noted:
-            return
-        self._noted = news
-        ahead = self._clock.wall() - self._clock.monotonic()
-        self._notes.note(
-            QuotaRecord(
-                self._limit,
-                self._remaining,
-                self._window,
-                self._source,
-                said_at=self._read_at + ahead,
-                pulls_at=self._pulls_at + ahead if self._pulls_at else 0.0,
-                counted=self._counted,
-                asks_at=self._asks_at + ahead if self._asks_at else 0.0,
-            )
-        )
-
-    def _listen(self, *, now: bool = False) -> None:
-        """Takes over what another process was told, before the own word is added to it."""
-        at = self._clock.monotonic()
-        if self._notes is None or (at < self._listen_at and not now):
-            return
-        self._listen_at = at + _LISTEN_EVERY
-        said = self._notes.heard()
-        if said is None:
-            return
-        wall = self._clock.wall()
-
-        def coming(time: float) -> float:
-            # Not trusted further than any Retry-After: the clock may have been set back since.
-            return at + min(time - wall, MAX_RETRY_AFTER) if time > wall else 0.0
-
-        self._limit, self._remaining, self._window = said.limit, said.remaining, said.window
-        self._source = said.source if _SOURCE.fullmatch(said.source) else ""
-        self._read_at = at - max(0.0, wall - said.said_at)
-        self._pulls_at, self._counted = coming(said.pulls_at), said.counted
-        self._asks_at = coming(said.asks_at)
-        self._noted = (self._limit, self._remaining, self._pulls_at, self._asks_at)
-        if self._limit is not None and self._remaining is not None:
-            self._events.emit(
-                QuotaReported(self._endpoint, self._login, self._limit, self._remaining)
-            )
-        self._tell_until()
 
     def _outdated(self) -> bool:
         return self._window is not None and self._clock.monotonic() - self._read_at >= self._window

@@ -20,7 +20,7 @@ LEAD = 64 * KIB
 """Bytes that one has to bring before the other, where the rest is asked for beside a slow one."""
 
 # A connection is measured over windows of LONG waiting, and left when another endpoint is known to
-# be so many times as fast.
+# be so many times as fast: a blob of 12 MiB that began at 256 KiB/s came so in 6 s, and not in 48.
 _MUCH_FASTER = 4.0
 
 

@@ -77,12 +77,11 @@ async def test_what_lives_for_a_moment_is_swept(house: House) -> None:
     folder.mkdir(parents=True)
     name = "a" * 64
     left = [
-        mirror.storage / "quota-abc.json.0123456789abcdef",
         mirror.storage / "login-abc.json.0123456789abcdef",
         mirror.storage / ".probe-1",
         folder / f"{name}.ahead",
     ]
-    kept = [mirror.storage / "quota-abc.json", mirror.storage / "quota-abc.json.new"]
+    kept = [mirror.storage / "login-abc.json", mirror.storage / "login-abc.json.new"]
     for path in (*left, *kept):
         path.touch()
     for path in (*left, kept[0]):
