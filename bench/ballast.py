@@ -79,7 +79,7 @@ class Ballast:
         self._file.write_bytes(b"ballast\n" * (SIZE // 8))
 
     async def _show(self, digests: Sequence[Digest]) -> None:
-        links = LinkRecords.open(self._root / "links.db", Clock())
+        links = LinkRecords(self._root / "links.db", Clock())
         try:
             await links.add(Repository("docker.io", REPOSITORY), digests)
         finally:

@@ -19,6 +19,7 @@ from . import __version__
 from .contracts.content import Usage
 from .contracts.events import (
     BreakerSwitched,
+    CatalogueDropped,
     ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
@@ -189,6 +190,10 @@ class Metrics:
             "second_tier_dropped", "Pieces of content that the second tier was to keep and does not"
         )
         self._events.listen(SecondTierGiven, lambda event: (given if event.kept else dropped).inc())
+        lost = self._counter(
+            "catalogue_dropped", "Things that happened and did not get into the catalogue"
+        )
+        self._events.listen(CatalogueDropped, lambda event: lost.inc(event.count))
 
     def _tags(self) -> None:
         errors = self._counter(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import AsyncIterator, Collection, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,6 +24,17 @@ async def ended(tasks: Collection[asyncio.Future[Any]]) -> None:
             task.exception()
     if cancelled is not None:
         raise cancelled
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Does `work`, which has no end of its own, as long as the context lasts."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await ended([task])
 
 
 def pass_on(task: asyncio.Task[T], answer: asyncio.Future[T]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mirror.app.catalogue import CatalogueListener, rebuild
 from mirror.clock import Clock
 from mirror.contracts.events import (
+    CatalogueDropped,
     ContentCommitted,
     ContentEvicted,
     ContentQuarantined,
@@ -48,6 +49,13 @@ def catalogue() -> MemoryCatalogue:
 @pytest.fixture
 def listener(events: Events, catalogue: MemoryCatalogue) -> CatalogueListener:
     return CatalogueListener(catalogue, events, Clock(wall=lambda: NOW), most=5)
+
+
+def told(events: Events) -> list[int]:
+    """How much was dropped, each time."""
+    dropped: list[int] = []
+    events.listen(CatalogueDropped, lambda event: dropped.append(event.count))
+    return dropped
 
 
 def digest(text: str) -> Digest:
@@ -108,16 +116,37 @@ async def test_what_is_gone_is_missing(
 async def test_nothing_is_noted_before_a_batch_and_what_finds_no_room_in_it_is_counted(
     events: Events, catalogue: MemoryCatalogue, listener: CatalogueListener
 ) -> None:
+    dropped = told(events)
     for number in range(9):
         events.emit(committed(str(number)))
     events.emit(answered("7"))
     assert await all_content(catalogue) == []
     await listener.flush()
     assert len(await all_content(catalogue)) == 5
-    assert listener.dropped == 5
+    assert dropped == [5]
+    assert await catalogue.lost() == 2
     events.emit(committed("later"))
     await listener.flush()
     assert len(await all_content(catalogue)) == 6
+    assert await catalogue.lost() == 2
+
+
+async def test_what_one_registry_floods_it_with_pushes_out_nothing_of_anothers(
+    events: Events, catalogue: MemoryCatalogue, listener: CatalogueListener
+) -> None:
+    ghcr = Repository("ghcr.io", "acme/app")
+    events.emit(TagMoved(ghcr, "1", None, digest("app")))
+    for number in range(20):
+        events.emit(TagMoved(REDIS, str(number), None, digest(str(number))))
+    events.emit(ContentEvicted(digest("app"), 1))
+    events.emit(RequestAnswered("tag", "ghcr.io", ghcr.name, "1", "hit", 200, "", 0, 0.0, 0.0))
+    await listener.flush()
+    images = {str(image.reference): image.pulls for image in await all_images(catalogue)}
+    assert images == {
+        "ghcr.io/acme/app:1": 1,
+        "docker.io/library/redis:0": 0,
+        "docker.io/library/redis:1": 0,
+    }
 
 
 async def test_what_cannot_be_noted_is_counted(events: Events) -> None:
@@ -125,10 +154,14 @@ async def test_what_cannot_be_noted_is_counted(events: Events) -> None:
         async def note(self, changes: object) -> bool:
             return False
 
+    dropped = told(events)
     listener = CatalogueListener(Full(), events, Clock(wall=lambda: NOW))
     events.emit(committed("m", OCI_MANIFEST))
     await listener.flush()
-    assert listener.dropped == 1
+    assert dropped == [1]
+    events.emit(committed("m", OCI_MANIFEST))
+    await listener.flush()
+    assert dropped == [1, 1]
 
 
 @pytest.fixture
@@ -140,7 +173,7 @@ async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
 
 @pytest.fixture
 async def tags(tmp_path: Path) -> AsyncIterator[EmbeddedTags]:
-    tags = EmbeddedTags.open(tmp_path / "tags.db", Clock(), Events())
+    tags = EmbeddedTags(tmp_path / "tags.db", Clock(), Events())
     yield tags
     await tags.close()
 

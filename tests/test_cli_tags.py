@@ -32,7 +32,7 @@ Command = Callable[..., Done]
 @pytest.fixture
 async def memory(tmp_path: Path) -> AsyncIterator[EmbeddedTags]:
     """As a mirror that serves has it: redis:7 was OLD from ten days ago, and is NEW since two."""
-    memory = EmbeddedTags.open(tmp_path / "store" / "tags.db", Clock(), Events())
+    memory = EmbeddedTags(tmp_path / "store" / "tags.db", Clock(), Events())
     await note(memory, OLD, TODAY - 10 * DAY)
     await note(memory, OLD, TODAY - 3 * DAY)
     await note(memory, NEW, TODAY - 2 * DAY)

@@ -24,11 +24,14 @@ from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.space import Bounds
 from ..storage.disk.store import DiskContent, StorageUnusable
 from ..storage.records.accounts import AccountRecords
+from ..storage.records.catalogue import CatalogueRecords
 from ..storage.records.links import LinkRecords
 from ..storage.records.referrers import ReferrerRecords
 from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
+from ..tasks import beside
 from ..threads import aside
+from .catalogue import CatalogueListener
 from .upstreams import Upstreams
 
 log = structlog.get_logger()
@@ -55,10 +58,10 @@ class Process:
 class Resources:
     """Everything that a process has open, whatever its configuration makes of it.
 
+    `catalogue` is what is here, in pages; `listener` notes in it what happens in this process.
     `upstreams` and `tier` are None where nobody is to be asked. `links` tell which of the
     configured registries' repositories have shown what, `other_links` those of registries that
-    only clients have named. `shared` is what the registries' caches are
-    built on.
+    only clients have named. `shared` is what the registries' caches are built on.
     """
 
     process: Process
@@ -70,6 +73,8 @@ class Resources:
     tier: TierState | None
     fills: Fills
     shared: Shared
+    catalogue: CatalogueRecords
+    listener: CatalogueListener
 
     def asking_nobody(self) -> Resources:
         """The same, for answers out of what is here."""
@@ -93,13 +98,18 @@ async def resources(
     events, clock, folder = process.events, process.clock, config.storage.path
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(config, process))
+        catalogue = CatalogueRecords(folder / "catalogue.db", clock)
+        stack.push_async_callback(catalogue.close)
+        listener = CatalogueListener(catalogue, events, clock)
+        stack.push_async_callback(listener.flush)
+        await stack.enter_async_context(beside(listener.run(), "catalogue"))
         tags = tag_store(config, clock, events)
         stack.push_async_callback(tags.close)
-        links = LinkRecords.open(folder / "links.db", clock, store.is_here)
+        links = LinkRecords(folder / "links.db", clock, store.is_here)
         stack.push_async_callback(links.close)
-        other_links = LinkRecords.open(folder / "links-others.db", clock, store.is_here)
+        other_links = LinkRecords(folder / "links-others.db", clock, store.is_here)
         stack.push_async_callback(other_links.close)
-        referrers = ReferrerRecords.open(folder / "referrers.db")
+        referrers = ReferrerRecords(folder / "referrers.db", clock)
         stack.push_async_callback(referrers.close)
         accounts = AccountRecords(folder)
         stack.push_async_callback(aside, accounts.close)
@@ -126,6 +136,8 @@ async def resources(
             tier,
             fills,
             shared,
+            catalogue,
+            listener,
         )
 
 
@@ -191,7 +203,7 @@ def _opened(config: Config, bounds: Bounds, process: Process) -> DiskContent:
 def tag_store(config: Config, clock: Clock, events: Events) -> TagStore:
     """The configured tag memory."""
     if config.tags.store is None:
-        return EmbeddedTags.open(config.storage.path / _TAGS, clock, events)
+        return EmbeddedTags(config.storage.path / _TAGS, clock, events)
     # Not before it is needed: what it is made of takes 5 MB and a tenth of the time to start.
     from ..storage.tags.redis import RedisTags
 

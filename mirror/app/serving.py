@@ -28,6 +28,8 @@ from ..server.http.sending import Sender
 from ..server.v2.access_log import AccessLog
 from ..server.v2.handler import V2
 from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
+from ..tasks import beside
+from .catalogue import CatalogueUpkeep
 from .live import Live
 from .logins import refusals
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
@@ -163,17 +165,18 @@ async def serving_admin(
 
 @contextlib.asynccontextmanager
 async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> AsyncIterator[None]:
-    """The store's upkeep, and the count of what it holds."""
-    store = opened.store
+    """The upkeep of the store and of the catalogue, and the count of what is here."""
+    store, process = opened.store, opened.process
     metrics.watch(store.usage, store.room.disk_free)
     policy = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
-    upkeep = asyncio.create_task(Upkeep(store, policy).run())
-    try:
+    catalogue = CatalogueUpkeep(opened.catalogue, store, opened.tags, process.events, process.clock)
+    async with (
+        beside(Upkeep(store, policy).run(), "upkeep"),
+        beside(catalogue.run(), "upkeep of the catalogue"),
+    ):
         yield
-    finally:
-        upkeep.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await upkeep
+    await opened.listener.flush()
+    await catalogue.end()
 
 
 @contextlib.asynccontextmanager

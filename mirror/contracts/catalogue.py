@@ -146,6 +146,18 @@ class CatalogueNotes(Protocol):
         """All of them, in this order; or none, and False. Raises nothing."""
 
     async def forget_older(self, than: float) -> bool:
-        """Forgets content that was last noted before then: it was removed, and nothing said so."""
+        """Forgets content that was last noted before then: it was removed, and nothing said so.
+        Whether it could."""
+
+    async def lose(self) -> int | None:
+        """Notes that something happened that is not noted here; the number of this loss. None:
+        that cannot be noted either."""
+
+    async def lost(self) -> int | None:
+        """The number of the latest loss; None where all was made good. A new catalogue lacks
+        everything. Raises CatalogueUnavailable."""
+
+    async def made_good(self, number: int) -> None:
+        """Notes that all up to this loss was found again."""
 
     async def close(self) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -175,6 +175,8 @@ class ContentStore(Protocol):
 
     async def delete(self, digest: Digest) -> None: ...
 
-    def scan(self) -> AsyncIterator[Entry]: ...
+    async def page(self, after: Digest | None, limit: int) -> Sequence[Entry]:
+        """Content in the order of digests, after this one. May raise whatever the store's records
+        fail with."""
 
     def usage(self) -> Usage: ...

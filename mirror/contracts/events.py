@@ -128,6 +128,14 @@ class SecondTierGiven:
     kept: bool
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogueDropped:
+    """So many things that happened are not in the catalogue: there were too many at once, or it
+    could not be written."""
+
+    count: int
+
+
 # Tags.
 
 

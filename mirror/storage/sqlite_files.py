@@ -1,61 +1,128 @@
-"""SQLite files that several processes open, and that are begun anew when they are of no use."""
+"""SQLite files that several processes open: made, brought up to date, locked meanwhile, and set
+aside and begun anew where they are of no use."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import apsw
 import structlog
 
-from .owner import give, make
+from .owner import give, make, make_folder
 
 log = structlog.get_logger()
 
-AGAIN = 5.0
-"""Seconds after which a database that could not be opened is tried again, by whoever needs it."""
+Rows = list[tuple[Any, ...]]  # the schema says what is in them
+Identity = tuple[int, int]  # device and inode
+
+# The file is not what it was: every further use of it fails the same way.
+DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+
+# The file may be good, but nothing can be done with it now: to set it aside would not help, or lose
+# what is in it.
+_NOT_THE_FILE = (apsw.BusyError, apsw.FullError, apsw.IOError, apsw.NoMemError)
+
+LOG_BYTES = 4 << 20
+"""To which a write-ahead log is cut back."""
 
 _OPENING_LIMIT = 5.0  # seconds to wait for another process that opens the same database
+_BUSY_READER_MS = 250
 _MEMORY_BUSY_MS = 1000
-_LOG_BYTES = 4 << 20  # to which a write-ahead log is cut back
 _NO_LOG = bytes((1, 1))  # in a database's header: written and read without a write-ahead log
 
 
-@contextlib.contextmanager
-def opening(path: Path, *, waits: bool = True) -> Iterator[None]:
-    """One process at a time: else one sets aside what the other has just begun.
+class OtherVersion(apsw.Error):
+    """A database of ours, but not one that this program reads."""
 
-    Raises OSError.
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """`versions`: what each version added to the one before, the first to nothing. `check` is done
+    at each opening, within its transaction: it finds out whether the tables are of our shape."""
+
+    versions: Sequence[str]
+    check: Callable[[apsw.Connection], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Two on one database: whoever reads never waits for whoever writes. `identity` is None where
+    the database is in the memory of this process alone."""
+
+    writer: apsw.Connection
+    reader: apsw.Connection
+    identity: Identity | None
+
+    def close(self) -> None:
+        self.reader.close(force=True)
+        self.writer.close(force=True)
+
+
+def rows(db: apsw.Connection, query: str, *values: Any) -> Rows:
+    return db.execute(query, values).fetchall()
+
+
+def open_file(
+    path: Path, schema: Schema, busy_ms: int, damaged: Identity | None = None
+) -> Connections:
+    """Opens or makes the database. One that is of no use (it is none, or of another version, or the
+    `damaged` one) is set aside and begun anew. A write waits for another process's for `busy_ms`
+    milliseconds; with 0 nothing is waited for here.
+
+    Raises apsw.Error, OSError where no file can be had, or somebody else has it locked.
     """
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    make_folder(path.parent)
+    path = path.parent.resolve() / path.name  # SQLITE_OPEN_NOFOLLOW minds links in parents too
+    with _opening(path, waits=busy_ms > 0):
+        if damaged is not None and identity_of(path) == damaged:
+            _set_aside(path, "damaged")
+        try:
+            return _open(path, schema, busy_ms)
+        except _NOT_THE_FILE:
+            raise
+        except apsw.Error as error:
+            if isinstance(error, apsw.CantOpenError) and stat.S_ISREG(path.lstat().st_mode):
+                raise  # the files beside it cannot be made
+            _set_aside(path, str(error))
+        return _open(path, schema, busy_ms)
+
+
+def open_copy(path: Path, schema: Schema) -> Connections:
+    """A database in memory with what the one at `path` holds, as far as that can be read: for a
+    file system that takes no writes, where SQLite cannot even open its write-ahead log. Where it
+    cannot be brought up to date, the copy begins empty."""
+    # As it is; else (there is no -shm, and none can be made) without what its log has, which is
+    # nothing after a clean end.
+    for how in ("mode=ro", "immutable=1"):
+        copy = _in_memory()
+        try:
+            _copy(f"file:{quote(str(path))}?{how}", copy.writer)
+            _bring_up_to_date(copy.writer, schema)
+        except apsw.Error:
+            copy.close()
+            continue
+        return copy
+    empty = _in_memory()
+    _bring_up_to_date(empty.writer, schema)
+    return empty
+
+
+def identity_of(path: Path) -> Identity | None:
     try:
-        give(lock, path.parent)
-        deadline = time.monotonic() + (_OPENING_LIMIT if waits else 0)
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        yield
-    finally:
-        os.close(lock)
-
-
-def set_aside(path: Path, reason: str) -> None:
-    """Renames the database to `….aside`, in place of an earlier one."""
-    log.warning("database_set_aside", path=str(path), aside=f"{path}.aside", reason=reason)
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class Patience:
@@ -78,64 +145,70 @@ class Patience:
         self._in_vain = False
 
 
-class OtherVersion(apsw.Error):
-    """A database of ours, but not one that this program reads."""
+@contextlib.contextmanager
+def _opening(path: Path, *, waits: bool = True) -> Iterator[None]:
+    """One process at a time: else one sets aside what the other has just begun.
 
-
-def opened(path: Path, prepare: Callable[[apsw.Connection], None], busy_ms: int) -> apsw.Connection:
-    """Opens or makes the database at `path`, which is set aside and begun anew where it is of no
-    use. `prepare` makes the tables, or brings them up to date; it raises OtherVersion. A write
-    waits for another process's for `busy_ms` milliseconds; with 0 nothing is waited for here.
-
-    Raises apsw.Error, OSError where no file can be had.
+    Raises OSError.
     """
-    with opening(path, waits=busy_ms > 0):
-        try:
-            return _opened(path, prepare, busy_ms)
-        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, OtherVersion) as error:
-            set_aside(path, str(error))
-            return _opened(path, prepare, busy_ms)
-
-
-def _opened(
-    path: Path, prepare: Callable[[apsw.Connection], None], busy_ms: int
-) -> apsw.Connection:
-    make(path)
-    db = apsw.Connection(str(path))
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        db.set_busy_timeout(busy_ms)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-        prepare(db)
+        give(lock, path.parent)
+        deadline = time.monotonic() + (_OPENING_LIMIT if waits else 0)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Renames the database to `….aside`, in place of an earlier one."""
+    log.warning("database_set_aside", path=str(path), aside=f"{path}.aside", reason=reason)
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")
+
+
+def _open(path: Path, schema: Schema, busy_ms: int) -> Connections:
+    make(path)
+    writer = _connect(path, apsw.SQLITE_OPEN_READWRITE)
+    try:
+        writer.set_busy_timeout(busy_ms)
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("PRAGMA synchronous = NORMAL")
+        writer.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        _bring_up_to_date(writer, schema)
+        reader = _connect(path, apsw.SQLITE_OPEN_READONLY)
+        reader.set_busy_timeout(_BUSY_READER_MS)
+        return Connections(writer, reader, identity_of(path))
     except BaseException:
-        db.close()
+        writer.close()
         raise
-    return db
 
 
-def copied(
-    path: Path, prepare: Callable[[apsw.Connection], None]
-) -> tuple[apsw.Connection, apsw.Connection]:
-    """A database in memory with what the one at `path` holds, as far as that can be read: for a
-    file system that takes no writes, where SQLite cannot even open its write-ahead log. To write
-    and to read. `prepare` makes the tables, or brings them up to date; where it cannot, the copy
-    begins empty."""
-    # As it is; else (there is no -shm, and none can be made) without what its log has, which is
-    # nothing after a clean end.
-    for how in ("mode=ro", "immutable=1"):
-        writer, reader = in_memory()
-        try:
-            _copy(f"file:{quote(str(path))}?{how}", writer)
-            prepare(writer)
-        except apsw.Error:
-            reader.close()
-            writer.close()
-            continue
-        return writer, reader
-    writer, reader = in_memory()
-    prepare(writer)
-    return writer, reader
+def _connect(path: Path, mode: int) -> apsw.Connection:
+    return apsw.Connection(str(path), flags=mode | apsw.SQLITE_OPEN_NOFOLLOW)
+
+
+def _bring_up_to_date(db: apsw.Connection, schema: Schema) -> None:
+    """Not a check of every page: what is damaged deep within is found when it is used."""
+    db.execute("BEGIN IMMEDIATE")  # also proves that nobody holds the file for good
+    [(version,)] = rows(db, "PRAGMA user_version")
+    if not isinstance(version, int) or not 0 <= version <= len(schema.versions):
+        raise OtherVersion(f"made by another version of this program ({version})")
+    for step in schema.versions[version:]:
+        db.execute(step)
+    if version < len(schema.versions):
+        db.execute(f"PRAGMA user_version = {len(schema.versions)}")
+    schema.check(db)
+    db.execute("COMMIT")
 
 
 def _copy(uri: str, to: apsw.Connection) -> None:
@@ -157,11 +230,11 @@ def _copy(uri: str, to: apsw.Connection) -> None:
         image.close()
 
 
-def in_memory() -> tuple[apsw.Connection, apsw.Connection]:
+def _in_memory() -> Connections:
     """An empty database that ends with this process. Its name is what its two connections share."""
     uri = f"file:/{uuid.uuid4()}?vfs=memdb"
     flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     writer, reader = (apsw.Connection(uri, flags=flags) for _ in range(2))
     for connection in (writer, reader):
         connection.set_busy_timeout(_MEMORY_BUSY_MS)
-    return writer, reader
+    return Connections(writer, reader, None)

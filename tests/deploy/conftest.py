@@ -15,6 +15,7 @@ import pytest
 from mirror.contracts.content import Usage
 from mirror.contracts.events import (
     BreakerSwitched,
+    CatalogueDropped,
     ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
@@ -101,6 +102,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
         yield SecondTierGiven(kept=False)
         yield UpstreamRead("docker.io", "hub", 100)
         yield UpstreamRejected("docker.io", "hub")
+        yield CatalogueDropped(3)
         for won in (True, False):
             yield UpstreamHedged("docker.io", "hub", won)
         for trouble in ("fault", "limited", "wrong"):

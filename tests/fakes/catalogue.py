@@ -37,6 +37,9 @@ class MemoryCatalogue:
     here: dict[Digest, Kept] = field(default_factory=dict)
     known: dict[ImageReference, _Image] = field(default_factory=dict)
 
+    losses: int = 1
+    found_again: int = 0
+
     async def note(self, changes: Sequence[Change]) -> bool:
         for change in changes:
             match change:
@@ -74,6 +77,16 @@ class MemoryCatalogue:
     async def forget_older(self, than: float) -> bool:
         old = [kept.digest for kept in self.here.values() if kept.at < than]
         return await self.note([Removed(digest) for digest in old])
+
+    async def lose(self) -> int | None:
+        self.losses += 1
+        return self.losses
+
+    async def lost(self) -> int | None:
+        return None if self.losses == self.found_again else self.losses
+
+    async def made_good(self, number: int) -> None:
+        self.found_again = number
 
     async def repositories(self, after: str, limit: int) -> Sequence[RepositoryEntry]:
         groups: dict[str, list[ImageReference]] = {}

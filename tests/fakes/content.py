@@ -6,7 +6,7 @@ Its files are anonymous ones (memfd): the contract gives readers descriptors.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mirror.clock import Clock
@@ -216,9 +216,12 @@ class MemoryContent:
     async def delete(self, digest: Digest) -> None:
         self._kept.pop(digest, None)
 
-    async def scan(self) -> AsyncIterator[Entry]:
-        for digest, kept in list(self._kept.items()):
-            yield Entry(digest, len(kept.data), kept.used_at)
+    async def page(self, after: Digest | None, limit: int) -> Sequence[Entry]:
+        names = sorted(
+            (one for one in self._kept if after is None or str(one) > str(after)), key=str
+        )
+        kept = self._kept
+        return [Entry(one, len(kept[one].data), kept[one].used_at) for one in names[:limit]]
 
     def usage(self) -> Usage:
         coming = {id(one): one.offset for one in (*self.writing.values(), *self.suspended.values())}

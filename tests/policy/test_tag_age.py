@@ -45,7 +45,7 @@ async def tags(
     """One that has room for the history of a hundred tags."""
     clock = Clock(wall=wall)
     if request.param == "embedded":
-        embedded = EmbeddedTags.open(tmp_path / "tags.db", clock, Events(), max_rows=100)
+        embedded = EmbeddedTags(tmp_path / "tags.db", clock, Events(), max_rows=100)
         yield embedded
         await embedded.close()
         return

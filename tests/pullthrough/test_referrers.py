@@ -58,7 +58,7 @@ Build = Callable[..., PullThrough]
 
 @pytest.fixture
 async def links(wall: HandClock, tmp_path: Path) -> AsyncIterator[LinkRecords]:
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall))
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall))
     yield links
     await links.close()
 
@@ -73,7 +73,7 @@ async def build(
     tmp_path: Path,
 ) -> AsyncIterator[Build]:
     """A cache with these periods; what is kept outlives it."""
-    lists = ReferrerRecords.open(tmp_path / "referrers.db")
+    lists = ReferrerRecords(tmp_path / "referrers.db", Clock())
     tags = FakeTags()
     caches: list[PullThrough] = []
 

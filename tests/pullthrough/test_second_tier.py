@@ -260,7 +260,7 @@ async def test_the_tier_opens_nothing_that_the_registry_has_not_shown(
     manifest = manifest_of(data)
     await keep(tier, tmp_path, data)
     await keep(tier, tmp_path, manifest)
-    links = LinkRecords.open(tmp_path / "links.db", Clock(), lambda digest: False)
+    links = LinkRecords(tmp_path / "links.db", Clock(), lambda digest: False)
     guard = RepositoryVisibility(
         tiered, upstream, links, Clock(), Proofs(hold=0.1), has_strangers=True
     )

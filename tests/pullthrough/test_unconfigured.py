@@ -42,8 +42,8 @@ class TwoRegistries:
         clock = Clock(wall=wall)
         self.corp, self.evil = FakeUpstream(), FakeUpstream()
         self.corp.push("v1", MANIFEST, CONFIG, LAYER)
-        self.links = LinkRecords.open(folder / "links.db", clock)
-        self.own = LinkRecords.open(folder / "others.db", clock)
+        self.links = LinkRecords(folder / "links.db", clock)
+        self.own = LinkRecords(folder / "others.db", clock)
         self.caches = [
             PullThrough(
                 upstream,
@@ -152,7 +152,7 @@ async def test_f66_nor_what_is_here_and_nobody_knows_from_where(
     registries: TwoRegistries, tmp_path: Path, wall: HandClock
 ) -> None:
     await pull(registries.private, SECRET)
-    nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
+    nothing = LinkRecords(tmp_path / "lost.db", Clock(wall=wall))
     registries.anybodys._links = nothing
     registries.evil.corrupt, registries.evil.blobs = True, {Digest.of(LAYER): LAYER}
     with pytest.raises(Untrustworthy):
@@ -177,7 +177,7 @@ async def test_f66_what_it_began_to_send_is_no_proof_that_it_had_it(
         await blob(registries.anybodys, EVIL, LARGE)
     registries.corp.blobs[Digest.of(LARGE)] = LARGE
     await blob(registries.private, SECRET, LARGE)
-    nothing = LinkRecords.open(tmp_path / "lost.db", Clock(wall=wall))
+    nothing = LinkRecords(tmp_path / "lost.db", Clock(wall=wall))
     registries.anybodys._links = nothing
     assert not await registries.own.is_shown(Digest.of(LARGE))
     registries.evil.corrupt = True

@@ -84,7 +84,7 @@ class ThreeRegistries:
         self.restart()
 
     def restart(self) -> None:
-        self.links = LinkRecords.open(self._folder / "links.db", self._clock)
+        self.links = LinkRecords(self._folder / "links.db", self._clock)
         self._closing.append(self.links)
         self.private, self.public = self._cache(self.corp), self._cache(self.hub)
         self.mixed = self._cache(self.pool, has_strangers=True)

@@ -252,3 +252,22 @@ class CatalogueContract:
         before = await all_images(store), await all_content(store)
         await store.note(changes)
         assert (await all_images(store), await all_content(store)) == before
+
+    async def test_a_new_catalogue_lacks_something_until_it_is_made_good(
+        self, store: Store
+    ) -> None:
+        first = await store.lost()
+        assert first is not None
+        await store.made_good(first)
+        assert await store.lost() is None
+
+    async def test_what_is_lost_meanwhile_is_not_made_good(self, store: Store) -> None:
+        first = await store.lost()
+        assert first is not None
+        second = await store.lose()
+        assert second == await store.lost() != first
+        await store.made_good(first)
+        assert await store.lost() == second
+        assert second is not None
+        await store.made_good(second)
+        assert await store.lost() is None

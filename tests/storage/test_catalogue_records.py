@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from mirror.clock import Clock
 from mirror.contracts.catalogue import (
     CatalogueUnavailable,
     Change,
@@ -49,7 +50,7 @@ class TestMemoryCatalogue(CatalogueContract):
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[CatalogueRecords]:
-    store = CatalogueRecords.open(tmp_path / "catalogue.db")
+    store = CatalogueRecords(tmp_path / "catalogue.db", Clock())
     yield store
     await store.close()
 
@@ -62,7 +63,7 @@ class TestCatalogueRecordsWithoutAFile(CatalogueContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[CatalogueRecords]:
         (tmp_path / "catalogue.db").mkdir()
-        store = CatalogueRecords.open(tmp_path / "catalogue.db")
+        store = CatalogueRecords(tmp_path / "catalogue.db", Clock())
         yield store
         await store.close()
 
@@ -123,7 +124,7 @@ def histories(draw: some.DrawFn) -> list[Change]:
 def test_any_history_gives_the_same_as_brute_force(history: list[Change], limit: int) -> None:
     async def compare() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            records = CatalogueRecords.open(Path(folder) / "catalogue.db")
+            records = CatalogueRecords(Path(folder) / "catalogue.db", Clock())
             try:
                 model = MemoryCatalogue()
                 assert await records.note(history)
@@ -145,19 +146,19 @@ def test_any_history_gives_the_same_as_brute_force(history: list[Change], limit:
 
 async def test_another_process_sees_what_was_noted_and_so_does_the_next(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.db"
-    one, other = CatalogueRecords.open(path), CatalogueRecords.open(path)
+    one, other = CatalogueRecords(path, Clock()), CatalogueRecords(path, Clock())
     await one.note([manifest("m"), tagged(REDIS, "7", "m")])
     await other.note([Pulled(REDIS, "7", 2, 5.0)])
     assert [image.pulls for image in await all_images(one)] == [2]
     await one.close()
     await other.close()
-    again = CatalogueRecords.open(path)
+    again = CatalogueRecords(path, Clock())
     assert [image.pulls for image in await all_images(again)] == [2]
     await again.close()
 
 
 async def test_several_that_note_at_once_lose_nothing(tmp_path: Path) -> None:
-    stores = [CatalogueRecords.open(tmp_path / "catalogue.db") for _ in range(3)]
+    stores = [CatalogueRecords(tmp_path / "catalogue.db", Clock()) for _ in range(3)]
     await stores[0].note([tagged(REDIS, "7", "m")])
 
     async def work(number: int) -> list[bool]:
@@ -177,7 +178,7 @@ async def test_several_that_note_at_once_lose_nothing(tmp_path: Path) -> None:
 async def test_a_file_of_no_use_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.db"
     path.write_bytes(b"no database at all " * 1000)
-    store = CatalogueRecords.open(path)
+    store = CatalogueRecords(path, Clock())
     assert await store.note([manifest("m")])
     assert len(await all_images(store)) == 1
     await store.close()
@@ -187,7 +188,7 @@ async def test_of_too_many_images_the_repository_with_most_gives_up_its_least_us
     tmp_path: Path,
 ) -> None:
     bounds = CatalogueBounds(images=6, tidy_every=1)
-    store = CatalogueRecords.open(tmp_path / "catalogue.db", bounds)
+    store = CatalogueRecords(tmp_path / "catalogue.db", Clock(), bounds)
     await store.note([tagged(APP, "v1", "m")])
     for number in range(10):
         await store.note([tagged(REDIS, f"t{number}", "m", 100.0 + number)])
@@ -203,7 +204,7 @@ async def test_of_too_many_images_the_repository_with_most_gives_up_its_least_us
 
 async def test_beyond_its_bound_no_new_content_is_taken(tmp_path: Path) -> None:
     bounds = CatalogueBounds(content=5, tidy_every=1)
-    store = CatalogueRecords.open(tmp_path / "catalogue.db", bounds)
+    store = CatalogueRecords(tmp_path / "catalogue.db", Clock(), bounds)
     for number in range(20):
         await store.note([blob(str(number), 1)])
     assert len(await all_content(store)) == 5
@@ -217,7 +218,7 @@ async def test_a_manifest_that_refers_to_very_much_is_known_to_refer_to_a_part(
     tmp_path: Path,
 ) -> None:
     bounds = CatalogueBounds(needs_of_one=3)
-    store = CatalogueRecords.open(tmp_path / "catalogue.db", bounds)
+    store = CatalogueRecords(tmp_path / "catalogue.db", Clock(), bounds)
     await store.note([manifest("m", *"abcdefgh")])
     assert len((await all_images(store))[0].missing) == 3
     await store.close()
@@ -237,7 +238,7 @@ async def test_sha512_is_content_like_any_other(store: CatalogueRecords) -> None
 
 
 async def test_a_closed_catalogue_says_so_and_takes_nothing(tmp_path: Path) -> None:
-    store = CatalogueRecords.open(tmp_path / "catalogue.db")
+    store = CatalogueRecords(tmp_path / "catalogue.db", Clock())
     await store.close()
     assert await store.note([manifest("m")]) is False
     with pytest.raises(CatalogueUnavailable):

@@ -17,10 +17,10 @@ from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.storage.disk.index import Index
-from mirror.storage.disk.index_file import open_file, rows
 from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.records.referrers import ReferrerRecords
+from mirror.storage.sqlite_files import open_file, rows
 from mirror.storage.tags.embedded import EmbeddedTags
 
 
@@ -55,9 +55,9 @@ def steps_of(index: Index, work: Callable[[], None]) -> int:
         nonlocal steps
         steps += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
 
-    index._file.writer.trace_v2(apsw.SQLITE_TRACE_PROFILE, count)
+    index.database._open.writer.trace_v2(apsw.SQLITE_TRACE_PROFILE, count)
     work()
-    index._file.writer.trace_v2(0, None)
+    index.database._open.writer.trace_v2(0, None)
     return steps
 
 
@@ -83,7 +83,7 @@ def oldest(index: Index) -> object:
 
 
 def opened_again(index: Index) -> None:
-    index.open_again(index.identity, damaged=False)
+    index.database._open_again(index.database.identity, damaged=False)
 
 
 @pytest.mark.parametrize("work", [evictable, evictable_of_guests, oldest, opened_again])
@@ -101,9 +101,10 @@ def test_the_event_loop_reads_while_a_thread_scans_or_opens_the_database(
         return lasting(rows, db, query, *values) if "pinned" in query else rows(db, query, *values)
 
     index.add(of("blob"), 100, 1.0)
-    monkeypatch.setattr("mirror.storage.disk.index.rows", slow_rows)
+    monkeypatch.setattr("mirror.storage.shared_database.rows", slow_rows)
     monkeypatch.setattr(
-        "mirror.storage.disk.index.open_file", lambda *arguments: lasting(open_file, *arguments)
+        "mirror.storage.shared_database.open_file",
+        lambda *arguments: lasting(open_file, *arguments),
     )
     with ThreadPoolExecutor(2) as threads:
         try:
@@ -176,9 +177,9 @@ def test_others_cannot_read_what_an_earlier_version_left_when_it_was_killed(
     path = tmp_path / name
     opens: dict[str, Callable[[], object]] = {
         "index.db": lambda: Index(path, 1 << 40),
-        "tags.db": lambda: EmbeddedTags.open(path, Clock(), Events()),
-        "links.db": lambda: LinkRecords.open(path, Clock()),
-        "referrers.db": lambda: ReferrerRecords.open(path),
+        "tags.db": lambda: EmbeddedTags(path, Clock(), Events()),
+        "links.db": lambda: LinkRecords(path, Clock()),
+        "referrers.db": lambda: ReferrerRecords(path, Clock()),
     }
     first = opens[name]()
     files = list(tmp_path.glob(f"{name}*"))
@@ -211,7 +212,7 @@ def test_what_a_database_holds_is_known_where_it_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("mirror.storage.disk.index.open_file", refuse)
+    monkeypatch.setattr("mirror.storage.shared_database.open_file", refuse)
     copy = Index(tmp_path / "index.db", 1 << 40)
     assert copy.size(layer) == 1000
     assert copy.is_needed(layer)

@@ -54,7 +54,7 @@ async def flood(
 async def test_what_is_no_database_is_begun_anew(tmp_path: Path, wall: HandClock) -> None:
     path = tmp_path / "links.db"
     path.write_bytes(b"nonsense" * 1000)
-    links = LinkRecords.open(path, Clock(wall=wall))
+    links = LinkRecords(path, Clock(wall=wall))
     await links.add(HOT, [LAYER])
     assert await links.seen(HOT, LAYER) == wall.now
     assert await links.seen(OTHER, LAYER) is None
@@ -68,7 +68,7 @@ async def test_what_is_shown_while_another_process_holds_the_file_is_written_lat
 ) -> None:
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
-    links = LinkRecords.open(path, Clock(wall=wall))
+    links = LinkRecords(path, Clock(wall=wall))
     holder = apsw.Connection(str(path))
     holder.execute("BEGIN IMMEDIATE")
     await links.add(HOT, [LAYER])
@@ -78,7 +78,7 @@ async def test_what_is_shown_while_another_process_holds_the_file_is_written_lat
     holder.close()
     await links.add(OTHER, digests("more", 3))
     await links.close()
-    again = LinkRecords.open(path, Clock(wall=wall))
+    again = LinkRecords(path, Clock(wall=wall))
     assert await again.seen(HOT, LAYER) == wall.now
     assert await shown(again, OTHER, digests("more", 3)) == 3
     await again.close()
@@ -89,13 +89,13 @@ async def test_what_was_not_written_is_written_at_the_end(
 ) -> None:
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
-    links = LinkRecords.open(path, Clock(wall=wall))
+    links = LinkRecords(path, Clock(wall=wall))
     holder = apsw.Connection(str(path))
     holder.execute("BEGIN IMMEDIATE")
     await links.add(HOT, [LAYER])
     holder.close()
     await links.close()
-    again = LinkRecords.open(path, Clock(wall=wall))
+    again = LinkRecords(path, Clock(wall=wall))
     assert await again.seen(HOT, LAYER) == wall.now
     await again.close()
 
@@ -106,16 +106,16 @@ async def test_at_the_end_what_was_not_written_waits_for_others_that_write_their
     """Workers stop together, and somebody has held the file before."""
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
     path = tmp_path / "links.db"
-    links = LinkRecords.open(path, Clock(wall=wall))
+    links = LinkRecords(path, Clock(wall=wall))
     holder = apsw.Connection(str(path))
     holder.execute("BEGIN IMMEDIATE")
     await links.add(HOT, [LAYER])
-    monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 20_000)
+    monkeypatch.setattr(links._database, "_busy_ms", 20_000)
     closing = asyncio.create_task(links.close())
     await asyncio.wait([closing], timeout=0.2)
     holder.close()
     await closing
-    again = LinkRecords.open(path, Clock(wall=wall))
+    again = LinkRecords(path, Clock(wall=wall))
     assert await again.seen(HOT, LAYER) == wall.now
     await again.close()
 
@@ -124,7 +124,7 @@ async def test_of_too_many_that_wait_to_be_written_those_of_the_largest_go(
     tmp_path: Path, wall: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.storage.records.links._BUSY_MS", 1)
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall))
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall))
     holder = apsw.Connection(str(tmp_path / "links.db"))
     holder.execute("BEGIN IMMEDIATE")
     hot = digests("hot", 300)
@@ -144,7 +144,7 @@ async def test_a_file_that_could_not_be_opened_is_tried_again_and_not_waited_for
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process that opens for ever
         monkeypatch.setattr("mirror.storage.sqlite_files._OPENING_LIMIT", 0.1)
-        links = LinkRecords.open(path, clock)
+        links = LinkRecords(path, clock)
         monkeypatch.setattr("mirror.storage.sqlite_files._OPENING_LIMIT", 20)
         wall.now += 60
         await asyncio.wait_for(links.add(HOT, [LAYER]), 10)
@@ -152,7 +152,7 @@ async def test_a_file_that_could_not_be_opened_is_tried_again_and_not_waited_for
     wall.now += 60
     await links.add(HOT, digests("more", 3))
     await links.close()
-    again = LinkRecords.open(path, clock)
+    again = LinkRecords(path, clock)
     assert await shown(again, HOT, digests("more", 3)) == 3
     await again.close()
 
@@ -160,7 +160,7 @@ async def test_a_file_that_could_not_be_opened_is_tried_again_and_not_waited_for
 async def test_one_repositorys_links_push_out_no_other_repositorys(
     tmp_path: Path, wall: HandClock
 ) -> None:
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     hot = digests("hot", 300)
     await links.add(HOT, hot)
     await flood(links, wall, OTHER, rounds=20)
@@ -172,7 +172,7 @@ async def test_one_repositorys_links_push_out_no_other_repositorys(
 
 
 async def test_nor_do_those_of_many(tmp_path: Path, wall: HandClock) -> None:
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     hot = digests("hot", 100)
     await links.add(HOT, hot)
     many = [Repository("docker.io", f"evil/{number}") for number in range(10)]
@@ -183,7 +183,7 @@ async def test_nor_do_those_of_many(tmp_path: Path, wall: HandClock) -> None:
 
 async def test_nor_do_many_small_ones_of_another_registry(tmp_path: Path, wall: HandClock) -> None:
     """Of which each has less than the one whose links are to stay."""
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     hot = digests("hot", 300)
     await links.add(HOT, hot)
     for number in range(100):
@@ -200,7 +200,7 @@ async def test_links_of_what_is_here_stay_as_long_as_there_are_others(
     is flooded has more of them than anybody else."""
     hot = digests("hot", 1500)
     here = set(hot)
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), here.__contains__, MOST)
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall), here.__contains__, MOST)
     await links.add(HOT, hot)
     many = [HOT, *(Repository("docker.io", f"evil/{number}") for number in range(10))]
     await flood(links, wall, *many, rounds=3)
@@ -211,7 +211,7 @@ async def test_links_of_what_is_here_stay_as_long_as_there_are_others(
 async def test_when_all_is_here_the_size_holds_all_the_same(
     tmp_path: Path, wall: HandClock
 ) -> None:
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), lambda _: True, MOST)
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall), lambda _: True, MOST)
     await flood(links, wall, HOT, OTHER, rounds=10)
     assert await shown(links, HOT, digests(f"{HOT} 9", 1000)) > 300
     assert await size(links, tmp_path) < 2 * MOST
@@ -228,7 +228,7 @@ async def test_the_size_holds_while_other_processes_write(tmp_path: Path, wall: 
         other.execute("INSERT INTO repositories (name) VALUES (?)", (name,))
         return False
 
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), write, MOST)
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall), write, MOST)
     other = apsw.Connection(str(tmp_path / "links.db"))
     await flood(links, wall, OTHER, rounds=20)
     assert written > 0
@@ -240,7 +240,7 @@ async def test_the_size_holds_while_other_processes_write(tmp_path: Path, wall: 
 async def test_names_of_repositories_without_links_take_no_room(
     tmp_path: Path, wall: HandClock
 ) -> None:
-    links = LinkRecords.open(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
+    links = LinkRecords(tmp_path / "links.db", Clock(wall=wall), most_bytes=MOST)
     for number in range(5000):
         await links.add(Repository("docker.io", f"{'n' * 200}/{number}"), [LAYER])
     await flood(links, wall, OTHER, rounds=5)
@@ -257,11 +257,11 @@ async def test_what_the_version_before_has_noted_is_known(tmp_path: Path, wall: 
     )
     old.execute("INSERT INTO links VALUES (?, ?, 5)", (bytes.fromhex(LAYER.hex), str(HOT)))
     old.close()
-    links = LinkRecords.open(path, Clock(wall=wall))
+    links = LinkRecords(path, Clock(wall=wall))
     assert await links.seen(HOT, LAYER) == 5
     assert await links.seen(OTHER, LAYER) is None
     await links.add(OTHER, [LAYER])
     await links.close()
-    again = LinkRecords.open(path, Clock(wall=wall))
+    again = LinkRecords(path, Clock(wall=wall))
     assert await again.seen(OTHER, LAYER) == wall.now
     await again.close()

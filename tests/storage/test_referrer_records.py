@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.clock import Clock
 from mirror.contracts.records import ReferrerList
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
@@ -28,7 +29,7 @@ async def opened(tmp_path: Path) -> AsyncIterator[Open]:
     def make(path: Path | None = None, **bounds: int) -> ReferrerRecords:
         small = {"one": 8 * KIB, "tidy_every": 1, **bounds}
         path = path or tmp_path / "referrers.db"
-        made.append(ReferrerRecords.open(path, ReferrerBounds(**small)))
+        made.append(ReferrerRecords(path, Clock(), ReferrerBounds(**small)))
         return made[-1]
 
     yield make

@@ -22,7 +22,8 @@ from mirror.contracts.events import TagStoreFailed
 from mirror.contracts.tags import TagStoreError
 from mirror.events import Events
 from mirror.oci.reference import Repository
-from mirror.storage.tags import database as tag_database
+from mirror.storage.shared_database import AGAIN
+from mirror.storage.tags import embedded_tables
 from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.encoding import encode, tag_key
 
@@ -52,7 +53,7 @@ from tests.storage.tag_contract import REDIS, found
 async def main(path, name, count):
     print("ready", flush=True)
     sys.stdin.readline()
-    store = EmbeddedTags.open(Path(path), Clock(), Events())
+    store = EmbeddedTags(Path(path), Clock(), Events())
     for n in range(int(count)) if count else itertools.count():
         await store.put(REDIS, f"{name}-{n}", found(f"{name}-{n}"), 3600)
         await store.put(REDIS, "shared", found(name), 3600)
@@ -87,7 +88,7 @@ async def reopen(path: Path) -> AsyncIterator[Open]:
     def reopen(
         clock: Clock | None = None, events: Events | None = None, **settings: int
     ) -> EmbeddedTags:
-        store = EmbeddedTags.open(path, clock or Clock(), events or Events(), **settings)
+        store = EmbeddedTags(path, clock or Clock(), events or Events(), **settings)
         stores.append(store)
         return store
 
@@ -141,7 +142,7 @@ class TestEmbeddedTagsWithoutAFile(TagStoreContract, ListingContract, HistoryCon
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[EmbeddedTags]:
         (tmp_path / "file").touch()
-        store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock(), Events())
+        store = EmbeddedTags(tmp_path / "file" / "tags.db", Clock(), Events())
         yield store
         await store.close()
 
@@ -309,35 +310,38 @@ async def test_f35_set_aside_again_and_again_takes_no_more_room(path: Path, reop
     assert len([name for name in os.listdir(path.parent) if "aside" in name]) <= 3
 
 
-async def test_f35_a_file_that_somebody_locks_for_good_is_set_aside(
+async def test_f35_a_file_that_somebody_locks_is_gone_on_with_when_it_can_be(
     path: Path, reopen: Open
 ) -> None:
-    await reopen().close()
+    wall = HandClock()
+    before = reopen()
+    await before.freeze(REDIS, "6", found().descriptor.digest)
+    await before.close()
     holder = apsw.Connection(str(path))
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     try:
-        store = reopen()
+        store = reopen(Clock(monotonic=wall))
         await store.put(REDIS, "7", found(), 3600)
         assert await store.get(REDIS, "7") == found()
+        assert not store.is_shared
     finally:
         holder.close()
-    assert await reopen().get(REDIS, "7") == found()
+    wall.now += AGAIN
+    await store.put(REDIS, "8", found(), 3600)
+    assert store.is_shared
+    assert not os.path.lexists(f"{path}.aside")
+    again = reopen()
+    assert await again.get(REDIS, "8") == found()
+    assert await again.frozen(REDIS, "6") == found().descriptor.digest
 
 
-@pytest.mark.parametrize("fault", ["garbage", "locked"])
 async def test_f35_workers_that_start_together_share_what_is_begun_anew(
-    path: Path, reopen: Open, write: Write, fault: str
+    path: Path, reopen: Open, write: Write
 ) -> None:
     await reopen().close()
-    holder = apsw.Connection(str(path))
-    if fault == "locked":
-        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
-        holder.execute("BEGIN EXCLUSIVE")
-    else:
-        garbage(path)
+    garbage(path)
     await all_end(write(*"abcd", count="20"))
-    holder.close()
     await holds_all(reopen(), "abcd", 20)
 
 
@@ -392,7 +396,7 @@ async def test_f32_where_no_file_can_be_made_it_remembers_in_memory_and_says_so(
 ) -> None:
     (tmp_path / "file").touch()
     with structlog.testing.capture_logs() as logs:
-        store = EmbeddedTags.open(tmp_path / "file" / "tags.db", Clock(), Events())
+        store = EmbeddedTags(tmp_path / "file" / "tags.db", Clock(), Events())
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [
         ("tags_kept_in_memory_only", "error")
     ]
@@ -429,7 +433,7 @@ async def test_another_process_that_opens_for_ever_does_not_stop_the_start(
     path.parent.mkdir()
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        store = EmbeddedTags.open(path, Clock(), Events())
+        store = EmbeddedTags(path, Clock(), Events())
     await store.put(REDIS, "7", found(), 3600)
     assert await store.get(REDIS, "7") == found()
     await store.close()
@@ -569,7 +573,7 @@ async def test_a_flood_of_one_repositorys_tags_leaves_the_others_their_history(
 async def test_of_too_many_repositories_it_is_remembered_whose_registry_forgot(
     reopen: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tag_database, "MOST_FORGOTTEN", 10)
+    monkeypatch.setattr(embedded_tables, "MOST_FORGOTTEN", 10)
     store = reopen(max_rows=100)
     for number in range(1000):
         flood = Repository("docker.io", f"flood/{number}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,9 +9,7 @@ import apsw
 import structlog
 
 from ...threads import Threads, aside
-from ..sqlite_files import AGAIN
 from .index import Index
-from .index_file import DAMAGED
 
 log = structlog.get_logger()
 
@@ -23,7 +20,6 @@ class AsyncIndex:
     def __init__(self, index: Index) -> None:
         self.index = index
         self._threads = Threads(1, "index")  # what is asked of it comes in the order asked
-        self._again_at = time.monotonic() + AGAIN
 
     async def ask(self, work: Callable[..., T], *arguments: object) -> T:
         """Raises what `work`, a method of the index, does. An index that is damaged, or was set
@@ -47,28 +43,7 @@ class AsyncIndex:
 
     def ask_here(self, work: Callable[..., T], *arguments: object) -> T:
         """As `ask`, in this thread, which is not the event loop's. Blocking."""
-        self.open_again_if_away()
-        identity = self.index.identity
-        if not self.index.is_away and not self.index.is_current():
-            self.index.open_again(identity, damaged=False)
-            identity = self.index.identity
-        try:
-            return work(*arguments)
-        except DAMAGED:
-            self.index.open_again(identity, damaged=True)
-            return work(*arguments)
-
-    def open_again_if_away(self, *, now: bool = False) -> None:
-        """Tries whether the disk takes the index again, now and then. Blocking."""
-        if not self.index.is_away or (not now and time.monotonic() < self._again_at):
-            return
-        try:
-            self.index.open_again(None, damaged=False)
-        except (apsw.Error, OSError) as error:
-            log.error("index_is_in_memory_only", reason=str(error))
-            self._again_at = time.monotonic() + AGAIN
-        else:
-            log.info("index_opened_again")
+        return self.index.database.following(lambda: work(*arguments))
 
     async def close(self) -> None:
         await aside(self._threads.close)

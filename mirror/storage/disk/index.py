@@ -7,18 +7,18 @@ Losing the database loses the order of eviction, nothing else.
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
 import structlog
 
+from ...clock import Clock
 from ...contracts.content import Entry, Usage
 from ...oci.digest import Digest
-from ..sqlite_files import Patience
-from .index_file import Identity, Rows, identity_of, open_copy, open_file, rows
+from ..shared_database import SharedDatabase
+from ..sqlite_files import Rows, rows
+from .index_schema import index_schema
 from .ingest_key import IngestKey
 
 log = structlog.get_logger()
@@ -90,51 +90,16 @@ class Index:
         opened, what it holds is read into memory (see `is_away`)."""
         self.max_bytes = max_bytes
         self.block = block
-        self._path = path
-        self._lock = threading.Lock()
-        self._reading = threading.Lock()
-        self._patience = Patience(_BUSY_MS)
-        try:
-            self._file = open_file(path, block, _BUSY_MS)
-        except (apsw.Error, OSError) as error:
-            log.error("index_cannot_be_opened", path=str(path), reason=str(error))
-            self._file = open_copy(path, block)
-
-    @property
-    def identity(self) -> Identity | None:
-        return self._file.identity
+        self.database = SharedDatabase(path, index_schema(block), _BUSY_MS, Clock(), what="index")
 
     @property
     def is_away(self) -> bool:
         """Whether this is a copy in memory: it tells what is there, and no other process sees what
         is noted in it."""
-        return self._file.identity is None
-
-    def is_current(self) -> bool:
-        """Whether this is the database that others find under its name."""
-        return not self.is_away and identity_of(self._path) == self._file.identity
-
-    def open_again(self, unwanted: Identity | None, damaged: bool) -> None:
-        """Goes on with the database that is at the path now, or begins one, in the place of the
-        `unwanted`; where another thread has done so, it is done. `damaged`: it was found so in use,
-        and is set aside if it is still there.
-
-        Raises apsw.Error, OSError.
-        """
-        with self._lock:
-            old = self._file
-            if old.identity != unwanted:
-                return
-            # One that could not be opened before is not waited for again.
-            busy_ms = 0 if unwanted is None else _BUSY_MS
-            new = open_file(self._path, self.block, busy_ms, unwanted if damaged else None)
-            with self._reading:  # and not while the file is opened, which may take seconds
-                self._file = new
-            old.close(force=True)
+        return self.database.identity is None
 
     def close(self) -> None:
-        with self._lock, self._reading:
-            self._file.close()
+        self.database.close()
 
     def taken(self, size: int) -> int:
         """What a file of so many bytes takes on the disk."""
@@ -142,26 +107,28 @@ class Index:
 
     def size(self, digest: Digest) -> int | None:
         """The recorded size in bytes, None when there is no record."""
-        found = self._read("SELECT size FROM content WHERE digest = ?", str(digest))
+        found = self.database.read("SELECT size FROM content WHERE digest = ?", str(digest))
         return found[0][0] if found else None
 
     def is_needed(self, digest: Digest) -> bool:
         """Whether any content that is recorded needs this."""
-        return bool(self._read("SELECT 1 FROM needs WHERE child = ? LIMIT 1", str(digest)))
+        return bool(self.database.read("SELECT 1 FROM needs WHERE child = ? LIMIT 1", str(digest)))
 
     def usage(self) -> Usage:
-        [(content, entries, reserved)] = self._read("SELECT bytes, entries, reserved FROM totals")
+        [(content, entries, reserved)] = self.database.read(
+            "SELECT bytes, entries, reserved FROM totals"
+        )
         return Usage(content, entries, reserved, self.max_bytes)
 
     def guests(self) -> int:
         """Bytes that guests have, with what is reserved for them."""
-        [(size,)] = self._read("SELECT guests FROM totals")
+        [(size,)] = self.database.read("SELECT guests FROM totals")
         return int(size)
 
     def entries(self, after: str = "", count: int = 500) -> list[Entry]:
         """A page of the content in the order of digests, for scans that must not hold a lock."""
         return _entries(
-            self._read(
+            self.database.read(
                 "SELECT digest, size, used_at FROM content WHERE digest > ? "
                 "ORDER BY digest LIMIT ?",
                 after,
@@ -180,7 +147,7 @@ class Index:
         guest: bool = False,
     ) -> None:
         """Records content that is visible now; the reservation ends of what `came`."""
-        with self._write() as db:
+        with self.database.transaction() as db:
             guest = _forget(db, digest, came or IngestKey(digest), guest)
             _add(db, digest, size, now, needs, guest)
 
@@ -198,14 +165,14 @@ class Index:
 
         Raises Exceeded as `reserve`.
         """
-        with self._write() as db:
+        with self.database.transaction() as db:
             guest = _forget(db, digest, IngestKey(digest), guest)
             self._refuse_more(db, self.taken(size), 0, ceiling)
             _add(db, digest, size, now, needs, guest)
 
     def remove(self, digests: Sequence[Digest]) -> int:
         """Forgets this content; returns the bytes of it that were recorded."""
-        with self._write() as db:
+        with self.database.transaction() as db:
             sizes = [
                 size
                 for digest in digests
@@ -217,15 +184,15 @@ class Index:
 
     def touch(self, uses: Sequence[tuple[Digest, float]], now: float) -> None:
         """Notes when content, and with it all that it needs, was last used."""
-        with self._write() as db:
+        with self.database.transaction() as db:
             _none_in_the_future(db, now, min([now, *(when for _, when in uses)]))
             db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
 
     def has_clock(self, now: float) -> None:
         """Sees to it that no content was used later than now: the clock may have been set back."""
-        [(latest,)] = self._read("SELECT max(used_at) FROM content")
+        [(latest,)] = self.database.read("SELECT max(used_at) FROM content")
         if latest is not None and latest > now + _CLOCKS_AGREE:
-            with self._write() as db:
+            with self.database.transaction() as db:
                 _none_in_the_future(db, now, now)
 
     def reserve(
@@ -244,7 +211,7 @@ class Index:
         `ceiling`, until the rest has gone too.
         """
         size = self.taken(size)
-        with self._write() as db:
+        with self.database.transaction() as db:
             [(held,)] = rows(
                 db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(coming)
             )
@@ -258,7 +225,7 @@ class Index:
 
     def keep(self, coming: IngestKey, size: int) -> None:
         """Sets aside what is there of what has stopped coming: it is there, whatever fits."""
-        with self._write() as db:
+        with self.database.transaction() as db:
             db.execute(
                 "INSERT INTO reserved (digest, size) VALUES (?1, ?2) "
                 "ON CONFLICT (digest) DO UPDATE SET size = ?2",
@@ -267,17 +234,17 @@ class Index:
 
     def release(self, coming: IngestKey) -> None:
         """Gives a reservation back."""
-        with self._write() as db:
+        with self.database.transaction() as db:
             db.execute("DELETE FROM reserved WHERE digest = ?", (str(coming),))
 
     def held(self, coming: IngestKey) -> int:
         """Bytes that are set aside for this."""
-        found = self._read("SELECT size FROM reserved WHERE digest = ?", str(coming))
+        found = self.database.read("SELECT size FROM reserved WHERE digest = ?", str(coming))
         return found[0][0] if found else 0
 
     def others(self, coming: IngestKey) -> int:
         """Bytes of all content, and of what is set aside for anything but this."""
-        [(size,)] = self._read(
+        [(size,)] = self.database.read(
             "SELECT bytes + reserved - coalesce((SELECT size FROM reserved WHERE digest = ?), 0) "
             "FROM totals",
             str(coming),
@@ -286,39 +253,37 @@ class Index:
 
     def announced(self, coming: IngestKey) -> int | None:
         """The size of the whole of what is being written, None when it is not known."""
-        found = self._read("SELECT total FROM reserved WHERE digest = ?", str(coming))
+        found = self.database.read("SELECT total FROM reserved WHERE digest = ?", str(coming))
         return found[0][0] if found else None
 
     def reservations(self) -> list[IngestKey]:
-        found = self._read("SELECT digest FROM reserved")
+        found = self.database.read("SELECT digest FROM reserved")
         names = [IngestKey.named(*name.split(":", 1)) for (name,) in found]
         return [coming for coming in names if coming is not None]
 
     def evictable(self, guests: bool = False) -> int:
         """Bytes of content that is not pinned: of all, or of guests alone."""
         if guests:
-            [(size,)] = self._scan(_PINNED + _GUESTS)
+            [(size,)] = self.database.scan(_PINNED + _GUESTS)
             return int(size)
-        [(kept,)] = self._scan(_PINNED + _KEPT)
+        [(kept,)] = self.database.scan(_PINNED + _KEPT)
         return self.usage().content_bytes - int(kept)
 
     def oldest(self, count: int = 64, guests: bool = False) -> list[Entry]:
         """The least recently used content, what needs others before what is needed; without what
         is pinned."""
-        return _entries(self._scan(_PINNED + (_OLDEST_GUESTS if guests else _OLDEST), count))
+        return _entries(
+            self.database.scan(_PINNED + (_OLDEST_GUESTS if guests else _OLDEST), count)
+        )
 
     def pin(self, name: str, digest: Digest | None) -> None:
         """Keeps this content, and all that it needs, whatever its age; in place of what was kept
         under this name. None: keeps nothing under it any more."""
-        with self._write() as db:
+        with self.database.transaction() as db:
             if digest is None:
                 db.execute("DELETE FROM pins WHERE name = ?", (name,))
             else:
                 db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, str(digest)))
-
-    def pins(self) -> dict[str, Digest]:
-        found = self._read("SELECT name, digest FROM pins")
-        return {name: Digest.parse(digest) for name, digest in found}
 
     def _refuse_more(self, db: apsw.Connection, size: int, held: int, ceiling: int) -> None:
         """Raises Exceeded when `size` bytes, in place of the `held`, are too many."""
@@ -326,29 +291,6 @@ class Index:
         excess = there - held + size - max(self.max_bytes, ceiling)
         if excess > 0:
             raise Exceeded(min(excess, size - held), there)
-
-    def _read(self, query: str, *values: str | int) -> Rows:
-        with self._reading:
-            return rows(self._file.reader, query, *values)
-
-    def _scan(self, query: str, *values: str | int) -> Rows:
-        """As `_read`, for what looks at many rows: with 50,000 pieces pinned it takes 0.4 s, in
-        which the event loop reads by the other connection."""
-        with self._lock:
-            return rows(self._file.writer, query, *values)
-
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[apsw.Connection]:
-        with self._lock:
-            db = self._file.writer
-            with self._patience.writing(db):
-                db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:  # a full disk may have ended it already
-                    db.execute("ROLLBACK")
 
 
 def _forget(db: apsw.Connection, digest: Digest, came: IngestKey, guest: bool) -> bool:

@@ -327,7 +327,7 @@ class SpaceManager:
         """Sets the room aside, or does as `record` says; or tells what is lacking. Blocking; raises
         StoreFull where it cannot be had, not even by eviction; OSError."""
         space = FreeSpace.at(self._root)
-        self._ledger.open_again_if_away(now=True)
+        self._ledger.index.database.look(now=True)
         try:
             return self._ledger.ask_here(self._take_of, space, claim, ceiling, record)
         except apsw.FullError:

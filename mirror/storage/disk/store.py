@@ -15,7 +15,7 @@ import functools
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -208,12 +208,8 @@ class DiskContent:
         self._unrecorded -= {*digests, *before}
         return gone
 
-    async def scan(self) -> AsyncIterator[Entry]:
-        after = ""
-        while page := await self.ledger.ask(self._index.entries, after):
-            for entry in page:
-                yield entry
-            after = str(page[-1].digest)
+    async def page(self, after: Digest | None, limit: int) -> Sequence[Entry]:
+        return await self.ledger.ask(self._index.entries, str(after or ""), limit)
 
     async def _unlink(self, digests: Sequence[Digest]) -> None:
         """Raises OSError. What another process has removed before is for that one to tell."""

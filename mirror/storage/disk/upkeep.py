@@ -16,9 +16,9 @@ import structlog
 from ...contracts.content import Entry
 from ...oci.digest import ALGORITHMS, Digest
 from ...oci.errors import DigestInvalid
+from ..sqlite_files import Identity
 from .files import words
 from .index import Exceeded
-from .index_file import Identity
 from .ingest_key import IngestKey
 from .partial import held, lock_partial
 from .sparse_spans import note_of
@@ -188,8 +188,8 @@ class Upkeep:
             index = self._store.ledger.index
             # At the start, and when the account was begun anew or, after a time in memory, is that
             # of the disk again.
-            if self._mended is None or index.identity != self._mended:
-                self._mended = index.identity
+            if self._mended is None or index.database.identity != self._mended:
+                self._mended = index.database.identity
                 await self._surviving(self.mend)
             await self._surviving(self.tidy)
             for _ in range(max(1, round(self._habits.every / self._habits.look))):

@@ -7,29 +7,27 @@ Losing it costs one ask a subject, and needs the upstream for it.
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 import structlog
 
+from ...clock import Clock
 from ...contracts.records import ReferrerList
 from ...oci.digest import Digest
 from ...oci.reference import Repository
 from ...threads import Threads, aside
-from ..sqlite_files import AGAIN, OtherVersion, Patience, copied, opened
+from ..shared_database import SharedDatabase
+from ..sqlite_files import Schema, rows
 
 log = structlog.get_logger()
 
-_VERSION = 1
-
 # `size` is what a row counts for. `body` is the last column: what is before it is read without it.
-_SCHEMA = f"""
+_TABLES = """
 CREATE TABLE lists (id INTEGER PRIMARY KEY, registry TEXT NOT NULL, repository TEXT NOT NULL,
     subject TEXT NOT NULL, entries INTEGER NOT NULL, checked_at REAL NOT NULL,
     size INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (registry, repository, subject));
-PRAGMA user_version = {_VERSION};
 """
 
 _PUT = """
@@ -51,6 +49,8 @@ DELETE FROM lists WHERE id IN (SELECT id FROM (
 
 _ROW = 512  # bytes that a row counts for, besides its list
 
+_SCHEMA = Schema((_TABLES,), lambda db: rows(db, _FIND, "", "", ""))
+
 # Milliseconds that a write waits for another process's (see Patience).
 _BUSY_MS = 1000
 
@@ -70,29 +70,10 @@ class ReferrerBounds:
 class ReferrerRecords:
     """ReferrerLists (see contracts). Several processes may share the file; each opens it."""
 
-    @classmethod
-    def open(cls, path: Path, bounds: ReferrerBounds | None = None) -> ReferrerRecords:
-        """Opens or makes the database. Never fails: one that is of no use is set aside, and where
-        no file can be opened, what is in it is read into the memory of this process alone, until
-        the disk allows more."""
-        away = None
-        try:
-            database = opened(path, _prepare, _BUSY_MS)
-        except (apsw.Error, OSError) as error:
-            log.error("referrers_kept_in_memory_only", path=str(path), reason=str(error))
-            database, _ = copied(path, _prepare)
-            away = path
-        return cls(database, bounds or ReferrerBounds(), away)
-
-    def __init__(
-        self, database: apsw.Connection, bounds: ReferrerBounds, away: Path | None = None
-    ) -> None:
-        """`away`: the file that could not be opened, in the place of which this is."""
-        self._database = database
-        self._bounds = bounds
-        self._away = away
-        self._again_at = time.monotonic() + AGAIN
-        self._patience = Patience(_BUSY_MS)
+    def __init__(self, path: Path, clock: Clock, bounds: ReferrerBounds | None = None) -> None:
+        """Opens or makes the database. Never fails (see SharedDatabase)."""
+        self._database = SharedDatabase(path, _SCHEMA, _BUSY_MS, clock, what="referrers")
+        self._bounds = bounds or ReferrerBounds()
         self._written = 0
         self._well = True
         self._threads = Threads(1, "referrers")
@@ -100,14 +81,14 @@ class ReferrerRecords:
     async def get(self, repository: Repository, subject: Digest) -> ReferrerList | None:
         try:
             return await self._threads.run(self._get, repository, subject)
-        except (apsw.Error, RuntimeError) as error:  # RuntimeError: it was closed
+        except (apsw.Error, OSError, RuntimeError) as error:  # RuntimeError: it was closed
             self._failed(error)
             return None
 
     async def put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None:
         try:
             await self._threads.run(self._put, repository, subject, kept)
-        except (apsw.Error, RuntimeError) as error:
+        except (apsw.Error, OSError, RuntimeError) as error:
             self._failed(error)
 
     async def close(self) -> None:
@@ -122,8 +103,7 @@ class ReferrerRecords:
     # From here on: on the thread.
 
     def _get(self, repository: Repository, subject: Digest) -> ReferrerList | None:
-        for row in self._database.execute(_FIND, _key(repository, subject)).fetchall():
-            body, entries, checked_at = row
+        for body, entries, checked_at in self._database.scan(_FIND, *_key(repository, subject)):
             if (
                 isinstance(body, bytes)
                 and isinstance(entries, int)
@@ -132,29 +112,15 @@ class ReferrerRecords:
                 return ReferrerList(body, entries, checked_at)
         return None
 
-    def _open_again(self, path: Path) -> None:
-        """Goes on with the file, if it can be opened by now."""
-        if time.monotonic() < self._again_at:
-            return
-        try:
-            self._database = opened(path, _prepare, busy_ms=0)
-        except (apsw.Error, OSError):
-            self._again_at = time.monotonic() + AGAIN
-        else:
-            self._away = None
-
     def _put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None:
-        if self._away is not None:
-            self._open_again(self._away)
         key = _key(repository, subject)
         if len(kept.data) > self._bounds.one:
             log.info("referrers_not_kept", repository=str(repository), bytes=len(kept.data))
-            with self._patience.writing(self._database):
-                self._database.execute(_FORGET, key)
+            self._database.write(lambda db: db.execute(_FORGET, key))
             return
         size = len(kept.data) + _ROW
-        with self._patience.writing(self._database):
-            self._database.execute(_PUT, (*key, kept.count, kept.checked_at, size, kept.data))
+        values = (*key, kept.count, kept.checked_at, size, kept.data)
+        self._database.write(lambda db: db.execute(_PUT, values))
         self._written += size
         if self._written >= self._bounds.tidy_every:
             self._written = 0
@@ -168,20 +134,9 @@ class ReferrerRecords:
                 ("PARTITION BY registry", self._bounds.registry),
                 ("", self._bounds.total),
             ):
-                self._database.execute(_TOO_MANY.format(partition=partition), (most,))
+                with self._database.transaction() as db:
+                    db.execute(_TOO_MANY.format(partition=partition), (most,))
 
 
 def _key(repository: Repository, subject: Digest) -> tuple[str, str, str]:
     return repository.registry, repository.name, str(subject)
-
-
-def _prepare(db: apsw.Connection) -> None:
-    """Makes the table, or finds that it is ours."""
-    db.execute("BEGIN IMMEDIATE")
-    [(version,)] = db.execute("PRAGMA user_version").fetchall()
-    if version == 0:
-        db.execute(_SCHEMA)
-    elif version != _VERSION:
-        raise OtherVersion(f"made by another version of this program ({version})")
-    db.execute("COMMIT")
-    db.execute(_FIND, ("", "", "")).fetchall()  # the table is there, and of our shape

@@ -18,25 +18,19 @@ from ...events import Events
 from ...oci.digest import Digest
 from ...oci.reference import Repository
 from ...threads import Threads
-from ..sqlite_files import AGAIN, Patience
-from .database import (
-    BUSY_MS,
-    DAMAGED,
-    TagDatabase,
-    frozen_of,
-    has_forgotten,
-    history_of,
-    in_memory,
-    open_or_begin_anew,
-    record_of,
-    records_after,
-)
+from ..shared_database import SharedDatabase
+from ..sqlite_files import DAMAGED
+from . import embedded_tables as tables
 from .encoding import decode, known_tag, tag_key
 from .health import Health
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+# Milliseconds that a write waits for another process's (see Patience): above the fsync of a busy
+# disk, and below what a pull would notice as a hang.
+_BUSY_MS = 1000
 
 # A write waits at most this long, in seconds: its turn on the thread and the database's lock.
 _WRITE_LIMIT = 2.0
@@ -60,37 +54,16 @@ class EmbeddedTags:
     that much longer, set ahead that much shorter: their age is for the reader to judge.
     """
 
-    @classmethod
-    def open(
-        cls, path: Path, clock: Clock, events: Events, max_rows: int = 200_000
-    ) -> EmbeddedTags:
-        """Opens or makes the database. Never fails.
+    def __init__(self, path: Path, clock: Clock, events: Events, max_rows: int = 200_000) -> None:
+        """Opens or makes the database. Never fails (see SharedDatabase).
 
-        A file that is damaged, locked, or of a newer version is renamed to `….aside` and begun
-        anew. Where no file can be opened, what is in it is read into the memory of this process
-        alone, until the disk allows more.
         Beyond `max_rows` those of the registry, and of its repository, that has most are forgotten,
         the oldest first; so is history, of which it is remembered that there was more.
         """
-        try:
-            return cls(open_or_begin_anew(path), path, clock, events, max_rows)
-        except (apsw.Error, OSError) as error:
-            log.error("tags_kept_in_memory_only", path=str(path), reason=str(error))
-            store = cls(in_memory(path), path, clock, events, max_rows)
-            store.fault = error
-            return store
-
-    def __init__(
-        self, database: TagDatabase, path: Path, clock: Clock, events: Events, max_rows: int
-    ) -> None:
-        self._database = database
-        self._path = path
+        self._database = SharedDatabase(path, tables.SCHEMA, _BUSY_MS, clock, what="tags")
         self._clock = clock
         self._events = events
         self._max_rows = max_rows
-        self._again_at = clock.monotonic() + AGAIN  # in memory: when the file is tried again
-        self._patience = Patience(BUSY_MS)
-        self.fault: apsw.Error | OSError | None = None  # why the file could not be opened
         self._writes = 0
         self._reading = Health("embedded", "read")
         self._writing = Health("embedded", "write")
@@ -102,11 +75,16 @@ class EmbeddedTags:
         """Whether it is in the file, for other processes to see; else it ends with this one."""
         return self._database.identity is not None
 
+    @property
+    def fault(self) -> Exception | None:
+        """Why it is not in the file."""
+        return self._database.fault
+
     async def get(self, repository: Repository, tag: str) -> TagRecord | None:
         """The record, if there is one and its time is not over. Raises TagStoreError."""
         key = tag_key(repository, tag)
         now = self._clock.wall()
-        data = await self._read(lambda connection: record_of(connection, key, now))
+        data = await self._read(lambda read: tables.record_of(read, key, now))
         return None if data is None else decode(key, data)
 
     async def put(
@@ -118,73 +96,75 @@ class EmbeddedTags:
             return
         key = tag_key(repository, tag)
         expires_at = self._clock.wall() + min(keep_for, _LONGEST)
-        await self._write("put", lambda database: database.put(key, record, expires_at))
+        await self._write("put", lambda db: tables.put(db, key, record, expires_at))
 
     async def delete(self, repository: Repository, tag: str) -> None:
         """Forgets. Raises TagStoreError."""
         key = tag_key(repository, tag)
-        await self._write("delete", lambda database: database.delete(key))
+        await self._write("delete", lambda db: tables.delete(db, key))
 
     async def page(self, after: str, limit: int) -> TagListing:
         """In the order of keys, each of which is a marker. Raises TagStoreError."""
-        now, database = self._clock.wall(), self._database
-        # On the thread, by its connection: the event loop's is not held by a long read.
-        found = await self._on_thread(
-            "get", lambda: records_after(database.writer, after, now, limit)
-        )
+        now = self._clock.wall()
+        found = await self._scan(lambda read: tables.records_after(read, after, now, limit))
         tags = [tag for key, data in found if (tag := known_tag(key, data)) is not None]
         return TagListing(tags, found[-1][0] if len(found) == limit else None)
 
     async def history(self, repository: Repository, tag: str) -> Sequence[TagEvent]:
         """The newest first. Raises TagStoreError."""
         key = tag_key(repository, tag)
-        return await self._read(lambda connection: history_of(connection, key)) or ()
+        return await self._read(lambda read: tables.history_of(read, key))
 
     async def has_forgotten(self, repository: Repository) -> bool:
         """Raises TagStoreError."""
         name = tag_key(repository, "")
-        return await self._read(lambda connection: has_forgotten(connection, name)) or False
+        return await self._read(lambda read: tables.has_forgotten(read, name))
 
     async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
         """Raises TagStoreError."""
         key = tag_key(repository, tag)
-        await self._write("put", lambda database: database.freeze(key, digest))
+        await self._write("put", lambda db: tables.freeze(db, key, digest))
 
     async def unfreeze(self, repository: Repository, tag: str) -> bool:
         """Raises TagStoreError."""
         key = tag_key(repository, tag)
-        return await self._write("delete", lambda database: database.unfreeze(key))
+        return await self._write("delete", lambda db: tables.unfreeze(db, key))
 
     async def frozen(self, repository: Repository, tag: str) -> Digest | None:
         """Raises TagStoreError."""
         key = tag_key(repository, tag)
-        return await self._read(lambda connection: frozen_of(connection, key))
+        return await self._read(lambda read: tables.frozen_of(read, key))
 
     async def close(self) -> None:
         """Ends what was begun, then closes the file. May be called again."""
         if self._closed:
             return
         self._closed = True
-        await self._threads.run(lambda: self._database.close())
+        await self._threads.run(self._database.close)
         self._threads.leave()
 
-    async def _read(self, read: Callable[[apsw.Connection], T | None]) -> T | None:
-        database = self._database
+    async def _read(self, read: Callable[[tables.Read], T]) -> T:
         if self._closed:
             raise TagStoreError("closed")
+        identity = self._database.identity
         try:
-            found = read(database.reader)
+            found = read(self._database.read)
         except apsw.BusyError:  # another process recovers the log: not to be waited for in place
-            found = await self._on_thread("get", lambda: read(database.writer))
+            found = await self._scan(read)
         except DAMAGED:
-            await self._on_thread("get", lambda: self._begin_anew(database))
-            found = None
+            await self._on_thread("get", lambda: self._database.begin_anew(identity))
+            found = await self._scan(read)
         except apsw.Error as error:
             raise self._failed("get", error) from error
         self._reading.worked()
         return found
 
-    async def _write(self, operation: str, work: Callable[[TagDatabase], T]) -> T:
+    async def _scan(self, read: Callable[[tables.Read], T]) -> T:
+        """By the connection of those who write: the event loop's is not held by a long read."""
+        database = self._database
+        return await self._on_thread("get", lambda: database.following(lambda: read(database.scan)))
+
+    async def _write(self, operation: str, work: Callable[[apsw.Connection], T]) -> T:
         done = await self._on_thread(operation, lambda: self._apply(work))
         self._writing.worked()
         return done
@@ -206,39 +186,11 @@ class EmbeddedTags:
 
     # From here on: on the thread.
 
-    def _apply(self, work: Callable[[TagDatabase], T]) -> T:
-        # Somebody deleted the file, or another worker set it aside: what goes into the old one is
-        # seen by nobody else and lost with this process.
-        if not self.is_shared:
-            self._open_again()
-        elif not self._database.is_at(self._path):
-            self._database = open_or_begin_anew(self._path)
-        database = self._database
-        try:
-            with self._patience.writing(database.writer):
-                done = work(database)
-            self._tidy_now_and_then(database)
-        except DAMAGED:
-            self._begin_anew(database)
-            done = work(self._database)
-        return done
-
-    def _open_again(self) -> None:
-        """Goes on with the file, if it can be opened by now."""
-        if self._clock.monotonic() < self._again_at:
-            return
-        try:
-            self._database = open_or_begin_anew(self._path)
-        except (apsw.Error, OSError):
-            self._again_at = self._clock.monotonic() + AGAIN
-
-    def _tidy_now_and_then(self, database: TagDatabase) -> None:
+    def _apply(self, work: Callable[[apsw.Connection], T]) -> T:
+        done = self._database.write(work)
         if self._writes % _TIDY_EVERY == 0:
-            with contextlib.suppress(apsw.BusyError):  # the next one will do it
-                database.tidy(self._clock.wall(), self._max_rows, _TIDY_ROWS)
+            with contextlib.suppress(apsw.BusyError), self._database.transaction() as db:
+                tables.tidy(db, self._clock.wall(), self._max_rows, _TIDY_ROWS)
+            self._database.cut_log()
         self._writes += 1
-
-    def _begin_anew(self, damaged: TagDatabase) -> None:
-        if self._database is not damaged:
-            return  # done already, for somebody else
-        self._database = open_or_begin_anew(self._path, damaged)
+        return done

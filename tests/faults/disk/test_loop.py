@@ -208,7 +208,7 @@ async def test_f44_a_huge_manifest_is_read_for_each_repository_that_asks(
             return content.descriptor
 
     clock = Clock()
-    links = LinkRecords.open(tmp_path / "links.db", clock)
+    links = LinkRecords(tmp_path / "links.db", clock)
     store = DiskContent(tmp_path / "store", Bounds(200 * MIB), sync=False, events=Events())
     caches: list[RepositoryVisibility] = []
 
