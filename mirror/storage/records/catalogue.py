@@ -26,7 +26,7 @@ from ...oci.digest import Digest
 from ...oci.reference import ImageReference, Repository
 from ...threads import Threads, aside
 from ..shared_database import SharedDatabase
-from ..sqlite_files import Schema, rows
+from ..sqlite_files import DAMAGED, Schema, rows
 from .catalogue_tables import (
     TABLES,
     CatalogueBounds,
@@ -122,9 +122,14 @@ class CatalogueRecords:
         self._database.close()
 
     async def _read(self, read: Callable[..., T], *arguments: object) -> T:
+        identity = self._database.identity
         try:
-            return await self._reading.run(read, *arguments)
-        except (apsw.Error, RuntimeError) as error:  # RuntimeError: it was closed
+            try:
+                return await self._reading.run(read, *arguments)
+            except DAMAGED:
+                await self._writing.run(self._database.begin_anew, identity)
+                return await self._reading.run(read, *arguments)
+        except (apsw.Error, OSError, RuntimeError) as error:  # RuntimeError: it was closed
             raise CatalogueUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def _write(self, work: Callable[..., T], *arguments: object) -> T | None:
