@@ -20,6 +20,8 @@ from .contracts.content import Usage
 from .contracts.events import (
     BreakerSwitched,
     CatalogueDropped,
+    ConfigLoaded,
+    ConfigReloaded,
     ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
@@ -303,6 +305,18 @@ class Metrics:
         self._gauge("build_info", "The version that runs", "version", of_many="max").labels(
             __version__
         ).set(1)
+        reloads = self._counter(
+            "config_reloads", "Times that the configuration was read again, by result", "result"
+        )
+        for result in ("applied", "refused", "failed"):
+            reloads.labels(result)
+        self._events.listen(ConfigReloaded, lambda event: reloads.labels(event.result).inc())
+        loaded = self._gauge(
+            "config_loaded_seconds",
+            "When the configuration that runs was read, in Unix time",
+            of_many="max",
+        )
+        self._events.listen(ConfigLoaded, lambda event: loaded.set(event.at))
         replaced = self._counter(
             "workers_replaced", "Worker processes that ended, or were ended as they hung", "why"
         )

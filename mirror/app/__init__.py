@@ -1,11 +1,12 @@
 """Builds a running mirror from a Config: the one place where the rooms meet."""
 
+from ..server.control import NotAnswered, ask
 from .logins import refusals
+from .reloading import reloading
 from .resources import CannotStart, Process, holding_store, resources, sharing_store, tag_memory
 from .serving import (
     GRACE,
     having_images,
-    ignore_hangups,
     keeping_house,
     probe_port,
     running,
@@ -18,13 +19,15 @@ from .serving import (
 __all__ = [
     "GRACE",
     "CannotStart",
+    "NotAnswered",
     "Process",
+    "ask",
     "having_images",
     "holding_store",
-    "ignore_hangups",
     "keeping_house",
     "probe_port",
     "refusals",
+    "reloading",
     "resources",
     "running",
     "serving_admin",

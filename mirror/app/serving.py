@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import gc
 import resource
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -32,6 +32,7 @@ from ..tasks import beside
 from .catalogue import CatalogueUpkeep
 from .live import Live
 from .logins import refusals
+from .reloading import reloading
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
 
 log = structlog.get_logger()
@@ -45,8 +46,9 @@ which systemd, Docker and Kubernetes kill."""
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[None]:
-    """A mirror in one process: it serves while the context lasts, and drains when it ends.
+async def running(config: Config, path: Path | None = None) -> AsyncIterator[None]:
+    """A mirror in one process: it serves while the context lasts, and drains when it ends. `path`
+    is where the configuration was read, and is read again.
 
     Raises CannotStart. It starts with every upstream, and Redis, down.
     """
@@ -59,14 +61,24 @@ async def running(config: Config) -> AsyncIterator[None]:
     async with (
         resources(config, process, holding_store) as opened,
         keeping_house(config, opened, metrics),
-        serving_admin(config, opened, exposition, lambda: (listening.is_set(), {})),
-        serving_pulls(config, opened),
+        serving_admin(
+            config, opened, exposition, lambda: (listening.is_set(), {})
+        ) as follow_for_admin,
+        serving_pulls(config, opened) as follow,
     ):
-        listening.set()
-        try:
-            yield
-        finally:
-            listening.clear()
+
+        async def apply(config: Config) -> Sequence[str]:
+            opened.follow(config)
+            follow_for_admin(config)
+            follow(config)
+            return ()
+
+        async with reloading(path, config, process, apply):
+            listening.set()
+            try:
+                yield
+            finally:
+                listening.clear()
 
 
 @contextlib.asynccontextmanager
@@ -205,19 +217,6 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
         async for found in upkeep.scrub():
             yield found
         await upkeep.mend()
-
-
-def ignore_hangups() -> None:
-    """SIGHUP, by which many programs read their configuration again, ends nothing here."""
-
-    def tell() -> None:
-        log.warning(
-            "hangup_ignored",
-            reason="a configuration is not read again while the mirror runs",
-            advice="restart it to apply a change",
-        )
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, tell)
 
 
 def settle() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import typer
 
@@ -23,6 +24,7 @@ from .console import (
     watch_output,
 )
 from .images import ready, warm
+from .running import reload
 from .tags import pin, tags, unpin
 
 app = typer.Typer(
@@ -51,12 +53,12 @@ def main() -> None:
 def serve(config: ConfigOption = None) -> None:
     """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
     log_json()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from the start: see ignore_hangups
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
     loaded = load_or_exit(config)
     from ..app import CannotStart
 
     try:
-        asyncio.run(_serve(loaded))
+        asyncio.run(_serve(loaded, config))
     except CannotStart as error:
         err.print(f"registry-mirror: {error}", markup=False)
         raise typer.Exit(CANNOT_START) from None
@@ -102,7 +104,7 @@ def version() -> None:
     out.print(__version__)
 
 
-for command in (ready, warm, tags, pin, unpin):
+for command in (ready, warm, tags, pin, unpin, reload):
     app.command()(command)
 
 
@@ -121,8 +123,8 @@ async def _verify(config: Config) -> tuple[int, int]:
     return sound, damaged
 
 
-async def _serve(config: Config) -> None:
-    from ..app import ignore_hangups, running, settle
+async def _serve(config: Config, path: Path | None) -> None:
+    from ..app import running, settle
     from ..app.workers import serve_with_workers
 
     loop = asyncio.get_running_loop()
@@ -136,13 +138,12 @@ async def _serve(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    ignore_hangups()
     if sys.stderr.isatty():
         _welcome(config)
     if config.workers > 1:
-        await serve_with_workers(config, stop)
+        await serve_with_workers(config, path, stop)
     else:
-        async with running(config):
+        async with running(config, path):
             settle()
             await stop.wait()
 

@@ -19,7 +19,7 @@ from .model import (
 )
 from .places import Address, Network
 from .problems import ConfigError, Mistake, Problem
-from .reading import load, parse
+from .reading import load, parse, store_of
 from .reloading import NEEDS_RESTART, following
 from .values import digest_or_time, tagged_image
 
@@ -45,5 +45,6 @@ __all__ = [
     "following",
     "load",
     "parse",
+    "store_of",
     "tagged_image",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from . import values
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
 from .model import (
@@ -32,8 +33,28 @@ def load(path: Path | None) -> Config:
 
     Raises ConfigError with all the mistakes in it.
     """
+    return Config() if path is None else parse(_text(path), str(path))
+
+
+def store_of(path: Path | None) -> Path:
+    """`storage.path` in this file, whatever else is wrong in it. Raises ConfigError where it cannot
+    be read so far."""
     if path is None:
-        return Config()
+        return StorageConfig().path
+    document = read_document(_text(path), str(path))
+    section = document.data.get("storage") if isinstance(document.data, dict) else None
+    given = section.get("path") if isinstance(section, dict) else None
+    if given is None:
+        return StorageConfig().path
+    try:
+        return values.path(given)
+    except Mistake as mistake:
+        location = ("storage", "path")
+        raise ConfigError([document.problem(location, mistake.found, mistake.write)]) from None
+
+
+def _text(path: Path) -> str:
+    """Raises ConfigError."""
     source = str(path)
     try:
         with open(path, "rb") as file:
@@ -50,7 +71,7 @@ def load(path: Path | None) -> Config:
         if len(data) <= 4 * MAX_LENGTH:
             raise ConfigError([problem]) from None
         text = data.decode("latin-1")  # cut in a character, perhaps; and too long anyway
-    return parse(text, source)
+    return text
 
 
 def parse(text: str, source: str) -> Config:

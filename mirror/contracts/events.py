@@ -242,6 +242,20 @@ class LoginJudged:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigLoaded:
+    """The configuration that runs was read `at` this time, in seconds since the epoch."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReloaded:
+    """A reload has ended. `result`: applied, refused or failed."""
+
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReplaced:
     """A worker process ended by itself (`why`: died), or was ended as it hung (hung)."""
 

@@ -16,6 +16,8 @@ from mirror.contracts.content import Usage
 from mirror.contracts.events import (
     BreakerSwitched,
     CatalogueDropped,
+    ConfigLoaded,
+    ConfigReloaded,
     ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
@@ -122,6 +124,9 @@ def busy() -> Iterator[Callable[[], bytes]]:
         yield CredentialsDropped()
         for why in ("died", "hung"):
             yield WorkerReplaced(why)
+        yield ConfigLoaded(1_795_000_000.0)
+        for result in ("applied", "refused", "failed"):
+            yield ConfigReloaded(result)
 
     def scrape() -> bytes:
         for event in happen():

@@ -76,3 +76,14 @@ def test_a_mistake_in_the_configuration_is_not_tried_again(unit, tmp_path):
     )
     assert str(done.returncode) == setting(unit, "RestartPreventExitStatus")
     assert "lisen" in done.stdout + done.stderr
+
+
+def test_a_reload_is_a_command_that_the_mirror_takes(unit):
+    program, *words = setting(unit, "ExecReload").split()
+    assert Path(program).name == "registry-mirror"
+    words[words.index("/etc/registry-mirror/mirror.yaml")] = "/nowhere/mirror.yaml"
+    done = subprocess.run(
+        [sys.executable, "-m", "mirror", *words], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "/nowhere/mirror.yaml: found no such file" in done.stderr

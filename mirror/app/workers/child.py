@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import structlog
 
@@ -16,13 +17,12 @@ from ...metrics import Metrics
 from .. import (
     CannotStart,
     Process,
-    ignore_hangups,
     resources,
     serving_pulls,
     settle,
     sharing_store,
 )
-from .line import Telling
+from .line import Numbered, Telling
 
 log = structlog.get_logger()
 
@@ -31,27 +31,29 @@ FOR_THE_PARENT = (signal.SIGHUP, signal.SIGINT)
 worker is started with them blocked, and lets them through when they cannot end it any more."""
 
 
-def live(config: Config, line: socket.socket) -> None:
+def live(given: Numbered, line: socket.socket) -> None:
     """A worker's whole life. `line` is its end of the line to its parent."""
     log_json()
-    # A terminal's ^C goes to the whole group: the parent tells when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What goes to the whole group the parent sees too: it tells when to stop, and what to follow.
+    for number in FOR_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
     try:
-        asyncio.run(_live(config, line))
+        asyncio.run(_live(given, line))
     except CannotStart as error:
         log.error("worker_cannot_start", reason=str(error))
         sys.exit(1)
 
 
-async def _live(config: Config, line: socket.socket) -> None:
+async def _live(given: Numbered, line: socket.socket) -> None:
+    config = given.config
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    ignore_hangups()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
     process = Process(set(config.registries))
     metrics = Metrics(process.events, process.registries)
     reader, writer = await asyncio.open_unix_connection(sock=line)
-    telling = Telling(reader, writer, metrics.changes)
+    sent: asyncio.Queue[Numbered] = asyncio.Queue()
+    telling = Telling(reader, writer, metrics.changes, sent.put_nowait)
     tasks = [
         asyncio.create_task(telling.beat()),
         asyncio.create_task(_end_with_parent(telling, stop)),
@@ -59,9 +61,16 @@ async def _live(config: Config, line: socket.socket) -> None:
     try:
         async with (
             resources(config, process, sharing_store) as opened,
-            serving_pulls(config, opened, reuse_port=True),
+            serving_pulls(config, opened, reuse_port=True) as follow,
         ):
+
+            def apply(config: Config) -> None:
+                opened.follow(config)
+                follow(config)
+
+            telling.follows(given.number)
             telling.serves(True)
+            tasks.append(asyncio.create_task(_follow(sent, apply, telling)))
             settle()
             await stop.wait()
             telling.serves(False)
@@ -70,6 +79,18 @@ async def _live(config: Config, line: socket.socket) -> None:
             task.cancel()
         with contextlib.suppress(ConnectionError):
             writer.close()
+
+
+async def _follow(
+    sent: asyncio.Queue[Numbered], apply: Callable[[Config], None], telling: Telling
+) -> None:
+    while True:
+        given = await sent.get()
+        try:
+            apply(given.config)
+            telling.follows(given.number)
+        except Exception:
+            log.exception("configuration_not_applied")
 
 
 async def _end_with_parent(telling: Telling, stop: asyncio.Event) -> None:

@@ -1,7 +1,8 @@
 """The line between a parent and each of its workers: a pair of sockets.
 
-The worker tells once a second that its event loop runs, whether it serves, and what it has counted;
-and at once when the parent asks. Either end sees at once that the other has ended, however it did:
+The worker tells once a second that its event loop runs, whether it serves, by which configuration,
+and what it has counted; and at once when the parent asks, or sends it another configuration. Either
+end sees at once that the other has ended, however it did:
 the kernel closes its end.
 """
 
@@ -10,24 +11,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import pickle
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ...config import Config
+
 BEAT = 1.0
 """Seconds between two reports of a worker."""
 
-_LENGTH = 4  # bytes before each report that say how long it is
-_ASK = b"?"
+_LENGTH = 4  # bytes before each report, and each configuration, that say how long it is
+_ASK, _FOLLOW = b"?", b"="
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A configuration; a later one has a larger number."""
+
+    number: int
+    config: Config
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says. `answers`: how many times it had been asked when it said so. `changes`:
-    see Metrics."""
+    """What a worker says. `answers`: how many times it had been asked when it said so.
+    `configuration`: the number of that by which it serves. `changes`: see Metrics."""
 
     serving: bool
     answers: int
+    configuration: int = 0
     changes: Sequence[Any] = field(default=())
 
 
@@ -44,24 +57,43 @@ def ask(writer: asyncio.StreamWriter) -> None:
     writer.write(_ASK)
 
 
+def has_unread(writer: asyncio.StreamWriter) -> bool:
+    """Whether something waits for the worker to read it."""
+    return writer.transport.get_write_buffer_size() > 0
+
+
+def follow(writer: asyncio.StreamWriter, given: Numbered) -> None:
+    """The worker goes on by this configuration, and reports, unless its loop hangs."""
+    data = pickle.dumps(given)
+    writer.write(_FOLLOW + len(data).to_bytes(_LENGTH, "big") + data)
+
+
 class Telling:
-    """The worker's end."""
+    """The worker's end. `take` is given each configuration that the parent sends."""
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         changes: Callable[[], Sequence[Any]],
+        take: Callable[[Numbered], object],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._changes = changes
+        self._take = take
         self._asked = 0
+        self._configuration = 0
         self._serving = False
 
     def serves(self, serving: bool) -> None:
         """From now on it does, or does not."""
         self._serving = serving
+        self._report()
+
+    def follows(self, number: int) -> None:
+        """From now on it goes by the configuration of this number."""
+        self._configuration = number
         self._report()
 
     async def beat(self) -> None:
@@ -71,16 +103,21 @@ class Telling:
             await asyncio.sleep(BEAT)
 
     async def answer(self) -> None:
-        """Reports when it is asked to; returns when the parent has ended."""
-        with contextlib.suppress(ConnectionError):
-            while data := await self._reader.read(64):
-                self._asked += data.count(_ASK)
-                self._report()
+        """Does what it is asked to; returns when the parent has ended."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                if await self._reader.readexactly(1) == _ASK:
+                    self._asked += 1
+                    self._report()
+                    continue
+                length = int.from_bytes(await self._reader.readexactly(_LENGTH), "big")
+                # The other end is the parent's: nobody else can write there.
+                self._take(pickle.loads(await self._reader.readexactly(length)))  # noqa: S301
 
     def _report(self) -> None:
         # A parent that does not read (it was stopped) is told all later, in one report.
         if self._writer.transport.get_write_buffer_size():
             return
-        report = Report(self._serving, self._asked, self._changes())
+        report = Report(self._serving, self._asked, self._configuration, self._changes())
         data = json.dumps(asdict(report)).encode()
         self._writer.write(len(data).to_bytes(_LENGTH, "big") + data)

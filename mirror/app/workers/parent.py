@@ -8,7 +8,7 @@ import multiprocessing
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
@@ -26,12 +26,13 @@ from .. import (
     holding_store,
     keeping_house,
     probe_port,
+    reloading,
     resources,
     serving_admin,
     settle,
 )
 from .child import FOR_THE_PARENT, live
-from .line import BEAT, Report, ask, reports
+from .line import BEAT, Numbered, Report, ask, follow, has_unread, reports
 
 log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ _CALM = 10.0  # a worker that lived this long is replaced at once, others after 
 _PAUSES = (0.2, 5.0)  # seconds: the shortest and the longest
 _KILL_AFTER = GRACE + 4.0
 _DEAD = 2.0  # seconds that the kernel has to end what was killed
+_FOLLOWS = 30.0  # seconds that workers have to take another configuration
 _ANSWER = 0.5  # seconds that workers have to tell what they count, when it is asked for
 
 _FRESH = 3 * BEAT
@@ -66,6 +68,7 @@ class _Worker:
     process: SpawnProcess
     writer: asyncio.StreamWriter
     started: float
+    sent: int  # the number of the configuration that it was given last
     silent: float = 0.0
     """Seconds since it was heard from, of those in which this process itself was not held up."""
     has_served: bool = False
@@ -103,7 +106,7 @@ class Workers:
     def __init__(
         self, config: Config, metrics: Metrics, events: Events, silence: Silence | None = None
     ) -> None:
-        self._config = config
+        self._given = Numbered(1, config)
         self._metrics = metrics
         self._events = events
         self._silence = silence or Silence()
@@ -111,6 +114,7 @@ class Workers:
         self._pauses: dict[int, float] = {}
         self._again_at: dict[int, float] = {}
         self._looked = 0.0
+        self._heard = asyncio.Event()
 
     @property
     def serving(self) -> int:
@@ -130,12 +134,44 @@ class Workers:
                     await worker.answered()
         return self._metrics.exposition()
 
+    async def follow(self, config: Config) -> Sequence[str]:
+        """Has all workers go on by this configuration, also those that are started from now on.
+        Says, in words, which of them have not said that they do within `_FOLLOWS`."""
+        self._given = Numbered(self._given.number + 1, config)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FOLLOWS):
+                while self._behind():
+                    self._heard.clear()
+                    self._send()
+                    await self._heard.wait()
+        return [
+            f"worker {number} has not taken the new configuration within {_FOLLOWS:g} s: it does "
+            "when it answers again, or is replaced"
+            for number in self._behind()
+        ]
+
+    def _behind(self) -> Sequence[int]:
+        now = self._given.number
+        found = (self._workers.get(number) for number in range(self._given.config.workers))
+        return [
+            number
+            for number, worker in enumerate(found)
+            if worker is None or worker.said.configuration < now
+        ]
+
+    def _send(self) -> None:
+        """Only the newest configuration waits for a worker that hangs."""
+        for worker in self._workers.values():
+            if worker.sent < self._given.number and not has_unread(worker.writer):
+                follow(worker.writer, self._given)
+                worker.sent = self._given.number
+
     async def run(self, stop: asyncio.Event) -> None:
         """Keeps the configured number running until `stop` is set, then lets them drain."""
         self._looked = time.monotonic()
         try:
             while not stop.is_set():
-                for number in range(self._config.workers):
+                for number in range(self._given.config.workers):
                     if number not in self._workers:
                         await self._start(number)
                 with contextlib.suppress(TimeoutError):
@@ -154,7 +190,7 @@ class Workers:
         # to know goes through a pipe, so that no secret stands among its arguments.
         ours, theirs = socket.socketpair()
         process = multiprocessing.get_context("spawn").Process(
-            target=live, args=(self._config, theirs), name=f"worker-{number}", daemon=True
+            target=live, args=(self._given, theirs), name=f"worker-{number}", daemon=True
         )
         try:
             with _held_back():
@@ -171,7 +207,7 @@ class Workers:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        worker = self._workers[number] = _Worker(number, process, writer, now)
+        worker = self._workers[number] = _Worker(number, process, writer, now, self._given.number)
         worker.hearing = asyncio.create_task(self._hear(worker, reader))
         log.info("worker_started", worker=number, pid=process.pid)
 
@@ -182,9 +218,11 @@ class Workers:
             worker.has_served = worker.has_served or report.serving
             self._metrics.hear(worker.pid, report.changes)
             worker.news.set()
+            self._heard.set()
 
     async def _look(self) -> None:
         self._kill_hung()
+        self._send()
         for worker in list(self._workers.values()):
             if not worker.process.is_alive():
                 await self._bury(worker)
@@ -247,8 +285,9 @@ class Workers:
         return True
 
 
-async def serve_with_workers(config: Config, stop: asyncio.Event) -> None:
-    """Serves until `stop` is set. Raises CannotStart."""
+async def serve_with_workers(config: Config, path: Path | None, stop: asyncio.Event) -> None:
+    """Serves until `stop` is set. `path` is where the configuration was read, and is read again.
+    Raises CannotStart."""
     probe_port("listen", config.listen)
     process = Process(set(config.registries))
     metrics = Metrics(process.events, process.registries)
@@ -260,10 +299,17 @@ async def serve_with_workers(config: Config, stop: asyncio.Event) -> None:
     async with (
         resources(config, process, holding_store) as opened,
         keeping_house(config, opened, metrics),
-        serving_admin(config, opened, workers.exposition, ready),
+        serving_admin(config, opened, workers.exposition, ready) as follow_for_admin,
     ):
+
+        async def apply(config: Config) -> Sequence[str]:
+            opened.follow(config)
+            follow_for_admin(config)
+            return await workers.follow(config)
+
         settle()
-        await workers.run(stop)
+        async with reloading(path, config, process, apply):
+            await workers.run(stop)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,112 @@
+"""The configuration, read again while the mirror runs: by SIGHUP, or by command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from ..config import Config, ConfigError, following, load
+from ..contracts.events import ConfigLoaded, ConfigReloaded
+from ..server.control import taking_commands
+from ..threads import aside
+from .resources import Process
+
+log = structlog.get_logger()
+
+Apply = Callable[[Config], Awaitable[Sequence[str]]]
+"""Has all of the mirror go on by this configuration; says of which parts that could not be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What has become of a reload.
+
+    `result`: applied; refused, since there are mistakes, so that nothing has changed; or failed,
+    with the new configuration in some parts of the mirror. `words`: the mistakes, or those parts.
+    `needs_restart`: changed keys that stay as they are.
+    """
+
+    result: str
+    words: Sequence[str] = ()
+    needs_restart: Sequence[str] = ()
+
+
+class Reloader:
+    """Reads the file again that the mirror was started with (None: there was none)."""
+
+    def __init__(self, path: Path | None, config: Config, process: Process, apply: Apply) -> None:
+        self._path = path
+        self._config = config
+        self._process = process
+        self._apply = apply
+        self._one_at_a_time = asyncio.Lock()
+        self._hangup = asyncio.Event()
+        self._process.events.emit(ConfigLoaded(process.clock.wall()))
+
+    async def reload(self) -> Reload:
+        """All is checked before any of it counts."""
+        async with self._one_at_a_time:
+            reload = await self._reload()
+        self._process.events.emit(ConfigReloaded(reload.result))
+        name = "the defaults" if self._path is None else str(self._path)
+        for mistake in reload.words if reload.result == "refused" else ():
+            log.error("configuration_mistake", mistake=mistake)
+        tell = log.info if reload.result == "applied" else log.error
+        tell(f"configuration_{reload.result}", path=name, needs_restart=list(reload.needs_restart))
+        return reload
+
+    async def _reload(self) -> Reload:
+        try:
+            written = await aside(load, self._path)
+        except ConfigError as error:
+            return Reload("refused", tuple(map(str, error.problems)))
+        config, needs_restart = following(self._config, written)
+        try:
+            lacking = await self._apply(config)
+        except Exception as error:
+            log.exception("configuration_not_applied")
+            words = f"the mirror failed, and has to be restarted: {type(error).__name__}"
+            return Reload("failed", (words,), needs_restart)
+        self._config = config
+        self._process.events.emit(ConfigLoaded(self._process.clock.wall()))
+        return Reload("failed" if lacking else "applied", lacking, needs_restart)
+
+    def hang_up(self) -> None:
+        """As `reload`, some time: signals that come together are one."""
+        self._hangup.set()
+
+    async def follow_hangups(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            await self.reload()
+
+
+@contextlib.asynccontextmanager
+async def reloading(
+    path: Path | None, config: Config, process: Process, apply: Apply
+) -> AsyncIterator[None]:
+    """While the context lasts, SIGHUP and the command `reload` have the file read again."""
+    reloader = Reloader(path, config, process, apply)
+
+    async def command() -> Mapping[str, Any]:
+        return asdict(await reloader.reload())
+
+    loop = asyncio.get_running_loop()
+    hangups = asyncio.create_task(reloader.follow_hangups())
+    try:
+        async with taking_commands(config.storage.path, {"reload": command}):
+            loop.add_signal_handler(signal.SIGHUP, reloader.hang_up)
+            yield
+    finally:
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # without one it ends the process
+        hangups.cancel()
+        await asyncio.gather(hangups, return_exceptions=True)

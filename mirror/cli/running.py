@@ -1,0 +1,35 @@
+"""What is asked of the mirror that runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..config import ConfigError, store_of
+from .console import ConfigOption, err, give_up, log_nothing, out
+
+_UNCHANGED = "the mirror goes on with the configuration that it has"
+
+
+def reload(config: ConfigOption = None) -> None:
+    """Have the mirror that runs read its configuration again, with no pull cut (exit 1 if it could
+    not)."""
+    from ..app import NotAnswered, ask
+
+    log_nothing()
+    try:
+        answer = asyncio.run(ask(store_of(config), "reload"))
+    except ConfigError as error:
+        err.print(str(error), markup=False)
+        raise give_up(f"no mirror was asked: {_UNCHANGED}, if one runs") from None
+    except NotAnswered as error:
+        raise give_up(str(error)) from None
+    for words in answer["words"]:
+        err.print(words, markup=False)
+    if answer["result"] == "refused":
+        raise give_up(_UNCHANGED)
+    if answer["needs_restart"]:
+        keys = ", ".join(answer["needs_restart"])
+        err.print(f"These keys stay as they were until the mirror is restarted: {keys}.")
+    if answer["result"] != "applied":
+        raise give_up("the new configuration is not in all parts of the mirror: see its log")
+    out.print("The new configuration counts.")
