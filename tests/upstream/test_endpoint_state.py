@@ -185,6 +185,32 @@ async def test_failures_make_the_mirror_ask_for_itself_and_only_that_counts(
     await standing.close()
 
 
+async def test_silence_while_others_answer_makes_the_mirror_ask_for_itself(
+    standing: EndpointState, stub: Stub, counts: Counts
+) -> None:
+    stub.silent = Faulty("it says nothing to a ping either")
+    for number, seconds in enumerate((2.0, 0.1, 6.0)):  # the second was not late
+        standing.not_waited_for(Question(Asked.TAG, NGINX, f"{number}"), seconds)
+    await eventually(lambda: counts.breakers == [("hub", "fault", True)])
+    assert standing.turn(Question(Asked.TAG, REDIS, "1")) is Turn.NEVER
+    assert stub.pings == 1
+    await standing.close()
+
+
+async def test_an_endpoint_on_trial_is_late_as_soon_as_an_unknown_one(
+    standing: EndpointState, time: HandClock
+) -> None:
+    question = Question(Asked.TAG, REDIS, "1")
+    standing.answered(question, 3.0)
+    assert standing.late(Asked.TAG) == 9
+    fail(standing, question, Unreachable("no", FailureKind.CONNECT), times=2)
+    time.now += 1
+    assert standing.turn(question) is Turn.TRIAL
+    assert standing.late(Asked.TAG) == 2
+    standing.begins(question)
+    assert standing.late(Asked.TAG) == 2
+
+
 async def test_only_one_asks_whether_an_endpoint_is_back(
     standing: EndpointState, stub: Stub, time: HandClock
 ) -> None:

@@ -147,9 +147,11 @@ class EndpointState:
         return _worst(breakers, self._clock.monotonic()) is not BreakerState.CLOSED
 
     def late(self, asked: Asked) -> float:
-        """Seconds after which its answer is late, by its own measure."""
+        """Seconds after which its answer is late, by its own measure; while it is away, or on
+        trial, as one that was never measured."""
         usual = self.latency[asked].usual
-        if usual is None:
+        state = self._pulse.breaker.state(self._clock.monotonic())
+        if usual is None or state is not BreakerState.CLOSED:
             return _LATE_UNKNOWN
         return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
 
@@ -221,11 +223,12 @@ class EndpointState:
         self._undecided(question)
 
     def not_waited_for(self, question: Question, seconds: float) -> None:
-        """Another was faster."""
-        # No latency orders those who are asked for their word.
-        if not question.asked.is_content and seconds >= self.late(question.asked):
-            words = f"{self.member.name} was silent for {seconds:.1f} s"
-            self.is_slow(question, Unavailable(words))
+        """Another endpoint answered, while this one was silent for so many seconds."""
+        if seconds >= self.late(question.asked):
+            if not question.asked.is_content:  # for which endpoints are not ordered by latency
+                words = f"{self.member.name} was silent for {seconds:.1f} s"
+                self.is_slow(question, Unavailable(words))
+            self._pulse.doubted()
         self.latency[question.asked].took_longer(seconds, self._clock.monotonic())
 
     def lacks(self, question: Question, error: RegistryError) -> None:

@@ -58,7 +58,12 @@ class Pulse:
         """A request failed: by what was asked, or by the endpoint."""
         if isinstance(error, Unreachable):
             self._fail(error)
-            return
+        else:
+            self.doubted()
+
+    def doubted(self) -> None:
+        """A request failed, or was silent while another endpoint answered: one more of these in a
+        row, and the endpoint is asked whether it is there."""
         self._row += 1
         now = self._clock.monotonic()
         is_open = self.breaker.state(now) is not BreakerState.CLOSED
