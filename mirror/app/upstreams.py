@@ -20,9 +20,9 @@ from ..upstream.client.remote import Remote
 from ..upstream.endpoint import Endpoint
 from ..upstream.http.transport import Transport
 from ..upstream.offline import Offline
+from ..upstream.pool.bandwidth import Bandwidth
 from ..upstream.pool.connections import Slots
 from ..upstream.pool.endpoint_state import EndpointState, Member
-from ..upstream.pool.line import Line
 from ..upstream.pool.pool import Pool
 from ..upstream.replaceable import ReplaceableUpstream
 from ..upstream.retries import SOON, Retries
@@ -53,7 +53,7 @@ class Upstreams:
         self._events = events
         self._clock = clock
         self._accounts = accounts
-        self._line = Line(clock)
+        self._bandwidth = Bandwidth(clock)
         self._tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
         self._kept: dict[_Key, _Kept] = {}
         self._slots: WeakValueDictionary[tuple[str, int], Slots] = WeakValueDictionary()
@@ -65,7 +65,9 @@ class Upstreams:
         """A pool of these endpoints, as they are known by now, to be begun with or given back."""
         keys = [_key(endpoint) for endpoint in endpoints]
         kept = [self._endpoint(key) for key in keys]
-        pool = Pool([one.state for one in kept], self._clock, events=self._events, line=self._line)
+        pool = Pool(
+            [one.state for one in kept], self._clock, events=self._events, bandwidth=self._bandwidth
+        )
         for one in kept:
             one.pools += 1
         self._pools[pool] = keys

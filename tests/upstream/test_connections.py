@@ -111,8 +111,8 @@ async def test_giving_way_is_no_fault_of_the_endpoint(host: Host) -> None:
         streams.append(await host.open(9))
     for stream in streams:
         await asyncio.gather(rest(stream), return_exceptions=True)
-    (standing,) = host.pool._all
-    assert standing.is_well(Question(Asked.BLOB, REDIS, "any"))
+    (endpoint,) = host.pool._all
+    assert endpoint.is_well(Question(Asked.BLOB, REDIS, "any"))
 
 
 async def test_what_gave_way_goes_on_where_it_was(host: Host) -> None:

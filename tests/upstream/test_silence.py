@@ -16,8 +16,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RangeInvalid, RateLimited, RegistryError, Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.upstream.endpoint import Trust
+from mirror.upstream.pool.bandwidth import Bandwidth
 from mirror.upstream.pool.endpoint_state import EndpointState, Member
-from mirror.upstream.pool.line import Line
 from mirror.upstream.pool.pool import Pool
 
 from ..fakes import CONTEXT, NamedStream, NamedUpstream, request_of
@@ -130,13 +130,13 @@ def pool_of(
     *voices: Voice,
     connections: int = 32,
     counts: Counts | None = None,
-    line: Line | None = None,
+    bandwidth: Bandwidth | None = None,
 ) -> Pool:
     members = [Member(voice.name, voice, voice.trust, connections) for voice in voices]
     clock = Clock(monotonic=asyncio.get_running_loop().time)
     events = counts or Events()
     endpoints = [EndpointState(member, clock, events) for member in members]
-    return Pool(endpoints, clock, events=events, line=line)
+    return Pool(endpoints, clock, events=events, bandwidth=bandwidth)
 
 
 async def take(pool: Pool, range: ByteRange | None = None) -> Taken:
@@ -360,8 +360,8 @@ def test_a_quick_registry_is_no_reason_to_give_up_downloads_that_share_a_slow_li
     near = Voice("near", Plan(stop=0, silent=0.1))
 
     async def scenario() -> list[Taken]:
-        line = Line(Clock(monotonic=asyncio.get_running_loop().time))
-        quick, slow = pool_of(near, line=line), pool_of(far, line=line)
+        bandwidth = Bandwidth(Clock(monotonic=asyncio.get_running_loop().time))
+        quick, slow = pool_of(near, bandwidth=bandwidth), pool_of(far, bandwidth=bandwidth)
 
         async def without_end() -> None:
             while True:
@@ -381,8 +381,8 @@ def test_downloads_of_several_registries_share_a_slow_line() -> None:
     far, one = (Voice(name, Plan(stop=0, silent=1.0, piece=3000)) for name in ("far", "one"))
 
     async def scenario() -> Taken:
-        line = Line(Clock(monotonic=asyncio.get_running_loop().time))
-        many, few = pool_of(far, line=line), pool_of(one, line=line)
+        bandwidth = Bandwidth(Clock(monotonic=asyncio.get_running_loop().time))
+        many, few = pool_of(far, bandwidth=bandwidth), pool_of(one, bandwidth=bandwidth)
         others = [asyncio.ensure_future(take(many)) for _ in range(20)]
         taken = await take(few)
         await asyncio.gather(*others)
@@ -396,9 +396,9 @@ def test_one_that_drips_is_given_up_beside_others_that_do_not() -> None:
     drips, well = Voice("a", DRIP), Voice("b", Plan(stop=0, silent=1.0, piece=4 << 10))
 
     async def scenario() -> Taken:
-        line = Line(Clock(monotonic=asyncio.get_running_loop().time))
-        others = [asyncio.ensure_future(take(pool_of(well, line=line))) for _ in range(5)]
-        taken = await take(pool_of(drips, line=line))
+        bandwidth = Bandwidth(Clock(monotonic=asyncio.get_running_loop().time))
+        others = [asyncio.ensure_future(take(pool_of(well, bandwidth=bandwidth))) for _ in range(5)]
+        taken = await take(pool_of(drips, bandwidth=bandwidth))
         for other in others:
             other.cancel()
         await asyncio.wait(others)

@@ -20,7 +20,7 @@ from ...oci.ranges import ByteRange
 from ...tasks import ended
 from ...times import BODIES
 from ..endpoint import KIB
-from .line import Line
+from .bandwidth import Bandwidth
 from .source import LEAD, Source
 
 # Times slower than endpoints of this registry usually are, and below LEAD a second: then a
@@ -38,7 +38,7 @@ class Watch:
     clients were seen to bear 35 s. So does one that came with less than `slow_speed` in
     `slow_window` seconds of waiting, over all its connections together. After `doubt` seconds of
     that the rest is asked for beside it; then after twice as many each time: where all are slow,
-    that costs them bytes. What many bodies share is slow through no fault of one: see Line.
+    that costs them bytes. What many bodies share is slow through no fault of one: see Bandwidth.
     """
 
     silent: float = BODIES.silent
@@ -97,7 +97,7 @@ class Body:
         source: Source,
         stop: int | None,
         others: Others,
-        line: Line,
+        bandwidth: Bandwidth,
         clock: Clock,
         watch: Watch,
     ) -> None:
@@ -105,7 +105,7 @@ class Body:
         self._start = self._position = source.start
         self._stop = stop
         self._others = others
-        self._line = line
+        self._bandwidth = bandwidth
         self._clock = clock
         self._watch = watch
         self._doubt = Pace(watch.doubt)
@@ -113,7 +113,7 @@ class Body:
         self._race: asyncio.Task[Source] | None = None  # a rival's, and where it began
         self._race_from = 0
         self._is_open = True
-        line.begins()
+        bandwidth.begins()
 
     @property
     def descriptor(self) -> Descriptor:
@@ -157,13 +157,13 @@ class Body:
             waited = self._clock.monotonic() - began
             self._doubt.took(waited, len(piece))
             self._pace.took(waited, len(piece))
-            self._line.came(len(piece))
+            self._bandwidth.came(len(piece))
         return piece
 
     async def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            self._line.ends()
+            self._bandwidth.ends()
         try:
             rival = await self._end_race()
             if rival is not None:
@@ -202,7 +202,7 @@ class Body:
 
     def _is_below(self, least: float, speed: float) -> bool:
         """Whether it is slower than this, and not because it shares a line with others."""
-        return speed < least and not self._line.is_shared_fairly(speed, least)
+        return speed < least and not self._bandwidth.is_shared_fairly(speed, least)
 
     async def _race_is_won(self) -> bool:
         """Ends the race with a rival, if there is one; whether the rival goes on from here."""

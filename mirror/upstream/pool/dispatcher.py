@@ -15,7 +15,7 @@ from ...events import Events
 from ...oci.errors import Denied, RateLimited, RegistryError, Unknown
 from ...times import TROUBLE
 from .connections import Slot
-from .endpoint_state import EndpointState, Turn
+from .endpoint_state import EndpointState, Priority
 from .hedge import NobodyAnswered, Race
 from .order import Order, to_try_early
 from .question import Asked, Question
@@ -163,7 +163,7 @@ class Dispatcher:
         """As `_ask`, over this connection, which is given back unless a stream keeps it."""
         question, keeps = query.question, False
         try:
-            await endpoint.admits()
+            await endpoint.probe()
             endpoint.begins(question)
             began = self._clock.monotonic()
             asks.under_way[slot] = endpoint, began
@@ -192,7 +192,7 @@ def _is_spare(asker: Asker, endpoint: EndpointState, question: Question) -> bool
     is not short of pulls nor to be asked last, and was not asked so by this client for nothing
     often."""
     is_free = endpoint.slots.free(question.asked) and endpoint.hedges(asker).has_left()
-    return is_free and endpoint.turn(question) in (Turn.TRIAL, Turn.USUAL)
+    return is_free and endpoint.priority(question) in (Priority.TRIAL, Priority.USUAL)
 
 
 async def _close(answer: object) -> None:

@@ -22,7 +22,7 @@ from ..endpoint import CONNECTIONS, Trust
 from ..failures import Exhausted, NoToken, QuotaSpent, Unfit, Unreachable
 from .breaker import PAUSES, Breaker, BreakerState, Trouble
 from .connections import Slots
-from .pulse import Ping, Pulse
+from .health import HealthCheck, Ping
 from .question import Asked, Question
 from .speed import Latency, Speed
 from .troubles import Troubles
@@ -48,7 +48,7 @@ _LATE_MOST = 10.0
 _LATE_UNKNOWN = 2.0
 
 
-class Turn(IntEnum):
+class Priority(IntEnum):
     """When an endpoint is asked, in order."""
 
     TRIAL = 0  # first: others can still answer when it cannot
@@ -80,9 +80,9 @@ class Member:
 class EndpointState:
     """One member of a pool, and all that was learnt about it.
 
-    Clients choose what is asked for. What they can cause by that is held against the very question,
-    or against its repository. What speaks against the endpoint itself is that it cannot be reached,
-    or does not answer a question of the mirror's own (see Pulse), and what several repositories
+    Clients choose what is asked for. So what they can cause is held against the very question, or
+    against its repository. Against the endpoint itself speaks that it cannot be reached, that it
+    does not answer a question of the mirror's own (see HealthCheck), and what several repositories
     have met one after the other: limits, and lies.
     """
 
@@ -94,7 +94,7 @@ class EndpointState:
         self._hedges = Budgets(_HEDGES, _HEDGES_REFILL, clock)
         self._clock = clock
         self._events = events
-        self._pulse = Pulse(member.ping, clock, self._pulse_changed)
+        self._health = HealthCheck(member.ping, clock, self._health_changed)
         self._faults: Troubles[Question] = Troubles(PAUSES[Trouble.FAULT], most=_QUESTIONS)
         self._limited: dict[Asked, Troubles[Repository]] = {
             asked: Troubles(PAUSES[Trouble.LIMITED], agree=_AGREE_ON_LIMITS) for asked in Asked
@@ -105,27 +105,27 @@ class EndpointState:
         self._back_with_all = 0.0
 
     async def close(self) -> None:
-        await self._pulse.close()
+        await self._health.close()
 
-    def turn(self, question: Question) -> Turn:
+    def priority(self, question: Question) -> Priority:
         """When to ask it. One that has lied is still better than nobody: its bytes are proven."""
         now, repository = self._clock.monotonic(), question.repository
         refusing = _worst(self._refusing(question), now)
         if refusing is BreakerState.OPEN:
-            return Turn.NEVER
+            return Priority.NEVER
         wrong = _worst(self._wrong.of(repository), now)
         # A lie in a manifest is found before anybody is given it; in a blob, when it is too late.
         is_proof = question.asked is Asked.MANIFEST
         if wrong is BreakerState.OPEN or (wrong is BreakerState.DUE and not is_proof):
-            return Turn.LAST
+            return Priority.LAST
         missing = BreakerState.CLOSED
         if question.asked.is_content:
             missing = _worst(self._missing.of(repository), now)
         if missing is BreakerState.OPEN:
-            return Turn.LAST
+            return Priority.LAST
         if question.asked is Asked.MANIFEST and self.member.upstream.is_scarce():
-            return Turn.SPARED
-        return Turn.TRIAL if BreakerState.DUE in (refusing, wrong, missing) else Turn.USUAL
+            return Priority.SPARED
+        return Priority.TRIAL if BreakerState.DUE in (refusing, wrong, missing) else Priority.USUAL
 
     def steps_back(self, repository: Repository) -> float:
         """The later, the longer it is asked after others that are as good."""
@@ -141,16 +141,16 @@ class EndpointState:
             and _worst(breakers, now) is BreakerState.CLOSED
         )
 
-    def is_away(self, question: Question) -> bool:
+    def is_down(self, question: Question) -> bool:
         """Whether it failed lately, and has not answered since."""
-        breakers = [self._pulse.breaker, *self._faults.of(question)]
+        breakers = [self._health.breaker, *self._faults.of(question)]
         return _worst(breakers, self._clock.monotonic()) is not BreakerState.CLOSED
 
     def late(self, asked: Asked) -> float:
         """Seconds after which its answer is late, by its own measure; while it is away, or on
         trial, as one that was never measured."""
         usual = self.latency[asked].usual
-        state = self._pulse.breaker.state(self._clock.monotonic())
+        state = self._health.breaker.state(self._clock.monotonic())
         if usual is None or state is not BreakerState.CLOSED:
             return _LATE_UNKNOWN
         return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
@@ -162,7 +162,7 @@ class EndpointState:
     def may_try_early(self, question: Question) -> bool:
         """Whether one ask may try it before its time, since nobody else is left."""
         now = self._clock.monotonic()
-        faults = [self._pulse.breaker, *self._faults.of(question)]
+        faults = [self._health.breaker, *self._faults.of(question)]
         limits = self._limited[question.asked].of(question.repository)
         return all(
             fault.state(now) is not BreakerState.OPEN or fault.may_try_early(now)
@@ -182,9 +182,9 @@ class EndpointState:
 
     # What happens to it
 
-    async def admits(self) -> None:
-        """See Pulse.trial: to be awaited before it is asked."""
-        await self._pulse.trial()
+    async def probe(self) -> None:
+        """See HealthCheck.trial: to be awaited before it is asked."""
+        await self._health.trial()
 
     def begins(self, question: Question) -> None:
         now = self._clock.monotonic()
@@ -216,7 +216,7 @@ class EndpointState:
     def delivers(self, question: Question) -> None:
         """It brought what it promised, or a good part of it: no fault is left."""
         self._faults.succeeded(question)
-        self._pulse.answered()
+        self._health.answered()
 
     def gives_up(self, question: Question) -> None:
         """Nobody waits for its answer any more: of its troubles that says nothing."""
@@ -228,7 +228,7 @@ class EndpointState:
             if not question.asked.is_content:  # for which endpoints are not ordered by latency
                 words = f"{self.member.name} was silent for {seconds:.1f} s"
                 self.is_slow(question, Unavailable(words))
-            self._pulse.doubted()
+            self._health.doubted()
         self.latency[question.asked].took_longer(seconds, self._clock.monotonic())
 
     def lacks(self, question: Question, error: RegistryError) -> None:
@@ -267,7 +267,7 @@ class EndpointState:
         else:
             self._faults.failed(question, now, error.message, error.retry_after or 0.0)
             self._step_back(question.repository, _STEP_BACK, error)
-        self._pulse.failed(error)
+        self._health.failed(error)
 
     def _is_limited(self, question: Question, error: RateLimited) -> None:
         limited, least = self._limited[question.asked], error.retry_after or 0.0
@@ -314,12 +314,12 @@ class EndpointState:
         until = now + min(seconds, _LONGEST_STEP_BACK)
         self._back_with_all = max(self._back_with_all, until)
 
-    def _pulse_changed(self, is_away: bool) -> None:
-        if not is_away:
+    def _health_changed(self, is_down: bool) -> None:
+        if not is_down:
             self._closed(Trouble.FAULT)
             return
         self._switched(Trouble.FAULT, True)
-        self._step_back_with_all(_STEP_BACK, self._pulse.breaker.reason)
+        self._step_back_with_all(_STEP_BACK, self._health.breaker.reason)
 
     def _closed(self, trouble: Trouble) -> None:
         self._switched(trouble, False)
@@ -331,7 +331,7 @@ class EndpointState:
 
     def _refusing(self, question: Question) -> list[Breaker]:
         """Those that keep it from being asked this while they are open."""
-        return [self._pulse.breaker, *self._own(question)]
+        return [self._health.breaker, *self._own(question)]
 
     def _own(self, question: Question) -> list[Breaker]:
         """Those of them that the answer to this question may close."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ...clock import Clock
 from ...oci.errors import Denied, Unknown
-from .endpoint_state import EndpointState, Turn
+from .endpoint_state import EndpointState, Priority
 from .question import Asked, Question
 from .verdict import Errors, verdict
 
@@ -30,17 +30,17 @@ class Order:
     ) -> tuple[list[EndpointState], list[EndpointState]]:
         """The endpoints to ask, in order, and those that are not to be asked now."""
         asked, repository = question.asked, question.repository
-        turns = {one: one.turn(question) for one in endpoints}
-        candidates = [one for one in endpoints if turns[one] is not Turn.NEVER]
-        refused = [one for one in endpoints if turns[one] is Turn.NEVER]
+        priorities = {one: one.priority(question) for one in endpoints}
+        candidates = [one for one in endpoints if priorities[one] is not Priority.NEVER]
+        refused = [one for one in endpoints if priorities[one] is Priority.NEVER]
         if asked.is_content:
-            explored = self._to_explore(question, candidates, turns)
+            explored = self._to_explore(question, candidates, priorities)
             if explored is not None:
-                turns[explored] = Turn.TRIAL
+                priorities[explored] = Priority.TRIAL
         cost = _cost(asked, candidates)
         candidates.sort(  # stable: equals stay in the configuration's order
             key=lambda one: (
-                turns[one],
+                priorities[one],
                 one.steps_back(repository),
                 not one.slots.free(asked),
                 cost(one),
@@ -52,7 +52,7 @@ class Order:
         self,
         question: Question,
         candidates: Sequence[EndpointState],
-        turns: dict[EndpointState, Turn],
+        priorities: dict[EndpointState, Priority],
     ) -> EndpointState | None:
         """The endpoint whose latency was measured longest ago, when it is time to measure it."""
         asked, now = question.asked, self._clock.monotonic()
@@ -61,7 +61,7 @@ class Order:
         usual = [
             one
             for one in candidates
-            if turns[one] is Turn.USUAL and not one.steps_back(question.repository)
+            if priorities[one] is Priority.USUAL and not one.steps_back(question.repository)
         ]
         oldest = min(usual, key=lambda one: one.latency[asked].measured_at, default=None)
         if oldest is None or now - oldest.latency[asked].measured_at < _MEASURED_FOR:

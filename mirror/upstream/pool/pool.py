@@ -17,11 +17,11 @@ from ...oci.errors import Denied
 from ...oci.ranges import ByteRange
 from ...oci.reference import Repository
 from ..endpoint import Trust
+from .bandwidth import Bandwidth
 from .blob_sources import BlobSources, Wanted
 from .body import Body, Watch
 from .dispatcher import Dispatcher, Query
 from .endpoint_state import EndpointState
-from .line import Line
 from .question import Asked, Question
 
 T = TypeVar("T")
@@ -49,11 +49,11 @@ class Pool:
         events: Events,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         watch: Watch | None = None,
-        line: Line | None = None,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self._clock = clock
         self._watch = watch or Watch()
-        self._line = Line(clock, line)
+        self._bandwidth = Bandwidth(clock, bandwidth)
         self._all = tuple(endpoints)
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._dispatcher = Dispatcher(clock, events, sleep)
@@ -64,7 +64,7 @@ class Pool:
 
     def is_down(self, repository: Repository, tag: str) -> bool:
         question = Question(Asked.TAG, repository, tag)
-        return bool(self._trusted) and all(one.is_away(question) for one in self._trusted)
+        return bool(self._trusted) and all(one.is_down(question) for one in self._trusted)
 
     async def resolve(
         self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
@@ -109,7 +109,7 @@ class Pool:
         sources = BlobSources(wanted, self._all, self._dispatcher, self._clock, self._watch)
         first = await sources.first()
         stop = range.stop if range else None
-        return Body(first, stop, sources, self._line, self._clock, self._watch)
+        return Body(first, stop, sources, self._bandwidth, self._clock, self._watch)
 
     async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
         return await self._word(

@@ -27,7 +27,7 @@ _MUCH_FASTER = 4.0
 class Source:
     """One connection that brings a blob, or a part of it; its first piece has come.
 
-    It tells the endpoint's standing when it breaks, brings wrong bytes, and how fast it is. It has
+    It tells the endpoint's endpoint when it breaks, brings wrong bytes, and how fast it is. It has
     a place among the endpoint's connections until it is closed, or others should have it: then it
     breaks off, to be resumed in turn, if it `goes_on_by_range`.
 

@@ -27,7 +27,7 @@ _PAUSE = 5.0
 _LONG_PAUSE = 600.0
 
 
-class Pulse:
+class HealthCheck:
     """The breaker of one endpoint. `changed` is told when it opens or closes."""
 
     def __init__(self, ping: Ping, clock: Clock, changed: Callable[[bool], None]) -> None:

@@ -13,12 +13,12 @@ _WINDOW = 30  # seconds that are looked back on
 _MUCH_LESS = 4.0  # times less than the bodies have on average: that is not the line's fault
 
 
-class Line:
+class Bandwidth:
     """The bodies of one registry that are under way, and the bytes that come of them all. It is
     part of a `whole`, the process' own, which all registries may share, or not: one of them may be
     in the next rack, and bring more than the line of all others can."""
 
-    def __init__(self, clock: Clock, whole: Line | None = None) -> None:
+    def __init__(self, clock: Clock, whole: Bandwidth | None = None) -> None:
         self._clock = clock
         self._whole = whole
         self._bodies = 0
