@@ -110,6 +110,13 @@ class Places:
     def waiting(self) -> int:
         return sum(len(queue) for queues in self._queues.values() for queue in queues.values())
 
+    def limit(self, total: int) -> None:
+        """From now on there are so many. Places that are held beyond that are given back by and by.
+        To be called, too, when `of_group` says something else."""
+        self._total = total
+        self._look()
+        self._tell_of_change()
+
     def is_idle(self, group: str) -> bool:
         """Whether nobody of this group has a place or waits for one."""
         return all(held.claim.group != group for held in self._held.values()) and all(
@@ -149,6 +156,9 @@ class Places:
         del self._held[claim]
         if self._queues:
             self._look()
+        self._tell_of_change()
+
+    def _tell_of_change(self) -> None:
         if self._change is not None:
             self._change.set_result(None)
             self._change = None

@@ -105,3 +105,22 @@ async def test_one_that_comes_to_wait_costs_no_look_at_the_places_for_each_who_w
 )
 def test_the_more_wait_the_shorter_a_turn_is(waiting: int, seconds: float) -> None:
     assert turn_of(places=32, waiting=waiting, quantum=2.0) == seconds
+
+
+async def test_another_number_of_places_counts_at_once_and_takes_none_away() -> None:
+    places = Places(1, lambda group: 10)
+    first, second, third = One("ann"), One("bob"), One("eve")
+    await places.take(first, 1)
+    waiting = asyncio.ensure_future(places.take(second, 60))
+    to_spare = asyncio.ensure_future(places.spare("", 0.0))
+    await asyncio.sleep(0)
+    places.limit(3)
+    await asyncio.gather(waiting, to_spare)
+    await places.take(third, 1)
+    places.limit(1)
+    assert len(places) == 3
+    for claim in (first, second):
+        places.give(claim)
+        assert not places.has_spare("")
+    places.give(third)
+    assert places.has_spare("")

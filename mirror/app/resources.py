@@ -84,6 +84,15 @@ class Resources:
         """From now on this is the configuration."""
         self.process.registries.clear()
         self.process.registries.update(config.registries)
+        self.fills.limit(*_fill_limits(config))
+
+
+def _fill_limits(config: Config) -> tuple[DownloadPatience, FillLimits, ParallelPolicy]:
+    return (
+        DownloadPatience(largest=config.limits.blob),
+        FillLimits(config.limits.fills, config.limits.fills_per_registry),
+        ParallelPolicy(over=config.limits.parted_over, connections=config.limits.parts),
+    )
 
 
 StoreOpener = Callable[[Config, Process], contextlib.AbstractAsyncContextManager[DiskContent]]
@@ -120,9 +129,7 @@ async def resources(
             store,
             events,
             clock,
-            DownloadPatience(largest=config.limits.blob),
-            FillLimits(config.limits.fills, config.limits.fills_per_registry),
-            ParallelPolicy(over=config.limits.parted_over, connections=config.limits.parts),
+            *_fill_limits(config),
         )
         stack.push_async_callback(fills.close)
         shared = Shared.over(store, tags, fills, links, referrers, clock)

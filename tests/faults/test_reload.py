@@ -306,3 +306,37 @@ async def test_a_download_goes_on_with_the_endpoint_that_its_registry_has_by_the
     old.fail("registry", status(500), times=1000)
     go.set()
     assert (await asked).is_whole(digest)
+
+
+@one_and_two
+async def test_other_limits_count_for_what_comes_next(house: House, workers: int) -> None:
+    large = house.hub.add_blob(os.urandom(3 * MIB))
+    mirror = await house.mirror(workers=workers, limits={"blob": "2MiB"})
+    assert (await mirror.blob(large)).status == 403
+    await reloaded(mirror, limits={"blob": "4MiB"})
+    assert (await mirror.blob(large)).is_whole(large)
+
+
+async def test_more_downloads_begin_when_more_may(house: House) -> None:
+    go = asyncio.Event()
+    blobs = [os.urandom(MIB) for _ in range(4)]
+    digests = [house.hub.add_blob(data) for data in blobs]
+    house.hub.redirects = False
+    for data in blobs:
+        house.hub.fail("registry", hang(go, data[:1000], announced=len(data)))
+    house.hub.challenge = "none"
+    mirror = await house.mirror(limits={"fills": 2})
+
+    async def running() -> float:
+        return await mirror.metric("fills_running")
+
+    async def are_running(count: int) -> bool:
+        return await running() == count
+
+    asks = [asyncio.create_task(mirror.blob(digest)) for digest in digests]
+    await eventually(lambda: are_running(2), SOON)
+    await reloaded(mirror, limits={"fills": 3})
+    await eventually(lambda: are_running(3), SOON)
+    go.set()
+    answers = await asyncio.gather(*asks)
+    assert {answer.status for answer in answers} == {200}

@@ -30,8 +30,14 @@ class FillQueue:
     a registry that drips keep those behind the same address from other registries."""
 
     def __init__(self, limits: FillLimits, quantum: float = QUANTUM) -> None:
-        self._places = Places(limits.total, lambda _: limits.per_registry, quantum=quantum)
+        self._limits = limits
+        self._places = Places(limits.total, lambda _: self._limits.per_registry, quantum=quantum)
         self._turns: dict[Fill, _Turn] = {}
+
+    def limit(self, limits: FillLimits) -> None:
+        """From now on; where more run than may, they end, or give their places in turn."""
+        self._limits = limits
+        self._places.limit(limits.total)
 
     async def run(self, fill: Fill, work: Callable[[], Awaitable[None]], within: float) -> bool:
         """Does this work of the fill's in a turn of its own. False: it was broken off, since others

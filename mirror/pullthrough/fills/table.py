@@ -78,6 +78,13 @@ class Fills:
         self._put_off: dict[tuple[str, Digest], tuple[Fill, Upstream]] = {}
         self._going_on: asyncio.Task[None] | None = None
 
+    def limit(
+        self, patience: DownloadPatience, limits: FillLimits, parting: ParallelPolicy
+    ) -> None:
+        """From now on these hold. A download that runs goes on as it has begun."""
+        self._patience, self._parting = patience, parting
+        self._gate.limit(limits)
+
     def running(self, registry: str, digest: Digest) -> Fill | None:
         """The fill of this digest from this registry, if there is one that can be joined."""
         return self._fills.get((registry, digest))
