@@ -211,6 +211,15 @@ async def test_an_endpoint_on_trial_is_late_as_soon_as_an_unknown_one(
     assert endpoint.late(Asked.TAG) == 2
 
 
+async def test_its_state_is_one_line_for_a_log(endpoint: EndpointState) -> None:
+    assert repr(endpoint) == (
+        "<EndpointState hub: well; unknown speed; 0 blobs over 32 connections>"
+    )
+    endpoint.speed.took(10 << 20, 2.0)
+    fail(endpoint, Question(Asked.TAG, REDIS, "1"), Unreachable("no", FailureKind.CONNECT), 2)
+    assert "hub: fault open, 1 s left; 5242880 bytes/s; 0 blobs" in repr(endpoint)
+
+
 async def test_only_one_asks_whether_an_endpoint_is_back(
     endpoint: EndpointState, stub: Stub, time: HandClock
 ) -> None:

@@ -61,41 +61,48 @@ class Breaker:
         self.trying = False  # a trial is under way
         self.reason = ""  # of the last failure; the error itself would keep its frames alive
 
+    def __repr__(self) -> str:
+        if not self._open:
+            return "<Breaker closed>"
+        trial = ", on trial" if self.trying else ""
+        return f"<Breaker open until {self._until:.0f}{trial}: {self.reason}>"
+
     def state(self, now: float) -> BreakerState:
         if not self._open:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self._until else BreakerState.DUE
 
     def left(self, now: float) -> float:
-        """Seconds until it may be tried."""
+        """Seconds until a trial may begin."""
         return max(0.0, self._until - now) if self._open else 0.0
 
     def may_try_early(self, now: float) -> bool:
-        """Whether a trial before the pause's end bears thinking of, since nobody else is left to
-        ask: one that takes no turn while another is under way, nor right after it failed."""
-        return self._is_nobodys_turn(now) and now - self._last >= self._pauses.first
+        """Whether a trial may begin before the pause's end, where no other endpoint is left to ask:
+        not while another trial is under way, nor right after one that failed."""
+        return self._is_free_for_trial(now) and now - self._last >= self._pauses.first
 
     def has_waited(self, now: float) -> bool:
         """Whether the pause that the endpoint asked for is over, however long it has grown since,
         or the grown one where it asked for none: as `may_try_early`, where asking before that would
         be worse than not to ask."""
-        return self._is_nobodys_turn(now) and now >= self._told
+        return self._is_free_for_trial(now) and now >= self._told
 
-    def _is_nobodys_turn(self, now: float) -> bool:
+    def _is_free_for_trial(self, now: float) -> bool:
         return not self.trying or now >= self._until
 
     def begin_trial(self, now: float) -> None:
-        """Somebody asks: until there is a verdict the others go on as if it were open."""
+        """One ask tries: until it is decided, the breaker is open for all others."""
         self.trying, self._last = True, now
         self._until = now + self._pauses.trial
 
     def undecided(self, now: float) -> None:
-        """The trial has ended, and says nothing of this trouble: the next may try."""
+        """The trial has ended, and says nothing of this trouble: the next ask may try."""
         if self.trying:
             self.trying, self._until = False, now
 
     def failed(self, now: float, reason: str, least: float = 0.0) -> bool:
-        """Whether this opened it. `least` is the shortest pause, as the endpoint asked for it."""
+        """Notes a failure; whether it opened the breaker. `least` is the shortest pause, in
+        seconds, as the endpoint asked for it."""
         if now - self._last > self._pauses.forget:
             self._level = 0
         self._row += 1
@@ -116,7 +123,8 @@ class Breaker:
         return opened
 
     def succeeded(self) -> bool:
-        """Whether this closed it. How long the pauses have grown is forgotten by time alone."""
+        """Notes a success; whether it closed the breaker. How long the pauses have grown is
+        forgotten by time alone."""
         closed, self._open = self._open, False
         self._row, self.trying = 0, False
         return closed

@@ -31,13 +31,14 @@ _log = structlog.get_logger()
 
 _STEP_BACK = 15.0  # seconds for which an endpoint is asked after the others, once it has failed
 _LONGEST_STEP_BACK = 3600.0
-_REPOSITORIES = 1024  # of which something is remembered
-_QUESTIONS = 1024  # that failed
-_AGREE_ON_LIMITS = 2  # repositories that were refused, none answered in between: it is us it limits
-_AGREE_ON_LIES = 3  # repositories of which it has sent something else
+_REPOSITORIES = 1024  # for each, until when the endpoint steps back
+_QUESTIONS = 1024  # that failed, and are remembered
+# Repositories that were refused, none answered in between: then the limit is on all that we ask.
+_AGREE_ON_LIMITS = 2
+_AGREE_ON_LIES = 3  # repositories of which the endpoint has sent something else
 
-# A client's asks besides late ones that were of no use: so many at once, and more a second. Where
-# all that an endpoint has to give is given, more connections only share it, and cost requests.
+# A client's asks beside late ones that were of no use: so many at once, and more a second. Where an
+# endpoint gives all that it has, more connections only share that, and cost requests.
 _HEDGES = 8.0
 _HEDGES_REFILL = 0.1
 
@@ -49,17 +50,17 @@ _LATE_UNKNOWN = 2.0
 
 
 class Priority(IntEnum):
-    """When an endpoint is asked, in order."""
+    """When an endpoint is asked, beside others: the least first."""
 
-    TRIAL = 0  # first: others can still answer when it cannot
+    TRIAL = 0  # a breaker is half open: the other endpoints can still answer when this one cannot
     USUAL = 1
-    SPARED = 2  # little is left of what it gives
-    LAST = 3  # when nobody else has answered
+    SPARED = 2  # little is left of the manifests that it grants
+    LAST = 3  # when no other endpoint has answered
     NEVER = 4
 
 
 async def _no_ping() -> None:
-    """Of one that cannot be asked whether it is there, that is taken for granted."""
+    """Of an endpoint that cannot be asked whether it is there: it is taken to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,38 @@ class EndpointState:
         self._back: LRUCache[Repository, float] = LRUCache(_REPOSITORIES)
         self._back_with_all = 0.0
 
+    def __repr__(self) -> str:
+        """In one line, for logs: what is open of the breakers that count for all questions, speed
+        and connections."""
+        now, name = self._clock.monotonic(), self.member.name
+        breakers = {Trouble.FAULT: self._health.breaker, Trouble.WRONG: self._wrong.whole}
+        of_all = {str(trouble): breaker for trouble, breaker in breakers.items()}
+        of_all |= {
+            f"{Trouble.LIMITED} ({asked.value})": troubles.whole
+            for asked, troubles in self._limited.items()
+        }
+        said = [
+            f"{trouble} {breaker.state(now).value}, {breaker.left(now):.0f} s left"
+            for trouble, breaker in of_all.items()
+            if breaker.state(now) is not BreakerState.CLOSED
+        ]
+        speed = "unknown speed" if self.speed.mean is None else f"{self.speed.mean:.0f} bytes/s"
+        blobs = f"{self.slots.blobs_held} blobs over {self.slots.limit} connections"
+        return f"<EndpointState {name}: {'; '.join([*(said or ['well']), speed, blobs])}>"
+
     async def close(self) -> None:
+        """Ends the endpoint's health check."""
         await self._health.close()
 
     def priority(self, question: Question) -> Priority:
-        """When to ask it. One that has lied is still better than nobody: its bytes are proven."""
+        """When to ask the endpoint this. One that has lied is still better than none: its bytes are
+        proven."""
         now, repository = self._clock.monotonic(), question.repository
         refusing = _worst(self._refusing(question), now)
         if refusing is BreakerState.OPEN:
             return Priority.NEVER
         wrong = _worst(self._wrong.of(repository), now)
-        # A lie in a manifest is found before anybody is given it; in a blob, when it is too late.
+        # A lie in a manifest is found before a client is given it; in a blob, when it is too late.
         is_proof = question.asked is Asked.MANIFEST
         if wrong is BreakerState.OPEN or (wrong is BreakerState.DUE and not is_proof):
             return Priority.LAST
@@ -128,12 +150,14 @@ class EndpointState:
         return Priority.TRIAL if BreakerState.DUE in (refusing, wrong, missing) else Priority.USUAL
 
     def steps_back(self, repository: Repository) -> float:
-        """The later, the longer it is asked after others that are as good."""
+        """Until when, in monotonic seconds, the endpoint is asked for this repository after others
+        that are as good; 0: it is not."""
         until = max(self._back_with_all, self._back.get(repository, 0.0))
         return until if until > self._clock.monotonic() else 0.0
 
     def is_well(self, question: Question) -> bool:
-        """Whether nothing speaks against it."""
+        """Whether no breaker that has a say in this question is open or half open, and the endpoint
+        does not step back."""
         now = self._clock.monotonic()
         breakers = [*self._refusing(question), *self._wrong.of(question.repository)]
         return (
@@ -142,13 +166,14 @@ class EndpointState:
         )
 
     def is_down(self, question: Question) -> bool:
-        """Whether it failed lately, and has not answered since."""
+        """Whether the endpoint, or its answer to this question, failed lately, and has not worked
+        since."""
         breakers = [self._health.breaker, *self._faults.of(question)]
         return _worst(breakers, self._clock.monotonic()) is not BreakerState.CLOSED
 
     def late(self, asked: Asked) -> float:
-        """Seconds after which its answer is late, by its own measure; while it is away, or on
-        trial, as one that was never measured."""
+        """Seconds after which an answer of this endpoint is late, by its own measure; while it is
+        down, or on trial, as for an endpoint that was never measured."""
         usual = self.latency[asked].usual
         state = self._health.breaker.state(self._clock.monotonic())
         if usual is None or state is not BreakerState.CLOSED:
@@ -156,11 +181,12 @@ class EndpointState:
         return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
 
     def hedges(self, asker: Asker) -> Budget:
-        """What is left to this asker's client of asks besides late ones."""
+        """The budget of this asker's client for asks beside late ones at this endpoint."""
         return self._hedges.of(asker.client)
 
     def may_try_early(self, question: Question) -> bool:
-        """Whether one ask may try it before its time, since nobody else is left."""
+        """Whether one ask may probe the endpoint although its breaker is open, where no other
+        endpoint is left."""
         now = self._clock.monotonic()
         faults = [self._health.breaker, *self._faults.of(question)]
         limits = self._limited[question.asked].of(question.repository)
@@ -172,7 +198,7 @@ class EndpointState:
         )
 
     def refusal(self, question: Question) -> RegistryError:
-        """Why it is not asked now."""
+        """Why the endpoint is not asked this now: the error to raise instead."""
         now = self._clock.monotonic()
         shut = max(self._refusing(question), key=lambda breaker: breaker.left(now))
         words, left = shut.reason or f"{self.member.name} is not well", shut.left(now)
@@ -180,13 +206,14 @@ class EndpointState:
         kind = RateLimited if is_limit else Unavailable
         return kind(f"{words}; it is asked again in {left:.0f} s", retry_after=left)
 
-    # What happens to it
+    # What happens to the endpoint
 
     async def probe(self) -> None:
-        """See HealthCheck.trial: to be awaited before it is asked."""
+        """To be awaited before the endpoint is asked: see HealthCheck.trial."""
         await self._health.trial()
 
     def begins(self, question: Question) -> None:
+        """The endpoint is about to be asked: breakers that are half open go on trial."""
         now = self._clock.monotonic()
         for breaker in self._own(question):
             if breaker.state(now) is not BreakerState.CLOSED:  # before its time, perhaps
@@ -201,6 +228,7 @@ class EndpointState:
                 breaker.begin_trial(now)
 
     def answered(self, question: Question, seconds: float) -> None:
+        """What was asked for came after so many seconds; of a blob, its first piece."""
         asked, repository = question.asked, question.repository
         self.latency[asked].took(seconds, self._clock.monotonic())
         if asked is not Asked.BLOB:  # of which only the beginning has come
@@ -214,12 +242,12 @@ class EndpointState:
             self._closed(Trouble.WRONG)
 
     def delivers(self, question: Question) -> None:
-        """It brought what it promised, or a good part of it: no fault is left."""
+        """The endpoint brought what it promised, or a good part of it: no fault is left."""
         self._faults.succeeded(question)
         self._health.answered()
 
     def gives_up(self, question: Question) -> None:
-        """Nobody waits for its answer any more: of its troubles that says nothing."""
+        """The ask was cancelled: that says nothing of the endpoint's troubles."""
         self._undecided(question)
 
     def not_waited_for(self, question: Question, seconds: float) -> None:
@@ -232,13 +260,14 @@ class EndpointState:
         self.latency[question.asked].took_longer(seconds, self._clock.monotonic())
 
     def lacks(self, question: Question, error: RegistryError) -> None:
-        """It does not have what another has just given."""
+        """The endpoint does not have what another has just given."""
         repository = question.repository
         if self._missing.failed(repository, self._clock.monotonic(), error.message):
             _log.info("endpoint_lacks", endpoint=self.member.name, repository=str(repository))
 
     def failed(self, question: Question, error: RegistryError) -> None:
-        """Unknown and Denied are words, not failures: what they mean depends on the others'."""
+        """The endpoint answered with this error. Unknown and Denied are answers, not failures: what
+        they mean depends on those of the other endpoints."""
         match error:
             case Unknown() | Denied():
                 self.delivers(question)
@@ -257,7 +286,8 @@ class EndpointState:
         self._undecided(question)
 
     def is_slow(self, question: Question, error: RegistryError) -> None:
-        """It was left for a faster endpoint: no fault, but others go first for a while."""
+        """The endpoint was left for a faster one: that is no fault, but others go first for a
+        while."""
         self._step_back(question.repository, _STEP_BACK, error)
 
     def _is_faulty(self, question: Question, error: Unavailable) -> None:
@@ -303,6 +333,7 @@ class EndpointState:
                 endpoint=self.member.name,
                 repository=str(repository),
                 reason=error.message,
+                state=repr(self),
             )
         until = self._clock.monotonic() + min(seconds, _LONGEST_STEP_BACK)
         self._back[repository] = max(self._back.get(repository, 0.0), until)
@@ -310,7 +341,9 @@ class EndpointState:
     def _step_back_with_all(self, seconds: float, reason: str) -> None:
         now = self._clock.monotonic()
         if self._back_with_all <= now:
-            _log.warning("endpoint_steps_back", endpoint=self.member.name, reason=reason)
+            _log.warning(
+                "endpoint_steps_back", endpoint=self.member.name, reason=reason, state=repr(self)
+            )
         until = now + min(seconds, _LONGEST_STEP_BACK)
         self._back_with_all = max(self._back_with_all, until)
 
@@ -330,11 +363,11 @@ class EndpointState:
         self._events.emit(BreakerSwitched(member.registry, member.name, trouble, is_open))
 
     def _refusing(self, question: Question) -> list[Breaker]:
-        """Those that keep it from being asked this while they are open."""
+        """The breakers that keep the endpoint from being asked this while they are open."""
         return [self._health.breaker, *self._own(question)]
 
     def _own(self, question: Question) -> list[Breaker]:
-        """Those of them that the answer to this question may close."""
+        """The breakers of `_refusing` that the answer to this question may close."""
         limited = self._limited[question.asked]
         return [*self._faults.of(question), *limited.of(question.repository)]
 
@@ -345,6 +378,7 @@ class EndpointState:
 
 
 def _worst(breakers: Iterable[Breaker], now: float) -> BreakerState:
+    """Open if one of them is, else half open if one is."""
     states = {breaker.state(now) for breaker in breakers}
     return next(
         (state for state in (BreakerState.OPEN, BreakerState.DUE) if state in states),

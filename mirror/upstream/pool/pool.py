@@ -30,11 +30,11 @@ T = TypeVar("T")
 class Pool:
     """An Upstream that asks its members until one can answer.
 
-    What a tag points to, and every other word that proves itself by nothing, comes only from
-    members whose trust is `tags`, in their order. Content by digest may come from any, the best
-    first: manifests by latency, blobs by the speed that one more may expect. When one is late by
-    its own measure the next is asked too, or where there is no other the same one once more, and
-    the first answer wins. So it goes on within a blob: see Body.
+    What a tag points to, and all else that no digest proves, comes only from members whose trust is
+    `tags`, in their order. Content by digest may come from any, the best first: manifests by
+    latency, blobs by the speed that one more may expect. When one is late by its own measure the
+    next is asked too, or where there is no other the same one once more, and the first answer wins.
+    So it goes on within a blob: see Body.
 
     Members that failed lately are asked last; those whose breaker is open are not asked, and when
     there are no others the error comes at once. What is known of a member is its own: it may be
@@ -58,11 +58,16 @@ class Pool:
         self._trusted = tuple(one for one in self._all if one.member.trust is Trust.TAGS)
         self._dispatcher = Dispatcher(clock, events, sleep)
 
+    def __repr__(self) -> str:
+        return f"<Pool {list(self._all)!r}>"
+
     def is_scarce(self) -> bool:
         """Whether all endpoints that may say what a tag points to have little left."""
         return bool(self._trusted) and all(one.member.upstream.is_scarce() for one in self._trusted)
 
     def is_down(self, repository: Repository, tag: str) -> bool:
+        """Whether all endpoints that may say what this tag points to failed lately, and have not
+        answered since."""
         question = Question(Asked.TAG, repository, tag)
         return bool(self._trusted) and all(one.is_down(question) for one in self._trusted)
 
