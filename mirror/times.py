@@ -76,6 +76,21 @@ class Exchanges:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedges:
+    """When another ask is sent beside one that is late. An answer is late after `factor` times what
+    is usual for its endpoint, between `least` and `most`; after `unmeasured` where nothing is
+    known. Where no other endpoint is left, the same is asked once more: `again` after the first
+    ask, then after twice as long each time, for `again_for` in all."""
+
+    factor: float = 3.0
+    least: float = 0.5
+    most: float = 10.0
+    unmeasured: float = 2.0
+    again: float = 2.0
+    again_for: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Bodies:
     """A blob's body. `silent`: then the rest is asked for beside it. `alone`: where no connection
     is free for that, it is given up. `longest`: then, of all its connections. `doubt`: of dripping;
@@ -90,16 +105,25 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What is beside the path of bytes. `redis`: then the local memory answers. `list`: for all
-    pages of a list of referrers."""
+    """What is beside the path of bytes. `redis`: for one exchange; then the local memory answers.
+    `list`: for all pages of a list of referrers. `tier`: for whether the second tier has a content,
+    and `tier_silent` for its bytes, beyond what they take at the least speed; then the upstream is
+    asked, and the tier not for `tier_rests`. `recheck`: after a check of a tag behind the answer
+    has failed; then twice as long each time, up to `longest_recheck`."""
 
     redis: float = 0.25
     list: float = 30.0
+    tier: float = 0.5
+    tier_silent: float = 1.0
+    tier_rests: float = 30.0
+    recheck: float = 1.0
+    longest_recheck: float = 300.0
 
 
 DEADLINES = Deadlines()
 ANSWERS = Answers()
 TROUBLE = Trouble()
 EXCHANGES = Exchanges()
+HEDGES = Hedges()
 BODIES = Bodies()
 STORES = Stores()

@@ -7,27 +7,30 @@ from typing import Generic, TypeVar
 
 from cachetools import LRUCache
 
+from ..times import STORES
+from .retry_policy import RetryPolicy
+
 K = TypeVar("K", bound=Hashable)
 
 _MOST = 10_000
 
+RECHECK = RetryPolicy(pause=STORES.recheck, longest_pause=STORES.longest_recheck)
+"""After checks of tags and lists behind the answer."""
+
 
 class Backoff(Generic[K]):
-    """Pauses after failures, in seconds: `first`, doubled with each more in a row, at most
-    `longest`. Bounded: of very many keys the longest unused are tried at once again."""
+    """The pauses after failures, as the policy says, by how many there were in a row. Bounded: of
+    very many keys the longest unused are tried at once again."""
 
-    def __init__(
-        self, monotonic: Callable[[], float], first: float = 1.0, longest: float = 300.0
-    ) -> None:
+    def __init__(self, monotonic: Callable[[], float], policy: RetryPolicy = RECHECK) -> None:
         self._monotonic = monotonic
-        self._first = first
-        self._longest = longest
-        self._waits: LRUCache[K, tuple[float, float]] = LRUCache(_MOST)  # the pause, its end
+        self._policy = policy
+        self._waits: LRUCache[K, tuple[int, float]] = LRUCache(_MOST)  # failures, the pause's end
 
     def failed(self, key: K) -> None:
-        pause, _ = self._waits.get(key, (self._first / 2, 0.0))
-        pause = min(pause * 2, self._longest)
-        self._waits[key] = pause, self._monotonic() + pause
+        failures = self._waits.get(key, (0, 0.0))[0] + 1
+        pause = self._policy.pause_after(failures, 0.0) or 0.0
+        self._waits[key] = failures, self._monotonic() + pause
 
     def worked(self, key: K) -> None:
         self._waits.pop(key, None)

@@ -35,6 +35,7 @@ from ..oci.manifests import MAX_MANIFEST, media_type_of
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..threads import read_aside
+from ..times import STORES
 
 log = structlog.get_logger()
 
@@ -52,10 +53,10 @@ class TierPatience:
     has exceeded one of them is not asked. `put`: for which putting one content may take, beyond
     what it would take at `speed`."""
 
-    ask: float = 0.5
-    silent: float = 1.0
+    ask: float = STORES.tier
+    silent: float = STORES.tier_silent
     speed: float = 4 << 20
-    away: float = 30.0
+    away: float = STORES.tier_rests
     put: float = 60.0
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from mirror.asking.backoff import Backoff
+from mirror.asking.retry_policy import RetryPolicy
 from mirror.clock import Clock
 from mirror.contracts.registry import Outcome
 from mirror.contracts.tags import TagEvent, TagRecord
@@ -259,7 +260,7 @@ async def test_a_tag_is_fresh_for_longer_while_asking_is_scarce(
 
 def test_pauses_double_up_to_the_longest_and_end_when_it_works() -> None:
     monotonic = HandClock()
-    backoff: Backoff[str] = Backoff(monotonic, first=1, longest=8)
+    backoff: Backoff[str] = Backoff(monotonic, RetryPolicy(pause=1, longest_pause=8))
     assert not backoff.waiting("a")
     for pause in (1, 2, 4, 8, 8):
         backoff.failed("a")

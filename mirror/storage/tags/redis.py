@@ -25,6 +25,7 @@ from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import DigestInvalid
 from ...oci.reference import Repository
+from ...times import STORES
 from ..shares import ByRepository
 from .encoding import decode, encode, known_tag, tag_key
 from .health import Health
@@ -41,7 +42,7 @@ _FROZEN = "registry-mirror:1:frozen"  # a hash: tag → digest
 _EPOCH = "registry-mirror:1:epoch"
 
 # Seconds for one exchange with Redis: connecting, TLS and login included.
-LIMIT = 0.25
+LIMIT = STORES.redis
 
 # Records remembered here for when Redis does not answer, and writes waiting for its return.
 _REMEMBERED = 10_000

@@ -18,6 +18,7 @@ from ...contracts.upstream import Upstream
 from ...events import Events
 from ...oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
 from ...oci.reference import Repository
+from ...times import HEDGES
 from ..endpoint import CONNECTIONS, Trust
 from ..failures import Exhausted, NoToken, QuotaSpent, Unfit, Unreachable
 from .breaker import PAUSES, Breaker, BreakerState, Trouble
@@ -41,12 +42,6 @@ _AGREE_ON_LIES = 3  # repositories of which the endpoint has sent something else
 # endpoint gives all that it has, more connections only share that, and cost requests.
 _HEDGES = 8.0
 _HEDGES_REFILL = 0.1
-
-# When an answer is late, in seconds: so many times what is usual for the endpoint, within bounds.
-_LATE_FACTOR = 3.0
-_LATE_LEAST = 0.5
-_LATE_MOST = 10.0
-_LATE_UNKNOWN = 2.0
 
 
 class Priority(IntEnum):
@@ -177,8 +172,8 @@ class EndpointState:
         usual = self.latency[asked].usual
         state = self._health.breaker.state(self._clock.monotonic())
         if usual is None or state is not BreakerState.CLOSED:
-            return _LATE_UNKNOWN
-        return min(max(_LATE_FACTOR * usual, _LATE_LEAST), _LATE_MOST)
+            return HEDGES.unmeasured
+        return min(max(HEDGES.factor * usual, HEDGES.least), HEDGES.most)
 
     def hedges(self, asker: Asker) -> Budget:
         """The budget of this asker's client for asks beside late ones at this endpoint."""

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from ...oci.errors import Denied, RegistryError, Unavailable, Unknown, Untrustworthy
 from ...tasks import ended
+from ...times import HEDGES
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -16,12 +17,7 @@ T = TypeVar("T")
 # After these another may still be asked. Any other error is an answer, or a mistake of ours.
 FAILURES = (Unknown, Denied, Unavailable, Untrustworthy)
 
-# One that is late is asked a second time beside the first, where no other is left: after so many
-# seconds, twice as many the next time, and not for longer than this. Then so many at once at most
-# wait for an answer.
-_AGAIN_AFTER = 2.0
-_AGAIN_FOR = 30.0
-_AT_ONCE = 3
+_AT_ONCE = 3  # asks of one that is late, where no other is left
 
 
 class NobodyAnswered(Exception):
@@ -79,7 +75,7 @@ class Race(Generic[C, T]):
         """As `run`. `asked`: the asks that are still under way in the end."""
         waiting = list(candidates)
         hedges: dict[asyncio.Future[T], C] = {}
-        slept, again_at, pause = 0.0, _AGAIN_AFTER, _AGAIN_AFTER
+        slept, again_at, pause = 0.0, HEDGES.again, HEDGES.again
         seconds = 0.0  # of the alarm
         alarm: asyncio.Future[None] | None = None
         if silent is not None:
@@ -97,7 +93,7 @@ class Race(Generic[C, T]):
                     besides = next(filter(self.spare, waiting), None)
                     if besides is not None:
                         waiting.remove(besides)
-                    elif again_at <= slept < _AGAIN_FOR and len(asked) < _AT_ONCE:
+                    elif again_at <= slept < HEDGES.again_for and len(asked) < _AT_ONCE:
                         besides = next(filter(self.spare, asked.values()), None)
                         if besides is not None:
                             pause *= 2
