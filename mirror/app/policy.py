@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ..config import Config, RegistryConfig
 from ..contracts.registry import Reader
 from ..contracts.upstream import Upstream
+from ..oci.digest import Digest
 from ..oci.patterns import Patterns
 from ..oci.reference import parse_image
 from ..policy.access import AccessGuard, AccessRule
@@ -17,12 +18,12 @@ from ..policy.on_demand import OnDemand, Opened
 from ..policy.routed import Routed
 from ..policy.tag_age import TagAges
 from ..policy.unconfigured import UnconfiguredGuard
-from ..policy.visibility import RepositoryVisibility
+from ..policy.visibility import RepositoryVisibility, anybody, nobody
 from ..pullthrough.cache import PullThrough
 from ..pullthrough.freshness import Freshness, FreshnessRule, Rules
 from ..pullthrough.policy import CachePolicy, Pins
 from ..pullthrough.prefetch import Prefetcher
-from ..pullthrough.second_tier import Tiered
+from ..pullthrough.second_tier import Tiered, TierState
 from ..pullthrough.shared import Shared
 from ..server.v2.naming import Naming
 from ..server.v2.serving import Serving
@@ -112,7 +113,7 @@ class _Stacking:
             upstream,
             self._opened.links,
             self._clock,
-            has_strangers=tier is not None or any(one.trust != "tags" for one in endpoints),
+            strangers=_strangers(tier, endpoints),
             promised=cache.has_promised,
         )
         self._closing.push_async_callback(visible.close)
@@ -173,6 +174,15 @@ class _Stacking:
         )
         closing.push_async_callback(cache.close)
         return cache
+
+
+def _strangers(
+    tier: TierState | None, endpoints: Sequence[Endpoint]
+) -> Callable[[Digest], Awaitable[bool]]:
+    """Whether anybody but the registry may deliver a digest (see RepositoryVisibility)."""
+    if any(one.trust != "tags" for one in endpoints):
+        return anybody
+    return nobody if tier is None else tier.has
 
 
 def _rules(config: Config) -> list[AccessRule]:

@@ -63,14 +63,26 @@ class Proofs:
     pause: float = TROUBLE.pause
 
 
+async def nobody(digest: Digest) -> bool:
+    """Only the registry delivers."""
+    return False
+
+
+async def anybody(digest: Digest) -> bool:
+    """There are endpoints that are not the registry."""
+    return True
+
+
 class RepositoryVisibility(Guarding):
     """A Reader: a cache, with its store's content only for the repositories that show it.
 
     `inner` is the cache; `upstream` is what is behind it, and is asked where only it can know.
     `promised` says whether clients were told of a digest, so that it has to be there.
-    `has_strangers` says whether endpoints that are not the registry deliver for it. What is asked
-    for by a bare digest is then proven before it is fetched: else whoever makes up a digest, or
-    knows a private one, has a download begun that others of this registry would share.
+    `strangers` says whether anybody but the registry may deliver this digest: an endpoint that is
+    not the registry, a second tier that has it. What is asked for by a bare digest is then proven
+    before it is fetched: else whoever makes up a digest, or knows a private one, has a download
+    begun that others of this registry would share. What only the registry can deliver is proven by
+    its delivery.
 
     What a manifest refers to is taken for shown where it shows config and layers: a registry
     refuses a manifest whose blobs its repository lacks (MANIFEST_BLOB_UNKNOWN of the
@@ -88,11 +100,11 @@ class RepositoryVisibility(Guarding):
         clock: Clock,
         proofs: Proofs | None = None,
         *,
-        has_strangers: bool = False,
+        strangers: Callable[[Digest], Awaitable[bool]] = nobody,
         promised: Callable[[Repository, Digest], bool] = lambda repository, digest: False,
     ) -> None:
         super().__init__(inner)
-        self._has_strangers = has_strangers
+        self._strangers = strangers
         self._upstream = upstream
         self._links = links
         self._clock = clock
@@ -191,9 +203,9 @@ class RepositoryVisibility(Guarding):
         given all the same, but nothing that is here. Raises any other RegistryError.
         """
         if (
-            self._has_strangers
-            or await self._seen_at(repository, digest) is not None
+            await self._seen_at(repository, digest) is not None
             or await self._links.is_shown(digest)
+            or await self._strangers(digest)
         ):
             try:
                 await self._prove(context, repository, digest, ask)

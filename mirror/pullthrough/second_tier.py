@@ -105,6 +105,17 @@ class TierState:
             self.hangs("get")
             return None
 
+    async def has(self, digest: Digest) -> bool:
+        """Whether the tier has something of this name, which `get` would give."""
+        if self.is_away or self.is_wrong(digest):
+            return False
+        try:
+            async with asyncio.timeout(self.patience.ask):
+                return await self.tier.contains(digest)
+        except TimeoutError:
+            self.hangs("contains")
+            return False
+
     def reject(self, digest: Digest, reason: str) -> None:
         log.error("second_tier_is_wrong", digest=str(digest), reason=reason)
         self.wrong(digest)

@@ -6,6 +6,7 @@
     Hub              a registry, its token realm and its blob host over HTTP (`fakes.hub`): for what
                      speaks to an upstream over sockets, and for whole mirrors
     MemoryContent    a ContentStore without a disk
+    MemoryTier       a SecondTier in memory, which can be told to hang or fail
     FakeTags         a TagStore in a dict
     MemoryCatalogue  a Catalogue by brute force
     Recorder         a bus of events that remembers; Answers counts those of the server
@@ -22,6 +23,7 @@ from .events import Answers, Recorder
 from .registry import FakeRegistry
 from .requests import CONTEXT, REDIS, request_of
 from .tags import FakeTags
+from .tier import MemoryTier
 from .upstream import FakeStream, FakeUpstream, NamedStream, NamedUpstream, manifest_of
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "HandClock",
     "MemoryCatalogue",
     "MemoryContent",
+    "MemoryTier",
     "NamedStream",
     "NamedUpstream",
     "Recorder",

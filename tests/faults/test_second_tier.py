@@ -77,7 +77,20 @@ def is_gone(tier: Path) -> None:
     tier.touch()
 
 
-@pytest.mark.parametrize("trouble", [lies, has_pipes, is_gone])
+def loses_its_files(tier: Path) -> None:
+    for path in tier.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+def has_endless_files(tier: Path) -> None:
+    for path in tier.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+            os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("trouble", [lies, has_pipes, is_gone, loses_its_files, has_endless_files])
 @pytest.mark.parametrize("size", [MIB // 4, 20 * MIB])
 async def test_a_second_tier_in_trouble_fails_no_pull(
     house: House, trouble: Any, size: int

@@ -12,9 +12,7 @@ import pytest
 from mirror.clock import Clock
 from mirror.contracts.context import RequestContext
 from mirror.contracts.events import SecondTierGiven, UpstreamRejected
-from mirror.contracts.files import OpenFile
 from mirror.contracts.registry import FileContent
-from mirror.contracts.second_tier import TierStream
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
@@ -26,10 +24,8 @@ from mirror.pullthrough.second_tier import NAME, Tiered, TierKeeper, TierState
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
-from mirror.storage.second_tier.folder import FolderTier
 
-from ..fakes import FakeTags, FakeUpstream, Recorder, manifest_of
-from ..fakes.content import MemoryFile
+from ..fakes import FakeTags, FakeUpstream, MemoryTier, Recorder, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 ASKER = RequestContext("1", "10.0.0.1")
@@ -37,50 +33,13 @@ SMALL, LARGE = b"small" * 1000, bytes(range(256)) * 16_384  # 4 MiB
 MOST = 2.0  # seconds by which a tier delays a pull at most
 
 
-class HangingStream:
-    def __init__(self, inner: TierStream) -> None:
-        self.size, self.start = inner.size, inner.start
-        self._inner, self._pieces = inner, inner.size >> 20 and 1
-
-    async def read(self) -> bytes:
-        if not self._pieces:
-            await asyncio.Event().wait()
-        self._pieces -= 1
-        return await self._inner.read()
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
-class TroubledTier(FolderTier):
-    """`hangs` at: "", get, read or put. `takes` False: it is full."""
-
-    hangs, takes = "", True
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.asked = 0
-
-    async def get(self, digest: Digest, range: ByteRange | None = None) -> TierStream | None:
-        self.asked += 1
-        if self.hangs == "get":
-            await asyncio.Event().wait()
-        stream = await super().get(digest, range)
-        return HangingStream(stream) if stream and self.hangs == "read" else stream
-
-    async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
-        return self.takes and await super().put(digest, file, size)
+@pytest.fixture
+def tier() -> MemoryTier:
+    return MemoryTier()
 
 
 @pytest.fixture
-async def tier(tmp_path: Path) -> AsyncIterator[TroubledTier]:
-    tier = TroubledTier(tmp_path / "tier")
-    yield tier
-    await tier.close()
-
-
-@pytest.fixture
-async def state(tier: TroubledTier, told: Recorder) -> TierState:
+async def state(tier: MemoryTier, told: Recorder) -> TierState:
     return TierState(tier, told, Clock())
 
 
@@ -100,10 +59,8 @@ async def tiered(
     await cache.close()
 
 
-async def keep(tier: FolderTier, tmp_path: Path, data: bytes, digest: Digest | None = None) -> None:
-    file = MemoryFile.of(data)
-    assert await tier.put(digest or Digest.of(data), file, len(data))
-    file.close()
+def keep(tier: MemoryTier, data: bytes, digest: Digest | None = None) -> None:
+    tier.kept[digest or Digest.of(data)] = data
 
 
 async def whole(content: FileContent) -> bytes:
@@ -125,13 +82,12 @@ async def eventually(is_true: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("data", [b"", SMALL, LARGE])
 async def test_a_blob_of_the_tier_is_not_asked_of_the_upstream(
     tiered: PullThrough,
-    tier: TroubledTier,
+    tier: MemoryTier,
     upstream: FakeUpstream,
     store: DiskContent,
-    tmp_path: Path,
     data: bytes,
 ) -> None:
-    await keep(tier, tmp_path, data)
+    keep(tier, data)
     assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(data))) == data
     assert upstream.asked["blob"] == 0
     content = await store.open(Digest.of(data))
@@ -140,17 +96,17 @@ async def test_a_blob_of_the_tier_is_not_asked_of_the_upstream(
 
 
 async def test_a_manifest_of_the_tier_is_not_asked_of_the_upstream(
-    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream, tmp_path: Path
+    tiered: PullThrough, tier: MemoryTier, upstream: FakeUpstream
 ) -> None:
     manifest = manifest_of(SMALL)
-    await keep(tier, tmp_path, manifest)
+    keep(tier, manifest)
     content = await tiered.manifest(ASKER, REDIS, Digest.of(manifest))
     assert content.data == manifest
     assert upstream.asked["manifest"] == 0
 
 
 async def test_what_was_fetched_is_given_to_the_tier(
-    tiered: PullThrough, keeper: TierKeeper, tier: TroubledTier, upstream: FakeUpstream,
+    tiered: PullThrough, keeper: TierKeeper, tier: MemoryTier, upstream: FakeUpstream,
     told: Recorder,
 ) -> None:  # fmt: skip
     manifest = manifest_of(LARGE)
@@ -166,15 +122,14 @@ async def test_what_was_fetched_is_given_to_the_tier(
 @pytest.mark.parametrize("data", [SMALL, LARGE])
 async def test_a_silent_tier_delays_the_first_blob_and_no_other(
     tiered: PullThrough,
-    tier: TroubledTier,
+    tier: MemoryTier,
     upstream: FakeUpstream,
-    tmp_path: Path,
     data: bytes,
     hangs: str,
 ) -> None:
     other = b"other" + data
     upstream.push("7", manifest_of(data), data, other)
-    await keep(tier, tmp_path, data)
+    keep(tier, data)
     tier.hangs = hangs
     began = time.monotonic()
     assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(data))) == data
@@ -185,7 +140,7 @@ async def test_a_silent_tier_delays_the_first_blob_and_no_other(
 
 
 async def test_a_silent_tier_does_not_keep_a_manifest_back(
-    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream
+    tiered: PullThrough, tier: MemoryTier, upstream: FakeUpstream
 ) -> None:
     digest = upstream.push("7", manifest_of(SMALL), SMALL)
     tier.hangs = "get"
@@ -194,10 +149,10 @@ async def test_a_silent_tier_does_not_keep_a_manifest_back(
 
 
 async def test_a_tier_that_breaks_off_is_followed_by_the_upstream_from_there(
-    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream, tmp_path: Path
+    tiered: PullThrough, tier: MemoryTier, upstream: FakeUpstream
 ) -> None:
     upstream.push("7", manifest_of(LARGE), LARGE)
-    await keep(tier, tmp_path, LARGE)
+    keep(tier, LARGE)
     tier.hangs = "read"
     assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(LARGE))) == LARGE
     assert upstream.ranges == [ByteRange(1 << 20)]
@@ -207,39 +162,32 @@ async def test_a_tier_that_breaks_off_is_followed_by_the_upstream_from_there(
 async def test_a_lying_tier_is_found_out_and_put_right(
     tiered: PullThrough,
     keeper: TierKeeper,
-    tier: TroubledTier,
+    tier: MemoryTier,
     upstream: FakeUpstream,
     told: Recorder,
-    tmp_path: Path,
     wrong: bytes,
 ) -> None:
     digest = Digest.of(LARGE)
     upstream.push("7", manifest_of(LARGE), LARGE)
-    await keep(tier, tmp_path, wrong, digest)
+    keep(tier, wrong, digest)
     assert await whole(await tiered.blob(ASKER, REDIS, digest)) == LARGE
     assert told.of(UpstreamRejected) == [UpstreamRejected("", NAME)]
     await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(True)])
-    stream = await tier.get(digest)
-    assert stream is not None
-    data = b""
-    while piece := await stream.read():
-        data += piece
-    await stream.close()
-    assert data == LARGE
+    assert tier.kept[digest] == LARGE
 
 
 async def test_a_wrong_manifest_of_the_tier_is_passed_over(
-    tiered: PullThrough, tier: TroubledTier, upstream: FakeUpstream, tmp_path: Path
+    tiered: PullThrough, tier: MemoryTier, upstream: FakeUpstream
 ) -> None:
     digest = upstream.push("7", manifest_of(SMALL), SMALL)
-    await keep(tier, tmp_path, manifest_of(LARGE), digest)
+    keep(tier, manifest_of(LARGE), digest)
     assert (await tiered.manifest(ASKER, REDIS, digest)).data == manifest_of(SMALL)
 
 
 async def test_what_a_full_tier_does_not_take_is_counted(
     tiered: PullThrough,
     keeper: TierKeeper,
-    tier: TroubledTier,
+    tier: MemoryTier,
     upstream: FakeUpstream,
     told: Recorder,
 ) -> None:
@@ -252,17 +200,18 @@ async def test_what_a_full_tier_does_not_take_is_counted(
 @pytest.mark.parametrize("data", [SMALL, LARGE])
 async def test_the_tier_opens_nothing_that_the_registry_has_not_shown(
     tiered: PullThrough,
-    tier: TroubledTier,
+    tier: MemoryTier,
+    state: TierState,
     upstream: FakeUpstream,
     tmp_path: Path,
     data: bytes,
 ) -> None:
     manifest = manifest_of(data)
-    await keep(tier, tmp_path, data)
-    await keep(tier, tmp_path, manifest)
+    keep(tier, data)
+    keep(tier, manifest)
     links = LinkRecords(tmp_path / "links.db", Clock(), lambda digest: False)
     guard = RepositoryVisibility(
-        tiered, upstream, links, Clock(), Proofs(hold=0.1), has_strangers=True
+        tiered, upstream, links, Clock(), Proofs(hold=0.1), strangers=state.has
     )
     upstream.down = Unavailable("the registry is away")
     with pytest.raises(Unavailable):
@@ -272,3 +221,78 @@ async def test_the_tier_opens_nothing_that_the_registry_has_not_shown(
     assert all(isinstance(answer, Unavailable) for answer in answers)
     await guard.close()
     await links.close()
+
+
+@pytest.fixture
+async def guard(
+    tiered: PullThrough, state: TierState, upstream: FakeUpstream, tmp_path: Path
+) -> AsyncIterator[RepositoryVisibility]:
+    links = LinkRecords(tmp_path / "links.db", Clock(), lambda digest: False)
+    guard = RepositoryVisibility(tiered, upstream, links, Clock(), strangers=state.has)
+    yield guard
+    await guard.close()
+    await links.close()
+
+
+async def test_what_the_tier_lacks_is_proven_by_its_delivery_and_costs_no_ask_more(
+    guard: RepositoryVisibility, upstream: FakeUpstream
+) -> None:
+    manifest = upstream.push("7", manifest_of(SMALL), SMALL)
+    await guard.manifest(ASKER, REDIS, manifest)
+    await whole(await guard.blob(ASKER, REDIS, Digest.of(SMALL)))
+    assert upstream.asked == {"manifest": 1, "blob": 1}
+
+
+async def test_what_the_repository_has_shown_comes_from_the_tier_without_an_ask(
+    guard: RepositoryVisibility, tier: MemoryTier, upstream: FakeUpstream
+) -> None:
+    manifest = upstream.push("7", manifest_of(SMALL), SMALL)
+    keep(tier, SMALL)
+    await guard.resolve(ASKER, REDIS, "7")
+    await guard.manifest(ASKER, REDIS, manifest)
+    upstream.asked.clear()
+    await whole(await guard.blob(ASKER, REDIS, Digest.of(SMALL)))
+    assert "stat" not in upstream.asked
+    assert "blob" not in upstream.asked
+
+
+@pytest.mark.parametrize("operation", ["get", "read", "put", "contains"])
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+async def test_a_tier_that_hangs_or_fails_in_any_operation_holds_no_pull_back(
+    guard: RepositoryVisibility,
+    keeper: TierKeeper,
+    tier: MemoryTier,
+    upstream: FakeUpstream,
+    operation: str,
+    data: bytes,
+) -> None:
+    manifest = upstream.push("7", manifest_of(data), data)
+    keep(tier, data)
+    tier.fails = operation
+    async with asyncio.timeout(MOST + 1):
+        await guard.manifest(ASKER, REDIS, manifest)
+        assert await whole(await guard.blob(ASKER, REDIS, Digest.of(data))) == data
+    other = b"other" + data
+    manifest = upstream.push("8", manifest_of(other), other)
+    keep(tier, other)
+    tier.fails, tier.hangs = "", operation
+    async with asyncio.timeout(MOST + 1):
+        await guard.manifest(ASKER, REDIS, manifest)
+        assert await whole(await guard.blob(ASKER, REDIS, Digest.of(other))) == other
+
+
+async def test_a_tier_that_loses_its_files_is_given_them_again_when_they_come_again(
+    tiered: PullThrough,
+    keeper: TierKeeper,
+    tier: MemoryTier,
+    upstream: FakeUpstream,
+    store: DiskContent,
+    told: Recorder,
+) -> None:
+    digest = Digest.of(SMALL)
+    upstream.push("7", manifest_of(SMALL), SMALL)
+    for times in (1, 2):
+        assert await whole(await tiered.blob(ASKER, REDIS, digest)) == SMALL
+        await eventually(lambda: len(told.of(SecondTierGiven)) == times)  # noqa: B023
+        tier.kept.clear()
+        await store.delete(digest)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Denied, ManifestUnknown, Unavailable
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.reference import Repository
-from mirror.policy.visibility import Proofs, RepositoryVisibility
+from mirror.policy.visibility import Proofs, RepositoryVisibility, anybody, nobody
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.policy import CachePolicy, TroublePatience
@@ -71,6 +71,9 @@ class Mixed(FakeUpstream):
             raise self.down
 
 
+Strangers = Callable[[Digest], Awaitable[bool]]
+
+
 class ThreeRegistries:
     """Three registries over one store; `restart` is what a restart of the mirror forgets."""
 
@@ -87,11 +90,9 @@ class ThreeRegistries:
         self.links = LinkRecords(self._folder / "links.db", self._clock)
         self._closing.append(self.links)
         self.private, self.public = self._cache(self.corp), self._cache(self.hub)
-        self.mixed = self._cache(self.pool, has_strangers=True)
+        self.mixed = self._cache(self.pool, anybody)
 
-    def _cache(
-        self, upstream: FakeUpstream, *, has_strangers: bool = False
-    ) -> RepositoryVisibility:
+    def _cache(self, upstream: FakeUpstream, strangers: Strangers = nobody) -> RepositoryVisibility:
         cache = PullThrough(
             upstream,
             Shared.over(self._store, self.tags, self._fills, clock=self._clock),
@@ -104,7 +105,7 @@ class ThreeRegistries:
             self.links,
             self._clock,
             proofs,
-            has_strangers=has_strangers,
+            strangers=strangers,
             promised=lambda repository, digest: digest in self.promised,
         )
         self._closing += [linked, cache]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..memory_tier import MemoryTier
+from ..fakes import MemoryTier
 from .second_tier_contract import SecondTierContract
 
 

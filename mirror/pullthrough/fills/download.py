@@ -314,12 +314,15 @@ class Download:
             await self._pass_through(error)
 
     async def _is_of_its_size(self) -> bool:
-        """Whether the registry itself says that the blob is as long as another endpoint says."""
+        """Whether the registry itself says that the blob is as long as another endpoint says.
+        Raises Untrustworthy where it says another size."""
         try:
             async with asyncio.timeout(_WORD):
                 found = await self.upstream.stat(self.fill, self.repository, self.partial.digest)
         except (RegistryError, TimeoutError):
             return False
+        if found.size is not None and self.fill.size not in (None, found.size):
+            raise Untrustworthy(f"{self.fill.size} bytes, where the registry has {found.size}")
         return found.size == self.fill.size
 
     async def _pass_through(self, error: Exception) -> None:
