@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -25,6 +25,7 @@ from .contracts.events import (
     ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
+    EndpointLeft,
     FillEnded,
     FillQueued,
     FillStarted,
@@ -51,6 +52,8 @@ from .tallies import Counted, Journal, Key, Numbers, OfMany, Together, observe_f
 # together (HitsAnswered).
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+E = TypeVar("E", BreakerSwitched, QuotaPaused, LoginJudged)
 
 _UNCONFIGURED = "unconfigured"  # as their endpoints are called
 
@@ -258,11 +261,12 @@ class Metrics:
             "trouble",
             of_many="livemax",
         )
-        listen(
+        self._said_of_endpoint(
             BreakerSwitched,
             lambda event: breakers.labels(
                 self._registry_of(event.registry), event.endpoint, event.trouble
-            ).set(event.open),
+            ),
+            lambda event: event.open,
         )
 
     def _limits_and_logins(self) -> None:
@@ -288,17 +292,20 @@ class Metrics:
             "When an endpoint is asked for manifests again, in Unix time; 0 when it is now",
             "livemax",
         )
-        self._events.listen(
-            QuotaPaused, lambda event: until.labels(event.endpoint, event.login).set(event.until)
+        self._said_of_endpoint(
+            QuotaPaused,
+            lambda event: until.labels(event.endpoint, event.login),
+            lambda event: event.until,
         )
         refused = gauge(
             "upstream_login_refused",
             "Whether an endpoint, or its token realm, refuses a login",
             "livemax",
         )
-        self._events.listen(
+        self._said_of_endpoint(
             LoginJudged,
-            lambda event: refused.labels(event.endpoint, event.login).set(event.refused),
+            lambda event: refused.labels(event.endpoint, event.login),
+            lambda event: event.refused,
         )
 
     def _processes(self) -> None:
@@ -377,6 +384,24 @@ class Metrics:
         made = self._metrics[full] = Gauge(full, words, labels, registry=self._registry)
         self._of_many[full] = of_many
         return made
+
+    def _said_of_endpoint(
+        self, kind: type[E], gauge: Callable[[E], Gauge], value: Callable[[E], float]
+    ) -> None:
+        """This gauge shows the trouble that was last said of an endpoint: none when it has left."""
+        shown: dict[str, set[Gauge]] = {}
+
+        def said(event: E) -> None:
+            found = gauge(event)
+            shown.setdefault(event.endpoint, set()).add(found)
+            found.set(value(event))
+
+        def left(event: EndpointLeft) -> None:
+            for found in shown.pop(event.endpoint, ()):
+                found.set(0)
+
+        self._events.listen(kind, said)
+        self._events.listen(EndpointLeft, left)
 
     def _follow(self, counter: Counter, count: Callable[[], float]) -> None:
         """This counter shows what is counted elsewhere, from now on."""

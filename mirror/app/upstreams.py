@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 from weakref import WeakValueDictionary
 
 from ..clock import Clock
+from ..contracts.events import EndpointLeft
 from ..contracts.upstream import Upstream
 from ..events import Events
 from ..storage.records.accounts import AccountRecords
@@ -61,6 +62,11 @@ class Upstreams:
         self._switches: dict[str, Switch[Upstream]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """The names of those that are open."""
+        return tuple(endpoint.name for endpoint, _ in self._kept)
+
     def pool(self, endpoints: Sequence[Endpoint]) -> Pool:
         """A pool of these endpoints, as they are known by now, to be begun with or given back."""
         keys = [_key(endpoint) for endpoint in endpoints]
@@ -84,6 +90,8 @@ class Upstreams:
         old = switch.current
         unused = switch.replace(pool)
         if isinstance(old, Pool):
+            stays = set(self._pools[pool])
+            self._tell_left(key for key in self._pools[old] if key not in stays)
             task = asyncio.create_task(self._close_unused(old, unused))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -106,6 +114,9 @@ class Upstreams:
             kept.pools -= 1
             if not kept.pools:
                 del self._kept[key]
+                name = key[0].name
+                if all(other.name != name for other, _ in self._kept):
+                    self._tell_left([key])
                 await kept.close()
 
     async def close(self) -> None:
@@ -119,6 +130,10 @@ class Upstreams:
     async def _close_unused(self, pool: Pool, unused: Callable[[], Awaitable[object]]) -> None:
         await unused()
         await self.give_back(pool)
+
+    def _tell_left(self, keys: Iterable[_Key]) -> None:
+        for endpoint, _ in keys:
+            self._events.emit(EndpointLeft(endpoint.registry, endpoint.name))
 
     def _endpoint(self, key: _Key) -> _Kept:
         kept = self._kept.get(key)

@@ -211,6 +211,15 @@ class BreakerSwitched:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointLeft:
+    """This endpoint is asked no more: another configuration counts, without it, or with another in
+    its place."""
+
+    registry: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaReported:
     """How many manifests the endpoint gives to this login ("" for none), and still gives."""
 

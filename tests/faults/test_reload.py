@@ -257,6 +257,7 @@ async def test_a_reload_needs_no_redis(house: House, tmp_path: Path) -> None:
         redis.kill()
         await reloaded(mirror, access=[{"name": "none", "deny": "*"}])
         assert (await mirror.manifest("7")).status == 403
+    assert await mirror.stop() == 0  # its connections to Redis were not there when it started
 
 
 async def test_a_mirror_that_does_not_run_is_told_clearly(house: House) -> None:

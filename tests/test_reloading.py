@@ -1,0 +1,161 @@
+"""A policy that takes another's place within a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.app.live import Live
+from mirror.app.policy import policy_of
+from mirror.app.resources import Process, Resources, resources, sharing_store
+from mirror.config import Config, parse
+from mirror.contracts.context import RequestContext
+from mirror.contracts.events import BreakerSwitched, EndpointLeft, LoginJudged
+from mirror.contracts.registry import Reader
+from mirror.events import Events
+from mirror.metrics import Metrics
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Denied
+from mirror.oci.reference import Repository
+
+from .fakes.hub import Hub
+from .waiting import eventually
+
+REDIS = Repository("docker.io", "library/redis")
+CONTEXT = RequestContext("id", "192.0.2.1")
+MIB = 1 << 20
+ELSEWHERE: dict[str, Any] = {"registries": {"ghcr.io": {}}, "default_registry": "ghcr.io"}
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with Hub() as hub:
+        hub.challenge, hub.redirects = "none", False
+        yield hub
+
+
+class Situation:
+    """What a process has open, and configurations for it."""
+
+    def __init__(self, folder: Path, hub: Hub) -> None:
+        self._folder, self.hub = folder, hub
+
+    def config(self, **keys: Any) -> Config:
+        given = {
+            "storage": {"path": str(self._folder / "store")},
+            "registries": {"docker.io": {"endpoints": [{"url": self.hub.url}]}},
+            **keys,
+        }
+        return parse(json.dumps(given), "mirror.yaml")
+
+    def opened(self) -> Any:
+        config = self.config()
+        return resources(config, Process(set(config.registries)), sharing_store)
+
+
+@pytest.fixture
+def situation(tmp_path: Path, hub: Hub) -> Situation:
+    return Situation(tmp_path, hub)
+
+
+async def pulled(reader: Reader, digest: str) -> bytes:
+    content = await reader.blob(CONTEXT, REDIS, Digest.parse(digest))
+    try:
+        there = 0
+        while (limit := await content.readable(there)) > there:
+            there = limit
+        return content.pread(there, 0)
+    finally:
+        content.close()
+
+
+async def test_a_policy_asks_nobody_before_it_has_begun(situation: Situation, hub: Hub) -> None:
+    digest = hub.add_blob(b"layer")
+    async with situation.opened() as opened:
+        policy = policy_of(situation.config(), opened)
+        with pytest.raises(Denied):
+            await pulled(policy.serving.registry, digest)
+        assert hub.requests == []
+        policy.begin()
+        assert await pulled(policy.serving.registry, digest) == b"layer"
+        await policy.close()
+
+
+async def test_a_policy_without_upstreams_asks_nobody_ever(situation: Situation, hub: Hub) -> None:
+    digest = hub.add_blob(b"layer")
+    async with situation.opened() as opened:
+        policy = policy_of(situation.config(), opened.asking_nobody())
+        policy.begin()
+        with pytest.raises(Denied):
+            await pulled(policy.serving.registry, digest)
+        assert hub.requests == []
+        await policy.close()
+
+
+async def test_a_download_of_a_registry_that_is_gone_ends_before_its_upstream_does(
+    situation: Situation, hub: Hub
+) -> None:
+    data = b"layer" * MIB
+    digest, go = hub.add_blob(data), asyncio.Event()
+    hub.fail("registry", lambda request: _through(go, request))
+    async with situation.opened() as opened:
+        live = Live(situation.config(), opened)
+        with live.serving.use() as use:
+            asked = asyncio.create_task(pulled(use.value.registry, digest))
+            await eventually(lambda: hub.count("registry", path=digest) > 0)
+            live.follow(situation.config(**ELSEWHERE))
+            with pytest.raises(Denied, match="not served here"):
+                await pulled(live.serving.current.registry, digest)
+            go.set()
+            assert await asked == data
+        await eventually(lambda: not _asks(opened, hub))
+        await live.close()
+
+
+async def _through(go: asyncio.Event, request: object) -> None:
+    await go.wait()
+
+
+def _asks(opened: Resources, hub: Hub) -> bool:
+    """Whether anything is open that asks this hub."""
+    assert opened.upstreams is not None
+    return any(hub.url.endswith(name) for name in opened.upstreams.endpoints)
+
+
+async def test_endpoints_are_there_once_and_as_long_as_they_are_named(
+    situation: Situation, hub: Hub
+) -> None:
+    config = situation.config()
+    async with situation.opened() as opened:
+        live = Live(config, opened)
+        assert len(opened.upstreams.endpoints) == 1
+        for _ in range(20):
+            live.follow(situation.config(prefetch=False))
+        assert len(opened.upstreams.endpoints) == 1
+        live.follow(situation.config(**ELSEWHERE))
+        await eventually(lambda: opened.upstreams.endpoints == ("ghcr.io",))
+        await live.close()
+    assert hub.requests == []
+
+
+async def test_what_was_said_of_an_endpoint_that_left_is_shown_no_more() -> None:
+    events = Events()
+    metrics = Metrics(events, {"docker.io"})
+    for endpoint in ("near", "far"):
+        events.emit(BreakerSwitched("docker.io", endpoint, "fault", True))
+        events.emit(LoginJudged(endpoint, "ann", True))
+    events.emit(EndpointLeft("docker.io", "near"))
+    lines = metrics.exposition().decode().splitlines()
+    values = {
+        (name, endpoint): next(
+            line.rpartition(" ")[2] for line in lines if name in line and f'"{endpoint}"' in line
+        )
+        for name in ("upstream_breaker_open{", "upstream_login_refused{")
+        for endpoint in ("near", "far")
+    }
+    assert [values[key] for key in values] == ["0.0", "1.0", "0.0", "1.0"]
