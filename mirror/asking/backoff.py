@@ -1,4 +1,4 @@
-"""When something that failed may be tried again behind the scenes."""
+"""When a check that failed may be made again, while stale answers are given."""
 
 from __future__ import annotations
 

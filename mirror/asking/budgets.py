@@ -16,7 +16,7 @@ class Budget:
     """A token bucket of asks that are not needed while all is well: `most` at once, and `refill`
     more a second.
 
-    While all is well, nobody notices it. When it is not, each of a thousand waiting requests may
+    While all is well, it is never empty. When it is not, each of a thousand waiting requests may
     ask once, but they share these.
     """
 
@@ -41,13 +41,13 @@ class Budget:
         return True
 
     def give_back(self) -> None:
-        """One was of use."""
+        """One of the asks was of use."""
         self._left = min(self._most, self._left + 1)
 
 
 class Budgets:
-    """One for each who asks, so that nobody uses up another's. Bounded: that of the longest unused
-    is full again."""
+    """One budget for each key, such as a client or a repository, so that none uses up another's.
+    Bounded: of very many the longest unused is full again."""
 
     def __init__(self, most: float, refill: float, clock: Clock) -> None:
         self._new = partial(Budget, most, refill, clock)

@@ -1,4 +1,4 @@
-"""Registries of several replicas, one of which has not got yet what the others name."""
+"""A registry of several replicas, one of which lacks what the others already name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ client waits."""
 
 
 def doubts(first: float, within: float) -> Iterator[float]:
-    """The pauses, in seconds, after each of which it is asked once more: doubled from `first` on,
-    `within` so many in all."""
+    """The pauses, in seconds, after each of which a replica is asked once more: doubled from
+    `first` on, `within` so many in all."""
     pause, left = first, within
     while 0 < pause <= left:
         yield pause

@@ -44,7 +44,7 @@ class Turn(Protocol):
 
 
 class Turns(Protocol):
-    """Who asks when, where not all may ask at once."""
+    """Gives turns to askers, where not all may ask at once."""
 
     def turn(self, asker: Asker) -> Turn:
         """A turn for this asker, still to be waited for."""
@@ -124,7 +124,7 @@ class SingleFlight(Generic[K, T]):
             await asyncio.wait([flight.answer], timeout=wait)
         try:
             return flight.answer.result()
-        except Exception as error:  # each of those who wait raises the same one
+        except Exception as error:  # every client that waits raises the same one
             raise error.with_traceback(None) from error.__cause__
 
     def _beside_at(self, flight: _Flight[T], client: str, silent: float) -> float | None:

@@ -1,1 +1,1 @@
-"""One registry over HTTP: transport, token negotiation, pools of endpoints."""
+"""Registries over HTTP: transport, token negotiation, pools of endpoints."""

@@ -115,7 +115,7 @@ class ReferralRefused(OSError):
 
 
 class EndpointRefused(ReferralRefused):
-    """An endpoint that nobody configured is at an address that is not public."""
+    """An endpoint that is not in the configuration is at an address that is not public."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Allowed:
 class Guard:
     """Decides on each address, knowing how near the endpoint itself is.
 
-    An endpoint on a private address may lead to private ones, one on loopback to both: whoever
+    An endpoint on a private address may lead to private ones, one on loopback to both: what
     answers from there is as near already. The endpoint counts as near as the farthest address it
     was ever seen at, so that a public registry gains nothing by a DNS answer that says 127.0.0.1.
     """

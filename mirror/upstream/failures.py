@@ -60,7 +60,7 @@ class ReferralExpired(Unavailable):
 
 class Unfit(Untrustworthy):
     """What a repository holds is nothing that a client may be given: no manifest of today, or too
-    long. That is no fault of who sent it: whoever may push to a registry can put it there."""
+    long. That is no fault of the endpoint: anybody who may push to a registry can put it there."""
 
 
 class NoToken(Untrustworthy):
@@ -90,8 +90,8 @@ def pause_before_retry(error: Unavailable) -> float | None:
     None where asking again soon is of no use.
 
     A refused certificate stays refused, a timeout has cost the caller enough already, and for a
-    name that has no address the resolver has tried by itself. Who limits us is left alone: another
-    endpoint may answer meanwhile, and the pool waits where none does.
+    name that has no address the resolver has tried by itself. An endpoint that limits us is left
+    alone: another one may answer meanwhile, and the pool waits where none does.
     """
     if isinstance(error, ReferralExpired):
         return 0.0

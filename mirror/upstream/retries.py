@@ -17,7 +17,8 @@ from .failures import FailureKind, ReferralExpired, Unreached, pause_before_retr
 T = TypeVar("T")
 
 SOON = RetryPolicy(tries=3, pause=0.2, longest_pause=2.0, longest_asked=3.0, jitter=0.5)
-"""Of one request to an endpoint. What asks for a longer pause is the caller's to decide on."""
+"""How one request to an endpoint is tried again. A failure that asks for a longer pause is the
+caller's to decide on."""
 
 # Of one repository: so many retries at once, and so many more a second.
 _BUDGET = 10.0

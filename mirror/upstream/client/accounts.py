@@ -77,14 +77,15 @@ class Accounts:
         return len(self._all)
 
     def any(self, repository: str, besides: Collection[Account] = ()) -> Account:
-        """For what no limit counts: of those that may read this, the one that has most left."""
+        """The account for what no limit counts: of those that may read this, the one that has most
+        left."""
         return max(self._welcome(repository, besides), key=lambda account: account.quota.left)
 
     def for_manifest(
         self, repository: str, pull: bool, besides: Collection[Account] = ()
     ) -> Account:
-        """For a GET (`pull`) or a HEAD of a manifest: of those that may read this, and may ask, the
-        one that has most left. Raises RateLimited when none may ask."""
+        """The account for a GET (`pull`) or a HEAD of a manifest: of those that may read this, and
+        may ask, the one that has most left. Raises RateLimited when none may ask."""
         refusals: list[RateLimited] = []
         free: list[Account] = []
         for account in self._welcome(repository, besides):
@@ -98,11 +99,11 @@ class Accounts:
         return max(free, key=lambda account: account.quota.left)
 
     def has_more(self, besides: Collection[Account]) -> bool:
-        """Whether somebody else may be asked than these."""
+        """Whether there is another account to ask with than these."""
         return bool(self._untried(besides))
 
     def refusals(self) -> Sequence[LoginRefused]:
-        """What is to be said of the logins that are refused."""
+        """For each login that is refused, the error that says so."""
         own = (account.authorizer.own for account in self._all)
         return [refusal for one in own if one is not None and (refusal := one.refusal())]
 
@@ -112,7 +113,7 @@ class Accounts:
         return self._all[0].authorizer.realm(challenges)
 
     def denied(self, account: Account, repository: str) -> None:
-        """The endpoint does not let this one read that: others are asked first, for a while."""
+        """The endpoint does not let this account read that: others are used first, for a while."""
         if len(self._all) > 1:
             self._denied[account, repository] = None
 
@@ -120,14 +121,15 @@ class Accounts:
         self._denied.pop((account, repository), None)
 
     def _untried(self, besides: Collection[Account]) -> Sequence[Account]:
-        """Those whose logins are not refused; when none is left and one was, nobody's."""
+        """The accounts whose logins are not refused; when none is left and one was refused, the
+        anonymous one."""
         untried = [one for one in self._all if one not in besides and not one.rests()]
         if not untried and self.refusals() and self._anonymous not in besides:
             return [self._anonymous]
         return untried
 
     def _welcome(self, repository: str, besides: Collection[Account]) -> Sequence[Account]:
-        """Those of whom nothing says that they may not read this; all, when none is left."""
+        """The accounts that are not known not to read this repository; all, when none is left."""
         untried = self._untried(besides) or [self._anonymous]
         return [one for one in untried if (one, repository) not in self._denied] or untried
 

@@ -68,7 +68,7 @@ def refuse_masked(headers: Mapping[str, str], where: str) -> None:
 
 
 def decoded(data: bytes, headers: Mapping[str, str], limit: int, where: str) -> bytes:
-    """The bytes of a small answer, at most `limit`; gzip is undone though nobody asked for it.
+    """The bytes of a small answer, at most `limit`; gzip is undone though it was not asked for.
 
     Its digest is proven afterwards, so this gives a manifest a chance and no more.
     Raises Untrustworthy for another encoding, a broken one, and one that unfolds beyond the limit.

@@ -40,7 +40,8 @@ _PROVEN_EVERY = 5.0  # where that says nothing, since the realm has trouble
 _LISTEN_EVERY = 1.0
 
 Proof = Callable[[Credentials], Awaitable[str | None]]
-"""Shows these for nothing. Says who refuses them; None: nobody does. Raises Unavailable."""
+"""Shows these by themselves. Returns what refuses them, in words; None: they are good. Raises
+Unavailable."""
 
 
 def name_of(credentials: Credentials | None) -> str:
@@ -51,7 +52,8 @@ def name_of(credentials: Credentials | None) -> str:
 
 
 class OwnLogin:
-    """`credentials` as they are by now. `notes`: how a refusal is shared with other processes."""
+    """One login at one endpoint. `credentials` are as their file has been read last; `notes` tell
+    other processes of a refusal."""
 
     def __init__(
         self,
@@ -68,22 +70,22 @@ class OwnLogin:
         self._events = events
         self._notes = notes
         self._listen_at = float("-inf")
-        self.is_proven = False  # it was good once
+        self.is_proven = False  # whether the login was good once
         self._good_at = float("-inf")
         self._is_tried = False  # whether that was tried, whatever came of it
-        self._why = ""  # it is refused
+        self._why = ""  # what refuses the login, in words
         self._rest = _FIRST_REST / 2
         self._until = 0.0  # monotonic: until when it rests, or is not tried again by itself
         self._stamp = ""  # of the secret that is refused
         self._deciding = asyncio.Lock()
 
     def rests(self) -> bool:
-        """Whether it is refused, and not to be shown now."""
+        """Whether the login is refused, and not to be shown now."""
         self._listen()
         return bool(self._why) and self._clock.monotonic() < self._until
 
     def refusal(self) -> LoginRefused | None:
-        """What to say of it, if it is refused."""
+        """The error that says that the login is refused; None: it is not."""
         return self._refusal() if self._why else None
 
     def _refusal(self) -> LoginRefused:
@@ -97,13 +99,14 @@ class OwnLogin:
         )
 
     async def admitted(self, prove: Proof) -> Credentials:
-        """What to show. Raises LoginRefused while it rests; who comes first when it has rested
-        finds out whether it is good by now."""
+        """What to show. Raises LoginRefused while the login rests; the first ask after that finds
+        out whether it is good by now."""
         await self._admit(prove)
         return self.credentials
 
     async def proven(self, prove: Proof) -> Credentials:
-        """As `admitted`, for one that is shown with each request: it is proven before the first."""
+        """As `admitted`, for a login that is shown with each request: it is proven before the
+        first."""
         if not self._is_tried:
             async with self._deciding:
                 if not self._is_tried and not self.rests():
@@ -112,7 +115,8 @@ class OwnLogin:
         return self.credentials
 
     async def _admit(self, prove: Proof) -> None:
-        """Where it has rested, one finds out for all who come meanwhile."""
+        """Where the login has rested, one ask finds out whether it is good, for all that come
+        meanwhile."""
         if not self._why:
             return
         async with self._deciding:
@@ -123,7 +127,7 @@ class OwnLogin:
                 await self._decide(prove)
 
     def was_good(self) -> None:
-        """It was shown, and accepted."""
+        """The login was shown, and accepted."""
         self.is_proven = True
         self._good_at = self._clock.monotonic()
         if self._why:
@@ -132,8 +136,8 @@ class OwnLogin:
             self._tell()
 
     async def was_refused(self, shown: Credentials, prove: Proof) -> bool:
-        """It was shown, and refused. Whether to ask once more, since it is another one by now.
-        False: what it was shown for is not for it. Raises LoginRefused when it is no good."""
+        """The login was shown, and refused. Whether to ask once more, since it is another one by
+        now. False: what it was shown for is not for it. Raises LoginRefused when it is no good."""
         async with self._deciding:
             if self.credentials != shown:
                 return True
@@ -147,7 +151,7 @@ class OwnLogin:
             return False
 
     async def _decide(self, prove: Proof) -> None:
-        """Finds out whether it is good. Raises LoginRefused."""
+        """Finds out whether the login is good. Raises LoginRefused."""
         try:
             who = await prove(self.credentials)
             if who is not None and await self._read_again():
@@ -180,7 +184,7 @@ class OwnLogin:
         self._tell()
 
     async def _read_again(self) -> bool:
-        """Whether it is another one by now."""
+        """Reads the login's file; whether the login is another one by now."""
         source = self.credentials.source
         if source is None:
             return False

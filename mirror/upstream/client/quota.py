@@ -26,13 +26,13 @@ _SOURCE = re.compile(r"[0-9A-Fa-f.:-]{3,64}", re.ASCII)  # an address, or an acc
 _LEAST_PAUSE = 1.0
 _FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; twice as many after each more in a row
 _LONGEST_GUESS = 3600.0
-_REPOSITORIES = 1024  # whose pauses are remembered
+_REPOSITORIES = 1024  # for which pauses are remembered
 _AGREE = 2  # repositories that are refused, none answered in between: the limit is the login's
 
 
 @dataclass(frozen=True, slots=True)
 class _Pause:
-    """Of one repository. `guess`: seconds to wait after the next 429 that does not say."""
+    """A pause for one repository. `guess`: seconds to wait after the next 429 that does not say."""
 
     until: float = 0.0  # monotonic
     guess: float = _FIRST_GUESS

@@ -144,7 +144,7 @@ class Authorizer:
         if wanted is not None and wanted.scheme == "bearer":
             key = self._key(wanted, repository)  # refuses a realm that may not be asked
             known = self._tokens.get(key)
-            # Somebody else may have renewed it since this request left.
+            # Another request may have renewed the token since this one left.
             if known is not None and known.authorization == refused:
                 del self._tokens[key]
         self._wanted = wanted

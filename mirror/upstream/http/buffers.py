@@ -8,7 +8,7 @@ import weakref
 from ..endpoint import MIB
 
 SIZE = MIB
-_SPARE = 8  # buffers that are kept while nobody needs them
+_SPARE = 8  # buffers that are kept while they are not lent
 
 _spare: list[bytearray] = []
 _Lent = ctypes.c_char * SIZE

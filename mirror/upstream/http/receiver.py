@@ -28,14 +28,14 @@ _SLICE = 64 * KIB
 _IN_SLICES = 3 * _SLICE
 
 # A link that is slower than the machine brings crumbs, each of which would cost a way through the
-# loop. After the first MiB, for which somebody waits, they are left to gather for some seconds.
+# loop. After the first MiB, for which a client may wait, they gather for _GATHER seconds.
 _AT_ONCE = MIB
 _CRUMB = 256 * KIB
 _GATHER = 0.003
 
 _NOTHING = memoryview(b"")
 _NOWHERE = memoryview(bytearray(_SLICE))
-"""What still comes after a receiver was closed: bytes that nobody will read."""
+"""Where bytes go that still come after a receiver was closed."""
 
 
 class Receiver(asyncio.BufferedProtocol):
@@ -72,7 +72,7 @@ class Receiver(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._gathering: asyncio.TimerHandle | None = None
         transport.set_protocol(self)
-        transport.pause_reading()  # until somebody wants it
+        transport.pause_reading()  # until `read` is called
 
     async def read(self) -> memoryview:
         """What has come since the last time; nothing at the end. Let go of it soon: its memory is

@@ -181,7 +181,7 @@ class Transport:
         """One exchange; redirects are handed back. The caller discards or reads the response."""
         within = self._limits.headers if within is None else within
         where = f"{self._endpoint.name}: {origin(url)}"
-        if self._closed:  # whoever still tries would open connections that nobody closes
+        if self._closed:  # a late try would open connections that are never closed
             raise Unavailable(f"{where}: not asked any more")
         try:
             async with asyncio.timeout(within):
@@ -229,7 +229,7 @@ class Transport:
         return bytes(data)
 
     async def discard(self, response: aiohttp.ClientResponse) -> None:
-        """Ends a response whose body nobody wants, keeping the connection where that is cheap."""
+        """Ends a response whose body is of no use, keeping the connection where that is cheap."""
         length = response.content_length
         if length is None or length > _DRAIN:
             response.close()

@@ -1,6 +1,6 @@
-"""The mirror's own share in how slow a body is: what all bodies bring together.
+"""What all bodies bring together, over one link: how slow a body is may be the others' doing.
 
-Twenty downloads over a line of 60 kB/s have 3 kB/s each, and none of them is at fault.
+Twenty downloads over a link of 60 kB/s have 3 kB/s each, and no endpoint is at fault.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections import deque
 from ...clock import Clock
 
 _WINDOW = 30  # seconds that are looked back on
-_MUCH_LESS = 4.0  # times less than the bodies have on average: that is not the line's fault
+_MUCH_LESS = 4.0  # times less than the bodies have on average: that is not the link's fault
 
 
 class Bandwidth:
-    """The bodies of one registry that are under way, and the bytes that come of them all. It is
-    part of a `whole`, the process' own, which all registries may share, or not: one of them may be
-    in the next rack, and bring more than the line of all others can."""
+    """Counts the bodies of one registry that are under way, and the bytes that come of them all.
+    `whole` counts those of the whole process: all registries may share one link, or not, since one
+    of them may be in the next rack, and bring more than the link to all others can."""
 
     def __init__(self, clock: Clock, whole: Bandwidth | None = None) -> None:
         self._clock = clock
@@ -46,8 +46,8 @@ class Bandwidth:
             self._came.popleft()
 
     def is_shared_fairly(self, speed: float, least: float) -> bool:
-        """Whether a body of this speed has about as much as the others, of a line that brings at
-        least so many bytes a second in all: those of its registry, or of all."""
+        """Whether a body of this speed has about as much as the others, of its registry or of all,
+        over a link that brings at least `least` bytes a second in all."""
         if self._whole is not None and self._whole.is_shared_fairly(speed, least):
             return True
         now = self._clock.monotonic()

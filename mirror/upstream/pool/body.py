@@ -23,8 +23,8 @@ from ..endpoint import KIB
 from .bandwidth import Bandwidth
 from .source import LEAD, Source
 
-# Times slower than endpoints of this registry usually are, and below LEAD a second: then a
-# connection is doubted, though it is not so slow that it would be given up.
+# A connection that is so many times slower than the registry's fastest endpoint, and below LEAD a
+# second, is doubted, though it is not so slow that it would be given up.
 _FAR_BELOW = 16.0
 
 
@@ -66,7 +66,7 @@ class Others(Protocol):
 
 
 class Pace:
-    """A speed in bytes a second, over windows of so many seconds of waiting."""
+    """A speed in bytes a second, measured over windows of `window` seconds of waiting."""
 
     def __init__(self, window: float) -> None:
         self._window = window
@@ -83,7 +83,7 @@ class Pace:
         return self._came / self._waited if self._waited >= self._window else None
 
     def begin(self, times: float = 1.0) -> None:
-        """A new window, which is so many times as long."""
+        """Begins a new window, which is so many times as long."""
         self._window *= times
         self._waited, self._came = 0.0, 0
 
@@ -140,8 +140,10 @@ class Body:
         return self._source.reject
 
     async def read(self) -> bytes:
-        """See StreamContent. Time in which nobody reads does not count as the upstream's."""
-        if self._position == self._stop:  # whose end is not waited for
+        """See StreamContent. Time between two reads does not count as the upstream's."""
+        if (
+            self._position == self._stop
+        ):  # a range's last byte is here: the upstream's end is not waited for
             return b""
         await self._heed_speed()
         began = self._clock.monotonic()
@@ -201,7 +203,7 @@ class Body:
         return self._is_below(max(self._watch.slow_speed, usual), speed)
 
     def _is_below(self, least: float, speed: float) -> bool:
-        """Whether it is slower than this, and not because it shares a line with others."""
+        """Whether the body is slower than this, and not because it shares a link with others."""
         return speed < least and not self._bandwidth.is_shared_fairly(speed, least)
 
     async def _race_is_won(self) -> bool:

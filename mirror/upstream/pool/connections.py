@@ -1,4 +1,4 @@
-"""Never more connections to one host than it bears."""
+"""Connections to one host: never more than it bears, shared fairly between clients."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Slots:
     async def take(self, asker: Asker, asked: Asked, vain_turns: int = 0) -> Slot:
         """A slot for this asker, after so many turns without an answer. Raises Unavailable when
         there is none within `patience` seconds, nor before the asker's deadline; at once when
-        nobody waits for what it asks, or too many of its client's wait."""
+        no client waits for what is asked, or too many asks of the client wait."""
         slot = Slot(asker, asked, vain_turns)
         try:
             await self._places.take(slot, min(self._patience, left(asker)))
@@ -65,7 +65,7 @@ class Slots:
 
 
 class Slot:
-    """One connection's place, a Claim."""
+    """The place of one connection, a Claim."""
 
     def __init__(self, asker: Asker, asked: Asked, vain_turns: int) -> None:
         self._asker = asker
@@ -90,7 +90,8 @@ class Slot:
         return self._asker.is_wanted
 
     def streams(self, gives_way: Callable[[], bool]) -> None:
-        """From now on it is a stream's, which can be asked to give way: see Claim.give_back."""
+        """From now on the slot is a stream's, which `gives_way` asks to leave: see
+        Claim.give_back."""
         self._gives_way = gives_way
 
     def turn(self) -> asyncio.Timeout:
@@ -108,7 +109,7 @@ class Slot:
         return turn
 
     def ends(self) -> None:
-        """Its holder is let go: a task that failed would else keep itself, and all its frames,
+        """Lets the holder go: a task that failed would else keep itself, and all its frames,
         until the next collection of cycles."""
         self._gives_way = None
 

@@ -306,7 +306,7 @@ class EndpointState:
     def _lied(self, question: Question, error: RegistryError) -> None:
         now, repository = self._clock.monotonic(), question.repository
         opened = self._wrong.failed(repository, now, error.message)
-        # Of several liars the one whose lie is oldest goes first.
+        # Of several endpoints that lied, the one whose lie is oldest is asked first.
         self._back[repository] = max(self._back.get(repository, 0.0), now + _STEP_BACK)
         is_banned = self._wrong.whole.state(now) is BreakerState.OPEN
         if is_banned:

@@ -1,4 +1,4 @@
-"""Whether an endpoint lives, whatever it is asked for.
+"""Whether an endpoint is there, whatever it is asked for.
 
 Clients choose what an endpoint is asked for, and some requests fail at an endpoint that is well: a
 broken blob, a repository that a registry trips over, a list that takes it minutes. So failed
@@ -21,14 +21,14 @@ Ping = Callable[[], Awaitable[None]]
 """Asks the endpoint whether it is there. Raises Unavailable when it is not."""
 
 _DOUBT = PAUSES[Trouble.FAULT].failures  # requests that fail in a row
-# Seconds until the next question, while requests fail at an endpoint that is well; and where one
-# that had nothing to say to it gave what it was asked for.
+# Seconds until the next question, while requests fail at an endpoint that is well; and where an
+# endpoint that had nothing to say to the question gave what it was asked for.
 _PAUSE = 5.0
 _LONG_PAUSE = 600.0
 
 
 class HealthCheck:
-    """The breaker of one endpoint. `changed` is told when it opens or closes."""
+    """Holds the breaker of one endpoint. `changed` is called when it opens (True) or closes."""
 
     def __init__(self, ping: Ping, clock: Clock, changed: Callable[[bool], None]) -> None:
         self._ping = ping
@@ -37,7 +37,7 @@ class HealthCheck:
         self.breaker = Breaker(PAUSES[Trouble.FAULT])
         self._row = 0  # requests that failed since the last that was answered
         self._not_before = float("-inf")  # monotonic: no question is asked
-        self._unheard = False  # it had nothing to say to the last
+        self._unheard = False  # the endpoint had nothing to say to the last question
         self._asking: asyncio.Task[RegistryError | None] | None = None
 
     async def close(self) -> None:
@@ -46,7 +46,7 @@ class HealthCheck:
             await asyncio.gather(self._asking, return_exceptions=True)
 
     def answered(self) -> None:
-        """The endpoint gave somebody what was asked for, or said that it is not there."""
+        """The endpoint gave what was asked for, or said that it does not have it."""
         self._row = 0
         if self.breaker.succeeded():
             self._changed(False)
@@ -55,7 +55,7 @@ class HealthCheck:
             self._not_before = self._clock.monotonic() + _LONG_PAUSE
 
     def failed(self, error: Unavailable) -> None:
-        """A request failed: by what was asked, or by the endpoint."""
+        """A request failed, through what was asked for or through the endpoint."""
         if isinstance(error, Unreachable):
             self._fail(error)
         else:
@@ -71,19 +71,20 @@ class HealthCheck:
             self._question()
 
     async def trial(self) -> None:
-        """Where the endpoint was away, and it is time to see whether it is back: asks. Raises
-        Unavailable where it cannot be reached. Another failure raises nothing: an endpoint may have
-        nothing to say to the question, and still give what it is asked for."""
+        """Asks whether the endpoint is back, where it was down. Raises Unavailable where it cannot
+        be reached. Another failure raises nothing: an endpoint may have nothing to say to the
+        question, and still give what it is asked for."""
         now = self._clock.monotonic()
         if self.breaker.state(now) is BreakerState.CLOSED:
             return
-        self.breaker.begin_trial(now)  # until it is decided, the others go on as if it were away
+        self.breaker.begin_trial(now)  # until it is decided, the endpoint is down for all others
         error = await asyncio.shield(self._question())
         if isinstance(error, Unreachable):
             raise error.with_traceback(None)
 
     def _question(self) -> asyncio.Task[RegistryError | None]:
-        """One for all who want to know. It goes on when they leave."""
+        """The mirror's question: one at a time, shared by all that wait for it. It goes on when
+        they leave."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         return self._asking

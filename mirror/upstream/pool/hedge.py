@@ -1,4 +1,4 @@
-"""One question to several who may know, the next one asked when the first is late."""
+"""One question to several candidates, the next one asked when the first is late."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ T = TypeVar("T")
 # After these another may still be asked. Any other error is an answer, or a mistake of ours.
 FAILURES = (Unknown, Denied, Unavailable, Untrustworthy)
 
-_AT_ONCE = 3  # asks of one that is late, where no other is left
+# Asks that wait for an answer at once, where a candidate that is late is asked once more.
+_AT_ONCE = 3
 
 
 class NobodyAnswered(Exception):
-    """All were asked, and failed."""
+    """All candidates were asked, and failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Race(Generic[C, T]):
-    """How to ask. `late`: after how many seconds without an answer of this one another is asked
-    too; `spare`: whether this one may be asked while others have still to answer, and `hedged` is
-    told that it is; `failed` is told of each failure; an answer that comes too late goes to
-    `discard`.
+    """How candidates are asked. `late`: after how many seconds without an answer of this candidate
+    another is asked too; `spare`: whether this one may be asked while others have still to answer,
+    and `hedged` is called when it is; `failed` is called for each failure; an answer that comes too
+    late goes to `discard`.
 
     `sleep` is a parameter for the sake of tests.
     """
@@ -45,12 +46,12 @@ class Race(Generic[C, T]):
     async def run(
         self, candidates: Sequence[C], silent: tuple[C, Awaitable[T]] | None = None
     ) -> tuple[T, Sequence[tuple[C, bool]]]:
-        """The first answer; and who was asked while another was late, each with whether that ask
-        was the one that answered.
+        """The first answer; and the candidates that were asked while another was late, each with
+        whether that ask was the one that answered.
 
         They are asked in their order: the next when all before have failed, or when they are late;
         where none is left, one that is late once more, beside its first ask. `silent` is under way
-        already, and late. Whoever is still being asked in the end is cancelled. Raises
+        already, and late. Asks that are still under way in the end are cancelled. Raises
         NobodyAnswered.
         """
         asked: dict[asyncio.Future[T], C] = {}
@@ -61,7 +62,7 @@ class Race(Generic[C, T]):
             raise
         try:
             await self._end(asked)
-        except BaseException:  # nobody is there any more to close it
+        except BaseException:  # the caller never gets the answer, and so cannot close it
             await self.discard(won[0])
             raise
         return won

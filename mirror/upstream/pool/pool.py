@@ -38,7 +38,7 @@ class Pool:
 
     Members that failed lately are asked last; those whose breaker is open are not asked, and when
     there are no others the error comes at once. What is known of a member is its own: it may be
-    another pool's, too, and whoever made it closes it.
+    another pool's, too, and is closed by its maker.
     """
 
     def __init__(

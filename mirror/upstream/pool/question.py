@@ -20,7 +20,7 @@ class Asked(Enum):
 
     @property
     def is_content(self) -> bool:
-        """Whether it proves itself. All else is the word of whoever gives it."""
+        """Whether a digest proves the answer. All other answers are the endpoint's word."""
         return self in (Asked.MANIFEST, Asked.BLOB)
 
 

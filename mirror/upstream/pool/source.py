@@ -17,7 +17,7 @@ from .question import Question
 from .speed import LEAST_BYTES, LONG
 
 LEAD = 64 * KIB
-"""Bytes that one has to bring before the other, where the rest is asked for beside a slow one."""
+"""Bytes that a connection which is asked beside a slow one has to bring before that one does."""
 
 # A connection is measured over windows of LONG waiting, and left when another endpoint is known to
 # be so many times as fast: a blob of 12 MiB that began at 256 KiB/s came so in 6 s, and not in 48.
@@ -27,9 +27,9 @@ _MUCH_FASTER = 4.0
 class Source:
     """One connection that brings a blob, or a part of it; its first piece has come.
 
-    It tells the endpoint's endpoint when it breaks, brings wrong bytes, and how fast it is. It has
-    a place among the endpoint's connections until it is closed, or others should have it: then it
-    breaks off, to be resumed in turn, if it `goes_on_by_range`.
+    The endpoint's state hears when the connection breaks, when it brings wrong bytes, and how fast
+    it is. It has a place among the endpoint's connections until it is closed, or until another
+    client should have that: then it breaks off, to be resumed in turn, if it `goes_on_by_range`.
 
     `fastest`: the best speed of the other endpoints, in bytes a second, 0 where it is not known. A
     connection that is much slower breaks off, to be resumed there.
@@ -152,7 +152,8 @@ class Source:
         return self
 
     async def in_front_of(self, slow: Source, position: int) -> Self:
-        """As `instead_of`, when it has brought so many bytes that `slow` is left for it."""
+        """As `instead_of`, but returns when LEAD bytes have come, or the end: so many that `slow`
+        is left for it."""
         await self.instead_of(slow, position)
         came = bytearray()
         try:
@@ -186,7 +187,7 @@ class Source:
         await self.speaks()
 
     def breaks(self, error: Unavailable) -> None:
-        """It is given up for this."""
+        """Tells the endpoint's state that this connection is given up for this error."""
         self.endpoint.failed(self._question, error)
 
     def reject(self, reason: str) -> None:
@@ -207,12 +208,13 @@ class Source:
         await self._stream.close()
 
     def holds(self, slot: Slot) -> None:
-        """This is its connection's, and given back when it is closed."""
+        """`slot` is this connection's place: it is given back when the connection is closed."""
         self._slot = slot
         slot.streams(self._give_way)
 
     def _give_way(self) -> bool:
-        """Closes it also under its reader, who may be slow."""
+        """Closes the connection for another client, also while its reader, who may be slow, has it.
+        Whether it does."""
         if self._closed or not self._goes_on_by_range:
             return False
         self._closing = asyncio.ensure_future(self._end())
@@ -222,7 +224,8 @@ class Source:
         return Unavailable(f"the connection to {self.name} was given to another client")
 
     def _comes(self, piece: bytes) -> None:
-        """Only what is more than a beginning tells that the endpoint is well."""
+        """Only a body's end, or LEAST_BYTES of it, tell that the endpoint is well: a beginning does
+        not."""
         before, self._total = self._total, self._total + len(piece)
         size = self.descriptor.size
         if (
@@ -233,7 +236,7 @@ class Source:
             self.endpoint.delivers(self._question)
 
     def _leave_if_slow(self) -> None:
-        """Between two pieces: what has come was handed on."""
+        """To be called between two pieces, when what has come was handed on. Raises Unavailable."""
         if self._waited < LONG:
             return
         speed, other = self._came / self._waited, self._fastest()
@@ -247,6 +250,6 @@ class Source:
             raise error
 
     def _measured(self) -> None:
-        """One window is over."""
+        """Tells the endpoint's speed what came in the window that is over, and begins another."""
         self.endpoint.speed.took(self._came, self._waited)
         self._waited, self._came = 0.0, 0

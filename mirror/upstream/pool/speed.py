@@ -10,7 +10,7 @@ _KEPT = 64  # measurements from which the 95th percentile is read
 _MIB = 1024 * 1024
 LEAST_BYTES = _MIB  # a shorter body tells more of the latency than of the speed
 LONG = 3.0  # seconds of waiting, which tell of the speed whatever has come in them
-_LEAST_SECONDS = 0.05  # who waited for less was not slowed down by the endpoint
+_LEAST_SECONDS = 0.05  # a shorter wait says nothing of the endpoint's speed
 
 
 class Latency:
@@ -27,7 +27,7 @@ class Latency:
         self.measured_at = now
 
     def took_longer(self, seconds: float, now: float) -> None:
-        """Nobody waited for the answer: it would have taken more than this."""
+        """The answer was not waited for: it would have taken longer than this."""
         if self.mean is not None and seconds <= self.mean:
             return
         self.took(seconds, now)
@@ -47,7 +47,7 @@ class Speed:
         self.mean: float | None = None
 
     def took(self, count: int, waited: float) -> None:
-        """`waited`: seconds in which somebody waited for these bytes."""
+        """`waited`: seconds in which a reader waited for these bytes."""
         if waited >= LONG or (count >= LEAST_BYTES and waited >= _LEAST_SECONDS):
             self.mean = _averaged(self.mean, count / waited)
 

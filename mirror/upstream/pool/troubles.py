@@ -1,4 +1,5 @@
-"""One kind of trouble with an endpoint: held against what met it, and against all by agreement.
+"""One kind of trouble with an endpoint: held against what met it, and against the whole endpoint
+where several have.
 
 What fails is what some client has chosen to ask for. So a failure counts for its own part of what
 the endpoint has (a repository, a piece of content), and for the whole endpoint only once several
@@ -29,12 +30,13 @@ class Troubles(Generic[K]):
         self.whole = Breaker(pauses)
 
     def of(self, part: K) -> list[Breaker]:
-        """Those that have a say in whether this part is asked for."""
+        """The breakers that have a say in whether this part is asked for."""
         own = self._parts.get(part)
         return [self.whole] if own is None else [self.whole, own]
 
     def failed(self, part: K, now: float, reason: str, least: float = 0.0) -> bool:
-        """Whether this opened the part's breaker, or the whole's. `least` as in Breaker."""
+        """Notes a failure; whether it opened the part's breaker, or the whole's. `least` as in
+        Breaker."""
         own = self._parts.get(part)
         if own is None:
             own = self._parts[part] = Breaker(self._pauses)
@@ -49,7 +51,7 @@ class Troubles(Generic[K]):
         return opened
 
     def succeeded(self, part: K) -> bool:
-        """Whether this closed the whole's breaker."""
+        """Notes a success; whether it closed the whole's breaker."""
         self._failed.clear()
         own = self._parts.get(part)
         if own is not None:
