@@ -21,7 +21,7 @@ def configured(path: Path, more: str = "") -> Config:
 async def bounds(config: Config) -> Bounds:
     """Those that a command keeps to."""
     async with store_beside(config, of(config)) as store:
-        return store.room.bounds
+        return store.space.bounds
 
 
 def of(config: Config) -> Process:
@@ -75,6 +75,6 @@ async def test_registries_that_clients_name_are_guests(tmp_path: Path) -> None:
         assert partial is not None
         await partial.append([b"layer"])
         await partial.commit()
-        block = store.ledger.index.block
-        assert store.ledger.index.guests() == 2 * block
+        block = store.async_index.index.block
+        assert store.async_index.index.guests() == 2 * block
         assert store.usage().content_bytes == 3 * block

@@ -21,6 +21,7 @@ from ..pullthrough.fills.table import Fills
 from ..pullthrough.second_tier import TierKeeper, TierState
 from ..pullthrough.shared import Shared
 from ..storage.disk.service import bounds_of, serving
+from ..storage.disk.shortages import shortages
 from ..storage.disk.space import Bounds
 from ..storage.disk.store import DiskContent, StorageUnusable
 from ..storage.records.accounts import AccountRecords
@@ -114,9 +115,9 @@ async def resources(
         await stack.enter_async_context(beside(listener.run(), "catalogue"))
         tags = tag_store(config, clock, events)
         stack.push_async_callback(tags.close)
-        links = LinkRecords(folder / "links.db", clock, store.is_here)
+        links = LinkRecords(folder / "links.db", clock, store.blobs.is_here)
         stack.push_async_callback(links.close)
-        other_links = LinkRecords(folder / "links-others.db", clock, store.is_here)
+        other_links = LinkRecords(folder / "links-others.db", clock, store.blobs.is_here)
         stack.push_async_callback(other_links.close)
         referrers = ReferrerRecords(folder / "referrers.db", clock)
         stack.push_async_callback(referrers.close)
@@ -155,10 +156,10 @@ async def holding_store(config: Config, process: Process) -> AsyncIterator[DiskC
     async with sharing_store(config, process) as store:
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(serving(store.root, store.room.bounds))
+                stack.enter_context(serving(store.root, store.space.bounds))
             except StorageUnusable as error:
                 raise CannotStart(str(error)) from error
-            for lack in store.room.misfits():
+            for lack in shortages(store.root, store.space.bounds, store.usage()):
                 log.error("storage_is_short_of_room", path=str(store.root), reason=lack)
             yield store
 

@@ -179,7 +179,7 @@ async def serving_admin(
 async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> AsyncIterator[None]:
     """The upkeep of the store and of the catalogue, and the count of what is here."""
     store, process = opened.store, opened.process
-    metrics.watch(store.usage, store.room.disk_free)
+    metrics.watch(store.usage, store.space.disk_free)
     policy = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
     catalogue = CatalogueUpkeep(opened.catalogue, store, opened.tags, process.events, process.clock)
     async with (

@@ -142,7 +142,8 @@ class CatalogueDropped:
 @dataclass(frozen=True, slots=True)
 class TagMoved:
     """The upstream says that a tag points to something else than what was remembered. `before`
-    None: nothing was known of it. `after` None: it is gone."""
+    None: nothing was known of it. `after` None: it is gone. Processes that ask at the same time
+    each tell it, with the same `after`: of one move, once a process at most."""
 
     repository: Repository
     tag: str

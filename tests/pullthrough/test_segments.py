@@ -253,7 +253,7 @@ async def test_parts_that_are_there_are_not_fetched_again_after_a_stop(
 async def test_another_process_follows_what_has_no_hole(
     upstream: SlowUpstream, store: DiskContent, cache: PullThrough
 ) -> None:
-    other_store = DiskContent(store.root, store.room.bounds, sync=False, events=Events())
+    other_store = DiskContent(store.root, store.space.bounds, sync=False, events=Events())
     other_fills = Fills(other_store, Events())
     other = PullThrough(upstream, Shared.over(other_store, FakeTags(), other_fills))
     first = asyncio.create_task(read_all(await cache.blob(CONTEXT, REDIS, DIGEST)))

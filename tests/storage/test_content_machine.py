@@ -156,7 +156,7 @@ class ContentMachine(RuleBasedStateMachine):
         """The usual way of a fill, which chance alone takes too seldom."""
         digest, writer = self.a_writer(data)
         if BLOBS[digest].startswith(writer.written):
-            self.run(self.stores[0].room.make(ROOM))
+            self.run(self.stores[0].space.make(ROOM))
             try:
                 self.run(writer.partial.append([BLOBS[digest][len(writer.written) :]]))
             except StoreFull:
@@ -218,7 +218,7 @@ class ContentMachine(RuleBasedStateMachine):
     @rule(worker=workers, wanted=st.integers(0, ROOM))
     def evict(self, worker: int, wanted: int) -> None:
         pinned = [digest for digest in self.pinned.values() if self.path(digest).exists()]
-        self.run(self.stores[worker].room.make(wanted))
+        self.run(self.stores[worker].space.make(wanted))
         assert all(self.path(digest).exists() for digest in pinned)
 
     @rule(worker=workers, name=st.sampled_from(("redis:7", "redis:8")), digest=blobs)
@@ -302,7 +302,7 @@ class ContentMachine(RuleBasedStateMachine):
 
     def kept_by_others(self, digest: Digest) -> int:
         """Bytes that eviction cannot have for this digest: promised, or pinned with their needs."""
-        usage, index = self.stores[0].usage(), self.stores[0].ledger.index
+        usage, index = self.stores[0].usage(), self.stores[0].async_index.index
         mine = sum(index.held(each) for each in index.reservations() if each.digest == digest)
         return usage.reserved_bytes - mine + usage.content_bytes
 

@@ -112,7 +112,7 @@ async def test_who_is_not_trusted_takes_a_share_of_a_full_store(
         await store.put(Digest.of(data), data, source="stranger.example")
         wall.now += 60
     assert all([await content(store, digest) is not None for digest in kept])
-    assert store.ledger.index.guests() == 1000
+    assert store.async_index.index.guests() == 1000
     await put(store, b"o" * 2000)  # anybody else's: the oldest go, whoever's they are
     assert store.usage().content_bytes <= 8000
     await store.close()
@@ -146,7 +146,7 @@ async def test_who_is_not_trusted_is_bounded_until_the_registry_says_the_same(
     partial.trusted = True
     await partial.append([data[partial.offset :]])
     await partial.commit()
-    assert store.ledger.index.guests() == 0
+    assert store.async_index.index.guests() == 0
     assert [await content(store, digest) is not None for digest in kept] == [False] * 4 + [True] * 4
     await store.close()
 
@@ -171,7 +171,7 @@ class Raced(DiskContent):
     async def evict(self, digests: Sequence[Digest]) -> int:
         if self.races:
             self.races -= 1
-            other = DiskContent(self.root, self.room.bounds, sync=False, events=Events())
+            other = DiskContent(self.root, self.space.bounds, sync=False, events=Events())
             await other.evict(digests)
             await other.close()
         return await super().evict(digests)
@@ -206,7 +206,7 @@ async def test_the_marks_are_reached_though_another_process_evicts_as_well(
     for n in range(95):
         await put(store, bytes([n]) * 1000)
     store.races = 1
-    await store.room.tidy()
+    await store.space.tidy()
     assert store.usage().content_bytes <= 20_000
     await store.close()
 
@@ -243,10 +243,10 @@ async def test_between_the_marks_nothing_goes_and_above_the_high_one_the_oldest(
     for n in range(4):
         digests.append(await put(store, bytes([n]) * 200))
         wall.now += 60
-    await store.room.tidy()
+    await store.space.tidy()
     assert store.usage().content_bytes == 800
     digests.append(await put(store, b"4" * 100))
-    await store.room.tidy()
+    await store.space.tidy()
     assert store.usage().content_bytes <= 500
     assert [await content(store, digest) is not None for digest in digests] == [
         False, False, True, True, True,
@@ -314,7 +314,7 @@ async def test_an_index_that_takes_no_record_is_not_asked_again_and_again(
 
     partial = await growing(store, b"new")
     with monkeypatch.context() as full:
-        full.setattr(store.ledger.index, "remove", refuse)
+        full.setattr(store.async_index.index, "remove", refuse)
         with pytest.raises(StoreFull):
             await partial.append([b"x" * 200])
     assert asked <= 2
@@ -366,8 +366,8 @@ async def test_what_is_used_after_the_clock_was_set_back_is_young(
     await store._flush_uses()
     wall.now += 60
     await put(store, b"n" * 400)
-    assert not (store.blob_path(unused)).exists()
-    assert store.blob_path(used).exists()
+    assert not (store.blobs.path(unused)).exists()
+    assert store.blobs.path(used).exists()
 
 
 async def test_what_is_evicted_is_told_with_its_size_by_the_one_that_removed_it(

@@ -81,7 +81,7 @@ async def test_f30_a_partial_without_a_reservation_has_one_again_or_goes(
     assert partial is not None
     await partial.append([b"x" * 600])
     await partial.suspend()
-    store.ledger.index.release(IngestKey(digest))
+    store.async_index.index.release(IngestKey(digest))
     if not has_room:
         await put(store, b"y" * 500)
     await upkeep.mend()
@@ -100,7 +100,7 @@ async def test_f31_so_is_one_whose_end_a_full_disk_did_not_record(
         raise apsw.FullError("database or disk is full")
 
     with monkeypatch.context() as full:
-        full.setattr(store.ledger.index, "release", refuse)
+        full.setattr(store.async_index.index, "release", refuse)
         await partial.discard()
     assert store.usage().reserved_bytes >= 600
     await upkeep.tidy()
@@ -111,7 +111,7 @@ async def test_quarantine_keeps_the_newest_and_not_more_than_its_share(
     store: DiskContent, upkeep: Upkeep
 ) -> None:
     quarantine = store.root / "quarantine"
-    share = store.room.bounds.max_size // 20
+    share = store.space.bounds.max_size // 20
     now = time.time_ns()
     names = [f"old.{now - 40 * 86400 * 10**9}", *(f"x.{now + n}" for n in range(3))]
     for name in names:

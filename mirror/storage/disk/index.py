@@ -197,7 +197,7 @@ class Index:
 
     def reserve(
         self,
-        coming: IngestKey,
+        key: IngestKey,
         size: int,
         total: int | None,
         ceiling: int = 0,
@@ -213,53 +213,53 @@ class Index:
         size = self.taken(size)
         with self.database.transaction() as db:
             [(held,)] = rows(
-                db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(coming)
+                db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(key)
             )
             if size > held:
                 self._refuse_more(db, size, held, ceiling)
             db.execute(
                 "INSERT INTO reserved VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) "
                 "DO UPDATE SET size = ?2, total = coalesce(?3, total), guest = ?4",
-                (str(coming), size, total, guest),
+                (str(key), size, total, guest),
             )
 
-    def keep(self, coming: IngestKey, size: int) -> None:
+    def keep(self, key: IngestKey, size: int) -> None:
         """Sets aside what is there of what has stopped coming: it is there, whatever fits."""
         with self.database.transaction() as db:
             db.execute(
                 "INSERT INTO reserved (digest, size) VALUES (?1, ?2) "
                 "ON CONFLICT (digest) DO UPDATE SET size = ?2",
-                (str(coming), self.taken(size)),
+                (str(key), self.taken(size)),
             )
 
-    def release(self, coming: IngestKey) -> None:
+    def release(self, key: IngestKey) -> None:
         """Gives a reservation back."""
         with self.database.transaction() as db:
-            db.execute("DELETE FROM reserved WHERE digest = ?", (str(coming),))
+            db.execute("DELETE FROM reserved WHERE digest = ?", (str(key),))
 
-    def held(self, coming: IngestKey) -> int:
+    def held(self, key: IngestKey) -> int:
         """Bytes that are set aside for this."""
-        found = self.database.read("SELECT size FROM reserved WHERE digest = ?", str(coming))
+        found = self.database.read("SELECT size FROM reserved WHERE digest = ?", str(key))
         return found[0][0] if found else 0
 
-    def others(self, coming: IngestKey) -> int:
+    def others(self, key: IngestKey) -> int:
         """Bytes of all content, and of what is set aside for anything but this."""
         [(size,)] = self.database.read(
             "SELECT bytes + reserved - coalesce((SELECT size FROM reserved WHERE digest = ?), 0) "
             "FROM totals",
-            str(coming),
+            str(key),
         )
         return int(size)
 
-    def announced(self, coming: IngestKey) -> int | None:
+    def announced(self, key: IngestKey) -> int | None:
         """The size of the whole of what is being written, None when it is not known."""
-        found = self.database.read("SELECT total FROM reserved WHERE digest = ?", str(coming))
+        found = self.database.read("SELECT total FROM reserved WHERE digest = ?", str(key))
         return found[0][0] if found else None
 
     def reservations(self) -> list[IngestKey]:
         found = self.database.read("SELECT digest FROM reserved")
         names = [IngestKey.named(*name.split(":", 1)) for (name,) in found]
-        return [coming for coming in names if coming is not None]
+        return [key for key in names if key is not None]
 
     def evictable(self, guests: bool = False) -> int:
         """Bytes of content that is not pinned: of all, or of guests alone."""

@@ -32,7 +32,7 @@ _SLICE = 1 << 20
 
 
 class SpaceAccount(Protocol):
-    """What a partial needs of the room of the store it belongs to (see Room)."""
+    """What a partial needs of the room of the store it belongs to (see SpaceManager)."""
 
     def ahead(self, there: int) -> int: ...
 
@@ -42,9 +42,9 @@ class SpaceAccount(Protocol):
 
     async def make_once(self, size: int) -> bool: ...
 
-    async def keep(self, coming: IngestKey, size: int) -> None: ...
+    async def keep(self, key: IngestKey, size: int) -> None: ...
 
-    async def release(self, coming: IngestKey) -> None: ...
+    async def release(self, key: IngestKey) -> None: ...
 
 
 class Shelf(Protocol):
@@ -67,7 +67,7 @@ class DiskPartial:
 
     def __init__(
         self,
-        coming: IngestKey,
+        key: IngestKey,
         path: Path,
         fd: int,
         threads: Threads,
@@ -80,8 +80,8 @@ class DiskPartial:
     ) -> None:
         """`sync`: whether it is to be on the disk when it is committed. `guest`: see Index.
         `announced`: the size of the whole, as an earlier writer was told."""
-        self.coming = coming
-        self._digest = coming.digest
+        self.key = key
+        self._digest = key.digest
         self._path = path
         self._fd = fd
         self._run = threads.run
@@ -92,7 +92,7 @@ class DiskPartial:
         self.trusted = True
         self.size = announced
         self._dirty = 0  # bytes since the disk was last told to begin
-        self._hash = coming.digest.hasher()
+        self._hash = key.digest.hasher()
         self._offset = 0
         self._there = 0  # bytes that are on the disk, or are being written to it
         self._reserved = 0
@@ -130,22 +130,22 @@ class DiskPartial:
         return self._ahead.vouched
 
     async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
-        coming = sum(map(len, pieces))
-        await self._take_room(coming)
+        more = sum(map(len, pieces))
+        await self._take_room(more)
         try:
             await self._run(self._place, at, pieces, vouched)
         except DiskFull:
             # Others have taken it meanwhile, or there is a quota.
-            if not await self._account.make_once(coming):
+            if not await self._account.make_once(more):
                 raise
             await self._run(self._place, at, pieces, vouched)
 
-    async def _take_room(self, coming: int) -> None:
+    async def _take_room(self, more: int) -> None:
         """Sees to it that there is room for so many bytes more. It is taken in steps, so that no
         piece costs a record. Raises StoreFull, OSError."""
-        if self._there + coming > self._reserved:
+        if self._there + more > self._reserved:
             async with self._growing:
-                needed = self._there + coming
+                needed = self._there + more
                 if needed > self._reserved:
                     target = needed + self._account.ahead(needed)
                     if self.size is not None:
@@ -158,12 +158,12 @@ class DiskPartial:
                         if target == needed:
                             raise
                         await self._reserve(needed)
-        self._there += coming
+        self._there += more
 
     async def _reserve(self, size: int) -> None:
         more = max(0, size - self._there)
         guest = self.guest or not self.trusted
-        await self._account.reserve(SpaceClaim(self.coming, size, more, self.size, guest))
+        await self._account.reserve(SpaceClaim(self.key, size, more, self.size, guest))
         self._reserved = size
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
@@ -185,7 +185,7 @@ class DiskPartial:
             return
         try:
             # What is set aside from now on is what is there.
-            await self._account.keep(self.coming, await self._run(held, self._path))
+            await self._account.keep(self.key, await self._run(held, self._path))
             await self._run(self._leave)
         except OSError as error:
             log.error("partial_not_kept", digest=str(self._digest), reason=str(error))
@@ -200,7 +200,7 @@ class DiskPartial:
             # A disk that takes nothing more, not even that. What stays is proven before it is used.
             log.error("partial_cannot_be_removed", digest=str(self._digest), reason=str(error))
             await self._run(self.close)
-        await self._account.release(self.coming)
+        await self._account.release(self.key)
 
     # What follows runs in the executor.
 

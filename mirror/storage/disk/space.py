@@ -75,7 +75,7 @@ class SpaceClaim:
     """Room for `size` bytes in all of what is coming, `more` of which are not on the disk yet. It
     will have `total` bytes when it is whole, where that is known. `guest`: see Index."""
 
-    coming: IngestKey
+    key: IngestKey
     size: int
     more: int
     total: int | None = None
@@ -111,14 +111,14 @@ class SpaceManager:
         self,
         root: Path,
         bounds: Bounds,
-        ledger: AsyncIndex,
+        async_index: AsyncIndex,
         clock: Clock,
         evict: Callable[[Sequence[Digest]], Awaitable[int]],
         settle: Callable[[], Awaitable[None]],
     ) -> None:
         self.bounds = bounds
         self._root = root
-        self._ledger = ledger
+        self._async_index = async_index
         self._clock = clock
         self._evict = evict
         self._settle = settle
@@ -145,7 +145,7 @@ class SpaceManager:
     async def reserve(self, claim: SpaceClaim) -> None:
         """Sets the room aside. Raises StoreFull when eviction cannot make it, or could not make it
         for the whole; OSError."""
-        if await self._ledger.here(self._take, claim) is None:
+        if await self._async_index.here(self._take, claim) is None:
             if claim.more:
                 self._gained()
             return
@@ -157,14 +157,14 @@ class SpaceManager:
     ) -> bool:
         """Records content that will be visible in a moment, if there is room for it now. Blocking;
         raises StoreFull, OSError."""
-        index = self._ledger.index
+        index = self._async_index.index
         claim = SpaceClaim(IngestKey(digest), size, size, guest=guest)
         lack = self._take(claim, record=lambda: index.admit(digest, size, now, needs, guest=guest))
         return lack is None
 
-    async def keep(self, coming: IngestKey, size: int) -> None:
+    async def keep(self, key: IngestKey, size: int) -> None:
         """Sets aside what is on the disk of what has stopped coming."""
-        await self._ledger.note(self._ledger.index.keep, coming, size)
+        await self._async_index.note(self._async_index.index.keep, key, size)
 
     async def make_once(self, size: int) -> bool:
         """Evicts for a write that the disk has refused, though it seemed to have the room (it was
@@ -174,8 +174,8 @@ class SpaceManager:
         async with self._evicting:
             return await self.make(size) > 0
 
-    async def release(self, coming: IngestKey) -> None:
-        await self._ledger.note(self._ledger.index.release, coming)
+    async def release(self, key: IngestKey) -> None:
+        await self._async_index.note(self._async_index.index.release, key)
 
     async def make(self, wanted: int, guests: bool = False) -> int:
         """Evicts so many bytes at least, if there are as many; returns how many went. `guests`:
@@ -185,7 +185,7 @@ class SpaceManager:
         gone, before = 0, list[Entry]()
         try:
             await self._settle()
-            await self._ledger.ask(self._ledger.index.has_clock, self._clock.wall())
+            await self._async_index.ask(self._async_index.index.has_clock, self._clock.wall())
             while gone < wanted and (batch := await self._oldest(wanted - gone, guests)):
                 went = await self._evict([entry.digest for entry in batch])
                 if not went and batch == before:
@@ -215,7 +215,7 @@ class SpaceManager:
         fills take of them is in the account. Where they are too many, it is in vain. Raises
         StoreFull, OSError."""
         try:
-            usage = await self._ledger.ask(self._ledger.index.usage)
+            usage = await self._async_index.ask(self._async_index.index.usage)
         except apsw.Error as error:
             raise StoreFull(f"the account of the content cannot be read: {error}") from error
         elsewhere = -FreeSpace.at(self._root).free - usage.content_bytes - usage.reserved_bytes
@@ -241,9 +241,9 @@ class SpaceManager:
 
     async def _oldest(self, wanted: int, guests: bool) -> list[Entry]:
         """Of what may go, as much as makes so many bytes, or a batch."""
-        index = self._ledger.index
+        index = self._async_index.index
         found, size = [], 0
-        for entry in await self._ledger.ask(index.oldest, _BATCH, guests):
+        for entry in await self._async_index.ask(index.oldest, _BATCH, guests):
             if size >= wanted:
                 break
             found.append(entry)
@@ -258,7 +258,7 @@ class SpaceManager:
             before = FreeSpace.at(self._root)
             try:
                 await self._settle()
-                batch = await self._ledger.ask(self._ledger.index.oldest, _NAMES)
+                batch = await self._async_index.ask(self._async_index.index.oldest, _NAMES)
                 gone = await self._evict([entry.digest for entry in batch])
             except (OSError, apsw.Error) as error:
                 log.error("cannot_evict", reason=str(error))
@@ -271,53 +271,19 @@ class SpaceManager:
 
     async def tidy(self) -> None:
         """Brings the content below the high-water mark, and the disk above its floor."""
-        usage = await self._ledger.ask(self._ledger.index.usage)
+        usage = await self._async_index.ask(self._async_index.index.usage)
         used = usage.content_bytes + usage.reserved_bytes
         if used > self.bounds.high * self.bounds.max_size:
             await self.make(used - int(self.bounds.low * self.bounds.max_size))
         if self.bounds.min_free:
             lacking = self.bounds.min_free - FreeSpace.at(self._root).free
-            evictable = await self._ledger.ask(self._ledger.index.evictable)
+            evictable = await self._async_index.ask(self._async_index.index.evictable)
             # What the content cannot give is others': it is not thrown away for that.
             if 0 < lacking <= evictable:
                 with contextlib.suppress(StoreFull):
                     await self._make_on_disk(lacking)
             elif lacking <= 0:
                 self._gained()
-
-    def misfits(self) -> list[str]:
-        """What an operator should know of this room before anybody asks for any."""
-        bounds = self.bounds
-        try:
-            space = FreeSpace.at(self._root)
-            usage = self._ledger.index.usage()
-        except (OSError, apsw.Error) as error:
-            return [f"it cannot be told how much there is: {error}"]
-        found = []
-        if bounds.min_free >= space.total:
-            found.append(
-                f"storage.min_free is {bounds.min_free} bytes, and the whole file system has "
-                f"{space.total}: nothing will be kept"
-            )
-        elif space.free < bounds.min_free:
-            found.append(
-                f"{space.free} bytes are free, and storage.min_free is {bounds.min_free}: nothing "
-                "is kept until others leave as much free, or eviction makes it"
-            )
-        elif space.free < self._floor(space):
-            found.append(
-                f"the file system is full: {space.free} bytes are free. What is kept is served, "
-                "the rest passes through, where eviction cannot make room"
-            )
-        if space.files == 0:
-            found.append("the file system takes no other file: it has no inodes left")
-        excess = usage.content_bytes + usage.reserved_bytes - bounds.max_size
-        if excess > 0:
-            found.append(
-                f"storage.max_size is {bounds.max_size} bytes, and {excess} more are here: what "
-                "was used longest ago will be evicted"
-            )
-        return found
 
     # Inside.
 
@@ -327,9 +293,9 @@ class SpaceManager:
         """Sets the room aside, or does as `record` says; or tells what is lacking. Blocking; raises
         StoreFull where it cannot be had, not even by eviction; OSError."""
         space = FreeSpace.at(self._root)
-        self._ledger.index.database.look(now=True)
+        self._async_index.index.database.look(now=True)
         try:
-            return self._ledger.ask_here(self._take_of, space, claim, ceiling, record)
+            return self._async_index.ask_here(self._take_of, space, claim, ceiling, record)
         except apsw.FullError:
             return _Lack(0, _for_records(space), guests=claim.guest)
         except (apsw.Error, OSError) as error:
@@ -338,8 +304,8 @@ class SpaceManager:
     def _take_of(
         self, space: FreeSpace, claim: SpaceClaim, ceiling: int, record: Callable[[], None] | None
     ) -> _Lack | None:
-        index = self._ledger.index
-        free = space.free - self._floor(space)
+        index = self._async_index.index
+        free = space.free - floor_of(self.bounds, space)
         self._refuse_impossible(claim, free)
         guests = claim.guest and index.guests() + claim.more > self._guests_share
         if claim.more > free:
@@ -350,17 +316,17 @@ class SpaceManager:
             if record is not None:
                 record()
             else:
-                index.reserve(claim.coming, claim.size, claim.total, ceiling, guest=claim.guest)
+                index.reserve(claim.key, claim.size, claim.total, ceiling, guest=claim.guest)
         except Exceeded as more:
             return _Lack(more.lacking, 0, more.there, guests)
         return None
 
     def _refuse_impossible(self, claim: SpaceClaim, free: int) -> None:
         """What would not suffice is not evicted for nothing. Raises StoreFull, apsw.Error."""
-        index = self._ledger.index
+        index = self._async_index.index
         size = max(claim.size, claim.total or 0)
         self.refuse_larger(size)
-        others = index.others(claim.coming)
+        others = index.others(claim.key)
         on_disk = size - (claim.size - claim.more) - free
         lacking = max(others + index.taken(size) - self.bounds.max_size, on_disk)
         if lacking <= 0:
@@ -381,7 +347,7 @@ class SpaceManager:
         """Evicts until the room is set aside. Raises as `reserve`."""
         ceiling, gone = 0, 1
         for _ in range(_ROUNDS):
-            lack = await self._ledger.here(self._take, claim, ceiling)
+            lack = await self._async_index.here(self._take, claim, ceiling)
             if lack is None:
                 self._gained()
                 return
@@ -398,9 +364,10 @@ class SpaceManager:
     def _guests_share(self) -> int:
         return self.bounds.max_size // _GUESTS
 
-    def _floor(self, space: FreeSpace) -> int:
-        """What stays free on the disk."""
-        return self.bounds.min_free + _for_records(space)
+
+def floor_of(bounds: Bounds, space: FreeSpace) -> int:
+    """Bytes that stay free on the disk."""
+    return bounds.min_free + _for_records(space)
 
 
 def _for_records(space: FreeSpace) -> int:

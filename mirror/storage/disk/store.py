@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
 import os
-import stat
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +28,7 @@ from ...oci.digest import Digest
 from ...oci.errors import Unavailable
 from ...threads import Threads, aside
 from .async_index import AsyncIndex
+from .blob_files import READ_ONLY, BlobFiles
 from .files import StorageUnusable as StorageUnusable
 from .files import hash_of, prepare, read_whole, unlink_all, words
 from .free_space import FreeSpace
@@ -42,11 +40,8 @@ from .space import FULL, Bounds, SpaceManager
 
 log = structlog.get_logger()
 
-_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-# No fault of the content: a file that cannot be opened for them is waited for, as long as clients
-# wait, while those that are open are read to their ends. In seconds.
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+# Where descriptors have run out, a file is waited for as long as clients wait, while those that are
+# open are read to their ends. In seconds.
 _MEANS_WITHIN = 20.0
 _MEANS_EVERY = 0.05
 
@@ -82,10 +77,11 @@ class DiskContent:
         prepare(root)
         block = bounds.block or FreeSpace.at(root).block
         self._index = Index(root / "index.db", bounds.max_size, block)
-        self.ledger = AsyncIndex(self._index)
-        self.room = SpaceManager(
-            root, bounds, self.ledger, self._clock, self.evict, self._flush_uses
+        self.async_index = AsyncIndex(self._index)
+        self.space = SpaceManager(
+            root, bounds, self.async_index, self._clock, self.evict, self._flush_uses
         )
+        self.blobs = BlobFiles(root, lambda digest: events.emit(ContentQuarantined(digest)))
         self._files = Threads(4, "files")
         self._used: dict[Digest, float] = {}
         self._unrecorded: set[Digest] = set()  # evicted, as the index could not be told
@@ -101,7 +97,7 @@ class DiskContent:
                 await self._toucher
         await self._flush_uses()
         await aside(self._files.close)
-        await self.ledger.close()
+        await self.async_index.close()
 
     async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> StoredFile | None:
         fd = await self._opened(digest)
@@ -141,14 +137,14 @@ class DiskContent:
             await self.quarantine(digest, "its bytes have changed")
             return None
         if self._recorded(digest) is None:
-            await self.ledger.note(self._index.add, digest, len(data), self._clock.wall())
+            await self.async_index.note(self._index.add, digest, len(data), self._clock.wall())
         self.touch(digest)
         return data
 
     async def partial(self, digest: Digest, source: str = "") -> DiskPartial | None:
-        coming = IngestKey.of(digest, source)
+        key = IngestKey.of(digest, source)
         guest = bool(source) and self._is_guest(source)
-        partial, fault = await self._making_names(self._begin, coming, guest)
+        partial, fault = await self._making_names(self._begin, key, guest)
         if partial is not None and fault is not None:
             # What was written before cannot be read: the next writer begins anew.
             await partial.discard()
@@ -171,13 +167,13 @@ class DiskContent:
         return True
 
     async def follow(self, digest: Digest, source: str = "") -> DiskFollowed | None:
-        coming = IngestKey.of(digest, source)
-        path = self.partial_path(coming)
+        key = IngestKey.of(digest, source)
+        path = self.partial_path(key)
         try:
-            fd = os.open(path, _READ_ONLY)
+            fd = os.open(path, READ_ONLY)
         except FileNotFoundError:
             return None
-        return DiskFollowed(path, self.blob_path(digest), fd, lambda: self._announced(coming))
+        return DiskFollowed(path, self.blobs.path(digest), fd, lambda: self._announced(key))
 
     def touch(self, digest: Digest) -> None:
         self._used[digest] = self._clock.wall()
@@ -185,56 +181,44 @@ class DiskContent:
             self._toucher = asyncio.create_task(self._touch_later())
 
     def is_needed(self, digest: Digest) -> bool:
-        try:
-            return self._index.is_needed(digest)
-        except apsw.Error as error:
-            log.warning("index_does_not_answer", reason=str(error))
-            return False
+        return bool(self._known(self._index.is_needed, digest))
 
     async def pin(self, name: str, digest: Digest) -> None:
-        await self.ledger.note(self._index.pin, name, digest)
+        await self.async_index.note(self._index.pin, name, digest)
 
     async def delete(self, digest: Digest) -> None:
         await self._unlink([digest])
-        await self.ledger.note(self._index.remove, [digest])
+        await self.async_index.note(self._index.remove, [digest])
 
     async def evict(self, digests: Sequence[Digest]) -> int:
         """Removes this content; returns the bytes that were recorded of it. Raises OSError, and
         apsw.Error when the index takes no record of it: it is told the next time."""
         await self._unlink(digests)
         before, self._unrecorded = self._unrecorded, self._unrecorded | set(digests)
-        again = [digest for digest in before if not self.blob_path(digest).exists()]
-        gone = await self.ledger.ask(self._index.remove, [*digests, *again])
+        again = [digest for digest in before if not self.blobs.path(digest).exists()]
+        gone = await self.async_index.ask(self._index.remove, [*digests, *again])
         self._unrecorded -= {*digests, *before}
         return gone
 
     async def page(self, after: Digest | None, limit: int) -> Sequence[Entry]:
-        return await self.ledger.ask(self._index.entries, str(after or ""), limit)
+        return await self.async_index.ask(self._index.entries, str(after or ""), limit)
 
     async def _unlink(self, digests: Sequence[Digest]) -> None:
         """Raises OSError. What another process has removed before is for that one to tell."""
-        sizes = {self.blob_path(digest): self._recorded(digest) or 0 for digest in digests}
+        sizes = {self.blobs.path(digest): self._recorded(digest) or 0 for digest in digests}
         removed = await self.on_files(unlink_all, sizes)
         for digest, (path, size) in zip(digests, sizes.items(), strict=True):
             if path in removed:
                 self._events.emit(ContentEvicted(digest, size))
 
-    def is_here(self, digest: Digest) -> bool:
-        """Whether there is content of this name. A look at the disk, for a thread."""
-        return self.blob_path(digest).exists()
-
     def usage(self) -> Usage:
-        try:
-            return self._index.usage()
-        except apsw.Error as error:
-            log.warning("index_does_not_answer", reason=str(error))
-            return Usage(0, 0, 0, self._index.max_bytes)
+        return self._known(self._index.usage) or Usage(0, 0, 0, self._index.max_bytes)
 
     async def verify(self, digest: Digest) -> bool | None:
         """Hashes the content anew; what is wrong is set aside. None when it is not here."""
-        fd = self._open(digest)
+        fd = self.blobs.open(digest)
         if fd is None:
-            await self.ledger.note(self._index.remove, [digest])
+            await self.async_index.note(self._index.remove, [digest])
             return None
         try:
             found = await self.on_files(hash_of, fd, digest)
@@ -250,9 +234,9 @@ class DiskContent:
     async def quarantine(self, digest: Digest, reason: str) -> None:
         """Moves damaged content aside: it is a miss from now on, and will be filled again."""
         log.error("content_quarantined", digest=str(digest), reason=reason)
-        await self.on_files(self._set_aside, digest)
+        await self.on_files(self.blobs.set_aside, digest)
         self._events.emit(ContentQuarantined(digest))
-        await self.ledger.note(self._index.remove, [digest])
+        await self.async_index.note(self._index.remove, [digest])
 
     async def on_files(self, work: Callable[..., T], *arguments: object) -> T:
         """Runs what touches files, off the event loop."""
@@ -269,13 +253,13 @@ class DiskContent:
         try:
             return await self.on_files(work, *arguments)
         except OSError as error:
-            if error.errno not in FULL or not await self.room.make_names():
+            if error.errno not in FULL or not await self.space.make_names():
                 raise
         return await self.on_files(work, *arguments)
 
-    def _begin(self, coming: IngestKey, guest: bool) -> tuple[DiskPartial | None, OSError | None]:
+    def _begin(self, key: IngestKey, guest: bool) -> tuple[DiskPartial | None, OSError | None]:
         """A partial that is locked and resumed, or what went wrong after it was locked."""
-        partial = self._locked(coming, guest)
+        partial = self._locked(key, guest)
         if partial is None:
             return None, None
         try:
@@ -284,8 +268,8 @@ class DiskContent:
             return partial, error
         return partial, None
 
-    def _locked(self, coming: IngestKey, guest: bool) -> DiskPartial | None:
-        path = self.partial_path(coming)
+    def _locked(self, key: IngestKey, guest: bool) -> DiskPartial | None:
+        path = self.partial_path(key)
         try:
             fd = lock_partial(path)
         except FileNotFoundError:  # somebody has removed the folder
@@ -294,15 +278,15 @@ class DiskContent:
         if fd is None:
             return None
         return DiskPartial(
-            coming,
+            key,
             path,
             fd,
             self._files,
-            self.room,
+            self.space,
             self,
             sync=self._sync,
             guest=guest,
-            announced=self._announced(coming) if os.fstat(fd).st_size else None,
+            announced=self._announced(key) if os.fstat(fd).st_size else None,
         )
 
     def _put(
@@ -317,29 +301,29 @@ class DiskContent:
             partial.begin_anew()
             # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
             now = self._clock.wall()
-            if not self.room.admit(digest, len(data), now, refers_to, guest):
+            if not self.space.admit(digest, len(data), now, refers_to, guest):
                 return partial, False
             partial.take(data)
-            partial.publish(self.blob_path(digest))
+            partial.publish(self.blobs.path(digest))
         except BaseException:
             with contextlib.suppress(OSError):
                 partial.remove()
             partial.close()
-            self.ledger.note_here(self._index.remove, [digest])
+            self.async_index.note_here(self._index.remove, [digest])
             raise
         partial.close()
         return None, True
 
     def _publish(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
-        partial.publish(self.blob_path(partial.digest))
+        partial.publish(self.blobs.path(partial.digest))
         index, now = self._index, self._clock.wall()
-        self.ledger.note_here(
+        self.async_index.note_here(
             lambda: index.add(
                 partial.digest,
                 partial.offset,
                 now,
                 refers_to,
-                partial.coming,
+                partial.key,
                 guest=partial.guest,
             )
         )
@@ -357,43 +341,23 @@ class DiskContent:
         return task
 
     async def _opened(self, digest: Digest) -> int | None:
-        """As `_open`, when descriptors have run out as soon as there are some."""
+        """As `BlobFiles.open`, when descriptors have run out as soon as there are some."""
         deadline = self._clock.monotonic() + _MEANS_WITHIN
         while True:
             try:
-                return self._open(digest)
+                return self.blobs.open(digest)
             except Unavailable:
                 if self._clock.monotonic() > deadline:
                     raise
             await asyncio.sleep(_MEANS_EVERY)
 
-    def _open(self, digest: Digest) -> int | None:
-        """A descriptor on the content's file; anything but a regular file there is set aside."""
-        path = self.blob_path(digest)
-        try:
-            fd = os.open(path, _READ_ONLY)
-        except FileNotFoundError:
-            return None
-        except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
-            if error.errno in _EXHAUSTED:
-                raise Unavailable(f"out of means: {words(error)}", retry_after=1) from error
-            log.error("content_cannot_be_opened", digest=str(digest), reason=words(error))
-            self._set_aside(digest)
-            self._events.emit(ContentQuarantined(digest))
-            return None
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            return fd
-        os.close(fd)
-        log.error("content_is_not_a_regular_file", digest=str(digest))
-        self._set_aside(digest)
-        self._events.emit(ContentQuarantined(digest))
-        return None
-
     async def _adopt(self, digest: Digest, fd: int) -> bool:
         """Takes a file without a record into the account, once its bytes are proven."""
         if not await self.verify(digest):
             return False
-        await self.ledger.note(self._index.add, digest, os.fstat(fd).st_size, self._clock.wall())
+        await self.async_index.note(
+            self._index.add, digest, os.fstat(fd).st_size, self._clock.wall()
+        )
         if self._tidying is None or self._tidying.done():
             # It was here, whether there was room for it or not.
             self._tidying = self._do_behind(self._tidy())
@@ -401,20 +365,20 @@ class DiskContent:
 
     async def _tidy(self) -> None:
         try:
-            await self.room.tidy()
+            await self.space.tidy()
         except (OSError, apsw.Error) as error:
             log.warning("room_not_tidied", reason=words(error))
 
     def _recorded(self, digest: Digest) -> int | None:
-        try:
-            return self._index.size(digest)
-        except apsw.Error as error:
-            log.warning("index_does_not_answer", reason=str(error))
-            return None
+        return self._known(self._index.size, digest)
 
-    def _announced(self, coming: IngestKey) -> int | None:
+    def _announced(self, key: IngestKey) -> int | None:
+        return self._known(self._index.announced, key)
+
+    def _known(self, read: Callable[..., T], *arguments: object) -> T | None:
+        """What the index says; None where it does not answer."""
         try:
-            return self._index.announced(coming)
+            return read(*arguments)
         except apsw.Error as error:
             log.warning("index_does_not_answer", reason=str(error))
             return None
@@ -426,19 +390,7 @@ class DiskContent:
     async def _flush_uses(self) -> None:
         used, self._used = self._used, {}
         if used:
-            await self.ledger.note(self._index.touch, list(used.items()), self._clock.wall())
+            await self.async_index.note(self._index.touch, list(used.items()), self._clock.wall())
 
-    def _set_aside(self, digest: Digest) -> None:
-        target = self.root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
-        try:
-            os.rename(self.blob_path(digest), target)
-        except FileNotFoundError:
-            pass
-        except OSError as error:  # a disk that takes nothing any more
-            log.error("content_cannot_be_set_aside", digest=str(digest), reason=words(error))
-
-    def blob_path(self, digest: Digest) -> Path:
-        return self.root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
-
-    def partial_path(self, coming: IngestKey) -> Path:
-        return self.root / "partials" / coming.digest.algorithm / coming.name
+    def partial_path(self, key: IngestKey) -> Path:
+        return self.root / "partials" / key.digest.algorithm / key.name

@@ -52,27 +52,27 @@ _LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
 class Upkeep:
     """The background work of one node's store: one process does it, however many serve."""
 
-    def __init__(self, store: DiskContent, habits: UpkeepPolicy) -> None:
+    def __init__(self, store: DiskContent, policy: UpkeepPolicy) -> None:
         self._store = store
-        self._habits = habits
+        self._policy = policy
         self._mended: Identity | None = None  # the index that was found in order last
 
     async def run(self) -> None:
         """Until cancelled. Its faults are logged, and are nobody else's."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tidy_for_ever())
-            if self._habits.scrub:
+            if self._policy.scrub:
                 group.create_task(self._scrub_for_ever())
 
     async def mend(self) -> None:
         """After a crash: records without a file go, files without a record are proven, and what is
         set aside for a partial is what it holds."""
-        store, index = self._store, self._store.ledger.index
+        store, index = self._store, self._store.async_index.index
         after = ""
-        while page := await store.ledger.ask(index.entries, after):
+        while page := await store.async_index.ask(index.entries, after):
             after = str(page[-1].digest)
             if lost := await store.on_files(self._without_file, page):
-                await store.ledger.note(index.remove, lost)
+                await store.async_index.note(index.remove, lost)
         async for _, digests in self._directories():
             for digest in await store.on_files(self._without_record, digests):
                 await self._adopt(digest)
@@ -91,12 +91,12 @@ class Upkeep:
         await store.on_files(self._empty_quarantine)
         await store.on_files(self._sweep)
         for path in await self._partials():
-            coming = await store.on_files(self._forget, path)
-            if coming is not None:
-                log.info("partial_forgotten", digest=str(coming.digest))
-                await store.room.release(coming)
+            key = await store.on_files(self._forget, path)
+            if key is not None:
+                log.info("partial_forgotten", digest=str(key.digest))
+                await store.space.release(key)
         await self.settle()
-        await store.room.tidy()
+        await store.space.tidy()
 
     async def _partials(self) -> list[Path]:
         folders = [self._store.root / "partials" / algorithm for algorithm in ALGORITHMS]
@@ -110,12 +110,12 @@ class Upkeep:
     async def _settle_reservations(self) -> None:
         """Gives back what is set aside for nothing. A process that was killed in the moment in
         which it gave content its name has left that without a record."""
-        store, index = self._store, self._store.ledger.index
-        for coming in await store.ledger.ask(index.reservations):
-            if not await store.on_files(store.partial_path(coming).exists):
-                if await store.ledger.ask(index.size, coming.digest) is None:
-                    await self._adopt(coming.digest)
-                await store.room.release(coming)
+        store, index = self._store, self._store.async_index.index
+        for key in await store.async_index.ask(index.reservations):
+            if not await store.on_files(store.partial_path(key).exists):
+                if await store.async_index.ask(index.size, key.digest) is None:
+                    await self._adopt(key.digest)
+                await store.space.release(key)
 
     def _sweep(self) -> None:
         """Removes what killed processes have left of files that live for a moment. Blocking."""
@@ -134,7 +134,7 @@ class Upkeep:
     def _empty_quarantine(self) -> None:
         """Keeps of what was set aside what is new, up to a bound: it is there to be looked at, and
         counts against no size. Blocking."""
-        left = int(self._store.room.bounds.max_size * _QUARANTINE)
+        left = int(self._store.space.bounds.max_size * _QUARANTINE)
         since = time.time_ns() - _QUARANTINED_FOR * 10**9
         for path in sorted(_sorted(self._store.root / "quarantine"), key=_set_aside, reverse=True):
             with contextlib.suppress(OSError):
@@ -150,7 +150,7 @@ class Upkeep:
             sound = await self._store.verify(digest)
             if sound is not None:
                 yield digest, sound
-            await asyncio.sleep(size / self._habits.scrub_speed)
+            await asyncio.sleep(size / self._policy.scrub_speed)
 
     async def _files(self) -> AsyncIterator[tuple[Digest, int]]:
         """What is on the disk, recorded or not, with its size in bytes."""
@@ -170,7 +170,7 @@ class Upkeep:
     def _without_file(self, entries: Sequence[Entry]) -> list[Digest]:
         """Of these records, those whose file is gone. Blocking; a directory is read once for all,
         since looking for each file would take longer than all else at a start."""
-        paths = {entry.digest: self._store.blob_path(entry.digest) for entry in entries}
+        paths = {entry.digest: self._store.blobs.path(entry.digest) for entry in entries}
         names = {parent: _names(parent) for parent in {path.parent for path in paths.values()}}
         return [
             digest
@@ -180,29 +180,29 @@ class Upkeep:
 
     def _without_record(self, digests: Sequence[Digest]) -> list[Digest]:
         """Of these files, those that the account does not know. Blocking."""
-        size = self._store.ledger.index.size
+        size = self._store.async_index.index.size
         return [digest for digest in digests if size(digest) is None]
 
     async def _tidy_for_ever(self) -> None:
         while True:
-            index = self._store.ledger.index
+            index = self._store.async_index.index
             # At the start, and when the account was begun anew or, after a time in memory, is that
             # of the disk again.
             if self._mended is None or index.database.identity != self._mended:
                 self._mended = index.database.identity
                 await self._surviving(self.mend)
             await self._surviving(self.tidy)
-            for _ in range(max(1, round(self._habits.every / self._habits.look))):
-                await asyncio.sleep(min(self._habits.look, self._habits.every))
+            for _ in range(max(1, round(self._policy.every / self._policy.look))):
+                await asyncio.sleep(min(self._policy.look, self._policy.every))
                 await self._surviving(self.settle)
 
     async def _scrub_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self._habits.scrub / 100)
+            await asyncio.sleep(self._policy.scrub / 100)
             started = time.monotonic()
             await self._surviving(self._scrub)
             took = time.monotonic() - started
-            await asyncio.sleep(max(0.0, self._habits.scrub - took))
+            await asyncio.sleep(max(0.0, self._policy.scrub - took))
 
     async def _scrub(self) -> None:
         count = 0
@@ -221,7 +221,7 @@ class Upkeep:
     def _forget(self, path: Path) -> IngestKey | None:
         """Removes a partial that is old, and that nobody is writing. Blocking."""
         try:
-            if time.time() - path.lstat().st_mtime < self._habits.partial_ttl:
+            if time.time() - path.lstat().st_mtime < self._policy.partial_ttl:
                 return None
         except FileNotFoundError:
             return None
@@ -237,22 +237,22 @@ class Upkeep:
         with _left(path) as left:
             if left is None:
                 return
-            coming, size = left
-            index, taken = self._store.ledger.index, held(path)
-            known = index.held(coming)
+            key, size = left
+            index, taken = self._store.async_index.index, held(path)
+            known = index.held(key)
             if size and known == index.taken(taken):
                 return
             try:
                 if size and taken <= known:
-                    self._store.ledger.ask_here(index.keep, coming, taken)
+                    self._store.async_index.ask_here(index.keep, key, taken)
                     return
                 if size:
-                    self._store.ledger.ask_here(index.reserve, coming, taken, None)
+                    self._store.async_index.ask_here(index.reserve, key, taken, None)
                     return
             except Exceeded as error:
                 log.info(
                     "partial_forgotten",
-                    digest=str(coming.digest),
+                    digest=str(key.digest),
                     reason=f"{error.lacking} bytes too many",
                 )
             _remove(path)
@@ -263,15 +263,15 @@ def _left(path: Path) -> Iterator[tuple[IngestKey, int] | None]:
     """What a partial is, and its size, while nobody can begin to write it; None when it is being
     written, or is no partial. Blocking."""
     try:
-        coming = IngestKey.named(path.parent.name, path.name)
-        fd = lock_partial(path) if coming else None
+        key = IngestKey.named(path.parent.name, path.name)
+        fd = lock_partial(path) if key else None
     except (OSError, DigestInvalid):
-        coming = fd = None
-    if coming is None or fd is None:
+        key = fd = None
+    if key is None or fd is None:
         yield None
         return
     try:
-        yield coming, os.fstat(fd).st_size
+        yield key, os.fstat(fd).st_size
     finally:
         os.close(fd)
 

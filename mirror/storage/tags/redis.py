@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 import secrets
 from collections.abc import Sequence
@@ -23,19 +22,18 @@ from ...contracts.events import TagStoreFailed
 from ...contracts.tags import TagEvent, TagListing, TagRecord, TagStoreError
 from ...events import Events
 from ...oci.digest import Digest
-from ...oci.errors import DigestInvalid
 from ...oci.reference import Repository
 from ...times import STORES
 from ..shares import ByRepository
 from .encoding import decode, encode, known_tag, tag_key
 from .health import Health
-from .redis_client import failure_kind, redis_client
+from .redis_client import failure_kind, is_other_type, redis_client
+from .redis_frozen import FrozenTags
 from .redis_history import COUNTS, FORGOTTEN, HISTORY, NOTE, forgotten_names, noting, read_event
 
 log = structlog.get_logger()
 
 _PREFIX = "registry-mirror:1:tag:"
-_FROZEN = "registry-mirror:1:frozen"  # a hash: tag → digest
 
 # Holds a random name that Redis keeps as long as it keeps its data. When it is gone or another,
 # what else is missing was lost with it, and not deleted by another node.
@@ -46,12 +44,6 @@ LIMIT = STORES.redis
 
 # Records remembered here for when Redis does not answer, and writes waiting for its return.
 _REMEMBERED = 10_000
-
-# Seconds for which this process believes its copy of what is frozen: with the exchange it takes to
-# see it anew, less than the second that is promised.
-_FROZEN_COPY = 0.5
-
-_POLICY = "maxmemory-policy volatile-ttl"
 
 # Writes made up in one exchange after Redis came back.
 _BATCH = 100
@@ -107,12 +99,10 @@ class RedisTags:
         self._remembered: ByRepository[_Kept] = ByRepository(_REMEMBERED)
         # What Redis has not got yet; None: to be deleted. It goes before what Redis says.
         self._unwritten: ByRepository[_Kept | None] = ByRepository(_REMEMBERED)
-        self._frozen: dict[str, Digest] | None = None  # a copy of all, as of `_frozen_at`
-        self._frozen_at = 0.0
+        self._frozen = FrozenTags(self._client, self._exchange, self._ask, clock)
         self._reaching = Health("redis", "reach")
         self._writing = Health("redis", "write")  # a replica, or a full one, still can be read
         self._noting = Health("redis", "history")
-        self._looked = False  # at how this Redis makes room
         self._mending: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -181,7 +171,7 @@ class RedisTags:
         pipeline = self._client.pipeline(transaction=False)
         pipeline.lrange(HISTORY + tag_key(repository, tag), 0, -1)
         (lines,) = await self._ask("get", pipeline)
-        if _is_other_type(lines):
+        if is_other_type(lines):
             return ()
         return tuple(event for line in lines if (event := read_event(line)) is not None)
 
@@ -195,34 +185,16 @@ class RedisTags:
 
     async def freeze(self, repository: Repository, tag: str, digest: Digest) -> None:
         """In Redis. Raises TagStoreError."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.hset(_FROZEN, tag_key(repository, tag), str(digest))
-        (answer,) = await self._ask("put", pipeline)
-        if _is_other_type(answer):
-            pipeline.delete(_FROZEN)
-            pipeline.hset(_FROZEN, tag_key(repository, tag), str(digest))
-            await self._ask("put", pipeline)
-        self._frozen_at = -math.inf
+        await self._frozen.freeze(tag_key(repository, tag), digest)
 
     async def unfreeze(self, repository: Repository, tag: str) -> bool:
         """In Redis. Raises TagStoreError."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.hdel(_FROZEN, tag_key(repository, tag))
-        (deleted,) = await self._ask("delete", pipeline)
-        self._frozen_at = -math.inf
-        return bool(deleted == 1)  # and not an answer that something else is there
+        return await self._frozen.unfreeze(tag_key(repository, tag))
 
     async def frozen(self, repository: Repository, tag: str) -> Digest | None:
         """As Redis said within the last half second, or last when it does not answer."""
-        now = self._clock.monotonic()
-        known = self._frozen
-        if (known is None or now - self._frozen_at >= _FROZEN_COPY) and self._reaching.ok:
-            if known is not None:
-                self._frozen_at = now  # one asks; the others have the copy meanwhile
-            with contextlib.suppress(TagStoreError):
-                self._frozen = await self._load_frozen()
-                self._frozen_at = now
-        return (self._frozen or {}).get(tag_key(repository, tag))
+        frozen = await self._frozen.all(may_ask=self._reaching.ok)
+        return frozen.get(tag_key(repository, tag))
 
     async def close(self) -> None:
         """Ends the connections; what Redis has not got by then is lost. May be called again."""
@@ -258,44 +230,15 @@ class RedisTags:
         pipeline.pttl(_PREFIX + key)
         pipeline.get(_EPOCH)
         data, milliseconds, epoch = await self._exchange(pipeline)
-        if _is_other_type(data):
+        if is_other_type(data):
             data = None
-        if _is_other_type(epoch):
+        if is_other_type(epoch):
             epoch = None
         for answer in (data, milliseconds, epoch):
             if isinstance(answer, ResponseError):
                 raise TagStoreError(failure_kind(answer)) from answer
         record = decode(key, data) if isinstance(data, bytes) else None
         return record, milliseconds / 1000, epoch
-
-    async def _look_at_policy(self) -> None:
-        """Tells the log where this Redis may drop what nothing else remembers."""
-        self._looked = True
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.info("memory")
-        with contextlib.suppress(TagStoreError):
-            (memory,) = await self._exchange(pipeline)
-            if isinstance(memory, dict) and memory.get("maxmemory"):  # others say no such thing
-                policy = str(memory.get("maxmemory_policy", ""))
-                if policy.startswith("allkeys"):
-                    log.warning(
-                        "redis_may_drop_pins",
-                        reason="and the history by which min_age knows young tags",
-                        policy=policy,
-                        write=_POLICY,
-                    )
-
-    async def _load_frozen(self) -> dict[str, Digest]:
-        if not self._looked:
-            await self._look_at_policy()
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.hgetall(_FROZEN)
-        (fields,) = await self._ask("get", pipeline)
-        frozen = {}
-        for key, said in () if _is_other_type(fields) else fields.items():
-            with contextlib.suppress(UnicodeDecodeError, DigestInvalid):  # none of ours
-                frozen[key.decode()] = Digest.parse(said.decode())
-        return frozen
 
     async def _listing(self, pipeline: Pipeline) -> Any:
         """The one answer. Of a user who may get and set, but list nothing, neither reads nor writes
@@ -314,7 +257,7 @@ class RedisTags:
         try:
             answers = await self._exchange(pipeline)
             for answer in answers:
-                if isinstance(answer, ResponseError) and not _is_other_type(answer):
+                if isinstance(answer, ResponseError) and not is_other_type(answer):
                     raise _Refused(failure_kind(answer)) from answer
         except TagStoreError as error:
             self._failed(operation, error)
@@ -341,7 +284,7 @@ class RedisTags:
             if kept is not None:
                 pipeline.eval(NOTE, 2, COUNTS, FORGOTTEN, *noting(key, kept.record))
         answers = await self._exchange(pipeline)
-        if _is_other_type(answers[1]):
+        if is_other_type(answers[1]):
             answers[1] = await self._begin_epoch()
         for answer in answers[:essential]:
             if isinstance(answer, ResponseError):
@@ -381,7 +324,7 @@ class RedisTags:
         health = self._writing if isinstance(error, _Refused) else self._reaching
         health.failed(str(error))
         if not self._reaching.ok:
-            self._looked = False  # it may be another when it is back
+            self._frozen.away()
         self._mend()
 
     def _mend(self) -> None:
@@ -408,8 +351,3 @@ class RedisTags:
 
 class _Refused(TagStoreError):
     """Redis is there, but does not write: a replica, a full one, a missing permission."""
-
-
-def _is_other_type(answer: object) -> bool:
-    """Under our key lies a list, a hash …: garbage, to be overwritten."""
-    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")

@@ -106,6 +106,11 @@ def failure_kind(error: BaseException) -> str:
     return type(error).__name__
 
 
+def is_other_type(answer: object) -> bool:
+    """Under our key lies a list, a hash …: garbage, to be overwritten."""
+    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
+
+
 # From the particular to the general: the first that fits is said.
 _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     (ssl.SSLCertVerificationError, "TLS: the certificate is not one to trust for this host"),

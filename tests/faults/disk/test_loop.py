@@ -134,7 +134,7 @@ async def test_f44_mending_a_store_with_many_blobs(
     assert store.usage().entries == MANY
     await never_held_up(nothing, upkeep.mend, monkeypatch)
     for digest in digests:
-        store.blob_path(digest).unlink()
+        store.blobs.path(digest).unlink()
     await never_held_up(nothing, upkeep.mend, monkeypatch)
     assert store.usage().entries == 0
 
@@ -150,7 +150,7 @@ async def test_f44_evicting_many_and_forgetting_partials(
 
     async def tidy() -> None:
         await upkeep.tidy()
-        await store.room.make(200 * MIB)
+        await store.space.make(200 * MIB)
 
     await never_held_up(prepare, tidy, monkeypatch)
     assert store.usage().entries == 0
@@ -174,7 +174,7 @@ async def test_f44_a_large_blob_is_hashed_synced_renamed_evicted(
         await partial.commit()
         content = await store.open(digest)
         assert content is not None
-        await store.room.make(len(LARGE))
+        await store.space.make(len(LARGE))
         content.close()  # which frees it
 
     await never_held_up(prepare, life, monkeypatch)
@@ -242,7 +242,7 @@ def _place_many(store: DiskContent, count: int) -> list[Digest]:
     for number in range(count):
         data = b"blob %d" % number
         digests.append(Digest.of(data))
-        path = store.blob_path(digests[-1])
+        path = store.blobs.path(digests[-1])
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
     return digests

@@ -1,0 +1,73 @@
+"""The files of proven content, by their digests: found, opened, set aside.
+
+Blocking, all of it; opening and setting aside take microseconds on a disk that is well.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from ...oci.digest import Digest
+from ...oci.errors import Unavailable
+from .files import words
+
+log = structlog.get_logger()
+
+READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+# No fault of the content.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class BlobFiles:
+    """Those of the store at `root`. `found_damaged` is told of what `open` sets aside."""
+
+    def __init__(self, root: Path, found_damaged: Callable[[Digest], None]) -> None:
+        self._root = root
+        self._found_damaged = found_damaged
+
+    def path(self, digest: Digest) -> Path:
+        return self._root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def is_here(self, digest: Digest) -> bool:
+        """Whether there is content of this name."""
+        return self.path(digest).exists()
+
+    def open(self, digest: Digest) -> int | None:
+        """A descriptor on the content's file; anything but a regular file there is set aside.
+        Raises Unavailable where descriptors or memory have run out."""
+        try:
+            fd = os.open(self.path(digest), READ_ONLY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
+            if error.errno in _EXHAUSTED:
+                raise Unavailable(f"out of means: {words(error)}", retry_after=1) from error
+            log.error("content_cannot_be_opened", digest=str(digest), reason=words(error))
+            self.set_aside(digest)
+            self._found_damaged(digest)
+            return None
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        log.error("content_is_not_a_regular_file", digest=str(digest))
+        self.set_aside(digest)
+        self._found_damaged(digest)
+        return None
+
+    def set_aside(self, digest: Digest) -> None:
+        """Moves the file into quarantine."""
+        target = self._root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
+        try:
+            os.rename(self.path(digest), target)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # a disk that takes nothing any more
+            log.error("content_cannot_be_set_aside", digest=str(digest), reason=words(error))
