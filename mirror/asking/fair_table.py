@@ -37,6 +37,14 @@ class FairTable(Generic[K, V]):
         if self._count > self._most:
             self._drop_from(max(self._registries, key=lambda name: len(self._registries[name])))
 
+    def drop(self, registry: str, key: K) -> None:
+        """Forgets this value, if it is there."""
+        values = self._registries.get(registry)
+        if values is not None and values.pop(key, None) is not None:
+            self._count -= 1
+            if not values:
+                del self._registries[registry]
+
     def forget(self, registry: str) -> None:
         """All that this registry has."""
         self._count -= len(self._registries.pop(registry, ()))

@@ -13,6 +13,7 @@ from ..asking.single_flight import SingleFlight
 from ..contracts.context import RequestContext, left
 from ..contracts.registry import Outcome
 from ..oci.errors import RegistryError, Unavailable, Unknown
+from ..oci.reference import Repository
 from .freshness import RecordState
 from .policy import AnswerPatience
 
@@ -26,7 +27,7 @@ class Aged(Protocol):
     def outcome(self) -> Outcome: ...
 
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K", bound=tuple[Repository, Hashable])
 A = TypeVar("A", bound=Aged)
 
 

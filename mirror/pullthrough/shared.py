@@ -79,3 +79,5 @@ class Shared:
         """What is remembered in memory of this registry: nobody asks it any more."""
         self.served.forget(registry)
         self.missing.forget(registry)
+        self.tag_checks.forget(registry)
+        self.list_checks.forget(registry)

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from mirror.asking.backoff import Backoff
-from mirror.asking.retry_policy import RetryPolicy
 from mirror.clock import Clock
 from mirror.contracts.registry import Outcome
 from mirror.contracts.tags import TagEvent, TagRecord
@@ -256,31 +254,6 @@ async def test_a_tag_is_fresh_for_longer_while_asking_is_scarce(
     assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.HIT
     upstream.is_scarce = lambda: False
     assert (await cache.resolve(CONTEXT, REDIS, "7")).outcome is Outcome.REVALIDATED
-
-
-def test_pauses_double_up_to_the_longest_and_end_when_it_works() -> None:
-    monotonic = HandClock()
-    backoff: Backoff[str] = Backoff(monotonic, RetryPolicy(pause=1, longest_pause=8))
-    assert not backoff.waiting("a")
-    for pause in (1, 2, 4, 8, 8):
-        backoff.failed("a")
-        monotonic.now += pause - 0.5
-        assert backoff.waiting("a")
-        assert not backoff.waiting("b")
-        monotonic.now += 0.5
-        assert not backoff.waiting("a")
-    backoff.worked("a")
-    backoff.failed("a")
-    monotonic.now += 1
-    assert not backoff.waiting("a")
-
-
-def test_f55_a_flood_of_failures_takes_bounded_memory() -> None:
-    backoff: Backoff[int] = Backoff(HandClock())
-    for number in range(20_000):
-        backoff.failed(number)
-    assert len(backoff._waits) == 10_000
-    assert backoff.waiting(19_999)
 
 
 async def test_f22_while_the_upstream_is_away_nobody_waits_for_it_and_it_comes_back_by_itself(

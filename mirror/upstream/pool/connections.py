@@ -45,11 +45,11 @@ class Slots:
         """A slot for this asker, after so many turns without an answer. Raises Unavailable when
         there is none within `patience` seconds, nor before the asker's deadline; at once when
         no client waits for what is asked, or too many asks of the client wait."""
-        slot = Slot(asker, asked, vain_turns)
+        slot, seconds = Slot(asker, asked, vain_turns), min(self._patience, left(asker))
         try:
-            await self._places.take(slot, min(self._patience, left(asker)))
+            await self._places.take(slot, seconds)
         except (TimeoutError, Crowded, Unwanted) as reason:
-            within = f" within {self._patience:g} s" if isinstance(reason, TimeoutError) else ""
+            within = f" within {seconds:.0f} s" if isinstance(reason, TimeoutError) else ""
             raise Unavailable(
                 f"all {self.limit} connections to {self._name} are in use, and none became free"
                 f"{within}",
