@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from ..oci.manifests import MAX_MANIFEST
-from ..times import EXCHANGES
+from ..times import EXCHANGES, Exchanges
 from .egress import Allowed
 
 KIB = 1024
@@ -57,19 +57,9 @@ Credentials = Login | GivenToken
 
 @dataclass(frozen=True, slots=True)
 class EndpointLimits:
-    """Bounds, in seconds and bytes.
+    """Bounds of what an endpoint is asked: `waits` in seconds, `manifest` and `token` in bytes."""
 
-    Of the waits see Exchanges. `silent` is the token realm's.
-    """
-
-    dns: float = EXCHANGES.dns
-    connect: float = EXCHANGES.connect
-    headers: float = EXCHANGES.headers
-    answer: float = EXCHANGES.answer
-    realm: float = EXCHANGES.realm
-    silent: float = EXCHANGES.realm_silent
-    body: float = EXCHANGES.body
-    unwanted: float = EXCHANGES.unwanted
+    waits: Exchanges = EXCHANGES
     connections: int = CONNECTIONS  # per host; a blob holds one for as long as it takes
     manifest: int = MAX_MANIFEST
     token: int = 32 * KIB

@@ -11,12 +11,13 @@ from dataclasses import fields
 from mirror import cli
 from mirror.pullthrough import policy
 from mirror.pullthrough.fills import download
+from mirror.times import Exchanges
 from mirror.upstream.endpoint import EndpointLimits
 from mirror.upstream.pool.body import Watch
 
 HEADERS = 1.5
 PATIENCE = 5.0
-REALM = {"realm": 0.6, "silent": 0.3}
+REALM = {"realm": 0.6, "realm_silent": 0.3}
 
 
 def shorten(kind: type, **defaults: object) -> None:
@@ -28,7 +29,8 @@ def shorten(kind: type, **defaults: object) -> None:
 
 def hurry() -> None:
     """Shortens what is waited for in this process, from now on."""
-    shorten(EndpointLimits, dns=0.5, connect=1.0, headers=HEADERS, answer=4.0, body=1.0, **REALM)
+    waits = Exchanges(dns=0.5, connect=1.0, headers=HEADERS, answer=4.0, body=1.0, **REALM)
+    shorten(EndpointLimits, waits=waits)
     shorten(Watch, silent=0.5, alone=1.0, longest=3.0, slow_window=1.0)
     shorten(
         download.DownloadPatience,

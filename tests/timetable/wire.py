@@ -95,7 +95,7 @@ class Wire:
         within: float | None = None,
     ) -> Response:
         try:
-            async with asyncio.timeout(LIMITS.headers if within is None else within):
+            async with asyncio.timeout(LIMITS.waits.headers if within is None else within):
                 return await self.exchange(method, url, headers)
         except TimeoutError:
             raise Unreached("no answer", FailureKind.TIMEOUT) from None
@@ -110,7 +110,7 @@ class Wire:
     ) -> bytes | None:
         data = b""
         try:
-            async with asyncio.timeout(LIMITS.body if within is None else within):
+            async with asyncio.timeout(LIMITS.waits.body if within is None else within):
                 while piece := await response.content.read(limit):
                     data += piece
         except TimeoutError:
@@ -153,12 +153,12 @@ async def refuses(method: str, url: URL, headers: Mapping[str, str]) -> Response
 
 
 async def connects_never(method: str, url: URL, headers: Mapping[str, str]) -> Response:
-    await asyncio.sleep(LIMITS.connect)
+    await asyncio.sleep(LIMITS.waits.connect)
     raise Unreachable("no connection in time", FailureKind.TIMEOUT)
 
 
 async def has_no_name(method: str, url: URL, headers: Mapping[str, str]) -> Response:
-    await asyncio.sleep(LIMITS.dns)
+    await asyncio.sleep(LIMITS.waits.dns)
     raise Unreachable("its name cannot be resolved", FailureKind.DNS)
 
 

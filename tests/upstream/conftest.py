@@ -21,6 +21,7 @@ from mirror.contracts.events import (
     UpstreamRejected,
 )
 from mirror.oci.reference import Repository
+from mirror.times import Exchanges
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Endpoint, EndpointLimits
 from mirror.upstream.http.transport import Transport
@@ -31,7 +32,7 @@ from ..fakes.hub import Hub
 
 REDIS = Repository("docker.io", "library/redis")
 # Short enough for a test that waits them out, long enough for a busy machine to answer in time.
-QUICK = EndpointLimits(dns=2, connect=2, headers=2, answer=8, realm=2, body=2)
+QUICK = EndpointLimits(Exchanges(dns=2, connect=2, headers=2, answer=8, realm=2, body=2))
 
 
 class Counts(Recorder):

@@ -155,7 +155,7 @@ async def test_f25_a_broken_realm_is_named_and_asked_a_bounded_number_of_times(
 async def test_f25_a_realm_that_hangs_is_given_up(hub: Hub, make_remote: MakeRemote) -> None:
     over = asyncio.Event()
     hub.fail("realm", hang(over), times=9)
-    remote = make_remote(hub.url, limits=replace(QUICK, realm=0.2))
+    remote = make_remote(hub.url, limits=replace(QUICK, waits=replace(QUICK.waits, realm=0.2)))
     with pytest.raises(Unavailable, match=r"no answer within 0\.2 s") as caught:
         await remote.resolve(CONTEXT, REDIS, "7")
     over.set()

@@ -368,7 +368,9 @@ async def test_f23_headers_that_never_come_are_given_up(
 ) -> None:
     over = asyncio.Event()
     hub.fail("registry", hang(over), times=9)
-    failure = await failure_of(make_remote(hub.url, limits=replace(QUICK, headers=0.1)))
+    failure = await failure_of(
+        make_remote(hub.url, limits=replace(QUICK, waits=replace(QUICK.waits, headers=0.1)))
+    )
     over.set()
     assert failure.kind is FailureKind.TIMEOUT
     assert counts.requests == [("hub", "HEAD", "timeout")], "a timeout has cost enough"
@@ -377,7 +379,9 @@ async def test_f23_headers_that_never_come_are_given_up(
 async def test_f23_an_answer_is_bounded_in_all(hub: Hub, make_remote: MakeRemote) -> None:
     over = asyncio.Event()
     hub.fail("registry", hang(over), times=9)
-    failure = await failure_of(make_remote(hub.url, limits=replace(QUICK, answer=0.1)))
+    failure = await failure_of(
+        make_remote(hub.url, limits=replace(QUICK, waits=replace(QUICK.waits, answer=0.1)))
+    )
     over.set()
     assert failure.kind is FailureKind.TIMEOUT
     assert "retries included" in failure.message

@@ -88,8 +88,8 @@ class Requests:
         self._clock = clock
 
     async def send(self, asker: Asker, request: Request) -> aiohttp.ClientResponse:
-        """An answer that the caller can use, within `limits.answer` seconds; else the error. The
-        caller ends the response."""
+        """An answer that the caller can use, within `waits.answer` seconds and while the asker has
+        time; else the error. The caller ends the response."""
 
         async def attempt() -> aiohttp.ClientResponse:
             account, response = await self._governed(asker, request)
@@ -97,7 +97,7 @@ class Requests:
                 return response
             raise await self._error(response, account, request)
 
-        seconds = self._endpoint.limits.answer
+        seconds = self._endpoint.limits.waits.answer
         try:
             async with in_time(asker, self._endpoint.name), asyncio.timeout(seconds):
                 return await self._retries.run(asker, request.repository, attempt)
@@ -222,7 +222,9 @@ class Requests:
     async def _words(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The body of an error, which is worth no waiting; None when it does not come at once."""
         try:
-            return await self._transport.read(response, _MAX_ERROR, self._endpoint.limits.unwanted)
+            return await self._transport.read(
+                response, _MAX_ERROR, self._endpoint.limits.waits.unwanted
+            )
         except Unavailable:
             return None
 

@@ -102,9 +102,16 @@ class Authorizer:
 
     def _asks_of(self, most: int, one_by_one: Callable[[], bool]) -> SingleFlight[_Key, _Token]:
         name, limits = self._endpoint.name, self._endpoint.limits
-        turns = Turns(name, most, one_by_one, limits.silent, limits.realm, limits.answer)
+        turns = Turns(
+            name,
+            most,
+            one_by_one,
+            limits.waits.realm_silent,
+            limits.waits.realm,
+            limits.waits.answer,
+        )
         sharing = Sharing(
-            limits.silent,
+            limits.waits.realm_silent,
             _OF_CLIENT,
             of_all=inf,  # the turns bound them
             beside=Budgets(_BESIDE, _BESIDE_REFILL, self._clock),
@@ -173,11 +180,13 @@ class Authorizer:
         shown, limits = {"Authorization": _header(credentials)}, self._endpoint.limits
 
         async def ask() -> int:
-            response = await self._transport.send("GET", url, shown, limits.realm)
+            response = await self._transport.send("GET", url, shown, limits.waits.realm)
             await self._transport.discard(response)
             return response.status
 
-        return _refusal(await once_more_if_silent(ask, limits.silent), self._endpoint.name)
+        return _refusal(
+            await once_more_if_silent(ask, limits.waits.realm_silent), self._endpoint.name
+        )
 
     def _prove_to(self, realm: URL, service: str) -> Proof:
         """Asks the realm for a token that is good for nothing, as `docker login` does."""
@@ -185,7 +194,7 @@ class Authorizer:
         async def prove(credentials: Credentials) -> str | None:
             response, _ = await once_more_if_silent(
                 lambda: self._ask_realm(realm, service, None, credentials),
-                self._endpoint.limits.silent,
+                self._endpoint.limits.waits.realm_silent,
             )
             return _refusal(response.status, self._where(realm))
 
@@ -305,10 +314,10 @@ class Authorizer:
                 realm.update_query(query),
                 {"Accept": "application/json"},
                 _header(credentials) if credentials else None,
-                within=limits.realm,
+                within=limits.waits.realm,
             )
             body = await self._transport.read(
-                response, limits.token + _MAX_ANSWER_OVERHEAD, limits.realm
+                response, limits.token + _MAX_ANSWER_OVERHEAD, limits.waits.realm
             )
         except Unreached as error:
             where = self._where(realm)

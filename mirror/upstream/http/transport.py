@@ -123,7 +123,7 @@ class Transport:
         self._origin = origin(URL(endpoint.url))
         self._realm = origin(URL(endpoint.realm)) if endpoint.realm else None
         self._guard = Guard(endpoint.allowed)
-        self._own_resolver = Resolver(endpoint.limits.dns) if resolver is None else None
+        self._own_resolver = Resolver(endpoint.limits.waits.dns) if resolver is None else None
         self._resolver = resolver or self._own_resolver
         self._tls = tls or verifying_context()
         self._sessions: dict[_Why, aiohttp.ClientSession] = {}
@@ -156,7 +156,7 @@ class Transport:
         within: float | None = None,
     ) -> aiohttp.ClientResponse:
         """The answer after at most MAX_HOPS redirects; `response.url` is where it came from. Each
-        exchange may take so many seconds (`limits.headers`).
+        exchange may take so many seconds (`limits.waits.headers`).
 
         `authorization` is for the origin of `url` alone: once a redirect has left it, it is not
         shown again, not even where a later redirect leads back. Raises Unreached when there is no
@@ -179,7 +179,7 @@ class Transport:
         self, method: str, url: URL, headers: Mapping[str, str], within: float | None = None
     ) -> aiohttp.ClientResponse:
         """One exchange; redirects are handed back. The caller discards or reads the response."""
-        within = self._limits.headers if within is None else within
+        within = self._limits.waits.headers if within is None else within
         where = f"{self._endpoint.name}: {origin(url)}"
         if self._closed:  # a late try would open connections that are never closed
             raise Unavailable(f"{where}: not asked any more")
@@ -207,9 +207,9 @@ class Transport:
     ) -> bytes | None:
         """A body of at most `limit` bytes, whole; None when it is longer. Ends the response.
 
-        Raises Unreached when it is cut, or not here within so many seconds (`limits.body`).
+        Raises Unreached when it is cut, or not here within so many seconds (`limits.waits.body`).
         """
-        within = self._limits.body if within is None else within
+        within = self._limits.waits.body if within is None else within
         where = f"{self._endpoint.name}: {origin(response.url)}"
         if response.content_length is not None and response.content_length > limit:
             response.close()
@@ -235,7 +235,7 @@ class Transport:
             response.close()
             return
         try:
-            await self.read(response, _DRAIN, self._limits.unwanted)
+            await self.read(response, _DRAIN, self._limits.waits.unwanted)
         except Unavailable:
             response.close()
 
@@ -296,7 +296,7 @@ class Transport:
                 "Accept-Encoding": "identity",
             },
             read_bufsize=64 * KIB,  # of big bodies a Receiver takes the rest, in larger pieces
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.waits.connect),
         )
 
     def _socket_factory(self, why: _Why) -> Callable[[Any], socket.socket]:
