@@ -49,14 +49,14 @@ class StreamContent(Protocol):
         """
 
     def reject(self, reason: str) -> None:
-        """Tells whoever gave this stream that its bytes were proven wrong."""
+        """Tells the upstream that the bytes of this stream were proven wrong."""
 
     async def close(self) -> None:
         """Closed again, it stays as it is."""
 
 
 class Upstream(Protocol):
-    """A Reader that is far away: its blobs are streams, to be verified by who reads them."""
+    """A Reader that is far away: its blobs are streams, to be verified by their reader."""
 
     async def resolve(
         self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
@@ -64,8 +64,8 @@ class Upstream(Protocol):
         """What the tag points to, asked with a HEAD where that suffices: it is not counted
         against Docker Hub's limits. A digest in the tag's place asks whether it is there.
 
-        An endpoint that names one of `passed_over` counts as one that gave no answer: nobody has
-        the manifest that it names, or that is none."""
+        An endpoint that names one of `passed_over` counts as one that gave no answer: no endpoint
+        has the manifest that it names, or that is no manifest."""
 
     async def manifest(
         self, asker: Asker, repository: Repository, digest: Digest

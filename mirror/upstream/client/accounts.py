@@ -35,7 +35,7 @@ class Account:
     quota: Quota
 
     def rests(self) -> bool:
-        """Whether its login is refused, and not to be shown now."""
+        """Whether the account's login is refused, and not to be shown now."""
         return self.authorizer.own is not None and self.authorizer.own.rests()
 
 

@@ -56,7 +56,7 @@ _WORD = re.compile(r"[\x21-\x7e]+")  # what a header or a URL can carry as it is
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """All that a token is good for. One with less would be shown where it does not belong."""
+    """All that a token is good for: with less, it would be shown where it does not belong."""
 
     endpoint: str
     realm: str
@@ -221,8 +221,8 @@ class Authorizer:
             return token.authorization
         try:
             asks = self._asks_with_login if key.account else self._asks
-            token_got, _ = await asks.answer(asker, key, lambda: self._ask(key))
-            return token_got.authorization
+            fetched, _ = await asks.answer(asker, key, lambda: self._ask(key))
+            return fetched.authorization
         except RegistryError:
             if token is not None and self._clock.monotonic() < token.ends_at:
                 return token.authorization

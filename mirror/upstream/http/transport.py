@@ -35,7 +35,7 @@ MAX_HOPS = 5
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LOCATION = re.compile(r"[\x21-\x7e]{1,8192}")
-# What this host lacks when it cannot open one more connection: of the other that says nothing.
+# Errors of this host, which cannot open one more connection: they say nothing of the other host.
 _OUR_OWN = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 # Reading a short body to its end keeps the connection; above this a new one is cheaper.
 _DRAIN = 64 * KIB
@@ -317,7 +317,7 @@ class Transport:
 
 
 def _is_no_connection(error: Exception) -> bool:
-    """Whether there was none to ask over, through no fault of this host."""
+    """Whether the error says that no connection could be made, through no fault of this host."""
     os_error = getattr(error, "os_error", None)
     if isinstance(os_error, OSError) and os_error.errno in _OUR_OWN:
         return False
@@ -327,7 +327,7 @@ def _is_no_connection(error: Exception) -> bool:
 def _failure(
     error: Exception, where: str, seconds: float
 ) -> Unreached | Exhausted | Untrustworthy | Denied:
-    """What an exception of aiohttp means, in words that name which and where."""
+    """The error for an exception of aiohttp, in words that name the endpoint and the host."""
     match error:
         case aiohttp.ClientConnectorError(os_error=OSError(errno=number)) if number in _EXHAUSTED:
             reason = os.strerror(number)

@@ -11,7 +11,7 @@ from ...places import Crowded, Places, Unwanted
 from ...times import EXCHANGES
 from .question import Asked
 
-_QUANTUM = 2.0  # seconds; to go on over another connection costs some round trips
+_QUANTUM = 2.0  # seconds: to go on over another connection costs some round trips
 _MOST_WAITING = 4096  # about
 
 

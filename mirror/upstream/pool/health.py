@@ -4,7 +4,8 @@ Clients choose what an endpoint is asked for, and some requests fail at an endpo
 broken blob, a repository that a registry trips over, a list that takes it minutes. So failed
 requests never speak against the endpoint itself. They raise a doubt, and the mirror asks a question
 of its own, which no client shapes: its answer is what counts. Where one of two endpoints answered
-503, 20 tags of as many repositories came so in 1.2 s, and without it in 9.6 s.
+503, 20 tags of as many repositories came so in 1.2 s, and without it in 9.6 s; where one was
+silent, in 16 s and in 184 s.
 """
 
 from __future__ import annotations
