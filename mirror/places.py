@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+from .times import TURNS
+
 _LOOK = 0.25  # seconds between two looks at who has had a place for long
-_ROUND = 20.0  # seconds within which all who wait should have had a place, which clients bear
 _LONGEST = 5.0  # times the quantum: for which one has its place, however few wait
 _MOST_DOUBLED = 5
-_LEAVES_WITHIN = 1.0  # seconds that one has who was asked for its place, before another one is
 _MOST_WAITING = 1024  # about; each client's groups have equal parts of it,
 _LEAST_WAITING = 16  # and no less than this
 
@@ -31,7 +31,7 @@ _LEAST_WAITING = 16  # and no less than this
 def turn_of(places: int, waiting: int, quantum: float) -> float:
     """For how many seconds one has its place, where so many wait for so many places: long enough
     for the cost of giving it to be small beside it, and no longer than all who wait can bear."""
-    return max(quantum, min(_ROUND * places / waiting, _LONGEST * quantum))
+    return max(quantum, min(TURNS.round * places / waiting, _LONGEST * quantum))
 
 
 class Claim(Protocol):
@@ -299,7 +299,7 @@ class Places:
             if len(of_group) >= self._of_group(waiting.group)
             else list(self._held.values())
         )
-        if any(now - held.asked_at < _LEAVES_WITHIN for held in among):
+        if any(now - held.asked_at < TURNS.leaves for held in among):
             return
         for held in self._who_gives(waiting, among, now):
             if held.claim.give_back():

@@ -104,12 +104,24 @@ class Bodies:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """Places of which there are too few (see mirror/places.py). `quantum`: after which a holder
+    gives its place to another who waits; a multiple of it where few wait, so that all who wait have
+    had a turn within `round`. `leaves`: for giving it, before another holder is asked."""
+
+    quantum: float = 2.0
+    round: float = 20.0
+    leaves: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Stores:
     """What is beside the path of bytes. `redis`: for one exchange; then the local memory answers.
     `list`: for all pages of a list of referrers. `tier`: for whether the second tier has a content,
     and `tier_silent` for its bytes, beyond what they take at the least speed; then the upstream is
     asked, and the tier not for `tier_rests`. `recheck`: after a check of a tag behind the answer
-    has failed; then twice as long each time, up to `longest_recheck`."""
+    has failed; then twice as long each time, up to `longest_recheck`. `descriptors`: for a free
+    one, where this process has none left."""
 
     redis: float = 0.25
     list: float = 30.0
@@ -118,6 +130,7 @@ class Stores:
     tier_rests: float = 30.0
     recheck: float = 1.0
     longest_recheck: float = 300.0
+    descriptors: float = 20.0
 
 
 DEADLINES = Deadlines()
@@ -126,4 +139,5 @@ TROUBLE = Trouble()
 EXCHANGES = Exchanges()
 HEDGES = Hedges()
 BODIES = Bodies()
+TURNS = Turns()
 STORES = Stores()

@@ -27,6 +27,7 @@ from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import Unavailable
 from ...threads import Threads, aside
+from ...times import STORES
 from .async_index import AsyncIndex
 from .blob_files import READ_ONLY, BlobFiles
 from .files import StorageUnusable as StorageUnusable
@@ -42,7 +43,7 @@ log = structlog.get_logger()
 
 # Where descriptors have run out, a file is waited for as long as clients wait, while those that are
 # open are read to their ends. In seconds.
-_MEANS_WITHIN = 20.0
+_MEANS_WITHIN = STORES.descriptors
 _MEANS_EVERY = 0.05
 
 _TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded

@@ -9,10 +9,9 @@ from typing import TypeVar
 from ...asking.single_flight import NoTurn
 from ...contracts.context import Asker, left
 from ...places import Crowded, Places, Unwanted
+from ...times import TURNS
 
 T = TypeVar("T")
-
-_QUANTUM = 2.0  # seconds; a token that is asked for anew costs a round trip
 
 
 class Turns:
@@ -38,7 +37,7 @@ class Turns:
         self._silent = silent
         self._patience = patience
         self.longest = longest
-        self._places = Places(most, lambda group: self._limit(), quantum=_QUANTUM)
+        self._places = Places(most, lambda group: self._limit(), quantum=TURNS.quantum)
         self._held: set[Turn] = set()
 
     def turn(self, asker: Asker) -> Turn:

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from ...contracts.context import Asker, left
 from ...oci.errors import Unavailable
 from ...places import Crowded, Places, Unwanted
-from ...times import EXCHANGES
+from ...times import EXCHANGES, TURNS
 from .question import Asked
 
-_QUANTUM = 2.0  # seconds: to go on over another connection costs some round trips
 _MOST_WAITING = 4096  # about
 
 
@@ -33,7 +32,7 @@ class Slots:
         self._places = Places(
             limit,
             lambda group: most.get(group, limit),
-            quantum=_QUANTUM,
+            quantum=TURNS.quantum,
             most_waiting=_MOST_WAITING,
         )
         self.blobs_held = 0
