@@ -52,7 +52,7 @@ async def test_what_one_notes_another_hears_once(
     assert await eventually(teller.heard) == replace(RECORD, why="the registry (403)")
 
 
-def test_of_many_notes_the_last_holds_and_it_outlives_the_process(tmp_path: Path) -> None:
+async def test_of_many_notes_the_last_holds_and_it_outlives_the_process(tmp_path: Path) -> None:
     records = AccountRecords(tmp_path)
     teller = records.login(HUB)
     for second in range(100):
@@ -78,7 +78,7 @@ def test_of_many_notes_the_last_holds_and_it_outlives_the_process(tmp_path: Path
         json.dumps({"version": 1, "account": HUB, "by": "x", "until": "soon"}).encode(),
     ],
 )
-def test_f48_a_file_that_says_nothing_is_nothing(
+async def test_f48_a_file_that_says_nothing_is_nothing(
     one: AccountRecords, tmp_path: Path, content: bytes
 ) -> None:
     records = AccountRecords(tmp_path)
@@ -89,7 +89,7 @@ def test_f48_a_file_that_says_nothing_is_nothing(
     assert one.login(HUB).heard() is None
 
 
-def test_a_folder_that_cannot_be_written_costs_the_sharing_and_nothing_else(
+async def test_a_folder_that_cannot_be_written_costs_the_sharing_and_nothing_else(
     tmp_path: Path,
 ) -> None:
     records = AccountRecords(tmp_path / "none")

@@ -243,3 +243,18 @@ async def test_a_closed_catalogue_says_so_and_takes_nothing(tmp_path: Path) -> N
     assert await store.note([manifest("m")]) is False
     with pytest.raises(CatalogueUnavailable):
         await store.images("", 10)
+
+
+async def test_many_are_forgotten_bit_by_bit_and_what_is_noted_meanwhile_waits_for_a_bit_only(
+    store: CatalogueRecords, tmp_path: Path
+) -> None:
+    await store.note([blob(str(number), 1, at=1.0) for number in range(2000)])
+    other = CatalogueRecords(tmp_path / "catalogue.db", Clock())
+    forgetting = asyncio.create_task(store.forget_older(2.0))
+    await asyncio.sleep(0)  # it has begun
+    assert await store.note([blob("from this process", 1, at=3.0)])
+    assert not forgetting.done()
+    assert await other.note([blob("from another", 1, at=3.0)])
+    assert await forgetting
+    assert len(await all_content(other)) == 2
+    await other.close()

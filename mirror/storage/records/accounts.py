@@ -14,7 +14,6 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import structlog
 
 from ...contracts.accounts import RefusedLogin
+from ...threads import Threads
 from ..owner import give
 
 log = structlog.get_logger()
@@ -36,15 +36,15 @@ class AccountRecords:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="accounts")
+        self._threads = Threads(1, "accounts")
 
     def login(self, account: str) -> _Notes:
         name = f"login-{hashlib.sha256(account.encode()).hexdigest()[:32]}.json"
-        return _Notes(self._folder / name, account, self._thread)
+        return _Notes(self._folder / name, account, self._threads)
 
     def close(self) -> None:
         """Ends when all that was noted is written."""
-        self._thread.shutdown()
+        self._threads.close()
 
 
 def refused_logins(folder: Path) -> Sequence[RefusedLogin]:
@@ -62,10 +62,10 @@ def refused_logins(folder: Path) -> Sequence[RefusedLogin]:
 
 
 class _Notes:
-    def __init__(self, path: Path, account: str, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, account: str, threads: Threads) -> None:
         self._path = path
         self._account = account
-        self._thread = thread
+        self._threads = threads
         self._me = secrets.token_hex(8)
         self._seen: tuple[int, int] | None = None
         self._lock = threading.Lock()
@@ -90,7 +90,7 @@ class _Notes:
             waiting, self._unwritten = self._unwritten, record
         if waiting is None:  # else the one that waits for its turn takes this along
             try:
-                self._thread.submit(self._write)
+                self._threads.begin(self._write)
             except RuntimeError:  # it was closed
                 self._unwritten = None
 

@@ -5,7 +5,7 @@ Losing it costs the count of pulls; the rest is noted again from the store and t
 
 from __future__ import annotations
 
-import functools
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -70,6 +70,8 @@ _SCHEMA = Schema((TABLES,), _check)
 # Milliseconds that a write waits for another process's (see Patience).
 _BUSY_MS = 1000
 
+_PAUSE = 0.02  # seconds between two transactions of many, in which other processes have their turn
+
 
 class CatalogueRecords:
     """Catalogue and CatalogueNotes (see contracts). Several processes may share the file; open it
@@ -101,10 +103,20 @@ class CatalogueRecords:
         return await self._read(self._content, after, limit)
 
     async def note(self, changes: Sequence[Change]) -> bool:
-        return await self._write(self._note, changes) is not None
+        if await self._write(self._note, changes) is None:
+            return False
+        if self._untidied >= self._bounds.tidy_every:
+            self._untidied = 0
+            await self._forget_unknown()
+            await self._write(self._keep_to_bounds)
+        return True
 
     async def forget_older(self, than: float) -> bool:
-        return await self._write(self._forget_older, than) is not None
+        more: bool | None = True
+        while more:
+            more = await self._write(self._change, lambda writer: writer.forget_older(than))
+            await asyncio.sleep(_PAUSE)
+        return more is not None and await self._forget_unknown()
 
     async def lose(self) -> int | None:
         return await self._write(self._database.write, note_loss)
@@ -120,6 +132,17 @@ class CatalogueRecords:
         await aside(self._writing.close)
         await aside(self._reading.close)
         self._database.close()
+
+    async def _forget_unknown(self) -> bool:
+        after: int | None = 0
+        while after is not None:
+            found = await self._write(self._forget_some_unknown, after)
+            if found is None:
+                return False
+            (after,) = found
+            if after is not None:
+                await asyncio.sleep(_PAUSE)
+        return True
 
     async def _read(self, read: Callable[..., T], *arguments: object) -> T:
         identity = self._database.identity
@@ -185,24 +208,16 @@ class CatalogueRecords:
     def _note(self, changes: Sequence[Change]) -> bool:
         self._change(lambda writer: writer.note(changes))
         self._untidied += len(changes)
-        if self._untidied >= self._bounds.tidy_every:
-            self._forget_unknown()
-            self._change(lambda writer: writer.forget_images())
-            [(count,)] = self._database.scan("SELECT count(*) FROM content")
-            self._is_full = count >= self._bounds.content
-            self._untidied = 0
         return True
 
-    def _forget_older(self, than: float) -> bool:
-        while self._change(lambda writer: writer.forget_older(than)):
-            pass
-        self._forget_unknown()
-        return True
+    def _forget_some_unknown(self, after: int) -> tuple[int | None]:
+        return (self._change(lambda writer: writer.forget_unknown(after)),)
 
-    def _forget_unknown(self) -> None:
-        after: int | None = 0
-        while after is not None:
-            after = self._change(functools.partial(Writer.forget_unknown, after=after))
+    def _keep_to_bounds(self) -> bool:
+        self._change(lambda writer: writer.forget_images())
+        [(count,)] = self._database.scan("SELECT count(*) FROM content")
+        self._is_full = count >= self._bounds.content
+        return True
 
     def _change(self, work: Callable[[Writer], T]) -> T:
         return self._database.write(lambda db: work(Writer(db, self._bounds, self._is_full)))
