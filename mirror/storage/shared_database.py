@@ -63,7 +63,7 @@ class SharedDatabase:
         try:
             self._open = open_file(path, schema, busy_ms)
         except (apsw.Error, OSError) as error:
-            log.error(f"{what}_kept_in_memory_only", path=str(path), reason=str(error))
+            log.error("database_kept_in_memory_only", what=what, path=str(path), reason=str(error))
             self._open = open_copy(path, schema)
             self.fault = error
         self._again_at = clock.monotonic() + AGAIN
@@ -152,11 +152,11 @@ class SharedDatabase:
         try:
             self._open_again(None, damaged=False)
         except (apsw.Error, OSError) as error:
-            log.error(f"{self._what}_kept_in_memory_only", reason=str(error))
+            log.error("database_kept_in_memory_only", what=self._what, reason=str(error))
             self._again_at = self._clock.monotonic() + AGAIN
         else:
             self.fault = None
-            log.info(f"{self._what}_opened_again")
+            log.info("database_opened_again", what=self._what)
 
     def cut_log(self) -> None:
         """Cuts the write-ahead log back, which grows while somebody reads all the time, if nobody

@@ -397,8 +397,8 @@ async def test_f32_where_no_file_can_be_made_it_remembers_in_memory_and_says_so(
     (tmp_path / "file").touch()
     with structlog.testing.capture_logs() as logs:
         store = EmbeddedTags(tmp_path / "file" / "tags.db", Clock(), Events())
-    assert [(entry["event"], entry["log_level"]) for entry in logs] == [
-        ("tags_kept_in_memory_only", "error")
+    assert [(entry["event"], entry["what"], entry["log_level"]) for entry in logs] == [
+        ("database_kept_in_memory_only", "tags", "error")
     ]
     await store.put(REDIS, "7", found(), 3600)
     assert await store.get(REDIS, "7") == found()

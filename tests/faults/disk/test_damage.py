@@ -230,7 +230,7 @@ async def test_f35_a_tag_database_that_somebody_locks(house: House) -> None:
         await mirror.stop()
         await mirror.start()  # and when it starts
         assert (await mirror.manifest("7")).is_whole(manifest)
-        assert mirror.events("tags_kept_in_memory_only")
+        assert mirror.events("database_kept_in_memory_only")
     finally:
         db.close()
 
