@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from yarl import URL
 
@@ -15,8 +16,10 @@ from mirror.upstream.pool.question import Asked
 
 from ..fakes import REDIS, FakeTags, request_of
 from ..jumping import jump
-from .stack import Look, Seen, first_byte, manifest, promises, stack_of, tag
-from .wire import CONFIG, LAYER_DIGEST, Response, says_nothing, well
+from .stack import CLIENT, Look, Seen, first_byte, manifest, promises, stack_of, tag
+from .wire import FOR_EVER, LAYER_DIGEST, Response, says_nothing, well
+
+DIGESTS = [Digest.of(b"another blob: %d" % number) for number in range(1101)]
 
 
 class SilentTags(FakeTags):
@@ -56,28 +59,48 @@ def _full_disk(look: Look) -> Callable[[], Seen]:
     return lambda: jump(scenario())
 
 
-def _place_taken() -> Seen:
-    """By a download of another client, for which nothing comes."""
-    other = Digest.of(CONFIG)
+def _hanging_disk(look: Look) -> Callable[[], Seen]:
+    """No call of the store comes back."""
+
+    async def hang(*args: object, **kwargs: object) -> NoReturn:
+        await asyncio.sleep(FOR_EVER)
+        raise AssertionError
+
+    async def scenario() -> Seen:
+        async with stack_of(1) as stack:
+            promises(stack)
+            for name in ("open", "read", "put", "partial"):
+                setattr(stack.store, name, hang)
+            return await look(stack)
+
+    return lambda: jump(scenario())
+
+
+def _place_taken(*digests: Digest, by: str) -> Callable[[], Seen]:
+    """By one download of this client, for which nothing comes, and for which more wait."""
 
     async def exchange(method: str, url: URL, headers: Mapping[str, str]) -> Response:
-        if str(other) in url.path:
+        if any(str(digest) in url.path for digest in digests):
             return await says_nothing(method, url, headers)
         return await well(method, url, headers)
 
     async def scenario() -> Seen:
         async with stack_of(1, places=1) as stack:
             stack.wires[0].exchange = exchange
-            stack.shared.served.name(REDIS.registry, other, LAYER_DIGEST)
-            first = asyncio.ensure_future(stack.cache.blob(request_of("other"), REDIS, other))
+            stack.shared.served.name(REDIS.registry, LAYER_DIGEST, *digests)
+            others = [
+                asyncio.ensure_future(stack.cache.blob(request_of(by), REDIS, digest))
+                for digest in digests
+            ]
             await asyncio.sleep(0.1)
             try:
                 return await first_byte(stack)
             finally:
-                first.cancel()
-                await asyncio.gather(first, return_exceptions=True)
+                for other in others:
+                    other.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
 
-    return jump(scenario())
+    return lambda: jump(scenario())
 
 
 def _all_connections_taken(look: Look) -> Callable[[], Seen]:
@@ -93,7 +116,18 @@ def _all_connections_taken(look: Look) -> Callable[[], Seen]:
 OWN: Mapping[str, Callable[[], Seen]] = {
     "a tag, Redis says nothing": _silent_tags,
     "a manifest, the disk is full": _full_disk(manifest),
-    "a blob, a silent download of another client has the only place": _place_taken,
+    "a tag, the disk hangs": _hanging_disk(tag),
+    "a manifest, the disk hangs": _hanging_disk(manifest),
+    "a blob, the disk hangs": _hanging_disk(first_byte),
+    "a blob, a silent download of another client has the only place": _place_taken(
+        DIGESTS[0], by="other"
+    ),
+    "a blob, a silent download of the same client has the only place": _place_taken(
+        DIGESTS[0], by=CLIENT.client
+    ),
+    "a blob, 1100 downloads of the same client wait already": _place_taken(
+        *DIGESTS, by=CLIENT.client
+    ),
     "a tag, all connections to the registry are taken": _all_connections_taken(tag),
     "a manifest, all connections to the registry are taken": _all_connections_taken(manifest),
     "a blob, all connections to the registry are taken": _all_connections_taken(first_byte),
