@@ -165,7 +165,7 @@ class MemoryContent:
         self.suspended: dict[tuple[Digest, str], MemoryPartial] = {}
         self._clock = clock or Clock()
         self._kept: dict[Digest, _Kept] = {}
-        self._pins: dict[str, Digest] = {}
+        self.pins: dict[str, Digest] = {}
 
     async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> MemoryHit | None:
         kept = self._kept.get(digest)
@@ -210,8 +210,11 @@ class MemoryContent:
     def is_needed(self, digest: Digest) -> bool:
         return any(digest in kept.refers_to for kept in self._kept.values())
 
+    def is_here(self, digest: Digest) -> bool:
+        return digest in self._kept
+
     async def pin(self, name: str, digest: Digest) -> None:
-        self._pins[name] = digest
+        self.pins[name] = digest
 
     async def delete(self, digest: Digest) -> None:
         self._kept.pop(digest, None)
@@ -235,7 +238,7 @@ class MemoryContent:
         """Forgets what was used longest ago. Raises StoreFull."""
         if size > self.max_bytes:
             raise StoreFull(f"{size} bytes are more than the store can hold")
-        pinned = set(self._pins.values())
+        pinned = set(self.pins.values())
         pinned |= {need for one in pinned & self._kept.keys() for need in self._kept[one].refers_to}
         while self._bytes + size > self.max_bytes:
             loose = [digest for digest in self._kept if digest not in pinned]

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from mirror.clock import Clock
-from mirror.events import Events
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.fill import Soon
@@ -15,10 +13,8 @@ from mirror.pullthrough.freshness import Freshness, Rules
 from mirror.pullthrough.policy import AnswerPatience as Waiting
 from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.space import Bounds
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import FakeTags, FakeUpstream, HandClock, Recorder
+from ..fakes import FakeTags, FakeUpstream, HandClock, MemoryContent, Recorder
 
 
 @pytest.fixture
@@ -37,10 +33,8 @@ def tags() -> FakeTags:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False, events=Events())
-    yield store
-    await store.close()
+def store() -> MemoryContent:
+    return MemoryContent()
 
 
 @pytest.fixture
@@ -50,7 +44,7 @@ def told() -> Recorder:
 
 
 @pytest.fixture
-async def fills(store: DiskContent, told: Recorder) -> AsyncIterator[Fills]:
+async def fills(store: MemoryContent, told: Recorder) -> AsyncIterator[Fills]:
     quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
     fills = Fills(store, told, patience=quick)
     yield fills
@@ -59,7 +53,7 @@ async def fills(store: DiskContent, told: Recorder) -> AsyncIterator[Fills]:
 
 @pytest.fixture
 async def cache(
-    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: HandClock
+    upstream: FakeUpstream, store: MemoryContent, tags: FakeTags, fills: Fills, wall: HandClock
 ) -> AsyncIterator[PullThrough]:
     cache = PullThrough(
         upstream,

@@ -16,9 +16,8 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.prefetch import Prefetcher
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import FakeTags, FakeUpstream, HandClock, manifest_of, request_of
+from ..fakes import FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of, request_of
 from ..waiting import eventually
 from .test_fills import BIG, REDIS, read_all
 
@@ -61,7 +60,7 @@ async def test_an_ask_that_many_join_goes_on_in_the_name_of_whoever_began_it(
 
 
 async def test_who_has_joined_a_silent_ask_asks_beside_it_in_its_own_name(
-    upstream: FakeUpstream, store: DiskContent, fills: Fills
+    upstream: FakeUpstream, store: MemoryContent, fills: Fills
 ) -> None:
     cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills))
     joined = set(ASKS) - {"tags"}  # of which each is asked for on its own
@@ -99,7 +98,7 @@ async def test_a_fill_asks_for_whoever_reads_it_by_now(
 
 
 async def test_what_is_fetched_ahead_is_in_no_client_s_name(
-    upstream: FakeUpstream, store: DiskContent
+    upstream: FakeUpstream, store: MemoryContent
 ) -> None:
     """Though a client's request has set it off."""
     manifest = manifest_of(*LAYERS)

@@ -11,9 +11,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.oci.manifests import OCI_INDEX, media_type_of
 from mirror.pullthrough.images import Images, PlatformMissing
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import REDIS, FakeRegistry, manifest_of
+from ..fakes import REDIS, FakeRegistry, MemoryContent, manifest_of
 
 AMD64 = {"os": "linux", "architecture": "amd64"}
 ARM64 = {"os": "linux", "architecture": "arm64"}
@@ -21,7 +20,7 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 
 
 class ImageTree:
-    def __init__(self, folder: Path, store: DiskContent) -> None:
+    def __init__(self, folder: Path, store: MemoryContent) -> None:
         self.registry = FakeRegistry(folder)
         self.images = Images(self.registry, store)
 
@@ -51,7 +50,7 @@ class ImageTree:
 
 
 @pytest.fixture
-def tree(tmp_path: Path, store: DiskContent) -> ImageTree:
+def tree(tmp_path: Path, store: MemoryContent) -> ImageTree:
     folder = tmp_path / "registry"
     folder.mkdir()
     return ImageTree(folder, store)

@@ -18,9 +18,8 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.policy import AnswerPatience, CachePolicy
 from mirror.pullthrough.shared import Shared
 from mirror.pullthrough.tags.pins import event_at, spoken
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 
@@ -33,7 +32,7 @@ def at(seconds: float) -> datetime:
 
 @pytest.fixture
 async def build(
-    upstream: FakeUpstream, store: DiskContent, tags: FakeTags, fills: Fills, wall: HandClock
+    upstream: FakeUpstream, store: MemoryContent, tags: FakeTags, fills: Fills, wall: HandClock
 ) -> AsyncIterator[Build]:
     """Makes a cache in which redis:7 is frozen to this."""
     caches: list[PullThrough] = []

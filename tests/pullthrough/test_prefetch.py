@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -20,11 +19,9 @@ from mirror.pullthrough.fills.queue import FillLimits
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.prefetch import Prefetcher
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.partial import DiskPartial
-from mirror.storage.disk.space import Bounds
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, manifest_of, request_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, MemoryContent, manifest_of, request_of
+from ..fakes.content import MemoryPartial
 from ..waiting import eventually
 from .test_fills import REDIS, Hold, read_all
 
@@ -34,7 +31,7 @@ MANIFEST = manifest_of(CONFIG, *LAYERS)
 
 
 @pytest.fixture
-async def fills(store: DiskContent) -> AsyncIterator[Fills]:
+async def fills(store: MemoryContent) -> AsyncIterator[Fills]:
     fills = Fills(store, Events(), limits=FillLimits(total=4, per_registry=4))
     yield fills
     await fills.close()
@@ -57,7 +54,7 @@ def now() -> Now:
 
 @pytest.fixture
 async def cache(
-    upstream: FakeUpstream, store: DiskContent, fills: Fills, now: Now
+    upstream: FakeUpstream, store: MemoryContent, fills: Fills, now: Now
 ) -> AsyncIterator[PullThrough]:
     upstream.push("7", MANIFEST, CONFIG, *LAYERS)
     shared = Shared.over(store, FakeTags(), fills, clock=Clock(monotonic=now))
@@ -71,7 +68,7 @@ async def take(cache: PullThrough, data: bytes, context: RequestContext = CONTEX
 
 
 async def test_a_stranger_who_takes_the_manifest_changes_nothing(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent
 ) -> None:
     stranger = Repository("docker.io", "stranger/x")
     upstream.lacking.add(stranger)
@@ -83,7 +80,7 @@ async def test_a_stranger_who_takes_the_manifest_changes_nothing(
 
 
 async def test_the_first_layer_that_is_asked_for_brings_the_others(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent
 ) -> None:
     await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     await take(cache, LAYERS[0])
@@ -95,7 +92,7 @@ async def test_the_first_layer_that_is_asked_for_brings_the_others(
 
 
 async def test_the_first_who_reads_what_was_fetched_ahead_is_no_hit_and_the_next_is(
-    cache: PullThrough, store: DiskContent
+    cache: PullThrough, store: MemoryContent
 ) -> None:
     await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     await take(cache, LAYERS[0])
@@ -111,7 +108,7 @@ async def test_the_first_who_reads_what_was_fetched_ahead_is_no_hit_and_the_next
 
 
 async def test_who_waits_for_what_is_being_fetched_ahead_joins_and_the_next_is_a_hit(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent
 ) -> None:
     await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     hold = Hold(upstream, at=1)
@@ -132,7 +129,7 @@ async def test_who_waits_for_what_is_being_fetched_ahead_joins_and_the_next_is_a
 
 
 async def test_a_manifest_and_its_config_alone_bring_nothing(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent
 ) -> None:
     await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     await take(cache, CONFIG)
@@ -149,7 +146,7 @@ async def test_a_scarce_upstream_is_spared(cache: PullThrough, upstream: FakeUps
 
 
 async def test_clients_come_first(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent
 ) -> None:
     others = [bytes([n]) * 500 for n in (11, 12, 13)]
     for other in others:
@@ -176,18 +173,18 @@ async def test_who_comes_while_a_prefetch_is_being_given_up_does_not_share_its_e
 ) -> None:
     """It waits for nothing; a client has all its patience before it."""
     given_up, go_on = asyncio.Event(), asyncio.Event()
-    suspend = DiskPartial.suspend
+    suspend = MemoryPartial.suspend
 
-    async def slow(partial: DiskPartial) -> None:
+    async def slow(partial: MemoryPartial) -> None:
         given_up.set()
         await go_on.wait()
         await suspend(partial)
 
-    monkeypatch.setattr(DiskPartial, "suspend", slow)
+    monkeypatch.setattr(MemoryPartial, "suspend", slow)
     await cache.manifest(CONTEXT, REDIS, Digest.of(MANIFEST))
     upstream.down = Unavailable("cut short")
     fill, _ = fills.join(CONTEXT, Digest.of(LAYERS[0]), upstream, REDIS, 0.0)
-    await given_up.wait()
+    await eventually(given_up.is_set)
     client = asyncio.create_task(take(cache, LAYERS[0]))
     await eventually(lambda: fill.first_byte > 0)  # it has joined
     upstream.down = None
@@ -211,7 +208,7 @@ async def at_rest(cache: PullThrough) -> None:
 
 
 async def test_it_ends_when_nobody_reads_of_that_image_any_more(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, now: Now, fills: Fills
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, now: Now, fills: Fills
 ) -> None:
     layers = await push(upstream, cache, 20, 1000)
     hold = Hold(upstream, at=0)
@@ -228,7 +225,7 @@ async def test_it_ends_when_nobody_reads_of_that_image_any_more(
 
 
 async def test_it_goes_on_while_somebody_reads(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, now: Now
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, now: Now
 ) -> None:
     upstream.piece = 1500
     long, *others = layers = [bytes(3000), *(bytes([n]) * 1000 for n in range(20))]
@@ -246,15 +243,13 @@ async def test_it_goes_on_while_somebody_reads(
 
 
 @pytest.fixture
-async def small(tmp_path: Path) -> AsyncIterator[DiskContent]:
-    store = DiskContent(tmp_path / "small", Bounds(100_000, block=1), sync=False, events=Events())
-    yield store
-    await store.close()
+def small() -> MemoryContent:
+    return MemoryContent(100_000)
 
 
 @pytest.fixture
 async def cramped(
-    upstream: FakeUpstream, small: DiskContent, now: Now
+    upstream: FakeUpstream, small: MemoryContent, now: Now
 ) -> AsyncIterator[PullThrough]:
     """A cache of 100,000 bytes."""
     fills = Fills(small, Events())
@@ -266,7 +261,7 @@ async def cramped(
 
 
 async def test_one_client_causes_a_share_of_the_cache_to_be_fetched(
-    cramped: PullThrough, upstream: FakeUpstream, small: DiskContent, now: Now
+    cramped: PullThrough, upstream: FakeUpstream, small: MemoryContent, now: Now
 ) -> None:
     layers = await push(upstream, cramped, 60, 1000)
     await take(cramped, layers[0])
@@ -278,7 +273,7 @@ async def test_one_client_causes_a_share_of_the_cache_to_be_fetched(
 
 
 async def test_nothing_is_evicted_for_it(
-    cramped: PullThrough, upstream: FakeUpstream, small: DiskContent
+    cramped: PullThrough, upstream: FakeUpstream, small: MemoryContent
 ) -> None:
     own = [bytes([n]) * 9000 for n in range(100, 108)]
     upstream.blobs |= {Digest.of(data): data for data in own}
@@ -294,7 +289,7 @@ async def test_nothing_is_evicted_for_it(
 
 
 async def test_what_is_larger_than_was_said_is_broken_off(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent
 ) -> None:
     large = bytes(3 << 20)
     lie = manifest_of(CONFIG, b"first", b"x")
@@ -326,7 +321,7 @@ async def gives_way(fills: Fills, digest: Digest) -> None:
 
 
 async def test_what_gives_way_and_goes_on_is_counted_once(
-    upstream: FakeUpstream, small: DiskContent, now: Now
+    upstream: FakeUpstream, small: MemoryContent, now: Now
 ) -> None:
     """Of 25,000 bytes that a client may cause to be fetched."""
     fills = Fills(small, Events())

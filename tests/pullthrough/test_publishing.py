@@ -12,16 +12,15 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, RegistryError
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.pullthrough.cache import PullThrough
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, FakeUpstream, HandClock, Recorder, manifest_of
+from ..fakes import CONTEXT, FakeUpstream, HandClock, MemoryContent, Recorder, manifest_of
 from ..waiting import eventually
 from .test_fills import BIG, LITTLE, REDIS, read_all
 
 
 @pytest.mark.parametrize("data", [BIG, LITTLE, b""], ids=["big", "little", "empty"])
 async def test_a_blob_is_told_once_when_it_has_become_content(
-    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, told: Recorder, data: bytes
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, told: Recorder, data: bytes
 ) -> None:
     digest = Digest.of(data)
     upstream.blobs[digest] = data
@@ -66,7 +65,7 @@ async def test_wrong_bytes_never_become_content(
 async def test_a_manifest_that_finds_no_room_is_not_told(
     cache: PullThrough,
     upstream: FakeUpstream,
-    store: DiskContent,
+    store: MemoryContent,
     told: Recorder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

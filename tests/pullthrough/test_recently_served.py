@@ -14,9 +14,8 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, MemoryContent, manifest_of
 from .test_fills import BIG, REDIS, read_all
 
 CONFIG, MANIFEST = b"{}", manifest_of(b"{}", BIG)
@@ -38,7 +37,7 @@ INDEX = json.dumps(
 
 @pytest.fixture
 async def cache(
-    upstream: FakeUpstream, store: DiskContent, fills: Fills
+    upstream: FakeUpstream, store: MemoryContent, fills: Fills
 ) -> AsyncIterator[PullThrough]:
     """What was promised is waited for, what was not is given up at once."""
     upstream.push("7", INDEX, CONFIG, BIG)

@@ -21,11 +21,10 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
 from mirror.pullthrough.policy import AnswerPatience, CachePolicy
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.records.referrers import ReferrerRecords
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 OTHER = Repository("docker.io", "library/other")
@@ -66,7 +65,7 @@ async def links(wall: HandClock, tmp_path: Path) -> AsyncIterator[LinkRecords]:
 @pytest.fixture
 async def build(
     upstream: FakeUpstream,
-    store: DiskContent,
+    store: MemoryContent,
     fills: Fills,
     links: LinkRecords,
     wall: HandClock,

@@ -25,9 +25,8 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
 from mirror.pullthrough.policy import AnswerPatience, CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of
 from .test_fills import BIG, REDIS, read_all
 
 OTHER = Repository("docker.io", "library/other")
@@ -73,7 +72,7 @@ class LaggingRegistry:
 
 @pytest.fixture
 async def lagging(
-    upstream: FakeUpstream, store: DiskContent, fills: Fills, wall: HandClock
+    upstream: FakeUpstream, store: MemoryContent, fills: Fills, wall: HandClock
 ) -> AsyncIterator[LaggingRegistry]:
     upstream.push("7", INDEX, CONFIG, BIG)
     upstream.manifests[Digest.of(MANIFEST)] = MANIFEST
@@ -289,7 +288,7 @@ async def test_of_what_is_missing_facts_are_remembered_and_no_frames(
 
 
 async def test_a_fresh_tag_is_found_again_though_its_manifest_lags(
-    lagging: LaggingRegistry, store: DiskContent
+    lagging: LaggingRegistry, store: MemoryContent
 ) -> None:
     """The manifest has gone from here, and a replica lags when it is asked for again."""
     cache = lagging.build()

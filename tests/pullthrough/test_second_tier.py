@@ -22,10 +22,9 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.second_tier import NAME, Tiered, TierKeeper, TierState
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
-from ..fakes import FakeTags, FakeUpstream, MemoryTier, Recorder, manifest_of
+from ..fakes import FakeTags, FakeUpstream, MemoryContent, MemoryTier, Recorder, manifest_of
 
 REDIS = Repository("docker.io", "library/redis")
 ASKER = RequestContext("1", "10.0.0.1")
@@ -44,7 +43,7 @@ async def state(tier: MemoryTier, told: Recorder) -> TierState:
 
 
 @pytest.fixture
-async def keeper(state: TierState, store: DiskContent) -> AsyncIterator[TierKeeper]:
+async def keeper(state: TierState, store: MemoryContent) -> AsyncIterator[TierKeeper]:
     keeper = TierKeeper(state, store, ["docker.io"])
     yield keeper
     await keeper.close()
@@ -52,7 +51,7 @@ async def keeper(state: TierState, store: DiskContent) -> AsyncIterator[TierKeep
 
 @pytest.fixture
 async def tiered(
-    upstream: FakeUpstream, state: TierState, store: DiskContent, tags: FakeTags, fills: Fills
+    upstream: FakeUpstream, state: TierState, store: MemoryContent, tags: FakeTags, fills: Fills
 ) -> AsyncIterator[PullThrough]:
     cache = PullThrough(Tiered(upstream, state), Shared.over(store, tags, fills))
     yield cache
@@ -84,7 +83,7 @@ async def test_a_blob_of_the_tier_is_not_asked_of_the_upstream(
     tiered: PullThrough,
     tier: MemoryTier,
     upstream: FakeUpstream,
-    store: DiskContent,
+    store: MemoryContent,
     data: bytes,
 ) -> None:
     keep(tier, data)
@@ -286,7 +285,7 @@ async def test_a_tier_that_loses_its_files_is_given_them_again_when_they_come_ag
     keeper: TierKeeper,
     tier: MemoryTier,
     upstream: FakeUpstream,
-    store: DiskContent,
+    store: MemoryContent,
     told: Recorder,
 ) -> None:
     digest = Digest.of(SMALL)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.parallel import ParallelPolicy
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.shared import Shared
+from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT, FakeStream, FakeTags, FakeUpstream
@@ -66,6 +68,14 @@ def upstream() -> SlowUpstream:
 def parting() -> ParallelPolicy:
     """More connections are always found to be worth it: how long anything takes decides nothing."""
     return ParallelPolicy(over=4 * PART, part=PART, measure=0.05, gain=0)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[DiskContent]:
+    """On a disk: parts are files with holes."""
+    store = DiskContent(tmp_path / "store", Bounds(1 << 30), sync=False, events=Events())
+    yield store
+    await store.close()
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
 from mirror.pullthrough.policy import AnswerPatience, CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 
-from ..fakes import CONTEXT, REDIS, FakeTags, FakeUpstream, HandClock, manifest_of
+from ..fakes import CONTEXT, REDIS, FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of
 
 OTHER = Repository("ghcr.io", "acme/app")
 LAYER = b"layer" * 100
@@ -26,7 +25,7 @@ MISSING = Digest.of(b"nowhere")
 
 
 @pytest.fixture
-def shared(store: DiskContent, tags: FakeTags, fills: Fills, wall: HandClock) -> Shared:
+def shared(store: MemoryContent, tags: FakeTags, fills: Fills, wall: HandClock) -> Shared:
     return Shared.over(store, tags, fills, clock=Clock(wall=wall, monotonic=wall))
 
 
@@ -59,7 +58,7 @@ async def test_a_cache_built_anew_knows_what_clients_were_promised(
 
 
 async def test_a_cache_built_anew_has_the_manifests_in_memory(
-    upstream: FakeUpstream, shared: Shared, store: DiskContent, caches: list[PullThrough]
+    upstream: FakeUpstream, shared: Shared, store: MemoryContent, caches: list[PullThrough]
 ) -> None:
     digest = upstream.push("7", manifest_of())
     await build(upstream, shared, caches).manifest(CONTEXT, REDIS, digest)

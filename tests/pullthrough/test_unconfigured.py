@@ -21,10 +21,9 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of
 from ..waiting import eventually
 from .test_fills import BIG as LARGE
 from .test_fills import Hold as HoldStream
@@ -38,7 +37,7 @@ LARGEST = 8 << 20  # bytes of a blob
 
 
 class TwoRegistries:
-    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: HandClock) -> None:
+    def __init__(self, folder: Path, store: MemoryContent, fills: Fills, wall: HandClock) -> None:
         clock = Clock(wall=wall)
         self.corp, self.evil = FakeUpstream(), FakeUpstream()
         self.corp.push("v1", MANIFEST, CONFIG, LAYER)
@@ -67,7 +66,7 @@ class TwoRegistries:
 
 @pytest.fixture
 async def registries(
-    tmp_path: Path, store: DiskContent, fills: Fills, wall: HandClock
+    tmp_path: Path, store: MemoryContent, fills: Fills, wall: HandClock
 ) -> AsyncIterator[TwoRegistries]:
     registries = TwoRegistries(tmp_path, store, fills, wall)
     yield registries

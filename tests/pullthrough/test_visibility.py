@@ -24,10 +24,9 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.policy import CachePolicy, TroublePatience
 from mirror.pullthrough.shared import Shared
-from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, manifest_of
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, HandClock, MemoryContent, manifest_of
 from ..waiting import eventually
 from .test_fills import BIG as LARGE
 from .test_fills import Hold as HoldStream
@@ -77,7 +76,7 @@ Strangers = Callable[[Digest], Awaitable[bool]]
 class ThreeRegistries:
     """Three registries over one store; `restart` is what a restart of the mirror forgets."""
 
-    def __init__(self, folder: Path, store: DiskContent, fills: Fills, wall: HandClock) -> None:
+    def __init__(self, folder: Path, store: MemoryContent, fills: Fills, wall: HandClock) -> None:
         self.corp, self.hub = FakeUpstream(), FakeUpstream()
         self.pool = Mixed()
         self._folder, self._store, self._fills, self.tags = folder, store, fills, FakeTags()
@@ -118,7 +117,7 @@ class ThreeRegistries:
 
 @pytest.fixture
 async def registries(
-    tmp_path: Path, store: DiskContent, fills: Fills, wall: HandClock
+    tmp_path: Path, store: MemoryContent, fills: Fills, wall: HandClock
 ) -> AsyncIterator[ThreeRegistries]:
     registries = ThreeRegistries(tmp_path, store, fills, wall)
     registries.corp.push("v1", MANIFEST, CONFIG, LAYER)
