@@ -8,7 +8,16 @@ from urllib.parse import urlsplit
 from ..config import Config, Credentials, EndpointConfig, RegistryConfig
 from ..oci.registries import url_of
 from ..upstream.egress import Allowed
-from ..upstream.endpoint import CONNECTIONS, Endpoint, EndpointLimits, GivenToken, Login, Trust
+from ..upstream.endpoint import (
+    CONNECTIONS,
+    Addresses,
+    Endpoint,
+    EndpointLimits,
+    GivenToken,
+    Login,
+    Logins,
+    Trust,
+)
 from ..upstream.endpoint import Credentials as Shown
 from .logins import SecretFile, name_of
 
@@ -51,10 +60,12 @@ def _endpoint(
         url=endpoint.url,
         registry=name,
         trust=Trust(endpoint.trust),
-        credentials=tuple(map(_shown, _credentials(registry, endpoint))),
-        realm=registry.realm,
-        quota_low=registry.quota.low,
-        allowed=Allowed.parse(map(str, registry.allow_private)),
+        logins=Logins(
+            tuple(map(_shown, _credentials(registry, endpoint))),
+            registry.realm,
+            registry.quota.low,
+        ),
+        addresses=Addresses(allowed=Allowed.parse(map(str, registry.allow_private))),
         limits=EndpointLimits(connections=limits[host_of(endpoint.url)]),
     )
 
@@ -66,7 +77,7 @@ def unconfigured_endpoint(name: str, workers: int) -> Endpoint:
         name="unconfigured",
         url=url_of(name),
         registry=name,
-        configured=False,
+        addresses=Addresses(configured=False),
         limits=EndpointLimits(connections=_part(CONNECTIONS, workers)),
     )
 

@@ -144,7 +144,7 @@ class Upstreams:
     def _opened(self, endpoint: Endpoint) -> _Kept:
         transport = Transport(endpoint, self._events, tls=self._tls())
         # Of those that clients name there may be any number: no files for them.
-        notes = self._accounts if endpoint.configured else None
+        notes = self._accounts if endpoint.addresses.configured else None
         retries = Retries(SOON, self._clock)
         remote = Remote(endpoint, transport, retries, self._events, self._clock, notes)
         member = Member(
@@ -163,7 +163,7 @@ class Upstreams:
         at a host that the configuration names."""
         host, limit = host_of(endpoint.url), endpoint.limits.connections
         slots = self._slots.get((host, limit))
-        if slots is None and not endpoint.configured:
+        if slots is None and not endpoint.addresses.configured:
             slots = next((one for at, one in list(self._slots.items()) if at[0] == host), None)
         if slots is None:
             slots = self._slots[host, limit] = Slots(host, limit)
@@ -173,5 +173,5 @@ class Upstreams:
 def _key(endpoint: Endpoint) -> _Key:
     """What makes an endpoint the same: all that the configuration says of it, and the files of its
     secrets, from which they are read again."""
-    files = (cast(SecretFile, login.source).secret.file for login in endpoint.credentials)
+    files = (cast(SecretFile, login.source).secret.file for login in endpoint.logins.credentials)
     return endpoint, tuple(map(str, files))

@@ -66,25 +66,39 @@ class EndpointLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Logins:
+    """What an endpoint is shown. Of several `credentials` the one that has most left is shown.
+    `realm`: the token realm that may see them although its host is another than the endpoint's.
+    `quota_low`: the share of the manifests that it grants to one of them, below which the rest is
+    scarce."""
+
+    credentials: tuple[Credentials, ...] = ()
+    realm: str | None = None
+    quota_low: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where an endpoint may be, and lead to. `configured` False: a client named it, so its own
+    address has to be a public one. `allowed`: private addresses that it may lead to."""
+
+    configured: bool = True
+    allowed: Allowed = field(default_factory=Allowed)
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One registry at one URL.
 
     `name` stands in messages and metrics, `registry` (as the configuration or the client calls the
     one whose content it has) in metrics. `url` has no query and no login; a path before `/v2/` is
-    fine. Of several `credentials` the one that has most left is shown. `realm`: the token realm
-    that may see the login although its host is another than the endpoint's. `quota_low`: the share
-    of what it grants below which what remains is scarce. `allowed`: private addresses that this
-    endpoint may lead to. `configured` False: a client named it, so its own address has to be a
-    public one.
+    fine.
     """
 
     name: str
     url: str
-    trust: Trust = Trust.TAGS
-    credentials: tuple[Credentials, ...] = ()
-    realm: str | None = None
-    quota_low: float = 0.2
-    allowed: Allowed = field(default_factory=Allowed)
-    configured: bool = True
     registry: str = ""
+    trust: Trust = Trust.TAGS
+    logins: Logins = field(default_factory=Logins)
+    addresses: Addresses = field(default_factory=Addresses)
     limits: EndpointLimits = field(default_factory=EndpointLimits)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from mirror.contracts.events import (
 from mirror.oci.reference import Repository
 from mirror.times import Exchanges
 from mirror.upstream.client.remote import Remote
-from mirror.upstream.endpoint import Endpoint, EndpointLimits
+from mirror.upstream.endpoint import Addresses, Endpoint, EndpointLimits, Logins
 from mirror.upstream.http.transport import Transport
 from mirror.upstream.retries import SOON, Retries
 
@@ -95,11 +95,19 @@ async def hub() -> AsyncIterator[Hub]:
 MakeRemote = Callable[..., Remote]
 
 
+def _taken(kind: Any, values: dict[str, Any]) -> Any:
+    """One of this dataclass, made of those of the values that are its fields, which are taken
+    out."""
+    names = [field.name for field in fields(kind) if field.name in values]
+    return kind(**{name: values.pop(name) for name in names})
+
+
 @pytest.fixture
 async def make_remote(
     time: HandClock, counts: Counts, system_tls: ssl.SSLContext
 ) -> AsyncIterator[MakeRemote]:
-    """Builds a remote; keywords are the endpoint's fields. Retries do not sleep."""
+    """Builds a remote; keywords are the fields of its Logins, Addresses and of the endpoint itself.
+    Retries do not sleep."""
     made: list[Remote] = []
 
     def make(
@@ -109,12 +117,14 @@ async def make_remote(
         tls: ssl.SSLContext | None = None,
         policy: RetryPolicy | None = None,
         notes: AccountNotes | None = None,
-        **fields: Any,
+        **values: Any,
     ) -> Remote:
         async def no_sleep(seconds: float) -> None:
             time.now += seconds
 
-        endpoint = replace(Endpoint("hub", url, limits=QUICK), **fields)
+        logins, addresses = _taken(Logins, values), _taken(Addresses, values)
+        rest = {"limits": QUICK, **values}
+        endpoint = Endpoint("hub", url, logins=logins, addresses=addresses, **rest)
         transport = Transport(endpoint, counts, resolver=resolver, tls=tls or system_tls)
         retries = Retries(policy or SOON, time.clock(), sleep=no_sleep, draw=lambda: 0.5)
         made.append(Remote(endpoint, transport, retries, counts, time.clock(), notes))

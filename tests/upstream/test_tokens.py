@@ -17,7 +17,7 @@ from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
 from mirror.upstream.client.logins import OwnLogin
 from mirror.upstream.client.tokens import Authorizer
-from mirror.upstream.endpoint import Endpoint, GivenToken, Login
+from mirror.upstream.endpoint import Endpoint, GivenToken, Login, Logins
 
 from ..fakes import CONTEXT, HandClock
 from ..fakes.hub import Fault, Hub, cut, hang, page, status
@@ -261,7 +261,7 @@ class Nowhere:
 
 
 def authorizer(url: str, realm: str | None = None) -> Authorizer:
-    endpoint = Endpoint("it", url, credentials=(LOGIN,), realm=realm)
+    endpoint = Endpoint("it", url, logins=Logins((LOGIN,), realm))
     own = OwnLogin("it", LOGIN, Clock(), Events())
     return Authorizer(endpoint, own, Nowhere(), Clock())  # type: ignore[arg-type]
 
@@ -365,5 +365,5 @@ async def test_a_given_token_is_shown_as_it_is(hub: Hub, make_remote: MakeRemote
 
 def test_f71_secrets_are_not_in_any_representation() -> None:
     for credentials in (LOGIN, GivenToken(SecretStr("pass:wörd"))):
-        endpoint = Endpoint("it", "https://ghcr.io", credentials=(credentials,))
+        endpoint = Endpoint("it", "https://ghcr.io", logins=Logins((credentials,)))
         assert "wörd" not in f"{endpoint!r} {endpoint} {credentials!r}"

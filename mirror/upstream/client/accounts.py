@@ -59,12 +59,12 @@ class Accounts:
             if credentials is not None:
                 told = notes.login(words) if notes else None
                 own = OwnLogin(endpoint.name, credentials, clock, events, told)
-            quota = Quota(endpoint.name, label, clock, events, endpoint.quota_low)
+            quota = Quota(endpoint.name, label, clock, events, endpoint.logins.quota_low)
             return Account(Authorizer(endpoint, own, transport, clock), quota)
 
         numbers: Counter[str] = Counter()
         configured = []
-        for credentials in endpoint.credentials:
+        for credentials in endpoint.logins.credentials:
             configured.append(account(credentials, numbers[name_of(credentials)]))
             numbers[name_of(credentials)] += 1
         self._anonymous = account(None, 0)

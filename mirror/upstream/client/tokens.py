@@ -258,7 +258,7 @@ class Authorizer:
         own = self.own
         if own is None or not isinstance(own.credentials, Login):
             return None
-        configured = self._endpoint.realm
+        configured = self._endpoint.logins.realm
         if (
             realm.host == self._origin.host
             or origin(realm) == _KNOWN_REALMS.get(self._registry)

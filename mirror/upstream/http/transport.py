@@ -121,8 +121,8 @@ class Transport:
         self._per_host = endpoint.limits.connections if per_host is None else per_host
         self._events = events
         self._origin = origin(URL(endpoint.url))
-        self._realm = origin(URL(endpoint.realm)) if endpoint.realm else None
-        self._guard = Guard(endpoint.allowed)
+        self._realm = origin(URL(realm)) if (realm := endpoint.logins.realm) else None
+        self._guard = Guard(endpoint.addresses.allowed)
         self._own_resolver = Resolver(endpoint.limits.waits.dns) if resolver is None else None
         self._resolver = resolver or self._own_resolver
         self._tls = tls or verifying_context()
@@ -267,7 +267,7 @@ class Transport:
     def _session(self, url: URL) -> aiohttp.ClientSession:
         if origin(url) == self._origin:
             why = _Why.ENDPOINT
-        elif origin(url) == self._realm or self._endpoint.allowed.names(url.host or ""):
+        elif origin(url) == self._realm or self._endpoint.addresses.allowed.names(url.host or ""):
             why = _Why.ALLOWED
         else:
             why = _Why.REFERRED
@@ -305,7 +305,7 @@ class Transport:
 
         def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
             family, kind, protocol, _, address = info
-            if why is _Why.ENDPOINT and not self._endpoint.configured:
+            if why is _Why.ENDPOINT and not self._endpoint.addresses.configured:
                 self._guard.check_public(address[0])
             elif why is _Why.ENDPOINT:
                 self._guard.endpoint_at(address[0])
