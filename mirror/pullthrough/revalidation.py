@@ -107,12 +107,13 @@ class Revalidation(Generic[K, A]):
         ask: Callable[[], Awaitable[A]],
         what: str,
     ) -> tuple[A, bool]:
+        seconds = min(seconds, left(context))
         try:
-            async with asyncio.timeout(min(seconds, left(context))):
+            async with asyncio.timeout(seconds):
                 return await self._checks.answer(context, key, lambda: self._check(key, ask))
         except TimeoutError:
             raise silent(seconds, what) from None
 
 
 def silent(seconds: float, what: str) -> Unavailable:
-    return Unavailable(f"the upstream said nothing of {what} within {seconds:g} s", retry_after=5)
+    return Unavailable(f"the upstream said nothing of {what} within {seconds:.3g} s", retry_after=5)
