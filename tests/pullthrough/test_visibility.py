@@ -197,6 +197,20 @@ async def test_f66_nor_through_another_repository_of_the_same_registry(
         await registries.private.blob(CONTEXT, Repository("corp", "team/other"), Digest.of(LAYER))
 
 
+async def test_f66_nor_where_nobody_is_known_to_have_shown_what_is_here(
+    registries: ThreeRegistries, store: MemoryContent
+) -> None:
+    """As when the links are lost, and the content is not."""
+    await store.put(Digest.of(MANIFEST), MANIFEST)
+    await store.put(Digest.of(LAYER), LAYER)
+    with pytest.raises(ManifestUnknown):
+        await registries.public.manifest(CONTEXT, PUBLIC, Digest.of(MANIFEST))
+    with pytest.raises(BlobUnknown):
+        await registries.public.blob(CONTEXT, PUBLIC, Digest.of(LAYER))
+    # Who shows it is given it.
+    await pull(registries.private, SECRET)
+
+
 async def test_f66_nor_while_it_is_being_fetched(registries: ThreeRegistries) -> None:
     await registries.private.manifest(CONTEXT, SECRET, Digest.of(MANIFEST))
     registries.corp.gate.clear()
