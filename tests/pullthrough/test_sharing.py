@@ -134,7 +134,7 @@ async def test_f31_a_follower_goes_on_when_the_writer_found_no_room(
     await hold.reached.wait()
     second = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     assert await second.readable(0) > 0
-    partial = writer.store.partial_path(IngestKey.of(Digest.of(BIG), REDIS.registry))
+    partial = writer.store.ingest.path(IngestKey.of(Digest.of(BIG), REDIS.registry))
     partial.unlink()  # as a writer does that found no room
     hold.go.set()
     assert await read_all(second) == BIG

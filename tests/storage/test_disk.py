@@ -248,7 +248,7 @@ async def test_what_a_killed_writer_placed_ahead_is_there_for_the_next(
     assert partial is not None
     await partial.append([b"01"])
     await partial.place(6, [b"67"])
-    path = store.partial_path(IngestKey.of(digest, "docker.io"))
+    path = store.ingest.path(IngestKey.of(digest, "docker.io"))
     for name in (path, note_of(path)):  # as they stand when it is killed
         (tmp_path / name.name).write_bytes(name.read_bytes())
     await partial.discard()
@@ -272,7 +272,7 @@ async def test_a_damaged_note_of_what_is_ahead_costs_what_was_ahead(
     await partial.append([b"01"])
     await partial.place(6, [b"67"])
     await partial.suspend()
-    note = note_of(store.partial_path(IngestKey(digest)))
+    note = note_of(store.ingest.path(IngestKey(digest)))
     data = note.read_bytes()
     note.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     resumed = await store.partial(digest)

@@ -363,7 +363,7 @@ async def test_what_is_used_after_the_clock_was_set_back_is_young(
     used, unused = await put(store, b"u" * 400), await put(store, b"o" * 400)
     wall.now -= 86400
     assert await content(store, used) is not None
-    await store._flush_uses()
+    await store._uses.record()
     wall.now += 60
     await put(store, b"n" * 400)
     assert not (store.blobs.path(unused)).exists()

@@ -324,12 +324,12 @@ async def test_f35_a_file_that_somebody_locks_is_gone_on_with_when_it_can_be(
         store = reopen(Clock(monotonic=wall))
         await store.put(REDIS, "7", found(), 3600)
         assert await store.get(REDIS, "7") == found()
-        assert not store.is_shared
+        assert store.fault is not None
     finally:
         holder.close()
     wall.now += AGAIN
     await store.put(REDIS, "8", found(), 3600)
-    assert store.is_shared
+    assert store.fault is None
     assert not os.path.lexists(f"{path}.aside")
     again = reopen()
     assert await again.get(REDIS, "8") == found()

@@ -45,6 +45,15 @@ class AsyncIndex:
         """As `ask`, in this thread, which is not the event loop's. Blocking."""
         return self.index.database.following(lambda: work(*arguments))
 
+    def known(self, read: Callable[..., T], *arguments: object) -> T | None:
+        """What a quick method of the index says; None where it does not answer. For the event loop,
+        too."""
+        try:
+            return read(*arguments)
+        except apsw.Error as error:
+            log.warning("index_does_not_answer", reason=str(error))
+            return None
+
     async def close(self) -> None:
         await aside(self._threads.close)
         self.index.close()

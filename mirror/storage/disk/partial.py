@@ -9,6 +9,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -58,8 +59,20 @@ class DiskFull(StoreFull):
     """The disk took less than it was given."""
 
 
+@dataclass(frozen=True, slots=True)
+class LockedFile:
+    """The file of a partial, open and locked. `guest`: see Index. `announced`: the size of the
+    whole, as an earlier writer was told."""
+
+    key: IngestKey
+    path: Path
+    fd: int
+    guest: bool
+    announced: int | None
+
+
 class DiskPartial:
-    """A Partial on the disk. Made by `DiskContent.partial`, which holds the protocol's other half.
+    """A Partial on the disk. Made by `Ingest`, which holds the protocol's other half.
 
     The exclusive lock on the file is what makes its holder the only writer, across processes; it
     ends with the process, so a killed writer leaves a partial that the next asker resumes.
@@ -67,37 +80,32 @@ class DiskPartial:
 
     def __init__(
         self,
-        key: IngestKey,
-        path: Path,
-        fd: int,
+        file: LockedFile,
         threads: Threads,
         account: SpaceAccount,
         shelf: Shelf,
         *,
         sync: bool,
-        guest: bool,
-        announced: int | None = None,
     ) -> None:
-        """`sync`: whether it is to be on the disk when it is committed. `guest`: see Index.
-        `announced`: the size of the whole, as an earlier writer was told."""
-        self.key = key
-        self._digest = key.digest
-        self._path = path
-        self._fd = fd
+        """`sync`: whether it is to be on the disk when it is committed."""
+        self.key = file.key
+        self._digest = file.key.digest
+        self._path = file.path
+        self._fd = file.fd
         self._run = threads.run
         self._account = account
         self._shelf = shelf
         self._sync = sync
-        self.guest = guest
+        self.guest = file.guest
         self.trusted = True
-        self.size = announced
+        self.size = file.announced
         self._dirty = 0  # bytes since the disk was last told to begin
-        self._hash = key.digest.hasher()
+        self._hash = file.key.digest.hasher()
         self._offset = 0
         self._there = 0  # bytes that are on the disk, or are being written to it
         self._reserved = 0
         self._growing = asyncio.Lock()
-        self._ahead = SparseSpans(path)
+        self._ahead = SparseSpans(file.path)
         self._hashing = threading.Lock()  # pieces of several streams come in several threads
 
     @property

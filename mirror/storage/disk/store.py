@@ -9,7 +9,6 @@ index.db                            sizes, last use, what needs what (see index.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Coroutine, Sequence
@@ -29,15 +28,16 @@ from ...oci.errors import Unavailable
 from ...threads import Threads, aside
 from ...times import STORES
 from .async_index import AsyncIndex
-from .blob_files import READ_ONLY, BlobFiles
+from .blob_files import BlobFiles
 from .files import StorageUnusable as StorageUnusable
 from .files import hash_of, prepare, read_whole, unlink_all, words
 from .free_space import FreeSpace
 from .index import Index
-from .ingest_key import IngestKey
+from .ingest import Ingest, IngestPolicy
 from .open_file import StoredFile
-from .partial import DiskFollowed, DiskPartial, lock_partial
-from .space import FULL, Bounds, SpaceManager
+from .partial import DiskFollowed, DiskPartial
+from .space import Bounds, SpaceManager
+from .uses import Uses
 
 log = structlog.get_logger()
 
@@ -45,8 +45,6 @@ log = structlog.get_logger()
 # open are read to their ends. In seconds.
 _MEANS_WITHIN = STORES.descriptors
 _MEANS_EVERY = 0.05
-
-_TOUCH_EVERY = 2.0  # seconds: how long a use may go unrecorded
 
 T = TypeVar("T")
 
@@ -66,37 +64,33 @@ class DiskContent:
     ) -> None:
         """Opens or makes the store. Raises StorageUnusable. Blocking.
 
-        `sync`: whether content reaches the disk before it becomes visible. Without it a power
-        loss may leave short files, which the size check and the scrub find. `is_guest`: whether
-        what this source brings may have only little of the others' room (see Index).
+        `sync` and `is_guest`: see IngestPolicy. Without `sync` a power loss may leave short files,
+        which the size check and the scrub find.
         """
         self.root = root
-        self._sync = sync
         self._clock = clock or Clock()
         self._events = events
-        self._is_guest = is_guest
         prepare(root)
         block = bounds.block or FreeSpace.at(root).block
         self._index = Index(root / "index.db", bounds.max_size, block)
         self.async_index = AsyncIndex(self._index)
+        self._uses = Uses(self.async_index, self._clock)
         self.space = SpaceManager(
-            root, bounds, self.async_index, self._clock, self.evict, self._flush_uses
+            root, bounds, self.async_index, self._clock, self.evict, self._uses.record
         )
         self.blobs = BlobFiles(root, lambda digest: events.emit(ContentQuarantined(digest)))
         self._files = Threads(4, "files")
-        self._used: dict[Digest, float] = {}
+        policy = IngestPolicy(sync, is_guest)
+        self.ingest = Ingest(
+            root, self.blobs, self._files, self.space, self.async_index, self._clock, policy
+        )
         self._unrecorded: set[Digest] = set()  # evicted, as the index could not be told
-        self._toucher: asyncio.Task[None] | None = None
         self._behind: set[asyncio.Future[object]] = set()
         self._tidying: asyncio.Future[object] | None = None
 
     async def close(self) -> None:
         await asyncio.gather(*self._behind, return_exceptions=True)
-        if self._toucher is not None:
-            self._toucher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._toucher
-        await self._flush_uses()
+        await self._uses.close()
         await aside(self._files.close)
         await self.async_index.close()
 
@@ -143,46 +137,21 @@ class DiskContent:
         return data
 
     async def partial(self, digest: Digest, source: str = "") -> DiskPartial | None:
-        key = IngestKey.of(digest, source)
-        guest = bool(source) and self._is_guest(source)
-        partial, fault = await self._making_names(self._begin, key, guest)
-        if partial is not None and fault is not None:
-            # What was written before cannot be read: the next writer begins anew.
-            await partial.discard()
-            raise fault
-        return partial
+        return await self.ingest.begin(digest, source)
 
     async def put(
         self, digest: Digest, data: bytes, refers_to: Sequence[Digest] = (), source: str = ""
     ) -> bool:
-        guest = bool(source) and self._is_guest(source)
-        partial, kept = await self._making_names(self._put, digest, data, refers_to, guest)
-        if partial is None:
-            return kept
-        try:  # room has to be made for it
-            await partial.announce(len(data))
-            await partial.append([data])
-            await partial.commit(refers_to)
-        finally:
-            await partial.discard()  # unless it was committed
-        return True
+        return await self.ingest.put(digest, data, refers_to, source)
 
     async def follow(self, digest: Digest, source: str = "") -> DiskFollowed | None:
-        key = IngestKey.of(digest, source)
-        path = self.partial_path(key)
-        try:
-            fd = os.open(path, READ_ONLY)
-        except FileNotFoundError:
-            return None
-        return DiskFollowed(path, self.blobs.path(digest), fd, lambda: self._announced(key))
+        return self.ingest.follow(digest, source)
 
     def touch(self, digest: Digest) -> None:
-        self._used[digest] = self._clock.wall()
-        if self._toucher is None or self._toucher.done():
-            self._toucher = asyncio.create_task(self._touch_later())
+        self._uses.add(digest)
 
     def is_needed(self, digest: Digest) -> bool:
-        return bool(self._known(self._index.is_needed, digest))
+        return bool(self.async_index.known(self._index.is_needed, digest))
 
     async def pin(self, name: str, digest: Digest) -> None:
         await self.async_index.note(self._index.pin, name, digest)
@@ -204,16 +173,8 @@ class DiskContent:
     async def page(self, after: Digest | None, limit: int) -> Sequence[Entry]:
         return await self.async_index.ask(self._index.entries, str(after or ""), limit)
 
-    async def _unlink(self, digests: Sequence[Digest]) -> None:
-        """Raises OSError. What another process has removed before is for that one to tell."""
-        sizes = {self.blobs.path(digest): self._recorded(digest) or 0 for digest in digests}
-        removed = await self.on_files(unlink_all, sizes)
-        for digest, (path, size) in zip(digests, sizes.items(), strict=True):
-            if path in removed:
-                self._events.emit(ContentEvicted(digest, size))
-
     def usage(self) -> Usage:
-        return self._known(self._index.usage) or Usage(0, 0, 0, self._index.max_bytes)
+        return self.async_index.known(self._index.usage) or Usage(0, 0, 0, self._index.max_bytes)
 
     async def verify(self, digest: Digest) -> bool | None:
         """Hashes the content anew; what is wrong is set aside. None when it is not here."""
@@ -243,92 +204,15 @@ class DiskContent:
         """Runs what touches files, off the event loop."""
         return await self._files.run(work, *arguments)
 
-    async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
-        """Publishes, records and closes it (see partial.Shelf)."""
-        await self._making_names(self._publish, partial, refers_to)
-
     # Inside.
 
-    async def _making_names(self, work: Callable[..., T], *arguments: object) -> T:
-        """As `on_files`; where the file system takes no other file, something is evicted for it."""
-        try:
-            return await self.on_files(work, *arguments)
-        except OSError as error:
-            if error.errno not in FULL or not await self.space.make_names():
-                raise
-        return await self.on_files(work, *arguments)
-
-    def _begin(self, key: IngestKey, guest: bool) -> tuple[DiskPartial | None, OSError | None]:
-        """A partial that is locked and resumed, or what went wrong after it was locked."""
-        partial = self._locked(key, guest)
-        if partial is None:
-            return None, None
-        try:
-            partial.resume()
-        except OSError as error:
-            return partial, error
-        return partial, None
-
-    def _locked(self, key: IngestKey, guest: bool) -> DiskPartial | None:
-        path = self.partial_path(key)
-        try:
-            fd = lock_partial(path)
-        except FileNotFoundError:  # somebody has removed the folder
-            prepare(self.root)
-            fd = lock_partial(path)
-        if fd is None:
-            return None
-        return DiskPartial(
-            key,
-            path,
-            fd,
-            self._files,
-            self.space,
-            self,
-            sync=self._sync,
-            guest=guest,
-            announced=self._announced(key) if os.fstat(fd).st_size else None,
-        )
-
-    def _put(
-        self, digest: Digest, data: bytes, refers_to: Sequence[Digest], guest: bool
-    ) -> tuple[DiskPartial | None, bool]:
-        """The whole way of small content in one go, and whether it is kept; the partial, where room
-        is lacking."""
-        partial = self._locked(IngestKey(digest), guest)
-        if partial is None:  # another process is just writing it
-            return None, False
-        try:
-            partial.begin_anew()
-            # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
-            now = self._clock.wall()
-            if not self.space.admit(digest, len(data), now, refers_to, guest):
-                return partial, False
-            partial.take(data)
-            partial.publish(self.blobs.path(digest))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.remove()
-            partial.close()
-            self.async_index.note_here(self._index.remove, [digest])
-            raise
-        partial.close()
-        return None, True
-
-    def _publish(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
-        partial.publish(self.blobs.path(partial.digest))
-        index, now = self._index, self._clock.wall()
-        self.async_index.note_here(
-            lambda: index.add(
-                partial.digest,
-                partial.offset,
-                now,
-                refers_to,
-                partial.key,
-                guest=partial.guest,
-            )
-        )
-        partial.close()
+    async def _unlink(self, digests: Sequence[Digest]) -> None:
+        """Raises OSError. What another process has removed before is for that one to tell."""
+        sizes = {self.blobs.path(digest): self._recorded(digest) or 0 for digest in digests}
+        removed = await self.on_files(unlink_all, sizes)
+        for digest, (path, size) in zip(digests, sizes.items(), strict=True):
+            if path in removed:
+                self._events.emit(ContentEvicted(digest, size))
 
     def _doubt(self, digest: Digest, reason: str) -> None:
         """A reader could not read this content: it is looked at, behind."""
@@ -371,27 +255,4 @@ class DiskContent:
             log.warning("room_not_tidied", reason=words(error))
 
     def _recorded(self, digest: Digest) -> int | None:
-        return self._known(self._index.size, digest)
-
-    def _announced(self, key: IngestKey) -> int | None:
-        return self._known(self._index.announced, key)
-
-    def _known(self, read: Callable[..., T], *arguments: object) -> T | None:
-        """What the index says; None where it does not answer."""
-        try:
-            return read(*arguments)
-        except apsw.Error as error:
-            log.warning("index_does_not_answer", reason=str(error))
-            return None
-
-    async def _touch_later(self) -> None:
-        await asyncio.sleep(_TOUCH_EVERY)
-        await self._flush_uses()
-
-    async def _flush_uses(self) -> None:
-        used, self._used = self._used, {}
-        if used:
-            await self.async_index.note(self._index.touch, list(used.items()), self._clock.wall())
-
-    def partial_path(self, key: IngestKey) -> Path:
-        return self.root / "partials" / key.digest.algorithm / key.name
+        return self.async_index.known(self._index.size, digest)

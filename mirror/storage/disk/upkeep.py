@@ -112,7 +112,7 @@ class Upkeep:
         which it gave content its name has left that without a record."""
         store, index = self._store, self._store.async_index.index
         for key in await store.async_index.ask(index.reservations):
-            if not await store.on_files(store.partial_path(key).exists):
+            if not await store.on_files(store.ingest.path(key).exists):
                 if await store.async_index.ask(index.size, key.digest) is None:
                     await self._adopt(key.digest)
                 await store.space.release(key)

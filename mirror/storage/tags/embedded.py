@@ -71,11 +71,6 @@ class EmbeddedTags:
         self._closed = False
 
     @property
-    def is_shared(self) -> bool:
-        """Whether it is in the file, for other processes to see; else it ends with this one."""
-        return self._database.identity is not None
-
-    @property
     def fault(self) -> Exception | None:
         """Why it is not in the file."""
         return self._database.fault

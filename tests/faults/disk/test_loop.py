@@ -145,7 +145,7 @@ async def test_f44_evicting_many_and_forgetting_partials(
     async def prepare() -> None:
         await _put_many(store, 300)
         for number in range(100):
-            path = store.partial_path(IngestKey(Digest.of(b"partial %d" % number)))
+            path = store.ingest.path(IngestKey(Digest.of(b"partial %d" % number)))
             path.write_bytes(b"x")
 
     async def tidy() -> None:
@@ -163,7 +163,7 @@ async def test_f44_a_large_blob_is_hashed_synced_renamed_evicted(
 
     async def prepare() -> None:
         await store.delete(digest)
-        store.partial_path(IngestKey(digest)).write_bytes(LARGE[: 60 * MIB])
+        store.ingest.path(IngestKey(digest)).write_bytes(LARGE[: 60 * MIB])
 
     async def life() -> None:
         partial = await store.partial(digest)  # hashes what is there
