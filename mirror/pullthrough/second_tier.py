@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
@@ -320,9 +321,9 @@ def _matches(data: bytes, digest: Digest) -> bool:
 
 
 class TierKeeper:
-    """Gives the tier what was committed, one after the other, behind the answers. A content for
-    which there is no place in the queue, or that the tier does not take, is dropped: it comes from
-    the upstream the next time."""
+    """Gives the tier what was committed, one after the other, behind the answers: of each registry
+    in turn. Of too much the latest of the registry that has most is dropped, as is what the tier
+    does not take: that comes from the upstream the next time."""
 
     def __init__(
         self, state: TierState, store: ContentStore, registries: Collection[str], most: int = 1024
@@ -330,7 +331,9 @@ class TierKeeper:
         self._state = state
         self._store = store
         self._registries = registries
-        self._queue: asyncio.Queue[Digest] = asyncio.Queue(most)
+        self._most = most
+        self._waiting: dict[str, deque[Digest]] = {}  # of each registry
+        self._something = asyncio.Event()  # waits
         self._task = asyncio.create_task(self._run(), name="second tier")
         state.events.listen(ContentCommitted, self._committed)
 
@@ -342,22 +345,33 @@ class TierKeeper:
     def _committed(self, event: ContentCommitted) -> None:
         if event.repository.registry not in self._registries or set(event.sources) == {NAME}:
             return
-        try:
-            self._queue.put_nowait(event.digest)
-        except asyncio.QueueFull:
+        self._waiting.setdefault(event.repository.registry, deque()).append(event.digest)
+        self._something.set()
+        if sum(map(len, self._waiting.values())) > self._most:
+            max(self._waiting.values(), key=len).pop()
             self._state.events.emit(SecondTierGiven(kept=False))
 
     async def _run(self) -> None:
         while True:
-            digest = await self._queue.get()
-            kept = False
-            try:
-                kept = await self._give(digest)
-            except TimeoutError:
-                self._state.hangs("put")
-            except Exception:
-                log.exception("second_tier_not_given", digest=str(digest))
-            self._state.events.emit(SecondTierGiven(kept))
+            await self._something.wait()
+            for registry in list(self._waiting):
+                await self._give_next(registry)
+            if not self._waiting:
+                self._something.clear()
+
+    async def _give_next(self, registry: str) -> None:
+        waiting = self._waiting[registry]
+        if not waiting:
+            del self._waiting[registry]
+            return
+        digest, kept = waiting.popleft(), False
+        try:
+            kept = await self._give(digest)
+        except TimeoutError:
+            self._state.hangs("put")
+        except Exception:
+            log.exception("second_tier_not_given", digest=str(digest))
+        self._state.events.emit(SecondTierGiven(kept))
 
     async def _give(self, digest: Digest) -> bool:
         state, patience = self._state, self._state.patience

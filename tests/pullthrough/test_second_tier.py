@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mirror.clock import Clock
+from mirror.contracts.content import ContentStore
 from mirror.contracts.context import RequestContext
-from mirror.contracts.events import SecondTierGiven, UpstreamRejected
+from mirror.contracts.events import ContentCommitted, SecondTierGiven, UpstreamRejected
 from mirror.contracts.registry import FileContent
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
@@ -295,3 +296,23 @@ async def test_a_tier_that_loses_its_files_is_given_them_again_when_they_come_ag
         await eventually(lambda: len(told.of(SecondTierGiven)) == times)  # noqa: B023
         tier.kept.clear()
         await store.delete(digest)
+
+
+async def test_one_registrys_flood_pushes_out_nothing_that_the_tier_is_to_be_given_of_another(
+    state: TierState, tier: MemoryTier, store: ContentStore, told: Recorder
+) -> None:
+    keeper = TierKeeper(state, store, ["docker.io", "ghcr.io"], most=4)
+    rare = await _committed(store, told, "ghcr.io", b"rare")
+    flood = [await _committed(store, told, "docker.io", bytes([n])) for n in range(20)]
+    await eventually(lambda: len(told.of(SecondTierGiven)) == 21)
+    assert rare in tier.kept
+    assert [digest in tier.kept for digest in flood] == [True] * 3 + [False] * 17
+    await keeper.close()
+
+
+async def _committed(store: ContentStore, told: Recorder, registry: str, data: bytes) -> Digest:
+    digest = Digest.of(data)
+    await store.put(digest, data)
+    repository = Repository(registry, "library/redis")
+    told.emit(ContentCommitted(digest, len(data), repository, ("hub",), "", ()))
+    return digest
