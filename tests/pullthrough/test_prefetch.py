@@ -122,7 +122,7 @@ async def test_who_waits_for_what_is_being_fetched_ahead_joins_and_the_next_is_a
     assert joined.outcome is Outcome.JOINED
     await read_all(joined)
     await first
-    await eventually(lambda: store.blobs.is_here(ahead))
+    await eventually(lambda: store.is_here(ahead))
     later = await cache.blob(CONTEXT, REDIS, ahead)
     later.close()
     assert later.outcome is Outcome.HIT

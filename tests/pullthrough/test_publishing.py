@@ -25,7 +25,7 @@ async def test_a_blob_is_told_once_when_it_has_become_content(
     digest = Digest.of(data)
     upstream.blobs[digest] = data
     was_here: list[bool] = []
-    told.listen(ContentCommitted, lambda event: was_here.append(store.blobs.is_here(event.digest)))
+    told.listen(ContentCommitted, lambda event: was_here.append(store.is_here(event.digest)))
     for _ in range(2):
         assert await read_all(await cache.blob(CONTEXT, REDIS, digest)) == data
         await eventually(lambda: told.of(FillEnded))

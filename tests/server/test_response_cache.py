@@ -28,6 +28,7 @@ from mirror.server.v2.access_log import AccessLog, Hit
 from mirror.server.v2.handler import V2
 from mirror.server.v2.serving import Serving
 from mirror.storage.tags import redis as tags_redis
+from mirror.storage.tags import redis_frozen
 from mirror.switch import Switch
 
 from ..fakes import REDIS, Answers, FakeRegistry, HandClock
@@ -166,7 +167,7 @@ async def test_one_request_renews_what_is_soon_over_and_nobody_waits_for_it(
 
 
 def test_all_nodes_know_of_a_frozen_tag_within_a_second() -> None:
-    assert tags_redis._FROZEN_COPY + tags_redis.LIMIT + lane._TAG_LIFE <= 1
+    assert redis_frozen._FROZEN_COPY + tags_redis.LIMIT + lane._TAG_LIFE <= 1
 
 
 @pytest.mark.parametrize(

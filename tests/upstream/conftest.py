@@ -113,6 +113,7 @@ async def make_remote(
     def make(
         url: str,
         *,
+        name: str = "hub",
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         policy: RetryPolicy | None = None,
@@ -124,7 +125,7 @@ async def make_remote(
 
         logins, addresses = _taken(Logins, values), _taken(Addresses, values)
         rest = {"limits": QUICK, **values}
-        endpoint = Endpoint("hub", url, logins=logins, addresses=addresses, **rest)
+        endpoint = Endpoint(name, url, logins=logins, addresses=addresses, **rest)
         transport = Transport(endpoint, counts, resolver=resolver, tls=tls or system_tls)
         retries = Retries(policy or SOON, time.clock(), sleep=no_sleep, draw=lambda: 0.5)
         made.append(Remote(endpoint, transport, retries, counts, time.clock(), notes))
