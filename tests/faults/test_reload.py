@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from ..commands import Done, ran
-from ..fakes.hub import basic, hang, status
+from ..fakes.hub import Fault, basic, hang, status
 from ..redis_server import RedisServer
 from ..waiting import eventually
 from .house import House, Mirror, digest_of
@@ -341,3 +342,57 @@ async def test_more_downloads_begin_when_more_may(house: House) -> None:
     go.set()
     answers = await asyncio.gather(*asks)
     assert {answer.status for answer in answers} == {200}
+
+
+def in_two_parts(go: asyncio.Event, data: bytes) -> Fault:
+    """All of the content, of which the second part waits."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+        await response.prepare(request)
+        await response.write(data[:MIB])
+        await go.wait()
+        await response.write(data[MIB:])
+        return response
+
+    return answer
+
+
+@one_and_two
+async def test_a_body_that_comes_is_not_cut_when_its_endpoint_is_replaced(
+    house: House, workers: int
+) -> None:
+    """The new endpoint lacks it."""
+    data = os.urandom(8 * MIB)
+    old, go = await house.another_hub(), asyncio.Event()
+    digest = old.add_blob(data)
+    old.fail("blobs", in_two_parts(go, data))
+    mirror = await house.mirror(old, workers=workers)
+    async with mirror.connection() as client:
+        await client.get(f"/v2/library/redis/blobs/{digest}")
+        _, headers = await client.head()
+        begun = await client.reader.readexactly(1000)
+        await reloaded(mirror, registries={"docker.io": registry(house.hub.url)})
+        old.fail("registry", status(500), times=1000)
+        go.set()
+        left = int(headers["content-length"]) - len(begun)
+        assert digest_of(begun + await client.reader.readexactly(left)) == digest
+
+
+async def test_a_download_whose_client_has_left_outlives_its_registry(house: House) -> None:
+    """It belongs to the mirror, and not to the request that began it."""
+    data = os.urandom(8 * MIB)
+    digest, go = house.hub.add_blob(data), asyncio.Event()
+    house.hub.fail("blobs", hang(go, data[:MIB], announced=len(data)))
+    mirror = await house.mirror()
+    async with mirror.connection() as client:
+        await client.get(f"/v2/library/redis/blobs/{digest}")
+        await client.head()
+        await client.reader.readexactly(1000)
+    await eventually(lambda: bool(mirror.events("request")[1:]), SOON)
+    gone = {"registries": {"ghcr.io": registry(house.hub.url)}, "default_registry": "ghcr.io"}
+    await reloaded(mirror, **gone)
+    for _ in range(3):  # nothing that was kept back is let go by more of them
+        await reloaded(mirror)
+    go.set()
+    await eventually(lambda: bool(mirror.events("filled")), SOON)
