@@ -21,7 +21,7 @@ from ..oci.digest import Digest
 from ..oci.reference import parse_image
 from ..pullthrough.images import Images, this_platform
 from ..server.admin import admin_application, admin_runner
-from ..server.http.listening import Listener
+from ..server.http.listening import Binding, Listener
 from ..server.http.reserved_port import SparePort
 from ..server.http.response_cache import ResponseCache
 from ..server.http.sending import Sender
@@ -106,10 +106,8 @@ async def serving_pulls(
         handler = V2(live.serving, sender, log=access, lane=lane, events=events, clock=clock)
         listener = Listener(
             handler,
-            config.listen.host,
-            config.listen.port,
+            Binding(config.listen.host, config.listen.port, reuse_port),
             lane=lane,
-            reuse_port=reuse_port,
             idle=config.limits.idle,
             patience=config.limits.idle,
             events=events,

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from mirror.server.http.listening import Listener
+from mirror.server.http.listening import Binding, Listener
 from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
@@ -106,6 +106,8 @@ class Port:
     told: Answers
     listener: Listener
     lines: list[str]
+    serving: Switch[Serving]
+    lane: ResponseCache
     wires: list[Wire] = field(default_factory=list)
 
     @property
@@ -162,18 +164,23 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.S
 
 @asynccontextmanager
 async def served(
-    registry: FakeRegistry, sender: Sender, *, patience: float = 60.0, **options: Any
+    registry: FakeRegistry,
+    sender: Sender,
+    *,
+    patience: float = 60.0,
+    idle: float = 60.0,
+    **binding: Any,
 ) -> AsyncIterator[Port]:
-    """This registry on a port of its own; `options` are the Listener's."""
+    """This registry on a port of its own; `binding` as in Binding."""
     told, lines = Answers(), list[str]()
     log = AccessLog(lines.append, told)
     lane = ResponseCache(log)
-    handler = V2(
-        Switch(Serving(registry, patience=patience)), sender, log=log, lane=lane, events=told
-    )
-    listener = Listener(handler, "127.0.0.1", 0, lane=lane, events=told, **options)
+    serving = Switch(Serving(registry, patience=patience))
+    handler = V2(serving, sender, log=log, lane=lane, events=told)
+    place = Binding("127.0.0.1", 0, **binding)
+    listener = Listener(handler, place, lane=lane, events=told, idle=idle)
     await listener.start()
-    port = Port(registry, told, listener, lines)
+    port = Port(registry, told, listener, lines, serving, lane)
     try:
         yield port
     finally:

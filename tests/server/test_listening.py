@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mirror.events import Events
-from mirror.server.http.listening import Listener
+from mirror.server.http.listening import Binding, Listener
 from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
@@ -156,7 +156,7 @@ def another(
     log = AccessLog(print, events)
     lane = ResponseCache(log)
     handler = V2(Switch(Serving(registry)), sender, log=log, lane=lane, events=events)
-    return Listener(handler, host, port, lane=lane, events=events, reuse_port=reuse_port)
+    return Listener(handler, Binding(host, port, reuse_port), lane=lane, events=events)
 
 
 async def test_no_host_means_every_address(registry: FakeRegistry, sender: Sender) -> None:

@@ -20,7 +20,7 @@ from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.server.http import response_cache as lane
-from mirror.server.http.listening import Listener
+from mirror.server.http.listening import Binding, Listener
 from mirror.server.http.public_answers import PublicAnswer
 from mirror.server.http.response_cache import LARGEST, ResponseCache, is_bare, read_fields
 from mirror.server.http.sending import Sender
@@ -68,12 +68,11 @@ async def opened(
     registry.add_blob(CONFIG)
     log = AccessLog(lines.append, told, time.clock())
     table = kind(log, time.clock())
-    handler = V2(
-        Switch(Serving(registry)), sender, log=log, lane=table, events=told, clock=time.clock()
-    )
-    listener = Listener(handler, "127.0.0.1", 0, lane=table, events=told, **options)
+    serving = Switch(Serving(registry))
+    handler = V2(serving, sender, log=log, lane=table, events=told, clock=time.clock())
+    listener = Listener(handler, Binding("127.0.0.1", 0), lane=table, events=told, **options)
     await listener.start()
-    port = Port(registry, told, listener, lines)
+    port = Port(registry, told, listener, lines, serving, table)
     try:
         yield port, time
     finally:

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -39,37 +40,41 @@ _LINGER = 5.0  # seconds to read the rest of a body that nobody wanted, so that 
 _CANCEL = 1.0  # seconds for cancelled requests to let go of what they hold
 
 
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a port is. `host` "" is every address of this machine; `reuse_port` lets several
+    processes share it."""
+
+    host: str
+    port: int
+    reuse_port: bool = False
+    tls: ssl.SSLContext | None = None
+
+
 class Listener:
     """Serves `handler` on one address.
 
     `idle` is the time, in seconds, that a client has from connecting, or from the last answer, to
     the end of its next request's head: no matter whether it sends nothing or a byte a second.
     Twice `patience` is how long bytes sent may remain unread before the kernel ends the connection.
-    `reuse_port` lets several processes share the port.
     """
 
     def __init__(
         self,
         handler: Handler,
-        host: str,
-        port: int,
+        binding: Binding,
         *,
         lane: ResponseCache,
         events: Events,
-        reuse_port: bool = False,
         idle: float = 60.0,
         patience: float = 60.0,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._handler = handler
         self._lane = lane
-        self._host = host
-        self._port = port
-        self._reuse_port = reuse_port
+        self._binding = binding
         self._idle = idle
         self._patience = patience
         self._events = events
-        self._tls = tls
         self._running: set[asyncio.Task[Any]] = set()
         self._server: web.Server | None = None
         self._acceptor: Acceptor | None = None
@@ -114,8 +119,9 @@ class Listener:
                 if isinstance(each, _Connection) and each.is_waiting():
                     yield each.idle()
 
-        acceptor = Acceptor(connection, self._lane, self._idle, self._tls, idle)
-        await acceptor.listen(self._host, self._port, _BACKLOG, self._reuse_port)
+        binding = self._binding
+        acceptor = Acceptor(connection, self._lane, self._idle, binding.tls, idle)
+        await acceptor.listen(binding.host, binding.port, _BACKLOG, binding.reuse_port)
         self._server, self._acceptor = server, acceptor
 
     async def stop(self, grace: float) -> None:
