@@ -48,7 +48,7 @@ EVERY = 1.0
 
 _MOST = 10_000  # changes, and images that were pulled, that wait for the next batch
 _PAGE = 500  # changes, pieces of content, or tags, that are noted at once: one transaction
-_PAUSE = 0.01  # seconds between two pages of a rebuild, for whoever else uses the processor
+_PAUSE = 0.01  # seconds between two pages of a rebuild, for other work of the processor
 _DEPTH = 3  # an index of indexes of manifests: deeper ones are not looked into
 
 _LOOK = 10.0  # seconds between two looks at whether something was lost
@@ -244,7 +244,7 @@ class CatalogueUpkeep:
             await asyncio.sleep(pause)
 
     async def end(self) -> None:
-        """Notes that nothing is lacking, if so: when nobody notes anything any more."""
+        """Notes that nothing is lacking, if so. To be called when the last process has ended."""
         if self._found_again is not None and await self._latest() == self._found_again:
             await self._notes.made_good(self._found_again)
 

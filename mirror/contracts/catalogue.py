@@ -65,7 +65,7 @@ NAMED = 16
 """Images that a piece of content names. A popular layer is needed by thousands."""
 
 LONGEST_PAGE = 1000
-"""Entries; whoever asks for more gets these."""
+"""Entries: of a longer page, only these are given."""
 
 
 class Catalogue(Protocol):

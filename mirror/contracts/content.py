@@ -27,7 +27,7 @@ class StoreFull(Exception):
 
 
 class Partial(Protocol):
-    """Content being written: append-only, hashed as it is written, visible to nobody by name.
+    """Content being written: append-only, hashed as it is written, visible under no name.
 
     One writer a digest, across processes. Readers hold an open file of their own (`open()`), which
     has the bytes below `offset`, and those of the spans `ahead`.
@@ -80,7 +80,7 @@ class Partial(Protocol):
         """
 
     async def suspend(self) -> None:
-        """Stops writing and keeps what is there, to be resumed by whoever asks next."""
+        """Stops writing and keeps what is there, to be resumed by the next writer."""
 
     async def discard(self) -> None:
         """Removes what was written."""
@@ -116,14 +116,14 @@ class Followed(Protocol):
 
 
 class WriterState(Enum):
-    WRITING = "writing"  # or killed: who gets the lock (`partial`) knows
+    WRITING = "writing"  # or killed: the next that gets the lock (`partial`) knows
     PROVEN = "proven"  # it has its name now
     GONE = "gone"  # removed: it was wrong, or there was no room
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a store holds: bytes and entries of content, bytes reserved for what is coming."""
+    """What a store holds: bytes and entries of content, bytes reserved for partials."""
 
     content_bytes: int
     entries: int
@@ -161,7 +161,7 @@ class ContentStore(Protocol):
         it. What other sources send is neither seen nor touched: nothing of it is proven."""
 
     async def follow(self, digest: Digest, source: str = "") -> Followed | None:
-        """What another process is writing of this source; None when nobody is."""
+        """What another process is writing of this source; None when none is."""
 
     def touch(self, digest: Digest) -> None:
         """Notes that this content was used now, and with it what it refers to."""

@@ -36,7 +36,7 @@ class TierStream(Protocol):
 class SecondTier(Protocol):
     """Keeps content by its digest. Its faults are its own: what it cannot say, it does not have.
 
-    It may hang: whoever asks bounds the time. Who may see a digest it does not know."""
+    It may hang: its callers bound the time. It knows nothing of which repository shows a digest."""
 
     async def get(self, digest: Digest, range: ByteRange | None = None) -> TierStream | None:
         """The content from `range.start` up to its stop, or to its end; None when the tier has it

@@ -23,8 +23,8 @@ def give(fd: int, folder: Path) -> None:
 
 
 def make(path: Path) -> None:
-    """Makes an empty file, for its mode and owner, if there is none; else sees to it that nobody
-    but its owner may read it, nor the files beside it. (SQLite makes these with the database's
+    """Makes an empty file, for its mode and owner, if there is none; else sees to it that only its
+    owner may read it, and the files beside it. (SQLite makes these with the database's
     mode, and leaves those of a killed process as they are.) Raises OSError.
 
     A database that is there must not be opened but by SQLite: closing any descriptor of it would

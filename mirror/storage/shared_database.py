@@ -31,7 +31,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 AGAIN = 5.0
-"""Seconds after which a database that could not be opened is tried again, by whoever writes."""
+"""Seconds after which a database that could not be opened is tried again, by the next write."""
 
 
 class SharedDatabase:
@@ -83,7 +83,7 @@ class SharedDatabase:
             return rows(self._open.reader, query, *values)
 
     def scan(self, query: str, *values: str | bytes | float) -> Rows:
-        """As `read`, for what looks at many rows: by the connection of those who write."""
+        """As `read`, for what looks at many rows: by the connection for writing."""
         with self._writing:
             return rows(self._open.writer, query, *values)
 
@@ -159,8 +159,8 @@ class SharedDatabase:
             log.info("database_opened_again", what=self._what)
 
     def cut_log(self) -> None:
-        """Cuts the write-ahead log back, which grows while somebody reads all the time, if nobody
-        is at it just now."""
+        """Cuts the write-ahead log back, which grows as long as there is always a reader. Does
+        nothing while another process reads or writes."""
         with contextlib.suppress(OSError, apsw.BusyError), self._writing:  # in memory there is none
             if os.stat(f"{self._path}-wal").st_size > LOG_BYTES:
                 self._open.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -1,5 +1,5 @@
-"""Who gives up how much of what all share and which has a bound: whoever has most, so that nobody
-pushes out what others have."""
+"""How a bounded table is shared by registries and repositories: what is too much is given up by the
+one that has most, so that none pushes out what others have."""
 
 from __future__ import annotations
 

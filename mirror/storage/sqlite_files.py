@@ -56,7 +56,7 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Two on one database: whoever reads never waits for whoever writes. `identity` is None where
+    """Two on one database: a read never waits for a write. `identity` is None where
     the database is in the memory of this process alone."""
 
     writer: apsw.Connection
@@ -199,7 +199,7 @@ def _connect(path: Path, mode: int) -> apsw.Connection:
 
 def _bring_up_to_date(db: apsw.Connection, schema: Schema) -> None:
     """Not a check of every page: what is damaged deep within is found when it is used."""
-    db.execute("BEGIN IMMEDIATE")  # also proves that nobody holds the file for good
+    db.execute("BEGIN IMMEDIATE")  # also proves that no other process holds the file for good
     [(version,)] = rows(db, "PRAGMA user_version")
     if not isinstance(version, int) or not 0 <= version <= len(schema.versions):
         raise OtherVersion(f"made by another version of this program ({version})")

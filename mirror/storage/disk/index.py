@@ -1,4 +1,4 @@
-"""The account of what is on the disk: sizes, last use, and who needs whom.
+"""The account of what is on the disk: sizes, last use, and which content needs which.
 
 One SQLite database beside the content, shared by all workers. It is a memory, not the truth: the
 files are. A row without a file is a miss; a file without a row is rehashed before it is trusted.
@@ -82,7 +82,7 @@ class Index:
     caller's to survive. Bytes are those that files take on the disk, in whole blocks of it; an
     entry's size is its content's.
 
-    A guest is content, or a reservation, of whoever is not to have much of the others' room.
+    A guest is content, or a reservation, of a source that is not to have much of the others' room.
     """
 
     def __init__(self, path: Path, max_bytes: int, block: int = 1) -> None:
@@ -204,7 +204,7 @@ class Index:
         *,
         guest: bool = False,
     ) -> None:
-        """Sets aside `size` bytes in all for what is coming, which will have `total` when whole.
+        """Reserves `size` bytes in all for a partial, which will have `total` when whole.
 
         Raises Exceeded when they do not fit beside what is there: evict, and ask again. Where
         there is more than there may be (that was lowered), there may be as much as there is, the
@@ -224,7 +224,7 @@ class Index:
             )
 
     def keep(self, key: IngestKey, size: int) -> None:
-        """Sets aside what is there of what has stopped coming: it is there, whatever fits."""
+        """Reserves what is there of a partial whose writer has stopped, whether it fits or not."""
         with self.database.transaction() as db:
             db.execute(
                 "INSERT INTO reserved (digest, size) VALUES (?1, ?2) "
@@ -238,12 +238,12 @@ class Index:
             db.execute("DELETE FROM reserved WHERE digest = ?", (str(key),))
 
     def held(self, key: IngestKey) -> int:
-        """Bytes that are set aside for this."""
+        """Bytes that are reserved for this."""
         found = self.database.read("SELECT size FROM reserved WHERE digest = ?", str(key))
         return found[0][0] if found else 0
 
     def others(self, key: IngestKey) -> int:
-        """Bytes of all content, and of what is set aside for anything but this."""
+        """Bytes of all content, and of what is reserved for anything but this."""
         [(size,)] = self.database.read(
             "SELECT bytes + reserved - coalesce((SELECT size FROM reserved WHERE digest = ?), 0) "
             "FROM totals",

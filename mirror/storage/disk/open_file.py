@@ -1,4 +1,4 @@
-"""Open files of the store, for those who read them."""
+"""Open files of the store, for readers."""
 
 from __future__ import annotations
 

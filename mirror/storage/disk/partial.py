@@ -192,7 +192,7 @@ class DiskPartial:
             await self.discard()
             return
         try:
-            # What is set aside from now on is what is there.
+            # What is reserved from now on is what is there.
             await self._account.keep(self.key, await self._run(held, self._path))
             await self._run(self._leave)
         except OSError as error:
@@ -302,7 +302,7 @@ class DiskPartial:
     def close(self) -> None:
         """Gives the lock back. Blocking, if its name is gone."""
         self._ahead.close()
-        with self._hashing:  # who is being stopped may do this while a commit does
+        with self._hashing:  # a fill that is stopped may close it while a commit does
             fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -1,6 +1,6 @@
 """Who serves a store: one service at a time, whose bounds are the store's.
 
-What a command does beside it, or when nobody serves, it does within these: the bounds of its own
+What a command does beside it, or when no mirror serves, it does within these: the bounds of its own
 configuration may be another's.
 """
 

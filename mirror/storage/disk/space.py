@@ -1,4 +1,4 @@
-"""Room on the disk: set aside as bytes come, made by forgetting what was used longest ago."""
+"""Room on the disk: reserved as bytes come, made by forgetting what was used longest ago."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROUNDS = 64
 _BATCH = 64  # pieces that go at a time
 
-# Room is set aside for more bytes than have come, so that no piece costs a record: three times as
+# Room is reserved for more bytes than have come, so that no piece costs a record: three times as
 # many as there are, at most so many, and at most this share of all.
 _TIMES = 3
 _MOST = 8 << 20
@@ -39,7 +39,7 @@ _GUESTS = 8  # the share of all that guests may have at the cost of others
 _FOR_RECORDS = 4 << 20  # bytes that stay free for the databases beside the content, and
 _RECORDS_SHARE = 100  # of a small disk this share
 
-# Eviction for a full disk is in vain when nobody finds room by it, and so many bytes of what has
+# Eviction for a full disk is in vain when no write finds room by it, and so many bytes of what has
 # gone do not come free; after some tries, when this share of all does not. Less says nothing, as
 # others write meanwhile. Then nothing is evicted for the disk for so many seconds, each time twice
 # as long.
@@ -55,7 +55,7 @@ _NAMES = 16  # pieces that go where a file system has no name left for another f
 class Bounds:
     """In bytes, but for the marks, which are shares of `max_size`.
 
-    `max_size` is a promise: content and what is set aside for coming content stay within it. Above
+    `max_size` is a promise: content, and what is reserved for partials, stay within it. Above
     `high` the upkeep evicts down to `low`, so that a fill seldom has to. `min_free` stays free on
     the file system, which may be shared with others. `evicts` False: what is here stays, and what
     finds no room beside it is not kept. A file takes whole blocks of `block` bytes; 0: those of the
@@ -72,7 +72,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class SpaceClaim:
-    """Room for `size` bytes in all of what is coming, `more` of which are not on the disk yet. It
+    """Room for `size` bytes in all of a partial, `more` of which are not on the disk yet. It
     will have `total` bytes when it is whole, where that is known. `guest`: see Index."""
 
     key: IngestKey
@@ -101,7 +101,7 @@ class _Lack:
 
 
 class SpaceManager:
-    """Sets room aside, and evicts to make it.
+    """Reserves room, and evicts to make it.
 
     `evict` removes pieces of content, and returns how many bytes of it were recorded; `settle`
     records the latest uses, so that what was used a moment ago is not taken for old.
@@ -124,13 +124,13 @@ class SpaceManager:
         self._settle = settle
         self._evicting = asyncio.Lock()
         # Since there was room on the disk last: how often it was evicted for. Bytes before the
-        # first time: what others have on the disk, less the whole of it, and what was set aside.
+        # first time: what others have on the disk, less the whole of it, and what was reserved.
         self._tries = self._elsewhere = self._coming = 0
         self._vain_until = 0.0
         self._vain_for = _VAIN
 
     def ahead(self, there: int) -> int:
-        """Bytes for which room is set aside beyond those that are there."""
+        """Bytes for which room is reserved beyond those that are there."""
         return min(_MOST, self.bounds.max_size // _SHARE, _TIMES * there)
 
     def disk_free(self) -> int:
@@ -143,7 +143,7 @@ class SpaceManager:
             raise StoreFull(f"{size} bytes are more than the whole cache may hold")
 
     async def reserve(self, claim: SpaceClaim) -> None:
-        """Sets the room aside. Raises StoreFull when eviction cannot make it, or could not make it
+        """Reserves the room. Raises StoreFull when eviction cannot make it, or could not make it
         for the whole; OSError."""
         if await self._async_index.here(self._take, claim) is None:
             if claim.more:
@@ -163,7 +163,7 @@ class SpaceManager:
         return lack is None
 
     async def keep(self, key: IngestKey, size: int) -> None:
-        """Sets aside what is on the disk of what has stopped coming."""
+        """Reserves what is on the disk of a partial whose writer has stopped."""
         await self._async_index.note(self._async_index.index.keep, key, size)
 
     async def make_once(self, size: int) -> bool:
@@ -222,14 +222,14 @@ class SpaceManager:
         if not self._tries:
             self._elsewhere, self._coming = elsewhere, usage.reserved_bytes
         lost = elsewhere - self._elsewhere
-        # What had been set aside before may have been written meanwhile.
+        # What had been reserved before may have been written meanwhile.
         few = self.bounds.max_size // _LOST_SHARE + self._coming
         if lost > (min(few, _LOST) if self._tries >= _TRIES else _LOST):
             self._in_vain(lost)
         return lost
 
     def _gained(self) -> None:
-        """There was room on the disk: what is evicted comes free, if not for who evicts it."""
+        """There was room on the disk: what is evicted comes free, for this claim or for another."""
         self._tries = 0
         self._vain_for = _VAIN
 
@@ -290,7 +290,7 @@ class SpaceManager:
     def _take(
         self, claim: SpaceClaim, ceiling: int = 0, record: Callable[[], None] | None = None
     ) -> _Lack | None:
-        """Sets the room aside, or does as `record` says; or tells what is lacking. Blocking; raises
+        """Reserves the room, or does as `record` says; or tells what is lacking. Blocking; raises
         StoreFull where it cannot be had, not even by eviction; OSError."""
         space = FreeSpace.at(self._root)
         self._async_index.index.database.look(now=True)
@@ -344,7 +344,7 @@ class SpaceManager:
                 raise ForGuests(f"no room for {size} bytes of a source that is not trusted")
 
     async def _make_for(self, claim: SpaceClaim) -> None:
-        """Evicts until the room is set aside. Raises as `reserve`."""
+        """Evicts until the room is reserved. Raises as `reserve`."""
         ceiling, gone = 0, 1
         for _ in range(_ROUNDS):
             lack = await self._async_index.here(self._take, claim, ceiling)

@@ -1,4 +1,4 @@
-"""What a store does when nobody asks: mends its account, forgets, and looks for rot."""
+"""The upkeep of a store: its account is mended, old files are forgotten, rot is looked for."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ log = structlog.get_logger()
 class UpkeepPolicy:
     """In seconds, and bytes a second.
 
-    `partial_ttl`: how long a download that nobody asks for any more is kept for resuming. `every`:
+    `partial_ttl`: how long a download that was given up is kept for resuming. `every`:
     between two rounds of tidying. `look`: between two looks at what processes that were killed have
-    set aside. `scrub`: within which time all content is rehashed, at most at
+    reserved. `scrub`: within which time all content is rehashed, at most at
     `scrub_speed`; 0: never.
     """
 
@@ -58,7 +58,7 @@ class Upkeep:
         self._mended: Identity | None = None  # the index that was found in order last
 
     async def run(self) -> None:
-        """Until cancelled. Its faults are logged, and are nobody else's."""
+        """Until cancelled. Its faults are logged; it raises nothing."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tidy_for_ever())
             if self._policy.scrub:
@@ -66,7 +66,7 @@ class Upkeep:
 
     async def mend(self) -> None:
         """After a crash: records without a file go, files without a record are proven, and what is
-        set aside for a partial is what it holds."""
+        reserved for a partial is what it holds."""
         store, index = self._store, self._store.async_index.index
         after = ""
         while page := await store.async_index.ask(index.entries, after):
@@ -79,14 +79,14 @@ class Upkeep:
         await self.settle()
 
     async def settle(self) -> None:
-        """What is set aside is what is there, but for what is being written: a writer that was
-        killed has left its lock, and not what it had set aside."""
+        """What is reserved is what is there, but for partials with a writer: one that was killed
+        has left its lock, and not what it had reserved."""
         for path in await self._partials():
             await self._store.on_files(self._account, path)
         await self._settle_reservations()
 
     async def tidy(self) -> None:
-        """Forgets old partials and what was set aside, and evicts down to the marks."""
+        """Forgets old partials and what is in quarantine, and evicts down to the marks."""
         store = self._store
         await store.on_files(self._empty_quarantine)
         await store.on_files(self._sweep)
@@ -108,7 +108,7 @@ class Upkeep:
             content.close()
 
     async def _settle_reservations(self) -> None:
-        """Gives back what is set aside for nothing. A process that was killed in the moment in
+        """Gives back what is reserved for nothing. A process that was killed in the moment in
         which it gave content its name has left that without a record."""
         store, index = self._store, self._store.async_index.index
         for key in await store.async_index.ask(index.reservations):
@@ -132,8 +132,8 @@ class Upkeep:
                     path.unlink()
 
     def _empty_quarantine(self) -> None:
-        """Keeps of what was set aside what is new, up to a bound: it is there to be looked at, and
-        counts against no size. Blocking."""
+        """Removes what has been in quarantine for long, or is beyond a bound: it is there to be
+        looked at, and counts against no size. Blocking."""
         left = int(self._store.space.bounds.max_size * _QUARANTINE)
         since = time.time_ns() - _QUARANTINED_FOR * 10**9
         for path in sorted(_sorted(self._store.root / "quarantine"), key=_set_aside, reverse=True):
@@ -219,7 +219,7 @@ class Upkeep:
             log.exception("upkeep_failed")
 
     def _forget(self, path: Path) -> IngestKey | None:
-        """Removes a partial that is old, and that nobody is writing. Blocking."""
+        """Removes a partial that is old, and has no writer. Blocking."""
         try:
             if time.time() - path.lstat().st_mtime < self._policy.partial_ttl:
                 return None
@@ -232,7 +232,7 @@ class Upkeep:
             return left[0]
 
     def _account(self, path: Path) -> None:
-        """Sets aside what a partial that nobody is writing holds: its writer, or the account, may
+        """Reserves what a partial without a writer holds: its writer, or the account, may
         have been killed. It goes where that is nothing, or finds no room. Blocking."""
         with _left(path) as left:
             if left is None:
@@ -260,7 +260,7 @@ class Upkeep:
 
 @contextlib.contextmanager
 def _left(path: Path) -> Iterator[tuple[IngestKey, int] | None]:
-    """What a partial is, and its size, while nobody can begin to write it; None when it is being
+    """What a partial is, and its size, while no writer can begin; None when it is being
     written, or is no partial. Blocking."""
     try:
         key = IngestKey.named(path.parent.name, path.name)

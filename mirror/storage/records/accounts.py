@@ -95,7 +95,7 @@ class _Notes:
                 self._unwritten = None
 
     def _write(self) -> None:
-        """On the thread. The file is replaced as a whole, so that nobody reads half of one."""
+        """On the thread. The file is replaced as a whole: no reader sees half of one."""
         with self._lock:
             record, self._unwritten = self._unwritten, None
         if record is None:

@@ -37,7 +37,7 @@ _MOST = 4096
 
 _DEEPEST = 16  # steps up to an image: a layer, its manifest, an index are two
 
-_MOST_KNOWN = 20_000  # pieces of which a page remembers who needs them
+_MOST_KNOWN = 20_000  # pieces of which a page remembers the images that need them
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ class LinkRecords:
         numbers = {str(name): number for name, number, _ in found}
         counts = {str(name): int(count) for name, _, count in found}
         left = int(sum(counts.values()) * part)
-        # Those who have most first; where that is not enough, whoever has any.
+        # The repositories that have most first; where that is not enough, all that have any.
         most_first = dict(sorted(counts.items(), key=lambda one: -one[1]))
         share = surplus_of_repositories(counts, left)
         for is_here, given in (

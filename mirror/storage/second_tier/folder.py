@@ -4,8 +4,8 @@
     coming/                     files on their way
 
 The mirror removes nothing there: a full folder takes nothing more. A share whose server has gone
-holds whoever touches it, for minutes or for ever: everything runs on threads of its own, of which
-no more than all can be held.
+holds each thread that touches it, for minutes or for ever. So all is done on a few threads that do
+nothing else; when all of them are held, the folder has nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T")
 _THREADS = 4
 _UNDER_WAY = 64  # asks that wait for a thread, or have one: of more, the folder has nothing
 _PIECE = 1 << 20
-_LEFT_BEHIND = 86400.0  # seconds, after which a file on its way is nobody's any more
+_LEFT_BEHIND = 86400.0  # seconds, after which a file on its way has no writer any more
 
 
 class _Busy(OSError):
@@ -115,15 +115,15 @@ class FolderTier:
         return future
 
     def close_file(self, fd: int) -> None:
-        """Off the event loop: a share may hold whoever closes a file. Where it holds all, the file
-        stays open."""
+        """Off the event loop: a share may hold the thread that closes a file. Where it holds all of
+        them, the file stays open."""
         with contextlib.suppress(OSError):
             self.begin(os.close, fd)
 
     def _over(self, future: asyncio.Future[T]) -> None:
         self._under_way -= 1
         if not future.cancelled():
-            future.exception()  # whoever waited may be gone
+            future.exception()  # the caller may have been cancelled
 
     def _close_opened(self, opening: asyncio.Future[tuple[int, int]]) -> None:
         if not opening.cancelled() and opening.exception() is None:

@@ -155,7 +155,7 @@ class EmbeddedTags:
         return found
 
     async def _scan(self, read: Callable[[tables.Read], T]) -> T:
-        """By the connection of those who write: the event loop's is not held by a long read."""
+        """By the connection for writing: the event loop's is not held by a long read."""
         database = self._database
         return await self._on_thread("get", lambda: database.following(lambda: read(database.scan)))
 

@@ -1,8 +1,8 @@
 """What tags pointed to before: how much of it is kept.
 
 What is forgotten for want of room is history of the repository that has most, in the registry that
-has most; and that something of it is forgotten is remembered, so that nobody can pass off as new
-what was there before (see policy/tag_age.py).
+has most. That something of it is forgotten is remembered, so that what was there before is not
+taken for new (see policy/tag_age.py).
 """
 
 from __future__ import annotations
