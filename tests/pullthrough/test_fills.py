@@ -34,13 +34,13 @@ LITTLE = b"a config"
 
 async def read_all(content: FileContent) -> bytes:
     """Reads as a client does: what there is, as it comes."""
-    data = b""
+    data = bytearray()
     try:
         while (limit := await content.readable(len(data))) > len(data):
             data += os.pread(content.fileno(), limit - len(data), len(data))
     finally:
         content.close()
-    return data
+    return bytes(data)
 
 
 class Hold:

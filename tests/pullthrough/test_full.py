@@ -177,7 +177,7 @@ async def test_without_a_descriptor_for_the_readers_bytes_pass_through(
         await partial.suspend()
     monkeypatch.setattr(DiskPartial, "open", without_descriptors)
     monkeypatch.setattr(os, "memfd_create", without_descriptors)
-    data, content = b"", await cache.blob(CONTEXT, REDIS, large)
+    data, content = bytearray(), await cache.blob(CONTEXT, REDIS, large)
     try:
         while (limit := await content.readable(len(data))) > len(data):
             data += content.pread(limit - len(data), len(data))

@@ -13,6 +13,7 @@ from mirror.oci.reference import Repository
 from mirror.pullthrough.fills.fill import Fill
 from mirror.pullthrough.fills.queue import FillLimits, FillQueue
 
+from ..jumping import jump
 from ..waiting import eventually
 
 
@@ -174,19 +175,23 @@ async def test_one_client_s_downloads_take_turns_too() -> None:
     await work.close()
 
 
-async def test_what_begins_slowly_has_longer_turns_until_it_begins() -> None:
+def test_what_begins_slowly_has_longer_turns_until_it_begins() -> None:
     """Of two fills each takes longer than a turn to bring anything."""
-    gate = FillQueue(FillLimits(total=1), 0.01)
 
-    async def brought(fill: Fill) -> None:
-        async def work() -> None:
-            await asyncio.sleep(0.6)
+    async def both() -> None:
+        gate = FillQueue(FillLimits(total=1), 0.01)
 
-        while not await gate.run(fill, work, within=60):
-            pass
+        async def brought(fill: Fill) -> None:
+            async def work() -> None:
+                await asyncio.sleep(0.6)
 
-    async with asyncio.timeout(10):
-        await asyncio.gather(*(brought(read(name)) for name in "ab"))
+            while not await gate.run(fill, work, within=60):
+                pass
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(brought(read(name)) for name in "ab"))
+
+    jump(both())
 
 
 @pytest.mark.parametrize("leaver", ["a1", "a2"])

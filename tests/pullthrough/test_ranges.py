@@ -37,7 +37,7 @@ class HoldBelow(Hold):
 
 
 async def read_from(content: FileContent, start: int) -> bytes:
-    data = b""
+    data = bytearray()
     try:
         while (limit := await content.readable(start + len(data))) > start + len(data):
             data += os.pread(content.fileno(), limit - start - len(data), start + len(data))

@@ -64,7 +64,7 @@ def keep(tier: MemoryTier, data: bytes, digest: Digest | None = None) -> None:
 
 
 async def whole(content: FileContent) -> bytes:
-    data = b""
+    data = bytearray()
     try:
         while (readable := await content.readable(len(data))) > len(data):
             data += content.pread(readable - len(data), len(data))
