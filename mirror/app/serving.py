@@ -128,6 +128,8 @@ async def serving_pulls(
         def follow(config: Config) -> None:
             live.follow(config)
             lane.clear()
+            sender.limit(config.limits.idle)
+            listener.limit(config.limits.idle, config.limits.idle)
 
         yield follow
         log.info("draining", seconds=GRACE)

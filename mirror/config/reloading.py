@@ -11,7 +11,6 @@ _FIXED: Sequence[tuple[str, ...]] = (
     ("listen",),
     ("admin",),
     ("workers",),
-    ("limits", "idle"),
     # Files that are open, the store's lock, and threads that were told what to keep to.
     ("storage", "path"),
     ("storage", "max_size"),

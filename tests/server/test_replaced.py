@@ -77,3 +77,17 @@ async def test_replacing_costs_nothing_that_stays(port: Port, denying: FakeRegis
         await port.serving.replace(Serving(port.registry))()
         port.lane.clear()
     await eventually(lambda: descriptors() <= before + 1)
+
+
+async def test_another_idle_time_counts_for_connections_that_are_open(port: Port) -> None:
+    port.registry.add_manifest(b"{}", "7")
+    wire = await port.connect()
+    for _ in range(2):  # which is kept as one that asks for what was just asked
+        await wire.ask(f"{PATH}7")
+        assert (await wire.answer()).status == 200
+    port.listener.limit(0.2, 0.2)
+    later = await port.connect()
+    await later.ask(f"{PATH}7")
+    assert (await later.answer()).status == 200
+    async with asyncio.timeout(5):
+        assert await later.reader.read() == b""

@@ -77,6 +77,9 @@ class Acceptor:
         self._say_closed_at = 0.0
         self._handing: set[asyncio.Task[object]] = set()
 
+    def limit(self, idle: float) -> None:
+        self._kept.limit(idle)
+
     @property
     def kept(self) -> int:
         """Connections that were not handed over."""

@@ -63,6 +63,12 @@ class IdleConnections:
         self._every = idle / _ROUNDS
         self._timer = self._loop.call_later(self._every, self._next_round)
 
+    def limit(self, idle: float) -> None:
+        if idle / _ROUNDS != self._every:  # else who says the same often keeps connections open
+            self._every = idle / _ROUNDS
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._every, self._next_round)
+
     def __len__(self) -> int:
         return len(self._clients)
 

@@ -91,6 +91,12 @@ class Listener:
             return 0
         return len(self._server.connections) + self._acceptor.kept
 
+    def limit(self, idle: float, patience: float) -> None:
+        """For connections that come from now on, and for those that ask nothing."""
+        self._idle, self._patience = idle, patience
+        if self._acceptor is not None:
+            self._acceptor.limit(idle)
+
     async def start(self) -> None:
         """Raises OSError when the address cannot be had."""
         # A client that leaves ends its request, and what the request holds is freed.

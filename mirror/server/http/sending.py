@@ -71,6 +71,11 @@ class Sender:
         for thread in self._threads:
             thread.stop()
 
+    def limit(self, window: float) -> None:
+        """Also for what is under way."""
+        for thread in self._threads:
+            thread.limit(window)
+
     def transfer(self, socket: int, file: int) -> Transfer:
         """A way for spans of `file` to `socket`. Both descriptors stay the caller's, who may close
         them at any time: what is used is their duplicates. Raises OSError when there are none."""
@@ -175,9 +180,8 @@ class _SenderThread:
 
     def __init__(self, window: float, least: int) -> None:
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
-        self._window = window
+        self.limit(window)
         self._least = least
-        self._tick = min(1.0, window / 4)
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -191,6 +195,10 @@ class _SenderThread:
         self._ended = False  # the loop's
 
     # Called on the loop.
+
+    def limit(self, window: float) -> None:
+        self._window = window
+        self._tick = min(1.0, window / 4)
 
     def start(self) -> None:
         self._thread.start()
