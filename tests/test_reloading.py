@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mirror.app import policy as policies
 from mirror.app.live import Live
 from mirror.app.policy import policy_of
 from mirror.app.resources import Process, Resources, resources, sharing_store
@@ -22,6 +23,7 @@ from mirror.metrics import Metrics
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied
 from mirror.oci.reference import Repository
+from mirror.upstream.endpoint import Endpoint
 
 from .fakes.hub import Hub
 from .waiting import eventually
@@ -63,8 +65,8 @@ def situation(tmp_path: Path, hub: Hub) -> Situation:
     return Situation(tmp_path, hub)
 
 
-async def pulled(reader: Reader, digest: str) -> bytes:
-    content = await reader.blob(CONTEXT, REDIS, Digest.parse(digest))
+async def pulled(reader: Reader, digest: str, repository: Repository = REDIS) -> bytes:
+    content = await reader.blob(CONTEXT, repository, Digest.parse(digest))
     try:
         there = 0
         while (limit := await content.readable(there)) > there:
@@ -159,3 +161,49 @@ async def test_what_was_said_of_an_endpoint_that_left_is_shown_no_more() -> None
         for endpoint in ("near", "far")
     }
     assert [values[key] for key in values] == ["0.0", "1.0", "0.0", "1.0"]
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_a_download_of_a_registry_that_a_client_named_is_not_cut(
+    situation: Situation, hub: Hub, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    endpoint = Endpoint(name="unconfigured", url=hub.url, registry="quay.example")
+    monkeypatch.setattr(policies, "unconfigured_endpoint", lambda name, workers: endpoint)
+    data, go = b"layer" * MIB, asyncio.Event()
+    digest = hub.add_blob(data)
+    named = Repository("quay.example", "owner/app")
+    async with situation.opened() as opened:
+        live = Live(situation.config(allow_any_registry=True), opened)
+        hub.fail("registry", lambda request: _through(go, request), times=100)
+        with live.serving.use() as use:
+            asked = asyncio.create_task(pulled(use.value.registry, digest, named))
+            await eventually(lambda: hub.count("registry", path=digest) > 0)
+            live.follow(situation.config(allow_any_registry=stays))
+            await asyncio.sleep(0)
+            go.set()
+            assert await asked == data
+        await eventually(lambda: "unconfigured" not in opened.upstreams.endpoints)
+        if stays:
+            assert await pulled(live.serving.current.registry, digest, named) == data
+        else:
+            with pytest.raises(Denied, match="not served here"):
+                await pulled(live.serving.current.registry, digest, named)
+        await live.close()
+
+
+async def test_a_tag_is_frozen_and_free_again(situation: Situation, hub: Hub) -> None:
+    first = hub.add_image("library/redis", "7", b"one")
+    async with situation.opened() as opened:
+        live = Live(situation.config(), opened)
+
+        async def points_to() -> str:
+            registry = live.serving.current.registry
+            return str((await registry.resolve(CONTEXT, REDIS, "7")).descriptor.digest)
+
+        assert await points_to() == first
+        other = hub.add_image("library/redis", "8", b"two")
+        live.follow(situation.config(pin={"redis:7": other}))
+        assert await points_to() == other
+        live.follow(situation.config())
+        assert await points_to() == first
+        await live.close()
