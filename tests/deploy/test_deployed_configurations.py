@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +16,8 @@ import pytest
 import yaml
 
 from mirror import config
+
+from ..waiting import until
 
 CONFIGURATIONS = ("service.yaml", "container.yaml", "compose-mirror.yaml")
 
@@ -73,11 +74,8 @@ def test_a_mirror_so_configured_serves_and_stops_cleanly(name, deploy, tmp_path)
             stderr=subprocess.STDOUT,
         )
     try:
-        deadline = time.monotonic() + 30
-        while get(listen, "/v2/") != 200:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        until(lambda: get(listen, "/v2/") == 200 or process.poll() is not None, log.read_text)
+        assert process.poll() is None, log.read_text()
         assert get(admin, "/healthz") == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(45) == 0, log.read_text()

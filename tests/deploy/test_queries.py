@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+
+from ..waiting import until
 
 # What Prometheus itself adds.
 _SCRAPE_LABELS = {"job": "registry-mirror", "instance": "m:5001"}
@@ -229,7 +230,7 @@ def prometheus(deploy, program, scraped, tmp_path_factory) -> Iterator[Callable[
             return json.load(response)["data"]["result"]
 
     try:
-        _until(lambda: _answers(ask), lambda: (folder / "log").read_text()[-1000:])
+        until(lambda: _answers(ask), lambda: (folder / "log").read_text()[-1000:])
         yield ask
     finally:
         process.terminate()
@@ -240,13 +241,6 @@ def _answers(ask: Callable[[str], list[dict]]) -> bool:
     with contextlib.suppress(OSError):
         return bool(ask("vector(1)"))
     return False
-
-
-def _until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.1)
 
 
 def faults(ask: Callable[[str], list[dict]], queries: list[Query]) -> dict[str, str]:
@@ -265,7 +259,7 @@ def faults(ask: Callable[[str], list[dict]], queries: list[Query]) -> dict[str, 
 
 def test_prometheus_answers_every_panel_with_the_labels_of_its_legend(prometheus):
     # A rate needs two scrapes, and one may fail on a busy machine: so asked until it is so.
-    _until(
+    until(
         lambda: faults(prometheus, dashboard()) == {},
         lambda: str(faults(prometheus, dashboard())),
     )
@@ -276,7 +270,7 @@ def test_prometheus_answers_the_alerts_of_a_mirror_in_trouble(prometheus):
     up, its cache is not full, and its fills do get bytes."""
     cannot = ("RegistryMirrorDown", "RegistryMirrorCacheNearlyFull", "RegistryMirrorFillsStuck")
     expected = dict.fromkeys(cannot, "no answer")
-    _until(
+    until(
         lambda: faults(prometheus, alerts()) == expected,
         lambda: str(faults(prometheus, alerts())),
     )

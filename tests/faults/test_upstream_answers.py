@@ -249,9 +249,8 @@ async def test_f23_a_tag_that_is_known_does_not_wait_for_them(house: House) -> N
     mirror = await house.mirror(docker_io=RECHECKED)
     assert (await mirror.manifest("7")).is_whole(digest)
     house.hub.fail("registry", says_nothing(), MANY)
-    began = time.monotonic()
-    assert await is_stale(mirror, digest)
-    assert time.monotonic() - began < 8  # a second is meant; the header timeout is 15
+    async with asyncio.timeout(8):  # a second is meant; the header timeout is 15
+        assert await is_stale(mirror, digest)
 
 
 async def test_f24_a_tag_that_the_registry_does_not_know_any_more(house: House) -> None:

@@ -20,7 +20,15 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.prefetch import Prefetcher
 from mirror.pullthrough.shared import Shared
 
-from ..fakes import CONTEXT, FakeTags, FakeUpstream, MemoryContent, manifest_of, request_of
+from ..fakes import (
+    CONTEXT,
+    FakeTags,
+    FakeUpstream,
+    HandClock,
+    MemoryContent,
+    manifest_of,
+    request_of,
+)
 from ..fakes.content import MemoryPartial
 from ..waiting import eventually
 from .test_fills import REDIS, Hold, read_all
@@ -37,27 +45,17 @@ async def fills(store: MemoryContent) -> AsyncIterator[Fills]:
     await fills.close()
 
 
-class Now:
-    """A monotonic clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
 @pytest.fixture
-def now() -> Now:
-    return Now()
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
 async def cache(
-    upstream: FakeUpstream, store: MemoryContent, fills: Fills, now: Now
+    upstream: FakeUpstream, store: MemoryContent, fills: Fills, clock: HandClock
 ) -> AsyncIterator[PullThrough]:
     upstream.push("7", MANIFEST, CONFIG, *LAYERS)
-    shared = Shared.over(store, FakeTags(), fills, clock=Clock(monotonic=now))
+    shared = Shared.over(store, FakeTags(), fills, clock=Clock(monotonic=clock))
     cache = PullThrough(upstream, shared, prefetcher=Prefetcher(upstream, shared))
     yield cache
     await cache.close()
@@ -208,7 +206,7 @@ async def at_rest(cache: PullThrough) -> None:
 
 
 async def test_it_ends_when_nobody_reads_of_that_image_any_more(
-    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, now: Now, fills: Fills
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, clock: HandClock, fills: Fills
 ) -> None:
     layers = await push(upstream, cache, 20, 1000)
     hold = Hold(upstream, at=0)
@@ -217,7 +215,7 @@ async def test_it_ends_when_nobody_reads_of_that_image_any_more(
     await eventually(lambda: own in upstream.open_blobs and upstream.open_streams >= 3)
     client.cancel()
     await asyncio.gather(client, return_exceptions=True)
-    now.time += 10
+    clock.now += 10
     await at_rest(cache)
     hold.go.set()
     await eventually(lambda: not any(fills.running("docker.io", Digest.of(one)) for one in layers))
@@ -225,7 +223,7 @@ async def test_it_ends_when_nobody_reads_of_that_image_any_more(
 
 
 async def test_it_goes_on_while_somebody_reads(
-    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, now: Now
+    cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, clock: HandClock
 ) -> None:
     upstream.piece = 1500
     long, *others = layers = [bytes(3000), *(bytes([n]) * 1000 for n in range(20))]
@@ -234,7 +232,7 @@ async def test_it_goes_on_while_somebody_reads(
     client = asyncio.create_task(take(cache, long))
 
     def came() -> bool:
-        now.time += 10
+        clock.now += 10
         return store.usage().entries == 1 + len(others)
 
     await eventually(came)
@@ -249,11 +247,11 @@ def small() -> MemoryContent:
 
 @pytest.fixture
 async def cramped(
-    upstream: FakeUpstream, small: MemoryContent, now: Now
+    upstream: FakeUpstream, small: MemoryContent, clock: HandClock
 ) -> AsyncIterator[PullThrough]:
     """A cache of 100,000 bytes."""
     fills = Fills(small, Events())
-    shared = Shared.over(small, FakeTags(), fills, clock=Clock(monotonic=now))
+    shared = Shared.over(small, FakeTags(), fills, clock=Clock(monotonic=clock))
     cache = PullThrough(upstream, shared, prefetcher=Prefetcher(upstream, shared))
     yield cache
     await cache.close()
@@ -261,7 +259,7 @@ async def cramped(
 
 
 async def test_one_client_causes_a_share_of_the_cache_to_be_fetched(
-    cramped: PullThrough, upstream: FakeUpstream, small: MemoryContent, now: Now
+    cramped: PullThrough, upstream: FakeUpstream, small: MemoryContent, clock: HandClock
 ) -> None:
     layers = await push(upstream, cramped, 60, 1000)
     await take(cramped, layers[0])
@@ -321,11 +319,11 @@ async def gives_way(fills: Fills, digest: Digest) -> None:
 
 
 async def test_what_gives_way_and_goes_on_is_counted_once(
-    upstream: FakeUpstream, small: MemoryContent, now: Now
+    upstream: FakeUpstream, small: MemoryContent, clock: HandClock
 ) -> None:
     """Of 25,000 bytes that a client may cause to be fetched."""
     fills = Fills(small, Events())
-    shared = Shared.over(small, FakeTags(), fills, clock=Clock(monotonic=now))
+    shared = Shared.over(small, FakeTags(), fills, clock=Clock(monotonic=clock))
     cache = PullThrough(upstream, shared, prefetcher=Prefetcher(upstream, shared))
     layers = [bytes(100), *(bytes([n]) * 9000 for n in (1, 2))]
     manifest = upstream.push("7", manifest_of(CONFIG, *layers), *layers)
