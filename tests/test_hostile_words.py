@@ -26,7 +26,7 @@ from mirror.oci.ranges import ContentRange, parse_range
 from mirror.oci.reference import Repository, parse_image, parse_name, parse_reference
 from mirror.oci.retry import parse_http_date, parse_retry_after
 from mirror.policy.on_demand import refuse_private
-from mirror.server.http import response_cache as lane
+from mirror.server.http import response_cache
 from mirror.server.v2 import access_log as access
 from mirror.server.v2.conditions import not_modified, wanted
 from mirror.server.v2.naming import Naming
@@ -79,8 +79,8 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "If-Range": lambda text: wanted("bytes=0-1", text, DIGEST, 100),
     "If-None-Match": lambda text: not_modified([text], DIGEST),
     "User-Agent": access.product,
-    "a head": lambda text: lane.read_fields(b"Host: m\r\n" + text.encode() + b"\r\n\r\n"),
-    "a head's end": lambda text: lane.is_bare(b"GET /" + text.encode() + b"\r\n\r\n"),
+    "a head": lambda text: response_cache.read_fields(b"Host: m\r\n" + text.encode() + b"\r\n\r\n"),
+    "a head's end": lambda text: response_cache.is_bare(b"GET /" + text.encode() + b"\r\n\r\n"),
     # Both
     "image": lambda text: parse_image(text, "docker.io"),
     "repository": parse_name,
@@ -139,7 +139,7 @@ def test_no_word_takes_longer_to_read_than_it_is_long(
 ) -> None:
     for module in (challenges, links):
         monkeypatch.setattr(module, "MAX_LINE", 2 * LENGTH)
-    monkeypatch.setattr(lane, "_LONGEST_HEAD", 2 * LENGTH)
+    monkeypatch.setattr(response_cache, "_LONGEST_HEAD", 2 * LENGTH)
     poison = poison_that_ends(PARSERS[name])
     assert poison is None, f"{name}: {poison[:40]!r} … {poison[-40:]!r}"
 

@@ -1,3 +1,5 @@
+"""WWW-Authenticate: what is read of it, whatever an upstream writes."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

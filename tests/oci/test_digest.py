@@ -1,3 +1,5 @@
+"""Digests: which texts are one, and which bytes are its."""
+
 import doctest
 import hashlib
 

@@ -1,3 +1,5 @@
+"""JSON from strangers: one meaning, bounded, or refused."""
+
 import json
 
 import pytest

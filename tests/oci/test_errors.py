@@ -1,3 +1,5 @@
+"""What the registry's errors say, and in which words."""
+
 import inspect
 import json
 import re

@@ -1,3 +1,5 @@
+"""The Link header: where a list goes on."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""Manifests and indexes: read strictly, and of one meaning only."""
+
 import doctest
 import json
 

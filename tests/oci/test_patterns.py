@@ -1,3 +1,5 @@
+"""Patterns of images: what they match."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Range and Content-Range: which bytes are meant."""
+
 import doctest
 
 import pytest

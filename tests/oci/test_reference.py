@@ -1,3 +1,5 @@
+"""Names, tags and images: by the grammar, or refused."""
+
 import doctest
 
 import pytest

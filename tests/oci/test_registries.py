@@ -1,3 +1,5 @@
+"""Names of registries, and the one default that has several."""
+
 import doctest
 
 import pytest

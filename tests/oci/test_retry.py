@@ -1,3 +1,5 @@
+"""Retry-After: in seconds or as a date, and never for ever."""
+
 import time
 
 import pytest

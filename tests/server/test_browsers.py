@@ -103,7 +103,7 @@ async def test_what_clients_were_just_given_is_no_way_round(
 ) -> None:
     port.registry.add_manifest(MANIFEST, "7")
     host = {"Host": "evil.example"}
-    for _ in range(3):  # it is in the table of the hot lane by now
+    for _ in range(3):  # it is in the response cache by now
         assert await ask(port, host) == 200
     assert len(port.registry.asked) < 6
     assert await ask(port, {**host, **headers}) == 403

@@ -343,7 +343,7 @@ async def test_the_log_has_one_line_a_request_without_what_is_not_ours_to_tell(
     port: Port,
 ) -> None:
     port.registry.add_manifest(MANIFEST, "7")
-    for _ in range(2):  # the second time in the hot lane
+    for _ in range(2):  # the second time in the response cache
         await port.get(
             "/v2/redis/manifests/7?ns=docker.io&token=hunter2",
             headers={"User-Agent": "docker/28.5.0 go/go1.24 hunter2"},

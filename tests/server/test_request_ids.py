@@ -39,7 +39,7 @@ def filled(port: Port) -> None:
 async def test_an_answer_and_its_line_in_the_log_have_one_id(port: Port, path: str) -> None:
     ids = []
     for _ in range(2):
-        answer = await port.get(path, headers={"Range": "bytes=0-"})  # not in the hot lane
+        answer = await port.get(path, headers={"Range": "bytes=0-"})  # not in the response cache
         ids.append(answer.headers["x-request-id"])
         assert OWN.fullmatch(ids[-1])
     await eventually(lambda: len(port.log) == 2)

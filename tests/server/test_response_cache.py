@@ -1,4 +1,4 @@
-"""The hot lane gives the answers of the ordinary way, byte for byte, as long as those are good."""
+"""The response cache gives the answers of the ordinary way, byte for byte, as long as those are good."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mirror.contracts.events import HitsAnswered, RequestAnswered
 from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
-from mirror.server.http import response_cache as lane
+from mirror.server.http import response_cache
 from mirror.server.http.listening import Binding, Listener
 from mirror.server.http.public_answers import PublicAnswer
 from mirror.server.http.response_cache import LARGEST, ResponseCache, is_bare, read_fields
@@ -43,15 +43,15 @@ BLOB = f"/v2/library/redis/blobs/{Digest.of(CONFIG)}"
 ETAG = f'"{Digest.of(MANIFEST)}"'
 
 # What differs from one answer to the next: their times, and the ids that the mirror makes, which
-# the lane gives none.
+# the cache gives none.
 OWN = re.compile(
     rb"\r\nDate: [^\r]*|\r\nX-Request-Id: [0-9a-f]{16}(?=\r)|(?<=_id\": \")[0-9a-f]{16}"
 )
 
 
-class NoLane(ResponseCache):
+class KeepsNothing(ResponseCache):
     def put(self, answer: PublicAnswer) -> None:
-        """What goes around the lane."""
+        """All goes around it."""
 
 
 @asynccontextmanager
@@ -128,7 +128,9 @@ async def test_head_and_conditions_of_manifests_are_answered_too(
     assert not await is_hot(port, TAG, If_None_Match='"another"')
 
 
-async def test_a_connection_goes_in_and_out_of_the_lane(hot: tuple[Port, HandClock]) -> None:
+async def test_a_connection_is_answered_by_the_cache_and_around_it_in_turn(
+    hot: tuple[Port, HandClock],
+) -> None:
     port, time = hot
     wire = await port.connect()
     for _ in range(3):
@@ -166,7 +168,7 @@ async def test_one_request_renews_what_is_soon_over_and_nobody_waits_for_it(
 
 
 def test_all_nodes_know_of_a_frozen_tag_within_a_second() -> None:
-    assert redis_frozen._FROZEN_COPY + tags_redis.LIMIT + lane._TAG_LIFE <= 1
+    assert redis_frozen._FROZEN_COPY + tags_redis.LIMIT + response_cache._TAG_LIFE <= 1
 
 
 @pytest.mark.parametrize(
@@ -325,7 +327,7 @@ def connections(port: Port) -> Sequence[Any]:
     return [each for each in server.connections if each.transport] if server else []
 
 
-async def test_a_connection_in_the_lane_has_the_deadline_of_all(
+async def test_a_connection_that_the_cache_answers_has_the_deadline_of_all(
     tmp_path: Path, sender: Sender
 ) -> None:
     async with opened(tmp_path, sender, idle=0.5) as (port, _):
@@ -339,7 +341,7 @@ async def test_a_connection_in_the_lane_has_the_deadline_of_all(
         await asyncio.wait_for(ended, DEADLINE)  # now it is
 
 
-@pytest.mark.parametrize("path", [TAG, "/v2/"], ids=["in the lane", "around it"])
+@pytest.mark.parametrize("path", [TAG, "/v2/"], ids=["by the cache", "around it"])
 async def test_a_request_that_has_arrived_is_answered_before_its_connection_makes_room(
     hot: tuple[Port, HandClock], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -503,20 +505,25 @@ async def in_step(wire: Wire) -> None:
     assert (await wire.answer()).status == 200
 
 
-def test_through_the_lane_and_around_it_the_same_comes_back(tmp_path: Path, sender: Sender) -> None:
+def test_through_the_cache_and_around_it_the_same_comes_back(
+    tmp_path: Path, sender: Sender
+) -> None:
     with asyncio.Runner() as runner:
         folders = [tmp_path / "through", tmp_path / "around"]
         for folder in folders:
             folder.mkdir()
-        contexts = [opened(folders[0], sender, ResponseCache), opened(folders[1], sender, NoLane)]
+        contexts = [
+            opened(folders[0], sender, ResponseCache),
+            opened(folders[1], sender, KeepsNothing),
+        ]
         (through, _), (around, _) = [runner.run(each.__aenter__()) for each in contexts]
         for path in (TAG, BY_DIGEST, BLOB):  # they stay in: the clock stands
             runner.run(through.get(path))
 
         async def both(pieces: list[bytes], together: bool) -> None:
             ways = [exchanged(port, pieces, together) for port in (through, around)]
-            in_lane, ordinary = await asyncio.gather(*ways)
-            assert in_lane == ordinary
+            cached, ordinary = await asyncio.gather(*ways)
+            assert cached == ordinary
 
         @settings(max_examples=150, deadline=None)
         @given(PIECES, st.booleans())
@@ -526,7 +533,7 @@ def test_through_the_lane_and_around_it_the_same_comes_back(tmp_path: Path, send
         try:
             compared()
             asked, answered = len(through.registry.asked), len(around.registry.asked)
-            assert asked < answered, "the lane was never used"
+            assert asked < answered, "the cache was never used"
         finally:
             for each in contexts:
                 runner.run(each.__aexit__(None, None, None))

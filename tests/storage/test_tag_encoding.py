@@ -1,3 +1,5 @@
+"""A tag's record as JSON: what is written is read back, and garbage is nothing."""
+
 from __future__ import annotations
 
 import json

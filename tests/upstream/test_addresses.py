@@ -1,3 +1,5 @@
+"""Which addresses a registry may lead to."""
+
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network

@@ -1,3 +1,5 @@
+"""One breaker: when it opens, for how long, and what closes it."""
+
 from __future__ import annotations
 
 from mirror.oci.errors import Unavailable

@@ -1,3 +1,5 @@
+"""The next is asked when one is late: who wins, and what becomes of the others."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Several endpoints as one upstream: whom it asks for what, and which error is told."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,3 +1,5 @@
+"""Pull limits: what registries say of them, and what is asked no more."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The pull API over HTTP, of one endpoint."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""How often an ask is repeated, after how long, within which budget."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tokens: asked for once, kept as long as they are good, and shown to nobody else."""
+
 from __future__ import annotations
 
 import asyncio

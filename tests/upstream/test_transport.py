@@ -1,3 +1,5 @@
+"""Connections to one endpoint and to wherever it leads: redirects, names, TLS, time limits."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Latency and speed of an endpoint: what they are told by, and what fades."""
+
 from __future__ import annotations
 
 from mirror.upstream.pool.speed import LEAST_BYTES, Latency, Speed
