@@ -1,4 +1,4 @@
-"""The response cache gives the answers of the ordinary way, byte for byte, as long as those are good."""
+"""The response cache gives the ordinary answers, byte for byte, as long as those are good."""
 
 from __future__ import annotations
 
