@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import stat
 import time
@@ -54,17 +55,32 @@ class Schema:
     check: Callable[[apsw.Connection], object]
 
 
-@dataclass(frozen=True, slots=True)
 class Connections:
-    """Two on one database: a read never waits for a write. `identity` is None where
-    the database is in the memory of this process alone."""
+    """Two on one database: a read never waits for a write. `identity` is None where the database
+    is in the memory of this process alone. That for reading is opened when it is used first: of
+    some databases it never is."""
 
-    writer: apsw.Connection
-    reader: apsw.Connection
-    identity: Identity | None
+    def __init__(
+        self,
+        writer: apsw.Connection,
+        open_reader: Callable[[], apsw.Connection],
+        identity: Identity | None,
+    ) -> None:
+        self.writer = writer
+        self.identity = identity
+        self._open_reader = open_reader
+        self._reader: apsw.Connection | None = None
+
+    @property
+    def reader(self) -> apsw.Connection:
+        """Not for several threads at once. Raises apsw.Error."""
+        if self._reader is None:
+            self._reader = self._open_reader()
+        return self._reader
 
     def close(self) -> None:
-        self.reader.close(force=True)
+        if self._reader is not None:
+            self._reader.close(force=True)
         self.writer.close(force=True)
 
 
@@ -185,12 +201,16 @@ def _open(path: Path, schema: Schema, busy_ms: int) -> Connections:
         writer.execute("PRAGMA synchronous = NORMAL")
         writer.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         _bring_up_to_date(writer, schema)
-        reader = _connect(path, apsw.SQLITE_OPEN_READONLY)
-        reader.set_busy_timeout(_BUSY_READER_MS)
-        return Connections(writer, reader, identity_of(path))
+        return Connections(writer, functools.partial(_connect_reader, path), identity_of(path))
     except BaseException:
         writer.close()
         raise
+
+
+def _connect_reader(path: Path) -> apsw.Connection:
+    reader = _connect(path, apsw.SQLITE_OPEN_READONLY)
+    reader.set_busy_timeout(_BUSY_READER_MS)
+    return reader
 
 
 def _connect(path: Path, mode: int) -> apsw.Connection:
@@ -234,7 +254,10 @@ def _in_memory() -> Connections:
     """An empty database that ends with this process. Its name is what its two connections share."""
     uri = f"file:/{uuid.uuid4()}?vfs=memdb"
     flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    writer, reader = (apsw.Connection(uri, flags=flags) for _ in range(2))
-    for connection in (writer, reader):
+
+    def connect() -> apsw.Connection:
+        connection = apsw.Connection(uri, flags=flags)
         connection.set_busy_timeout(_MEMORY_BUSY_MS)
-    return Connections(writer, reader, None)
+        return connection
+
+    return Connections(connect(), connect, None)

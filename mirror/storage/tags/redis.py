@@ -333,6 +333,8 @@ class RedisTags:
 
     async def _mend_until_well(self) -> None:
         pause, longest = self._pauses
+        with contextlib.suppress(Exception):  # those that are idle may be dead, and stay open
+            await self._client.connection_pool.disconnect(inuse_connections=False)
         while not (self._reaching.ok and self._writing.ok) or self._unwritten:
             if not (self._reaching.ok and self._writing.ok):
                 # Spread, so that many nodes do not fall upon a Redis that has just come back.
