@@ -14,9 +14,9 @@ from ..clock import Clock
 from ..config import Config
 from ..contracts.tags import TagStore
 from ..events import Events
-from ..pullthrough.fills.download import DownloadPatience
 from ..pullthrough.fills.parallel import ParallelPolicy
 from ..pullthrough.fills.queue import FillLimits
+from ..pullthrough.fills.sink import DownloadPatience
 from ..pullthrough.fills.table import Fills
 from ..pullthrough.second_tier import TierKeeper, TierState
 from ..pullthrough.shared import Shared

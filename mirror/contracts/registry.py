@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
+from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .context import RequestContext
 
@@ -160,12 +161,16 @@ class Reader(Protocol):
         """What a blob is, without its bytes (HEAD)."""
 
     async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None = None,
     ) -> FileContent:
         """A blob, verified before its last byte may be read.
 
-        `start` is the first byte that will be read: one that is far ahead of a running fill comes
-        on its own, and the client has to verify the whole.
+        `part` is what will be read of it, None: the whole. A part is given as soon as it is there,
+        before the bytes in front of it, and the client has to verify the whole.
         """
 
     async def referrers(

@@ -12,6 +12,7 @@ from ..contracts.registry import CONTRACTS, BytesContent, FileContent, Reader, R
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied
+from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 
 T = TypeVar("T")
@@ -61,13 +62,17 @@ class Forwarding(ABC):
         )
 
     async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None = None,
     ) -> FileContent:
         return await self.forward(
             context,
             repository,
             "blob",
-            lambda inner: inner.blob(context, repository, digest, start),
+            lambda inner: inner.blob(context, repository, digest, part),
         )
 
     async def referrers(

@@ -108,12 +108,16 @@ class UnconfiguredGuard(Guarding):
         )
 
     async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None = None,
     ) -> FileContent:
         while True:
             # Before the fill: one that resumes gives out what is there already.
             await self._prove(context, repository, digest, self._fetch_blob)
-            content = await self._inner.blob(context, repository, digest, start)
+            content = await self._inner.blob(context, repository, digest, part)
             try:
                 if await self._may_give(context, repository, digest, content):
                     return content

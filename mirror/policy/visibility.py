@@ -34,6 +34,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
 from ..oci.manifests import read_manifest
+from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..threads import read_aside
 from ..times import ANSWERS, TROUBLE
@@ -157,17 +158,21 @@ class RepositoryVisibility(Guarding):
         return asked or await self._inner.stat(context, repository, digest)
 
     async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None = None,
     ) -> FileContent:
         missed = await self._word(context, repository, digest, self._upstream.stat)
         if missed is None and await self._seen_at(repository, digest) is not None:
-            return await self._inner.blob(context, repository, digest, start)
+            return await self._inner.blob(context, repository, digest, part)
         key = (repository, digest)
         first = self._firsts.get(key)
         if first is None:
             self._firsts[key] = asyncio.get_running_loop().create_future()
         try:
-            content = await self._inner.blob(context, repository, digest, start)
+            content = await self._inner.blob(context, repository, digest, part)
             try:
                 if first is not None:  # it may be just about to note what its fetch shows
                     await asyncio.wait([first])

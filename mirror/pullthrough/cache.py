@@ -11,6 +11,7 @@ from ..contracts.upstream import Upstream
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy
+from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..times import ANSWERS
 from .manifests import Manifests
@@ -97,11 +98,17 @@ class PullThrough:
             raise
 
     async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None = None,
     ) -> FileContent:
         content = await self._here(repository, digest)
         if content is not None:
             return content
+        if part == ByteRange(0):
+            part = None
         self._check_known(repository, digest)
         promised = self.has_promised(repository, digest)
         trouble = self._policy.trouble
@@ -109,7 +116,7 @@ class PullThrough:
         try:
             return await retrying(
                 context,
-                lambda: self._filled(context, repository, digest, start, first_byte),
+                lambda: self._filled(context, repository, digest, part, first_byte),
                 {Unknown: doubts},
             )
         except Unknown as error:
@@ -132,29 +139,21 @@ class PullThrough:
         context: RequestContext,
         repository: Repository,
         digest: Digest,
-        start: int,
+        part: ByteRange | None,
         first_byte: float,
     ) -> FileContent:
         """The blob, which is not here, as it comes, or as another has brought it meanwhile."""
         for tries_left in reversed(range(_TRIES)):
             came = self._shared.clock.monotonic()
             fill, outcome = self._fills.join(
-                context, digest, self._upstream, repository, first_byte
+                context, digest, self._upstream, repository, first_byte, part
             )
             if self._prefetcher is not None:
                 self._prefetcher.asked(context, repository, digest)
-            reader = fill.reader(outcome, repository, start)
+            reader = fill.reader(outcome, repository, part, context.client)
             try:
-                if start == 0 or await fill.reaches(start, self._policy.soon):
-                    await reader.readable(start)
-                    return reader
-                detour = await self._fills.detours.open(
-                    context, self._upstream, repository, digest, start
-                )
-                if detour is None:
-                    return reader
-                reader.close()
-                return detour
+                await reader.readable(reader.start)
+                return reader
             except (Unknown, Denied) as error:
                 reader.close()
                 if fill.repository == repository:

@@ -12,7 +12,6 @@ from ..oci.digest import Digest
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
 from ..times import ANSWERS, TROUBLE
-from .fills.fill import Soon
 from .freshness import Freshness, Rules
 
 Pins = Mapping[tuple[Repository, str], Digest | datetime]
@@ -69,7 +68,6 @@ class CachePolicy:
     kept: Patterns = field(default_factory=lambda: Patterns(()))
     patience: AnswerPatience = field(default_factory=AnswerPatience)
     trouble: TroublePatience = field(default_factory=TroublePatience)
-    soon: Soon = field(default_factory=Soon)
 
     def believed(self, repository: Repository, promised: bool) -> float:
         """For how many seconds at most it is believed that a digest is missing."""

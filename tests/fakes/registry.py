@@ -13,6 +13,7 @@ from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, RegistryError
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 
 
@@ -100,7 +101,11 @@ class FakeRegistry:
         return self._blob(repository, digest).descriptor
 
     async def blob(
-        self, context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None = None,
     ) -> FakeContent:
         await self._ask(context, "blob", repository, digest)
         return FakeContent(self, self._blob(repository, digest))

@@ -6,8 +6,7 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.pullthrough.cache import PullThrough
-from mirror.pullthrough.fills.download import DownloadPatience
-from mirror.pullthrough.fills.fill import Soon
+from mirror.pullthrough.fills.sink import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
 from mirror.pullthrough.policy import AnswerPatience as Waiting
@@ -62,7 +61,6 @@ async def cache(
             Rules((), Freshness(ttl=300, stale=3600, negative_ttl=30)),
             patience=Waiting(stale=0.1, unknown=0.5),
             trouble=TroublePatience(promised=1, other=0.5, lagging=0.1, pause=0.01),
-            soon=Soon(within=0.1, measure=0.05),
         ),
     )
     yield cache

@@ -6,11 +6,13 @@ import asyncio
 import os
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mirror.clock import Clock
+from mirror.contracts.content import Partial
 from mirror.contracts.events import FillEnded, FillQueued, FillStarted
 from mirror.contracts.registry import FileContent, Outcome
 from mirror.events import Events
@@ -18,10 +20,13 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
-from mirror.pullthrough.fills.download import Download, DownloadPatience
+from mirror.pullthrough.fills.download import Download, DownloadPolicy
 from mirror.pullthrough.fills.fill import HELD_BACK, SMALL, Fill
 from mirror.pullthrough.fills.parallel import ALONE, ParallelPolicy
 from mirror.pullthrough.fills.queue import FillLimits
+from mirror.pullthrough.fills.ranges import RangeConnections
+from mirror.pullthrough.fills.sink import DownloadPatience, Sink
+from mirror.pullthrough.fills.states import FillState
 from mirror.pullthrough.fills.table import Fills
 
 from ..fakes import CONTEXT, FakeStream, FakeUpstream, MemoryContent, Recorder, request_of
@@ -506,31 +511,35 @@ async def test_fills_tell_when_they_wait_and_run_and_how_they_ended(
     await fills.close()
 
 
+def download_of(
+    fill: Fill, partial: Partial, upstream: FakeUpstream, now: Callable[[], float]
+) -> Download:
+    """All of it, over one connection."""
+    patience = DownloadPatience()
+    sink = Sink(fill, partial, upstream, Clock(monotonic=now), patience, Fill.spill)
+    fill.is_whole = True
+    return Download(fill, sink, upstream, DownloadPolicy(patience, ALONE, RangeConnections()))
+
+
 async def test_giving_way_again_and_again_does_not_begin_its_patience_anew(
     store: MemoryContent, upstream: FakeUpstream, big: Digest
 ) -> None:
     now = 1000.0
     partial = await store.partial(big, REDIS.registry)
     assert partial is not None
-    download = Download(
-        Fill(big, REDIS, 10),
-        partial,
-        upstream,
-        REDIS,
-        Clock(monotonic=lambda: now),
-        DownloadPatience(),
-        Fill(big, REDIS, 10).spill,  # type: ignore[arg-type]
-        ALONE,
-    )
+    fill = Fill(big, REDIS, 10)
+    download = download_of(fill, partial, upstream, lambda: now)
     hold = Hold(upstream, at=SMALL)
     for turn in range(3):
         hold.reached.clear()
+        fill.enter(FillState.WAITING)
         running = asyncio.create_task(download.run())
         await hold.reached.wait()
         running.cancel()
         await asyncio.wait([running])
         now += 55 if turn else 5
     now += 10
+    fill.enter(FillState.WAITING)
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="nothing came of it for 125 s"):
             await download.run()
@@ -566,20 +575,12 @@ async def test_crumbs_of_many_turns_are_progress(
     fill = Fill(big, REDIS, 10)
     partial = await store.partial(big, REDIS.registry)
     assert partial is not None
-    download = Download(
-        fill,
-        partial,
-        upstream,
-        REDIS,
-        Clock(monotonic=lambda: now),
-        DownloadPatience(),
-        fill.spill,
-        ALONE,
-    )
+    download = download_of(fill, partial, upstream, lambda: now)
     upstream.piece = 1 << 15
     while partial.offset < SMALL:
         turns += 1
         hold = Hold(upstream, at=turns * upstream.piece)
+        fill.enter(FillState.WAITING)
         running = asyncio.create_task(download.run())
         async with asyncio.timeout(10):
             await hold.reached.wait()
@@ -587,7 +588,9 @@ async def test_crumbs_of_many_turns_are_progress(
         await asyncio.wait([running])
         now += 10
     upstream.before_read = None
+    fill.enter(FillState.WAITING)
     await download.run()
+    assert download.is_complete
     await partial.discard()
 
 

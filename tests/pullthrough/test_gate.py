@@ -152,7 +152,7 @@ async def test_what_nobody_reads_does_not_wait() -> None:
     await work.begin("b1", is_read=False)
     assert work.put_off == ["b1"]
     await work.begin("b2")
-    for reader in list(work.fills["b2"]._readers):
+    for reader in list(work.fills["b2"].readers):
         reader.close()
     await eventually(lambda: work.put_off == ["b1", "b2"])
     await work.close()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mirror.contracts.upstream import StreamContent
+from mirror.clock import Clock
 from mirror.oci.descriptor import OCTET_STREAM, Descriptor
 from mirror.oci.digest import Digest
-from mirror.oci.ranges import ByteRange
-from mirror.pullthrough.fills.parallel import ParallelDownload, ParallelPolicy
+from mirror.oci.ranges import ByteRange, with_span
+from mirror.pullthrough.fills.download import Download, DownloadPolicy
+from mirror.pullthrough.fills.fill import Fill
+from mirror.pullthrough.fills.parallel import ParallelPolicy
+from mirror.pullthrough.fills.ranges import RangeConnections
+from mirror.pullthrough.fills.sink import DownloadPatience, Sink
+from mirror.pullthrough.fills.states import FillState
 
+from ..fakes import REDIS
 from ..jumping import jump
 
 MIB = 1 << 20
@@ -47,10 +52,12 @@ class Link:
         self.most = 0
         self.came = 0
 
-    async def ask(self, range: ByteRange) -> Stream:
+    async def blob(
+        self, asker: Any, repository: Any, digest: Digest, range: ByteRange | None, vouched: bool
+    ) -> Stream:
         self.open += 1
         self.most = max(self.most, self.open)
-        return Stream(self, range)
+        return Stream(self, range or ByteRange(0))
 
     async def brings(self, count: int) -> None:
         await asyncio.sleep(count / (SPEED * self._share(self)))
@@ -81,10 +88,13 @@ class Stream:
 
 
 class Partial:
-    """As much of a partial as parts need: it keeps no byte, and waits for no disk."""
+    """As much of a partial as a download needs: it keeps no byte, and waits for no disk."""
 
     digest = DIGEST
     ahead: Sequence[tuple[int, int]] = ()
+    vouched_ahead: Sequence[tuple[int, int]] = ()
+    trusted = True
+    size: int | None = None
 
     def __init__(self) -> None:
         self.spans: list[tuple[int, int]] = []
@@ -92,35 +102,30 @@ class Partial:
     @property
     def offset(self) -> int:
         """Up to where all has come."""
-        offset = 0
-        for start, stop in sorted(self.spans):
-            if start > offset:
-                break
-            offset = max(offset, stop)
-        return offset
+        return self.spans[0][1] if self.spans and self.spans[0][0] == 0 else 0
 
-    async def place(self, start: int, pieces: Sequence[bytes]) -> None:
-        self.spans.append((start, start + sum(map(len, pieces))))
+    async def announce(self, size: int) -> None:
+        self.size = size
+
+    async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
+        self.spans = with_span(self.spans, at, at + sum(map(len, pieces)))
 
 
 def fetched(link: Link, parting: ParallelPolicy) -> float:
     """The whole blob over this link; the seconds that took."""
-    partial = Partial()
-    download: Any = SimpleNamespace(
-        parting=parting,
-        ask=link.ask,
-        partial=partial,
-        fill=SimpleNamespace(size=SIZE, is_asked_for=True, progress=lambda written: None),
-        sources=SimpleNamespace(brought=lambda source, start, stop: None),
-        uses=lambda stream, at: None,
-        came=lambda count: None,
-    )
+    partial: Any = Partial()
+    upstream: Any = link
+    patience = DownloadPatience()
 
     async def scenario() -> float:
+        fill = Fill(DIGEST, REDIS, first_byte=30)
+        fill.is_whole = True
+        fill.enter(FillState.WAITING)
+        sink = Sink(fill, partial, upstream, Clock(), patience, Fill.spill)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        stream: StreamContent = await link.ask(ByteRange(0))
-        await ParallelDownload(download, stream).run()
+        policy = DownloadPolicy(patience, parting, RangeConnections())
+        await Download(fill, sink, upstream, policy).run()
         return loop.time() - began
 
     seconds = jump(scenario())

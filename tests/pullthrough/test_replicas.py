@@ -309,7 +309,6 @@ async def test_what_other_repositories_lack_is_never_held_against_this_one(
     def of_others(digest: Digest, *_: object) -> tuple[Fill, Outcome]:
         fill = Fill(digest, OTHER, 1)
         fill.fail(error)
-        fill.end()
         return fill, Outcome.JOINED
 
     monkeypatch.setattr(fills, "join", of_others)

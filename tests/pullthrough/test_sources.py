@@ -13,10 +13,10 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills import provenance as sources
-from mirror.pullthrough.fills.download import DownloadPatience
 from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.parallel import ParallelPolicy
 from mirror.pullthrough.fills.provenance import Sources
+from mirror.pullthrough.fills.sink import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.store import DiskContent
 

@@ -14,6 +14,7 @@ from mirror.contracts.context import RequestContext
 from mirror.contracts.registry import FileContent, Reader
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, RegistryError, Unavailable, Untrustworthy
+from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.policy.unconfigured import UnconfiguredGuard
 from mirror.policy.visibility import RepositoryVisibility
@@ -342,9 +343,12 @@ async def test_who_leaves_while_it_is_noted_what_came_keeps_no_file_open(
     blob = cache.blob
 
     async def watched(
-        context: RequestContext, repository: Repository, digest: Digest, start: int = 0
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None = None,
     ) -> FileContent:
-        content = await blob(context, repository, digest, start)
+        content = await blob(context, repository, digest, part)
         files.append(content.fileno())
         return content
 

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.content import Hasher
+from mirror.contracts.files import Hasher, OpenFile
+from mirror.contracts.upstream import Upstream
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
-from mirror.pullthrough.fills.download import Download, DownloadPatience
+from mirror.pullthrough.fills.download import Download, DownloadPolicy
 from mirror.pullthrough.fills.fill import Fill
 from mirror.pullthrough.fills.parallel import ALONE, ParallelPolicy
-from mirror.pullthrough.fills.spill import SpillBuffer
+from mirror.pullthrough.fills.ranges import RangeConnections
+from mirror.pullthrough.fills.sink import DownloadPatience, Sink
+from mirror.pullthrough.fills.states import FillState
 
 from ..jumping import jump
 from .conftest import REDIS
@@ -40,7 +43,11 @@ class Memory:
     async def append(self, pieces: Sequence[bytes]) -> None:
         await self.place(self.offset, pieces)
 
-    async def place(self, at: int, pieces: Sequence[bytes]) -> None:
+    @property
+    def vouched_ahead(self) -> Sequence[tuple[int, int]]:
+        return ()
+
+    async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
         self.ahead = sorted([*self.ahead, (at, at + sum(map(len, pieces)))])
         while self.ahead and self.ahead[0][0] <= self.offset:
             self.offset = max(self.offset, self.ahead.pop(0)[1])
@@ -52,33 +59,28 @@ class Memory:
 
     async def discard(self) -> None: ...
 
-    def open(self) -> int:
+    def open(self) -> OpenFile:
         raise NotImplementedError
 
     def hasher(self) -> Hasher:
         return DIGEST.hasher()
 
 
+def download_of(partial: Memory, upstream: Upstream, parting: ParallelPolicy) -> Download:
+    """All of the blob, in a turn that begins now."""
+    fill, patience = Fill(DIGEST, REDIS, 30.0), DownloadPatience()
+    fill.is_whole = True
+    fill.enter(FillState.WAITING)
+    clock = Clock(monotonic=asyncio.get_running_loop().time)
+    sink = Sink(fill, partial, upstream, clock, patience, Fill.spill)
+    return Download(fill, sink, upstream, DownloadPolicy(patience, parting, RangeConnections()))
+
+
 async def silence(parting: ParallelPolicy, connections: int, *voices: Voice) -> float:
     """Seconds from the last byte to the end of the download, which fails."""
     loop, partial = asyncio.get_running_loop(), Memory()
-    fill = Fill(DIGEST, REDIS, 30.0)
-
-    def spill(fill: Fill, offset: int, hasher: Hasher) -> SpillBuffer:
-        raise NotImplementedError
-
-    download = Download(
-        fill,
-        partial,
-        pool_of(*voices, connections=connections),
-        REDIS,
-        Clock(monotonic=loop.time),
-        DownloadPatience(),
-        spill,
-        parting,
-    )
     with pytest.raises(Unavailable):
-        await download.run()
+        await download_of(partial, pool_of(*voices, connections=connections), parting).run()
     assert 0 < partial.offset < len(DATA)
     return loop.time() - partial.moved_at
 
@@ -134,17 +136,7 @@ def test_an_upstream_that_is_silent_for_a_minute_and_back_then_is_waited_for(
 
     async def scenario() -> None:
         partial = Memory()
-        download = Download(
-            Fill(DIGEST, REDIS, 30.0),
-            partial,
-            pool_of(voice),
-            REDIS,
-            Clock(monotonic=asyncio.get_running_loop().time),
-            DownloadPatience(),
-            lambda fill, offset, hasher: fill.spill(offset, hasher),
-            parting,
-        )
-        await download.run()
+        await download_of(partial, pool_of(voice), parting).run()
         assert partial.offset == len(DATA)
 
     jump(scenario())

@@ -1,19 +1,22 @@
-"""One fill's way from the upstream to the disk: streams, resumed where they break."""
+"""One download: connections that fill the gaps of a blob, and begin again where they break.
+
+The gaps are filled from the front, in parts. One connection goes on from part to part; several,
+where that is faster, take parts each, and when there is none left, half of what another has still
+to bring. So the bytes come nearly in order, readers and hashing follow closely, and what is ahead
+of them is bounded. A range that a reader waits for has a connection of its own at once. What a
+connection has not brought when it ends is a gap again, from the very byte.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 
 from ...asking.replicas import LONGEST, doubts
-from ...clock import Clock
-from ...contracts.content import Partial, StoreFull
-from ...contracts.files import Hasher
-from ...contracts.registry import Provenance
-from ...contracts.upstream import StreamContent, Upstream
+from ...contracts.upstream import Upstream
 from ...oci.errors import (
     Denied,
     RangeInvalid,
@@ -23,328 +26,396 @@ from ...oci.errors import (
     Unknown,
     Untrustworthy,
 )
-from ...oci.ranges import ByteRange
-from ...oci.reference import Repository
-from .fill import Fill
-from .parallel import PROGRESS, ParallelDownload, ParallelPolicy
-from .provenance import Sources
-from .spill import SpillBuffer
-from .write_behind import WriteBehind
+from ...tasks import ended
+from .connection import Connection
+from .fill import Fill, FillReader
+from .gaps import END, NEAR, ROUND, Gaps, Span
+from .parallel import ALONE, ParallelPolicy, grow
+from .ranges import RangeConnections
+from .sink import PROGRESS, DownloadPatience, Sink, TooLarge
+from .states import FillState
 
 log = structlog.get_logger()
 
-_WORD = 5.0  # seconds that the registry has to say how long a blob is, which others bring meanwhile
+_FAILURES = 3  # of a range's connections in a row, before its reader waits for the whole
+_CROWDED = 0.25  # seconds between two looks for a connection, where ranges have all there are
 
 
 @dataclass(frozen=True, slots=True)
-class DownloadPatience:
-    """How long a fill tries, in seconds, and how much it takes.
+class DownloadPolicy:
+    """How long, and over how many connections. `ranges`: those that all downloads share."""
 
-    `first_byte` bounds the time to the first progress (35 s of waiting for a blob's first byte was
-    borne by every client measured): no try is begun beyond it, and one that is under way ends by
-    itself. `stalled` bounds the time since the last progress after it, in which an ask has to be
-    answered, too: two tries, of which each is silent for as long as a body may be. For `doubt`,
-    bytes that nobody vouches for are given out only once they are proven: who has read wrong ones
-    can often not be helped any more (containerd, podman); who waits can, by another endpoint.
-    """
-
-    first_byte: float = 30.0
-    doubt: float = 20.0
-    stalled: float = 90.0
-    pause: float = 0.25
-    longest_pause: float = 5.0
-    largest: int = 1 << 40  # bytes: a larger blob is refused
-
-
-class _TooLarge(Denied):
-    """The blob has more bytes than this mirror takes."""
+    patience: DownloadPatience
+    parting: ParallelPolicy
+    ranges: RangeConnections
 
 
 class Download:
-    """Brings a partial to its end: resumes where a stream breaks, within its patience."""
+    """Brings what is wanted of a fill to its sink, within its patience. It is Parted."""
 
     def __init__(
         self,
         fill: Fill,
-        partial: Partial,
+        sink: Sink,
         upstream: Upstream,
-        repository: Repository,
-        clock: Clock,
-        patience: DownloadPatience,
-        spill: Callable[[Fill, int, Hasher], SpillBuffer],
-        parting: ParallelPolicy,
+        policy: DownloadPolicy,
+        has_spare: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`has_spare`: whether there is a place for what no client has asked for."""
         self.fill = fill
-        self.partial = partial
-        # What was here before is strangers' work: a power cut may have spoilt it, too.
-        self.sources = Sources(strangers=partial.offset > 0)
-        self.upstream = upstream
-        self.repository = repository
-        self.parting = parting
-        self._spill = spill
-        self._all_comes_now = False  # and none of it was kept before
-        self._vouched = False  # whether the registry itself has said how long it is
-        self._source = ""  # of the bytes that are written
-        self._at = 0  # where in the content the next piece of it belongs
-        self._clock = clock
-        self._patience = patience
-        self._came = 0  # bytes since the last progress
-        self._progress_at: float | None = None  # since the first turn
-        self._progressed = False
+        self.sink = sink
+        self.wanted = 1
+        self.gaps = Gaps(sink.partial.offset, sink.partial.ahead, END)
+        self._upstream = upstream
+        self._policy = policy
+        self._parting = policy.parting
+        self._has_spare = has_spare
+        self._connections: list[Connection] = []
+        self._tried = 0  # connections that brought something beside each other
+        self._refused = False  # one connection more was
+        self._lagging: Iterator[float] = iter(())
+        self._pause = 0.0
+        self._fault_at: float | None = None  # the last progress before the last fault
+        self._not_before = 0.0  # when the whole is asked for again, in the event loop's time
+        self._is_crowded = False
+        self._growing: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._came_before = 0
 
-    async def commit(self) -> bool:
-        """Makes the content visible; whether it is kept. Raises Untrustworthy."""
-        try:
-            await self.partial.commit()
-        except OSError as error:
-            if self.partial.hasher().hexdigest() != self.fill.digest.hex:
-                raise
-            # It is proven, and whoever reads it has it open; only its name finds no place.
-            log.error("blob_not_stored", digest=str(self.fill.digest), reason=str(error))
-            await self.partial.discard()
-            return False
-        return self.fill.window is None
+    def __repr__(self) -> str:
+        sources = sorted(self.sink.sources.rejects)
+        return f"{self.gaps}, {len(self._connections)} connections, sources {sources}"
 
     async def run(self) -> None:
-        """Returns when every byte is there, not yet proven. Raises RegistryError, StoreFull.
+        """One turn. Returns when every byte is there, not yet proven (`is_complete`), or all that
+        anybody waits for, while there is no place to spare for the rest. Raises RegistryError.
 
         Broken off to give its turn to others, it may be called again: its patience goes on.
         """
-        self._all_comes_now = self.partial.offset == 0 and not self.partial.ahead
-        self.fill.progress(self.partial.offset)
-        begun, lagging = self.partial.offset, doubts(self._patience.pause, LONGEST)
-        pause = self._patience.pause
-        if self._progress_at is None:
-            self._progress_at = self._clock.monotonic()
-        elif self._quiet_for() > self._patience.stalled:
-            raise Unavailable(f"nothing came of it for {self._quiet_for():.0f} s")
+        self.fill.enter(FillState.OPENING)
+        has_begun = self.sink.progress_at is not None
+        self.sink.begin()
+        if has_begun and self.sink.quiet_for() > self._policy.patience.stalled:
+            raise Unavailable(f"nothing came of it for {self.sink.quiet_for():.0f} s")
+        await self._bring()
+
+    async def serve_ranges(self) -> None:
+        """Brings what readers of ranges wait for, beside another process that writes the whole.
+        Until it is cancelled."""
+        self.sink.progress_at = self.sink.progress_at or 0.0
         while True:
-            before = self._progress_at
-            try:
-                if await self._stream():
+            await self._bring()
+            await self.fill.next_change()
+
+    @property
+    def is_complete(self) -> bool:
+        return self.gaps.are_filled
+
+    # As Parted.
+
+    @property
+    def came(self) -> int:
+        return self.fill.came + sum(one.in_hand for one in self._connections)
+
+    @property
+    def missing(self) -> int:
+        return self.gaps.count()
+
+    @property
+    def is_asked_for(self) -> bool:
+        return self.fill.is_asked_for
+
+    @property
+    def objects(self) -> bool:
+        return self._refused
+
+    @property
+    def all_bring(self) -> bool:
+        whole = self._of_whole()
+        return self._tried >= self.wanted or all(one.brought for one in whole)
+
+    def more(self) -> None:
+        self._tried = min(self._tried, self.wanted // 2)
+        self._wake.set()
+
+    # One turn.
+
+    async def _bring(self) -> None:
+        partial, fill = self.sink.partial, self.fill
+        self.gaps = Gaps(partial.offset, partial.ahead, END if fill.size is None else fill.size)
+        self._lagging = doubts(self._policy.patience.pause, LONGEST)
+        self._pause, self._not_before = self._policy.patience.pause, 0.0
+        self._came_before, self.wanted = fill.came, 1
+        fill.on_demand, self.sink.moved, fill.work = self._wake.set, self._moved, self
+        try:
+            while True:
+                self._dispatch()
+                if not self._connections and not self._waits():
                     return
-                reason: RegistryError = Unavailable("the upstream's body ended early")
-            except _TooLarge:
-                await self.partial.discard()  # nobody will ever want to go on with it
-                raise
-            except Unknown as error:
-                # Of what has just been coming, a replica that lags says nothing.
-                if self.partial.offset == begun or next(lagging, None) is None:
-                    raise
-                reason = Unavailable(error.message).bare()
-            except (Untrustworthy, Denied):
-                raise
-            except Unavailable as error:
-                if self.fill.window is not None and not self.fill.is_read:
-                    raise  # it is not kept, and nobody wants it any more
-                reason = error.bare()
-            if self._progress_at > before:
-                pause = self._patience.pause
-            asked = reason.retry_after or 0
-            if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
-                asked = min(asked, self._patience.longest_pause)
-            wait = max(pause, asked)
-            patience = self._patience.stalled if self._progressed else self.fill.first_byte
-            if self._quiet_for() + wait > patience:
-                raise reason
-            log.info(
-                "fill_goes_on_after_a_fault",
-                digest=str(self.partial.digest),
-                offset=self.partial.offset,
-                reason=reason.message,
-            )
-            await asyncio.sleep(wait)
-            pause = min(pause * 2, self._patience.longest_pause)
-
-    def _quiet_for(self) -> float:
-        """Seconds since the last progress."""
-        now = self._clock.monotonic()
-        return now - (now if self._progress_at is None else self._progress_at)
-
-    async def _stream(self) -> bool:
-        """Reads one stream as far as it goes; whether the content's end was reached."""
-        offset = self.partial.offset
-        try:
-            stream = await self.ask(ByteRange(offset) if offset else None)
-        except Untrustworthy:
-            self.sources.strangers = True  # whoever it was is known already
-            raise
-        except RangeInvalid as error:
-            # Every byte came before, only the proof did not: the mirror was stopped.
-            if error.size == offset and self.fill.size in (None, offset):
-                return True
-            self.sources.strangers = True  # who says so may be the one that lies
-            raise Untrustworthy(
-                f"{offset} bytes are here, but the upstream has {error.size}"
-            ) from error
-        try:
-            self.fill.goes_on_by_range = stream.start == offset
-            await self._begin(stream)
-            if self._may_be_parted(stream):
-                try:
-                    await ParallelDownload(self, stream).run()
-                except (StoreFull, OSError) as error:
-                    await self._without_room(error)  # the rest in order, over one connection
-            else:
-                await self._pump(stream, skip=offset - stream.start)
+                await self._next()
+                for connection in [one for one in self._connections if one.task.done()]:
+                    self._has_ended(connection)
         finally:
-            await stream.close()
-        return self.fill.size is None or self.partial.offset == self.fill.size
+            await self._stop_all()
+            # No circle: what the partial holds is to go with the last who knows it.
+            fill.on_demand = self.sink.moved = _nothing
+            fill.work = None
 
-    async def ask(self, part: ByteRange | None) -> StreamContent:
-        """Asks the upstream, for as long as there is patience. Raises RegistryError."""
-        left = self._patience.stalled - self._quiet_for() if self._progressed else None
+    def _waits(self) -> bool:
+        """Whether more is to be brought, though no connection is open just now."""
+        if self.gaps.are_filled:
+            return False
+        if self._is_whole_due() or any(True for _ in self._ranges()):
+            return True
+        if self.sink.is_passing or not self._has_spare():
+            return False
+        self.fill.is_whole = True  # nobody waits for the rest, and it keeps nobody from theirs
+        self._wake.set()
+        return True
+
+    async def _next(self) -> None:
+        """Returns when a connection has ended, something else is wanted, or it is time."""
+        now = asyncio.get_running_loop().time()
+        times = [reader.not_before for reader in self._ranges() if reader.not_before > now]
+        if self._not_before > now:
+            times.append(self._not_before)
+        if self._is_crowded:
+            times.append(now + _CROWDED)
         try:
-            async with asyncio.timeout(left):
-                return await self.upstream.blob(
-                    self.fill, self.repository, self.partial.digest, part
-                )
+            async with asyncio.timeout_at(min(times, default=None)):
+                await self._wake.wait()
         except TimeoutError:
-            raise Unavailable(f"nothing came of it for {self._quiet_for():.0f} s") from None
+            pass
+        self._wake.clear()
 
-    def _may_be_parted(self, stream: StreamContent) -> bool:
-        size, offset = self.fill.size, self.partial.offset
-        if size is None or self.fill.window is not None or stream.start != offset:
-            return False
-        return bool(self.partial.ahead) or self.parting.may_part(size - offset)
-
-    async def _begin(self, stream: StreamContent) -> None:
-        self.uses(stream, stream.start)
-        size = stream.descriptor.size
-        if size is None:
-            return
-        self._refuse_larger(size)
-        if self.fill.size not in (None, size):
-            raise Untrustworthy(f"{stream.source} says {size} bytes, not {self.fill.size}")
-        if self.partial.offset > size:
-            raise Untrustworthy(f"{self.partial.offset} bytes are here, {stream.source} has {size}")
-        self.fill.size = size
-        while self.fill.window is None and self.partial.size != size:
-            try:
-                await self.partial.announce(size)
-            except (StoreFull, OSError) as error:
-                await self._without_room(error)
-
-    def came(self, count: int) -> None:
-        """So many bytes more were written."""
-        self._came += count
-        if self._came >= PROGRESS:
-            self._came = 0
-            self._progress_at, self._progressed = self._clock.monotonic(), True
-
-    def uses(self, stream: StreamContent, at: int) -> None:
-        """Bytes of this stream, as its source is now, are going to be part of the whole, from the
-        offset `at` on."""
-        self.sources.add(stream)
-        self._vouched = self._vouched or stream.vouched
-        self.partial.trusted = self._vouched
-        # Only the registry itself says by delivering it that the repository has it: of whatever is
-        # asked for by its digest, any other endpoint can say that, and send anything.
-        if stream.vouched:
-            self.fill.provenance = Provenance.VOUCHED
-            return
-        self.fill.doubt(at, self._patience.doubt)
-        self._all_comes_now = self._all_comes_now and not stream.kept
-        if self.fill.provenance is not Provenance.VOUCHED:
-            self.fill.provenance = Provenance.BROUGHT if self._all_comes_now else Provenance.HERE
-
-    def _refuse_larger(self, size: int) -> None:
-        if size > self._patience.largest:
-            raise _TooLarge(
-                f"the blob has more than {self._patience.largest} bytes, which is more than this "
-                "mirror takes"
-            )
-
-    async def _pump(self, stream: StreamContent, skip: int) -> None:
-        """Carries bytes from the stream to the file."""
-        self._at = coming = self.partial.offset
-        self._source = stream.source
-        writer = WriteBehind(self._take)
+    async def _stop_all(self) -> None:
+        tasks = [one.task for one in self._connections]
+        if self._growing is not None:
+            tasks.append(self._growing)
+            self._growing = None
+        for task in tasks:
+            task.cancel()
         try:
-            while piece := await stream.read():
-                if stream.source != self._source:  # which fell silent
-                    await writer.flush()
-                    self.uses(stream, coming)
-                    self._source, writer = stream.source, WriteBehind(self._take)
-                if skip:  # the upstream ignored the range: what is here already is passed over
-                    passed = min(skip, len(piece))
-                    skip -= passed
-                    piece = piece[passed:]
-                coming += len(piece)
-                self._refuse_larger(coming)
-                if self.fill.size is not None and coming > self.fill.size:
-                    raise Untrustworthy(
-                        f"{stream.source} sent more than the {self.fill.size} bytes it announced"
-                    )
-                await writer.put(piece)
-                del piece  # its memory is used again, and the next one may be long in coming
+            await ended(tasks)
         finally:
-            # What has come is worth keeping, also when the stream breaks or the mirror stops.
-            await writer.flush()
+            for connection in self._connections:
+                self._leaves(connection)
+            self._connections.clear()
 
-    async def _take(self, pieces: Sequence[bytes]) -> None:
-        """Writes these pieces, and tells the readers. What parts of an earlier try have brought
-        is passed over."""
-        passed, self._at = self.partial.offset - self._at, self._at + sum(map(len, pieces))
-        pieces = _behind(pieces, passed)
-        while self.fill.window is None:
-            before = self.partial.offset
-            try:
-                await self._append(pieces)
-                return
-            except (StoreFull, OSError) as error:
-                pieces = _behind(pieces, self.partial.offset - before)
-                await self._without_room(error)
-        for piece in pieces:  # one by one: the next may have to wait until this one was read
-            await self._append([piece])
+    # What is wanted, and who brings it.
 
-    async def _append(self, pieces: Sequence[bytes]) -> None:
-        at, count = self.partial.offset, sum(map(len, pieces))
-        await self.partial.append(pieces)
-        self.sources.brought(self._source, at, at + count)
-        self.came(count)
-        self.fill.progress(self.partial.offset)
-
-    async def _without_room(self, error: StoreFull | OSError) -> None:
-        """Goes on where the disk has taken no more: there is room for more where the registry says
-        that the blob is so long; else what comes passes through."""
-        if isinstance(error, StoreFull) and not self._vouched and await self._is_of_its_size():
-            self.partial.trusted = self._vouched = True
-        else:
-            await self._pass_through(error)
-
-    async def _is_of_its_size(self) -> bool:
-        """Whether the registry itself says that the blob is as long as another endpoint says.
-        Raises Untrustworthy where it says another size."""
-        try:
-            async with asyncio.timeout(_WORD):
-                found = await self.upstream.stat(self.fill, self.repository, self.partial.digest)
-        except (RegistryError, TimeoutError):
+    def _is_whole_due(self) -> bool:
+        if self.fill.state is FillState.FOLLOWING:  # another process brings it
             return False
-        if found.size is not None and self.fill.size not in (None, found.size):
-            raise Untrustworthy(f"{self.fill.size} bytes, where the registry has {found.size}")
-        return found.size == self.fill.size
+        if any(reader.needs_whole for reader in self.fill.readers):
+            return True
+        return self.fill.is_whole and not self.sink.is_passing
 
-    async def _pass_through(self, error: Exception) -> None:
-        """The disk takes no more: what comes from now on goes to those who read, and is not kept.
-        Nothing half-written stays."""
-        log.error(
-            "blob_not_stored",
-            digest=str(self.partial.digest),
-            reason=str(error),
-            offset=self.partial.offset,
+    def _ranges(self) -> Iterator[FillReader]:
+        """Readers that wait for a range."""
+        return (
+            reader
+            for reader in self.fill.readers
+            if not reader.needs_whole and reader.lacks is not None
         )
-        stored = self.partial
-        self.partial = self._spill(self.fill, stored.offset, stored.hasher())
-        await asyncio.shield(stored.discard())  # also when this fill has to give its turn
+
+    def _of_whole(self) -> list[Connection]:
+        return [one for one in self._connections if one.reader is None]
+
+    def _dispatch(self) -> None:
+        """Opens connections for what is wanted, and stops those that bring what is not."""
+        self._stop_unwanted()
+        now = asyncio.get_running_loop().time()
+        self._is_crowded = False
+        for reader in list(self._ranges()):
+            self._open_range(reader, now)
+        if not self._is_whole_due() or now < self._not_before:
+            return
+        while (count := len(self._of_whole())) < self.wanted and not self.gaps.are_filled:
+            span = self.gaps.first(self._parting.part)
+            if span is None and self.wanted > 1:
+                span = self.gaps.half(self._parting.part // 4)
+            if span is None:
+                return
+            self._start(span, goes_on=count == 0)
+
+    def _open_range(self, reader: FillReader, now: float) -> None:
+        lacks = reader.lacks
+        if lacks is None or now < reader.not_before or self._brings_for(reader):
+            return
+        if self._parting is ALONE:
+            reader.take_whole()
+            return
+        stop = END if lacks.stop is None else lacks.stop
+        if (span := self._wanted(lacks.start, stop)) is None:
+            if not self.gaps.comes(lacks.start, stop):  # it is here, and held back
+                reader.take_whole()
+        elif self._policy.ranges.take(reader.client):
+            self._start(span, reader=reader)
+        else:
+            self.gaps.give_back(span)
+            self._is_crowded = True
+
+    def _wanted(self, start: int, stop: int) -> Span | None:
+        """What is to be asked for of these bytes. Of what passes through memory nothing is there
+        for another: who reads in order and who reads a range are brought the same bytes apart."""
+        if not self.sink.is_passing:
+            return self.gaps.wanted(start, stop)
+        if self._of_whole() and start - self.sink.partial.offset < NEAR:
+            return None
+        return Span(start - start % ROUND, min(stop + -stop % ROUND, self.gaps.stop))
+
+    def _brings_for(self, reader: FillReader) -> bool:
+        return any(one.reader is reader for one in self._connections)
+
+    def _start(self, span: Span, goes_on: bool = False, reader: FillReader | None = None) -> None:
+        connection = Connection(
+            self.sink, self.gaps, span, self._parting.part if goes_on else None, reader
+        )
+        connection.begin(self._upstream, self._policy.patience, self._opened, self._wake.set)
+        self._connections.append(connection)
+
+    def _opened(self, connection: Connection) -> None:
+        """Its stream is open, or has brought its first bytes."""
+        if connection.reader is not None:
+            return
+        if connection.brought:
+            self._tried = max(self._tried, sum(one.brought > 0 for one in self._of_whole()))
+        elif (
+            self._growing is None
+            and self.fill.size is not None
+            and not self.sink.is_passing
+            and self.fill.goes_on_by_range
+            and self._parting.may_part(self.gaps.count())
+        ):
+            self._growing = asyncio.create_task(grow(self, self.fill.digest, self._parting))
+
+    def _stop_unwanted(self) -> None:
+        is_whole_due = self._is_whole_due()
+        for connection in self._connections:
+            if connection.is_stopped:
+                continue
+            if connection.reader is None:
+                if not is_whole_due:
+                    connection.stop()
+            elif connection.reader not in self.fill.readers or connection.reader.needs_whole:
+                span = connection.span
+                heirs = (
+                    reader
+                    for reader in self._ranges()
+                    if (lacks := reader.lacks) and span.start <= lacks.start < span.stop
+                )
+                connection.reader = next(heirs, connection.reader)
+                if connection.reader.needs_whole or connection.reader not in self.fill.readers:
+                    connection.stop()
+
+    def _moved(self) -> None:
+        """The disk takes no more: only the connection at the front goes on, and those of ranges."""
+        offset = self.sink.partial.offset
+        front = next(
+            (one for one in self._of_whole() if one.written <= offset <= one.span.start), None
+        )
+        kept = [one for one in self._connections if one is front or one.reader is not None]
+        for connection in self._connections:
+            if connection not in kept:
+                connection.stop()
+        start = offset if front is None else front.span.start
+        self.gaps.restart(start, [] if front is None else [front.span])
+        self.wanted = 1
+        if self._growing is not None:
+            self._growing.cancel()
+
+    # When a connection ends.
+
+    def _leaves(self, connection: Connection) -> None:
+        span = connection.span
+        span.start = min(span.start, connection.lost)
+        self.gaps.give_back(span)
+        if connection.client is not None:
+            self._policy.ranges.give(connection.client)
+
+    def _has_ended(self, connection: Connection) -> None:
+        """What it has not brought is a gap again. Raises RegistryError when nothing is left to
+        try."""
+        self._connections.remove(connection)
+        self._leaves(connection)
+        error = connection.error()
+        if error is None:
+            return
+        if connection.reader is not None:
+            self._range_has_failed(connection, connection.reader, error)
+        elif others := self._of_whole():
+            self._refused |= not connection.is_open
+            if connection.brought < PROGRESS:
+                self.wanted = max(1, min(self.wanted, len(others)))
+        else:
+            self._refused |= not connection.goes_on and not connection.is_open
+            self._has_failed(error, connection.goes_on)
+
+    def _range_has_failed(
+        self, connection: Connection, reader: FillReader, error: RegistryError
+    ) -> None:
+        """It is asked for again, or its reader waits for the whole."""
+        progressed = connection.brought >= PROGRESS
+        if isinstance(error, RangeInvalid) and (error.size is None or error.size <= reader.start):
+            reader.fails(error)
+            return
+        if isinstance(error, Unknown) and not self.fill.came and not self._of_whole():
+            raise error
+        reader.failures = 0 if progressed else reader.failures + 1
+        most = _FAILURES if self.sink.has_vouched else 1
+        log.info(
+            "range_broke_off",
+            digest=str(self.fill.digest),
+            start=connection.span.start,
+            reason=error.message,
+        )
+        may_pass = isinstance(error, Unavailable) and not isinstance(error, Untrustworthy | Denied)
+        if not may_pass or reader.failures >= most:
+            reader.take_whole()
+        else:
+            pause = self._policy.patience.pause * 2**reader.failures
+            reader.not_before = asyncio.get_running_loop().time() + pause
+
+    def _has_failed(self, error: RegistryError, was_first: bool) -> None:
+        """No connection is left that brings the whole: a new one is opened in a while. Raises
+        RegistryError when that is no use, or nothing has come for too long."""
+        fill, sink, patience = self.fill, self.sink, self._policy.patience
+        if isinstance(error, TooLarge):
+            raise error
+        reason = error
+        if not was_first:
+            reason = Unavailable(f"the rest did not come in parts: {error.message}").bare()
+        elif isinstance(error, Unknown):
+            # Of what has just been coming, a replica that lags says nothing.
+            if fill.came == self._came_before or next(self._lagging, None) is None:
+                raise error
+            reason = Unavailable(error.message).bare()
+        elif isinstance(error, Untrustworthy | Denied) or not isinstance(error, Unavailable):
+            raise error
+        if sink.is_passing and not fill.is_read:
+            raise reason  # it is not kept, and nobody wants it any more
+        if self._fault_at is not None and sink.progress_at != self._fault_at:
+            self._pause = patience.pause
+        self._fault_at = sink.progress_at
+        asked = reason.retry_after or 0
+        if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
+            asked = min(asked, patience.longest_pause)
+        wait = max(self._pause, asked)
+        most = patience.stalled if sink.has_progressed else fill.first_byte
+        if sink.quiet_for() + wait > most:
+            raise reason
+        log.info(
+            "fill_goes_on_after_a_fault",
+            digest=str(fill.digest),
+            offset=sink.partial.offset,
+            reason=reason.message,
+        )
+        if fill.state in (FillState.DOWNLOADING, FillState.SPILLING) and not self._connections:
+            fill.enter(FillState.OPENING)
+        self._not_before = asyncio.get_running_loop().time() + wait
+        self._pause = min(self._pause * 2, patience.longest_pause)
 
 
-def _behind(pieces: Sequence[bytes], done: int) -> list[bytes]:
-    """The pieces without their first `done` bytes."""
-    rest = []
-    for piece in pieces:
-        passed = min(done, len(piece))
-        done -= passed
-        if passed < len(piece):
-            rest.append(piece[passed:])
-    return rest
+def _nothing() -> None:
+    pass

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 
 import structlog
@@ -14,8 +13,11 @@ from ...contracts.registry import Outcome, Provenance
 from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import RegistryError, Unavailable
+from ...oci.ranges import ByteRange, with_span
 from ...oci.reference import Repository
-from .spill import Segment, SpillBuffer
+from .gaps import END, ROUND
+from .spill import Passing, Segment, SpillBuffer
+from .states import FillState, check
 
 log = structlog.get_logger()
 
@@ -28,19 +30,10 @@ HELD_BACK = 64 << 10
 SMALL = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Soon:
-    """When a fill is said to reach a byte soon: in `within` seconds, at the speed that it showed
-    over `measure` seconds."""
-
-    within: float = 5.0
-    measure: float = 0.5
-
-
 class Fill:
     """One blob on its way from the upstream to the disk, and to all who read it meanwhile.
 
-    It is the Asker of what it asks of the upstream: wanted as long as somebody reads it.
+    It is the Asker of what it asks of the upstream: wanted as long as a reader waits for bytes.
 
     Its file is open as long as it runs or somebody reads it.
     """
@@ -55,71 +48,79 @@ class Fill:
         self.client = ""  # as Asker.client: who waits for it, or did
         self.clients: set[str] = set()  # all of them
         self.first_byte = first_byte  # seconds that those who wait have for it to make progress
+        self.is_whole = False  # all of it was asked for, or there is a place to spare for the rest
         self.size: int | None = None
-        self.proven = False
         self.error: RegistryError | None = None
-        self.window: SpillBuffer | None = None
-        self.written = 0  # bytes that have come, proven or not
+        self.written = 0  # bytes that have come without a gap, proven or not
+        self.came = 0  # bytes that have come at all
         self.goes_on_by_range = True  # False: whoever goes on with it has to begin anew
         self.vain_turns = 0  # places that it had and gave back before anything came
+        self.work: object = None  # what brings it, for messages
+        self.on_demand: Callable[[], None] = _nothing  # called when what is wanted changes
+        self.state = FillState.BEGUN
+        self.readers: set[FillReader] = set()
+        self.window: SpillBuffer | None = None  # what the disk does not take
+        self._given: Sequence[tuple[int, int]] = ()  # behind `written`; may be read unproven
+        self._buffers: list[SpillBuffer] = []
         self._file: Segment | None = None
-        self._readers: set[FillReader] = set()
-        self._running = True
         self._change: asyncio.Future[None] | None = None
         self._doubted: int | None = None  # from here on, bytes are not given out unproven,
         self._doubted_until = 0.0  # as long as that is not waited for too long
 
+    def __repr__(self) -> str:
+        size = "?" if self.size is None else self.size
+        return (
+            f"<Fill {self.digest} {self.state}, {self.written} of {size} bytes, "
+            f"{len(self.readers)} readers, {self.work}>"
+        )
+
+    def enter(self, state: FillState) -> None:
+        """The only way from one state to another. Raises WrongState."""
+        check(self.state, state)
+        self.state = state
+        if self.is_over:
+            self.changed()
+            self._close_if_over()
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come."""
+        return self.is_proven or self.state in (FillState.FAILED, FillState.PUT_OFF)
+
+    @property
+    def is_proven(self) -> bool:
+        return self.state in (FillState.KEPT, FillState.UNCACHED, FillState.FOLLOWED)
+
     # For those who read.
 
-    def reader(self, outcome: Outcome, repository: Repository, start: int = 0) -> FillReader:
-        """A reader of what is from `start` on, who asked through this repository. Close it."""
-        reader = FillReader(self, outcome, repository, start)
-        self._readers.add(reader)
+    def reader(
+        self,
+        outcome: Outcome,
+        repository: Repository,
+        part: ByteRange | None = None,
+        client: str = "",
+    ) -> FillReader:
+        """A reader of this part, or of the whole, who asked through this repository. Close it."""
+        reader = FillReader(self, outcome, repository, part, client)
+        self.readers.add(reader)
+        self.on_demand()
         return reader
-
-    async def readable(self, beyond: int) -> int:
-        """As FileContent.readable."""
-        while True:
-            if self.error is not None:
-                raise self.error.with_traceback(None)
-            limit = self.limit
-            if limit > beyond or self.proven:
-                return limit
-            await self._next_change()
-
-    async def reaches(self, offset: int, soon: Soon) -> bool:
-        """Whether the byte at `offset` may be read, now or soon: waits for it if so."""
-        loop = asyncio.get_running_loop()
-        began, written = loop.time(), self.written
-        while True:
-            if self.error is not None:
-                raise self.error.with_traceback(None)
-            if self.limit > offset or self.proven:
-                return True
-            elapsed = loop.time() - began
-            if elapsed >= soon.measure:
-                speed = (self.written - written) / elapsed
-                if (offset - self.written) > speed * soon.within:
-                    return False
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(soon.measure):
-                    await self._next_change()
 
     async def ended(self) -> None:
         """Returns when nothing more will come. Raises RegistryError when the fill has failed."""
-        while self._running:
-            await self._next_change()
+        while not self.is_over:
+            await self.next_change()
         if self.error is not None:
             raise self.error.with_traceback(None)
 
     @property
     def is_read(self) -> bool:
-        return bool(self._readers)
+        return bool(self.readers)
 
     @property
     def is_wanted(self) -> bool:
         """As Asker.is_wanted."""
-        return self.is_read
+        return any(reader.is_waiting for reader in self.readers)
 
     deadline = inf
     """As Asker.deadline: those who wait have theirs, and the download has a patience of its own."""
@@ -131,8 +132,8 @@ class Fill:
 
     @property
     def limit(self) -> int:
-        """Up to where the bytes may be read by now."""
-        if self.proven:
+        """Up to where the bytes may be read by now, from the beginning on."""
+        if self.is_proven:
             return self.written
         if self.size is None:
             limit = self.written - HELD_BACK if self.written > SMALL else 0
@@ -142,19 +143,33 @@ class Fill:
             limit = min(limit, self._doubted)
         return max(0, limit)
 
+    def reach(self, offset: int) -> int:
+        """Up to where the bytes from `offset` on may be read by now, by who reads a range."""
+        reach = self.limit
+        if reach <= offset:
+            for start, stop in self._given:
+                if start <= offset < stop:
+                    reach = stop
+            for buffer in self._buffers:
+                reach = max(reach, buffer.reach(offset))
+        return reach
+
     def segment(self, offset: int) -> tuple[Segment, int | None]:
         """Where the byte at `offset` is, and up to where that file goes (None: to the end)."""
-        files = [self._file] if self._file else []
-        files += self.window.segments if self.window else []
-        for file, following in zip(files, [*files[1:], None], strict=True):
-            if following is None or offset < following.start:
-                return file, following.start if following else None
-        raise Unavailable(f"{self.digest} has not begun to come")
+        for buffer in self._buffers:
+            if (found := buffer.find(offset)) is not None:
+                return found
+        if self._file is None:
+            raise Unavailable(f"{self.digest} has not begun to come")
+        passes = self.window is not None and offset < self.window.begin
+        return self._file, self.window.begin if self.window and passes else None
 
     def leave(self, reader: FillReader) -> None:
-        self._readers.discard(reader)
-        self.changed()
-        self._close_if_over()
+        if reader in self.readers:
+            self.readers.discard(reader)
+            self.on_demand()
+            self.changed()
+            self._close_if_over()
 
     # For those who write.
 
@@ -171,12 +186,29 @@ class Fill:
 
     def spill(self, offset: int, hasher: Hasher) -> SpillBuffer:
         """From `offset` on, the bytes go through memory."""
-        self.window = SpillBuffer(self.digest, offset, hasher, self._slowest)
+        self.window = self.buffer(offset, hasher)
         return self.window
+
+    def buffer(self, offset: int, hasher: Hasher) -> SpillBuffer:
+        """Memory through which bytes go to the readers."""
+        buffer = SpillBuffer(self.digest, offset, hasher, self._slowest)
+        self._buffers.append(buffer)
+        return buffer
 
     def progress(self, written: int) -> None:
         self.written = written
         self.changed()
+
+    def give(self, start: int, stop: int) -> None:
+        """These bytes, behind a gap, may be read unproven: the registry itself has sent them."""
+        self._given = with_span(self._given, start, stop)
+        self.changed()
+
+    def gives(self, spans: Sequence[tuple[int, int]]) -> None:
+        """As `give`, for all that may be by now."""
+        if spans and list(spans) != self._given:
+            self._given = list(spans)
+            self.changed()
 
     def doubt(self, start: int, seconds: float) -> None:
         """The bytes from `start` on are of somebody who is not trusted: they may be waited for
@@ -185,19 +217,15 @@ class Fill:
             self._doubted_until = asyncio.get_running_loop().time() + seconds
         self._doubted = start if self._doubted is None else min(self._doubted, start)
 
-    def finish(self, size: int) -> None:
+    def finish(self, size: int, state: FillState) -> None:
         """Every byte is there, and proven."""
-        self.size, self.proven = size, True
-        self.progress(size)
+        self.size = self.written = size
+        self.enter(state)
 
-    def fail(self, error: RegistryError) -> None:
+    def fail(self, error: RegistryError, state: FillState = FillState.FAILED) -> None:
+        """Nothing more will come, for this reason."""
         self.error = error.bare()
-
-    def end(self) -> None:
-        """Nothing more will come."""
-        self._running = False
-        self.changed()
-        self._close_if_over()
+        self.enter(state)
 
     def changed(self) -> None:
         """Wakes everybody who waits for this fill."""
@@ -205,41 +233,70 @@ class Fill:
             self._change.set_result(None)
             self._change = None
 
-    async def _next_change(self) -> None:
+    async def next_change(self) -> None:
         if self._change is None:
             self._change = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._change)
 
-    async def _slowest(self, least: int) -> int:
+    async def _slowest(self, run: Passing, least: int) -> int:
         while True:
-            if not self._readers:
+            positions = [
+                reader.position
+                for reader in self.readers
+                if run.lowest <= reader.position
+                and (reader.position <= run.end + ROUND or reader.needs_whole)
+                and run.begin < reader.stop
+            ]
+            if not positions:
                 raise Unavailable("nobody reads any more, and there is no room to keep it")
-            slowest = min(reader.position for reader in self._readers)
-            if slowest >= least:
-                return slowest
-            await self._next_change()
+            if min(positions) >= least:
+                return min(positions)
+            await self.next_change()
 
     def _close_if_over(self) -> None:
-        if self._running or self._readers:
+        if not self.is_over or self.readers:
             return
-        files = [self._file] if self._file else []
-        if self.window is not None:
-            files += self.window.segments
-            self.window.segments = []
+        files: Collection[Segment] = [self._file] if self._file else []
         self._file = None
         for segment in files:
             segment.file.close()
+        for buffer in self._buffers:
+            buffer.close()
+        self._buffers = []
 
 
 class FillReader:
-    """A FileContent over a fill."""
+    """A FileContent over a fill, for who reads a part of it, or the whole.
 
-    def __init__(self, fill: Fill, outcome: Outcome, repository: Repository, start: int) -> None:
+    Who reads the whole is given the bytes from the beginning on, the last of them when they are
+    proven. Who reads a part is given it as soon as it is there, also where bytes before it are
+    missing: no digest proves a part, and whoever asks for one has to verify the whole. It is the
+    Asker for its part.
+    """
+
+    deadline = inf
+    """As Asker.deadline: the download has a patience of its own."""
+
+    def __init__(
+        self,
+        fill: Fill,
+        outcome: Outcome,
+        repository: Repository,
+        part: ByteRange | None,
+        client: str,
+    ) -> None:
+        self.client = client  # as Asker.client
+        self.needs_whole = part is None  # also where the upstream sends no part that may be given
+        self.start = part.start if part else 0
+        self.stop = END if part is None or part.stop is None else part.stop
+        self.position = self.start  # below it nothing is kept for this reader
+        self.error: RegistryError | None = None  # there is no such part
+        self.failures = 0  # connections in a row that brought nothing of its part
+        self.not_before = 0.0  # when it is asked for again, in the event loop's time
         self._fill = fill
         self._outcome = outcome
         self._is_its_own = fill.repository == repository
         self._segment: Segment | None = None
-        self.position = start  # below it nothing is kept for this reader
 
     @property
     def descriptor(self) -> Descriptor:
@@ -253,7 +310,41 @@ class FillReader:
     def provenance(self) -> Provenance:
         return self._fill.provenance if self._is_its_own else Provenance.HERE
 
+    @property
+    def lacks(self) -> ByteRange | None:
+        """What is to come yet of the part that it reads."""
+        if self._fill.is_proven or self.error is not None:
+            return None
+        size = self._fill.size
+        stop = self.stop if size is None else min(self.stop, size)
+        start = max(self.position, self._fill.reach(self.position))
+        return ByteRange(start, stop) if start < stop else None
+
+    @property
+    def is_wanted(self) -> bool:
+        """As Asker.is_wanted."""
+        return self.is_waiting
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether more has to come for it."""
+        if self.needs_whole:
+            return not self._fill.is_proven
+        return self.lacks is not None
+
+    def take_whole(self) -> None:
+        """Its part does not come on its own."""
+        if not self.needs_whole:
+            self.needs_whole = True
+            self._fill.on_demand()
+
+    def fails(self, error: RegistryError) -> None:
+        """There is no such part."""
+        self.error = error
+        self._fill.changed()
+
     async def proven(self) -> None:
+        self.take_whole()
         await self._fill.ended()
 
     def fileno(self) -> int:
@@ -270,12 +361,38 @@ class FillReader:
         log.error("growing_file_cannot_be_read", digest=str(self.descriptor.digest), reason=reason)
 
     async def readable(self, beyond: int) -> int:
-        self.position = beyond
-        if self._fill.window is not None:
-            self._fill.changed()  # its writer may be waiting for this reader
-        limit = await self._fill.readable(beyond)
-        self._segment, end = self._fill.segment(beyond)
-        return limit if end is None else min(limit, end)
+        fill, self.position = self._fill, beyond
+        if fill.window is not None:
+            fill.changed()  # its writer may be waiting for this reader
+        if not self.start <= beyond < self.stop:  # more than it has asked for
+            self.take_whole()
+        limit = await self._readable(beyond)
+        if limit > beyond:
+            self._segment, end = fill.segment(beyond)
+            return limit if end is None else min(limit, end)
+        return limit
+
+    async def _readable(self, beyond: int) -> int:
+        fill, is_part = self._fill, self.stop < END or self.start > 0
+        while True:
+            if fill.is_proven:
+                return fill.written
+            if self.error is not None:
+                raise self.error.with_traceback(None)
+            if fill.error is not None and fill.state is not FillState.PUT_OFF:
+                raise fill.error.with_traceback(None)
+            limit = fill.reach(beyond) if is_part else fill.limit
+            if limit > beyond:
+                return limit
+            if is_part and fill.size is not None and beyond >= fill.size:
+                return fill.size  # a part has an end without a proof
+            if fill.error is not None:
+                raise fill.error.with_traceback(None)
+            await fill.next_change()
 
     def close(self) -> None:
         self._fill.leave(self)
+
+
+def _nothing() -> None:
+    pass

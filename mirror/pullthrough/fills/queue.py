@@ -117,7 +117,7 @@ class _Turn:
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Whether it came to its end."""
-        before = self._fill.written
+        before = self._fill.came
         self._task = task = asyncio.ensure_future(work())
         try:
             await asyncio.wait([task])
@@ -126,7 +126,7 @@ class _Turn:
             await ended([task])
             raise
         if self._is_broken_off and task.cancelled():
-            self._fill.vain_turns += self._fill.written == before
+            self._fill.vain_turns += self._fill.came == before
             return False
         task.result()
         return True

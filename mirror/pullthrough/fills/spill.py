@@ -3,6 +3,7 @@ empty. They get their bytes, nothing is kept, and the slowest of them sets the p
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -12,11 +13,14 @@ from typing import Protocol
 
 from ...contracts.files import Hasher, OpenFile
 from ...oci.digest import Digest
-from ...oci.errors import Untrustworthy
+from ...oci.errors import Unavailable, Untrustworthy
 from ...threads import aside
 
 CAPACITY = 16 << 20
 """Bytes that the slowest reader may lag behind. Above what a fill writes at once."""
+
+RANGE_CAPACITY = 2 << 20
+"""The same for who reads a range: there may be many. Above what a connection brings at once."""
 
 _SEGMENT = 2 << 20
 _LARGEST = 4 * _SEGMENT  # more than any has
@@ -93,43 +97,52 @@ class _MemoryBytes:
         """Its memory goes with the last who has it."""
 
 
-class SpillBuffer:
-    """A Partial (see contracts) that keeps nothing.
+@dataclass(slots=True)
+class Passing:
+    """Bytes that follow each other and pass through memory, from `begin` to `end`: what is kept of
+    them. They are for readers that are at `lowest` or behind."""
 
-    `slowest` tells the offset below which nobody reads any more, and waits, at most as long as a
-    reader may be slow, until it is at least the one asked for; it raises when nobody reads at all.
+    begin: int
+    end: int
+    lowest: int
+    capacity: int
+    segments: list[Segment]
+    last: PassingFile | None = None  # of the last segment
+
+
+Slowest = Callable[[Passing, int], Awaitable[int]]
+"""Where the slowest of these bytes' readers is. Waits, at most as long as a reader may be slow, for
+all of them to be there at least. Raises Unavailable when they have none."""
+
+
+class SpillBuffer:
+    """What a Partial does (see contracts), but that nothing is kept.
+
+    Bytes that follow on each other from `begin` on are hashed, as those of a partial are; they are
+    for all who read behind that. Those of a range pass beside them, for who reads that range.
     """
 
-    def __init__(
-        self,
-        digest: Digest,
-        offset: int,
-        hasher: Hasher,
-        slowest: Callable[[int], Awaitable[int]],
-    ) -> None:
+    def __init__(self, digest: Digest, offset: int, hasher: Hasher, slowest: Slowest) -> None:
         self.digest = digest
-        self.offset = offset
+        self.begin = offset
         self.size: int | None = None
         self.trusted = True
-        self.segments: list[Segment] = []
-        self._last: PassingFile = _MemoryBytes(offset)  # of the last segment
         self._hash = hasher
         self._slowest = slowest
+        self._main = Passing(offset, offset, 0, CAPACITY, [])
+        self._ranges: list[Passing] = []
+        self._in_order = asyncio.Lock()  # ranges may come to where the bytes in order are
+
+    @property
+    def offset(self) -> int:
+        return self._main.end
 
     async def announce(self, size: int) -> None:
         """Any size: it only passes through."""
         self.size = size
 
     async def append(self, pieces: Sequence[bytes]) -> None:
-        coming = sum(map(len, pieces))
-        read = await self._slowest(self.offset + coming - CAPACITY)
-        while len(self.segments) > 1 and self.segments[1].start <= read:
-            self.segments.pop(0).file.close()
-        for piece in pieces:
-            if not self.segments or self.offset - self.segments[-1].start >= _SEGMENT:
-                self._last = passing(self.offset)
-                self.segments.append(Segment(self.offset, self._last))
-            await aside(self._write, self._last, piece)
+        await self.place(self.offset, pieces)
 
     @property
     def ahead(self) -> Sequence[tuple[int, int]]:
@@ -140,28 +153,82 @@ class SpillBuffer:
         return ()
 
     async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
-        raise NotImplementedError("what passes through memory comes in order")
+        """As Partial.place; waits for readers that are slow."""
+        for piece in pieces:
+            if at > self.offset:
+                await self._pass(self._range(at), memoryview(piece))
+            else:
+                async with self._in_order:
+                    if view := memoryview(piece)[self.offset - at :]:
+                        await self._pass(self._main, view)
+            at += len(piece)
+
+    def reach(self, offset: int) -> int:
+        """Up to where the bytes of a range from `offset` on are there."""
+        return max((run.end for run in self._ranges if run.begin <= offset < run.end), default=0)
+
+    def find(self, offset: int) -> tuple[Segment, int | None] | None:
+        """As Fill.segment; None: it is not here."""
+        for run in (self._main, *self._ranges):
+            if run.begin <= offset < run.end:
+                stops = [*(segment.start for segment in run.segments[1:]), run.end]
+                for segment, stop in zip(run.segments, stops, strict=True):
+                    if segment.start <= offset < stop:
+                        return segment, stop
+        return None
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
         if self._hash.hexdigest() != self.digest.hex:
             raise Untrustworthy(f"the {self.offset} bytes that came are not {self.digest}")
 
     async def suspend(self) -> None:
-        """Nothing is kept; the segments are the fill's, which closes them after its readers."""
+        """Nothing is kept; what is here is the fill's, which closes it after its readers."""
 
     async def discard(self) -> None:
         """As `suspend`."""
 
     def open(self) -> OpenFile:
-        raise NotImplementedError("a window is read by its segments")
+        raise OSError("what passes through memory is read in segments")
 
     def hasher(self) -> Hasher:
         return self._hash
 
-    def _write(self, file: PassingFile, piece: bytes) -> None:
-        view = memoryview(piece)
+    def close(self) -> None:
+        for run in (self._main, *self._ranges):
+            self._drop(run, len(run.segments))
+
+    def _range(self, at: int) -> Passing:
+        for run in self._ranges:
+            if run.end == at:
+                return run
+        self._ranges.append(Passing(at, at, at, RANGE_CAPACITY, []))
+        return self._ranges[-1]
+
+    async def _pass(self, run: Passing, view: memoryview) -> None:
+        try:
+            read = await self._slowest(run, run.end + len(view) - run.capacity)
+        except Unavailable:
+            if run is not self._main:
+                self._ranges.remove(run)
+                self._drop(run, len(run.segments))
+            raise
+        behind = [segment for segment in run.segments[1:] if segment.start <= read]
+        self._drop(run, len(behind))
+        if run.last is None or run.end - run.segments[-1].start >= min(_SEGMENT, run.capacity // 2):
+            run.last = passing(run.end)
+            run.segments.append(Segment(run.end, run.last))
+        await aside(self._write, run, run.last, view)
+
+    def _drop(self, run: Passing, count: int) -> None:
+        for segment in run.segments[:count]:
+            segment.file.close()
+        run.segments = run.segments[count:]
+        run.begin = run.segments[0].start if run.segments else run.end
+
+    def _write(self, run: Passing, file: PassingFile, view: memoryview) -> None:
         while view:
-            written = file.write(view, self.offset)
-            self._hash.update(view[:written])
-            self.offset += written
+            written = file.write(view, run.end)
+            if run is self._main:
+                self._hash.update(view[:written])
+            run.end += written
             view = view[written:]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import structlog
 
 from ...clock import Clock
-from ...contracts.content import ContentStore, Followed, Partial, WriterState
+from ...contracts.content import ContentStore, Partial
 from ...contracts.context import Asker
 from ...contracts.events import ContentCommitted, FillEnded, FillQueued, FillStarted
 from ...contracts.files import Hasher, hash_span
@@ -23,23 +23,22 @@ from ...contracts.upstream import Upstream
 from ...events import Events
 from ...oci.digest import Digest
 from ...oci.errors import RegistryError, Unavailable, Untrustworthy
+from ...oci.ranges import ByteRange
 from ...oci.reference import Repository
 from ...threads import aside
 from ..publishing import publish
-from .download import Download, DownloadPatience
+from .download import Download, DownloadPolicy
 from .fill import Fill
+from .following import WriterGone, follow
 from .parallel import ALONE, ParallelPolicy
 from .provenance import Doubts
 from .queue import QUANTUM, FillLimits, FillQueue
-from .range_stream import RangeStreams
+from .ranges import RangeConnections
+from .sink import DownloadPatience, Sink, TooLarge
 from .spill import SpillBuffer
+from .states import FillState
 
 log = structlog.get_logger()
-
-# How often another process' file is looked at, in seconds; and every how many looks the lock is
-# tried, in case that process has died.
-_LOOK = 0.01
-_TRY_LOCK = 10
 
 _MOST_PUT_OFF = 512  # about; clients have equal parts of it
 _MOST_CLIENTS = 64  # of one fill, that are told apart
@@ -69,7 +68,7 @@ class Fills:
         self._patience = patience or DownloadPatience()
         self._parting = parting or ParallelPolicy()
         self._doubts = Doubts(self._clock)
-        self.detours = RangeStreams()
+        self._ranges = RangeConnections()
         self._gate = FillQueue(limits or FillLimits(), quantum)
         self._fills: dict[tuple[str, Digest], Fill] = {}
         self._waits: Counter[str] = Counter()  # for how many fills each client does
@@ -96,10 +95,12 @@ class Fills:
         upstream: Upstream,
         repository: Repository,
         first_byte: float,
+        part: ByteRange | None = None,
     ) -> tuple[Fill, Outcome]:
         """The running fill of this digest, or a new one from this upstream, which is given up when
         it makes no progress within `first_byte` seconds. It takes the share of that of its clients
-        which waits for the fewest.
+        which waits for the fewest. `part`: what is wanted of it, None: the whole. What else there
+        is of it follows on a part when there is a place to spare.
 
         Registries do not share fills: until its end one may be of any bytes, or of none.
         Repositories of one do, and whoever joins has to know that its own has this content, too;
@@ -108,12 +109,14 @@ class Fills:
         fill = self._fills.get(key)
         if fill is not None:
             fill.first_byte = max(fill.first_byte, first_byte)  # of all who wait for it
+            fill.is_whole |= part is None
             self._asks(asker, fill)
             return fill, Outcome.JOINED
         self._put_off.pop(key, None)
         fill = self._fills[key] = Fill(digest, repository, first_byte, next(self._numbers))
+        fill.is_whole = part is None
         self._asks(asker, fill)
-        task = asyncio.create_task(self._run(fill, upstream, repository), name=f"fill {digest}")
+        task = asyncio.create_task(self._run(fill, upstream), name=f"fill {digest}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return fill, Outcome.FILLED
@@ -165,14 +168,14 @@ class Fills:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, fill: Fill, upstream: Upstream, repository: Repository) -> None:
+    async def _run(self, fill: Fill, upstream: Upstream) -> None:
         result = "failed"
         try:
-            result = await self._fill(fill, upstream, repository)
+            result = await self._fill(fill, upstream)
             await self._settle(fill)
         except PutOff as error:
             result = "suspended"
-            fill.fail(error)
+            fill.fail(error, FillState.PUT_OFF)
         except Untrustworthy as error:
             result = "rejected"
             fill.fail(error)
@@ -180,84 +183,90 @@ class Fills:
             fill.fail(error)
         except asyncio.CancelledError:
             result = "suspended"
-            fill.fail(Unavailable("the mirror is stopping", retry_after=5))
+            if not fill.is_over:
+                fill.fail(Unavailable("the mirror is stopping", retry_after=5))
             raise
         except Exception as error:
             log.exception("fill_failed", digest=str(fill.digest))
-            fill.fail(Unavailable(f"the mirror failed: {type(error).__name__}", retry_after=30))
+            if not fill.is_over:
+                reason = f"the mirror failed: {type(error).__name__}"
+                fill.fail(Unavailable(reason, retry_after=30))
         finally:
             self._leave_table(fill)
             self._forget_clients(fill)
             self.events.emit(
                 FillEnded(fill.number, fill.repository, fill.digest, result, fill.written)
             )
-            fill.end()
 
-    async def _fill(self, fill: Fill, upstream: Upstream, repository: Repository) -> str:
+    async def _fill(self, fill: Fill, upstream: Upstream) -> str:
         """Brings the fill to its end; how it ended, for whoever counts."""
-        partial = await self._begin(fill)
+        partial = await self._begin(fill, upstream)
         if partial is None:
             return "followed"
         if partial.offset or partial.ahead:
             fill.size = partial.size  # as an earlier writer was told
-        download = Download(
-            fill,
-            partial,
-            upstream,
-            repository,
-            self._clock,
-            self._patience,
-            self._spill,
-            ALONE if fill.digest in self._doubts else self._parting,
-        )
+            fill.gives(partial.vouched_ahead)
+        sink = Sink(fill, partial, upstream, self._clock, self._patience, self._spill)
+        policy = self._policy(ALONE if fill.digest in self._doubts else self._parting)
+        registry = fill.repository.registry
+        download = Download(fill, sink, upstream, policy, lambda: self._gate.has_spare(registry))
         try:
-            within = self._patience.first_byte
-            while not await self._in_turn(fill, download, within):
-                if not fill.is_read:
+            await self._in_turn(fill, download, self._patience.first_byte)
+            while not download.is_complete:
+                if not fill.is_wanted:
                     self._go_on_later(fill, upstream)
                     raise PutOff("others came first", retry_after=1)
-                within = self._patience.stalled
+                await self._in_turn(fill, download, self._patience.stalled)
+            fill.enter(FillState.PROVING)
             committed = ContentCommitted(
                 fill.digest,
-                download.partial.offset,
-                repository,
-                sorted(download.sources.rejects),
+                sink.partial.offset,
+                fill.repository,
+                sorted(sink.sources.rejects),
                 media_type="",
                 refers_to=(),
             )
-            kept = await publish(download.commit(), committed, self.events)
+            kept = await publish(sink.commit(), committed, self.events)
+        except TooLarge:
+            await sink.partial.discard()  # nobody will ever want to go on with it
+            raise
         except Untrustworthy as error:
-            file = None if fill.window else fill.segment(0)[0].file
-            await self._doubts.wrong(fill.digest, download.sources, file, error.message)
-            await download.partial.discard()
+            file = None if sink.is_passing else fill.segment(0)[0].file
+            await self._doubts.wrong(fill.digest, sink.sources, file, error.message)
+            await sink.partial.discard()
             raise
         finally:
-            await download.partial.suspend()
-        fill.finish(download.partial.offset)
+            await sink.partial.suspend()
+        fill.finish(sink.partial.offset, FillState.KEPT if kept else FillState.UNCACHED)
         log.info(
             "filled",
             digest=str(fill.digest),
             size=fill.size,
-            sources=sorted(download.sources.rejects),
+            sources=sorted(sink.sources.rejects),
         )
         return "committed" if kept else "uncached"
 
-    async def _in_turn(self, fill: Fill, download: Download, within: float) -> bool:
+    def _policy(self, parting: ParallelPolicy) -> DownloadPolicy:
+        return DownloadPolicy(self._patience, parting, self._ranges)
+
+    async def _in_turn(self, fill: Fill, download: Download, within: float) -> None:
         """As FillQueue.run."""
 
         async def run() -> None:
             self.events.emit(FillStarted(fill.number, fill.repository, fill.digest))
             await download.run()
 
+        fill.enter(FillState.WAITING)
         self.events.emit(FillQueued(fill.number, fill.repository, fill.digest))
-        return await self._gate.run(fill, run, within)
+        await self._gate.run(fill, run, within)
 
-    async def _begin(self, fill: Fill) -> Partial | None:
-        """What the fill is written to, with a file for its readers, or a window where the store
+    async def _begin(self, fill: Fill, upstream: Upstream) -> Partial | None:
+        """What the fill is written to, with a file for its readers, or memory where the store
         cannot be written or descriptors have run out. None when another process has brought it."""
         partial = None
         try:
-            partial = await self._partial(fill) or await self._follow(fill)
+            partial = await self._store.partial(fill.digest, fill.repository.registry)
+            partial = partial or await self._follow(fill, upstream)
             if partial is None or await self._came_meanwhile(fill, partial):
                 return None
             if fill.window is None and not fill.has_file:
@@ -268,6 +277,29 @@ class Fills:
             if partial is not None:
                 await partial.suspend()
             return self._spill(fill, 0, fill.digest.hasher())
+
+    async def _follow(self, fill: Fill, upstream: Upstream) -> Partial | None:
+        """As `follow`; where the other process has removed its file, those who have read of it here
+        get the rest, unless the whole turns out wrong."""
+
+        async def serve_ranges() -> None:
+            # -1: no byte follows on that, so all of them are of ranges.
+            passing = fill.buffer(-1, fill.digest.hasher())
+            sink = Sink(fill, passing, upstream, self._clock, self._patience, self._spill)
+            await Download(fill, sink, upstream, self._policy(self._parting)).serve_ranges()
+
+        try:
+            return await follow(
+                fill, self._store, self._clock, self._patience.stalled, serve_ranges
+            )
+        except WriterGone:
+            if fill.written == 0:
+                message = f"the other process that wrote {fill.digest} gave it up"
+                raise Untrustworthy(message) from None
+            segment, _ = fill.segment(0)
+            hasher = fill.digest.hasher()
+            offset = await aside(hash_span, hasher, segment.file, 0, fill.written)
+            return self._spill(fill, offset, hasher)
 
     def _go_on_later(self, fill: Fill, upstream: Upstream) -> None:
         """Leaves the table, and comes back when there is a place to spare; or not, where it was
@@ -291,12 +323,9 @@ class Fills:
                     break
         self._going_on = None
 
-    async def _partial(self, fill: Fill) -> Partial | None:
-        return await self._store.partial(fill.digest, fill.repository.registry)
-
     async def _settle(self, fill: Fill) -> None:
         """It is proven: whoever lied of it is found."""
-        if fill.digest not in self._doubts or fill.window is not None:
+        if fill.digest not in self._doubts or fill.window is not None or not fill.has_file:
             return
         segment, _ = fill.segment(0)
         try:
@@ -315,70 +344,10 @@ class Fills:
         try:
             await partial.discard()
             fill.writes_to(content.again())
-            fill.finish(await content.readable(0))
+            fill.finish(await content.readable(0), FillState.FOLLOWED)
         finally:
             content.close()
         return True
-
-    async def _follow(self, fill: Fill) -> Partial | None:
-        """Reads along with the process that writes this; None when it has brought it to its end,
-        the partial when it has died and the writing is ours."""
-        followed: Followed | None = None
-        look, written, grew_at = 0, 0, self._clock.monotonic()
-        try:
-            while True:
-                followed = followed or await self._store.follow(
-                    fill.digest, fill.repository.registry
-                )
-                if followed is not None:
-                    state = self._look(fill, followed)
-                    if state is WriterState.PROVEN:
-                        return None
-                    if state is WriterState.GONE:
-                        return await self._go_on_alone(fill)
-                look += 1
-                if look % _TRY_LOCK == 0 or followed is None:
-                    partial = await self._partial(fill)
-                    if partial is not None and _is_followed(followed):
-                        return partial
-                    if partial is not None:  # of a new file, since our look: see what became of it
-                        await partial.suspend()
-                        continue
-                if fill.written > written:
-                    written, grew_at = fill.written, self._clock.monotonic()
-                elif self._clock.monotonic() - grew_at > self._patience.stalled:
-                    raise Unavailable(f"the other process that writes {fill.digest} stands still")
-                await asyncio.sleep(_LOOK)
-        finally:
-            if followed is not None:
-                followed.close()
-
-    async def _go_on_alone(self, fill: Fill) -> SpillBuffer:
-        """The other process has removed its file: it was wrong, or found no room. Those who have
-        read of it here get the rest, unless the whole turns out wrong."""
-        if fill.written == 0:
-            raise Untrustworthy(f"the other process that wrote {fill.digest} gave it up")
-        segment, _ = fill.segment(0)
-        hasher = fill.digest.hasher()
-        offset = await aside(hash_span, hasher, segment.file, 0, fill.written)
-        return self._spill(fill, offset, hasher)
-
-    def _look(self, fill: Fill, followed: Followed) -> WriterState:
-        """Tells the readers of what has come; what has become of its writer."""
-        state = followed.state()
-        if state is WriterState.GONE:
-            return state
-        written = followed.written()
-        if not fill.has_file:
-            fill.writes_to(followed.open())
-        if state is WriterState.PROVEN:
-            fill.finish(written)
-            return state
-        if fill.size is None:
-            fill.size = followed.size
-        if fill.size is None or written <= fill.size:
-            fill.progress(written)
-        return state
 
     def _spill(self, fill: Fill, offset: int, hasher: Hasher) -> SpillBuffer:
         """The disk takes no more: from here on, those who read already are served from memory."""
@@ -389,9 +358,3 @@ class Fills:
         key = (fill.repository.registry, fill.digest)
         if self._fills.get(key) is fill:
             del self._fills[key]
-
-
-def _is_followed(followed: Followed | None) -> bool:
-    """Whether who has the lock on what is being written has it on the file that is followed, whose
-    bytes were given out already. Its writer may have removed that one, and another begun anew."""
-    return followed is None or followed.state() is WriterState.WRITING

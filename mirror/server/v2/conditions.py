@@ -27,14 +27,19 @@ def not_modified(if_none_match: Sequence[str], digest: Digest) -> bool:
     )
 
 
+def asked(range_header: str | None, if_range: str | None, digest: Digest) -> ByteRange | None:
+    """The part that is asked for of content whose size is not known yet, None for the whole: a
+    Range counts only where If-Range, when there is one, names this very content (strong comparison;
+    a date never does)."""
+    if if_range is not None and if_range.strip(" \t") != etag(digest):
+        return None
+    return parse_range(range_header, None)
+
+
 def wanted(
     range_header: str | None, if_range: str | None, digest: Digest, size: int | None
 ) -> ByteRange | None:
-    """The part to send, None for the whole: a Range counts only where If-Range, when there is one,
-    names this very content (strong comparison; a date never does).
-
-    Raises RangeInvalid.
-    """
+    """As `asked`: the part to send of content of this size. Raises RangeInvalid."""
     if if_range is not None and if_range.strip(" \t") != etag(digest):
         return None
     # Without the size there is no Content-Range that all clients read: the whole is a right answer.

@@ -17,7 +17,7 @@ from ...clock import Clock
 from ...contracts.registry import BytesContent, Outcome, Resolved, TagPage
 from ...oci.digest import Digest
 from ...oci.errors import NameUnknown, RegistryError, Unsupported
-from ...oci.ranges import ContentRange, parse_range
+from ...oci.ranges import ContentRange
 from ...oci.reference import Repository
 from ...switch import Use
 from ..http.browsers import refuse_pages
@@ -26,7 +26,7 @@ from ..http.request_ids import HEADER
 from ..http.response_cache import LARGEST, ResponseCache
 from .access_log import Exchange
 from .answering import Responder, in_memory
-from .conditions import etag, not_modified, wanted
+from .conditions import asked, etag, not_modified, wanted
 from .deadlines import in_time, with_deadline
 from .failures import failure
 from .serving import Serving
@@ -171,9 +171,9 @@ class Endpoints:
     ) -> web.StreamResponse:
         if _matches(request, digest):
             return await self._stat(request, exchange, repository, digest)
-        asked = parse_range(request.headers.get(hdrs.RANGE), None)
-        context, start = exchange.context, asked.start if asked else 0
-        content = await in_time(context, self._registry.blob(context, repository, digest, start))
+        part = asked(request.headers.get(hdrs.RANGE), request.headers.get(hdrs.IF_RANGE), digest)
+        context = exchange.context
+        content = await in_time(context, self._registry.blob(context, repository, digest, part))
         try:
             exchange.outcome = content.outcome
             size = content.descriptor.size

@@ -1,0 +1,251 @@
+"""Where the bytes of one download go: its partial, or memory where the disk takes no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ...clock import Clock
+from ...contracts.content import Partial, StoreFull
+from ...contracts.files import Hasher
+from ...contracts.registry import Provenance
+from ...contracts.upstream import StreamContent, Upstream
+from ...oci.errors import Denied, RegistryError, Untrustworthy
+from .fill import Fill
+from .provenance import Sources
+from .spill import SpillBuffer
+from .states import FillState
+
+log = structlog.get_logger()
+
+PROGRESS = 64 << 10
+"""Bytes that count as progress: who sends less and breaks, again and again, is given up in the end.
+"""
+
+_WORD = 5.0  # seconds that the registry has to say how long a blob is, which others bring meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadPatience:
+    """How long a fill tries, in seconds, and how much it takes.
+
+    `first_byte` bounds the time to the first progress (35 s of waiting for a blob's first byte was
+    borne by every client measured): no try is begun beyond it, and one that is under way ends by
+    itself. `stalled` bounds the time since the last progress after it, in which an ask has to be
+    answered, too: two tries, of which each is silent for as long as a body may be. For `doubt`,
+    bytes that nobody vouches for are given out only once they are proven: who has read wrong ones
+    can often not be helped any more (containerd, podman); who waits can, by another endpoint.
+    """
+
+    first_byte: float = 30.0
+    doubt: float = 20.0
+    stalled: float = 90.0
+    pause: float = 0.25
+    longest_pause: float = 5.0
+    largest: int = 1 << 40  # bytes: a larger blob is refused
+
+
+class TooLarge(Denied):
+    """The blob has more bytes than this mirror takes."""
+
+
+class Sink:
+    """Takes what the connections of one download bring, and tells the fill's readers of it.
+
+    `moved` is called when the disk takes no more: what was placed ahead is gone then.
+    """
+
+    def __init__(
+        self,
+        fill: Fill,
+        partial: Partial,
+        upstream: Upstream,
+        clock: Clock,
+        patience: DownloadPatience,
+        spill: Callable[[Fill, int, Hasher], SpillBuffer],
+    ) -> None:
+        self.fill = fill
+        self.partial = partial
+        # What was here before is strangers' work: a power cut may have spoilt it, too.
+        self.sources = Sources(strangers=partial.offset > 0 or bool(partial.ahead))
+        self.moved: Callable[[], None] = lambda: None
+        self.has_progressed = False
+        self._upstream = upstream
+        self._clock = clock
+        self._patience = patience
+        self._spill = spill
+        self._all_comes_now = not self.sources.strangers  # and none of it was kept before
+        self._vouched = False  # whether the registry itself has said how long it is
+        self._came = 0  # bytes since the last progress
+        self.progress_at: float | None = None  # since the first turn
+        self._moving = asyncio.Lock()
+        self._writing = 0  # pieces that are on their way to the disk
+        self._written = asyncio.Event()  # none is
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the bytes go through memory."""
+        return isinstance(self.partial, SpillBuffer)
+
+    @property
+    def has_vouched(self) -> bool:
+        """Whether the registry itself has sent anything of it."""
+        return self._vouched
+
+    def begin(self) -> None:
+        """A turn begins."""
+        if self.progress_at is None:
+            self.progress_at = self._clock.monotonic()
+        self.fill.progress(self.partial.offset)
+
+    def quiet_for(self) -> float:
+        """Seconds since the last progress."""
+        now = self._clock.monotonic()
+        return now - (now if self.progress_at is None else self.progress_at)
+
+    async def announced(self, stream: StreamContent, at: int) -> None:
+        """The bytes of this stream from `at` on are going to be part of the whole, which is as long
+        as it says. Raises Untrustworthy, TooLarge."""
+        self.uses(stream, at)
+        size, fill = stream.descriptor.size, self.fill
+        if size is None:
+            return
+        self.refuse_larger(size)
+        if fill.size not in (None, size):
+            raise Untrustworthy(f"{stream.source} says {size} bytes, not {fill.size}")
+        if self.partial.offset > size:
+            raise Untrustworthy(f"{self.partial.offset} bytes are here, {stream.source} has {size}")
+        fill.size = size
+        while not self.is_passing and self.partial.size != size:
+            try:
+                await self.partial.announce(size)
+            except (StoreFull, OSError) as error:
+                await self._without_room(error, self.partial.trusted)
+
+    def uses(self, stream: StreamContent, at: int) -> None:
+        """The bytes of this stream from `at` on, as its source is now, are going to be part of the
+        whole."""
+        self.sources.add(stream)
+        self._vouched = self._vouched or stream.vouched
+        self.partial.trusted = self._vouched
+        # Only the registry itself says by delivering it that the repository has it: of whatever is
+        # asked for by its digest, any other endpoint can say that, and send anything.
+        if stream.vouched:
+            self.fill.provenance = Provenance.VOUCHED
+            return
+        self.fill.doubt(at, self._patience.doubt)
+        self._all_comes_now = self._all_comes_now and not stream.kept
+        if self.fill.provenance is not Provenance.VOUCHED:
+            self.fill.provenance = Provenance.BROUGHT if self._all_comes_now else Provenance.HERE
+
+    def refuse_larger(self, size: int) -> None:
+        """Raises TooLarge."""
+        if size > self._patience.largest:
+            raise TooLarge(
+                f"the blob has more than {self._patience.largest} bytes, which is more than this "
+                "mirror takes"
+            )
+
+    async def take(self, at: int, pieces: Sequence[bytes], source: str, vouched: bool) -> None:
+        """Writes what a source has sent, from the offset `at` on, and tells the readers."""
+        is_ahead = at > self.partial.offset
+        while not self.is_passing:
+            if self._moving.locked():
+                async with self._moving:
+                    continue
+            trusted = self.partial.trusted
+            self._writing += 1
+            self._written.clear()
+            try:
+                await self.partial.place(at, pieces, vouched)
+            except (StoreFull, OSError) as error:
+                fault = error
+            else:
+                self._tell(at, sum(map(len, pieces)), source, is_ahead and vouched)
+                return
+            finally:
+                self._writing -= 1
+                if not self._writing:
+                    self._written.set()
+            await self._without_room(fault, trusted)
+        for piece in pieces:  # one by one: the next may have to wait until this one was read
+            await self.partial.place(at, [piece], vouched)
+            self._tell(at, len(piece), source, is_given=False)
+            at += len(piece)
+
+    def _tell(self, at: int, count: int, source: str, is_given: bool) -> None:
+        fill = self.fill
+        if fill.state is FillState.OPENING:
+            fill.enter(FillState.SPILLING if self.is_passing else FillState.DOWNLOADING)
+        self.sources.brought(source, at, at + count)
+        fill.came += count
+        self._came += count
+        if self._came >= PROGRESS:
+            self._came = 0
+            self.progress_at, self.has_progressed = self._clock.monotonic(), True
+        if is_given:
+            fill.give(at, at + count)
+        if self.partial.offset > fill.written:
+            fill.progress(self.partial.offset)
+        elif self.is_passing:
+            fill.changed()
+
+    async def commit(self) -> bool:
+        """Makes the content visible; whether it is kept. Raises Untrustworthy."""
+        try:
+            await self.partial.commit()
+        except OSError as error:
+            if self.partial.hasher().hexdigest() != self.fill.digest.hex:
+                raise
+            # It is proven, and whoever reads it has it open; only its name finds no place.
+            log.error("blob_not_stored", digest=str(self.fill.digest), reason=str(error))
+            await self.partial.discard()
+            return False
+        return not self.is_passing
+
+    async def _without_room(self, error: StoreFull | OSError, trusted: bool) -> None:
+        """Goes on where the disk has taken no more: there is room for more where the registry says
+        that the blob is so long; else what comes passes through. `trusted`: whether it was known to
+        say so when the disk was asked."""
+        async with self._moving:
+            while self._writing:
+                await self._written.wait()
+            if self.is_passing or (self.partial.trusted and not trusted):
+                return  # another piece has met the same
+            if isinstance(error, StoreFull) and not self._vouched and await self._is_of_its_size():
+                self.partial.trusted = self._vouched = True
+            else:
+                await self._pass_through(error)
+
+    async def _is_of_its_size(self) -> bool:
+        """Whether the registry itself says that the blob is as long as another endpoint says.
+        Raises Untrustworthy where it says another size."""
+        fill = self.fill
+        try:
+            async with asyncio.timeout(_WORD):
+                found = await self._upstream.stat(fill, fill.repository, fill.digest)
+        except (RegistryError, TimeoutError):
+            return False
+        if found.size is not None and fill.size not in (None, found.size):
+            raise Untrustworthy(f"{fill.size} bytes, where the registry has {found.size}")
+        return found.size == fill.size
+
+    async def _pass_through(self, error: Exception) -> None:
+        """The disk takes no more: what comes from now on goes to those who read, and is not kept.
+        Nothing half-written stays."""
+        log.error(
+            "blob_not_stored",
+            digest=str(self.fill.digest),
+            reason=str(error),
+            offset=self.partial.offset,
+        )
+        stored = self.partial
+        self.partial = self._spill(self.fill, stored.offset, stored.hasher())
+        self.fill.progress(stored.offset)
+        if self.fill.state is FillState.DOWNLOADING:
+            self.fill.enter(FillState.SPILLING)
+        self.moved()
+        await asyncio.shield(stored.discard())  # also when this fill has to give its turn
