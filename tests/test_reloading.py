@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from mirror.app import policy as policies
 from mirror.app.live import Live
 from mirror.app.policy import policy_of
+from mirror.app.reloading import Reloader
 from mirror.app.resources import Process, Resources, resources, sharing_store
 from mirror.config import Config, parse
 from mirror.contracts.context import RequestContext
-from mirror.contracts.events import BreakerSwitched, EndpointLeft, LoginJudged
+from mirror.contracts.events import BreakerSwitched, ConfigReloaded, EndpointLeft, LoginJudged
 from mirror.contracts.registry import Reader
 from mirror.events import Events
 from mirror.metrics import Metrics
@@ -207,3 +209,65 @@ async def test_a_tag_is_frozen_and_free_again(situation: Situation, hub: Hub) ->
         live.follow(situation.config())
         assert await points_to() == first
         await live.close()
+
+
+async def test_a_reload_that_fails_is_told_and_the_next_one_is_tried(tmp_path: Path) -> None:
+    file = tmp_path / "mirror.yaml"
+    file.write_text("offline: true\n")
+    process, told, applied = Process(set()), list[str](), list[Config]()
+    process.events.listen(ConfigReloaded, lambda event: told.append(event.result))
+
+    async def apply(config: Config) -> Sequence[str]:
+        if not applied:
+            applied.append(config)
+            raise RuntimeError
+        applied.append(config)
+        return ()
+
+    reloader = Reloader(file, parse("", "mirror.yaml"), process, apply)
+    first, second = await asyncio.gather(reloader.reload(), reloader.reload())
+    assert (first.result, second.result) == ("failed", "applied")
+    assert "has to be restarted" in first.words[0]
+    assert applied[1].offline
+    file.write_text("offline: perhaps\n")
+    assert (await reloader.reload()).words == (
+        f"{file}:1: offline: found 'perhaps', write true or false",
+    )
+    assert told == ["failed", "applied", "refused"]
+
+
+async def test_hangups_that_come_together_are_one_reload(tmp_path: Path) -> None:
+    file = tmp_path / "mirror.yaml"
+    file.write_text("")
+    applied = list[Config]()
+
+    async def apply(config: Config) -> Sequence[str]:
+        applied.append(config)
+        return ()
+
+    reloader = Reloader(file, parse("", "mirror.yaml"), Process(set()), apply)
+    following = asyncio.create_task(reloader.follow_hangups())
+    for _ in range(50):
+        reloader.hang_up()
+    await eventually(lambda: bool(applied))
+    reloader.hang_up()
+    await eventually(lambda: len(applied) == 2)
+    following.cancel()
+
+
+async def test_a_file_that_cannot_be_read_holds_up_no_later_reload(tmp_path: Path) -> None:
+    """A FIFO that nobody writes to: as a share whose server has gone."""
+    file = tmp_path / "mirror.yaml"
+    os.mkfifo(file)
+
+    async def apply(config: Config) -> Sequence[str]:
+        return ()
+
+    reloader = Reloader(file, parse("", "mirror.yaml"), Process(set()), apply, 0.2)
+    try:
+        assert (await reloader.reload()).result == "refused"
+    finally:
+        os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))  # the thread that reads is let go
+    file.unlink()
+    file.write_text("")
+    assert (await reloader.reload()).result == "applied"

@@ -20,6 +20,8 @@ from .resources import Process
 
 log = structlog.get_logger()
 
+_READ = 30.0  # seconds for the file and its secrets, which may be on a share that is gone
+
 Apply = Callable[[Config], Awaitable[Sequence[str]]]
 """Has all of the mirror go on by this configuration; says of which parts that could not be had."""
 
@@ -41,11 +43,19 @@ class Reload:
 class Reloader:
     """Reads the file again that the mirror was started with (None: there was none)."""
 
-    def __init__(self, path: Path | None, config: Config, process: Process, apply: Apply) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        config: Config,
+        process: Process,
+        apply: Apply,
+        read_within: float = _READ,
+    ) -> None:
         self._path = path
         self._config = config
         self._process = process
         self._apply = apply
+        self._read_within = read_within
         self._one_at_a_time = asyncio.Lock()
         self._hangup = asyncio.Event()
         self._process.events.emit(ConfigLoaded(process.clock.wall()))
@@ -64,13 +74,17 @@ class Reloader:
 
     async def _reload(self) -> Reload:
         try:
-            written = await aside(load, self._path)
+            async with asyncio.timeout(self._read_within):
+                written = await aside(load, self._path)
         except ConfigError as error:
             return Reload("refused", tuple(map(str, error.problems)))
+        except TimeoutError:
+            where = "the configuration, or one of its secrets,"
+            return Reload("refused", (f"{where} could not be read within {self._read_within:g} s",))
         config, needs_restart = following(self._config, written)
         try:
             lacking = await self._apply(config)
-        except Exception as error:
+        except Exception as error:  # a defect, which is not to keep the next one from being tried
             log.exception("configuration_not_applied")
             words = f"the mirror failed, and has to be restarted: {type(error).__name__}"
             return Reload("failed", (words,), needs_restart)
