@@ -54,7 +54,7 @@ class Ballast:
         bulk = _Bulk(self._root / "index.db", 1 << 40)
         store = DiskContent(self._root, Bounds(1 << 40), events=Events())
         for prefix in range(256):
-            store.blob_path(Digest.parse(f"sha256:{prefix:02x}{'0' * 62}")).parent.mkdir(
+            store.blobs.path(Digest.parse(f"sha256:{prefix:02x}{'0' * 62}")).parent.mkdir(
                 exist_ok=True
             )
         try:
@@ -64,7 +64,7 @@ class Ballast:
                 for number, digest in zip(numbers, digests, strict=True):
                     if number % _LINKS == 0:
                         self._begin_file()
-                    os.link(self._file, store.blob_path(digest))
+                    os.link(self._file, store.blobs.path(digest))
                 with bulk.together():
                     for digest in digests:
                         bulk.add(digest, SIZE, 1.0)
