@@ -104,6 +104,22 @@ class Bodies:
 
 
 @dataclass(frozen=True, slots=True)
+class Downloads:
+    """A download over all its tries. `first_byte`: no try is begun later than that without any
+    progress, and one that is under way ends by itself; `stalled`: since the last progress. It is
+    two tries, of which each is silent for as long as a body may be. `doubt`: for which bytes that
+    nobody vouches for wait for their proof. `size`: for the registry to say how long a blob is that
+    others bring. A pause doubles from `pause` up to `longest_pause`."""
+
+    first_byte: float = 30.0
+    stalled: float = 90.0
+    doubt: float = 20.0
+    size: float = 5.0
+    pause: float = 0.25
+    longest_pause: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Turns:
     """Places of which there are too few (see mirror/places.py). `quantum`: after which a holder
     gives its place to another who waits; a multiple of it where few wait, so that all who wait have
@@ -139,5 +155,6 @@ TROUBLE = Trouble()
 EXCHANGES = Exchanges()
 HEDGES = Hedges()
 BODIES = Bodies()
+DOWNLOADS = Downloads()
 TURNS = Turns()
 STORES = Stores()

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from ...asking.replicas import LONGEST, doubts
 from ...contracts.upstream import Upstream
 from ...oci.errors import (
     Denied,
@@ -27,6 +26,7 @@ from ...oci.errors import (
     Untrustworthy,
 )
 from ...tasks import ended
+from ...times import TROUBLE
 from .connection import Connection
 from .fill import Fill, FillReader
 from .gaps import END, NEAR, ROUND, Gaps, Span
@@ -73,8 +73,8 @@ class Download:
         self._connections: list[Connection] = []
         self._tried = 0  # connections that brought something beside each other
         self._refused = False  # one connection more was
-        self._lagging: Iterator[float] = iter(())
-        self._pause = 0.0
+        self._faults = self._missed = 0  # in a row; and how often it was said to be missing
+        self._missed_at = 0.0  # first, in the event loop's time
         self._fault_at: float | None = None  # the last progress before the last fault
         self._not_before = 0.0  # when the whole is asked for again, in the event loop's time
         self._is_crowded = False
@@ -143,8 +143,7 @@ class Download:
     async def _bring(self) -> None:
         partial, fill = self.sink.partial, self.fill
         self.gaps = Gaps(partial.offset, partial.ahead, END if fill.size is None else fill.size)
-        self._lagging = doubts(self._policy.patience.pause, LONGEST)
-        self._pause, self._not_before = self._policy.patience.pause, 0.0
+        self._faults, self._missed, self._not_before = 0, 0, 0.0
         self._came_before, self.wanted = fill.came, 1
         fill.on_demand, self.sink.moved, fill.work = self._wake.set, self._moved, self
         try:
@@ -388,7 +387,7 @@ class Download:
             reason = Unavailable(f"the rest did not come in parts: {error.message}").bare()
         elif isinstance(error, Unknown):
             # Of what has just been coming, a replica that lags says nothing.
-            if fill.came == self._came_before or next(self._lagging, None) is None:
+            if fill.came == self._came_before or not self._may_lag():
                 raise error
             reason = Unavailable(error.message).bare()
         elif isinstance(error, Untrustworthy | Denied) or not isinstance(error, Unavailable):
@@ -396,14 +395,15 @@ class Download:
         if sink.is_passing and not fill.is_read:
             raise reason  # it is not kept, and nobody wants it any more
         if self._fault_at is not None and sink.progress_at != self._fault_at:
-            self._pause = patience.pause
+            self._faults = 0
         self._fault_at = sink.progress_at
         asked = reason.retry_after or 0
         if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
             asked = min(asked, patience.longest_pause)
-        wait = max(self._pause, asked)
+        self._faults += 1
         most = patience.stalled if sink.has_progressed else fill.first_byte
-        if sink.quiet_for() + wait > most:
+        pause = patience.retries(most).pause_after(self._faults, sink.quiet_for(), asked)
+        if pause is None:
             raise reason
         log.info(
             "fill_goes_on_after_a_fault",
@@ -413,8 +413,15 @@ class Download:
         )
         if fill.state in (FillState.DOWNLOADING, FillState.SPILLING) and not self._connections:
             fill.enter(FillState.OPENING)
-        self._not_before = asyncio.get_running_loop().time() + wait
-        self._pause = min(self._pause * 2, patience.longest_pause)
+        self._not_before = asyncio.get_running_loop().time() + pause
+
+    def _may_lag(self) -> bool:
+        """Whether a replica that lacks what has just been coming is asked once more."""
+        now = asyncio.get_running_loop().time()
+        self._missed += 1
+        self._missed_at = now if self._missed == 1 else self._missed_at
+        retries = self._policy.patience.retries(TROUBLE.lagging)
+        return retries.pause_after(self._missed, now - self._missed_at) is not None
 
 
 def _nothing() -> None:

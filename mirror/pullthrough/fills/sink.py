@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from ...asking.retry_policy import RetryPolicy
 from ...clock import Clock
 from ...contracts.content import Partial, StoreFull
 from ...contracts.files import Hasher
 from ...contracts.registry import Provenance
 from ...contracts.upstream import StreamContent, Upstream
 from ...oci.errors import Denied, RegistryError, Untrustworthy
+from ...times import DOWNLOADS
 from .fill import Fill
 from .provenance import Sources
 from .spill import SpillBuffer
@@ -24,8 +26,6 @@ log = structlog.get_logger()
 PROGRESS = 64 << 10
 """Bytes that count as progress: who sends less and breaks, again and again, is given up in the end.
 """
-
-_WORD = 5.0  # seconds that the registry has to say how long a blob is, which others bring meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,15 @@ class DownloadPatience:
     can often not be helped any more (containerd, podman); who waits can, by another endpoint.
     """
 
-    first_byte: float = 30.0
-    doubt: float = 20.0
-    stalled: float = 90.0
-    pause: float = 0.25
-    longest_pause: float = 5.0
+    first_byte: float = DOWNLOADS.first_byte
+    doubt: float = DOWNLOADS.doubt
+    stalled: float = DOWNLOADS.stalled
+    pause: float = DOWNLOADS.pause
+    longest_pause: float = DOWNLOADS.longest_pause
     largest: int = 1 << 40  # bytes: a larger blob is refused
+
+    def retries(self, within: float) -> RetryPolicy:
+        return RetryPolicy(pause=self.pause, longest_pause=self.longest_pause, within=within)
 
 
 class TooLarge(Denied):
@@ -225,7 +228,7 @@ class Sink:
         Raises Untrustworthy where it says another size."""
         fill = self.fill
         try:
-            async with asyncio.timeout(_WORD):
+            async with asyncio.timeout(DOWNLOADS.size):
                 found = await self._upstream.stat(fill, fill.repository, fill.digest)
         except (RegistryError, TimeoutError):
             return False
