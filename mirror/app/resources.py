@@ -15,8 +15,8 @@ from ..config import Config
 from ..contracts.tags import TagStore
 from ..events import Events
 from ..pullthrough.fills.parallel import ParallelPolicy
+from ..pullthrough.fills.patience import DownloadPatience
 from ..pullthrough.fills.queue import FillLimits
-from ..pullthrough.fills.sink import DownloadPatience
 from ..pullthrough.fills.table import Fills
 from ..pullthrough.second_tier import TierKeeper, TierState
 from ..pullthrough.shared import Shared

@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from mirror import cli
 from mirror.pullthrough import policy
-from mirror.pullthrough.fills import sink
+from mirror.pullthrough.fills import patience
 from mirror.times import Exchanges
 from mirror.upstream.endpoint import EndpointLimits
 from mirror.upstream.pool.body import Watch
@@ -33,7 +33,7 @@ def hurry() -> None:
     shorten(EndpointLimits, waits=waits)
     shorten(Watch, silent=0.5, alone=1.0, longest=3.0, slow_window=1.0)
     shorten(
-        sink.DownloadPatience,
+        patience.DownloadPatience,
         first_byte=PATIENCE,
         stalled=PATIENCE,
         longest_pause=1.0,

@@ -6,7 +6,7 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.pullthrough.cache import PullThrough
-from mirror.pullthrough.fills.sink import DownloadPatience
+from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.freshness import Freshness, Rules
 from mirror.pullthrough.policy import AnswerPatience as Waiting

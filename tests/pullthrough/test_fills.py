@@ -23,9 +23,10 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.download import Download, DownloadPolicy
 from mirror.pullthrough.fills.fill import HELD_BACK, SMALL, Fill
 from mirror.pullthrough.fills.parallel import ALONE, ParallelPolicy
+from mirror.pullthrough.fills.patience import DownloadPatience, Patience
 from mirror.pullthrough.fills.queue import FillLimits
 from mirror.pullthrough.fills.ranges import RangeConnections
-from mirror.pullthrough.fills.sink import DownloadPatience, Sink
+from mirror.pullthrough.fills.sink import Sink
 from mirror.pullthrough.fills.states import FillState
 from mirror.pullthrough.fills.table import Fills
 
@@ -516,9 +517,9 @@ def download_of(
 ) -> Download:
     """All of it, over one connection."""
     patience = DownloadPatience()
-    sink = Sink(fill, partial, upstream, Clock(monotonic=now), patience, Fill.spill)
+    sink = Sink(fill, partial, upstream, Patience(patience, Clock(monotonic=now)), Fill.spill)
     fill.is_whole = True
-    return Download(fill, sink, upstream, DownloadPolicy(patience, ALONE, RangeConnections()))
+    return Download(fill, sink, upstream, DownloadPolicy(ALONE, RangeConnections()))
 
 
 async def test_giving_way_again_and_again_does_not_begin_its_patience_anew(

@@ -15,8 +15,9 @@ from mirror.oci.ranges import ByteRange, with_span
 from mirror.pullthrough.fills.download import Download, DownloadPolicy
 from mirror.pullthrough.fills.fill import Fill
 from mirror.pullthrough.fills.parallel import ParallelPolicy
+from mirror.pullthrough.fills.patience import DownloadPatience, Patience
 from mirror.pullthrough.fills.ranges import RangeConnections
-from mirror.pullthrough.fills.sink import DownloadPatience, Sink
+from mirror.pullthrough.fills.sink import Sink
 from mirror.pullthrough.fills.states import FillState
 
 from ..fakes import REDIS
@@ -121,10 +122,10 @@ def fetched(link: Link, parting: ParallelPolicy) -> float:
         fill = Fill(DIGEST, REDIS, first_byte=30)
         fill.is_whole = True
         fill.enter(FillState.WAITING)
-        sink = Sink(fill, partial, upstream, Clock(), patience, Fill.spill)
+        sink = Sink(fill, partial, upstream, Patience(patience, Clock()), Fill.spill)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        policy = DownloadPolicy(patience, parting, RangeConnections())
+        policy = DownloadPolicy(parting, RangeConnections())
         await Download(fill, sink, upstream, policy).run()
         return loop.time() - began
 

@@ -19,8 +19,8 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills import spill
 from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.gaps import ROUND
+from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.queue import FillLimits
-from mirror.pullthrough.fills.sink import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.fills.write_behind import MOST
 from mirror.pullthrough.shared import Shared

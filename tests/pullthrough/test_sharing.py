@@ -16,7 +16,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Untrustworthy
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.fill import SMALL
-from mirror.pullthrough.fills.sink import DownloadPatience
+from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.ingest_key import IngestKey

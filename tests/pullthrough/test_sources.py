@@ -15,8 +15,8 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills import provenance as sources
 from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.parallel import ParallelPolicy
+from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.provenance import Sources
-from mirror.pullthrough.fills.sink import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.store import DiskContent
 

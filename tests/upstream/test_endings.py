@@ -15,8 +15,9 @@ from mirror.oci.errors import Unavailable
 from mirror.pullthrough.fills.download import Download, DownloadPolicy
 from mirror.pullthrough.fills.fill import Fill
 from mirror.pullthrough.fills.parallel import ALONE, ParallelPolicy
+from mirror.pullthrough.fills.patience import DownloadPatience, Patience
 from mirror.pullthrough.fills.ranges import RangeConnections
-from mirror.pullthrough.fills.sink import DownloadPatience, Sink
+from mirror.pullthrough.fills.sink import Sink
 from mirror.pullthrough.fills.states import FillState
 
 from ..jumping import jump
@@ -72,8 +73,8 @@ def download_of(partial: Memory, upstream: Upstream, parting: ParallelPolicy) ->
     fill.is_whole = True
     fill.enter(FillState.WAITING)
     clock = Clock(monotonic=asyncio.get_running_loop().time)
-    sink = Sink(fill, partial, upstream, clock, patience, Fill.spill)
-    return Download(fill, sink, upstream, DownloadPolicy(patience, parting, RangeConnections()))
+    sink = Sink(fill, partial, upstream, Patience(patience, clock), Fill.spill)
+    return Download(fill, sink, upstream, DownloadPolicy(parting, RangeConnections()))
 
 
 async def silence(parting: ParallelPolicy, connections: int, *voices: Voice) -> float:

@@ -14,7 +14,7 @@ from mirror.clock import Clock
 from mirror.contracts.registry import FileContent, Outcome
 from mirror.events import Events
 from mirror.oci.digest import Digest
-from mirror.pullthrough.fills.sink import DownloadPatience
+from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent

@@ -20,7 +20,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.pullthrough.fills.parallel import ParallelPolicy
-from mirror.pullthrough.fills.sink import DownloadPatience
+from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent

@@ -11,7 +11,7 @@ from ...oci.errors import RangeInvalid, RegistryError, Unavailable, Untrustworth
 from ...oci.ranges import ByteRange
 from .fill import FillReader
 from .gaps import END, NEAR, Gaps, Span
-from .sink import DownloadPatience, Sink
+from .sink import Sink
 from .write_behind import WriteBehind
 
 _LATER = 0.1  # seconds for which a part is gathered: what is ahead nobody waits for
@@ -52,14 +52,12 @@ class Connection:
     def begin(
         self,
         upstream: Upstream,
-        patience: DownloadPatience,
         opened: Callable[[Connection], None],
         ends: Callable[[], None],
     ) -> None:
         """`opened` is called when its stream is open, and when its first bytes have come; `ends`
         when it has ended."""
         self._upstream = upstream
-        self._patience = patience
         self._opened = opened
         self.task = asyncio.create_task(self._bring())
         self.task.add_done_callback(lambda _: ends())
@@ -119,9 +117,10 @@ class Connection:
         """Asks the upstream, for as long as there is patience. Raises RegistryError."""
         fill, sink = self._sink.fill, self._sink
         asker: Asker = fill if self.reader is None else self.reader
-        left: float | None = self._patience.stalled
-        if sink.has_progressed:
-            left = self._patience.stalled - sink.quiet_for()
+        patience = sink.patience
+        left: float | None = patience.policy.stalled
+        if patience.has_progressed:
+            left = patience.policy.stalled - patience.quiet_for()
         elif self.reader is None:
             left = None
         try:
@@ -134,7 +133,7 @@ class Connection:
                     vouched=self.reader is not None,
                 )
         except TimeoutError:
-            raise Unavailable(f"nothing came of it for {sink.quiet_for():.0f} s") from None
+            raise Unavailable(f"nothing came of it for {patience.quiet_for():.0f} s") from None
 
     @property
     def _asked(self) -> ByteRange | None:

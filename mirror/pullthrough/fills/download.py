@@ -19,20 +19,19 @@ from ...contracts.upstream import Upstream
 from ...oci.errors import (
     Denied,
     RangeInvalid,
-    RateLimited,
     RegistryError,
     Unavailable,
     Unknown,
     Untrustworthy,
 )
 from ...tasks import ended
-from ...times import TROUBLE
 from .connection import Connection
 from .fill import Fill, FillReader
 from .gaps import END, NEAR, ROUND, Gaps, Span
 from .parallel import ALONE, ParallelPolicy, grow
+from .patience import PROGRESS
 from .ranges import RangeConnections
-from .sink import PROGRESS, DownloadPatience, Sink, TooLarge
+from .sink import Sink, TooLarge
 from .states import FillState
 
 log = structlog.get_logger()
@@ -43,9 +42,8 @@ _CROWDED = 0.25  # seconds between two looks for a connection, where ranges have
 
 @dataclass(frozen=True, slots=True)
 class DownloadPolicy:
-    """How long, and over how many connections. `ranges`: those that all downloads share."""
+    """Over how many connections. `ranges`: those that all downloads share."""
 
-    patience: DownloadPatience
     parting: ParallelPolicy
     ranges: RangeConnections
 
@@ -73,9 +71,6 @@ class Download:
         self._connections: list[Connection] = []
         self._tried = 0  # connections that brought something beside each other
         self._refused = False  # one connection more was
-        self._faults = self._missed = 0  # in a row; and how often it was said to be missing
-        self._missed_at = 0.0  # first, in the event loop's time
-        self._fault_at: float | None = None  # the last progress before the last fault
         self._not_before = 0.0  # when the whole is asked for again, in the event loop's time
         self._is_crowded = False
         self._growing: asyncio.Task[None] | None = None
@@ -93,16 +88,15 @@ class Download:
         Broken off to give its turn to others, it may be called again: its patience goes on.
         """
         self.fill.enter(FillState.OPENING)
-        has_begun = self.sink.progress_at is not None
-        self.sink.begin()
-        if has_begun and self.sink.quiet_for() > self._policy.patience.stalled:
-            raise Unavailable(f"nothing came of it for {self.sink.quiet_for():.0f} s")
+        self.fill.progress(self.sink.partial.offset)
+        if self.sink.patience.is_over:
+            quiet = self.sink.patience.quiet_for()
+            raise Unavailable(f"nothing came of it for {quiet:.0f} s")
         await self._bring()
 
     async def serve_ranges(self) -> None:
         """Brings what readers of ranges wait for, beside another process that writes the whole.
         Until it is cancelled."""
-        self.sink.progress_at = self.sink.progress_at or 0.0
         while True:
             await self._bring()
             await self.fill.next_change()
@@ -122,10 +116,6 @@ class Download:
         return self.gaps.count()
 
     @property
-    def is_asked_for(self) -> bool:
-        return self.fill.is_asked_for
-
-    @property
     def objects(self) -> bool:
         return self._refused
 
@@ -143,7 +133,8 @@ class Download:
     async def _bring(self) -> None:
         partial, fill = self.sink.partial, self.fill
         self.gaps = Gaps(partial.offset, partial.ahead, END if fill.size is None else fill.size)
-        self._faults, self._missed, self._not_before = 0, 0, 0.0
+        self.sink.patience.begin()
+        self._not_before = 0.0
         self._came_before, self.wanted = fill.came, 1
         fill.on_demand, self.sink.moved, fill.work = self._wake.set, self._moved, self
         try:
@@ -240,7 +231,8 @@ class Download:
 
     def _open_range(self, reader: FillReader, now: float) -> None:
         lacks = reader.lacks
-        if lacks is None or now < reader.not_before or self._brings_for(reader):
+        is_coming = any(one.reader is reader for one in self._connections)
+        if lacks is None or now < reader.not_before or is_coming:
             return
         if self._parting is ALONE:
             reader.take_whole()
@@ -264,14 +256,11 @@ class Download:
             return None
         return Span(start - start % ROUND, min(stop + -stop % ROUND, self.gaps.stop))
 
-    def _brings_for(self, reader: FillReader) -> bool:
-        return any(one.reader is reader for one in self._connections)
-
     def _start(self, span: Span, goes_on: bool = False, reader: FillReader | None = None) -> None:
         connection = Connection(
             self.sink, self.gaps, span, self._parting.part if goes_on else None, reader
         )
-        connection.begin(self._upstream, self._policy.patience, self._opened, self._wake.set)
+        connection.begin(self._upstream, self._opened, self._wake.set)
         self._connections.append(connection)
 
     def _opened(self, connection: Connection) -> None:
@@ -287,7 +276,7 @@ class Download:
             and self.fill.goes_on_by_range
             and self._parting.may_part(self.gaps.count())
         ):
-            self._growing = asyncio.create_task(grow(self, self.fill.digest, self._parting))
+            self._growing = asyncio.create_task(grow(self, self.fill, self._parting))
 
     def _stop_unwanted(self) -> None:
         is_whole_due = self._is_whole_due()
@@ -373,13 +362,13 @@ class Download:
         if not may_pass or reader.failures >= most:
             reader.take_whole()
         else:
-            pause = self._policy.patience.pause * 2**reader.failures
+            pause = self.sink.patience.policy.pause * 2**reader.failures
             reader.not_before = asyncio.get_running_loop().time() + pause
 
     def _has_failed(self, error: RegistryError, was_first: bool) -> None:
         """No connection is left that brings the whole: a new one is opened in a while. Raises
         RegistryError when that is no use, or nothing has come for too long."""
-        fill, sink, patience = self.fill, self.sink, self._policy.patience
+        fill, sink = self.fill, self.sink
         if isinstance(error, TooLarge):
             raise error
         reason = error
@@ -387,23 +376,14 @@ class Download:
             reason = Unavailable(f"the rest did not come in parts: {error.message}").bare()
         elif isinstance(error, Unknown):
             # Of what has just been coming, a replica that lags says nothing.
-            if fill.came == self._came_before or not self._may_lag():
+            if fill.came == self._came_before or not sink.patience.may_lag():
                 raise error
             reason = Unavailable(error.message).bare()
         elif isinstance(error, Untrustworthy | Denied) or not isinstance(error, Unavailable):
             raise error
         if sink.is_passing and not fill.is_read:
             raise reason  # it is not kept, and nobody wants it any more
-        if self._fault_at is not None and sink.progress_at != self._fault_at:
-            self._faults = 0
-        self._fault_at = sink.progress_at
-        asked = reason.retry_after or 0
-        if not isinstance(reason, RateLimited):  # trouble is often over sooner than it says
-            asked = min(asked, patience.longest_pause)
-        self._faults += 1
-        most = patience.stalled if sink.has_progressed else fill.first_byte
-        pause = patience.retries(most).pause_after(self._faults, sink.quiet_for(), asked)
-        if pause is None:
+        if (wait := sink.patience.pause_after(reason, fill.first_byte)) is None:
             raise reason
         log.info(
             "fill_goes_on_after_a_fault",
@@ -413,15 +393,7 @@ class Download:
         )
         if fill.state in (FillState.DOWNLOADING, FillState.SPILLING) and not self._connections:
             fill.enter(FillState.OPENING)
-        self._not_before = asyncio.get_running_loop().time() + pause
-
-    def _may_lag(self) -> bool:
-        """Whether a replica that lacks what has just been coming is asked once more."""
-        now = asyncio.get_running_loop().time()
-        self._missed += 1
-        self._missed_at = now if self._missed == 1 else self._missed_at
-        retries = self._policy.patience.retries(TROUBLE.lagging)
-        return retries.pause_after(self._missed, now - self._missed_at) is not None
+        self._not_before = asyncio.get_running_loop().time() + wait
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from ...oci.digest import Digest
+from .fill import Fill
 
 log = structlog.get_logger()
 
@@ -62,10 +62,6 @@ class Parted(Protocol):
         """Bytes that are to come yet."""
 
     @property
-    def is_asked_for(self) -> bool:
-        """Whether a client waits for it."""
-
-    @property
     def objects(self) -> bool:
         """Whether the upstream has refused one connection more."""
 
@@ -77,11 +73,11 @@ class Parted(Protocol):
         """More connections are wanted: begins them."""
 
 
-async def grow(download: Parted, digest: Digest, policy: ParallelPolicy) -> None:
+async def grow(download: Parted, fill: Fill, policy: ParallelPolicy) -> None:
     """Doubles the number of connections as long as that helps. Ends when no more are worth it."""
     is_large = download.missing >= policy.over
     speed = await _measured(download, policy)
-    while not download.is_asked_for:
+    while not fill.is_asked_for:
         speed = await _measured(download, policy)
     pause = _PAUSE
     while download.wanted < policy.connections and _is_slow(download, speed, is_large, policy):
@@ -100,7 +96,7 @@ async def grow(download: Parted, digest: Digest, policy: ParallelPolicy) -> None
         speed = faster
         log.info(
             "download_parted",
-            digest=str(digest),
+            digest=str(fill.digest),
             connections=download.wanted,
             bytes_per_second=round(speed),
         )

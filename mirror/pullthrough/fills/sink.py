@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
-from ...asking.retry_policy import RetryPolicy
-from ...clock import Clock
 from ...contracts.content import Partial, StoreFull
 from ...contracts.files import Hasher
 from ...contracts.registry import Provenance
@@ -17,38 +14,12 @@ from ...contracts.upstream import StreamContent, Upstream
 from ...oci.errors import Denied, RegistryError, Untrustworthy
 from ...times import DOWNLOADS
 from .fill import Fill
+from .patience import Patience
 from .provenance import Sources
 from .spill import SpillBuffer
 from .states import FillState
 
 log = structlog.get_logger()
-
-PROGRESS = 64 << 10
-"""Bytes that count as progress: who sends less and breaks, again and again, is given up in the end.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadPatience:
-    """How long a fill tries, in seconds, and how much it takes.
-
-    `first_byte` bounds the time to the first progress (35 s of waiting for a blob's first byte was
-    borne by every client measured): no try is begun beyond it, and one that is under way ends by
-    itself. `stalled` bounds the time since the last progress after it, in which an ask has to be
-    answered, too: two tries, of which each is silent for as long as a body may be. For `doubt`,
-    bytes that nobody vouches for are given out only once they are proven: who has read wrong ones
-    can often not be helped any more (containerd, podman); who waits can, by another endpoint.
-    """
-
-    first_byte: float = DOWNLOADS.first_byte
-    doubt: float = DOWNLOADS.doubt
-    stalled: float = DOWNLOADS.stalled
-    pause: float = DOWNLOADS.pause
-    longest_pause: float = DOWNLOADS.longest_pause
-    largest: int = 1 << 40  # bytes: a larger blob is refused
-
-    def retries(self, within: float) -> RetryPolicy:
-        return RetryPolicy(pause=self.pause, longest_pause=self.longest_pause, within=within)
 
 
 class TooLarge(Denied):
@@ -66,8 +37,7 @@ class Sink:
         fill: Fill,
         partial: Partial,
         upstream: Upstream,
-        clock: Clock,
-        patience: DownloadPatience,
+        patience: Patience,
         spill: Callable[[Fill, int, Hasher], SpillBuffer],
     ) -> None:
         self.fill = fill
@@ -75,15 +45,11 @@ class Sink:
         # What was here before is strangers' work: a power cut may have spoilt it, too.
         self.sources = Sources(strangers=partial.offset > 0 or bool(partial.ahead))
         self.moved: Callable[[], None] = lambda: None
-        self.has_progressed = False
         self._upstream = upstream
-        self._clock = clock
-        self._patience = patience
+        self.patience = patience
         self._spill = spill
         self._all_comes_now = not self.sources.strangers  # and none of it was kept before
         self._vouched = False  # whether the registry itself has said how long it is
-        self._came = 0  # bytes since the last progress
-        self.progress_at: float | None = None  # since the first turn
         self._moving = asyncio.Lock()
         self._writing = 0  # pieces that are on their way to the disk
         self._written = asyncio.Event()  # none is
@@ -97,17 +63,6 @@ class Sink:
     def has_vouched(self) -> bool:
         """Whether the registry itself has sent anything of it."""
         return self._vouched
-
-    def begin(self) -> None:
-        """A turn begins."""
-        if self.progress_at is None:
-            self.progress_at = self._clock.monotonic()
-        self.fill.progress(self.partial.offset)
-
-    def quiet_for(self) -> float:
-        """Seconds since the last progress."""
-        now = self._clock.monotonic()
-        return now - (now if self.progress_at is None else self.progress_at)
 
     async def announced(self, stream: StreamContent, at: int) -> None:
         """The bytes of this stream from `at` on are going to be part of the whole, which is as long
@@ -139,17 +94,17 @@ class Sink:
         if stream.vouched:
             self.fill.provenance = Provenance.VOUCHED
             return
-        self.fill.doubt(at, self._patience.doubt)
+        self.fill.doubt(at, self.patience.policy.doubt)
         self._all_comes_now = self._all_comes_now and not stream.kept
         if self.fill.provenance is not Provenance.VOUCHED:
             self.fill.provenance = Provenance.BROUGHT if self._all_comes_now else Provenance.HERE
 
     def refuse_larger(self, size: int) -> None:
         """Raises TooLarge."""
-        if size > self._patience.largest:
+        most = self.patience.policy.largest
+        if size > most:
             raise TooLarge(
-                f"the blob has more than {self._patience.largest} bytes, which is more than this "
-                "mirror takes"
+                f"the blob has more than {most} bytes, which is more than this mirror takes"
             )
 
     async def take(self, at: int, pieces: Sequence[bytes], source: str, vouched: bool) -> None:
@@ -185,10 +140,7 @@ class Sink:
             fill.enter(FillState.SPILLING if self.is_passing else FillState.DOWNLOADING)
         self.sources.brought(source, at, at + count)
         fill.came += count
-        self._came += count
-        if self._came >= PROGRESS:
-            self._came = 0
-            self.progress_at, self.has_progressed = self._clock.monotonic(), True
+        self.patience.came(count)
         if is_given:
             fill.give(at, at + count)
         if self.partial.offset > fill.written:

@@ -31,10 +31,11 @@ from .download import Download, DownloadPolicy
 from .fill import Fill
 from .following import WriterGone, follow
 from .parallel import ALONE, ParallelPolicy
+from .patience import DownloadPatience, Patience
 from .provenance import Doubts
 from .queue import QUANTUM, FillLimits, FillQueue
 from .ranges import RangeConnections
-from .sink import DownloadPatience, Sink, TooLarge
+from .sink import Sink, TooLarge
 from .spill import SpillBuffer
 from .states import FillState
 
@@ -206,7 +207,7 @@ class Fills:
         if partial.offset or partial.ahead:
             fill.size = partial.size  # as an earlier writer was told
             fill.gives(partial.vouched_ahead)
-        sink = Sink(fill, partial, upstream, self._clock, self._patience, self._spill)
+        sink = Sink(fill, partial, upstream, self._patience_of_one(), self._spill)
         policy = self._policy(ALONE if fill.digest in self._doubts else self._parting)
         registry = fill.repository.registry
         download = Download(fill, sink, upstream, policy, lambda: self._gate.has_spare(registry))
@@ -247,7 +248,10 @@ class Fills:
         return "committed" if kept else "uncached"
 
     def _policy(self, parting: ParallelPolicy) -> DownloadPolicy:
-        return DownloadPolicy(self._patience, parting, self._ranges)
+        return DownloadPolicy(parting, self._ranges)
+
+    def _patience_of_one(self) -> Patience:
+        return Patience(self._patience, self._clock)
 
     async def _in_turn(self, fill: Fill, download: Download, within: float) -> None:
         """As FillQueue.run."""
@@ -285,7 +289,7 @@ class Fills:
         async def serve_ranges() -> None:
             # -1: no byte follows on that, so all of them are of ranges.
             passing = fill.buffer(-1, fill.digest.hasher())
-            sink = Sink(fill, passing, upstream, self._clock, self._patience, self._spill)
+            sink = Sink(fill, passing, upstream, self._patience_of_one(), self._spill)
             await Download(fill, sink, upstream, self._policy(self._parting)).serve_ranges()
 
         try:

@@ -20,7 +20,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
-from mirror.pullthrough.fills.sink import DownloadPatience
+from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.shared import Shared
 from mirror.storage.disk.space import Bounds
