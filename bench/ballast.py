@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-
-import apsw
+from collections.abc import Sequence
 
 from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.disk.index import Index
+from mirror.storage.disk.index import Index, _add
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
@@ -51,7 +48,7 @@ class Ballast:
         return [Blob(str(digest), self._file, SIZE) for digest in digests]
 
     async def _grow(self, count: int) -> None:
-        bulk = _Bulk(self._root / "index.db", 1 << 40)
+        index = Index(self._root / "index.db", 1 << 40)
         store = DiskContent(self._root, Bounds(1 << 40), events=Events())
         for prefix in range(256):
             store.blobs.path(Digest.parse(f"sha256:{prefix:02x}{'0' * 62}")).parent.mkdir(
@@ -65,12 +62,12 @@ class Ballast:
                     if number % _LINKS == 0:
                         self._begin_file()
                     os.link(self._file, store.blobs.path(digest))
-                with bulk.together():
+                with index.database.transaction() as db:  # one for all
                     for digest in digests:
-                        bulk.add(digest, SIZE, 1.0)
+                        _add(db, digest, SIZE, 1.0, (), guest=False)
                 await self._show(digests)
         finally:
-            bulk.close()
+            index.close()
             await store.close()
         self._count = max(self._count, count)
 
@@ -84,19 +81,6 @@ class Ballast:
             await links.add(Repository("docker.io", REPOSITORY), digests)
         finally:
             await links.close()
-
-
-class _Bulk(Index):
-    """Many additions in one transaction."""
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        with super()._write():
-            yield
-
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[apsw.Connection]:
-        yield self._file.writer
 
 
 def _digest(number: int) -> Digest:
