@@ -122,7 +122,7 @@ class CatalogueRecords:
         return await self._write(self._database.write, note_loss)
 
     async def lost(self) -> int | None:
-        [(latest, made_good)] = await self._read(self._database.scan, _LOSSES)
+        [(latest, made_good)] = await self._read(self._database.read, _LOSSES)
         return None if latest == made_good else latest
 
     async def made_good(self, number: int) -> None:
