@@ -77,6 +77,11 @@ class SharedDatabase:
         """Lets the next write wait, whether the last one did so in vain or not."""
         self._patience = Patience(self._busy_ms)
 
+    def open_for_reading(self) -> None:
+        """Opens the connection for reading now: later there may be no descriptors left for it."""
+        with contextlib.suppress(apsw.Error):
+            self.read("SELECT 1 FROM sqlite_schema LIMIT 1")
+
     def read(self, query: str, *values: str | bytes | float) -> Rows:
         """By a connection of its own: in microseconds, whatever other threads do meanwhile."""
         with self._reading:

@@ -38,7 +38,7 @@ _SOON = 0.01  # seconds until idle connections are looked for, and until what wa
 # Of the descriptors that a process may have: connections leave so many to what those that are there
 # need (a transfer: the file, and the sender's own copies of both).
 _LEFT = (1 / 8, 256)
-_LEAST_LEFT = 12  # what one pull takes, with what SQLite opens beside it
+_LEAST_LEFT = 18  # what one pull takes, with what SQLite opens beside it
 _CLOSED = 1 / 16  # of all idle connections, to make room for others
 _SAID = 10.0  # seconds between two lines of the log about it
 _HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands

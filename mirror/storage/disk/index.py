@@ -91,6 +91,7 @@ class Index:
         self.max_bytes = max_bytes
         self.block = block
         self.database = SharedDatabase(path, index_schema(block), _BUSY_MS, Clock(), what="index")
+        self.database.open_for_reading()
 
     @property
     def is_away(self) -> bool:

@@ -85,6 +85,7 @@ class LinkRecords:
         """Opens or makes the database. Never fails (see SharedDatabase). `is_here` tells, on a
         thread, whether this content is in the store."""
         self._database = SharedDatabase(path, _SCHEMA, _BUSY_MS, clock, what="links")
+        self._database.open_for_reading()
         self._clock = clock
         self._is_here = is_here
         self._most_bytes = most_bytes

@@ -61,6 +61,7 @@ class EmbeddedTags:
         the oldest first; so is history, of which it is remembered that there was more.
         """
         self._database = SharedDatabase(path, tables.SCHEMA, _BUSY_MS, clock, what="tags")
+        self._database.open_for_reading()
         self._clock = clock
         self._events = events
         self._max_rows = max_rows

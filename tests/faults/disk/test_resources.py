@@ -107,7 +107,7 @@ async def test_f42_descriptors_run_out_and_running_transfers_go_on(house: House)
 
 async def test_f42_idle_connections_of_one_client_shut_nobody_out(house: House) -> None:
     needs("prlimit")
-    mirror = await house.mirror(wrap=("prlimit", "--nofile=96"))
+    mirror = await house.mirror(wrap=("prlimit", "--nofile=104"))
     async with contextlib.AsyncExitStack() as idle:
         reader, writer = await asyncio.open_connection(
             mirror.address, PORT, local_addr=("127.0.0.9", 0)
