@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -25,7 +25,6 @@ from .contracts.events import (
     ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
-    EndpointLeft,
     FillEnded,
     FillQueued,
     FillStarted,
@@ -44,16 +43,15 @@ from .contracts.events import (
 )
 from .contracts.registry import Outcome
 from .events import Events
+from .instruments import Instruments
 from .logs import lines_dropped
 from .process_use import sampler
-from .tallies import Counted, Journal, Key, Numbers, OfMany, Together, observe_fast
+from .tallies import Journal, Key, Numbers, OfMany, Together, observe_fast
 
 # From a hit in memory to a layer of gigabytes over a slow line. The first is for what is counted
 # together (HitsAnswered).
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAST_BYTE = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
-E = TypeVar("E", BreakerSwitched, QuotaPaused, LoginJudged)
 
 _UNCONFIGURED = "unconfigured"  # as their endpoints are called
 
@@ -65,14 +63,11 @@ class Metrics:
     def __init__(self, events: Events, registries: Collection[str] = ()) -> None:
         self._registries = registries
         self._events = events
-        self._registry = CollectorRegistry()
-        self._metrics: dict[str, Counted] = {}
-        self._of_many: dict[str, OfMany] = {}
-        self._journal = Journal(self._metrics)
+        self._make = Instruments(events)
+        self._journal = Journal(self._make.made)
+        self._together = Together(self._make.registry, self._make.made, self._make.of_many)
         self._shown = CollectorRegistry()
-        self._together = Together(self._registry, self._metrics, self._of_many)
         self._shown.register(self._together)
-        self._at_each_scrape: list[Callable[[], None]] = []
         self._requests()
         self._fills()
         self._content()
@@ -83,12 +78,12 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format: of this process, and of those that were heard."""
-        self._look()
+        self._make.look()
         return generate_latest(self._shown)
 
     def changes(self) -> Sequence[tuple[Key, Numbers]]:
         """What has changed here since this was last asked: for another process to `hear`."""
-        self._look()
+        self._make.look()
         return self._journal.changes()
 
     def hear(self, pid: int, changes: Sequence[Any]) -> None:
@@ -102,24 +97,26 @@ class Metrics:
     def watch(self, usage: Callable[[], Usage], disk_free: Callable[[], int]) -> None:
         """Exports what this store holds, and how many bytes its disk has left, asked at each
         scrape. `disk_free` may raise OSError: then that is not exported."""
-        self._registry.register(_Store(usage, disk_free))
+        self._make.registry.register(_Store(usage, disk_free))
 
     # The metrics, by subject.
 
     def _requests(self) -> None:
-        requests = self._counter(
+        requests = self._make.counter(
             "requests",
             "Requests by kind and by how the answer came to be",
             "registry",
             "kind",
             "outcome",
         )
-        responses = self._counter("responses", "Responses by HTTP status", "kind", "status")
-        sent = self._counter("sent_bytes", "Bytes of bodies sent to clients", "registry", "kind")
-        first_byte = self._histogram(
+        responses = self._make.counter("responses", "Responses by HTTP status", "kind", "status")
+        sent = self._make.counter(
+            "sent_bytes", "Bytes of bodies sent to clients", "registry", "kind"
+        )
+        first_byte = self._make.histogram(
             "first_byte_seconds", "From a request's arrival to its answer's first byte", _FIRST_BYTE
         )
-        last_byte = self._histogram(
+        last_byte = self._make.histogram(
             "last_byte_seconds", "From a request's arrival to its answer's last byte", _LAST_BYTE
         )
 
@@ -148,17 +145,19 @@ class Metrics:
 
         self._events.listen(RequestAnswered, answered)
         self._events.listen(HitsAnswered, hits)
-        credentials = self._counter(
+        credentials = self._make.counter(
             "credentials_dropped", "Requests in which a client sent credentials to the mirror"
         )
         self._events.listen(CredentialsDropped, lambda _: credentials.inc())
 
     def _fills(self) -> None:
-        waiting = self._gauge(
+        waiting = self._make.gauge(
             "fills_waiting", "Downloads that wait for their turn", "registry", of_many="livesum"
         )
-        running = self._gauge("fills_running", "Downloads under way", "registry", of_many="livesum")
-        ended = self._counter("fills", "Downloads ended, by result", "registry", "result")
+        running = self._make.gauge(
+            "fills_running", "Downloads under way", "registry", of_many="livesum"
+        )
+        ended = self._make.counter("fills", "Downloads ended, by result", "registry", "result")
         counted: dict[int, Gauge] = {}  # by the number of a fill: where it counts now
 
         def left(event: FillQueued | FillStarted | FillEnded) -> None:
@@ -181,27 +180,29 @@ class Metrics:
         )
 
     def _content(self) -> None:
-        rotten = self._counter(
+        rotten = self._make.counter(
             "content_rotten", "Pieces of content found damaged on the disk, and set aside"
         )
         self._events.listen(ContentQuarantined, lambda _: rotten.inc())
-        evicted = self._counter("evicted", "Pieces of content removed to make room")
-        evicted_bytes = self._counter("evicted_bytes", "Bytes of content removed to make room")
+        evicted = self._make.counter("evicted", "Pieces of content removed to make room")
+        evicted_bytes = self._make.counter("evicted_bytes", "Bytes of content removed to make room")
         self._events.listen(ContentEvicted, lambda _: evicted.inc())
         self._events.listen(ContentEvicted, lambda event: evicted_bytes.inc(event.size))
 
-        given = self._counter("second_tier_kept", "Pieces of content that the second tier keeps")
-        dropped = self._counter(
+        given = self._make.counter(
+            "second_tier_kept", "Pieces of content that the second tier keeps"
+        )
+        dropped = self._make.counter(
             "second_tier_dropped", "Pieces of content that the second tier was to keep and does not"
         )
         self._events.listen(SecondTierGiven, lambda event: (given if event.kept else dropped).inc())
-        lost = self._counter(
+        lost = self._make.counter(
             "catalogue_dropped", "Things that happened and did not get into the catalogue"
         )
         self._events.listen(CatalogueDropped, lambda event: lost.inc(event.count))
 
     def _tags(self) -> None:
-        errors = self._counter(
+        errors = self._make.counter(
             "tag_store_errors", "Failures of the tag memory", "store", "operation"
         )
         self._events.listen(
@@ -210,7 +211,7 @@ class Metrics:
 
     def _upstreams(self) -> None:
         listen = self._events.listen
-        requests = self._counter(
+        requests = self._make.counter(
             "upstream_requests",
             "Requests to upstreams, by HTTP status or kind of error",
             "registry",
@@ -224,7 +225,7 @@ class Metrics:
                 self._registry_of(event.registry), event.endpoint, event.method, event.status
             ).inc(),
         )
-        read = self._counter(
+        read = self._make.counter(
             "upstream_bytes", "Bytes of bodies read from upstreams", "registry", "endpoint"
         )
         listen(
@@ -233,14 +234,14 @@ class Metrics:
                 event.count
             ),
         )
-        rejected = self._counter(
+        rejected = self._make.counter(
             "upstream_rejected", "Answers whose bytes were proven wrong", "registry", "endpoint"
         )
         listen(
             UpstreamRejected,
             lambda event: rejected.labels(self._registry_of(event.registry), event.endpoint).inc(),
         )
-        hedges = self._counter(
+        hedges = self._make.counter(
             "upstream_hedges",
             "Asks beside another endpoint that was late, by whether they answered first",
             "registry",
@@ -253,7 +254,7 @@ class Metrics:
                 self._registry_of(event.registry), event.endpoint, "yes" if event.won else "no"
             ).inc(),
         )
-        breakers = self._gauge(
+        breakers = self._make.gauge(
             "upstream_breaker_open",
             "Whether an endpoint is passed over for this kind of trouble",
             "registry",
@@ -261,7 +262,7 @@ class Metrics:
             "trouble",
             of_many="livemax",
         )
-        self._said_of_endpoint(
+        self._make.said_of_endpoint(
             BreakerSwitched,
             lambda event: breakers.labels(
                 self._registry_of(event.registry), event.endpoint, event.trouble
@@ -271,7 +272,7 @@ class Metrics:
 
     def _limits_and_logins(self) -> None:
         def gauge(name: str, words: str, of_many: OfMany) -> Gauge:
-            return self._gauge(name, words, "endpoint", "login", of_many=of_many)
+            return self._make.gauge(name, words, "endpoint", "login", of_many=of_many)
 
         limit = gauge(
             "upstream_quota_limit",
@@ -292,7 +293,7 @@ class Metrics:
             "When an endpoint is asked for manifests again, in Unix time; 0 when it is now",
             "livemax",
         )
-        self._said_of_endpoint(
+        self._make.said_of_endpoint(
             QuotaPaused,
             lambda event: until.labels(event.endpoint, event.login),
             lambda event: event.until,
@@ -302,53 +303,55 @@ class Metrics:
             "Whether an endpoint, or its token realm, refuses a login",
             "livemax",
         )
-        self._said_of_endpoint(
+        self._make.said_of_endpoint(
             LoginJudged,
             lambda event: refused.labels(event.endpoint, event.login),
             lambda event: event.refused,
         )
 
     def _processes(self) -> None:
-        self._gauge("build_info", "The version that runs", "version", of_many="max").labels(
+        self._make.gauge("build_info", "The version that runs", "version", of_many="max").labels(
             __version__
         ).set(1)
-        reloads = self._counter(
+        reloads = self._make.counter(
             "config_reloads", "Times that the configuration was read again, by result", "result"
         )
         for result in ("applied", "refused", "failed"):
             reloads.labels(result)
         self._events.listen(ConfigReloaded, lambda event: reloads.labels(event.result).inc())
-        loaded = self._gauge(
+        loaded = self._make.gauge(
             "config_loaded_seconds",
             "When the configuration that runs was read, in Unix time",
             of_many="max",
         )
         self._events.listen(ConfigLoaded, lambda event: loaded.set(event.at))
-        replaced = self._counter(
+        replaced = self._make.counter(
             "workers_replaced", "Worker processes that ended, or were ended as they hung", "why"
         )
         for why in ("died", "hung"):
             replaced.labels(why)
         self._events.listen(WorkerReplaced, lambda event: replaced.labels(event.why).inc())
-        self._follow(
-            self._counter("log_lines_dropped", "Lines of the log that could not be written"),
+        self._make.follow(
+            self._make.counter("log_lines_dropped", "Lines of the log that could not be written"),
             lambda: lines_dropped(),
         )
-        self._follow(
-            self._counter("listener_failures", "Events that a listener failed to take"),
+        self._make.follow(
+            self._make.counter("listener_failures", "Events that a listener failed to take"),
             lambda: self._events.failures,
         )
-        self._follow(
-            self._counter("process_cpu_seconds", "Processor time of all processes"),
+        self._make.follow(
+            self._make.counter("process_cpu_seconds", "Processor time of all processes"),
             lambda: sample().cpu_seconds,
         )
-        resident = self._gauge(
+        resident = self._make.gauge(
             "process_resident_bytes", "Memory of all processes", of_many="livesum"
         )
-        descriptors = self._gauge(
+        descriptors = self._make.gauge(
             "process_open_fds", "File descriptors of the process with most", of_many="livemax"
         )
-        limit = self._gauge("process_max_fds", "How many a process may have", of_many="livemax")
+        limit = self._make.gauge(
+            "process_max_fds", "How many a process may have", of_many="livemax"
+        )
         sample = sampler()
 
         def look() -> None:
@@ -357,67 +360,11 @@ class Metrics:
             descriptors.set(use.open_fds)
             limit.set(use.max_fds)
 
-        self._at_each_scrape.append(look)
-
-    # How a metric is made.
+        self._make.at_each_scrape(look)
 
     def _registry_of(self, name: str) -> str:
         """The label for a registry. "": the request named none, such as a ping."""
         return name if not name or name in self._registries else _UNCONFIGURED
-
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        full = f"registry_mirror_{name}"
-        made = self._metrics[full] = Counter(full, words, labels, registry=self._registry)
-        self._of_many[full] = "sum"
-        return made
-
-    def _histogram(self, name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
-        full = f"registry_mirror_{name}"
-        made = self._metrics[full] = Histogram(
-            full, words, ("kind", "outcome"), buckets=buckets, registry=self._registry
-        )
-        self._of_many[full] = "sum"
-        return made
-
-    def _gauge(self, name: str, words: str, *labels: str, of_many: OfMany) -> Gauge:
-        full = f"registry_mirror_{name}"
-        made = self._metrics[full] = Gauge(full, words, labels, registry=self._registry)
-        self._of_many[full] = of_many
-        return made
-
-    def _said_of_endpoint(
-        self, kind: type[E], gauge: Callable[[E], Gauge], value: Callable[[E], float]
-    ) -> None:
-        """This gauge shows the trouble that was last said of an endpoint: none when it has left."""
-        shown: dict[str, set[Gauge]] = {}
-
-        def said(event: E) -> None:
-            found = gauge(event)
-            shown.setdefault(event.endpoint, set()).add(found)
-            found.set(value(event))
-
-        def left(event: EndpointLeft) -> None:
-            for found in shown.pop(event.endpoint, ()):
-                found.set(0)
-
-        self._events.listen(kind, said)
-        self._events.listen(EndpointLeft, left)
-
-    def _follow(self, counter: Counter, count: Callable[[], float]) -> None:
-        """This counter shows what is counted elsewhere, from now on."""
-        counted = 0.0
-
-        def look() -> None:
-            nonlocal counted
-            now = count()
-            counter.inc(now - counted)
-            counted = now
-
-        self._at_each_scrape.append(look)
-
-    def _look(self) -> None:
-        for look in self._at_each_scrape:
-            look()
 
 
 class _Store(Collector):

@@ -17,7 +17,7 @@ from ..policy.access import AccessGuard, AccessRule
 from ..policy.on_demand import OnDemand, Opened
 from ..policy.routed import Routed
 from ..policy.tag_age import TagAges
-from ..policy.unconfigured import UnconfiguredGuard
+from ..policy.unconfigured import Shown, UnconfiguredGuard
 from ..policy.visibility import RepositoryVisibility, anybody, nobody
 from ..pullthrough.cache import PullThrough
 from ..pullthrough.freshness import Freshness, FreshnessRule, Rules
@@ -142,8 +142,7 @@ class _Stacking:
             cache,
             upstream,
             opened.store,
-            opened.links,
-            opened.other_links,
+            Shown(opened.links, opened.other_links),
             promised=cache.has_promised,
             largest=self._config.limits.blob,
         )

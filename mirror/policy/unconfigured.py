@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
 
@@ -46,11 +47,18 @@ Key = tuple[Repository, Digest]
 T = TypeVar("T")
 
 
-class UnconfiguredGuard(Guarding):
-    """A Reader: the cache of one, for which nobody vouches.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What registries have shown: `configured` those of the configuration, `others` all others.
+    Content that neither names (the links were lost) may be a configured registry's."""
 
-    `links` are those of the configured registries. `own` tell what came through others, so that
-    content of which nothing at all is known (the links were lost) is not taken for nobody's.
+    configured: Links
+    others: Links
+
+
+class UnconfiguredGuard(Guarding):
+    """A Reader: the cache of an unconfigured registry, whose word proves nothing.
+
     `promised` says whether clients were told of a digest: that it is missing is then doubted for
     `lagging` seconds. No blob has more than `largest` bytes.
     """
@@ -62,8 +70,7 @@ class UnconfiguredGuard(Guarding):
         inner: Reader,
         upstream: Upstream,
         store: ContentStore,
-        links: Links,
-        own: Links,
+        shown: Shown,
         *,
         promised: Callable[[Repository, Digest], bool] = lambda repository, digest: False,
         lagging: float = TROUBLE.lagging,
@@ -75,8 +82,8 @@ class UnconfiguredGuard(Guarding):
         self._largest = largest
         self._upstream = upstream
         self._store = store
-        self._links = links
-        self._own = own
+        self._links = shown.configured
+        self._own = shown.others
         self._proven: LRUCache[Key, bool] = LRUCache(_REMEMBERED)
         # Of a whole blob: that takes long, and is not fetched twice for it.
         self._fetches: SingleFlight[Key, None] = SingleFlight(Sharing(silent=None))

@@ -16,7 +16,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, RegistryError, Unavailable, Untrustworthy
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
-from mirror.policy.unconfigured import UnconfiguredGuard
+from mirror.policy.unconfigured import Shown, UnconfiguredGuard
 from mirror.policy.visibility import RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.table import Fills
@@ -57,8 +57,7 @@ class TwoRegistries:
             self.caches[1],
             self.evil,
             store,
-            self.links,
-            self.own,
+            Shown(self.links, self.own),
             promised=self.caches[1].has_promised,
             lagging=1,
             largest=LARGEST,
