@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mirror.app.live import Live
 from mirror.app.policy import policy_of
 from mirror.app.reloading import Reloader
 from mirror.app.resources import Process, Resources, resources, sharing_store
+from mirror.app.workers.parent import Workers
 from mirror.config import Config, parse
 from mirror.contracts.context import RequestContext
 from mirror.contracts.events import BreakerSwitched, ConfigReloaded, EndpointLeft, LoginJudged
@@ -25,6 +27,7 @@ from mirror.metrics import Metrics
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied
 from mirror.oci.reference import Repository
+from mirror.threads import aside
 from mirror.upstream.endpoint import Endpoint
 
 from .fakes.hub import Hub
@@ -271,3 +274,50 @@ async def test_a_file_that_cannot_be_read_holds_up_no_later_reload(tmp_path: Pat
     file.unlink()
     file.write_text("")
     assert (await reloader.reload()).result == "applied"
+
+
+async def test_files_that_cannot_be_read_hold_none_of_the_threads_that_pulls_need(
+    tmp_path: Path,
+) -> None:
+    """Somebody has the file read again every minute, on a share whose server has gone."""
+    file = tmp_path / "mirror.yaml"
+    os.mkfifo(file)
+
+    async def apply(config: Config) -> Sequence[str]:
+        return ()
+
+    reloader = Reloader(file, parse("", "mirror.yaml"), Process(set()), apply, 0.01)
+    try:
+        before = threading.active_count()
+        for _ in range(40):
+            assert (await reloader.reload()).result == "refused"
+        assert threading.active_count() - before <= 5
+        async with asyncio.timeout(10.0):
+            assert await aside(os.getpid) == os.getpid()
+    finally:
+        os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))  # all that read it are let go
+        reloader.close()
+
+
+async def test_a_worker_that_is_started_while_a_configuration_comes_is_sent_it(
+    situation: Situation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "workers": 2}
+    config, process = situation.config(**ports), Process({"docker.io"})
+    workers = Workers(config, Metrics(process.events, process.registries), process.events)
+    opens, reloads = asyncio.open_unix_connection, list[asyncio.Task[Sequence[str]]]()
+
+    async def comes(**arguments: Any) -> Any:
+        if not reloads:
+            closed = situation.config(**ports, access=[{"name": "none", "deny": "*"}])
+            reloads.append(asyncio.create_task(workers.follow(closed)))
+            await asyncio.sleep(0)
+        return await opens(**arguments)
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", comes)
+    stop = asyncio.Event()
+    running = asyncio.create_task(workers.run(stop))
+    await eventually(lambda: bool(reloads))
+    assert await reloads[0] == []
+    stop.set()
+    await running

@@ -15,12 +15,13 @@ import structlog
 from ..config import Config, ConfigError, following, load
 from ..contracts.events import ConfigLoaded, ConfigReloaded
 from ..server.control import taking_commands
-from ..threads import aside
+from ..threads import Threads
 from .resources import Process
 
 log = structlog.get_logger()
 
 _READ = 30.0  # seconds for the file and its secrets, which may be on a share that is gone
+_THREADS = 4  # that such a share may hold: of the next reloads each is refused, and no pull waits
 
 Apply = Callable[[Config], Awaitable[Sequence[str]]]
 """Has all of the mirror go on by this configuration; says of which parts that could not be had."""
@@ -56,6 +57,7 @@ class Reloader:
         self._process = process
         self._apply = apply
         self._read_within = read_within
+        self._threads = Threads(_THREADS, "configuration")
         self._one_at_a_time = asyncio.Lock()
         self._hangup = asyncio.Event()
         self._process.events.emit(ConfigLoaded(process.clock.wall()))
@@ -75,7 +77,7 @@ class Reloader:
     async def _reload(self) -> Reload:
         try:
             async with asyncio.timeout(self._read_within):
-                written = await aside(load, self._path)
+                written = await self._threads.run(load, self._path)
         except ConfigError as error:
             return Reload("refused", tuple(map(str, error.problems)))
         except TimeoutError:
@@ -103,6 +105,10 @@ class Reloader:
             self._hangup.clear()
             await self.reload()
 
+    def close(self) -> None:
+        """Whatever holds its threads is not waited for."""
+        self._threads.leave()
+
 
 @contextlib.asynccontextmanager
 async def reloading(
@@ -124,3 +130,4 @@ async def reloading(
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # without one it ends the process
         hangups.cancel()
         await asyncio.gather(hangups, return_exceptions=True)
+        reloader.close()

@@ -188,9 +188,10 @@ class Workers:
             return
         # Spawned, not forked: no thread, lock or database of this process is copied. What it needs
         # to know goes through a pipe, so that no secret stands among its arguments.
+        given = self._given
         ours, theirs = socket.socketpair()
         process = multiprocessing.get_context("spawn").Process(
-            target=live, args=(self._given, theirs), name=f"worker-{number}", daemon=True
+            target=live, args=(given, theirs), name=f"worker-{number}", daemon=True
         )
         try:
             with _held_back():
@@ -207,7 +208,7 @@ class Workers:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        worker = self._workers[number] = _Worker(number, process, writer, now, self._given.number)
+        worker = self._workers[number] = _Worker(number, process, writer, now, given.number)
         worker.hearing = asyncio.create_task(self._hear(worker, reader))
         log.info("worker_started", worker=number, pid=process.pid)
 
