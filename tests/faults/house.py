@@ -377,8 +377,11 @@ def _endpoint(hub: Hub | str | dict[str, str]) -> dict[str, str]:
 
 
 def taken(file: Path) -> int:
-    """Bytes that it takes on the disk: whole blocks, and none for its holes."""
-    found = file.stat()
+    """Bytes that it takes on the disk: whole blocks, none for its holes, nor when it has gone."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return 0
     return -(-min(found.st_size, found.st_blocks * 512) // 4096) * 4096
 
 

@@ -81,6 +81,14 @@ async def test_f52_what_is_no_http(house: House) -> None:
     assert not [line for line in mirror.events("request") if line.get("repository")]
 
 
+async def test_an_empty_blob_is_empty_while_it_comes_and_when_it_is_here(house: House) -> None:
+    digest = house.hub.add_blob(b"")
+    mirror = await house.mirror()
+    for _ in range(2):
+        answer = await mirror.ask(f"/v2/library/redis/blobs/{digest}")
+        assert (answer.status, answer.body) == (200, b"")
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,10 +18,12 @@ from mirror.oci.errors import BlobUnknown, RangeInvalid, Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills import spill
+from mirror.pullthrough.fills.connection import Connection
 from mirror.pullthrough.fills.fill import SMALL
-from mirror.pullthrough.fills.gaps import ROUND
+from mirror.pullthrough.fills.gaps import END, ROUND, Gaps
 from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.queue import FillLimits
+from mirror.pullthrough.fills.sink import Sink
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.fills.write_behind import MOST
 from mirror.pullthrough.shared import Shared
@@ -486,3 +489,17 @@ async def test_the_stream_of_a_range_is_asked_for_in_the_name_of_its_reader(
         part = await cache.blob(request_of("b"), REDIS, big, ByteRange(FAR))
         assert upstream.clients[-1] == ("blob", "b")
         part.close()
+
+
+async def test_a_span_behind_an_end_that_was_told_meanwhile_is_not_asked_for(
+    upstream: FakeUpstream,
+) -> None:
+    gaps = Gaps(0, (), END)
+    span = gaps.wanted(FAR, FAR + 1)
+    assert span is not None
+    # What is asked of the sink, or of this upstream, which has no such blob, raises.
+    connection = Connection(cast(Sink, None), gaps, span, None, None)
+    gaps.cut(SMALL)
+    connection.begin(upstream, lambda _: None, lambda: None)
+    await asyncio.wait([connection.task])
+    assert connection.error() is None

@@ -82,6 +82,8 @@ class Connection:
             self._error = error.bare()
 
     async def _bring_span(self) -> None:
+        if not self.goes_on and self.span.start >= self.span.stop:
+            return  # the blob ends before it, as has become known since it was taken
         stream = await self._stream()
         if stream is None:
             return
