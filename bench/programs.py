@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
@@ -41,10 +42,14 @@ def find(name: str) -> str:
 
 def drayage() -> str:
     """The path of this peer, which is a package of PyPI: installed once, in an environment of its
-    own. Raises Unavailable."""
+    own, by one process at a time. Raises Unavailable."""
     folder = WORK / f"drayage-{_DRAYAGE}"
     program = folder / "bin/drayage"
-    if not program.exists():
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "drayage.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if program.exists():
+            return str(program)
         try:
             venv.create(folder, with_pip=True, clear=True)
             pip = [str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]

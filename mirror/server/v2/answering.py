@@ -85,9 +85,9 @@ class Responder:
         if stop is not None:
             headers = {hdrs.CONTENT_LENGTH: str(stop - start), **headers}
             if readable >= stop and stop - start <= _SMALL:
-                data = b""  # of content that is empty, no file may have been opened
-                if start < stop:
-                    data = in_memory(content.fileno(), stop - start, start)
+                # Of content that is empty, no file may have been opened.
+                empty = start == stop
+                data = b"" if empty else in_memory(content.fileno(), stop - start, start)
                 if data is not None:
                     return await self.whole(request, exchange, status, headers, data)
         response = web.StreamResponse(status=status, headers=headers)
