@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,6 +53,7 @@ class Reloader:
         apply: Apply,
         read_within: float = _READ,
     ) -> None:
+        self.place = None if path is None else os.path.abspath(path)
         self._path = path
         self._config = config
         self._process = process
@@ -118,7 +120,7 @@ async def reloading(
     reloader = Reloader(path, config, process, apply)
 
     async def command() -> Mapping[str, Any]:
-        return asdict(await reloader.reload())
+        return {**asdict(await reloader.reload()), "path": reloader.place}
 
     loop = asyncio.get_running_loop()
     hangups = asyncio.create_task(reloader.follow_hangups())

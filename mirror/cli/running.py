@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+from pathlib import Path
 
 from ..config import ConfigError, store_of
 from .console import ConfigOption, err, give_up, log_nothing, out
@@ -32,4 +35,18 @@ def reload(config: ConfigOption = None) -> None:
         err.print(f"These keys stay as they were until the mirror is restarted: {keys}.")
     if answer["result"] != "applied":
         raise give_up("the new configuration is not in all parts of the mirror: see its log")
+    if config is not None and not _is(config, answer["path"]):
+        began = answer["path"] or "no configuration file"
+        raise give_up(
+            f"the mirror was started with {began}, and goes by that as it is now: not by {config}"
+        )
     out.print("The new configuration counts.")
+
+
+def _is(path: Path, other: str | None) -> bool:
+    """Whether these are one file; `other` is where the mirror reads it, None: nowhere."""
+    if other is None:
+        return False
+    with contextlib.suppress(OSError):
+        return os.path.samefile(path, other)
+    return os.path.abspath(path) == other

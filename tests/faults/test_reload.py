@@ -275,6 +275,19 @@ async def test_a_mirror_that_does_not_run_is_told_clearly(house: House) -> None:
     assert (await reload(mirror)).status == 0
 
 
+async def test_a_file_that_the_mirror_was_not_started_with_is_not_said_to_count(
+    house: House,
+) -> None:
+    mirror = await house.mirror()
+    other, same = mirror.folder / "other.yaml", mirror.folder / "same.yaml"
+    other.write_text(mirror.config.read_text())
+    same.symlink_to(mirror.config)
+    done = await ran("reload", "--config", other)
+    assert done.status == 1
+    assert f"{mirror.config}, and goes by that as it is now: not by {other}" in done.stderr
+    assert (await ran("reload", "--config", same)).status == 0
+
+
 async def test_the_control_socket_is_for_its_user_alone(house: House) -> None:
     mirror = await house.mirror()
     assert (mirror.storage / "control.sock").stat().st_mode & 0o777 == 0o600
