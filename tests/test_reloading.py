@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -25,7 +26,7 @@ from mirror.contracts.registry import Reader
 from mirror.events import Events
 from mirror.metrics import Metrics
 from mirror.oci.digest import Digest
-from mirror.oci.errors import Denied
+from mirror.oci.errors import Denied, RegistryError
 from mirror.oci.reference import Repository
 from mirror.threads import aside
 from mirror.upstream.endpoint import Endpoint
@@ -321,3 +322,24 @@ async def test_a_worker_that_is_started_while_a_configuration_comes_is_sent_it(
     assert await reloads[0] == []
     stop.set()
     await running
+
+
+async def test_a_request_of_before_takes_no_registry_from_the_configuration_of_now(
+    situation: Situation, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names a registry when another configuration, which has it, counts."""
+    stranger = Endpoint(name="unconfigured", url="http://127.0.0.1:9", registry="quay.example")
+    monkeypatch.setattr(policies, "unconfigured_endpoint", lambda name, workers: stranger)
+    digest, other = hub.add_blob(b"layer"), hub.add_blob(b"other")
+    named = Repository("quay.example", "owner/app")
+    async with situation.opened() as opened:
+        live = Live(situation.config(allow_any_registry=True), opened)
+        configured = {"quay.example": {"endpoints": [{"url": hub.url}]}}
+        with live.serving.use() as use:
+            live.follow(situation.config(registries=configured, default_registry="quay.example"))
+            with contextlib.suppress(RegistryError):
+                await pulled(use.value.registry, digest, named)
+            assert await pulled(live.serving.current.registry, digest, named) == b"layer"
+        await eventually(lambda: len(opened.upstreams.endpoints) == 1)
+        assert await pulled(live.serving.current.registry, other, named) == b"other"
+        await live.close()

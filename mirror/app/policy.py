@@ -78,6 +78,7 @@ class _Stacking:
         self._opened = opened
         self._clock = opened.process.clock
         self._upstreams = None if config.offline else opened.upstreams
+        self._generation = opened.upstreams.generation() if opened.upstreams is not None else 0
         self._pins = _pins(config)
         self._kept = Patterns(config.storage.pin)
         self._pools: dict[str, Pool] = {}
@@ -104,7 +105,7 @@ class _Stacking:
         tier = self._opened.tier
         upstream: Upstream = Offline()
         if self._upstreams is not None:
-            self._pools[name] = self._upstreams.pool(endpoints)
+            self._pools[name] = self._upstreams.pool(endpoints, self._generation)
             upstream = self._upstreams.upstream(name)
         content = upstream if tier is None else Tiered(upstream, tier)
         cache = self._cache(self._closing, registry, content, self._opened.shared)
@@ -131,7 +132,8 @@ class _Stacking:
         opened, closing = self._opened, contextlib.AsyncExitStack()
         upstream: Upstream = Offline()
         if self._upstreams is not None:
-            pool = self._upstreams.pool([unconfigured_endpoint(name, self._config.workers)])
+            endpoint = unconfigured_endpoint(name, self._config.workers)
+            pool = self._upstreams.pool([endpoint], self._generation)
             self._pools[name] = pool
             self._upstreams.begin(name, pool)
             closing.push_async_callback(self._forget, name, pool)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from ..clock import Clock
@@ -46,6 +47,14 @@ class _Kept:
         await self.remote.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Pooled:
+    """The endpoints of a pool, and the generation of the configuration that has made it."""
+
+    generation: int
+    keys: Sequence[_Key]
+
+
 class Upstreams:
     """Of each registry its current pool. An endpoint is there once, however many pools have it, and
     as long as one has."""
@@ -58,7 +67,8 @@ class Upstreams:
         self._tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
         self._kept: dict[_Key, _Kept] = {}
         self._slots: WeakValueDictionary[tuple[str, int], Slots] = WeakValueDictionary()
-        self._pools: dict[Pool, Sequence[_Key]] = {}
+        self._pools: dict[Pool, _Pooled] = {}
+        self._generations = itertools.count()
         self._switches: dict[str, Switch[Upstream]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -67,7 +77,11 @@ class Upstreams:
         """The names of those that are open."""
         return tuple(endpoint.name for endpoint, _ in self._kept)
 
-    def pool(self, endpoints: Sequence[Endpoint]) -> Pool:
+    def generation(self) -> int:
+        """Of one more configuration: larger than those before."""
+        return next(self._generations)
+
+    def pool(self, endpoints: Sequence[Endpoint], generation: int) -> Pool:
         """A pool of these endpoints, as they are known by now, to be begun with or given back."""
         keys = [_key(endpoint) for endpoint in endpoints]
         kept = [self._endpoint(key) for key in keys]
@@ -76,7 +90,7 @@ class Upstreams:
         )
         for one in kept:
             one.pools += 1
-        self._pools[pool] = keys
+        self._pools[pool] = _Pooled(generation, keys)
         return pool
 
     def upstream(self, registry: str) -> Upstream:
@@ -85,16 +99,17 @@ class Upstreams:
         return ReplaceableUpstream(switch)
 
     def begin(self, registry: str, pool: Pool) -> None:
-        """From now on this pool is asked. The one before is closed when nothing uses it."""
+        """From now on this pool is asked. The one before is closed when nothing uses it. A later
+        configuration's stays: requests of one that was replaced may still name registries."""
         switch: Switch[Upstream] = self._switches.setdefault(registry, Switch(Offline()))
-        old = switch.current
-        unused = switch.replace(pool)
-        if isinstance(old, Pool):
-            stays = set(self._pools[pool])
-            self._tell_left(key for key in self._pools[old] if key not in stays)
-            task = asyncio.create_task(self._close_unused(old, unused))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        old, new = switch.current, self._pools[pool]
+        if not isinstance(old, Pool):
+            switch.replace(pool)
+        elif self._pools[old].generation > new.generation:
+            self._close_later(self.give_back(pool))
+        else:
+            self._tell_left(key for key in self._pools[old].keys if key not in new.keys)
+            self._close_later(self._close_unused(old, switch.replace(pool)))
 
     def is_current(self, registry: str, pool: Pool) -> bool:
         switch = self._switches.get(registry)
@@ -109,7 +124,8 @@ class Upstreams:
 
     async def give_back(self, pool: Pool) -> None:
         """Closes those of its endpoints that no other pool has."""
-        for key in self._pools.pop(pool, ()):
+        given = self._pools.pop(pool, None)
+        for key in given.keys if given is not None else ():
             kept = self._kept[key]
             kept.pools -= 1
             if not kept.pools:
@@ -130,6 +146,11 @@ class Upstreams:
     async def _close_unused(self, pool: Pool, unused: Callable[[], Awaitable[object]]) -> None:
         await unused()
         await self.give_back(pool)
+
+    def _close_later(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _tell_left(self, keys: Iterable[_Key]) -> None:
         for endpoint, _ in keys:
