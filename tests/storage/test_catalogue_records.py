@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -258,3 +259,14 @@ async def test_many_are_forgotten_bit_by_bit_and_what_is_noted_meanwhile_waits_f
     assert await forgetting
     assert len(await all_content(other)) == 2
     await other.close()
+
+
+async def test_a_catalogue_whose_losses_are_lost_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.db"
+    store = CatalogueRecords(path, Clock())
+    for ask in (store.lost, store.lose):
+        db = apsw.Connection(str(path))
+        db.execute("DELETE FROM losses")
+        db.close()
+        assert await ask() is not None
+    await store.close()

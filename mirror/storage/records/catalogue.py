@@ -31,6 +31,7 @@ from .catalogue_tables import (
     TABLES,
     CatalogueBounds,
     Writer,
+    losses,
     note_loss,
     note_made_good,
 )
@@ -61,10 +62,9 @@ def _check(db: apsw.Connection) -> None:
     """The tables are there, and of our shape."""
     for query, first in ((_REPOSITORIES, ""), (_IMAGES.format(of="true"), ""), (_CONTENT, b"")):
         rows(db, query, first, 0)
-    rows(db, _LOSSES)
+    losses(db)
 
 
-_LOSSES = "SELECT latest, made_good FROM losses"
 _SCHEMA = Schema((TABLES,), _check)
 
 # Milliseconds that a write waits for another process's (see Patience).
@@ -122,7 +122,7 @@ class CatalogueRecords:
         return await self._write(self._database.write, note_loss)
 
     async def lost(self) -> int | None:
-        [(latest, made_good)] = await self._read(self._database.read, _LOSSES)
+        latest, made_good = await self._read(self._database.snapshot, losses)
         return None if latest == made_good else latest
 
     async def made_good(self, number: int) -> None:

@@ -188,9 +188,19 @@ def count_of(db: apsw.Connection, table: str) -> int:
     return int(count)
 
 
+def losses(db: apsw.Connection) -> tuple[int, int]:
+    """The latest, and the one up to which all was found again. Raises CorruptError."""
+    found = rows(db, "SELECT latest, made_good FROM losses")
+    if len(found) != 1:
+        raise apsw.CorruptError(f"the catalogue has {len(found)} rows of losses")
+    [(latest, made_good)] = found
+    return int(latest), int(made_good)
+
+
 def note_loss(db: apsw.Connection) -> int:
-    [(number,)] = rows(db, "UPDATE losses SET latest = latest + 1 RETURNING latest")
-    return int(number)
+    """Raises CorruptError."""
+    db.execute("UPDATE losses SET latest = latest + 1")
+    return losses(db)[0]
 
 
 def note_made_good(db: apsw.Connection, number: int) -> None:
