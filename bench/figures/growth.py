@@ -49,7 +49,8 @@ def measure(house: House, scale: Scale) -> Result:
             f"Blobs: a mirror for each number, and {scale.hits:,} of them at random over one "
             f"connection. They are names of a few files of {SIZE} bytes, put into the store behind "
             f"the mirror's back; recorded and shown as if pulled. Of {scale.blobs[0]:,} all are "
-            "asked for again within seconds, and answered in the hot lane: others are compared.",
+            "asked for again within seconds, and answered from the response cache: others are "
+            "compared.",
             "Connections: each has had one answer, and is idle; a manifest is asked for on one "
             "more, every 2 ms.",
         ],
@@ -73,7 +74,7 @@ def _blobs(house: House, upstream: Server, scale: Scale) -> Table:
 
     def hits(mirror: Server, ballast: Ballast, count: int) -> Callable[[], None]:
         def sample() -> None:
-            # Each once: what is asked for again is in the hot lane.
+            # Each once: what is asked for again is from the response cache.
             wanted = ballast.blobs(chance.sample(range(count), scale.hits))
             with mirror.cost() as cost:
                 took = probe_each(mirror, wanted)

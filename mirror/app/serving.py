@@ -102,12 +102,19 @@ async def serving_pulls(
                 "(systemd: TasksMax, Docker: --pids-limit)"
             ) from error
         access = AccessLog(structlog.get_config()["logger_factory"]().msg, events, clock)
-        lane = ResponseCache(access, clock)
-        handler = V2(live.serving, sender, log=access, lane=lane, events=events, clock=clock)
+        response_cache = ResponseCache(access, clock)
+        handler = V2(
+            live.serving,
+            sender,
+            log=access,
+            response_cache=response_cache,
+            events=events,
+            clock=clock,
+        )
         listener = Listener(
             handler,
             Binding(config.listen.host, config.listen.port, reuse_port),
-            lane=lane,
+            response_cache=response_cache,
             idle=config.limits.idle,
             patience=config.limits.idle,
             events=events,
@@ -127,7 +134,7 @@ async def serving_pulls(
 
         def follow(config: Config) -> None:
             live.follow(config)
-            lane.clear()
+            response_cache.clear()
             sender.limit(config.limits.idle)
             listener.limit(config.limits.idle, config.limits.idle)
 

@@ -107,7 +107,7 @@ class Port:
     listener: Listener
     lines: list[str]
     serving: Switch[Serving]
-    lane: ResponseCache
+    response_cache: ResponseCache
     wires: list[Wire] = field(default_factory=list)
 
     @property
@@ -174,13 +174,13 @@ async def served(
     """This registry on a port of its own; `binding` as in Binding."""
     told, lines = Answers(), list[str]()
     log = AccessLog(lines.append, told)
-    lane = ResponseCache(log)
+    response_cache = ResponseCache(log)
     serving = Switch(Serving(registry, patience=patience))
-    handler = V2(serving, sender, log=log, lane=lane, events=told)
+    handler = V2(serving, sender, log=log, response_cache=response_cache, events=told)
     place = Binding("127.0.0.1", 0, **binding)
-    listener = Listener(handler, place, lane=lane, events=told, idle=idle)
+    listener = Listener(handler, place, response_cache=response_cache, events=told, idle=idle)
     await listener.start()
-    port = Port(registry, told, listener, lines, serving, lane)
+    port = Port(registry, told, listener, lines, serving, response_cache)
     try:
         yield port
     finally:

@@ -154,9 +154,9 @@ def another(
 ) -> Listener:
     events = Events()
     log = AccessLog(print, events)
-    lane = ResponseCache(log)
-    handler = V2(Switch(Serving(registry)), sender, log=log, lane=lane, events=events)
-    return Listener(handler, Binding(host, port, reuse_port), lane=lane, events=events)
+    table = ResponseCache(log)
+    handler = V2(Switch(Serving(registry)), sender, log=log, response_cache=table, events=events)
+    return Listener(handler, Binding(host, port, reuse_port), response_cache=table, events=events)
 
 
 async def test_no_host_means_every_address(registry: FakeRegistry, sender: Sender) -> None:

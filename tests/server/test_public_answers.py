@@ -25,12 +25,12 @@ def test_an_answer_to_a_principal_cannot_be_made_public() -> None:
 
 
 async def test_what_was_answered_to_nobody_in_particular_is_answered_again() -> None:
-    lane = ResponseCache(AccessLog(lambda line: None, Events()))
+    response_cache = ResponseCache(AccessLog(lambda line: None, Events()))
     answer = public_answer(NOBODY, ASKED, HEADERS, b"{}")
     assert answer is not None
-    lane.put(answer)
+    response_cache.put(answer)
     head = b"GET /v2/a/manifests/7 HTTP/1.1\r\nHost: mirror\r\n"
-    found = lane.answer(head + b"\r\n", "10.0.0.2")
+    found = response_cache.answer(head + b"\r\n", "10.0.0.2")
     assert found is not None
     assert found.data.endswith(b"\r\n\r\n{}")
-    assert lane.answer(head + b"Authorization: Bearer x\r\n\r\n", "10.0.0.2") is None
+    assert response_cache.answer(head + b"Authorization: Bearer x\r\n\r\n", "10.0.0.2") is None

@@ -49,7 +49,7 @@ async def test_an_answer_that_would_not_be_given_any_more_is_given_once(
     await wire.ask(f"{PATH}{digest}")
     await eventually(lambda: bool(port.registry.asked))
     port.serving.replace(Serving(denying))
-    port.lane.clear()
+    port.response_cache.clear()
     go.set()
     assert (await wire.answer()).status == 200
     await wire.ask(f"{PATH}{digest}")
@@ -75,7 +75,7 @@ async def test_replacing_costs_nothing_that_stays(port: Port, denying: FakeRegis
         assert (await wire.answer()).status == 200
         wire.leave()
         await port.serving.replace(Serving(port.registry))()
-        port.lane.clear()
+        port.response_cache.clear()
     await eventually(lambda: descriptors() <= before + 1)
 
 

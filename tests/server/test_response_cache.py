@@ -69,8 +69,10 @@ async def opened(
     log = AccessLog(lines.append, told, time.clock())
     table = kind(log, time.clock())
     serving = Switch(Serving(registry))
-    handler = V2(serving, sender, log=log, lane=table, events=told, clock=time.clock())
-    listener = Listener(handler, Binding("127.0.0.1", 0), lane=table, events=told, **options)
+    handler = V2(serving, sender, log=log, response_cache=table, events=told, clock=time.clock())
+    listener = Listener(
+        handler, Binding("127.0.0.1", 0), response_cache=table, events=told, **options
+    )
     await listener.start()
     port = Port(registry, told, listener, lines, serving, table)
     try:

@@ -1,11 +1,11 @@
 """Accepting connections, and answering at once those whose request has arrived with them.
 
 dockerd and podman open a connection for every request, and close it after the answer. For what is
-in the hot lane, everything that asyncio and aiohttp build for a connection (a transport, a parser,
-a task, timers: 300 µs of work) would then be thrown away after one look-up. So a connection is
-taken by its plain socket first. When the request is there already (the kernel is asked to hand out
-no connection before: TCP_DEFER_ACCEPT) and the lane has the answer, it is sent and done with; or
-kept (kept.py), if the client keeps it.
+in the response cache, everything that asyncio and aiohttp build for a connection (a transport, a
+parser, a task, timers: 300 µs of work) would then be thrown away after one look-up. So a connection
+is taken by its plain socket first. When the request is there already (the kernel is asked to hand
+out no connection before: TCP_DEFER_ACCEPT) and the response cache has the answer, it is sent and
+done with; or kept (idle_connections.py), if the client keeps it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Acceptor:
     def __init__(
         self,
         make: Make,
-        lane: ResponseCache,
+        response_cache: ResponseCache,
         idle: float,
         tls: ssl.SSLContext | None = None,
         others: Callable[[], Iterable[Idle]] = tuple,
@@ -69,7 +69,7 @@ class Acceptor:
         self._others = others
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._kept = IdleConnections(lane, self._hand, idle)
+        self._kept = IdleConnections(response_cache, self._hand, idle)
         self._sockets: list[socket.socket] = []
         self._backlog = 0
         self._most = 0  # the first descriptor that is not for a connection

@@ -1,8 +1,8 @@
-"""Connections whose every request so far was answered in the hot lane, kept as plain sockets.
+"""Connections whose every request so far was answered from the response cache, as plain sockets.
 
 asyncio's way of an arriving request (its selector, a handle, a transport, a protocol) takes as long
-as the lane itself. These sockets have an epoll of their own, which the loop watches like any other
-descriptor. The first request that the lane does not answer takes its connection away from here.
+as the cache itself. These sockets have an epoll of their own, which the loop watches like any other
+descriptor. The first request that the cache does not answer takes its connection away from here.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class IdleConnections:
     that were read and are not answered, or with what is yet to be sent of an answer. `idle`, in
     seconds, is how long one may ask nothing, give or take a quarter."""
 
-    def __init__(self, lane: ResponseCache, let_go: LetGo, idle: float) -> None:
-        self._lane = lane
+    def __init__(self, response_cache: ResponseCache, let_go: LetGo, idle: float) -> None:
+        self._response_cache = response_cache
         self._let_go = let_go
         self._clients: dict[int, _Client] = {}
         self._loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ class IdleConnections:
 
     def _answer(self, client: _Client, data: bytes) -> bool:
         """Whether these bytes were answered here."""
-        answer = self._lane.answer(data, client.address)
+        answer = self._response_cache.answer(data, client.address)
         if answer is None:
             return False
         try:

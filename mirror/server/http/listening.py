@@ -64,13 +64,13 @@ class Listener:
         handler: Handler,
         binding: Binding,
         *,
-        lane: ResponseCache,
+        response_cache: ResponseCache,
         events: Events,
         idle: float = 60.0,
         patience: float = 60.0,
     ) -> None:
         self._handler = handler
-        self._lane = lane
+        self._response_cache = response_cache
         self._binding = binding
         self._idle = idle
         self._patience = patience
@@ -105,7 +105,7 @@ class Listener:
         def connection(first: bytes, owed: Answer | None) -> _Connection:
             return _Connection(
                 server,
-                self._lane,
+                self._response_cache,
                 first,
                 owed,
                 events=self._events,
@@ -126,7 +126,7 @@ class Listener:
                     yield each.idle()
 
         binding = self._binding
-        acceptor = Acceptor(connection, self._lane, self._idle, binding.tls, idle)
+        acceptor = Acceptor(connection, self._response_cache, self._idle, binding.tls, idle)
         await acceptor.listen(binding.host, binding.port, _BACKLOG, binding.reuse_port)
         self._server, self._acceptor = server, acceptor
 
@@ -185,8 +185,8 @@ def _request(
 
 
 class _Connection(KeptAlive):
-    """aiohttp's connection, with the hot lane before it, and a registry's words for what is not
-    HTTP."""
+    """aiohttp's connection, with the response cache before it, and a registry's words for what is
+    not HTTP."""
 
     __slots__ = (
         "_began",
@@ -194,16 +194,16 @@ class _Connection(KeptAlive):
         "_first",
         "_handed",
         "_in_step",
-        "_lane",
         "_owed",
         "_patience",
         "_peer",
+        "_response_cache",
     )  # fmt: skip
 
     def __init__(
         self,
         server: web.Server,
-        lane: ResponseCache,
+        response_cache: ResponseCache,
         first: bytes,
         owed: Answer | None,
         *,
@@ -211,10 +211,10 @@ class _Connection(KeptAlive):
         patience: float,
         **options: Any,
     ) -> None:
-        """`first` was read before this was made, and not answered in the lane; `owed` is to be
+        """`first` was read before this was made, and not answered from the cache; `owed` is to be
         sent."""
         super().__init__(server, **options)
-        self._lane = lane
+        self._response_cache = response_cache
         self._first = first
         self._owed = owed
         self._events = events
@@ -245,7 +245,7 @@ class _Connection(KeptAlive):
 
     def data_received(self, data: bytes) -> None:
         if self._in_step and self.is_waiting():
-            answer = self._lane.answer(data, self._peer)
+            answer = self._response_cache.answer(data, self._peer)
             if answer is not None:
                 self._send(answer)
                 return

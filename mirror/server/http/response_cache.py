@@ -1,4 +1,4 @@
-"""The hot lane: small answers that were given a moment ago, given again for the price of a look-up.
+"""Small answers that were given a moment ago, given again for the price of a look-up.
 
 A hit that goes the ordinary way (aiohttp's parser, its task and response, the handler, the cache's
 rooms) costs 250 µs; of those who ask, most ask for what was asked just before: a fleet that rolls

@@ -70,13 +70,13 @@ class Endpoints:
     """Answers one request, by what it is served by."""
 
     def __init__(
-        self, use: Use[Serving], responder: Responder, lane: ResponseCache, clock: Clock
+        self, use: Use[Serving], responder: Responder, response_cache: ResponseCache, clock: Clock
     ) -> None:
         self._use = use
         self._registry = use.value.registry
         self._naming = use.value.naming
         self._responder = responder
-        self._lane = lane
+        self._response_cache = response_cache
         self._clock = clock
 
     async def answer(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
@@ -265,8 +265,8 @@ class Endpoints:
         not_modified: Mapping[str, str] | None,
         life: float | None,
     ) -> None:
-        """What was answered here is answered in the hot lane from now on, where anybody may have
-        it, and it is still what would be answered."""
+        """What was answered here is answered from the response cache from now on, where anybody may
+        have it, and it is still what would be answered."""
         answer = public_answer(
             exchange.context,
             Asked(
@@ -283,7 +283,7 @@ class Endpoints:
             life,
         )
         if answer is not None and self._use.is_current:
-            self._lane.put(answer)
+            self._response_cache.put(answer)
 
     async def _whole(
         self,

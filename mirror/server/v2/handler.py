@@ -38,14 +38,14 @@ class V2:
         sender: Sender,
         *,
         log: AccessLog,
-        lane: ResponseCache,
+        response_cache: ResponseCache,
         events: Events,
         clock: Clock | None = None,
     ) -> None:
         self._serving = serving
         self._sender = sender
         self._log = log
-        self._lane = lane
+        self._response_cache = response_cache
         self._events = events
         self._clock = clock or Clock()
 
@@ -64,7 +64,7 @@ class V2:
             self._events.emit(CredentialsDropped())
         with self._serving.use() as use:
             responder = Responder(self._sender, self._clock, use.value.patience)
-            endpoints = Endpoints(use, responder, self._lane, self._clock)
+            endpoints = Endpoints(use, responder, self._response_cache, self._clock)
             try:
                 return await endpoints.answer(request, exchange)
             except RegistryError as error:
