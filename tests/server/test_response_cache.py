@@ -256,7 +256,7 @@ async def test_long_targets_and_hosts_are_of_the_table_s_bytes_too(
         path = f"{BLOB}?{number}{'x' * 7000}"
         await wire.send(f"GET {path} HTTP/1.1\r\nHost: {'h' * 7000}\r\n\r\n".encode())
         await wire.answer()
-    keys = port.listener._lane._prepared
+    keys = port.listener._response_cache._prepared
     assert 0 < sum(len(line) + len(host) for line, host in keys) <= 50_000
 
 
