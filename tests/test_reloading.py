@@ -242,7 +242,7 @@ async def test_a_reload_that_fails_is_told_and_the_next_one_is_tried(tmp_path: P
 
 async def test_hangups_that_come_together_are_one_reload(tmp_path: Path) -> None:
     file = tmp_path / "mirror.yaml"
-    file.write_text("")
+    file.write_text("offline: true\n")
     applied = list[Config]()
 
     async def apply(config: Config) -> Sequence[str]:
@@ -273,7 +273,7 @@ async def test_a_file_that_cannot_be_read_holds_up_no_later_reload(tmp_path: Pat
     finally:
         os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))  # the thread that reads is let go
     file.unlink()
-    file.write_text("")
+    file.write_text("offline: true\n")
     assert (await reloader.reload()).result == "applied"
 
 

@@ -23,7 +23,7 @@ from .logins import SecretFile, name_of
 
 
 def configured_endpoints(config: Config) -> Mapping[str, Sequence[Endpoint]]:
-    """Of each registry, in their order."""
+    """Each configured registry's endpoints, in the order of mirror.yaml."""
     limits = _limits(config)
     return {
         name: [_endpoint(name, registry, each, limits) for each in registry.endpoints]

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from ..config import Config, ConfigError, following, load
+from ..config import Config, ConfigError, following, load_again
 from ..contracts.events import ConfigLoaded, ConfigReloaded
 from ..server.control import taking_commands
 from ..threads import Threads
@@ -79,7 +79,7 @@ class Reloader:
     async def _reload(self) -> Reload:
         try:
             async with asyncio.timeout(self._read_within):
-                written = await self._threads.run(load, self._path)
+                written = await self._threads.run(load_again, self._path)
         except ConfigError as error:
             return Reload("refused", tuple(map(str, error.problems)))
         except TimeoutError:

@@ -19,7 +19,7 @@ from .model import (
 )
 from .places import Address, Network
 from .problems import ConfigError, Mistake, Problem
-from .reading import load, parse, store_of
+from .reading import load, load_again, parse, store_of
 from .reloading import NEEDS_RESTART, following
 from .values import digest_or_time, tagged_image
 
@@ -44,6 +44,7 @@ __all__ = [
     "digest_or_time",
     "following",
     "load",
+    "load_again",
     "parse",
     "store_of",
     "tagged_image",

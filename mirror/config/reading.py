@@ -36,12 +36,18 @@ def load(path: Path | None) -> Config:
     return Config() if path is None else parse(_text(path), str(path))
 
 
+def load_again(path: Path | None) -> Config:
+    """As `load`, for a mirror that runs. A file that says nothing is a mistake then: editors
+    truncate a file before they write it, and the default has no rule and no login."""
+    return Config() if path is None else parse(_written(path), str(path))
+
+
 def store_of(path: Path | None) -> Path:
-    """`storage.path` in this file, whatever else is wrong in it. Raises ConfigError where it cannot
-    be read so far."""
+    """`storage.path` in this file of a mirror that runs, whatever else is wrong in it. Raises
+    ConfigError where it cannot be read so far."""
     if path is None:
         return StorageConfig().path
-    document = read_document(_text(path), str(path))
+    document = read_document(_written(path), str(path))
     section = document.data.get("storage") if isinstance(document.data, dict) else None
     given = section.get("path") if isinstance(section, dict) else None
     if given is None:
@@ -51,6 +57,15 @@ def store_of(path: Path | None) -> Path:
     except Mistake as mistake:
         location = ("storage", "path")
         raise ConfigError([document.problem(location, mistake.found, mistake.write)]) from None
+
+
+def _written(path: Path) -> str:
+    """The text of a file that is not empty. Raises ConfigError."""
+    text = _text(path)
+    if not text.strip():
+        write = "a key at least; a file that is replaced by a rename is whole at every moment"
+        raise ConfigError([Problem(str(path), 1, "", "an empty file", write)])
+    return text
 
 
 def _text(path: Path) -> str:

@@ -200,9 +200,9 @@ class RepositoryVisibility(Guarding):
     async def _word(
         self, context: RequestContext, repository: Repository, digest: Digest, ask: Ask
     ) -> Unavailable | None:
-        """Has the registry's word before anything is fetched, where the fetch would not be its
-        word, or would give away what is here: a fill that resumes, or that another process runs,
-        gives out what they have brought.
+        """Asks the registry whether the repository shows this digest, before anything is fetched,
+        where the fetch would not prove it or would give away what is here: a fill that resumes, or
+        that another process runs, gives out what they have brought.
 
         Returns the error of a registry that cannot be asked: what its other endpoints bring now is
         given all the same, but nothing that is here. Raises any other RegistryError.

@@ -171,7 +171,7 @@ class PullThrough:
                     raise
             except Unavailable:
                 reader.close()
-                # Given up in the moment in which we came, for the sake of one with less patience.
+                # The fill that was joined was given up just then, for a client with less patience.
                 mine = outcome is Outcome.FILLED
                 if mine or not tries_left or self._shared.clock.monotonic() - came >= first_byte:
                     raise

@@ -100,6 +100,18 @@ async def test_a_mistake_leaves_all_as_it_was_and_its_line_is_named(
     assert await statuses(mirror, "7", name="library/redis") == {200}
 
 
+async def test_an_empty_file_takes_no_rule_and_no_login_away(house: House) -> None:
+    """Editors, and a disk that is full, leave one for a moment or longer."""
+    house.hub.add_image("library/redis", "7", LAYER)
+    mirror = await house.mirror(access=[{"name": "none", "deny": "redis"}])
+    assert await statuses(mirror, "7", name="library/redis") == {403}
+    mirror.config.write_text("\n")
+    done = await reload(mirror)
+    assert done.status == 1
+    assert f"{mirror.config}:1: found an empty file" in done.stderr
+    assert await statuses(mirror, "7", name="library/redis") == {403}
+
+
 async def test_a_file_that_is_no_yaml_is_told_by_the_command_and_in_the_log(house: House) -> None:
     mirror = await house.mirror()
     mirror.config.write_text("listen: [\n")

@@ -49,7 +49,8 @@ class DownloadPolicy:
 
 
 class Download:
-    """Brings what is wanted of a fill to its sink, within its patience. It is Parted."""
+    """Brings what is wanted of a fill to its sink, within its patience. As `Parted`
+    (parallel.py) it is given more connections by `grow`."""
 
     def __init__(
         self,

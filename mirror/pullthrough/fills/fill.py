@@ -333,7 +333,7 @@ class FillReader:
         return self.lacks is not None
 
     def take_whole(self) -> None:
-        """Its part does not come on its own."""
+        """From now on this reader waits for the whole: its part does not come on its own."""
         if not self.needs_whole:
             self.needs_whole = True
             self._fill.on_demand()

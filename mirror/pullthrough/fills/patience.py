@@ -38,7 +38,7 @@ class DownloadPatience:
 
 
 class Patience:
-    """Of one download, through all its turns."""
+    """How long one download may go without progress, counted over all its turns."""
 
     def __init__(self, policy: DownloadPatience, clock: Clock) -> None:
         self.policy = policy

@@ -99,8 +99,8 @@ class Fills:
         part: ByteRange | None = None,
     ) -> tuple[Fill, Outcome]:
         """The running fill of this digest, or a new one from this upstream, which is given up when
-        it makes no progress within `first_byte` seconds. It takes the share of that of its clients
-        which waits for the fewest. `part`: what is wanted of it, None: the whole. What else there
+        it makes no progress within `first_byte` seconds. It is charged to that of its clients which
+        waits for the fewest fills. `part`: what is wanted of it, None: the whole. What else there
         is of it follows on a part when there is a place to spare.
 
         Registries do not share fills: until its end one may be of any bytes, or of none.

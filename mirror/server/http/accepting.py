@@ -53,8 +53,8 @@ class Acceptor:
     """Listens on all addresses of a host, and hands connections over to protocols.
 
     `make` is given the bytes that were read already, or what is yet to be sent of an answer to
-    them. With `tls` nothing is read before. `idle`: see Kept. `others` are the idle connections
-    among those that were handed over.
+    them. With `tls` nothing is read before. `idle`: see IdleConnections. `others` are the idle
+    connections among those that were handed over.
     """
 
     def __init__(

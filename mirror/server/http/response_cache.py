@@ -53,7 +53,7 @@ _FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ ]*([\x21-\x7e](?:[\x20-\x
 _LINE = re.compile(r"/[\x21-\x7e]*")
 
 # What leaves the answer as it is. Any other field, and whatever is no such line, goes the ordinary
-# way: conditions, ranges, credentials, bodies, and all that browsers send (see pages.py).
+# way: conditions, ranges, credentials, bodies, and all that browsers send (see browsers.py).
 _OF_NO_ACCOUNT = frozenset((b"accept", b"accept-encoding"))
 _REQUEST_ID = HEADER.lower().encode()
 _ONCE = frozenset((b"host", b"user-agent", b"connection", b"if-none-match", _REQUEST_ID))

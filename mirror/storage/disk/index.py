@@ -295,7 +295,8 @@ class Index:
 
 
 def _forget(db: apsw.Connection, digest: Digest, came: IngestKey, guest: bool) -> bool:
-    """Whether it is a guest's, if a guest brings it: not when it was another's before."""
+    """Deletes what is recorded of a digest. Returns whether the next record of it is a guest's, if
+    a guest brings it: not where one was another's before."""
     db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
     before = rows(db, "DELETE FROM content WHERE digest = ? RETURNING guest", str(digest))
     return guest and before != [(0,)]

@@ -32,7 +32,7 @@ class IngestPolicy:
 
 
 class Ingest:
-    """That of the store at `root`; `files` are the threads on which its files are touched."""
+    """Brings content into the store at `root`; `files` are the threads that touch its files."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Ingest:
         self._policy = policy
 
     def path(self, key: IngestKey) -> Path:
-        """Of the partial."""
+        """The path of this key's partial, whether or not it exists."""
         return self._root / "partials" / key.digest.algorithm / key.name
 
     async def begin(self, digest: Digest, source: str) -> DiskPartial | None:

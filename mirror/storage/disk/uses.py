@@ -13,7 +13,7 @@ _EVERY = 2.0  # seconds: how long a use may go unrecorded
 
 
 class Uses:
-    """Those of this process."""
+    """Gathers which content this process has used, and records it a moment later."""
 
     def __init__(self, async_index: AsyncIndex, clock: Clock) -> None:
         self._async_index = async_index

@@ -201,7 +201,7 @@ class Authorizer:
         return prove
 
     def realm(self, challenges: Sequence[Challenge]) -> URL | None:
-        """See Accounts."""
+        """The token realm's URL that these challenges name; None where they name none."""
         wanted = _chosen(challenges)
         if wanted is None or wanted.scheme != "bearer":
             return None
