@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -238,6 +239,32 @@ async def test_another_process_reads_what_the_registry_sent_ahead(
     assert (list(followed.vouched_ahead()), followed.written()) == ([], 10)
     followed.close()
     await other.close()
+
+
+async def test_without_a_descriptor_for_the_note_no_hole_is_read_or_hashed(
+    store: DiskContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = Digest.of(b"0123456789")
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.append([b"01"])
+    followed = await store.follow(digest, "")
+    assert followed is not None
+    await partial.place(6, [b"67"], vouched=True)
+    opens = os.open
+
+    def none_left(path: object, *more: object, **named: object) -> int:
+        if str(path).endswith(".ahead"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opens(path, *more, **named)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mirror.storage.disk.sparse_spans.os.open", none_left)
+        assert (followed.written(), list(followed.vouched_ahead())) == (0, [])
+        await partial.suspend()
+        with pytest.raises(OSError, match="Too many"):
+            await store.partial(digest)
+    followed.close()
 
 
 async def test_what_a_killed_writer_placed_ahead_is_there_for_the_next(

@@ -108,13 +108,15 @@ class SparseSpans:
 
 
 def noted(partial: Path) -> Note | None:
-    """What is noted of this partial by now; None: it has no holes. What is no note of ours says
-    that nothing is there."""
+    """What is noted of this partial by now; None: it has no holes. What is no note of ours, or
+    cannot be read, says that nothing is there."""
     for _ in range(_LOOKS):
         try:
             fd = os.open(note_of(partial), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError:  # no descriptor, say: there may be holes, and what is one is not known
+            break
         try:
             data = os.pread(fd, _HEAD.size + _BODY.size + 2 * _MOST * _SPAN.size, 0)
         finally:
