@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from mirror.oci.ranges import ByteRange
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills import spill
 from mirror.pullthrough.fills.connection import Connection
-from mirror.pullthrough.fills.fill import SMALL
+from mirror.pullthrough.fills.fill import SMALL, Fill
 from mirror.pullthrough.fills.gaps import END, ROUND, Gaps
 from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.queue import FillLimits
@@ -247,6 +248,24 @@ async def test_another_process_gets_a_range_that_the_first_has_not(
         assert await whole == BIG
 
 
+async def test_a_process_that_reads_along_keeps_no_range_that_was_read(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
+) -> None:
+    async with again(store, upstream) as (_, other):
+        async with Held(cache, upstream, big):
+            whole = await other.blob(CONTEXT, REDIS, big)  # it follows, as long as this one reads
+            for at in range(FAR, len(BIG) - 10, 2 * ROUND):
+                assert await part_of(other, big, at, at + 10) == BIG[at : at + 10]
+            assert files_in_memory() <= 1
+        assert await read_all(whole) == BIG
+
+
+def files_in_memory() -> int:
+    """Descriptors of this process that are of memory through which ranges pass."""
+    names = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+    return sum(name.startswith("/memfd:fill") for name in names)
+
+
 async def test_f56_a_range_that_is_cut_goes_on(
     cache: PullThrough, upstream: FakeUpstream, big: Digest
 ) -> None:
@@ -452,6 +471,14 @@ class TestWithoutRoom:
         assert bodies == [BIG[at : at + 9999] for at in starts]
         assert await read_all(whole) == BIG
 
+    async def test_the_same_range_for_several_at_once(
+        self, cache: PullThrough, upstream: FakeUpstream, big: Digest
+    ) -> None:
+        stop = FAR + 6 * ROUND
+        parts = [part_of(cache, big, FAR + number, stop) for number in range(6)]
+        bodies = await asyncio.gather(*parts)
+        assert [body == BIG[FAR + at : stop] for at, body in enumerate(bodies)] == [True] * 6
+
     async def test_memory_is_bounded_by_the_slow_reader(
         self, cache: PullThrough, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -503,3 +530,17 @@ async def test_a_span_behind_an_end_that_was_told_meanwhile_is_not_asked_for(
     connection.begin(upstream, lambda _: None, lambda: None)
     await asyncio.wait([connection.task])
     assert connection.error() is None
+
+
+async def test_what_others_than_the_registry_had_in_hand_is_no_range_when_the_disk_is_full(
+    big: Digest,
+) -> None:
+    fill = Fill(big, REDIS, 1)
+    memory = fill.buffer(0, big.hasher())
+    reader = fill.reader(Outcome.FILLED, REDIS, ByteRange(FAR), "a")
+    await memory.place(FAR, [b"x" * ROUND], vouched=False)
+    assert fill.reach(FAR) == 0
+    await memory.place(FAR, [BIG[FAR : FAR + ROUND]], vouched=True)
+    assert fill.reach(FAR) == FAR + ROUND
+    fill.fail(Unavailable("over"))
+    reader.close()

@@ -167,6 +167,8 @@ class Fill:
     def leave(self, reader: FillReader) -> None:
         if reader in self.readers:
             self.readers.discard(reader)
+            for buffer in self._buffers:
+                buffer.forget(lambda run: bool(self._positions(run)))
             self.on_demand()
             self.changed()
             self._close_if_over()
@@ -240,18 +242,21 @@ class Fill:
 
     async def _slowest(self, run: Passing, least: int) -> int:
         while True:
-            positions = [
-                reader.position
-                for reader in self.readers
-                if run.lowest <= reader.position
-                and (reader.position <= run.end + ROUND or reader.needs_whole)
-                and run.begin < reader.stop
-            ]
-            if not positions:
+            if not (positions := self._positions(run)):
                 raise Unavailable("nobody reads any more, and there is no room to keep it")
             if min(positions) >= least:
                 return min(positions)
             await self.next_change()
+
+    def _positions(self, run: Passing) -> Sequence[int]:
+        """Where the readers of these bytes are."""
+        return [
+            reader.position
+            for reader in self.readers
+            if run.lowest <= reader.position
+            and (reader.position <= run.end + ROUND or reader.needs_whole)
+            and run.begin < reader.stop
+        ]
 
     def _close_if_over(self) -> None:
         if not self.is_over or self.readers:

@@ -108,6 +108,7 @@ class Passing:
     capacity: int
     segments: list[Segment]
     last: PassingFile | None = None  # of the last segment
+    is_written: bool = False  # a piece is on its way to its end
 
 
 Slowest = Callable[[Passing, int], Awaitable[int]]
@@ -153,10 +154,12 @@ class SpillBuffer:
         return ()
 
     async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
-        """As Partial.place; waits for readers that are slow."""
+        """As Partial.place; waits for readers that are slow. Of a range, what is not vouched for is
+        dropped: it was on its way to the disk, and nothing here may be read of it unproven."""
         for piece in pieces:
             if at > self.offset:
-                await self._pass(self._range(at), memoryview(piece))
+                if vouched:
+                    await self._pass_range(self._range(at), memoryview(piece))
             else:
                 async with self._in_order:
                     if view := memoryview(piece)[self.offset - at :]:
@@ -197,9 +200,22 @@ class SpillBuffer:
         for run in (self._main, *self._ranges):
             self._drop(run, len(run.segments))
 
+    def forget(self, is_read: Callable[[Passing], bool]) -> None:
+        """A reader has left: ranges that are for no other go."""
+        for run in [run for run in self._ranges if not run.is_written and not is_read(run)]:
+            self._ranges.remove(run)
+            self._drop(run, len(run.segments))
+
+    async def _pass_range(self, run: Passing, view: memoryview) -> None:
+        run.is_written = True
+        try:
+            await self._pass(run, view)
+        finally:
+            run.is_written = False
+
     def _range(self, at: int) -> Passing:
         for run in self._ranges:
-            if run.end == at:
+            if run.end == at and not run.is_written:  # another connection may bring the same
                 return run
         self._ranges.append(Passing(at, at, at, RANGE_CAPACITY, []))
         return self._ranges[-1]
