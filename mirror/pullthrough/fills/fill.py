@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import structlog
@@ -261,10 +261,9 @@ class Fill:
     def _close_if_over(self) -> None:
         if not self.is_over or self.readers:
             return
-        files: Collection[Segment] = [self._file] if self._file else []
-        self._file = None
-        for segment in files:
-            segment.file.close()
+        if self._file is not None:
+            self._file.file.close()
+            self._file = None
         for buffer in self._buffers:
             buffer.close()
         self._buffers = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import structlog
@@ -34,6 +34,21 @@ _FROZEN = 1.0  # seconds within which it is to be known that a tag is no longer 
 
 # Words of endpoints on one tag, each of another manifest that cannot be had, before it is given up.
 _MOST_WORDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What the upstream is asked of a tag. `record`: what it pointed to when that was last said."""
+
+    context: RequestContext
+    repository: Repository
+    tag: str
+    record: TagRecord | None
+    periods: Freshness
+
+    @property
+    def image(self) -> str:
+        return f"{self.repository}:{self.tag}"
 
 
 class TagResolver:
@@ -89,7 +104,7 @@ class TagResolver:
             image,
             state,
             old,
-            lambda: self._ask(asking, repository, tag, record, periods),
+            lambda: self._ask(_Ask(asking, repository, tag, record, periods)),
         )
         if joined and resolved.outcome is Outcome.FILLED:
             return replace(resolved, outcome=Outcome.JOINED)
@@ -120,123 +135,90 @@ class TagResolver:
         vouched = content.outcome in FETCHED and content.vouched
         return Resolved(content.descriptor, content.outcome, fresh_for=_FROZEN, vouched=vouched)
 
-    async def _ask(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        tag: str,
-        record: TagRecord | None,
-        periods: Freshness,
-    ) -> Resolved:
+    async def _ask(self, ask: _Ask) -> Resolved:
         """Asks the upstream what the tag points to, and has that manifest in hand."""
         try:
-            content = await self._believable(context, repository, tag, record, periods)
+            content = await self._believable(ask)
         except Unknown as error:
-            kept = await self._known(record) if periods.keeps_gone else None
-            if kept is not None and record is not None:
+            kept = await self._known(ask.record) if ask.periods.keeps_gone else None
+            if kept is not None and ask.record is not None:
                 log.info(
                     "tag_kept_though_gone",
-                    image=f"{repository}:{tag}",
+                    image=ask.image,
                     said=error.message,
-                    request_id=context.request_id,
+                    request_id=ask.context.request_id,
                 )
-                return Resolved(kept, Outcome.STALE, age_of(record, self._clock.wall()))
+                return Resolved(kept, Outcome.STALE, age_of(ask.record, self._clock.wall()))
             negative = TagRecord(None, self._clock.wall())
-            await self._remember(repository, tag, negative, periods.negative_ttl)
-            self._tell(repository, tag, record, negative)
+            await self._remember(ask.repository, ask.tag, negative, ask.periods.negative_ttl)
+            self._tell(ask, negative)
             raise
         found = TagRecord(content.descriptor, self._clock.wall())
-        await self._remember(repository, tag, found, periods.keep_for)
-        self._tell(repository, tag, record, found)
-        if self._policy.kept.match(repository, tag):
-            await self._store.pin(f"{repository}:{tag}", content.descriptor.digest)
-        same = record is not None and record.descriptor == content.descriptor
+        await self._remember(ask.repository, ask.tag, found, ask.periods.keep_for)
+        self._tell(ask, found)
+        if self._policy.kept.match(ask.repository, ask.tag):
+            await self._store.pin(ask.image, content.descriptor.digest)
+        same = ask.record is not None and ask.record.descriptor == content.descriptor
         outcome = Outcome.REVALIDATED if same else Outcome.FILLED
         return Resolved(content.descriptor, outcome, vouched=True)
 
-    def _tell(
-        self, repository: Repository, tag: str, record: TagRecord | None, said: TagRecord
-    ) -> None:
+    def _tell(self, ask: _Ask, said: TagRecord) -> None:
         before, after = (
             known.descriptor.digest if known is not None and known.descriptor is not None else None
-            for known in (record, said)
+            for known in (ask.record, said)
         )
         if before != after:
-            self._events.emit(TagMoved(repository, tag, before, after))
+            self._events.emit(TagMoved(ask.repository, ask.tag, before, after))
 
-    async def _believable(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        tag: str,
-        record: TagRecord | None,
-        periods: Freshness,
-    ) -> BytesContent:
+    async def _believable(self, ask: _Ask) -> BytesContent:
         """The manifest that the upstream says the tag points to. One that is missing is doubted for
         a while: a replica may have to catch up. Raises RegistryError; Unknown of the tag alone."""
 
         def waited_out(error: RegistryError) -> None:
             log.info(
                 "tag_asked_again",
-                image=f"{repository}:{tag}",
+                image=ask.image,
                 reason=error.message,
-                request_id=context.request_id,
+                request_id=ask.context.request_id,
             )
 
         return await retrying(
-            context,
-            lambda: self._next_word(context, repository, tag, record, periods),
+            ask.context,
+            lambda: self._next_word(ask),
             {Lagging: self._policy.trouble.doubts(promised=True)},
             failed=waited_out,
         )
 
-    async def _next_word(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        tag: str,
-        record: TagRecord | None,
-        periods: Freshness,
-    ) -> BytesContent:
+    async def _next_word(self, ask: _Ask) -> BytesContent:
         """The manifest of the first endpoint's word of which the manifest can be had: one endpoint
         may name what nobody has, or what is no manifest. Else the error of the first word's."""
         passed_over: dict[Digest, RegistryError] = {}
         for _ in range(_MOST_WORDS):
             try:
-                descriptor = await self._said(
-                    context, repository, tag, record, periods, passed_over
-                )
+                descriptor = await self._said(ask, passed_over)
             except RegistryError:
                 if passed_over:
                     break
                 raise
             try:
-                return await self._manifests.named(context, repository, descriptor.digest)
+                return await self._manifests.named(ask.context, ask.repository, descriptor.digest)
             except Unknown as error:  # replicas that do not agree: of the tag it says nothing
                 passed_over[descriptor.digest] = Lagging(
-                    f"the upstream says that {repository}:{tag} is {descriptor.digest}, and has no "
+                    f"the upstream says that {ask.image} is {descriptor.digest}, and has no "
                     f"such manifest: {error.message}"
                 )
             except RegistryError as error:
                 passed_over[descriptor.digest] = error
         raise next(iter(passed_over.values()))
 
-    async def _said(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        tag: str,
-        record: TagRecord | None,
-        periods: Freshness,
-        passed_over: Collection[Digest],
-    ) -> Descriptor:
+    async def _said(self, ask: _Ask, passed_over: Collection[Digest]) -> Descriptor:
         try:
-            return await self._upstream.resolve(context, repository, tag, passed_over)
+            return await self._upstream.resolve(ask.context, ask.repository, ask.tag, passed_over)
         except Unknown:
-            if record is None or record.descriptor is None or periods.keeps_gone:
+            if ask.record is None or ask.record.descriptor is None or ask.periods.keeps_gone:
                 raise
             # It was there: one word is not enough to take it away from everybody.
-            return await self._upstream.resolve(context, repository, tag, passed_over)
+            return await self._upstream.resolve(ask.context, ask.repository, ask.tag, passed_over)
 
     async def _known(self, record: TagRecord | None) -> Descriptor | None:
         """What the record points to, if its manifest is in hand."""
