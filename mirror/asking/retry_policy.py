@@ -14,8 +14,6 @@ from ..oci.errors import RegistryError
 
 T = TypeVar("T")
 
-Sleep = Callable[[float], Awaitable[None]]
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -58,7 +56,6 @@ async def retrying(
     policies: Mapping[type[RegistryError], RetryPolicy],
     *,
     failed: Callable[[RegistryError], None] | None = None,
-    sleep: Sleep = asyncio.sleep,
 ) -> T:
     """What `ask` gives, asked again after each failure of a kind that `policies` name, the first of
     them that it is of, and for as long as the asker has time. The tries and the time of each kind
@@ -66,20 +63,17 @@ async def retrying(
     loop = asyncio.get_running_loop()
     tried: Counter[type[RegistryError]] = Counter()
     since: dict[type[RegistryError], float] = {}  # the loop's time
-    slept = 0.0  # by `sleep`, which may be a test's, and take no time of the loop's
     while True:
-        began = loop.time() + slept
+        began = loop.time()
         try:
             return await ask()
         except tuple(policies) as error:
             kind = next(kind for kind in policies if isinstance(error, kind))
             tried[kind] += 1
-            elapsed = loop.time() + slept - since.setdefault(kind, began)
+            elapsed = loop.time() - since.setdefault(kind, began)
             pause = policies[kind].pause_after(tried[kind], elapsed, error.retry_after or 0.0)
             if pause is None or pause > left(asker):
                 raise
             if failed is not None:
                 failed(error)
-        await sleep(pause)
-        if sleep is not asyncio.sleep:
-            slept += pause
+        await asyncio.sleep(pause)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
 from ..asking.budgets import Budgets
-from ..asking.retry_policy import RetryPolicy, Sleep
+from ..asking.retry_policy import RetryPolicy
 from ..clock import Clock
 from ..contracts.context import Asker, left
 from ..oci.errors import Unavailable
@@ -60,7 +60,7 @@ class Retries:
         *,
         budget: float = _BUDGET,
         refill: float = _REFILL,
-        sleep: Sleep = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._policy = policy

@@ -65,12 +65,7 @@ class Dispatcher:
     async def answer(self, query: Query[T]) -> T:
         """The first answer. A limit (429) that may soon be over is waited out."""
         policy = NEVER if query.question.asked is Asked.BLOB else _LIMITED
-        return await retrying(
-            query.asker,
-            lambda: self._first_answer(query),
-            {RateLimited: policy},
-            sleep=self._sleep,
-        )
+        return await retrying(query.asker, lambda: self._first_answer(query), {RateLimited: policy})
 
     async def instead(
         self, query: Query[T], late: EndpointState, answer: Awaitable[T], within: float
