@@ -248,6 +248,20 @@ async def test_another_process_gets_a_range_that_the_first_has_not(
         assert await whole == BIG
 
 
+async def test_a_range_that_the_registry_denies_ends_nobody_who_reads_along(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
+) -> None:
+    async with again(store, upstream) as (_, other):
+        async with Held(cache, upstream, big):
+            whole = await other.blob(CONTEXT, REDIS, big)
+            upstream.lacking = {REDIS}
+            asked = upstream.asked["blob"]
+            part = asyncio.create_task(part_of(other, big, FAR, FAR + 10))
+            await eventually(lambda: upstream.asked["blob"] > asked)
+        assert await read_all(whole) == BIG
+        assert await part == BIG[FAR : FAR + 10]
+
+
 async def test_a_process_that_reads_along_keeps_no_range_that_was_read(
     cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
 ) -> None:

@@ -349,8 +349,9 @@ class Download:
         if isinstance(error, RangeInvalid) and (error.size is None or error.size <= reader.start):
             reader.fails(error)
             return
-        if isinstance(error, Unknown) and not self.fill.came and not self._of_whole():
-            raise error
+        is_alone = not self._of_whole() and self.fill.state is not FillState.FOLLOWING
+        if isinstance(error, Unknown) and is_alone and not self.fill.came:
+            raise error  # nobody brings it, or has brought any of it
         reader.failures = 0 if progressed else reader.failures + 1
         most = _FAILURES if self.sink.has_vouched else 1
         log.info(
