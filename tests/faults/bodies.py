@@ -110,7 +110,7 @@ def waits(data: bytes, at: int, until: asyncio.Event) -> Fault:
     async def fault(request: web.Request) -> web.StreamResponse:
         response = await _begin(request, data, at)
         await until.wait()
-        await response.write(data[at:])
+        await response.write(_rest(request, data, at))
         return response
 
     return fault
@@ -121,9 +121,9 @@ def drips(data: bytes, at: int) -> Fault:
 
     async def fault(request: web.Request) -> web.StreamResponse:
         response = await _begin(request, data, at)
-        for number in range(at, len(data)):
+        for byte in _rest(request, data, at):
             await asyncio.sleep(0.02)  # a drip is made of time
-            await response.write(data[number : number + 1])
+            await response.write(bytes([byte]))
         return response
 
     return fault
@@ -170,6 +170,12 @@ async def _begin(
     await response.prepare(request)
     await response.write(data[start : min(at, stop or at)])
     return response
+
+
+def _rest(request: web.Request, data: bytes, at: int) -> bytes:
+    """What follows `_begin`: from the offset `at`, or from where it was asked, if that is later."""
+    start, stop = asked_range(request, data)
+    return data[max(at, start) : stop or len(data)]
 
 
 def asked_range(request: web.Request, data: bytes) -> tuple[int, int]:
