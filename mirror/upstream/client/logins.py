@@ -16,6 +16,7 @@ by itself, for nothing: only a refusal of that is one of the login.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,6 +50,23 @@ def name_of(credentials: Credentials | None) -> str:
     if isinstance(credentials, Login):
         return credentials.username
     return "token" if credentials else ""
+
+
+def header_of(credentials: Credentials) -> str:
+    """The Authorization header that shows these."""
+    secret = credentials.secret.get_secret_value()
+    if isinstance(credentials, GivenToken):
+        return f"Bearer {secret}"
+    return "Basic " + base64.b64encode(f"{credentials.username}:{secret}".encode()).decode("ascii")
+
+
+def refusal(status: int, where: str) -> str | None:
+    """What a Proof says of this answer."""
+    if status in (401, 403):
+        return f"{where} ({status})"
+    if not 200 <= status < 300:
+        raise Unavailable(f"{where} answered {status}")
+    return None
 
 
 class OwnLogin:

@@ -7,14 +7,10 @@ the registry answers 401 with `Bearer realm=…,service=…`; the realm, asked f
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
-import aiohttp
-import structlog
 from cachetools import LRUCache
 from yarl import URL
 
@@ -24,34 +20,20 @@ from ...asking.single_flight import NoTurn, Sharing, SingleFlight
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...oci.challenges import Challenge
-from ...oci.documents import read_object
-from ...oci.errors import Denied, Refused, RegistryError, Unavailable, Untrustworthy, quoted
-from ...oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
+from ...oci.errors import Denied, Refused, RegistryError
 from ..endpoint import CONNECTIONS, Credentials, Endpoint, GivenToken, Login
-from ..failures import NoToken, Unreached, faulty, rate_limited
+from ..failures import NoToken, Unreached
 from ..http.transport import Transport, origin
-from .logins import OwnLogin, Proof, name_of
+from .logins import OwnLogin, header_of, name_of, refusal
+from .realm import WORD, Realms, Token
 from .turns import Turns
 
-_log = structlog.get_logger()
-
-# Realms on another host that are known to belong to their registry, so that they may see its login.
-_KNOWN_REALMS = {
-    DOCKER_HUB: DOCKER_HUB_REALM,
-    "registry.gitlab.com": "https://gitlab.com",
-}
-
-DEFAULT_LIFETIME = 60.0  # seconds; the token specification's, where `expires_in` is missing
-_LONGEST_LIFETIME = 12 * 3600.0
-_MARGIN = 30.0  # renewed this long before the end, or at three quarters of a short life
 _MAX_TOKENS = 1000
 _AT_ONCE = 8  # asks that show a login which is known to be good
 _OF_CLIENT = 2  # asks for the same token
 # A client's asks beside silent ones that were of no use: so many at once, and more a second.
 _BESIDE = 8.0
 _BESIDE_REFILL = 0.1
-_MAX_ANSWER_OVERHEAD = 4096  # JSON around the token
-_WORD = re.compile(r"[\x21-\x7e]+")  # what a header or a URL can carry as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +45,6 @@ class _Key:
     service: str
     scope: str
     account: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    authorization: str = field(repr=False)
-    renew_at: float  # monotonic seconds, as `ends_at`
-    ends_at: float
 
 
 class Authorizer:
@@ -88,19 +63,17 @@ class Authorizer:
         self._endpoint = endpoint
         self.own = own
         self._origin = URL(endpoint.url).origin()
-        host = self._origin.host or ""
-        self._registry = parse_registry(host) if is_registry(host) else ""
         self._transport = transport
         self._clock = clock
+        self._realms = Realms(endpoint, own, transport, clock)
         self._wanted: Challenge | None = None
-        self._tokens: LRUCache[_Key, _Token] = LRUCache(_MAX_TOKENS)
+        self._tokens: LRUCache[_Key, Token] = LRUCache(_MAX_TOKENS)
         self._asks = self._asks_of(CONNECTIONS, lambda: False)
         self._asks_with_login = self._asks_of(
             _AT_ONCE, lambda: own is not None and not own.is_proven
         )
-        self._warned_of: set[str] = set()
 
-    def _asks_of(self, most: int, one_by_one: Callable[[], bool]) -> SingleFlight[_Key, _Token]:
+    def _asks_of(self, most: int, one_by_one: Callable[[], bool]) -> SingleFlight[_Key, Token]:
         name, limits = self._endpoint.name, self._endpoint.limits
         turns = Turns(
             name,
@@ -123,13 +96,13 @@ class Authorizer:
         """The Authorization header for this repository, by what is known so far. Raises
         LoginRefused while the login rests."""
         if self.own is not None and isinstance(self.own.credentials, GivenToken):
-            return _header(await self.own.admitted(self._prove_to_registry))
+            return header_of(await self.own.admitted(self._prove_to_registry))
         if self._wanted is None:
             return None
         if self._wanted.scheme == "basic":
             if self.own is None:
                 return None
-            return _header(await self.own.proven(self._prove_to_registry))
+            return header_of(await self.own.proven(self._prove_to_registry))
         try:
             return await self._bearer(asker, self._wanted, repository)
         except RegistryError as error:
@@ -168,7 +141,7 @@ class Authorizer:
             return False  # a token: of the login that says nothing
         credentials = own.credentials
         is_refused = status in (401, 403)
-        if shown != _header(credentials):
+        if shown != header_of(credentials):
             return is_refused
         if is_refused:
             return await own.was_refused(credentials, self._prove_to_registry)
@@ -177,28 +150,16 @@ class Authorizer:
 
     async def _prove_to_registry(self, credentials: Credentials) -> str | None:
         url = URL(self._endpoint.url.rstrip("/") + "/v2/", encoded=True)
-        shown, limits = {"Authorization": _header(credentials)}, self._endpoint.limits
+        shown, limits = {"Authorization": header_of(credentials)}, self._endpoint.limits
 
         async def ask() -> int:
             response = await self._transport.send("GET", url, shown, limits.waits.realm)
             await self._transport.discard(response)
             return response.status
 
-        return _refusal(
+        return refusal(
             await once_more_if_silent(ask, limits.waits.realm_silent), self._endpoint.name
         )
-
-    def _prove_to(self, realm: URL, service: str) -> Proof:
-        """Asks the realm for a token that is good for nothing, as `docker login` does."""
-
-        async def prove(credentials: Credentials) -> str | None:
-            response, _ = await once_more_if_silent(
-                lambda: self._ask_realm(realm, service, None, credentials),
-                self._endpoint.limits.waits.realm_silent,
-            )
-            return _refusal(response.status, self._where(realm))
-
-        return prove
 
     def realm(self, challenges: Sequence[Challenge]) -> URL | None:
         """The token realm's URL that these challenges name; None where they name none."""
@@ -230,7 +191,7 @@ class Authorizer:
 
     def _key(self, wanted: Challenge, repository: str) -> _Key:
         realm = self._realm(wanted.parameters.get("realm", ""))
-        own = self._own_for(realm)
+        own = self._realms.own_for(realm)
         return _Key(
             endpoint=str(self._origin),
             realm=str(realm),
@@ -245,7 +206,7 @@ class Authorizer:
             usable = realm.scheme in ("http", "https") and bool(realm.host)
         except ValueError:
             usable = False
-        if not usable or not _WORD.fullmatch(text):
+        if not usable or not WORD.fullmatch(text):
             raise NoToken(f"{self._endpoint.name}: its challenge names no token realm")
         if self._origin.scheme == "https" and realm.scheme != "https":
             raise NoToken(
@@ -253,126 +214,9 @@ class Authorizer:
             )
         return realm
 
-    def _own_for(self, realm: URL) -> OwnLogin | None:
-        """The login, if this realm may see it."""
-        own = self.own
-        if own is None or not isinstance(own.credentials, Login):
-            return None
-        configured = self._endpoint.logins.realm
-        if (
-            realm.host == self._origin.host
-            or origin(realm) == _KNOWN_REALMS.get(self._registry)
-            or (configured is not None and origin(realm) == origin(URL(configured)))
-        ):
-            return own
-        shown = origin(realm)
-        if shown not in self._warned_of and len(self._warned_of) < 16:
-            self._warned_of.add(shown)
-            _log.warning(
-                "login_withheld",
-                endpoint=self._endpoint.name,
-                realm=shown,
-                hint="the token realm is on another host; name it as `realm` if it may see the "
-                "login. Tokens are asked for anonymously",
-            )
-        return None
-
-    async def _ask(self, key: _Key) -> _Token:
-        token = self._tokens[key] = await self._asked(key)
+    async def _ask(self, key: _Key) -> Token:
+        token = self._tokens[key] = await self._realms.token(URL(key.realm), key.service, key.scope)
         return token
-
-    async def _asked(self, key: _Key) -> _Token:
-        realm = URL(key.realm)
-        own = self._own_for(realm)
-        if own is None:
-            response, body = await self._ask_realm(realm, key.service, key.scope, None)
-            return self._given(response, body, realm, None)
-        prove = self._prove_to(realm, key.service)
-        credentials = await own.admitted(prove)
-        response, body = await self._ask_realm(realm, key.service, key.scope, credentials)
-        if response.status in (401, 403) and await own.was_refused(credentials, prove):
-            credentials = own.credentials
-            response, body = await self._ask_realm(realm, key.service, key.scope, credentials)
-            if response.status in (401, 403):
-                await own.was_refused(credentials, prove)
-        token = self._given(response, body, realm, credentials)
-        own.was_good()
-        return token
-
-    async def _ask_realm(
-        self, realm: URL, service: str, scope: str | None, credentials: Credentials | None
-    ) -> tuple[aiohttp.ClientResponse, bytes | None]:
-        limits = self._endpoint.limits
-        query = {"scope": scope} if scope else {}
-        if service:
-            query["service"] = service
-        if credentials is not None:
-            query["account"] = name_of(credentials)
-        try:
-            response = await self._transport.fetch(
-                "GET",
-                realm.update_query(query),
-                {"Accept": "application/json"},
-                _header(credentials) if credentials else None,
-                within=limits.waits.realm,
-            )
-            body = await self._transport.read(
-                response, limits.token + _MAX_ANSWER_OVERHEAD, limits.waits.realm
-            )
-        except Unreached as error:
-            where = self._where(realm)
-            raise Unreached(f"{where} gives no token: {error.message}", error.kind) from error
-        return response, body
-
-    def _where(self, realm: URL) -> str:
-        return f"{self._endpoint.name}: its token realm {quoted(origin(realm) + realm.path, 200)}"
-
-    def _given(
-        self,
-        response: aiohttp.ClientResponse,
-        body: bytes | None,
-        realm: URL,
-        credentials: Credentials | None,
-    ) -> _Token:
-        where = self._where(realm)
-        if response.status in (401, 403):
-            name = name_of(credentials)
-            whom = f"the login of {name!r}" if credentials else "anonymous askers"
-            raise Denied(f"{where} refuses {whom} ({response.status})")
-        if response.status == 429:
-            raise rate_limited(where, response.headers, self._clock)
-        if response.status >= 500:
-            raise faulty(where, response.status, response.headers, self._clock)
-        if 400 <= response.status < 500:
-            raise Refused(f"{where} does not take this request ({response.status})")
-        if response.status != 200:
-            raise NoToken(f"{where} answered {response.status}")
-        if body is None:
-            raise NoToken(f"{where} sent more than a token may be long")
-        return self._read(body, where)
-
-    def _read(self, body: bytes, where: str) -> _Token:
-        try:
-            answer = read_object(body)
-        except Untrustworthy as error:
-            raise NoToken(f"{where} sent no token: {error.message}") from None
-        token = answer.get("token") or answer.get("access_token")
-        if not isinstance(token, str) or not token:
-            raise NoToken(f"{where} sent no token")
-        if len(token) > self._endpoint.limits.token or not _WORD.fullmatch(token):
-            raise NoToken(f"{where} sent a token that no header can carry")
-        lifetime = _lifetime(answer.get("expires_in"))
-        # Counted from now by the monotonic clock: `issued_at` is another host's wall clock.
-        now = self._clock.monotonic()
-        renew_after = max(lifetime - _MARGIN, lifetime * 0.75)
-        return _Token(f"Bearer {token}", now + renew_after, now + lifetime)
-
-
-def _lifetime(expires_in: object) -> float:
-    """Seconds that a token may be used, from what its answer said."""
-    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
-        return DEFAULT_LIFETIME
-    return float(min(max(expires_in, 0), _LONGEST_LIFETIME))
 
 
 def _chosen(challenges: Sequence[Challenge]) -> Challenge | None:
@@ -382,20 +226,3 @@ def _chosen(challenges: Sequence[Challenge]) -> Challenge | None:
             if challenge.scheme == scheme:
                 return challenge
     return None
-
-
-def _refusal(status: int, where: str) -> str | None:
-    """See Proof."""
-    if status in (401, 403):
-        return f"{where} ({status})"
-    if not 200 <= status < 300:
-        raise Unavailable(f"{where} answered {status}")
-    return None
-
-
-def _header(credentials: Credentials) -> str:
-    """The Authorization header that shows these."""
-    secret = credentials.secret.get_secret_value()
-    if isinstance(credentials, GivenToken):
-        return f"Bearer {secret}"
-    return "Basic " + base64.b64encode(f"{credentials.username}:{secret}".encode()).decode("ascii")

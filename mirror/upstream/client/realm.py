@@ -1,0 +1,192 @@
+"""How a token realm is asked for a token, with a login of ours or without one.
+
+Docker's token specification: `GET <realm>?service=…&scope=…`, with the login as HTTP Basic, answers
+`{"token": …, "expires_in": …}`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from ...asking.once_more import once_more_if_silent
+from ...clock import Clock
+from ...oci.documents import read_object
+from ...oci.errors import Denied, Refused, Untrustworthy, quoted
+from ...oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
+from ..endpoint import Credentials, Endpoint, Login
+from ..failures import NoToken, Unreached, faulty, rate_limited
+from ..http.transport import Transport, origin
+from .logins import OwnLogin, Proof, header_of, name_of, refusal
+
+_log = structlog.get_logger()
+
+# Realms on another host that are known to belong to their registry, so that they may see its login.
+_KNOWN_REALMS = {
+    DOCKER_HUB: DOCKER_HUB_REALM,
+    "registry.gitlab.com": "https://gitlab.com",
+}
+
+DEFAULT_LIFETIME = 60.0  # seconds; the token specification's, where `expires_in` is missing
+_LONGEST_LIFETIME = 12 * 3600.0
+_MARGIN = 30.0  # renewed this long before the end, or at three quarters of a short life
+_MAX_ANSWER_OVERHEAD = 4096  # JSON around the token
+WORD = re.compile(r"[\x21-\x7e]+")
+"""What a header or a URL can carry as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    authorization: str = field(repr=False)
+    renew_at: float  # monotonic seconds, as `ends_at`
+    ends_at: float
+
+
+class Realms:
+    """Asks the token realms of one endpoint, each with the login where it may see that."""
+
+    def __init__(
+        self, endpoint: Endpoint, own: OwnLogin | None, transport: Transport, clock: Clock
+    ) -> None:
+        self._endpoint = endpoint
+        self._own = own
+        self._origin = URL(endpoint.url).origin()
+        host = self._origin.host or ""
+        self._registry = parse_registry(host) if is_registry(host) else ""
+        self._transport = transport
+        self._clock = clock
+        self._warned_of: set[str] = set()
+
+    def own_for(self, realm: URL) -> OwnLogin | None:
+        """The login, if this realm may see it."""
+        own = self._own
+        if own is None or not isinstance(own.credentials, Login):
+            return None
+        configured = self._endpoint.logins.realm
+        if (
+            realm.host == self._origin.host
+            or origin(realm) == _KNOWN_REALMS.get(self._registry)
+            or (configured is not None and origin(realm) == origin(URL(configured)))
+        ):
+            return own
+        shown = origin(realm)
+        if shown not in self._warned_of and len(self._warned_of) < 16:
+            self._warned_of.add(shown)
+            _log.warning(
+                "login_withheld",
+                endpoint=self._endpoint.name,
+                realm=shown,
+                hint="the token realm is on another host; name it as `realm` if it may see the "
+                "login. Tokens are asked for anonymously",
+            )
+        return None
+
+    async def token(self, realm: URL, service: str, scope: str) -> Token:
+        """A token for this scope, anew. Raises LoginRefused when the login is no good, Denied when
+        the realm gives none for this scope, and NoToken or Unavailable."""
+        own = self.own_for(realm)
+        if own is None:
+            response, body = await self._ask(realm, service, scope, None)
+            return self._given(response, body, realm, None)
+        prove = self._prove_to(realm, service)
+        credentials = await own.admitted(prove)
+        response, body = await self._ask(realm, service, scope, credentials)
+        if response.status in (401, 403) and await own.was_refused(credentials, prove):
+            credentials = own.credentials
+            response, body = await self._ask(realm, service, scope, credentials)
+            if response.status in (401, 403):
+                await own.was_refused(credentials, prove)
+        token = self._given(response, body, realm, credentials)
+        own.was_good()
+        return token
+
+    def _prove_to(self, realm: URL, service: str) -> Proof:
+        """Asks the realm for a token that is good for nothing, as `docker login` does."""
+
+        async def prove(credentials: Credentials) -> str | None:
+            response, _ = await once_more_if_silent(
+                lambda: self._ask(realm, service, None, credentials),
+                self._endpoint.limits.waits.realm_silent,
+            )
+            return refusal(response.status, self._where(realm))
+
+        return prove
+
+    async def _ask(
+        self, realm: URL, service: str, scope: str | None, credentials: Credentials | None
+    ) -> tuple[aiohttp.ClientResponse, bytes | None]:
+        limits = self._endpoint.limits
+        query = {"scope": scope} if scope else {}
+        if service:
+            query["service"] = service
+        if credentials is not None:
+            query["account"] = name_of(credentials)
+        try:
+            response = await self._transport.fetch(
+                "GET",
+                realm.update_query(query),
+                {"Accept": "application/json"},
+                header_of(credentials) if credentials else None,
+                within=limits.waits.realm,
+            )
+            body = await self._transport.read(
+                response, limits.token + _MAX_ANSWER_OVERHEAD, limits.waits.realm
+            )
+        except Unreached as error:
+            where = self._where(realm)
+            raise Unreached(f"{where} gives no token: {error.message}", error.kind) from error
+        return response, body
+
+    def _where(self, realm: URL) -> str:
+        return f"{self._endpoint.name}: its token realm {quoted(origin(realm) + realm.path, 200)}"
+
+    def _given(
+        self,
+        response: aiohttp.ClientResponse,
+        body: bytes | None,
+        realm: URL,
+        credentials: Credentials | None,
+    ) -> Token:
+        where = self._where(realm)
+        if response.status in (401, 403):
+            name = name_of(credentials)
+            whom = f"the login of {name!r}" if credentials else "anonymous askers"
+            raise Denied(f"{where} refuses {whom} ({response.status})")
+        if response.status == 429:
+            raise rate_limited(where, response.headers, self._clock)
+        if response.status >= 500:
+            raise faulty(where, response.status, response.headers, self._clock)
+        if 400 <= response.status < 500:
+            raise Refused(f"{where} does not take this request ({response.status})")
+        if response.status != 200:
+            raise NoToken(f"{where} answered {response.status}")
+        if body is None:
+            raise NoToken(f"{where} sent more than a token may be long")
+        return self._read(body, where)
+
+    def _read(self, body: bytes, where: str) -> Token:
+        try:
+            answer = read_object(body)
+        except Untrustworthy as error:
+            raise NoToken(f"{where} sent no token: {error.message}") from None
+        token = answer.get("token") or answer.get("access_token")
+        if not isinstance(token, str) or not token:
+            raise NoToken(f"{where} sent no token")
+        if len(token) > self._endpoint.limits.token or not WORD.fullmatch(token):
+            raise NoToken(f"{where} sent a token that no header can carry")
+        lifetime = _lifetime(answer.get("expires_in"))
+        # Counted from now by the monotonic clock: `issued_at` is another host's wall clock.
+        now = self._clock.monotonic()
+        renew_after = max(lifetime - _MARGIN, lifetime * 0.75)
+        return Token(f"Bearer {token}", now + renew_after, now + lifetime)
+
+
+def _lifetime(expires_in: object) -> float:
+    """Seconds that a token may be used, from what its answer said."""
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
+        return DEFAULT_LIFETIME
+    return float(min(max(expires_in, 0), _LONGEST_LIFETIME))
