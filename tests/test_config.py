@@ -123,7 +123,7 @@ def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
     assert parse(used) != parse(shipped)
 
 
-PAGES = ("README.md", "docs/configuration.md", "docs/clients.md")
+PAGES = ("README.md", "docs/configuration.md", "docs/clients.md", "docs/upstreams.md")
 
 
 def examples_of(page: str) -> list[str]:
@@ -138,14 +138,19 @@ def examples_of(page: str) -> list[str]:
     ("page", "block"), [(page, e) for page in PAGES for e in examples_of(page)]
 )
 def test_each_example_of_the_pages_is_taken(page, block, tmp_path):
-    for name in ("hub", "redis"):
+    for name in re.findall(r"/run/secrets/([\w.-]+)", block):
         (tmp_path / name).write_text(SECRET)
     text = re.sub(r"(?m)^    ", "", block).replace("/run/secrets", str(tmp_path))
     assert parse(text) != Config()
 
 
 def test_the_pages_have_their_examples():
-    assert [len(examples_of(page)) for page in PAGES] == [1, 7, 1]
+    assert [len(examples_of(page)) for page in PAGES[:3]] == [1, 7, 1]
+    upstreams = (SHIPPED.parent / "docs/upstreams.md").read_text()
+    registries = upstreams.partition("\n## What to write\n")[2].split("\n## ")[1:-1]
+    for section in registries:
+        assert "\n    registries:\n" in section, section.partition("\n")[0]
+    assert len(examples_of("docs/upstreams.md")) >= len(registries)
 
 
 def test_the_shipped_file_has_its_examples():
