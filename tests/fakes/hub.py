@@ -6,41 +6,36 @@
         ...
         assert hub.count("blobs", "GET") == 3
 
-Three HTTP servers on 127.0.0.1 in this process. Each request is recorded before it is answered, and
-faults are served in the order in which they were ordered, before anything else.
+Three HTTP servers on 127.0.0.1 in this process (see `Servers`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import json
 import re
 import secrets
-from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from types import TracebackType
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from aiohttp import web
 
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+from .servers import Fault, Seen, Servers
+from .shelf import OCI_INDEX, OCI_MANIFEST, Shelf, blob_answer
 
-Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One request that came in. `server` is registry, realm or blobs."""
-
-    server: str
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
+__all__ = [
+    "OCI_INDEX",
+    "OCI_MANIFEST",
+    "Fault",
+    "Hub",
+    "Seen",
+    "basic",
+    "cut",
+    "hang",
+    "page",
+    "status",
+]
 
 
 def status(code: int, headers: Mapping[str, str] | None = None, body: str | bytes = b"") -> Fault:
@@ -101,10 +96,12 @@ def basic(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
-class Hub:
+class Hub(Servers, Shelf):
     """See the module. Attributes may be set at any time, and hold from the next request on."""
 
     def __init__(self) -> None:
+        Servers.__init__(self)
+        Shelf.__init__(self)
         self.anonymous = True  # the realm gives tokens to those who show no login
         self.login: tuple[str, str] | None = None  # the one login that the realm knows
         self.more_logins: list[tuple[str, str]] = []
@@ -125,116 +122,23 @@ class Hub:
         self.realm_url = ""
         self.blobs_url = ""
         self.url = ""
-        self.requests: list[Seen] = []
-        self.blobs: dict[str, bytes] = {}
-        self.manifests: dict[str, tuple[bytes, str]] = {}
-        self.tags: dict[str, dict[str, str]] = defaultdict(dict)
         self.tokens: dict[str, str] = {}  # token: scope
         self.accounts: dict[str, str] = {}  # token: whose login it was for
         self._signatures: set[str] = set()
-        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
-        self._runners: list[web.AppRunner] = []
 
     async def __aenter__(self) -> Self:
-        self.url = await self._serve("registry", self._registry)
-        self.realm_url = await self._serve("realm", self._realm) + "/token"
-        self.blobs_url = await self._serve("blobs", self._blob_host)
+        self.url = await self.serve("registry", self._registry)
+        self.realm_url = await self.serve("realm", self._realm) + "/token"
+        self.blobs_url = await self.serve("blobs", self._blob_host)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for runner in self._runners:
-            await runner.cleanup()
-
-    # What it holds
-
-    def add_blob(self, data: bytes) -> str:
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        self.blobs[digest] = data
-        return digest
-
-    def add_manifest(
-        self, name: str, tag: str | None, data: bytes, media_type: str = OCI_MANIFEST
-    ) -> str:
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        self.manifests[digest] = data, media_type
-        if tag is not None:
-            self.tags[name][tag] = digest
-        return digest
-
-    def add_image(self, name: str, tag: str, *layers: bytes) -> str:
-        """An image of one platform; gives back its manifest's digest."""
-        described = [
-            {
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": self.add_blob(layer),
-                "size": len(layer),
-            }
-            for layer in layers
-        ]
-        config = json.dumps({"architecture": "amd64", "os": "linux", "of": name, "at": tag})
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": self.add_blob(config.encode()),
-                "size": len(config),
-            },
-            "layers": described,
-        }
-        return self.add_manifest(name, tag, json.dumps(manifest, indent=2).encode())
-
     # What happens to it
-
-    def fail(self, server: str, fault: Fault, times: int = 1) -> None:
-        """The next `times` requests to this server get the fault."""
-        self._faults[server].extend([fault] * times)
-
-    def mend(self) -> None:
-        """No fault that was ordered is served any more."""
-        self._faults.clear()
 
     def revoke_tokens(self) -> None:
         """No token given so far is good any more."""
         self.tokens.clear()
 
-    def count(self, server: str, method: str | None = None, path: str = "") -> int:
-        return len(self.seen(server, method, path))
-
-    def seen(self, server: str, method: str | None = None, path: str = "") -> list[Seen]:
-        return [
-            one
-            for one in self.requests
-            if one.server == server and method in (None, one.method) and path in one.path
-        ]
-
     # How it answers
-
-    async def _serve(
-        self, server: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> str:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            self.requests.append(
-                Seen(server, request.method, request.path, request.query, request.headers)
-            )
-            if self._faults[server]:
-                answer = await self._faults[server].popleft()(request)
-                if answer is not None:
-                    return answer
-            return await handler(request)
-
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self._runners.append(runner)
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def _registry(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/v2/":
@@ -326,7 +230,7 @@ class Hub:
         if digest not in self.blobs:
             return _error(404, "BLOB_UNKNOWN")
         if not self.redirects:
-            return self._bytes(request, digest)
+            return blob_answer(request, self.blobs[digest], digest)
         signature = secrets.token_hex(8)
         self._signatures.add(signature)
         location = f"{self.blobs_url}/data/{digest}?signature={signature}"
@@ -337,20 +241,8 @@ class Hub:
             return web.Response(status=400, text="only one way to authenticate, please")
         if request.query.get("signature") not in self._signatures:
             return web.Response(status=403, text="expired")
-        return self._bytes(request, request.path.rpartition("/")[2])
-
-    def _bytes(self, request: web.Request, digest: str) -> web.Response:
-        data = self.blobs[digest]
-        headers = {"Content-Type": "application/octet-stream", "ETag": f'"{digest[-8:]}"'}
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
-        if match is None:
-            return web.Response(body=data, headers=headers)
-        start, stop = int(match[1]), min(int(match[2] or len(data)) + 1, len(data))
-        if start >= len(data):
-            headers["Content-Range"] = f"bytes */{len(data)}"
-            return web.Response(status=416, headers=headers)
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
-        return web.Response(status=206, body=data[start:stop], headers=headers)
+        digest = request.path.rpartition("/")[2]
+        return blob_answer(request, self.blobs[digest], digest)
 
     async def _realm(self, request: web.Request) -> web.StreamResponse:
         shown = request.headers.get("Authorization")
