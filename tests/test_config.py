@@ -355,13 +355,28 @@ def test_frozen_tags():
 # Secrets
 
 
+# As Google hands it out, for the user _json_key.
+KEY_FILE = '{\n  "type": "service_account",\n\t"private_key": "-----BEGIN\\nPRIVATE"\r\n}'
+
+
+@pytest.mark.parametrize("password", [f" {SECRET} ", KEY_FILE, f"{KEY_FILE}\n", "a\x01b\x7f"])
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-def test_a_password_from_a_file_loses_one_line_ending(tmp_path, ending):
+def test_a_password_from_a_file_loses_one_line_ending(tmp_path, password, ending):
+    """As `docker login --password-stdin < file` takes it."""
     file = tmp_path / "secret"
-    file.write_bytes(f" {SECRET} {ending}".encode())
+    file.write_bytes(f"{password}{ending}".encode())
     keys = f"credentials: {{username: me, password_file: '{file}'}}"
     (credentials,) = parse(docker_hub(keys)).registries["docker.io"].credentials
-    assert (credentials.username, credentials.secret.get_secret_value()) == ("me", f" {SECRET} ")
+    if password.endswith("\n") and not ending:
+        password = password[:-1]
+    assert (credentials.username, credentials.secret.get_secret_value()) == ("me", password)
+
+
+def test_a_password_from_the_environment_may_have_several_lines(monkeypatch):
+    monkeypatch.setenv("LOGIN", KEY_FILE)
+    keys = "credentials: {username: _json_key, password_env: LOGIN}"
+    (credentials,) = parse(docker_hub(keys)).registries["docker.io"].credentials
+    assert credentials.secret.get_secret_value() == KEY_FILE
 
 
 @pytest.mark.parametrize(
@@ -457,12 +472,18 @@ def test_f71_a_mistake_shows_no_secret(text):
 
 def test_f71_a_secret_that_cannot_be_used_is_not_shown(tmp_path, monkeypatch):
     file = tmp_path / "secret"
-    for content in (f"{SECRET}\nmore", f"{SECRET}\x00"):
+    for key, content in (
+        ("username: me, password_file", f"{SECRET}\x00"),
+        ("token_file", f"{SECRET}\nmore"),
+    ):
         file.write_text(content)
-        keys = f"credentials: {{username: me, password_file: '{file}'}}"
-        assert SECRET not in only_problem(docker_hub(keys))
+        assert SECRET not in only_problem(docker_hub(f"credentials: {{{key}: '{file}'}}"))
     monkeypatch.setenv("LOGIN", f"{SECRET} {SECRET}")
     assert SECRET not in only_problem(docker_hub("credentials: {token_env: LOGIN}"))
+    monkeypatch.setitem(os.environb, b"LOGIN", SECRET.encode() + b"\xff")
+    problem = only_problem(docker_hub("credentials: {username: me, password_env: LOGIN}"))
+    assert "a secret that is not UTF-8 text" in problem
+    assert SECRET not in problem
 
 
 def test_a_missing_secret_file_is_named_when_it_looks_like_a_path():
@@ -481,7 +502,8 @@ def test_a_missing_secret_file_is_named_when_it_looks_like_a_path():
         (b"\n", "empty"),
         (b"\xff\xfe", "not UTF-8 text"),
         (b"x" * 65537, "more than 65536 bytes"),
-        (b"one\ntwo\n", "a secret of several lines"),
+        (b"one\0two\n", "a secret with NUL bytes"),
+        ('{"a": 1}\n'.encode("utf-16"), "not UTF-8 text"),
         (None, "is a directory"),
     ],
 )

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from ..oci.errors import quoted
 from .problems import Mistake
-from .values import CONTROL, text
+from .values import text
 
 MAX_SECRET = 64 * 1024  # bytes; the longest tokens in use are a few KiB
 
@@ -50,7 +50,7 @@ class Secret(SecretStr):
 
 
 def password_from_file(value: object) -> Secret:
-    """The file's text, less one trailing newline."""
+    """The file's text, less one trailing newline, as `docker login --password-stdin` reads it."""
     return _from_file(value, _password)
 
 
@@ -117,12 +117,18 @@ def _look_up(value: object) -> str:
 
 
 def _password(secret: str) -> str:
-    # RFC 7617, 2: "The user-id and password MUST NOT contain any control characters."
-    if CONTROL.search(secret):
-        raise Mistake(
-            "a secret of several lines or with control characters", "the secret as one line"
-        )
+    # Other control characters, which RFC 7617 (2) forbids, are Docker's clients' to send, and
+    # registries' to take: Google's password is a key file of several lines (user _json_key).
+    if "\0" in secret:
+        raise Mistake("a secret with NUL bytes", "the secret as text")
+    if not _is_utf8(secret):
+        raise Mistake("a secret that is not UTF-8 text", "the secret as text")
     return secret
+
+
+def _is_utf8(secret: str) -> bool:
+    """Whether it can be sent: a variable's bytes that are no UTF-8 are surrogates in os.environ."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in secret)
 
 
 def _token(secret: str) -> str:

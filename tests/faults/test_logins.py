@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -139,6 +140,23 @@ async def test_a_password_that_is_renewed_by_a_timer_costs_no_pull(
         assert (await mirror.manifest("7", name=name)).is_whole(digest)
     assert mirror.events("login_refused") == []
     assert len(mirror.events("login_read_again")) == 3
+
+
+@pytest.mark.parametrize("challenge", ["bearer", "basic"])
+async def test_a_key_file_of_several_lines_is_a_password(
+    house: House, password: Path, challenge: str
+) -> None:
+    """Google's, for the user _json_key."""
+    hub = house.hub
+    hub.challenge, hub.anonymous = challenge, False
+    key = json.dumps({"type": "service_account", "private_key": "-----BEGIN\n" * 200}, indent=2)
+    password.write_text(f"{key}\n")
+    keys = with_login(hub, password)
+    hub.login = ("_json_key", key)
+    keys["credentials"]["username"] = "_json_key"
+    digest = hub.add_image("library/redis", "7", b"layer")
+    mirror = await house.mirror(docker_io=keys)
+    assert (await mirror.manifest("7")).is_whole(digest)
 
 
 async def test_a_refused_login_is_not_shown_again_by_a_mirror_that_is_restarted(
