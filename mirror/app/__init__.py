@@ -1,6 +1,7 @@
 """Builds a running mirror from a Config: the one place where the rooms meet."""
 
 from ..server.control import NotAnswered, ask
+from .checking import checked_endpoints
 from .logins import refusals
 from .reloading import reloading
 from .resources import CannotStart, Process, holding_store, resources, sharing_store, tag_memory
@@ -22,6 +23,7 @@ __all__ = [
     "NotAnswered",
     "Process",
     "ask",
+    "checked_endpoints",
     "having_images",
     "holding_store",
     "keeping_house",

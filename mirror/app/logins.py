@@ -46,6 +46,9 @@ class SecretFile:
             log.warning("secret_unreadable", reason=mistake.found, hint=f"write {mistake.write}")
             return None
 
+    def place(self) -> str:
+        return str(self.secret.file or "the environment")
+
     def stamp(self) -> str:
         if self.secret.file is None:
             return ""

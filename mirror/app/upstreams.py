@@ -162,12 +162,16 @@ class Upstreams:
             kept = self._kept[key] = self._opened(key[0])
         return kept
 
-    def _opened(self, endpoint: Endpoint) -> _Kept:
+    def remote(self, endpoint: Endpoint) -> Remote:
+        """The endpoint alone, outside of any pool. The caller closes it."""
         transport = Transport(endpoint, self._events, tls=self._tls())
         # Of those that clients name there may be any number: no files for them.
         notes = self._accounts if endpoint.addresses.configured else None
         retries = Retries(SOON, self._clock)
-        remote = Remote(endpoint, transport, retries, self._events, self._clock, notes)
+        return Remote(endpoint, transport, retries, self._events, self._clock, notes)
+
+    def _opened(self, endpoint: Endpoint) -> _Kept:
+        remote = self.remote(endpoint)
         member = Member(
             endpoint.name,
             remote,

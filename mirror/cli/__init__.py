@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..config import Config
 from ..logs import drain, log_json, open_streams
+from .checking import check
 from .console import (
     CANNOT_START,
     CannotPrint,
@@ -67,20 +68,6 @@ def serve(config: ConfigOption = None) -> None:
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
-    """Read the configuration, tell every mistake in it, and which of its logins the registries
-    have refused to the mirror that serves."""
-    loaded = load_or_exit(config)
-    from ..app import refusals
-
-    names = ", ".join(sorted(loaded.registries))
-    out.print(f"{config or 'the defaults'}: good. Serves {names} on {loaded.listen}.")
-    for name in sorted(loaded.registries):
-        for words in refusals(loaded, name):
-            err.print(f"{name}: {words}", markup=False)
-
-
-@app.command()
 def verify(config: ConfigOption = None) -> None:
     """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
     loaded = load_or_exit(config)
@@ -104,7 +91,7 @@ def version() -> None:
     out.print(__version__)
 
 
-for command in (ready, warm, tags, pin, unpin, reload):
+for command in (check, ready, warm, tags, pin, unpin, reload):
     app.command()(command)
 
 

@@ -34,6 +34,9 @@ class SecretSource(Protocol):
     def stamp(self) -> str:
         """Changes when the secret is written anew; "" where that cannot be told. Blocking."""
 
+    def place(self) -> str:
+        """Where it is kept, in words for the operator; no client is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Login:

@@ -76,6 +76,11 @@ class Accounts:
     def __len__(self) -> int:
         return len(self._all)
 
+    @property
+    def configured(self) -> Sequence[Account]:
+        """One for each login; none, where all is asked for anonymously."""
+        return [account for account in self._all if account.authorizer.own is not None]
+
     def any(self, repository: str, besides: Collection[Account] = ()) -> Account:
         """The account for what no limit counts: of those that may read this, the one that has most
         left."""

@@ -92,7 +92,7 @@ class Realms:
         if own is None:
             response, body = await self._ask(realm, service, scope, None)
             return self._given(response, body, realm, None)
-        prove = self._prove_to(realm, service)
+        prove = self.proof(realm, service)
         credentials = await own.admitted(prove)
         response, body = await self._ask(realm, service, scope, credentials)
         if response.status in (401, 403) and await own.was_refused(credentials, prove):
@@ -104,7 +104,7 @@ class Realms:
         own.was_good()
         return token
 
-    def _prove_to(self, realm: URL, service: str) -> Proof:
+    def proof(self, realm: URL, service: str) -> Proof:
         """Asks the realm for a token that is good for nothing, as `docker login` does."""
 
         async def prove(credentials: Credentials) -> str | None:

@@ -42,6 +42,7 @@ from ..http.transport import Transport, origin
 from ..retries import Retries
 from . import answers
 from .accounts import Accounts
+from .checkup import Checkup
 from .requests import EXPIRED, Request, Requests
 
 _log = structlog.get_logger()
@@ -117,6 +118,10 @@ class Remote:
             ) from None
         except (Untrustworthy, Denied) as error:
             _log.info("ping_answered_oddly", endpoint=name, reason=error.message)
+
+    def checkup(self) -> Checkup:
+        """The endpoint looked at step by step."""
+        return Checkup(self.endpoint, self._apart, self._accounts, self._clock)
 
     async def _answer_of(self, url: URL) -> aiohttp.ClientResponse:
         response = await self._apart.fetch("GET", url, {})

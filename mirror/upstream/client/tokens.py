@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from math import inf
 
 from cachetools import LRUCache
@@ -24,7 +25,7 @@ from ...oci.errors import Denied, Refused, RegistryError
 from ..endpoint import CONNECTIONS, Credentials, Endpoint, GivenToken, Login
 from ..failures import NoToken, Unreached
 from ..http.transport import Transport, origin
-from .logins import OwnLogin, header_of, name_of, refusal
+from .logins import OwnLogin, Proof, header_of, name_of, refusal
 from .realm import WORD, Realms, Token
 from .turns import Turns
 
@@ -45,6 +46,15 @@ class _Key:
     service: str
     scope: str
     account: str
+
+
+class Reception(Enum):
+    """What came of showing a login."""
+
+    ACCEPTED = "accepted"
+    WITHHELD = "withheld"  # the token realm may not see it
+    NOT_ASKED_FOR = "not asked for"
+    UNPROVEN = "unproven"  # whoever decides has trouble
 
 
 class Authorizer:
@@ -130,6 +140,21 @@ class Authorizer:
         self._wanted = wanted
         shown = await self.authorization(asker, repository)
         return None if shown == refused else shown
+
+    async def introduce(self, challenges: Sequence[Challenge]) -> Reception:
+        """Shows the login by itself, as before its first use, to whom these challenges name. Raises
+        LoginRefused where it is no good, or rests; NoToken."""
+        own, wanted = self.own, _chosen(challenges)
+        if own is None or wanted is None:
+            return Reception.NOT_ASKED_FOR
+        prove: Proof = self._prove_to_registry
+        if isinstance(own.credentials, Login) and wanted.scheme == "bearer":
+            realm = self._realm(wanted.parameters.get("realm", ""))
+            if self._realms.own_for(realm) is None:
+                return Reception.WITHHELD
+            prove = self._realms.proof(realm, wanted.parameters.get("service", ""))
+        await own.proven(prove)
+        return Reception.ACCEPTED if own.is_proven else Reception.UNPROVEN
 
     async def heard(self, shown: str | None, status: int) -> bool:
         """The registry's answer to `shown`. Whether to ask once more: the login, which was refused

@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -30,10 +30,11 @@ from ...tls import verifying_context
 from ..egress import EndpointRefused, Guard, ReferralRefused
 from ..endpoint import KIB, MIB, Endpoint
 from ..failures import Exhausted, FailureKind, Unreachable, Unreached
+from .connected import KnowingResponse
 
 MAX_HOPS = 5
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LOCATION = re.compile(r"[\x21-\x7e]{1,8192}")
 # Errors of this host, which cannot open one more connection: they say nothing of the other host.
 _OUR_OWN = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
@@ -123,8 +124,10 @@ class Transport:
         self._origin = origin(URL(endpoint.url))
         self._realm = origin(URL(realm)) if (realm := endpoint.logins.realm) else None
         self._guard = Guard(endpoint.addresses.allowed)
-        self._own_resolver = Resolver(endpoint.limits.waits.dns) if resolver is None else None
-        self._resolver = resolver or self._own_resolver
+        self._own_resolver: Resolver | None = None
+        if resolver is None:
+            resolver = self._own_resolver = Resolver(endpoint.limits.waits.dns)
+        self._resolver: AbstractResolver = resolver
         self._tls = tls or verifying_context()
         self._sessions: dict[_Why, aiohttp.ClientSession] = {}
         self._closed = False
@@ -147,6 +150,19 @@ class Transport:
         if self._own_resolver is not None:
             await self._own_resolver.close()
 
+    async def addresses(self, url: URL) -> Sequence[str]:
+        """Where the host of this URL is. Raises Unreached."""
+        host, port = url.host or "", url.port or 0
+        try:
+            found = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
+        except OSError as error:
+            reason = error.strerror or "failed"
+            where = f"{self._endpoint.name}: {origin(url)}"
+            raise Unreached(
+                f"{where}: its name cannot be resolved: {reason}", FailureKind.DNS
+            ) from error
+        return list(dict.fromkeys(one["host"] for one in found))
+
     async def fetch(
         self,
         method: str,
@@ -165,7 +181,7 @@ class Transport:
         asked = {**headers, "Authorization": authorization} if authorization else dict(headers)
         for _ in range(MAX_HOPS + 1):
             response = await self.send(method, url, asked, within)
-            if response.status not in _REDIRECTS:
+            if response.status not in REDIRECTS:
                 return response
             location = response.headers.get("Location")
             await self.discard(response)
@@ -286,6 +302,7 @@ class Transport:
                 limit_per_host=self._per_host,
                 socket_factory=self._socket_factory(why),
             ),
+            response_class=KnowingResponse,
             # Bytes come as they were sent, no cookie is kept, and nothing is taken from the
             # environment: neither a proxy, behind which no address could be checked, nor .netrc.
             auto_decompress=False,

@@ -1,0 +1,272 @@
+"""One endpoint looked at step by step, for people: by the requests, over the connections and with
+the logins that pulls are answered by. What a step says is what a pull would meet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from ipaddress import ip_address
+
+import aiohttp
+from yarl import URL
+
+from ...clock import Clock
+from ...oci.challenges import Challenge, parse_challenges
+from ...oci.errors import RegistryError, quoted
+from ..endpoint import Endpoint, Trust
+from ..failures import FailureKind, LoginRefused, Unreachable, Unreached
+from ..http.connected import Certificate, connected
+from ..http.transport import Transport, origin
+from . import answers
+from .accounts import Account, Accounts
+from .logins import name_of
+from .tokens import Reception
+
+_SHOWN_ADDRESSES = 4
+_ENDS_SOON = 14 * 86400.0  # seconds: that a certificate is valid for
+_WITHIN = 10.0  # seconds, for one question
+
+
+class Step(StrEnum):
+    NAME = "name"
+    CONNECTION = "connection"
+    TLS = "TLS"
+    REGISTRY = "registry"
+    TOKEN = "token"  # noqa: S105 - what is looked at
+    LOGIN = "login"
+    IMAGE = "image"
+
+
+class Mark(StrEnum):
+    GOOD = "ok"
+    NOTE = "note"
+    BAD = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a step has shown, in words."""
+
+    step: Step
+    mark: Mark
+    words: str
+
+
+class Shown:
+    """What came of each login that was shown: one that several endpoints have is shown once to
+    each token realm, or registry, that decides on it."""
+
+    def __init__(self) -> None:
+        self._locks: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._said: dict[Hashable, Reception | LoginRefused] = {}
+
+    async def once(
+        self, whom: str, account: Account, challenges: Sequence[Challenge]
+    ) -> tuple[Reception | LoginRefused, bool]:
+        """What `whom` says of this account's login, and whether it was this endpoint that asked."""
+        own = account.authorizer.own
+        key = (whom, own and own.credentials)
+        async with self._locks[key]:
+            if key in self._said:
+                return self._said[key], False
+            try:
+                said: Reception | LoginRefused = await account.authorizer.introduce(challenges)
+            except LoginRefused as error:
+                said = error
+            self._said[key] = said
+            return said, True
+
+
+class Checkup:
+    """Looks at one endpoint. `transport` is the one for what the mirror asks in its own name."""
+
+    def __init__(
+        self, endpoint: Endpoint, transport: Transport, accounts: Accounts, clock: Clock
+    ) -> None:
+        self._endpoint = endpoint
+        self._url = URL(endpoint.url.rstrip("/") + "/v2/", encoded=True)
+        self._transport = transport
+        self._accounts = accounts
+        self._clock = clock
+
+    async def findings(self, shown: Shown) -> AsyncIterator[Finding]:
+        """Each step, as long as the ones before let it be taken."""
+        try:
+            async for finding in self._reach():
+                yield finding
+            response = await self._ask(self._url)
+        except RegistryError as error:
+            finding = self._failed(error)
+            if finding.step is Step.TLS:
+                words = f"{self._url.host}:{self._url.port} takes connections"
+                yield Finding(Step.CONNECTION, Mark.GOOD, words)
+            yield finding
+            return
+        finding = self._registry(response)
+        yield finding
+        if finding.mark is Mark.BAD:
+            return
+        challenges: Sequence[Challenge] = ()
+        if response.status == 401:
+            challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        try:
+            realm = self._accounts.realm(challenges)
+            if realm is not None:
+                yield await self._token(realm)
+        except RegistryError as error:
+            yield Finding(Step.TOKEN, Mark.BAD, self._words(error))
+            return
+        for finding in [
+            await self._login(account, realm, challenges, shown)
+            for account in self._accounts.configured
+        ]:
+            yield finding
+        if not self._accounts.configured:
+            yield Finding(Step.LOGIN, Mark.GOOD, self._none())
+
+    async def _reach(self) -> AsyncIterator[Finding]:
+        """The way to the endpoint. Raises RegistryError."""
+        host = self._url.host or ""
+        if not _is_address(host):
+            found = await self._transport.addresses(self._url)
+            more = len(found) - _SHOWN_ADDRESSES
+            words = ", ".join(found[:_SHOWN_ADDRESSES]) + (f" and {more} more" if more > 0 else "")
+            yield Finding(Step.NAME, Mark.GOOD, f"{host} is at {words}")
+        response = await self._transport.send("GET", self._url, {}, _WITHIN)
+        over = connected(response)
+        await self._transport.discard(response)
+        if over is not None:
+            yield Finding(Step.CONNECTION, Mark.GOOD, f"connected to {over.address}")
+        if over is not None and over.certificate is not None:
+            yield self._certificate(over.certificate)
+
+    async def _ask(self, url: URL) -> aiohttp.ClientResponse:
+        response = await self._transport.fetch("GET", url, {}, within=_WITHIN)
+        await self._transport.discard(response)
+        return response
+
+    def _certificate(self, certificate: Certificate) -> Finding:
+        until = datetime.fromtimestamp(certificate.until, UTC)
+        ends_soon = certificate.until - self._clock.wall() < _ENDS_SOON
+        words = (
+            f"the certificate is for {', '.join(certificate.names)}, by {certificate.issuer}, "
+            f"valid until {until:%Y-%m-%d %H:%M} UTC"
+        )
+        if ends_soon:
+            return Finding(Step.TLS, Mark.NOTE, f"{words}: have it renewed before")
+        return Finding(Step.TLS, Mark.GOOD, words)
+
+    def _failed(self, error: RegistryError) -> Finding:
+        step = Step.REGISTRY
+        if isinstance(error, Unreached):
+            kinds = {FailureKind.DNS: Step.NAME, FailureKind.TLS: Step.TLS}
+            is_connection = isinstance(error, Unreachable)
+            step = kinds.get(error.kind, Step.CONNECTION if is_connection else Step.REGISTRY)
+        return Finding(step, Mark.BAD, self._words(error))
+
+    def _registry(self, response: aiohttp.ClientResponse) -> Finding:
+        """Whether what has answered `/v2/` is a registry."""
+        status, media_type = response.status, answers.media_type(response.headers)
+        at = origin(response.url)
+        where = f"{at}, to which it redirects," if at != origin(self._url) else "it"
+        bad, words = Mark.BAD, f"{where} answers /v2/ with {status}"
+        if media_type == "text/html":
+            return Finding(
+                Step.REGISTRY,
+                bad,
+                f"{words} and a web page: that is no registry; correct the url, or have whatever "
+                "stands before the registry (a sign-in page, a filter) let the mirror through",
+            )
+        if status == 401 and "WWW-Authenticate" in response.headers:
+            return Finding(Step.REGISTRY, Mark.GOOD, f"{words}: a registry, which asks who we are")
+        if status == 200:
+            return Finding(Step.REGISTRY, Mark.GOOD, f"{words}: a registry that asks for no login")
+        if status == 429:
+            return Finding(
+                Step.REGISTRY, Mark.NOTE, f"{words}: it limits our requests; wait, or log in"
+            )
+        if status >= 500:
+            words += ": it has trouble; whoever runs it can tell more"
+        elif status == 404:
+            words += ": no registry is there; correct the url, and its path if it has one"
+        else:
+            words += ", which is no registry's answer; correct the url, or ask whoever runs it"
+        return Finding(Step.REGISTRY, bad, words)
+
+    async def _token(self, realm: URL) -> Finding:
+        """The token realm, asked for nothing and with no login. Raises RegistryError."""
+        where = quoted(origin(realm) + realm.path, 200)
+        response = await self._ask(realm)
+        status = response.status
+        if status >= 500 or answers.media_type(response.headers) == "text/html":
+            trouble = "has trouble" if status >= 500 else "is a web page, and gives no tokens"
+            return Finding(
+                Step.TOKEN, Mark.BAD, f"the token realm {where} {trouble} ({status}); "
+                "whoever runs the registry can tell more",
+            )  # fmt: skip
+        if status in (401, 403):
+            words = f"the token realm {where} gives none without a login ({status})"
+            is_alone = not self._accounts.configured
+            return Finding(Step.TOKEN, Mark.NOTE if is_alone else Mark.GOOD, words)
+        return Finding(Step.TOKEN, Mark.GOOD, f"the token realm {where} answers ({status})")
+
+    async def _login(
+        self, account: Account, realm: URL | None, challenges: Sequence[Challenge], shown: Shown
+    ) -> Finding:
+        own = account.authorizer.own
+        if own is None:  # of an endpoint without a login
+            return Finding(Step.LOGIN, Mark.GOOD, self._none())
+        whom = origin(realm or self._url)
+        place = own.credentials.source.place() if own.credentials.source else ""
+        what = quoted(name_of(own.credentials)) + (f" ({place})" if place else "")
+        if own.rests():
+            refusal = own.refusal()
+            words = refusal.message if refusal else ""
+            return Finding(Step.LOGIN, Mark.BAD, f"{what} is not shown now: {words}")
+        said, is_first = await shown.once(whom, account, challenges)
+        again = "" if is_first else ", as was said to another endpoint"
+        match said:
+            case LoginRefused():
+                return Finding(
+                    Step.LOGIN,
+                    Mark.BAD,
+                    f"{what} is refused{again}: {self._words(said)}. Write the right secret "
+                    f"into {place or 'its place'}; until then what is public is asked for without",
+                )
+            case Reception.ACCEPTED:
+                return Finding(Step.LOGIN, Mark.GOOD, f"{what} is accepted by {whom}{again}")
+            case Reception.WITHHELD:
+                return Finding(
+                    Step.LOGIN,
+                    Mark.BAD,
+                    f"{what} is not shown to {whom}, which is on another host than the registry; "
+                    f"write realm: {whom}{realm.path if realm else ''} if it may see the login",
+                )
+            case Reception.NOT_ASKED_FOR:
+                return Finding(
+                    Step.LOGIN, Mark.NOTE, f"{what} was not asked for: name an IMAGE that needs it"
+                )
+            case _:
+                return Finding(
+                    Step.LOGIN, Mark.BAD, f"{what}: {whom} says neither yes nor no; try again later"
+                )
+
+    def _none(self) -> str:
+        if self._endpoint.trust is not Trust.TAGS:
+            return "none of its own: asked as anybody, since the registry's is not for it"
+        return "none is configured: asked as anybody"
+
+    def _words(self, error: RegistryError) -> str:
+        return error.message.removeprefix(f"{self._endpoint.name}: ")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Over which connection an answer came: told to people who look for what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp.connector import Connection
+
+from ...oci.errors import quoted
+
+_MOST_NAMES = 3  # of a certificate, that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a server has shown, and was verified: for whom, by whom, and until when (seconds since
+    the epoch). Names are fit for a message."""
+
+    names: tuple[str, ...]
+    issuer: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """`address`: of the server that was connected, or of a proxy. `certificate`: None without
+    TLS."""
+
+    address: str
+    certificate: Certificate | None
+
+
+class KnowingResponse(aiohttp.ClientResponse):
+    """Keeps what carried it, also when the connection is given back, as that of a short answer is
+    at once."""
+
+    over: asyncio.Transport | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self.over = connection.transport
+        return await super().start(connection)
+
+
+def connected(response: aiohttp.ClientResponse) -> Connected | None:
+    """None where that is not known."""
+    over = response.over if isinstance(response, KnowingResponse) else None
+    peer = over.get_extra_info("peername") if over is not None else None
+    if over is None or not peer:
+        return None
+    host, port = peer[:2]
+    shown = over.get_extra_info("peercert")
+    return Connected(
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        _certificate(shown) if shown else None,
+    )
+
+
+def _certificate(shown: Mapping[str, Any]) -> Certificate:
+    """From what `SSLSocket.getpeercert` gives."""
+    names = [value for _, value in shown.get("subjectAltName", ())]
+    subject, issuer = _words(shown.get("subject", ())), _words(shown.get("issuer", ()))
+    return Certificate(
+        tuple(quoted(name) for name in names[:_MOST_NAMES]) or (_name_of(subject),),
+        _name_of(issuer),
+        ssl.cert_time_to_seconds(shown["notAfter"]),
+    )
+
+
+def _words(name: Any) -> Mapping[str, str]:
+    return {key: value for part in name for key, value in part}
+
+
+def _name_of(words: Mapping[str, str]) -> str:
+    """The common name, and the organisation, of a distinguished name."""
+    parts = (words.get("commonName"), words.get("organizationName"))
+    return quoted(", ".join(part for part in parts if part) or "nobody")
