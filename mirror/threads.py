@@ -10,6 +10,7 @@ limit of tasks, as systemd's TasksMax or Docker's --pids-limit) makes work slowe
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 import weakref
@@ -117,6 +118,40 @@ class Threads:
                 future.set_exception(error)
 
 
+class MayHang:
+    """Work that may never end, such as reading a file on a share that is gone: one piece at a time,
+    on a thread of its own, so that it holds up nothing else. For one event loop."""
+
+    def __init__(self, within: float) -> None:
+        self._within = within  # seconds that the event loop's callers wait for one piece
+        self._last: asyncio.Future[Any] | None = None
+        self._overdue_at = 0.0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises. Raises TimeoutError when it takes longer than `within`, or
+        when what was begun before does: then no more is begun, and nobody waits again. Raises
+        OSError when no thread can be started."""
+        loop = asyncio.get_running_loop()
+        while self._last is not None and not self._last.done():
+            await _settled(self._last, self._overdue_at)
+        threads = Threads(1, "may_hang")
+        if not threads.can_run():
+            raise OSError(errno.EAGAIN, "no thread can be started")
+        last: asyncio.Future[T] = threads.begin(work)
+        self._last = last
+        threads.leave()
+        self._overdue_at = loop.time() + self._within
+        await _settled(last, self._overdue_at)
+        return last.result()
+
+
+async def _settled(future: asyncio.Future[Any], until: float) -> None:
+    """Raises TimeoutError when it has no result by then (the event loop's time)."""
+    left = until - asyncio.get_running_loop().time()
+    if left <= 0 or not (await asyncio.wait([future], timeout=left))[0]:
+        raise TimeoutError
+
+
 AT_ONCE = 16 << 10
 """Bytes of a stranger's document (JSON) that are read on the event loop: one or two milliseconds.
 The most that is taken of some takes a hundred times as long."""
@@ -135,7 +170,7 @@ _shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Threads] = weakref
 
 def aside(work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
     """`work` on threads that are shared by all that has none of its own, as asyncio.to_thread. Not
-    for what may hang: a name server, another host."""
+    for what may hang: a name server, another host, a share (see MayHang)."""
     loop = asyncio.get_running_loop()
     threads = _shared.get(loop)
     if threads is None:

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from mirror.threads import AT_ONCE, Threads, aside, read_aside
+from mirror.threads import AT_ONCE, MayHang, Threads, aside, read_aside
 
 from .waiting import eventually
 
@@ -142,3 +142,42 @@ async def test_a_large_document_is_read_on_a_thread_and_a_small_one_in_place() -
     there, read = await read_aside(where, b"x" * (AT_ONCE + 1), "!")
     assert here == threading.get_ident() != there
     assert read == f"{AT_ONCE + 1}!"
+
+
+async def test_work_that_hangs_is_waited_for_once_and_nothing_more_is_begun_beside_it() -> None:
+    work, hung, done = MayHang(0.05), threading.Event(), list[int]()
+    before = threading.active_count()
+    for _ in range(20):
+        with pytest.raises(TimeoutError):
+            await work.run(hung.wait)
+    assert threading.active_count() == before + 1
+    hung.set()
+
+    async def runs_again() -> bool:
+        try:
+            return bool(await work.run(lambda: done.append(1) or True))
+        except TimeoutError:
+            return False
+
+    await eventually(runs_again)
+    assert done == [1]
+    with pytest.raises(ValueError, match="as it should"):
+        await work.run(fail)
+
+
+async def test_work_that_may_hang_is_done_one_after_the_other() -> None:
+    work, running, most = MayHang(30), list[int](), list[int]()
+
+    def one() -> None:
+        running.append(1)
+        most.append(len(running))
+        running.pop()
+
+    await asyncio.gather(*(work.run(one) for _ in range(20)))
+    assert most == [1] * 20
+
+
+async def test_work_that_may_hang_is_never_done_on_the_event_loop(machine: Machine) -> None:
+    machine.left = 0
+    with pytest.raises(OSError, match="no thread can be started"):
+        await MayHang(30).run(threading.get_ident)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from mirror.oci.errors import Denied, RegistryError
 from mirror.oci.reference import Repository
 from mirror.storage.records.accounts import AccountRecords
+from mirror.upstream.client import logins
 from mirror.upstream.client.logins import OwnLogin
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Credentials, GivenToken, Login
@@ -274,6 +276,49 @@ async def test_a_file_that_is_gone_or_unreadable_leaves_the_login_as_it_was(
     gone.write("changed")
     time.now += 1
     assert await misses(remote, [REDIS]) == []
+
+
+class Gone(Written):
+    """On a share that has gone: whoever looks there is held until it is back."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.back = threading.Event()
+        self.back.set()
+
+    def read(self) -> SecretStr | None:
+        self.back.wait()
+        return super().read()
+
+    def stamp(self) -> str:
+        self.back.wait()
+        return super().stamp()
+
+
+async def test_a_share_that_is_gone_holds_no_pull_that_needs_no_secret_of_it(
+    hub: Hub, make_remote: MakeRemote, time: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logins, "_READ", 0.2)
+    gone = Gone(WRONG)
+    hub.login = ("ann", RIGHT)
+    hub.closed = {("", PRIVATE.name)}
+    for repository in (PUBLIC, PRIVATE):
+        hub.add_image(repository.name, "7")
+    remote = make_remote(hub.url, credentials=(login(gone),), realm=hub.realm_url)
+    assert len(await misses(remote, [PRIVATE])) == 1
+    gone.back.clear()
+    for _ in range(30):  # its rest ends, and it is tried again
+        time.now += 60
+        assert await misses(remote, [PUBLIC]) == []
+    assert len(await misses(remote, [PRIVATE])) == 1
+    gone.write(RIGHT)
+    gone.back.set()
+
+    async def is_read() -> bool:
+        time.now += 1
+        return await misses(remote, [PRIVATE]) == []
+
+    await eventually(is_read)
 
 
 @pytest.mark.parametrize("code", [429, 500])

@@ -103,6 +103,12 @@ class Accounts:
             raise min(refusals, key=lambda refusal: refusal.retry_after or 0.0)
         return max(free, key=lambda account: account.quota.left)
 
+    async def listen(self) -> None:
+        """Hears, before an account is chosen, what has become of the logins meanwhile."""
+        for account in self._all:
+            if account.authorizer.own is not None:
+                await account.authorizer.own.listen()
+
     def has_more(self, besides: Collection[Account]) -> bool:
         """Whether there is another account to ask with than these."""
         return bool(self._untried(besides))

@@ -28,7 +28,7 @@ from ...contracts.accounts import Notes, RefusedLogin
 from ...contracts.events import LoginJudged
 from ...events import Events
 from ...oci.errors import Unavailable, Untrustworthy
-from ...threads import aside
+from ...threads import MayHang
 from ..endpoint import Credentials, GivenToken, Login
 from ..failures import LoginRefused
 
@@ -39,6 +39,8 @@ _LONGEST_REST = 900.0
 _BELIEVED = 60.0  # seconds for which a login that was good is not suspected
 _PROVEN_EVERY = 5.0  # where that says nothing, since the realm has trouble
 _LISTEN_EVERY = 1.0
+_READ = 5.0  # seconds for a secret, whose file may be on a share that is gone
+_LISTEN = 0.5  # seconds that requests wait for what is seldom news
 
 Proof = Callable[[Credentials], Awaitable[str | None]]
 """Shows these by themselves. Returns what refuses them, in words; None: they are good. Raises
@@ -87,7 +89,9 @@ class OwnLogin:
         self._clock = clock
         self._events = events
         self._notes = notes
+        self._disk = MayHang(_READ)
         self._listen_at = float("-inf")
+        self._listening: asyncio.Future[None] | None = None
         self.is_proven = False  # whether the login was good once
         self._good_at = float("-inf")
         self._is_tried = False  # whether that was tried, whatever came of it
@@ -98,8 +102,7 @@ class OwnLogin:
         self._deciding = asyncio.Lock()
 
     def rests(self) -> bool:
-        """Whether the login is refused, and not to be shown now."""
-        self._listen()
+        """Whether the login is refused, and not to be shown now, as far as `listen` has heard."""
         return bool(self._why) and self._clock.monotonic() < self._until
 
     def refusal(self) -> LoginRefused | None:
@@ -206,8 +209,18 @@ class OwnLogin:
         source = self.credentials.source
         if source is None:
             return False
-        self._stamp = await aside(source.stamp)
-        secret = await aside(source.read)
+        try:
+            self._stamp, secret = await self._disk.run(lambda: (source.stamp(), source.read()))
+        except (TimeoutError, OSError) as error:
+            reason = str(error) or f"not read within {_READ:g} s"
+            _log.warning(
+                "secret_unreadable",
+                endpoint=self._endpoint,
+                login=self._name,
+                reason=reason,
+                hint="see whether the share it is on is there; the login stays as it was",
+            )
+            return False
         known = self.credentials.secret.get_secret_value()
         if secret is None or secret.get_secret_value() == known:
             return False
@@ -223,24 +236,36 @@ class OwnLogin:
         until = self._clock.wall() + self._until - self._clock.monotonic() if self._why else 0.0
         self._notes.note(RefusedLogin(self._endpoint, self._name, self._why, until, self._stamp))
 
-    def _listen(self) -> None:
+    async def listen(self) -> None:
         """Takes over what another process was told, and sees whether the secret was written anew
-        while it rests."""
+        while it rests: once a second, and off the event loop, since both are files. Nobody waits
+        longer than a moment for it."""
         now = self._clock.monotonic()
-        if now < self._listen_at:
+        if self._listening is None or self._listening.done():
+            if now < self._listen_at:
+                return
+            self._listen_at = now + _LISTEN_EVERY
+            self._listening = asyncio.ensure_future(self._heard())
+        await asyncio.wait([self._listening], timeout=max(0.0, self._listen_at - now - _LISTEN))
+
+    async def _heard(self) -> None:
+        source, notes = self.credentials.source, self._notes
+        try:
+            said, stamp = await self._disk.run(
+                lambda: (notes.heard() if notes else None, source.stamp() if source else "")
+            )
+        except (TimeoutError, OSError):
             return
-        self._listen_at = now + _LISTEN_EVERY
-        said = self._notes.heard() if self._notes is not None else None
-        source = self.credentials.source
+        now = self._clock.monotonic()
         if said is not None and not said.why:
             self._forget()
             self._events.emit(LoginJudged(self._endpoint, self._name, False))
-        elif said is not None and source is not None and said.secret == source.stamp() != "":
+        elif said is not None and said.secret == stamp != "":
             self._why, self._stamp = said.why, said.secret
             left = said.until - self._clock.wall()
             self._until = now + min(left, _LONGEST_REST)
             self._events.emit(LoginJudged(self._endpoint, self._name, True))
-        if self._why and source is not None and source.stamp() != self._stamp:
+        if self._why and source is not None and stamp != self._stamp:
             self._until = now
 
     def _forget(self) -> None:

@@ -119,6 +119,7 @@ class Requests:
         RateLimited when the limits of all are used up, Denied when the token realm gives none of
         them a token."""
         name, accounts = request.repository.name, self._accounts
+        await accounts.listen()
         refused: list[Account] = []
         while True:
             account = (
