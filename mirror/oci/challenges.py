@@ -14,9 +14,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# No honest header comes near. What is longer is left out whole: cut, it might mean something else.
-MAX_LINE = 4096
-MAX_LINES = 8
+# What is longer is left out whole: cut, it might mean something else.
+MAX_LINE = 65536
+MAX_LINES = 64
+MAX_CHALLENGES = 64  # each takes longer to read than it takes to send
 
 # Linear, whatever comes: each repetition either takes all it can and gives nothing back (`*+`), or
 # takes a step that can be made in one way only.
@@ -58,7 +59,7 @@ def parse_challenges(headers: Sequence[str]) -> tuple[Challenge, ...]:
     for line in headers[:MAX_LINES]:
         if len(line) <= MAX_LINE:
             found += _parse_line(line)
-    return tuple(found)
+    return tuple(found[:MAX_CHALLENGES])
 
 
 def _parse_line(line: str) -> list[Challenge]:
@@ -66,6 +67,8 @@ def _parse_line(line: str) -> list[Challenge]:
     parameters: dict[str, str] = {}  # of the challenge begun last, while it can take any
     position = 0
     while (position := _after(_SEPARATORS, line, position)) < len(line):
+        if len(found) > MAX_CHALLENGES:
+            break
         if scheme := _SCHEME.match(line, position):
             parameters = {}
             found.append((scheme[1].lower(), parameters))

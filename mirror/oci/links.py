@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# No honest header comes near. What is longer is left out whole: cut, it might mean something else.
-MAX_LINE = 8192
-MAX_LINES = 4
+# What is longer is left out whole: cut, it might mean something else.
+MAX_LINE = 65536
+MAX_LINES = 64
 MAX_TARGET = 2048
 
 # Linear, whatever comes: each repetition takes all it can and gives nothing back (`*+`), and ends

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.oci.challenges import MAX_LINE, MAX_LINES, Challenge, parse_challenges
+from mirror.oci.challenges import MAX_CHALLENGES, MAX_LINE, MAX_LINES, Challenge, parse_challenges
 
 HUB = (
     'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",'
@@ -108,6 +108,10 @@ def test_a_line_too_long_is_left_out_whole_and_the_others_are_read():
 
 def test_only_so_many_lines_are_read():
     assert len(read(*["Basic"] * 1000)) == MAX_LINES
+
+
+def test_only_so_many_challenges_are_read():
+    assert len(read("Basic," * 1000, "Basic," * 1000)) == MAX_CHALLENGES
 
 
 words = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=8)

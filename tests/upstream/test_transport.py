@@ -146,13 +146,13 @@ async def test_f27_relative_locations_of_all_kinds_are_followed(
     assert hub.requests[0].path == hub.requests[1].path
 
 
-async def test_f27_a_loop_ends_after_five_hops(hub: Hub, make_remote: MakeRemote) -> None:
+async def test_f27_a_loop_ends_after_ten_hops(hub: Hub, make_remote: MakeRemote) -> None:
     hub.challenge = "none"
     digest = hub.add_blob(LAYER)
     hub.fail("registry", status(307, {"Location": "/again"}), times=99)
-    with pytest.raises(Untrustworthy, match="more than 5 redirects"):
+    with pytest.raises(Untrustworthy, match="more than 10 redirects"):
         await read_all(make_remote(hub.url), digest)
-    assert hub.count("registry") == 6
+    assert hub.count("registry") == 11
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,6 @@ async def test_f27_a_loop_ends_after_five_hops(hub: Hub, make_remote: MakeRemote
         "http://127.0.0.1:99999/x",
         "http://127.0.0.1/a b",
         "http://bücher.example/",
-        "/" + "x" * 8100 + "y" * 200,
     ],
 )
 async def test_f27_a_redirect_to_nothing_that_can_be_asked_is_refused(

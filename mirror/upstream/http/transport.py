@@ -31,11 +31,12 @@ from ..egress import EndpointRefused, Guard, ReferralRefused
 from ..endpoint import KIB, MIB, Endpoint
 from ..failures import Exhausted, FailureKind, Unreachable, Unreached
 from .connected import KnowingResponse
+from .heads import LONGEST_FIELD, MOST_FIELDS, Connector
 
-MAX_HOPS = 5
+MAX_HOPS = 10  # as Go's net/http, and with it container clients
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_LOCATION = re.compile(r"[\x21-\x7e]{1,8192}")
+_LOCATION = re.compile(r"[\x21-\x7e]+")
 # Errors of this host, which cannot open one more connection: they say nothing of the other host.
 _OUR_OWN = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 # Reading a short body to its end keeps the connection; above this a new one is cheaper.
@@ -294,7 +295,7 @@ class Transport:
     def _open_session(self, why: _Why) -> aiohttp.ClientSession:
         limits = self._limits
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=Connector(
                 ssl=self._tls,
                 resolver=self._resolver,
                 ttl_dns_cache=30,
@@ -312,6 +313,9 @@ class Transport:
                 "User-Agent": f"registry-mirror/{__version__}",
                 "Accept-Encoding": "identity",
             },
+            max_line_size=LONGEST_FIELD,
+            max_field_size=LONGEST_FIELD,
+            max_headers=MOST_FIELDS,
             read_bufsize=64 * KIB,  # of big bodies a Receiver takes the rest, in larger pieces
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.waits.connect),
         )
