@@ -53,6 +53,10 @@ class Faulty(Unavailable):
     """The endpoint answered that it has trouble (5xx)."""
 
 
+class NoRegistry(Unavailable):
+    """The endpoint's host answers, but not as a registry, wherever its URL may mean."""
+
+
 class ReferralExpired(Unavailable):
     """Where the registry had sent us refuses us: its signed URL has ended. The registry knows a
     new one."""
@@ -105,16 +109,12 @@ def pause_before_retry(error: Unavailable) -> float | None:
 def rate_limited(where: str, headers: Mapping[str, str], clock: Clock) -> RateLimited:
     """A 429, with what its Retry-After says; None where it does not say."""
     seconds = retry_after(headers, clock)
-    until = "" if seconds is None else f", and takes the next in {seconds:.0f} s"
-    return RateLimited(f"{where} limits our requests (429){until}", retry_after=seconds)
+    return RateLimited(f"{where} limits our requests (429)", retry_after=seconds)
 
 
 def faulty(where: str, status: int, headers: Mapping[str, str], clock: Clock) -> Faulty:
     """A 5xx, with what its Retry-After says."""
-    return Faulty(
-        f"{where} has trouble ({status}) of its own: whoever runs it can tell more",
-        retry_after=retry_after(headers, clock),
-    )
+    return Faulty(f"{where} has trouble ({status})", retry_after=retry_after(headers, clock))
 
 
 def retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:

@@ -14,7 +14,7 @@ from ...contracts.context import Asker
 from ...oci.challenges import parse_challenges
 from ...oci.errors import Denied, Refused, RegistryError, Unavailable, Unknown
 from ...oci.reference import Repository
-from ..endpoint import KIB, Endpoint, GivenToken, Login
+from ..endpoint import KIB, Endpoint, Login
 from ..failures import (
     FailureKind,
     LoginRefused,
@@ -28,6 +28,7 @@ from ..http.transport import Transport, origin
 from ..retries import Retries
 from . import answers
 from .accounts import Account, Accounts
+from .site import Finder, Site
 from .tokens import Authorizer
 
 _MAX_ERROR = 64 * KIB
@@ -68,6 +69,20 @@ class Request:
         return self.method == "GET"
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A request as it is put to the registry: `repository` is what the registry calls it."""
+
+    request: Request
+    repository: str
+    url: URL
+
+    @classmethod
+    def at(cls, site: Site, request: Request) -> _Placed:
+        repository = site.layout.repository(request.repository.name)
+        return cls(request, repository, site.url(repository, request.path))
+
+
 class Requests:
     """Sends requests for Remote, each with the login that may do what is asked and has most left
     of its limit. `transport` is Remote's own."""
@@ -76,13 +91,15 @@ class Requests:
         self,
         endpoint: Endpoint,
         transport: Transport,
+        finder: Finder,
         accounts: Accounts,
         retries: Retries,
         clock: Clock,
     ) -> None:
         self._endpoint = endpoint
-        self._base = endpoint.url.rstrip("/")
+        self._origin = origin(URL(endpoint.url))
         self._transport = transport
+        self._finder = finder
         self._accounts = accounts
         self._retries = retries
         self._clock = clock
@@ -92,10 +109,11 @@ class Requests:
         time; else the error. The caller ends the response."""
 
         async def attempt() -> aiohttp.ClientResponse:
-            account, response = await self._governed(asker, request)
+            placed = _Placed.at(await self._finder.site(), request)
+            account, response = await self._governed(asker, placed)
             if request.usable(response):
                 return response
-            raise await self._error(response, account, request)
+            raise await self._error(response, account, placed)
 
         seconds = self._endpoint.limits.waits.answer
         try:
@@ -109,16 +127,16 @@ class Requests:
 
     def is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a redirect led to another host than the endpoint's, which gave this answer."""
-        return origin(response.url) != origin(URL(self._base))
+        return origin(response.url) != self._origin
 
     async def _governed(
-        self, asker: Asker, request: Request
+        self, asker: Asker, placed: _Placed
     ) -> tuple[Account, aiohttp.ClientResponse]:
         """An answer, and for which login it was: a manifest is asked for only with logins whose
         limits allow it, and what one login may not read is asked for with the others. Raises
         RateLimited when the limits of all are used up, Denied when the token realm gives none of
         them a token."""
-        name, accounts = request.repository.name, self._accounts
+        request, name, accounts = placed.request, placed.repository, self._accounts
         await accounts.listen()
         refused: list[Account] = []
         while True:
@@ -128,7 +146,7 @@ class Requests:
                 else accounts.any(name, refused)
             )
             try:
-                response = await self._authorized(asker, account, request)
+                response = await self._authorized(asker, account, placed)
             except Denied as error:
                 refused.append(account)
                 if request.is_content and not isinstance(error, LoginRefused):
@@ -155,14 +173,13 @@ class Requests:
             await self._transport.discard(response)
 
     async def _authorized(
-        self, asker: Asker, account: Account, request: Request
+        self, asker: Asker, account: Account, placed: _Placed
     ) -> aiohttp.ClientResponse:
         """The answer to the request, sent once more with another token after a 401, and once more
         with the login as its file has it by now after a refusal of the login. Raises LoginRefused
         when the login is no good."""
-        repository = request.repository.name
-        url = URL(f"{self._base}/v2/{repository}/{request.path}", encoded=True)
-        method, headers = request.method, request.headers
+        repository, url = placed.repository, placed.url
+        method, headers = placed.request.method, placed.request.headers
         authorizer = account.authorizer
         shown = await authorizer.authorization(asker, repository)
         response = await self._transport.fetch(method, url, headers, shown)
@@ -193,11 +210,11 @@ class Requests:
             raise
 
     async def _error(
-        self, response: aiohttp.ClientResponse, account: Account, request: Request
+        self, response: aiohttp.ClientResponse, account: Account, placed: _Placed
     ) -> RegistryError:
         """What an answer means that is of no use. Ends the response."""
         name, status = self._endpoint.name, response.status
-        repository = request.repository.name
+        request, repository = placed.request, placed.repository
         elsewhere = self.is_elsewhere(response)
         where = f"{name}, at {origin(response.url)}," if elsewhere else name
         if status == 404:
@@ -208,11 +225,9 @@ class Requests:
         if elsewhere and status in EXPIRED:
             return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
         if status in (401, 403):
-            is_anonymous = account.authorizer.own is None
-            lacks = "wants credentials" if is_anonymous else "that login lacks the right"
             return self._denied(
                 f"{name} does not let {self._whom(account)} read {repository} ({status}): "
-                f"it does not exist there, or it is private and {lacks}"
+                "it does not exist there, or it is private"
             )
         if status == 429:
             return rate_limited(where, response.headers, self._clock)
@@ -239,10 +254,5 @@ class Requests:
         if len(self._accounts) > 1:
             return f"any of the {len(self._accounts)} logins"
         own = refused.authorizer.own
-        match own.credentials if own else None:
-            case Login(username):
-                return f"the login {username!r}"
-            case GivenToken():
-                return "the configured token"
-            case _:
-                return "us"
+        login = own.credentials if own else None
+        return f"the login {login.username!r}" if isinstance(login, Login) else "us"
