@@ -211,6 +211,11 @@ def _claimed_type(content_type: str | None) -> str | None:
         return None
     if media_type in _SCHEMA_1_TYPES:
         _refuse_schema_1()
+    if media_type == "text/html":
+        raise Untrustworthy(
+            "a web page (Content-Type text/html) in place of a manifest: is the url right, or is a "
+            "page to sign in at in between?"
+        )
     if media_type not in MANIFEST_TYPES:
         raise Untrustworthy(f"the Content-Type {quoted(media_type)} is no manifest's")
     return media_type

@@ -109,12 +109,16 @@ def pause_before_retry(error: Unavailable) -> float | None:
 def rate_limited(where: str, headers: Mapping[str, str], clock: Clock) -> RateLimited:
     """A 429, with what its Retry-After says; None where it does not say."""
     seconds = retry_after(headers, clock)
-    return RateLimited(f"{where} limits our requests (429)", retry_after=seconds)
+    until = "" if seconds is None else f", and takes the next in {seconds:.0f} s"
+    return RateLimited(f"{where} limits our requests (429){until}", retry_after=seconds)
 
 
 def faulty(where: str, status: int, headers: Mapping[str, str], clock: Clock) -> Faulty:
     """A 5xx, with what its Retry-After says."""
-    return Faulty(f"{where} has trouble ({status})", retry_after=retry_after(headers, clock))
+    return Faulty(
+        f"{where} has trouble ({status}) of its own: whoever runs it can tell more",
+        retry_after=retry_after(headers, clock),
+    )
 
 
 def retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:

@@ -205,6 +205,12 @@ class Skopeo(Client):
         copy = self._copies / str(len(list(self._copies.iterdir())))
         self.command(*self._skopeo, "copy", "--quiet", f"docker://{image}", f"dir:{copy}")
 
+    def tags(self, repository: str) -> list[str]:
+        """All that `skopeo list-tags` shows, which asks no mirror: the name begins with one."""
+        words = ("list-tags", "--tls-verify=false", f"docker://{repository}")
+        shown = json.loads(self.command(*self._skopeo, *words))
+        return [str(tag) for tag in shown["Tags"]]
+
     def forget(self) -> None:
         shutil.rmtree(self._copies)
 

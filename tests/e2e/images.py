@@ -33,6 +33,8 @@ DOCKER = {
     "index": "application/vnd.docker.distribution.manifest.list.v2+json",
 }
 
+_File = tuple[str, int, bytes]  # path, mode, content
+
 
 @dataclass(frozen=True)
 class Image:
@@ -65,10 +67,22 @@ def build(name: str, media_types: dict[str, str], layers: Sequence[int]) -> Imag
     which do not compress. No two names and no two architectures share a blob, so that each download
     has one reason only. Needs a static /bin/busybox on this machine.
     """
+    busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
+    return _build(name, media_types, layers, [("bin/sh", 0o755, busybox)])
+
+
+def build_thin(name: str, media_types: dict[str, str]) -> Image:
+    """An image of two small layers, which runs nothing."""
+    return _build(name, media_types, [20_000], [])
+
+
+def _build(
+    name: str, media_types: dict[str, str], layers: Sequence[int], programs: list[_File]
+) -> Image:
     image = Image("", media_types, {}, {}, {})
     platforms = []
     for architecture in (HERE, ELSEWHERE):
-        digest = _add_manifest(image, name, architecture, layers)
+        digest = _add_manifest(image, name, architecture, layers, programs)
         image.manifest_of[architecture] = digest
         platforms.append(
             _descriptor(media_types["manifest"], digest, image.manifests[digest])
@@ -95,11 +109,12 @@ def push(image: Image, registry: str, repository: str, tag: str = "latest") -> N
     _send("PUT", f"{base}/manifests/{tag}", index, image.media_types["index"])
 
 
-def _add_manifest(image: Image, name: str, architecture: str, layers: Sequence[int]) -> str:
+def _add_manifest(
+    image: Image, name: str, architecture: str, layers: Sequence[int], programs: list[_File]
+) -> str:
     types = image.media_types
-    busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
     # The name in every layer keeps the layers of two images apart.
-    files = [[("bin/sh", 0o755, busybox), ("etc/name", 0o644, f"{name} {architecture}".encode())]]
+    files = [[*programs, ("etc/name", 0o644, f"{name} {architecture}".encode())]]
     for number, size in enumerate(layers):
         noise = hashlib.shake_128(f"{name} {architecture} {number}".encode()).digest(size)
         files.append([(f"layer-{number}", 0o644, noise)])
@@ -129,7 +144,7 @@ def _add_manifest(image: Image, name: str, architecture: str, layers: Sequence[i
     return _put(image.manifests, _json(manifest))
 
 
-def _tar(files: list[tuple[str, int, bytes]]) -> bytes:
+def _tar(files: list[_File]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for path, mode, data in files:

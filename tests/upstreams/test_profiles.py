@@ -21,20 +21,10 @@ from ..e2e.programs import loopback_address
 from ..fakes.hub import cut
 from ..fakes.shelf import OCI_INDEX, OCI_MANIFEST, Shelf
 from ..waiting import eventually
-from . import cloud, own
+from . import PROFILES, cloud, short_name
 from .emulated import Emulated
 from .profile import Login, Profile
 
-# Those whose ways the mirror does not know yet are left out.
-_WAITING = {
-    "ecr-cache", "gar", "lscr", "harbor-proxy", "gitlab-proxy", "nexus-path", "artifactory-path",
-    "artifactory-prefix", "acr-identity",
-}  # fmt: skip
-PROFILES = tuple(
-    profile
-    for profile in (*cloud.PROFILES, *own.PROFILES)
-    if profile.name.partition(".")[0] not in _WAITING
-)
 LAYER = bytes(range(256)) * 1200  # 300 kB
 SMALL = b"a thin layer" * 100
 PUBLIC, PRIVATE = "library/demo", "private/secret"
@@ -128,13 +118,9 @@ async def house_of(profile: Profile, folder: Path, login: Login | None) -> Async
         yield House(registry, shelf, client, folder / f"{profile.name}.secret")
 
 
-def named(profile: Profile) -> str:
-    return profile.name.partition(".")[0]
-
-
 def those(condition: Callable[[Profile], object]) -> pytest.MarkDecorator:
     chosen = [profile for profile in PROFILES if condition(profile)]
-    return pytest.mark.parametrize("profile", chosen, ids=named)
+    return pytest.mark.parametrize("profile", chosen, ids=short_name)
 
 
 def visitor(profile: Profile) -> Login | None:
@@ -246,7 +232,7 @@ async def test_a_wrong_login_is_said_and_hides_nothing_that_is_public(
             await house.pull(PUBLIC)
 
 
-@pytest.mark.parametrize("profile", [cloud.ECR, cloud.DOCKER_HUB], ids=named)
+@pytest.mark.parametrize("profile", [cloud.ECR, cloud.DOCKER_HUB], ids=short_name)
 async def test_a_login_that_is_corrected_counts_without_a_restart(
     profile: Profile, tmp_path: Path
 ) -> None:

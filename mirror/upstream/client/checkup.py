@@ -231,6 +231,7 @@ class Checkup:
         whom = origin(realm or self._url)
         place = own.credentials.source.place() if own.credentials.source else ""
         what = quoted(name_of(own.credentials)) + (f" ({place})" if place else "")
+        await own.listen()  # what the mirror that serves has noted
         if own.rests():
             refusal = own.refusal()
             words = refusal.message if refusal else ""

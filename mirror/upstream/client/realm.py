@@ -138,7 +138,8 @@ class Realms:
             )
         except Unreached as error:
             where = self._where(realm)
-            raise Unreached(f"{where} gives no token: {error.message}", error.kind) from error
+            words = error.message.removeprefix(f"{self._endpoint.name}: ")
+            raise Unreached(f"{where} gives no token: {words}", error.kind) from error
         return response, body
 
     def _where(self, realm: URL) -> str:
@@ -153,9 +154,7 @@ class Realms:
     ) -> Token:
         where = self._where(realm)
         if response.status in (401, 403):
-            name = name_of(credentials)
-            whom = f"the login of {name!r}" if credentials else "anonymous askers"
-            raise Denied(f"{where} refuses {whom} ({response.status})")
+            raise Denied(f"{where} refuses {self._whom(realm, credentials)} ({response.status})")
         if response.status == 429:
             raise rate_limited(where, response.headers, self._clock)
         if response.status >= 500:
@@ -168,11 +167,26 @@ class Realms:
             raise NoToken(f"{where} sent more than a token may be long")
         return self._read(body, where)
 
+    def _whom(self, realm: URL, shown: Credentials | None) -> str:
+        """Who is refused, and why it was asked without a login, where there is one."""
+        if shown is not None:
+            return f"the login of {name_of(shown)!r}"
+        own = self._own
+        if own is None or not isinstance(own.credentials, Login):
+            return "anonymous askers"
+        shown_as = quoted(origin(realm) + realm.path, 200)
+        return (
+            f"anonymous askers, and was not shown the login {name_of(own.credentials)!r}, since it "
+            f"is on another host than the registry: `realm: {shown_as}` lets it see that"
+        )
+
     def _read(self, body: bytes, where: str) -> Token:
         try:
             answer = read_object(body)
         except Untrustworthy as error:
-            raise NoToken(f"{where} sent no token: {error.message}") from None
+            raise NoToken(
+                f"{where} sent no token ({error.message}): is a page to sign in at in between?"
+            ) from None
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str) or not token:
             raise NoToken(f"{where} sent no token")

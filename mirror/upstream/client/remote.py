@@ -354,7 +354,9 @@ class Remote:
             content_type = response.headers.get("Content-Type")
             manifest = await read_aside(read_manifest, data, content_type)
         except Untrustworthy as error:
-            message = f"{self.endpoint.name}: {error.message}"
+            at = origin(response.url)
+            elsewhere = f", at {at}" if self._requests.is_elsewhere(response) else ""
+            message = f"{self.endpoint.name}{elsewhere}: {error.message}"
             if digest or claimed or answers.is_of_a_registry(response.headers):
                 raise Unfit(message) from error
             self._events.emit(UpstreamRejected(self.endpoint.registry, self.endpoint.name))

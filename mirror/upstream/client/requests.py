@@ -14,7 +14,7 @@ from ...contracts.context import Asker
 from ...oci.challenges import parse_challenges
 from ...oci.errors import Denied, Refused, RegistryError, Unavailable, Unknown
 from ...oci.reference import Repository
-from ..endpoint import KIB, Endpoint, Login
+from ..endpoint import KIB, Endpoint, GivenToken, Login
 from ..failures import (
     FailureKind,
     LoginRefused,
@@ -225,9 +225,11 @@ class Requests:
         if elsewhere and status in EXPIRED:
             return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
         if status in (401, 403):
+            is_anonymous = account.authorizer.own is None
+            lacks = "wants credentials" if is_anonymous else "that login lacks the right"
             return self._denied(
                 f"{name} does not let {self._whom(account)} read {repository} ({status}): "
-                "it does not exist there, or it is private"
+                f"it does not exist there, or it is private and {lacks}"
             )
         if status == 429:
             return rate_limited(where, response.headers, self._clock)
@@ -254,5 +256,10 @@ class Requests:
         if len(self._accounts) > 1:
             return f"any of the {len(self._accounts)} logins"
         own = refused.authorizer.own
-        login = own.credentials if own else None
-        return f"the login {login.username!r}" if isinstance(login, Login) else "us"
+        match own.credentials if own else None:
+            case Login(username):
+                return f"the login {username!r}"
+            case GivenToken():
+                return "the configured token"
+            case _:
+                return "us"

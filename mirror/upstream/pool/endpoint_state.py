@@ -26,6 +26,7 @@ from .connections import Slots
 from .health import HealthCheck, Ping
 from .question import Asked, Question
 from .speed import Latency, Speed
+from .told import Told
 from .troubles import Troubles
 
 _log = structlog.get_logger()
@@ -97,6 +98,7 @@ class EndpointState:
         }
         self._wrong: Troubles[Repository] = Troubles(PAUSES[Trouble.WRONG], agree=_AGREE_ON_LIES)
         self._missing: Troubles[Repository] = Troubles(PAUSES[Trouble.MISSING])
+        self._told = Told(member.name, clock, self.__repr__)
         self._back: LRUCache[Repository, float] = LRUCache(_REPOSITORIES)
         self._back_with_all = 0.0
 
@@ -235,6 +237,7 @@ class EndpointState:
         is_on_trial = any(breaker.trying for breaker in self._wrong.of(repository))
         if asked is Asked.MANIFEST and is_on_trial and self._wrong.succeeded(repository):
             self._closed(Trouble.WRONG)
+        self._told.well(str(repository))
 
     def delivers(self, question: Question) -> None:
         """The endpoint brought what it promised, or a good part of it: no fault is left."""
@@ -270,6 +273,7 @@ class EndpointState:
                 pass
             case NoToken():
                 self._faults.failed(question, self._clock.monotonic(), error.message)
+                self._told.trouble(str(question.repository), error.message)
             case Untrustworthy():
                 # Of what a list says, or how long a blob is, nothing is proven, nor a lie.
                 if question.asked not in (Asked.LIST, Asked.STAT):
@@ -318,27 +322,18 @@ class EndpointState:
                 repository="all" if is_banned else str(repository),
                 reason=error.message,
                 seconds=round(max(one.left(now) for one in self._wrong.of(repository))),
-                hint="it sent what was not asked for; it is asked only when nobody else answers",
+                hint="it sent what was not asked for; it is asked only when nobody else answers. "
+                "`registry-mirror check --online` tells what answers there",
             )
 
     def _step_back(self, repository: Repository, seconds: float, error: RegistryError) -> None:
-        if not self.steps_back(repository):  # said once, not by each request while it lasts
-            _log.warning(
-                "endpoint_steps_back",
-                endpoint=self.member.name,
-                repository=str(repository),
-                reason=error.message,
-                state=repr(self),
-            )
+        self._told.trouble(str(repository), error.message)
         until = self._clock.monotonic() + min(seconds, _LONGEST_STEP_BACK)
         self._back[repository] = max(self._back.get(repository, 0.0), until)
 
     def _step_back_with_all(self, seconds: float, reason: str) -> None:
         now = self._clock.monotonic()
-        if self._back_with_all <= now:
-            _log.warning(
-                "endpoint_steps_back", endpoint=self.member.name, reason=reason, state=repr(self)
-            )
+        self._told.trouble("", reason)
         until = now + min(seconds, _LONGEST_STEP_BACK)
         self._back_with_all = max(self._back_with_all, until)
 
@@ -351,7 +346,7 @@ class EndpointState:
 
     def _closed(self, trouble: Trouble) -> None:
         self._switched(trouble, False)
-        _log.info("endpoint_is_back", endpoint=self.member.name, trouble=str(trouble))
+        self._told.closed(str(trouble))
 
     def _switched(self, trouble: Trouble, is_open: bool) -> None:
         member = self.member

@@ -1,0 +1,152 @@
+"""Real clients pull what registries of vendors have: see tests/upstreams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Thread
+
+import pytest
+
+from ..fakes.shelf import Shelf
+from ..upstreams import PROFILES, cloud, own, short_name
+from ..upstreams.emulated import Emulated
+from ..upstreams.profile import Profile
+from .clients import Client, Containerd, Dockerd, Flavour, Skopeo
+from .conftest import have
+from .images import DOCKER, OCI, build_thin
+from .mirror import Mirror
+from .programs import Programs
+
+pytestmark = pytest.mark.xdist_group("registries")  # one mirror and one of each client for all
+
+TAGS = [f"v{number}" for number in range(130)]
+CLIENTS = {"skopeo": Skopeo, "containerd": Containerd, "docker": Dockerd}
+
+
+def shelf_of(profile: Profile) -> Shelf:
+    """For each client a public image and a private one, that no other client asks for: so that
+    each is brought from the registry."""
+    shelf = Shelf()
+    for number, client in enumerate(CLIENTS):
+        for repository in (f"library/{client}", f"private/{client}"):
+            image = build_thin(f"{profile.name}/{repository}", (OCI, DOCKER)[number % 2])
+            shelf.blobs |= image.blobs
+            for digest, data in image.manifests.items():
+                shelf.manifests[digest] = data, json.loads(data)["mediaType"]
+            shelf.tags[repository] = {"latest": image.digest}
+            shelf.tags[repository] |= dict.fromkeys(TAGS, image.digest)
+    return shelf
+
+
+class Street:
+    """All registries, on a thread of their own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self.registries = {
+            profile.name: Emulated(profile, shelf_of(profile)) for profile in PROFILES
+        }
+
+    def __enter__(self) -> Street:
+        self._thread.start()
+        for registry in self.registries.values():
+            asyncio.run_coroutine_threadsafe(registry.__aenter__(), self._loop).result(30)
+        return self
+
+    def __exit__(self, *left: object) -> None:
+        for registry in self.registries.values():
+            leaving = registry.__aexit__(None, None, None)
+            asyncio.run_coroutine_threadsafe(leaving, self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30)
+        self._loop.close()
+
+
+@dataclass(frozen=True)
+class Town:
+    """A mirror that has each registry twice: by its name without a login, and below `login.`."""
+
+    street: Street
+    mirror: Mirror
+
+    @property
+    def names(self) -> list[str]:
+        return [each for name in self.street.registries for each in (name, f"login.{name}")]
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[Town]:
+    with Programs() as programs, Street() as street:
+        registries = {}
+        for name, registry in street.registries.items():
+            registries[name] = registry.configured(programs.folder, None)
+            registries[f"login.{name}"] = registry.configured(
+                programs.folder, registry.profile.login
+            )
+        docker_io = street.registries[own.HARBOR.name].configured(programs.folder, None)
+        mirror = Mirror(programs, {}, registries={"docker.io": docker_io, **registries})
+        yield Town(street, mirror.start())
+        print(mirror.words()[-20_000:])
+
+
+@pytest.fixture(scope="module")
+def clients(town: Town) -> Iterator[dict[str, Client]]:
+    """One of each, which knows the mirror for every registry."""
+    with Programs() as first, Programs() as second, Programs() as third:
+        flavours = {name: have(Flavour(kind)) for name, kind in CLIENTS.items()}
+        started = {
+            name: flavours[name].start(programs, town.mirror.url)
+            for name, programs in zip(CLIENTS, (first, second, third), strict=True)
+        }
+        address = f"{town.mirror.address}:{town.mirror.port}"
+        registries = ""
+        for name in town.names:
+            registries += f'[[registry]]\nprefix = "{name}"\nlocation = "{address}/{name}"\n'
+            registries += "insecure = true\n"
+            hosts = second.folder / "hosts.d" / name
+            hosts.mkdir()
+            (hosts / "hosts.toml").write_text(
+                f'server = "https://{name}"\n[host."{town.mirror.url}"]\n'
+                '  capabilities = ["pull", "resolve"]\n'
+            )
+        (first.folder / "registries.conf").write_text(registries)
+        yield started
+
+
+def image_at(town: Town, client: str, registry: str, repository: str) -> str:
+    """The image as this client names it. dockerd has mirrors of Docker Hub alone; to others it
+    goes by the mirror's own name."""
+    prefix = f"{town.mirror.address}:{town.mirror.port}/" if client == "docker" else ""
+    return f"{prefix}{registry}/{repository}/{client}:latest"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("profile", PROFILES, ids=short_name)
+def test_what_is_public_and_what_is_private_is_pulled(
+    profile: Profile, client: str, town: Town, clients: dict[str, Client]
+) -> None:
+    if profile.has_public:
+        clients[client].pull(image_at(town, client, profile.name, "library"))
+    if profile.login is not None:
+        clients[client].pull(image_at(town, client, f"login.{profile.name}", "private"))
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        profile
+        for profile in PROFILES
+        if profile.tags.is_open and profile not in (cloud.ACR, cloud.QUAY)
+    ],
+    ids=short_name,
+)
+def test_skopeo_lists_all_tags(profile: Profile, town: Town, clients: dict[str, Client]) -> None:
+    skopeo = clients["skopeo"]
+    assert isinstance(skopeo, Skopeo)
+    name = profile.name if profile.has_public else f"login.{profile.name}"
+    repository = f"{town.mirror.address}:{town.mirror.port}/{name}/library/skopeo"
+    assert sorted(skopeo.tags(repository)) == sorted(["latest", *TAGS])
