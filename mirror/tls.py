@@ -1,19 +1,46 @@
-"""How the certificates of upstreams, and of Redis, are verified."""
+"""How the certificates of upstreams, and of Redis, are verified; and what is shown of ours."""
 
 from __future__ import annotations
 
+import os
 import ssl
 
+from pydantic import SecretStr
 
-def verifying_context() -> ssl.SSLContext:
+
+def verifying_context(authorities: str = "", shown: SecretStr | None = None) -> ssl.SSLContext:
     """A client's context: certificates and host names are verified, with the system's authorities,
-    or those of SSL_CERT_FILE and SSL_CERT_DIR."""
-    return as_clients_do(ssl.create_default_context())
+    or those of SSL_CERT_FILE and SSL_CERT_DIR, and with `authorities` (PEM) besides. `shown` is
+    our own certificate with its key, for whoever asks for one."""
+    context = as_clients_do(ssl.create_default_context())
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+    if shown is not None:
+        show_certificate(context, shown)
+    return context
 
 
 def as_clients_do(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Python 3.13 has begun to demand what RFC 5280 wants of certificates' forms, too, as an
-    Authority Key Identifier. Many companies' own authorities do without it, and docker, containerd
-    and podman (Go's crypto/x509) accept them: so does the mirror, on every Python."""
+    """Docker, containerd and podman verify with Go's crypto/x509; so does the mirror, on every
+    Python. Python 3.13 has begun to demand what RFC 5280 wants of certificates' forms, too, as an
+    Authority Key Identifier, without which many companies' own authorities do. And it has begun to
+    take for an authority what it was given as one, also a server's own or an intermediate
+    certificate."""
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+def show_certificate(context: ssl.SSLContext, shown: SecretStr) -> None:
+    """Certificates and their key (PEM), for servers that ask for them. Raises ssl.SSLError.
+
+    The library takes them from files alone: this one is in memory, and nobody else can open it.
+    """
+    file = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        with open(file, "wb", closefd=False) as written:
+            written.write(shown.get_secret_value().encode())
+        # A passphrase would be asked for on the terminal, if there is one.
+        context.load_cert_chain(f"/proc/self/fd/{file}", password=lambda: "")
+    finally:
+        os.close(file)

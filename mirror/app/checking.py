@@ -19,7 +19,7 @@ from ..threads import aside
 from ..upstream.client.checkup import Finding, Mark, Shown, Step
 from ..upstream.client.remote import Remote
 from ..upstream.endpoint import Endpoint, Trust
-from .endpoints import configured_endpoints, unconfigured_endpoint
+from .endpoints import configured_endpoints, routes_of, unconfigured_endpoint
 from .resources import Process
 from .upstreams import Upstreams
 
@@ -47,7 +47,8 @@ async def checked_endpoints(
     images are of. They are looked at together, each within a minute. Images are asked of the
     endpoints of their registries. Raises Denied for an image of a registry that cannot be named."""
     process, accounts = Process(set(config.registries)), AccountRecords(config.storage.path)
-    upstreams = Upstreams(process.events, process.clock, accounts)
+    routes = routes_of(process.proxies)
+    upstreams = Upstreams(process.events, process.clock, accounts, routes)
     checks = _Checks(upstreams, process, images)
     others = {image.repository.registry for image in images} - set(config.registries)
     for name in others:

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from ..config import Config, Credentials, EndpointConfig, RegistryConfig
+from pydantic import SecretStr
+
+from ..config import (
+    Config,
+    Credentials,
+    EndpointConfig,
+    EnvironmentProxies,
+    EnvironmentProxy,
+    ProxyConfig,
+    RegistryConfig,
+)
 from ..oci.registries import url_of
 from ..upstream.egress import Allowed
 from ..upstream.endpoint import (
     CONNECTIONS,
     Addresses,
+    Connecting,
     Endpoint,
     EndpointLimits,
     GivenToken,
@@ -19,6 +30,7 @@ from ..upstream.endpoint import (
     Trust,
 )
 from ..upstream.endpoint import Credentials as Shown
+from ..upstream.proxies import Exceptions, Proxy, Routes
 from .logins import SecretFile, name_of
 
 
@@ -57,7 +69,7 @@ def _endpoint(
 ) -> Endpoint:
     return Endpoint(
         name=name_of(endpoint),
-        url=endpoint.address,
+        url=endpoint.url,
         registry=name,
         trust=Trust(endpoint.trust),
         logins=Logins(
@@ -66,6 +78,7 @@ def _endpoint(
             registry.quota.low,
         ),
         addresses=Addresses(allowed=Allowed.parse(map(str, registry.allow_private))),
+        connecting=_connecting(registry, endpoint),
         limits=EndpointLimits(connections=limits[host_of(endpoint.url)]),
     )
 
@@ -88,6 +101,46 @@ def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[C
     if endpoint.credentials or endpoint.trust != "tags":
         return endpoint.credentials
     return config.credentials
+
+
+def _connecting(registry: RegistryConfig, endpoint: EndpointConfig) -> Connecting:
+    proxy = endpoint.proxy or registry.proxy
+    ca_file = endpoint.ca_file or registry.ca_file
+    client = endpoint.client
+    if client is None and endpoint.trust == "tags":  # as with credentials
+        client = registry.client
+    return Connecting(
+        routes=_routes(proxy) if proxy else None,
+        authorities=ca_file.text.get_secret_value() if ca_file else "",
+        shown=client.pem if client else None,
+    )
+
+
+def _routes(config: ProxyConfig) -> Routes:
+    if config.url is None:
+        return Routes()
+    secret = config.password
+    proxy = Proxy(
+        config.url,
+        config.username,
+        secret and SecretStr(secret.get_secret_value()),
+        SecretFile(secret).read if secret else None,
+    )
+    return Routes(proxy, proxy, Exceptions.parse(config.excepted))
+
+
+def routes_of(environment: EnvironmentProxies) -> Routes:
+    """The environment's, where a registry has no `proxy`."""
+    return Routes(
+        _of_environment(environment.http),
+        _of_environment(environment.https),
+        Exceptions.parse(environment.excepted),
+        spares_loopback=True,
+    )
+
+
+def _of_environment(proxy: EnvironmentProxy | None) -> Proxy | None:
+    return Proxy(proxy.url, proxy.username, proxy.password) if proxy else None
 
 
 def _shown(credentials: Credentials) -> Shown:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from ..clock import Clock
-from ..config import Config
+from ..config import Config, EnvironmentProxies, environment
 from ..contracts.tags import TagStore
 from ..events import Events
 from ..pullthrough.fills.parallel import ParallelPolicy
@@ -33,6 +33,7 @@ from ..storage.tags.embedded import EmbeddedTags
 from ..tasks import beside
 from ..threads import aside
 from .catalogue import CatalogueListener
+from .endpoints import routes_of
 from .upstreams import Upstreams
 
 log = structlog.get_logger()
@@ -47,12 +48,14 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What all that a process opens has in common: the bus, the clock, and the names of the
-    registries that are configured by now, which a reload changes in place."""
+    """What all that a process opens has in common: the bus, the clock, the proxies of the
+    environment, and the names of the registries that are configured by now, which a reload changes
+    in place."""
 
     registries: set[str]
     events: Events = field(default_factory=Events)
     clock: Clock = field(default_factory=Clock)
+    proxies: EnvironmentProxies = field(default_factory=lambda: environment(os.environ))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ async def resources(
         stack.push_async_callback(referrers.close)
         accounts = AccountRecords(folder)
         stack.push_async_callback(aside, accounts.close)
-        upstreams = Upstreams(events, clock, accounts)
+        upstreams = Upstreams(events, clock, accounts, routes_of(process.proxies))
         stack.push_async_callback(upstreams.close)
         tier = _second_tier(stack, config, store, process)
         fills = Fills(

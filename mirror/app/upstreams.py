@@ -26,11 +26,13 @@ from ..upstream.pool.bandwidth import Bandwidth
 from ..upstream.pool.connections import Slots
 from ..upstream.pool.endpoint_state import EndpointState, Member
 from ..upstream.pool.pool import Pool
+from ..upstream.proxies import Routes
 from ..upstream.replaceable import ReplaceableUpstream
 from ..upstream.retries import SOON, Retries
 from .endpoints import host_of
 from .logins import SecretFile
 
+_CONTEXTS = 32  # of different `ca_file`s
 _Key = tuple[Endpoint, tuple[str, ...]]
 
 
@@ -59,12 +61,17 @@ class Upstreams:
     """Of each registry its current pool. An endpoint is there once, however many pools have it, and
     as long as one has."""
 
-    def __init__(self, events: Events, clock: Clock, accounts: AccountRecords) -> None:
+    def __init__(
+        self, events: Events, clock: Clock, accounts: AccountRecords, routes: Routes
+    ) -> None:
+        """`routes` are the environment's, for endpoints that have none of their own."""
         self._events = events
         self._clock = clock
         self._accounts = accounts
         self._bandwidth = Bandwidth(clock)
-        self._tls = functools.cache(verifying_context)  # 20 ms: not where no upstream is asked
+        self._routes = routes
+        # 20 ms each: not where no upstream is asked.
+        self._tls = functools.lru_cache(_CONTEXTS)(verifying_context)
         self._kept: dict[_Key, _Kept] = {}
         self._slots: WeakValueDictionary[tuple[str, int], Slots] = WeakValueDictionary()
         self._pools: dict[Pool, _Pooled] = {}
@@ -164,7 +171,8 @@ class Upstreams:
 
     def remote(self, endpoint: Endpoint) -> Remote:
         """The endpoint alone, outside of any pool. The caller closes it."""
-        transport = Transport(endpoint, self._events, tls=self._tls())
+        tls = self._tls(endpoint.connecting.authorities)
+        transport = Transport(endpoint, self._events, tls=tls, environment=self._routes)
         # Of those that clients name there may be any number: no files for them.
         notes = self._accounts if endpoint.addresses.configured else None
         retries = Retries(SOON, self._clock)
@@ -196,7 +204,7 @@ class Upstreams:
 
 
 def _key(endpoint: Endpoint) -> _Key:
-    """What makes an endpoint the same: all that the configuration says of it, and the files of its
-    secrets, from which they are read again."""
+    """What makes an endpoint the same: all that the configuration says of it, what its certificates
+    are included, and the files of its secrets, from which they are read again."""
     files = (cast(SecretFile, login.source).secret.file for login in endpoint.logins.credentials)
     return endpoint, tuple(map(str, files))

@@ -7,11 +7,13 @@ secrets already read) or raise ConfigError, whose text is for the user as it sta
 from .logins import Secret
 from .model import (
     AccessConfig,
+    ClientConfig,
     Config,
     Credentials,
     EndpointConfig,
     FreshnessConfig,
     LimitsConfig,
+    ProxyConfig,
     QuotaConfig,
     RegistryConfig,
     StorageConfig,
@@ -19,6 +21,7 @@ from .model import (
 )
 from .places import Address, Network
 from .problems import ConfigError, Mistake, Problem
+from .proxies import EnvironmentProxies, EnvironmentProxy, environment
 from .reading import load, load_again, parse, store_of
 from .reloading import NEEDS_RESTART, following
 from .values import digest_or_time, tagged_image
@@ -27,21 +30,26 @@ __all__ = [
     "NEEDS_RESTART",
     "AccessConfig",
     "Address",
+    "ClientConfig",
     "Config",
     "ConfigError",
     "Credentials",
     "EndpointConfig",
+    "EnvironmentProxies",
+    "EnvironmentProxy",
     "FreshnessConfig",
     "LimitsConfig",
     "Mistake",
     "Network",
     "Problem",
+    "ProxyConfig",
     "QuotaConfig",
     "RegistryConfig",
     "Secret",
     "StorageConfig",
     "TagsConfig",
     "digest_or_time",
+    "environment",
     "following",
     "load",
     "load_again",

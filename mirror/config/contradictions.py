@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from ..oci.errors import BadRequest, quoted
 from ..oci.reference import ImageReference, parse_image
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
-from . import places
+from . import certificates, places
 from .document import Location
-from .model import AccessConfig, Config, Credentials, FreshnessConfig
+from .model import AccessConfig, ClientConfig, Config, Credentials, FreshnessConfig, ProxyConfig
 from .problems import Mistake
 
 Found = Iterator[tuple[Location, Mistake]]
@@ -34,6 +34,7 @@ def contradictions(data: dict[str, Any]) -> Found:
         if isinstance(registry, dict):
             yield from _endpoints(registry.get("endpoints"), ("registries", name, "endpoints"))
             yield from _logins(registry, ("registries", name))
+            yield from _ways(registry, ("registries", name))
             yield from _freshness(registry.get("freshness"), ("registries", name, "freshness"))
 
 
@@ -144,27 +145,12 @@ def _endpoints(endpoints: object, place: Location) -> Found:
         )
     first_at: dict[str, int] = {}
     for index, endpoint in enumerate(endpoints):
-        written = _written(endpoint)
-        if written is None:
-            continue
         try:
-            address = places.prefixed(*written)
-        except Mistake as mistake:
-            yield (*place, index, "prefix"), mistake
+            url = places.endpoint_url(endpoint["url"]) if isinstance(endpoint, dict) else None
+        except (KeyError, Mistake):
             continue
-        if first_at.setdefault(address, index) != index:
-            yield (*place, index, "url"), Mistake(f"{quoted(address)} a second time", "it once")
-
-
-def _written(endpoint: object) -> tuple[str, str | None] | None:
-    """An endpoint's URL and prefix; None where one of them is a mistake by itself."""
-    if not isinstance(endpoint, dict):
-        return None
-    try:
-        prefix = places.endpoint_prefix(endpoint["prefix"]) if "prefix" in endpoint else None
-        return places.endpoint_url(endpoint["url"]), prefix
-    except (KeyError, Mistake):
-        return None
+        if url is not None and first_at.setdefault(url, index) != index:
+            yield (*place, index, "url"), Mistake(f"{quoted(url)} a second time", "it once")
 
 
 def _pins(data: dict[str, Any]) -> Found:
@@ -262,14 +248,59 @@ def _access(rules: object) -> Found:
             yield (*place, "min_age"), Mistake("min_age at a rule that denies", "allow: with it")
 
 
-def _logins(registry: dict[str, Any], place: Location) -> Found:
-    """Those of the registry, and those of its endpoints."""
+def _and_endpoints(
+    registry: dict[str, Any], place: Location
+) -> Iterator[tuple[Location, dict[str, Any]]]:
+    """What has the keys that a registry and each of its endpoints may have."""
+    yield place, registry
     endpoints = registry.get("endpoints")
-    sections: list[tuple[Location, object]] = [(place, registry)]
     for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
-        sections.append(((*place, "endpoints", index), endpoint))
-    for where, section in sections:
-        given = section.get("credentials") if isinstance(section, dict) else None
+        if isinstance(endpoint, dict):
+            yield (*place, "endpoints", index), endpoint
+
+
+def _ways(registry: dict[str, Any], place: Location) -> Found:
+    """How connections are made: keys that say nothing alone, and pairs that do not belong
+    together."""
+    for where, section in _and_endpoints(registry, place):
+        yield from _proxy(section.get("proxy"), (*where, "proxy"))
+        yield from _client(section.get("client"), (*where, "client"))
+
+
+def _proxy(proxy: object, place: Location) -> Found:
+    if not isinstance(proxy, dict):
+        return
+    known = {field.alias or name for name, field in ProxyConfig.model_fields.items()}
+    sources = [key for key in ("password_file", "password_env") if key in proxy]
+    if len(sources) > 1:
+        yield (*place, sources[1]), Mistake(f"a password besides {sources[0]}", "one of them")
+    if set(proxy) - known:
+        return  # what is missing may be what the unknown key meant
+    if proxy.get("url") == "none" and len(proxy) > 1:
+        yield (*place, "url"), Mistake("none, and more keys", "proxy: none alone")
+    elif sources and "username" not in proxy:
+        yield place, Mistake(f"{sources[0]} without a username", "username: too")
+    elif "username" in proxy and not sources:
+        yield place, Mistake("a username without a password", "password_file or password_env: too")
+
+
+def _client(client: object, place: Location) -> Found:
+    if not isinstance(client, dict) or set(client) - set(ClientConfig.model_fields):
+        return
+    try:
+        cert = certificates.certificate(client.get("cert"))
+        key = certificates.key(client["key"]) if "key" in client else None
+    except Mistake:
+        return
+    try:
+        certificates.pair(cert, key)
+    except Mistake as mistake:
+        yield (*place, "cert" if key is None else "key"), mistake
+
+
+def _logins(registry: dict[str, Any], place: Location) -> Found:
+    for where, section in _and_endpoints(registry, place):
+        given = section.get("credentials")
         if not isinstance(given, list):
             yield from _secret(given, (*where, "credentials"))
             continue

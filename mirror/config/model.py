@@ -16,7 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from ..oci.digest import Digest
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
-from . import logins, places, values
+from . import certificates, logins, places, proxies, values
+from .certificates import Pem
 from .logins import Secret
 from .places import Address, Network
 
@@ -129,25 +130,62 @@ def _one_or_more(section: object) -> object:
 Logins = Annotated[tuple[Credentials, ...], BeforeValidator(_one_or_more)]
 
 
+class ProxyConfig(Section):
+    """The way out of a network: an HTTP proxy. `url` None: none is used, whatever the environment
+    says. `excepted`: what is asked directly all the same, in the words of NO_PROXY."""
+
+    url: Annotated[str | None, BeforeValidator(proxies.proxy_url_or_none)]
+    username: Annotated[str | None, BeforeValidator(logins.username)] = None
+    password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = None
+    password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
+    excepted: Annotated[
+        tuple[Annotated[str, BeforeValidator(proxies.excepted)], ...],
+        BeforeValidator(_or_none_listed),
+    ] = Field(default=(), alias="except")
+
+    @property
+    def password(self) -> Secret | None:
+        return self.password_file or self.password_env
+
+
+def _proxy(section: object) -> object:
+    """`none`, or a URL, is its one key."""
+    return {"url": section} if isinstance(section, str) else section
+
+
+ProxyKey = Annotated[ProxyConfig | None, BeforeValidator(_proxy)]
+
+
+class ClientConfig(Section):
+    """The certificate that is shown to an endpoint that asks for one. Use `pem`."""
+
+    cert: Annotated[Pem, BeforeValidator(certificates.certificate)]
+    key: Annotated[Pem | None, BeforeValidator(certificates.key)] = None
+
+    @property
+    def pem(self) -> SecretStr:
+        """Certificate and key."""
+        return certificates.pair(self.cert, self.key)
+
+
+CaFile = Annotated[Pem | None, BeforeValidator(certificates.authorities)]
+
+
 class EndpointConfig(Section):
-    """`url` is `scheme://host[:port]`, and a path if there is one. `prefix`: what stands before
-    each repository's name, None: as `url` says; use `address`, which has both. `trust` tags: it may
-    say what a tag points to; content: it is asked for bytes by digest only. `connections`: to its
-    host, at most, from all workers, beside those that ask for tokens. `credentials`: its own,
-    instead of the registry's."""
+    """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
+    is asked for bytes by digest only. `connections`: to its host, at most, from all
+    workers, beside those that ask for tokens. `credentials`, `proxy`, `ca_file` and `client`: its
+    own, instead of the registry's."""
 
     url: Annotated[str, BeforeValidator(places.endpoint_url)]
-    prefix: Annotated[str | None, BeforeValidator(places.endpoint_prefix)] = None
     trust: Annotated[
         Literal["tags", "content"], BeforeValidator(values.choice("tags", "content"))
     ] = "tags"
     connections: Annotated[int, BeforeValidator(values.count(values.MAX_CONNECTIONS))] = 32
     credentials: Logins = ()
-
-    @property
-    def address(self) -> str:
-        """Where the registry is, in one form: see oci/layout.py for its path."""
-        return places.prefixed(self.url, self.prefix)
+    proxy: ProxyKey = None
+    ca_file: CaFile = None
+    client: ClientConfig | None = None
 
 
 class FreshnessConfig(Section):
@@ -184,10 +222,14 @@ def _freshness_rules(section: object) -> object:
 class RegistryConfig(Section):
     """One registry. Of `freshness` the first that means a tag is for it. `allow_private`: networks,
     and host names in lower case. `hosts`: the names of this mirror, in lower case, by which clients
-    mean this registry."""
+    mean this registry. `proxy` None: as the environment says. `ca_file`: trusted besides the
+    system's. `client`: for endpoints whose trust is tags, as `credentials` are."""
 
     endpoints: tuple[EndpointConfig, ...]
     credentials: Logins = ()
+    proxy: ProxyKey = None
+    ca_file: CaFile = None
+    client: ClientConfig | None = None
     freshness: Annotated[tuple[FreshnessConfig, ...], BeforeValidator(_freshness_rules)] = (
         FreshnessConfig(),
     )

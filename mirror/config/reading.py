@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from . import values
+from . import proxies, values
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
 from .model import (
     AccessConfig,
+    ClientConfig,
     Config,
     Credentials,
     EndpointConfig,
     FreshnessConfig,
     LimitsConfig,
+    ProxyConfig,
     QuotaConfig,
     RegistryConfig,
     Section,
@@ -31,8 +34,9 @@ from .problems import ConfigError, Mistake, Problem, kind
 def load(path: Path | None) -> Config:
     """The configuration in this file, or, with None, the default. Reads the secrets it names.
 
-    Raises ConfigError with all the mistakes in it.
+    Raises ConfigError with all the mistakes in it, or with those of the environment's proxies.
     """
+    proxies.environment(os.environ)
     return Config() if path is None else parse(_text(path), str(path))
 
 
@@ -123,11 +127,14 @@ def _problem(document: Document, details: Any) -> Problem:
 
 
 def _as_written(document: Document, location: Location) -> Location:
-    """The location without the indices of lists that were written as their one item."""
+    """The location without the indices of lists that were written as their one item, and without
+    the keys of sections that were written as the value of one."""
     written: list[str | int] = []
     data: Any = document.data
     for step in location:
         if isinstance(step, int) and not isinstance(data, list):
+            continue
+        if isinstance(data, str):  # a section that was written as its one key's value
             continue
         written.append(step)
         try:
@@ -164,6 +171,8 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "credentials": Credentials,
     "freshness": FreshnessConfig,
     "quota": QuotaConfig,
+    "proxy": ProxyConfig,
+    "client": ClientConfig,
 }
 
 # Not the nearest in spelling, but what was meant.
@@ -175,7 +184,8 @@ _MEANT = {
 
 def _known_key(location: Location) -> str:
     *parents, key = location
-    known = list(_section_at(parents).model_fields)
+    fields = _section_at(parents).model_fields.items()
+    known = [field.alias or name for name, field in fields]
     for meant, write in _MEANT.items():
         if key == meant and f"{meant}_file" in known:
             return write

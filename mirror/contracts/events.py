@@ -166,7 +166,8 @@ class TagStoreFailed:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAsked:
-    """`status` is an HTTP status, or the kind of error: connect, dns, tls, timeout, cut."""
+    """`status` is an HTTP status, or the kind of error: connect, dns, tls, timeout, cut,
+    proxy."""
 
     registry: str
     endpoint: str

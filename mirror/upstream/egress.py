@@ -118,27 +118,39 @@ class EndpointRefused(ReferralRefused):
     """An endpoint that is not in the configuration is at an address that is not public."""
 
 
+class NotListed(ReferralRefused):
+    """An upstream led over http to an address that `allow_private` does not list."""
+
+
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """What the operator lets upstreams lead to all the same (`allow_private`)."""
 
     networks: tuple[Network, ...] = ()
     hosts: frozenset[str] = frozenset()
+    domains: tuple[str, ...] = ()  # of `*.example.com`: `.example.com`
 
     @classmethod
     def parse(cls, entries: Iterable[str]) -> Allowed:
-        """Reads addresses, networks (`10.0.0.0/8`) and host names, as they are written."""
+        """Reads addresses, networks (`10.0.0.0/8`), host names, and `*.example.com` for all names
+        below one, as they are written."""
         networks: list[Network] = []
         hosts: set[str] = set()
+        domains: list[str] = []
         for entry in entries:
             try:
                 networks.append(ip_network(entry, strict=False))
             except ValueError:
-                hosts.add(entry.lower().rstrip("."))
-        return cls(tuple(networks), frozenset(hosts))
+                name = entry.lower().rstrip(".")
+                if name.startswith("*."):
+                    domains.append(name.removeprefix("*"))
+                else:
+                    hosts.add(name)
+        return cls(tuple(networks), frozenset(hosts), tuple(domains))
 
     def names(self, host: str) -> bool:
-        return host.lower().rstrip(".") in self.hosts
+        name = host.lower().rstrip(".")
+        return name in self.hosts or any(name.endswith(domain) for domain in self.domains)
 
     def covers(self, address: Address) -> bool:
         if isinstance(address, IPv6Address):
@@ -178,3 +190,8 @@ class Guard:
             return
         if reach > (self._endpoint or Reach.PUBLIC):
             raise ReferralRefused
+
+    def check_listed(self, host: str) -> None:
+        """Raises NotListed unless the operator lists this address."""
+        if not self._allowed.covers(ip_address(host)):
+            raise NotListed

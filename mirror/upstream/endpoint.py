@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from ..oci.manifests import MAX_MANIFEST
 from ..times import EXCHANGES, Exchanges
 from .egress import Allowed
+from .proxies import Routes
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -90,6 +91,17 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
+class Connecting:
+    """How connections are made, for the endpoint and wherever it leads. `routes`: the proxies; None
+    for those of the environment. `authorities` (PEM) are trusted besides the system's. `shown`, our
+    certificate with its key, is for the endpoint itself alone."""
+
+    routes: Routes | None = None
+    authorities: str = field(default="", repr=False)
+    shown: SecretStr | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One registry at one URL.
 
@@ -104,4 +116,5 @@ class Endpoint:
     trust: Trust = Trust.TAGS
     logins: Logins = field(default_factory=Logins)
     addresses: Addresses = field(default_factory=Addresses)
+    connecting: Connecting = field(default_factory=Connecting)
     limits: EndpointLimits = field(default_factory=EndpointLimits)

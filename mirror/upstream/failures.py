@@ -23,17 +23,20 @@ class FailureKind(StrEnum):
     TLS = "tls"
     TIMEOUT = "timeout"
     CUT = "cut"
+    PROXY = "proxy"  # there was no way through the proxy, or none to it
 
 
 _STAYS = (FailureKind.TLS, FailureKind.TIMEOUT, FailureKind.DNS)
 
 
 class Unreached(Unavailable):
-    """There was no whole HTTP answer: no connection, or one that broke."""
+    """There was no whole HTTP answer: no connection, or one that broke. `passes`: asking again soon
+    may do better."""
 
-    def __init__(self, message: str, kind: FailureKind) -> None:
+    def __init__(self, message: str, kind: FailureKind, passes: bool | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.passes = kind not in _STAYS if passes is None else passes
 
 
 class Unreachable(Unreached):
@@ -51,10 +54,6 @@ class QuotaSpent(RateLimited):
 
 class Faulty(Unavailable):
     """The endpoint answered that it has trouble (5xx)."""
-
-
-class NoRegistry(Unavailable):
-    """The endpoint's host answers, but not as a registry, wherever its URL may mean."""
 
 
 class ReferralExpired(Unavailable):
@@ -93,14 +92,15 @@ def pause_before_retry(error: Unavailable) -> float | None:
     """The least seconds to wait before asking again: 0 where the fault is likely gone already,
     None where asking again soon is of no use.
 
-    A refused certificate stays refused, a timeout has cost the caller enough already, and for a
-    name that has no address the resolver has tried by itself. An endpoint that limits us is left
+    A refused certificate stays refused, and so does a login at a proxy (who tries one again and
+    again locks it out); a timeout has cost the caller enough already, and for a name that has no
+    address the resolver has tried by itself. An endpoint that limits us is left
     alone: another one may answer meanwhile, and the pool waits where none does.
     """
     if isinstance(error, ReferralExpired):
         return 0.0
     if isinstance(error, Unreached):
-        return None if error.kind in _STAYS else 0.0
+        return 0.0 if error.passes else None
     if isinstance(error, Faulty | Exhausted | NoTurn):
         return error.retry_after or 0.0
     return None

@@ -98,7 +98,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
                 yield RequestAnswered(
                     kind, "docker.io", "", "", outcome, status, "", 1000, 0.01, 0.02
                 )
-        for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut"):
+        for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut", "proxy"):
             yield UpstreamAsked("docker.io", "hub", "GET", status)
         yield SecondTierGiven(kept=True)
         yield SecondTierGiven(kept=False)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import errno
 import os
 import socket
-import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from yarl import URL
 
@@ -28,16 +21,17 @@ from mirror.asking.retry_policy import RetryPolicy
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
-from mirror.tls import verifying_context
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.egress import Allowed
 from mirror.upstream.endpoint import Endpoint, Login
 from mirror.upstream.failures import Exhausted, FailureKind, Unreached
-from mirror.upstream.http.transport import Resolver, Transport
+from mirror.upstream.http.resolver import Resolver
+from mirror.upstream.http.transport import Transport
 
 from ..fakes import CONTEXT
-from ..fakes.hub import Fault, Hub, cut, hang, status
+from ..fakes.hub import Hub, cut, hang, status
 from ..strict_tls import be_strict
+from .authority import Authority, tls_server
 from .conftest import QUICK, REDIS, Counts, MakeRemote
 
 LAYER = b"layer " * 100
@@ -391,77 +385,6 @@ async def test_f23_an_answer_is_bounded_in_all(hub: Hub, make_remote: MakeRemote
 # F22: TLS
 
 Serve = Callable[..., Awaitable[str]]
-
-
-class Authority:
-    """A certificate authority of this test run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._sign("test authority", self.key, [], 1, authority=True)
-        self.path = folder / "ca.pem"
-        self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
-
-    def _sign(
-        self,
-        name: str,
-        key: ec.EllipticCurvePrivateKey,
-        hosts: list[str],
-        days: int,
-        authority: bool = False,
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        issuer = subject if authority else self.certificate.subject
-        end = now + datetime.timedelta(days=days)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(min(now, end) - datetime.timedelta(days=1))
-            .not_valid_after(end)
-            .add_extension(x509.BasicConstraints(authority, None), True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), False
-            )
-            .sign(self.key, hashes.SHA256())
-        )
-
-    def trusted(self) -> ssl.SSLContext:
-        """What a mirror has that was told of it."""
-        context = verifying_context()
-        context.load_verify_locations(self.path)
-        return context
-
-    def server(self, host: str, days: int = 1) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = self._sign(host, key, [host], days).public_bytes(serialization.Encoding.PEM)
-        pem += key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        path = self.folder / "server.pem"
-        path.write_bytes(pem)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(path)
-        return context
-
-
-@asynccontextmanager
-async def tls_server(context: ssl.SSLContext, handler: Fault) -> AsyncIterator[int]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)  # type: ignore[arg-type]
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ from ..http.transport import Transport, origin
 from ..retries import Retries
 from . import answers
 from .accounts import Account, Accounts
-from .site import Finder, Site
 from .tokens import Authorizer
 
 _MAX_ERROR = 64 * KIB
@@ -58,29 +57,19 @@ class Request:
         return self.path.startswith("manifests/")
 
     @property
+    def is_blob(self) -> bool:
+        return self.path.startswith("blobs/")
+
+    @property
     def is_content(self) -> bool:
         """Whether its refusal tells that the repository may not be read: lists may be refused to
         those who may read it."""
-        return self.is_manifest or self.path.startswith("blobs/")
+        return self.is_manifest or self.is_blob
 
     @property
     def is_pull(self) -> bool:
         """Whether an endpoint that counts manifests counts this one, if it is one."""
         return self.method == "GET"
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A request as it is put to the registry: `repository` is what the registry calls it."""
-
-    request: Request
-    repository: str
-    url: URL
-
-    @classmethod
-    def at(cls, site: Site, request: Request) -> _Placed:
-        repository = site.layout.repository(request.repository.name)
-        return cls(request, repository, site.url(repository, request.path))
 
 
 class Requests:
@@ -91,15 +80,13 @@ class Requests:
         self,
         endpoint: Endpoint,
         transport: Transport,
-        finder: Finder,
         accounts: Accounts,
         retries: Retries,
         clock: Clock,
     ) -> None:
         self._endpoint = endpoint
-        self._origin = origin(URL(endpoint.url))
+        self._base = endpoint.url.rstrip("/")
         self._transport = transport
-        self._finder = finder
         self._accounts = accounts
         self._retries = retries
         self._clock = clock
@@ -109,11 +96,10 @@ class Requests:
         time; else the error. The caller ends the response."""
 
         async def attempt() -> aiohttp.ClientResponse:
-            placed = _Placed.at(await self._finder.site(), request)
-            account, response = await self._governed(asker, placed)
+            account, response = await self._governed(asker, request)
             if request.usable(response):
                 return response
-            raise await self._error(response, account, placed)
+            raise await self._error(response, account, request)
 
         seconds = self._endpoint.limits.waits.answer
         try:
@@ -127,16 +113,16 @@ class Requests:
 
     def is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a redirect led to another host than the endpoint's, which gave this answer."""
-        return origin(response.url) != self._origin
+        return origin(response.url) != origin(URL(self._base))
 
     async def _governed(
-        self, asker: Asker, placed: _Placed
+        self, asker: Asker, request: Request
     ) -> tuple[Account, aiohttp.ClientResponse]:
         """An answer, and for which login it was: a manifest is asked for only with logins whose
         limits allow it, and what one login may not read is asked for with the others. Raises
         RateLimited when the limits of all are used up, Denied when the token realm gives none of
         them a token."""
-        request, name, accounts = placed.request, placed.repository, self._accounts
+        name, accounts = request.repository.name, self._accounts
         await accounts.listen()
         refused: list[Account] = []
         while True:
@@ -146,7 +132,7 @@ class Requests:
                 else accounts.any(name, refused)
             )
             try:
-                response = await self._authorized(asker, account, placed)
+                response = await self._authorized(asker, account, request)
             except Denied as error:
                 refused.append(account)
                 if request.is_content and not isinstance(error, LoginRefused):
@@ -173,28 +159,35 @@ class Requests:
             await self._transport.discard(response)
 
     async def _authorized(
-        self, asker: Asker, account: Account, placed: _Placed
+        self, asker: Asker, account: Account, request: Request
     ) -> aiohttp.ClientResponse:
         """The answer to the request, sent once more with another token after a 401, and once more
         with the login as its file has it by now after a refusal of the login. Raises LoginRefused
         when the login is no good."""
-        repository, url = placed.repository, placed.url
-        method, headers = placed.request.method, placed.request.headers
+        repository = request.repository.name
+        url = URL(f"{self._base}/v2/{repository}/{request.path}", encoded=True)
+        method, headers = request.method, request.headers
         authorizer = account.authorizer
         shown = await authorizer.authorization(asker, repository)
-        response = await self._transport.fetch(method, url, headers, shown)
+        response = await self._transport.fetch(
+            method, url, headers, shown, is_proven=request.is_blob
+        )
         if response.status == 401 and not self.is_elsewhere(response):
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
             other = await authorizer.answer(asker, challenges, repository, refused=shown)
             if other is not None:
                 await self._transport.discard(response)
                 shown = other
-                response = await self._transport.fetch(method, url, headers, shown)
+                response = await self._transport.fetch(
+                    method, url, headers, shown, is_proven=request.is_blob
+                )
         if not await self._is_to_ask_again(authorizer, shown, response):
             return response
         await self._transport.discard(response)
         shown = await authorizer.authorization(asker, repository)
-        response = await self._transport.fetch(method, url, headers, shown)
+        response = await self._transport.fetch(
+            method, url, headers, shown, is_proven=request.is_blob
+        )
         await self._is_to_ask_again(authorizer, shown, response)
         return response
 
@@ -210,11 +203,11 @@ class Requests:
             raise
 
     async def _error(
-        self, response: aiohttp.ClientResponse, account: Account, placed: _Placed
+        self, response: aiohttp.ClientResponse, account: Account, request: Request
     ) -> RegistryError:
         """What an answer means that is of no use. Ends the response."""
         name, status = self._endpoint.name, response.status
-        request, repository = placed.request, placed.repository
+        repository = request.repository.name
         elsewhere = self.is_elsewhere(response)
         where = f"{name}, at {origin(response.url)}," if elsewhere else name
         if status == 404:

@@ -27,7 +27,6 @@ from ..failures import NoToken, Unreached
 from ..http.transport import Transport, origin
 from .logins import OwnLogin, Proof, header_of, name_of, refusal
 from .realm import WORD, Realms, Token
-from .site import Finder
 from .turns import Turns
 
 _MAX_TOKENS = 1000
@@ -69,11 +68,9 @@ class Authorizer:
         endpoint: Endpoint,
         own: OwnLogin | None,
         transport: Transport,
-        finder: Finder,
         clock: Clock,
     ) -> None:
         self._endpoint = endpoint
-        self._finder = finder
         self.own = own
         self._origin = URL(endpoint.url).origin()
         self._transport = transport
@@ -177,7 +174,7 @@ class Authorizer:
         return False
 
     async def _prove_to_registry(self, credentials: Credentials) -> str | None:
-        url = (await self._finder.site()).root
+        url = URL(self._endpoint.url.rstrip("/") + "/v2/", encoded=True)
         shown, limits = {"Authorization": header_of(credentials)}, self._endpoint.limits
 
         async def ask() -> int:

@@ -7,106 +7,49 @@ there.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from ... import __version__
 from ...contracts.events import UpstreamAsked, UpstreamRead
 from ...events import Events
-from ...oci.errors import Denied, Unavailable, Untrustworthy
-from ...threads import Threads
-from ...tls import verifying_context
-from ..egress import EndpointRefused, Guard, ReferralRefused
+from ...oci.errors import Unavailable, Untrustworthy
+from ...oci.registries import DOCKER_HUB_REALM
+from ..egress import Guard
 from ..endpoint import KIB, MIB, Endpoint
-from ..failures import Exhausted, FailureKind, Unreachable, Unreached
-from .connected import KnowingResponse
-from .heads import LONGEST_FIELD, MOST_FIELDS, Connector
+from ..failures import FailureKind, Unreachable, Unreached
+from ..proxies import Proxy, Routes
+from .proxying import ProxyLogins, raise_own_answer
+from .resolver import Resolver
+from .sessions import Contexts, Means, Reason, Sessions, check
+from .sessions import origin as origin
+from .words import Asked, RefusedByProxy, Unresolvable, failure, is_no_connection, wants_certificate
 
 MAX_HOPS = 10  # as Go's net/http, and with it container clients
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _LOCATION = re.compile(r"[\x21-\x7e]+")
-# Errors of this host, which cannot open one more connection: they say nothing of the other host.
-_OUR_OWN = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 # Reading a short body to its end keeps the connection; above this a new one is cheaper.
 _DRAIN = 64 * KIB
-
-
-def origin(url: URL) -> str:
-    """Scheme, host and port: all of a URL that may stand in a message or decide on a secret."""
-    return str(url.origin()) if url.absolute else "nowhere"
-
-
-class Resolver(AbstractResolver):
-    """getaddrinfo in threads of its own, and not for longer than `timeout` seconds.
-
-    A name server that hangs would else hold the threads that hash and write.
-    """
-
-    def __init__(self, timeout: float, threads: int = 4) -> None:
-        self._timeout = timeout
-        self._threads = Threads(threads, "dns")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        # AI_ADDRCONFIG: no IPv6 addresses on a machine that has none.
-        ask = partial(
-            socket.getaddrinfo,
-            host,
-            port,
-            family=family,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_ADDRCONFIG,
-        )
-        if not self._threads.can_run():  # it would hold up the event loop
-            raise OSError(errno.EAGAIN, "no thread can be started to ask for an address")
-        try:
-            async with asyncio.timeout(self._timeout):
-                found = await self._threads.run(ask)
-        except TimeoutError:
-            # Not a TimeoutError: the connector takes only an OSError with a number for DNS's.
-            raise OSError(0, f"no answer within {self._timeout:g} s") from None
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=found_family,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for found_family, _, proto, _, address in found
-        ]
-
-    async def close(self) -> None:
-        self._threads.leave()
-
-
-class _Why(Enum):
-    """Why a host is connected, which decides what is checked."""
-
-    ENDPOINT = "endpoint"  # the configuration names it
-    ALLOWED = "allowed"  # the configuration lets the upstream name it
-    REFERRED = "referred"  # only the upstream names it
+# With these a server of TLS speaks of our certificate, or of plain HTTP, on a web page. 495 to 497
+# are nginx's own, which it shows as 400.
+_OF_CONNECTION = frozenset((400, 495, 496, 497))
+_MAX_PAGE = 8 * KIB
+_NEEDS_NO_CHECK = frozenset((Reason.ENDPOINT, Reason.ALLOWED))
 
 
 class Transport:
     """Sends requests for one endpoint. Safe to make outside a running loop; close it inside.
 
     `resolver` and `tls` may be shared; the closer of this transport closes only its own resolver.
-    `per_host` connections to one host at most; 0: any number.
+    `tls` has no certificate of ours. `per_host` connections to one host at most; 0: any number.
+    `environment` has the proxies, where the endpoint says nothing of them.
     """
 
     def __init__(
@@ -117,20 +60,23 @@ class Transport:
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         per_host: int | None = None,
+        environment: Routes | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._limits = endpoint.limits
-        self._per_host = endpoint.limits.connections if per_host is None else per_host
         self._events = events
         self._origin = origin(URL(endpoint.url))
-        self._realm = origin(URL(realm)) if (realm := endpoint.logins.realm) else None
         self._guard = Guard(endpoint.addresses.allowed)
         self._own_resolver: Resolver | None = None
         if resolver is None:
             resolver = self._own_resolver = Resolver(endpoint.limits.waits.dns)
         self._resolver: AbstractResolver = resolver
-        self._tls = tls or verifying_context()
-        self._sessions: dict[_Why, aiohttp.ClientSession] = {}
+        self._routes = endpoint.connecting.routes or environment or Routes()
+        self._logins = ProxyLogins()
+        per_host = endpoint.limits.connections if per_host is None else per_host
+        contexts = Contexts(endpoint, tls)
+        self._means = Means(endpoint, self._guard, self._resolver, contexts, per_host)
+        self._sessions = Sessions(self._means)
         self._closed = False
 
     def apart(self) -> Transport:
@@ -138,16 +84,22 @@ class Transport:
         an endpoint is there, for tokens, and whether a login is good. All connections of this one
         may be waiting for answers to what clients ask. Close it before this one."""
         apart = Transport(
-            self._endpoint, self._events, resolver=self._resolver, tls=self._tls, per_host=0
+            self._endpoint,
+            self._events,
+            resolver=self._resolver,
+            tls=self._means.contexts.others,
+            per_host=0,
+            environment=self._routes,
         )
-        apart._guard = self._guard  # which learns at what address the endpoint is
+        # What was learnt: at what address the endpoint is, and the proxies' passwords.
+        apart._guard, apart._logins = self._guard, self._logins
+        apart._means = replace(self._means, per_host=0)
+        apart._sessions = Sessions(apart._means)
         return apart
 
     async def close(self) -> None:
         self._closed = True
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        await self._sessions.close()
         if self._own_resolver is not None:
             await self._own_resolver.close()
 
@@ -160,9 +112,13 @@ class Transport:
             reason = error.strerror or "failed"
             where = f"{self._endpoint.name}: {origin(url)}"
             raise Unreached(
-                f"{where}: its name cannot be resolved: {reason}", FailureKind.DNS
+                f"{where}: its name {host} cannot be resolved: {reason}", FailureKind.DNS
             ) from error
         return list(dict.fromkeys(one["host"] for one in found))
+
+    def proxy_for(self, url: URL) -> Proxy | None:
+        """The proxy by which this URL is asked, if any."""
+        return self._routes.proxy_for(str(url)) if url.absolute else None
 
     async def fetch(
         self,
@@ -171,17 +127,20 @@ class Transport:
         headers: Mapping[str, str],
         authorization: str | None = None,
         within: float | None = None,
+        is_proven: bool = False,
     ) -> aiohttp.ClientResponse:
         """The answer after at most MAX_HOPS redirects; `response.url` is where it came from. Each
         exchange may take so many seconds (`limits.waits.headers`).
 
         `authorization` is for the origin of `url` alone: once a redirect has left it, it is not
-        shown again, not even where a later redirect leads back. Raises Unreached when there is no
-        answer, Untrustworthy for a redirect that is not followed.
+        shown again, not even where a later redirect leads back. With `is_proven` a digest proves
+        the bytes, so that they may come over http from where `allow_private` says. Raises Unreached
+        when there is no answer, Untrustworthy for a redirect that is not followed.
         """
         asked = {**headers, "Authorization": authorization} if authorization else dict(headers)
+        began_secure, reason = url.scheme == "https", self._sessions.reason(url)
         for _ in range(MAX_HOPS + 1):
-            response = await self.send(method, url, asked, within)
+            response = await self._exchange(method, url, asked, within, reason)
             if response.status not in REDIRECTS:
                 return response
             location = response.headers.get("Location")
@@ -189,6 +148,15 @@ class Transport:
             target = self._target(url, location)
             if target.origin() != url.origin():
                 asked.pop("Authorization", None)
+            reason = self._sessions.reason(target)
+            if began_secure and target.scheme == "http":
+                if not is_proven:
+                    name, place = self._endpoint.name, origin(target)
+                    raise Untrustworthy(
+                        f"{name}: {origin(url)} redirects from https to {place}; refused: only "
+                        "blobs, which their digests prove, may come over http"
+                    )
+                reason = Reason.UNPROTECTED if reason is Reason.REFERRED else reason
             url = target
         raise Untrustworthy(f"{self._endpoint.name}: more than {MAX_HOPS} redirects")
 
@@ -196,24 +164,130 @@ class Transport:
         self, method: str, url: URL, headers: Mapping[str, str], within: float | None = None
     ) -> aiohttp.ClientResponse:
         """One exchange; redirects are handed back. The caller discards or reads the response."""
+        return await self._exchange(method, url, headers, within, self._sessions.reason(url))
+
+    async def _exchange(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        within: float | None,
+        reason: Reason,
+    ) -> aiohttp.ClientResponse:
         within = self._limits.waits.headers if within is None else within
-        where = f"{self._endpoint.name}: {origin(url)}"
+        asked = self._asked(url, within)
         if self._closed:  # a late try would open connections that are never closed
-            raise Unavailable(f"{where}: not asked any more")
+            raise Unavailable(f"{asked.where}: not asked any more")
         try:
             async with asyncio.timeout(within):
-                response = await self._session(url).request(
-                    method, url, headers=headers, allow_redirects=False
-                )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = _failure(error, where, within)
-            if isinstance(failure, Unreached):
-                self._tell(method, failure.kind)
-                if origin(url) == self._origin and _is_no_connection(error):
-                    raise Unreachable(failure.message, failure.kind) from error
-            raise failure from error
+                if asked.proxy is None:
+                    session = self._sessions.session(url, reason, by_proxy=False)
+                    response = await session.request(
+                        method, url, headers=headers, allow_redirects=False
+                    )
+                else:
+                    response = await self._by_proxy(asked.proxy, method, url, headers, reason)
+        except (
+            *(aiohttp.ClientError, OSError, ValueError),
+            *(RefusedByProxy, Unresolvable),
+        ) as error:
+            raise self._failed(method, asked, error) from _without_login(error)
         self._tell(method, str(response.status))
+        if response.status in _OF_CONNECTION and reason is Reason.ENDPOINT:
+            await self._raise_of_connection(response, asked)
         return response
+
+    def _failed(self, method: str, asked: Asked, error: Exception) -> Exception:
+        failed = failure(error, asked)
+        if not isinstance(failed, Unreached):
+            return failed
+        self._tell(method, failed.kind)
+        if origin(asked.url) == self._origin and is_no_connection(error):
+            return Unreachable(failed.message, failed.kind, passes=failed.passes)
+        return failed
+
+    def _asked(self, url: URL, within: float) -> Asked:
+        return Asked(
+            self._endpoint.name,
+            url,
+            self.proxy_for(url),
+            self._endpoint.connecting.shown is not None,
+            within,
+        )
+
+    async def _by_proxy(
+        self, proxy: Proxy, method: str, url: URL, headers: Mapping[str, str], reason: Reason
+    ) -> aiohttp.ClientResponse:
+        """Asks a proxy: for https to connect us (CONNECT), for http to ask for us. Its login goes
+        to it alone. Where it refuses that, the password is read again, and shown once more."""
+        asked, host = await self._checked(url, reason)
+        session = self._sessions.session(url, reason, by_proxy=True)
+        while True:
+            login = self._logins.header(proxy)
+            is_tunnel = url.scheme == "https"
+            try:
+                response = await session.request(
+                    method,
+                    asked,
+                    headers={**headers, **host} if is_tunnel else {**headers, **host, **login},
+                    allow_redirects=False,
+                    proxy=proxy.url,
+                    proxy_headers=login if is_tunnel else None,
+                )
+                if is_tunnel:
+                    return response
+                try:
+                    raise_own_answer(response)
+                except RefusedByProxy:
+                    response.close()
+                    raise
+                return response
+            except (RefusedByProxy, aiohttp.ClientHttpProxyError) as error:
+                refused = _refused_by_proxy(error)
+                if refused.status != 407 or not await self._logins.read_again(proxy):
+                    raise refused from None
+
+    async def _checked(self, url: URL, reason: Reason) -> tuple[URL, Mapping[str, str]]:
+        """What a proxy is asked for, and a Host where that is an address.
+
+        The proxy's address is all that is connected here: so the host of a URL that only an
+        upstream or a client names is resolved here, and every address of it has to be fit for that
+        (ReferralRefused). https then goes by the name: who answers there has to prove it by a
+        certificate, so that a name server which tells the proxy another address gains nothing. http
+        proves nothing, and goes by the address that was checked.
+        """
+        if reason in _NEEDS_NO_CHECK or origin(url) == DOCKER_HUB_REALM:
+            return url, {}
+        host = url.host or ""
+        try:
+            addresses = [str(ip_address(host))]
+        except ValueError:
+            try:
+                found = await self._resolver.resolve(host, url.port or 0, socket.AF_UNSPEC)
+            except OSError as error:
+                raise Unresolvable(error.strerror or "no answer") from None
+            addresses = [one["host"] for one in found]
+        for address in addresses:
+            check(self._guard, reason, address)
+        if url.scheme == "https" or not addresses:
+            return url, {}
+        return url.with_host(addresses[0]), {"Host": url.authority}
+
+    async def _raise_of_connection(self, response: aiohttp.ClientResponse, asked: Asked) -> None:
+        """Raises Unreachable for a web page that says that the connection is not as it should be:
+        nginx's words for a missing or wrong certificate, and those of nginx and Go for plain HTTP
+        on a port of TLS."""
+        if not response.content_type.startswith("text/"):
+            return
+        page = await self.read(response, _MAX_PAGE, self._limits.waits.unwanted) or b""
+        if b"SSL certificate" in page and asked.url.scheme == "https":
+            words = wants_certificate(asked)
+        elif re.search(rb"HTTP request (was sent )?to (an )?HTTPS", page):
+            words = "it speaks TLS there: https:// is meant"
+        else:
+            return
+        where = f"{asked.where}: ({response.status})"
+        raise Unreachable(f"{where} {words}", FailureKind.TLS)
 
     def _tell(self, method: str, status: str) -> None:
         endpoint = self._endpoint
@@ -227,7 +301,6 @@ class Transport:
         Raises Unreached when it is cut, or not here within so many seconds (`limits.waits.body`).
         """
         within = self._limits.waits.body if within is None else within
-        where = f"{self._endpoint.name}: {origin(response.url)}"
         if response.content_length is not None and response.content_length > limit:
             response.close()
             return None
@@ -239,7 +312,7 @@ class Transport:
                     if len(data) > limit:
                         return None
         except (aiohttp.ClientError, OSError) as error:
-            raise _failure(error, where, within) from error
+            raise failure(error, self._asked(response.url, within)) from error
         finally:
             self._events.emit(UpstreamRead(self._endpoint.registry, self._endpoint.name, len(data)))
             response.release()  # closes the connection when the body was not read to its end
@@ -267,121 +340,23 @@ class Transport:
             # `encoded`: a signed URL is signed as it is written.
             target = url.join(URL(location, encoded=True))
             target = target.with_user(None).with_fragment(None)
-            downgrade = url.scheme == "https" and target.scheme == "http"
             usable = target.scheme in ("http", "https") and bool(target.host)
         except ValueError:
             raise Untrustworthy(
                 f"{name}: a redirect from {origin(url)} with a broken Location"
             ) from None
-        if downgrade:
-            raise Untrustworthy(
-                f"{name}: {origin(url)} redirects from https to {origin(target)}; refused"
-            )
         if not usable:
             raise Untrustworthy(f"{name}: a redirect from {origin(url)} to no http URL")
         return target
 
-    def _session(self, url: URL) -> aiohttp.ClientSession:
-        if origin(url) == self._origin:
-            why = _Why.ENDPOINT
-        elif origin(url) == self._realm or self._endpoint.addresses.allowed.names(url.host or ""):
-            why = _Why.ALLOWED
-        else:
-            why = _Why.REFERRED
-        if why not in self._sessions:
-            self._sessions[why] = self._open_session(why)
-        return self._sessions[why]
 
-    def _open_session(self, why: _Why) -> aiohttp.ClientSession:
-        limits = self._limits
-        return aiohttp.ClientSession(
-            connector=Connector(
-                ssl=self._tls,
-                resolver=self._resolver,
-                ttl_dns_cache=30,
-                limit=0,
-                limit_per_host=self._per_host,
-                socket_factory=self._socket_factory(why),
-            ),
-            response_class=KnowingResponse,
-            # Bytes come as they were sent, no cookie is kept, and nothing is taken from the
-            # environment: neither a proxy, behind which no address could be checked, nor .netrc.
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            headers={
-                "User-Agent": f"registry-mirror/{__version__}",
-                "Accept-Encoding": "identity",
-            },
-            max_line_size=LONGEST_FIELD,
-            max_field_size=LONGEST_FIELD,
-            max_headers=MOST_FIELDS,
-            read_bufsize=64 * KIB,  # of big bodies a Receiver takes the rest, in larger pieces
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.waits.connect),
-        )
-
-    def _socket_factory(self, why: _Why) -> Callable[[Any], socket.socket]:
-        """Makes the socket for one address: the last place before it is connected, which names and
-        IP literals, redirects and rebinding DNS must all pass."""
-
-        def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
-            family, kind, protocol, _, address = info
-            if why is _Why.ENDPOINT and not self._endpoint.addresses.configured:
-                self._guard.check_public(address[0])
-            elif why is _Why.ENDPOINT:
-                self._guard.endpoint_at(address[0])
-            elif why is _Why.REFERRED:
-                self._guard.check(address[0])
-            return socket.socket(family, kind, protocol)
-
-        return make
+def _refused_by_proxy(error: RefusedByProxy | aiohttp.ClientHttpProxyError) -> RefusedByProxy:
+    if isinstance(error, RefusedByProxy):
+        return error
+    schemes = error.headers.getall("Proxy-Authenticate", []) if error.headers else []
+    return RefusedByProxy(error.status, ", ".join(schemes))
 
 
-def _is_no_connection(error: Exception) -> bool:
-    """Whether the error says that no connection could be made, through no fault of this host."""
-    os_error = getattr(error, "os_error", None)
-    if isinstance(os_error, OSError) and os_error.errno in _OUR_OWN:
-        return False
-    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-
-
-def _failure(
-    error: Exception, where: str, seconds: float
-) -> Unreached | Exhausted | Untrustworthy | Denied:
-    """The error for an exception of aiohttp, in words that name the endpoint and the host."""
-    match error:
-        case aiohttp.ClientConnectorError(os_error=OSError(errno=number)) if number in _EXHAUSTED:
-            reason = os.strerror(number)
-            return Exhausted(f"{where} cannot be asked from here now: {reason}", retry_after=0.5)
-        case aiohttp.ClientConnectorDNSError():
-            detail = error.os_error.strerror or "failed"
-            return Unreached(f"{where}: its name cannot be resolved: {detail}", FailureKind.DNS)
-        case aiohttp.ClientConnectorCertificateError():
-            detail = getattr(error.certificate_error, "verify_message", "") or "not valid"
-            return Unreached(f"{where}: its TLS certificate is refused: {detail}", FailureKind.TLS)
-        case aiohttp.ClientConnectorSSLError():
-            detail = getattr(error.os_error, "reason", "") or "no handshake"
-            return Unreached(f"{where}: TLS failed: {detail}", FailureKind.TLS)
-        case aiohttp.ClientConnectorError(os_error=EndpointRefused()):
-            return Denied(
-                f"{where} is at an address that is not public, where only registries of the "
-                "configuration may be"
-            )
-        case aiohttp.ClientConnectorError(os_error=ReferralRefused()):
-            return Untrustworthy(
-                f"{where} was named by the upstream, and is at an address that is not public; "
-                "list it under allow_private if that is meant"
-            )
-        case aiohttp.ConnectionTimeoutError():
-            return Unreached(f"{where}: no connection in time", FailureKind.TIMEOUT)
-        case TimeoutError():
-            return Unreached(f"{where}: no answer within {seconds:g} s", FailureKind.TIMEOUT)
-        case aiohttp.ClientConnectorError():
-            detail = error.os_error.strerror or "no connection"
-            return Unreached(f"{where}: cannot be connected: {detail}", FailureKind.CONNECT)
-        case aiohttp.InvalidURL() | ValueError():
-            return Untrustworthy(f"{where}: not a URL that can be asked")
-        case aiohttp.ClientResponseError():
-            return Unreached(f"{where}: does not answer in HTTP", FailureKind.CUT)
-        case _:
-            return Unreached(f"{where}: the connection broke", FailureKind.CUT)
+def _without_login(error: Exception) -> Exception | None:
+    """Errors of CONNECT keep the request, and with it the proxy's login."""
+    return None if isinstance(error, aiohttp.ClientResponseError) else error
