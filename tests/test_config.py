@@ -172,12 +172,13 @@ def test_the_shipped_file_has_its_examples():
         "trust: content",
         "ghcr.io",
         "quay.io",
+        "prefix: ",
         "registry.corp.local:5000",
         "pin:",
         "access:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 10
+    assert len(shipped_examples()) == 11
 
 
 @pytest.mark.parametrize(
@@ -245,11 +246,42 @@ def test_times(text, seconds):
         ("http://10.0.0.7:5000", "http://10.0.0.7:5000"),
         ("http://my_registry:5000/", "http://my_registry:5000"),
         ("https://[2001:db8::1]:443", "https://[2001:db8::1]:443"),
+        ("https://harbor.corp/v2/", "https://harbor.corp"),
+        ("https://harbor.corp/v2/dockerhub-proxy/", "https://harbor.corp/v2/dockerhub-proxy"),
+        ("https://Harbor.corp:8443/dockerhub-proxy/", "https://harbor.corp:8443/dockerhub-proxy"),
+        ("http://h/artifactory/api/docker/x/v2/", "http://h/artifactory/api/docker/x/v2"),
+        ("https://h/artifactory/api/docker/Hub_X", "https://h/artifactory/api/docker/Hub_X/v2"),
     ],
 )
 def test_endpoints(text, url):
     registry = parse(docker_hub(f"endpoints:\n- url: '{text}'")).registries["docker.io"]
     assert registry.endpoints == (EndpointConfig(url=url, trust="tags"),)
+    assert registry.endpoints[0].address == url
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix", "address"),
+    [
+        ("https://harbor.corp", "dockerhub-proxy", "https://harbor.corp/v2/dockerhub-proxy"),
+        ("https://harbor.corp/", "/group/hub/", "https://harbor.corp/v2/group/hub"),
+        ("https://harbor.corp/v2/hub", "hub", "https://harbor.corp/v2/hub"),
+        ("https://harbor.corp/v2", "hub", "https://harbor.corp/v2/hub"),
+        ("https://corp/harbor", "hub", "https://corp/harbor/v2/hub"),
+        ("https://corp/harbor/v2/", "hub", "https://corp/harbor/v2/hub"),
+        ("https://corp/artifactory/api/docker/x", "", "https://corp/artifactory/api/docker/x/v2"),
+        ("https://harbor.corp", "", "https://harbor.corp"),
+    ],
+)
+def test_with_a_prefix_the_path_stands_before_v2(url, prefix, address):
+    text = docker_hub(f"endpoints:\n- url: {url}\n  prefix: '{prefix}'")
+    [endpoint] = parse(text).registries["docker.io"].endpoints
+    assert endpoint.address == address
+
+
+def test_endpoints_of_one_host_may_have_different_prefixes():
+    text = "endpoints:\n- url: https://h/v2/a\n- {url: https://h, prefix: b}\n- url: https://h"
+    endpoints = parse(docker_hub(text)).registries["docker.io"].endpoints
+    assert [one.address for one in endpoints] == ["https://h/v2/a", "https://h/v2/b", "https://h"]
 
 
 @pytest.mark.parametrize("said", ["", " {}", "\n    credentials:", "\n    endpoints:"])
@@ -919,11 +951,72 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         (docker_hub("endpoints:\n- url: 'https://a\\b.c'"), 4, ENDPOINT, "'https://a", A_URL),
         (docker_hub("endpoints:\n- url: https://127.1"), 4, ENDPOINT, "'https://127.1'", A_URL),
         (
-            docker_hub(f"endpoints:\n- url: {HUB}/v2/"),
+            docker_hub("endpoints:\n- url: https://h/v2/Hub"),
             4,
             ENDPOINT,
-            f"'{HUB}/v2/'",
-            f"write {HUB} alone, without a path",
+            "'https://h/v2/Hub'",
+            "in lower case, as in https://h/v2/dockerhub-proxy",
+        ),
+        (docker_hub("endpoints:\n- url: https://h/a/../b"), 4, ENDPOINT, "/../b'", "'//' and '..'"),
+        (docker_hub("endpoints:\n- url: https://h/a//b"), 4, ENDPOINT, "a//b'", "'//' and '..'"),
+        (docker_hub("endpoints:\n- url: https://h/a%2Fb"), 4, ENDPOINT, "a%2Fb'", "without '%'"),
+        (docker_hub("endpoints:\n- url: https://h/V2/a"), 4, ENDPOINT, "V2/a'", "v2 in lower case"),
+        (docker_hub("endpoints:\n- url: https://h/v2/a?x"), 4, ENDPOINT, "?***'", "without '?'"),
+        (
+            docker_hub("endpoints:\n- url: https://index.docker.io/v1/"),
+            4,
+            ENDPOINT,
+            "'https://index.docker.io/v1/'",
+            f"write {HUB}: a registry is asked at /v2/",
+        ),
+        (
+            docker_hub("endpoints:\n- url: https://h:1/v1"),
+            4,
+            ENDPOINT,
+            "v1'",
+            "write https://h:1: ",
+        ),
+        (
+            docker_hub("endpoints:\n- url: https://h\n  prefix: Hub"),
+            5,
+            "registries.docker.io.endpoints[0].prefix",
+            "'Hub'",
+            "as in dockerhub-proxy or group/hub",
+        ),
+        (
+            docker_hub("endpoints:\n- url: https://h\n  prefix: v2/hub"),
+            5,
+            "registries.docker.io.endpoints[0].prefix",
+            "'v2/hub'",
+            "write it without v2",
+        ),
+        (
+            docker_hub("endpoints:\n- url: https://h\n  prefix: https://me:pw@h/hub"),
+            5,
+            "registries.docker.io.endpoints[0].prefix",
+            "'https://***@h/hub'",
+            "the beginning of repositories' names",
+        ),
+        (
+            docker_hub("endpoints:\n- url: https://h/v2/a\n  prefix: b"),
+            5,
+            "registries.docker.io.endpoints[0].prefix",
+            "a prefix in 'https://h/v2/a' too",
+            "write it once",
+        ),
+        (
+            docker_hub("endpoints:\n- url: https://h/a\n  prefix: a"),
+            5,
+            "registries.docker.io.endpoints[0].prefix",
+            "what stands in 'https://h/a' too",
+            "write url: https://h, or https://h/a/v2/a",
+        ),
+        (
+            docker_hub("endpoints:\n- url: https://h/v2/a\n- {url: https://h, prefix: a}"),
+            5,
+            "registries.docker.io.endpoints[1].url",
+            "'https://h/v2/a' a second time",
+            "write it once",
         ),
         (docker_hub(f"endpoints:\n- url: {HUB}?a=b"), 4, ENDPOINT, "?***'", "without '?' and '#'"),
         (
@@ -1141,7 +1234,7 @@ def test_all_mistakes_are_told_at_once_in_the_files_order():
         "registries:\n"
         "  docker.io:\n"
         "    endpoints:\n"
-        "      - url: https://registry-1.docker.io/v2/\n"
+        "      - url: https://registry-1.docker.io/v1/\n"
         "        trust: content\n"
         "    credentials: {password_env: NO_SUCH_VARIABLE, token_env: NO_SUCH_VARIABLE}\n"
         "    freshness: {ttl: 5, stale: 1y}\n"

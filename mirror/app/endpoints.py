@@ -69,7 +69,7 @@ def _endpoint(
 ) -> Endpoint:
     return Endpoint(
         name=name_of(endpoint),
-        url=endpoint.url,
+        url=endpoint.address,
         registry=name,
         trust=Trust(endpoint.trust),
         logins=Logins(

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 def name_of(endpoint: EndpointConfig) -> str:
     """What messages and metrics call it."""
-    return endpoint.url.partition("://")[2]
+    return endpoint.address.partition("://")[2]
 
 
 def refusals(config: Config, registry: str) -> Sequence[str]:

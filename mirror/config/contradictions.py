@@ -145,12 +145,27 @@ def _endpoints(endpoints: object, place: Location) -> Found:
         )
     first_at: dict[str, int] = {}
     for index, endpoint in enumerate(endpoints):
-        try:
-            url = places.endpoint_url(endpoint["url"]) if isinstance(endpoint, dict) else None
-        except (KeyError, Mistake):
+        written = _written(endpoint)
+        if written is None:
             continue
-        if url is not None and first_at.setdefault(url, index) != index:
-            yield (*place, index, "url"), Mistake(f"{quoted(url)} a second time", "it once")
+        try:
+            address = places.prefixed(*written)
+        except Mistake as mistake:
+            yield (*place, index, "prefix"), mistake
+            continue
+        if first_at.setdefault(address, index) != index:
+            yield (*place, index, "url"), Mistake(f"{quoted(address)} a second time", "it once")
+
+
+def _written(endpoint: object) -> tuple[str, str | None] | None:
+    """An endpoint's URL and prefix; None where one of them is a mistake by itself."""
+    if not isinstance(endpoint, dict):
+        return None
+    try:
+        prefix = places.endpoint_prefix(endpoint["prefix"]) if "prefix" in endpoint else None
+        return places.endpoint_url(endpoint["url"]), prefix
+    except (KeyError, Mistake):
+        return None
 
 
 def _pins(data: dict[str, Any]) -> Found:

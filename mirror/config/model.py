@@ -172,12 +172,14 @@ CaFile = Annotated[Pem | None, BeforeValidator(certificates.authorities)]
 
 
 class EndpointConfig(Section):
-    """`url` is `scheme://host[:port]`. `trust` tags: it may say what a tag points to; content: it
-    is asked for bytes by digest only. `connections`: to its host, at most, from all
-    workers, beside those that ask for tokens. `credentials`, `proxy`, `ca_file` and `client`: its
-    own, instead of the registry's."""
+    """`url` is `scheme://host[:port]`, and a path if there is one. `prefix`: what stands before
+    each repository's name, None: as `url` says; use `address`, which has both. `trust` tags: it may
+    say what a tag points to; content: it is asked for bytes by digest only. `connections`: to its
+    host, at most, from all workers, beside those that ask for tokens. `credentials`, `proxy`,
+    `ca_file` and `client`: its own, instead of the registry's."""
 
     url: Annotated[str, BeforeValidator(places.endpoint_url)]
+    prefix: Annotated[str | None, BeforeValidator(places.endpoint_prefix)] = None
     trust: Annotated[
         Literal["tags", "content"], BeforeValidator(values.choice("tags", "content"))
     ] = "tags"
@@ -186,6 +188,11 @@ class EndpointConfig(Section):
     proxy: ProxyKey = None
     ca_file: CaFile = None
     client: ClientConfig | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the registry is, in one form: see oci/layout.py for its path."""
+        return places.prefixed(self.url, self.prefix)
 
 
 class FreshnessConfig(Section):

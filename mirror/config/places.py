@@ -12,8 +12,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
-from ..oci.errors import quoted
-from ..oci.registries import is_registry, parse_registry
+from ..oci.errors import NameInvalid, quoted
+from ..oci.layout import Layout, layouts
+from ..oci.reference import parse_name
+from ..oci.registries import is_registry, parse_registry, url_of
 from .problems import Mistake
 from .values import text
 
@@ -84,14 +86,60 @@ def registry_name(value: object) -> str:
 
 
 def endpoint_url(value: object) -> str:
-    """`https://host` or `https://host:port`, without a trailing slash; http too."""
+    """`https://host[:port]`, and a path in its one form (see oci/layout.py); http too."""
     example = "https://registry.example.com"
     if isinstance(value, str) and is_registry(value):
         raise Mistake(quoted(value), f"https://{value}")
     url, origin = _http_url(value, example)
-    if url.path not in ("", "/"):
-        raise Mistake(masked(str(value)), f"{origin} alone, without a path")
-    return origin
+    first = url.path.strip("/").partition("/")[0]
+    if first == "v1":  # Docker Hub's in every docker/config.json, though it answers there no more
+        host = url.hostname or ""
+        write = url_of(parse_registry(host)) if is_registry(host) and url.port is None else origin
+        raise Mistake(masked(str(value)), f"{write}: a registry is asked at /v2/ today")
+    if first == "V2":
+        raise Mistake(masked(str(value)), "v2 in lower case")
+    try:
+        possible = layouts(url.path)
+    except NameInvalid:
+        raise Mistake(
+            masked(str(value)),
+            f"{origin}/v2/ and a prefix of repositories' names, in lower case, as in "
+            f"{origin}/v2/dockerhub-proxy; or what stands before /v2/, without '%', '//' and '..', "
+            f"as in {origin}/artifactory/api/docker/hub",
+        ) from None
+    return origin + (str(possible[0]) if len(possible) == 1 else url.path.rstrip("/"))
+
+
+def endpoint_prefix(value: object) -> str:
+    """What stands before each repository's name; "" for nothing."""
+    if value == "":
+        return ""
+    write = "the beginning of repositories' names, as in dockerhub-proxy or group/hub"
+    given = text(value, write).removeprefix("/").removesuffix("/")
+    if given.partition("/")[0] == "v2":
+        raise Mistake(quoted(given), "it without v2")
+    try:
+        return parse_name(given)
+    except NameInvalid:
+        raise Mistake(masked(str(value)), write) from None
+
+
+def prefixed(url: str, prefix: str | None) -> str:
+    """An endpoint's URL in which its prefix stands: with one, the URL's path is what stands before
+    `/v2/`. Raises Mistake where the URL has another."""
+    if prefix is None:
+        return url
+    parts = urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    before, *_ = possible = layouts(parts.path)
+    if before.prefix not in ("", prefix):
+        raise Mistake(f"a prefix in {quoted(url)} too", "it once")
+    if parts.path == f"/{prefix}" and len(possible) > 1:
+        raise Mistake(
+            f"what stands in {quoted(url)} too",
+            f"url: {origin}, or {origin}/{prefix}/v2/{prefix} if it is there twice",
+        )
+    return origin + str(Layout(before.path, prefix))
 
 
 def realm_url(value: object) -> str:

@@ -56,6 +56,10 @@ class Faulty(Unavailable):
     """The endpoint answered that it has trouble (5xx)."""
 
 
+class NoRegistry(Unavailable):
+    """The endpoint's host answers, but not as a registry, wherever its URL may mean."""
+
+
 class ReferralExpired(Unavailable):
     """Where the registry had sent us refuses us: its signed URL has ended. The registry knows a
     new one."""

@@ -115,6 +115,8 @@ class Hub(Servers, Shelf):
         self.challenge = "bearer"  # or "basic", or "none": everybody may read
         self.redirects = True  # blobs are redirected to the blob host
         self.head_digest = True  # HEAD of a manifest tells its digest
+        self.path = ""  # what stands before /v2/
+        self.elsewhere: Fault = status(404)  # the answer at paths that are none of a registry's
         self.token_answer: Callable[[str], dict[str, object]] = lambda token: {
             "token": token,
             "expires_in": 300,
@@ -141,14 +143,17 @@ class Hub(Servers, Shelf):
     # How it answers
 
     async def _registry(self, request: web.Request) -> web.StreamResponse:
-        if request.path == "/v2/":
-            return self._ping(request)
+        if not request.path.startswith(f"{self.path}/v2/"):
+            return await self.elsewhere(request) or web.Response(status=404)
+        path = request.path.removeprefix(self.path)
+        if path == "/v2/":
+            return self.ping(request)
         match = re.fullmatch(
             r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tags)/(?P<what>[^/]+)",
-            request.path,
+            path,
         )
         if match is None:
-            return web.Response(status=404)
+            return await self.elsewhere(request) or web.Response(status=404)
         name, kind, what = match["name"], match["kind"], match["what"]
         if not self._may_read(request, f"repository:{name}:pull"):
             return self._unauthorized(name)
@@ -164,7 +169,7 @@ class Hub(Servers, Shelf):
             return self._limited(request, self._manifest(name, what))
         return _error(404, "NOT_FOUND")
 
-    def _ping(self, request: web.Request) -> web.Response:
+    def ping(self, request: web.Request) -> web.Response:
         """Whoever shows a login or token that is good for anything is content."""
         shown = request.headers.get("Authorization", "")
         is_known = self._may_read(request, "") or shown.removeprefix("Bearer ") in self.tokens
@@ -223,7 +228,9 @@ class Hub(Servers, Shelf):
         headers = {}
         if count < len(tags):
             tags = tags[:count]
-            headers["Link"] = f'</v2/{name}/tags/list?last={tags[-1]}&n={count}>; rel="next"'
+            headers["Link"] = (
+                f'<{self.path}/v2/{name}/tags/list?last={tags[-1]}&n={count}>; rel="next"'
+            )
         return web.json_response({"name": name, "tags": tags}, headers=headers)
 
     def _blob(self, request: web.Request, digest: str) -> web.Response:

@@ -97,7 +97,7 @@ async def test_all_manifest_types_are_asked_for(hub: Hub, remote: Remote) -> Non
 
 async def test_a_path_before_v2_is_kept(hub: Hub, make_remote: MakeRemote) -> None:
     with pytest.raises(ManifestUnknown):
-        await make_remote(hub.url + "/mirrors/hub/").resolve(CONTEXT, REDIS, "7")
+        await make_remote(hub.url + "/mirrors/hub/v2").resolve(CONTEXT, REDIS, "7")
     assert hub.requests[0].path == "/mirrors/hub/v2/library/redis/manifests/7"
 
 

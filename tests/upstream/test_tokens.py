@@ -18,6 +18,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
 from mirror.upstream.client.logins import OwnLogin
+from mirror.upstream.client.site import Finder
 from mirror.upstream.client.tokens import Authorizer
 from mirror.upstream.endpoint import Endpoint, GivenToken, Login, Logins
 
@@ -265,7 +266,8 @@ class Nowhere:
 def authorizer(url: str, realm: str | None = None) -> Authorizer:
     endpoint = Endpoint("it", url, logins=Logins((LOGIN,), realm))
     own = OwnLogin("it", LOGIN, Clock(), Events())
-    return Authorizer(endpoint, own, Nowhere(), Clock())  # type: ignore[arg-type]
+    nowhere: Any = Nowhere()
+    return Authorizer(endpoint, own, nowhere, Finder(endpoint, nowhere, Clock()), Clock())
 
 
 @pytest.mark.parametrize(

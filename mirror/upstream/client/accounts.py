@@ -20,6 +20,7 @@ from ..failures import LoginRefused
 from ..http.transport import Transport
 from .logins import OwnLogin, name_of
 from .quota import Quota
+from .site import Finder
 from .tokens import Authorizer
 
 # That a login may not read a repository is believed for so many seconds: rights are given.
@@ -47,6 +48,7 @@ class Accounts:
         self,
         endpoint: Endpoint,
         transport: Transport,
+        finder: Finder,
         clock: Clock,
         events: Events,
         notes: AccountNotes | None = None,
@@ -60,7 +62,7 @@ class Accounts:
                 told = notes.login(words) if notes else None
                 own = OwnLogin(endpoint.name, credentials, clock, events, told)
             quota = Quota(endpoint.name, label, clock, events, endpoint.logins.quota_low)
-            return Account(Authorizer(endpoint, own, transport, clock), quota)
+            return Account(Authorizer(endpoint, own, transport, finder, clock), quota)
 
         numbers: Counter[str] = Counter()
         configured = []

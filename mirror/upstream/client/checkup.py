@@ -24,6 +24,7 @@ from ..http.transport import Transport, origin
 from . import answers
 from .accounts import Account, Accounts
 from .logins import name_of
+from .site import Finder
 from .tokens import Reception
 
 _SHOWN_ADDRESSES = 4
@@ -85,11 +86,17 @@ class Checkup:
     """Looks at one endpoint. `transport` is the one for what the mirror asks in its own name."""
 
     def __init__(
-        self, endpoint: Endpoint, transport: Transport, accounts: Accounts, clock: Clock
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        finder: Finder,
+        accounts: Accounts,
+        clock: Clock,
     ) -> None:
         self._endpoint = endpoint
-        self._url = URL(endpoint.url.rstrip("/") + "/v2/", encoded=True)
+        self._url = URL(endpoint.url, encoded=True).join(URL("/v2/"))  # until it is known
         self._transport = transport
+        self._finder = finder
         self._accounts = accounts
         self._clock = clock
 
@@ -98,6 +105,7 @@ class Checkup:
         try:
             async for finding in self._reach():
                 yield finding
+            self._url = (await self._finder.site()).root
             response = await self._ask(self._url)
         except RegistryError as error:
             finding = self._failed(error)
@@ -176,7 +184,7 @@ class Checkup:
         status, media_type = response.status, answers.media_type(response.headers)
         at = origin(response.url)
         where = f"{at}, to which it redirects," if at != origin(self._url) else "it"
-        bad, words = Mark.BAD, f"{where} answers /v2/ with {status}"
+        bad, words = Mark.BAD, f"{where} answers {self._url.path} with {status}"
         if media_type == "text/html":
             return Finding(
                 Step.REGISTRY,

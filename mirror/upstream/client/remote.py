@@ -44,6 +44,7 @@ from . import answers
 from .accounts import Accounts
 from .checkup import Checkup
 from .requests import EXPIRED, Request, Requests
+from .site import Finder
 
 _log = structlog.get_logger()
 
@@ -72,11 +73,11 @@ class Remote:
         notes: AccountNotes | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self._base = endpoint.url.rstrip("/")
         self._transport = transport
         self._apart = transport.apart()
-        self._accounts = Accounts(endpoint, self._apart, clock, events, notes)
-        self._requests = Requests(endpoint, transport, self._accounts, retries, clock)
+        self._finder = Finder(endpoint, self._apart, clock)
+        self._accounts = Accounts(endpoint, self._apart, self._finder, clock, events, notes)
+        self._requests = Requests(endpoint, transport, self._finder, self._accounts, retries, clock)
         self._events = events
         self._clock = clock
         self._handover: TTLCache[tuple[str, Digest], BytesContent] = TTLCache(
@@ -88,6 +89,7 @@ class Remote:
 
     async def close(self) -> None:
         await self._accounts.close()
+        await self._finder.close()
         await self._apart.close()
         await self._transport.close()
 
@@ -105,7 +107,7 @@ class Remote:
         name, realm = self.endpoint.name, None
         try:
             async with asyncio.timeout(_PING):
-                response = await self._answer_of(URL(f"{self._base}/v2/"))
+                response = await self._answer_of((await self._finder.site()).root)
                 if response.status == 401:
                     challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
                     realm = self._accounts.realm(challenges)
@@ -121,7 +123,7 @@ class Remote:
 
     def checkup(self) -> Checkup:
         """The endpoint looked at step by step."""
-        return Checkup(self.endpoint, self._apart, self._accounts, self._clock)
+        return Checkup(self.endpoint, self._apart, self._finder, self._accounts, self._clock)
 
     async def _answer_of(self, url: URL) -> aiohttp.ClientResponse:
         response = await self._apart.fetch("GET", url, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -28,6 +28,7 @@ from ..http.transport import Transport, origin
 from ..retries import Retries
 from . import answers
 from .accounts import Account, Accounts
+from .site import Finder, Site
 from .tokens import Authorizer
 
 _MAX_ERROR = 64 * KIB
@@ -72,6 +73,20 @@ class Request:
         return self.method == "GET"
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A request as it is put to the registry: `repository` is what the registry calls it."""
+
+    request: Request
+    repository: str
+    url: URL
+
+    @classmethod
+    def at(cls, site: Site, request: Request) -> _Placed:
+        repository = site.layout.repository(request.repository.name)
+        return cls(request, repository, site.url(repository, request.path))
+
+
 class Requests:
     """Sends requests for Remote, each with the login that may do what is asked and has most left
     of its limit. `transport` is Remote's own."""
@@ -80,13 +95,15 @@ class Requests:
         self,
         endpoint: Endpoint,
         transport: Transport,
+        finder: Finder,
         accounts: Accounts,
         retries: Retries,
         clock: Clock,
     ) -> None:
         self._endpoint = endpoint
-        self._base = endpoint.url.rstrip("/")
+        self._origin = origin(URL(endpoint.url))
         self._transport = transport
+        self._finder = finder
         self._accounts = accounts
         self._retries = retries
         self._clock = clock
@@ -96,10 +113,11 @@ class Requests:
         time; else the error. The caller ends the response."""
 
         async def attempt() -> aiohttp.ClientResponse:
-            account, response = await self._governed(asker, request)
+            placed = _Placed.at(await self._finder.site(), request)
+            account, response = await self._governed(asker, placed)
             if request.usable(response):
                 return response
-            raise await self._error(response, account, request)
+            raise await self._error(response, account, placed)
 
         seconds = self._endpoint.limits.waits.answer
         try:
@@ -113,16 +131,16 @@ class Requests:
 
     def is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a redirect led to another host than the endpoint's, which gave this answer."""
-        return origin(response.url) != origin(URL(self._base))
+        return origin(response.url) != self._origin
 
     async def _governed(
-        self, asker: Asker, request: Request
+        self, asker: Asker, placed: _Placed
     ) -> tuple[Account, aiohttp.ClientResponse]:
         """An answer, and for which login it was: a manifest is asked for only with logins whose
         limits allow it, and what one login may not read is asked for with the others. Raises
         RateLimited when the limits of all are used up, Denied when the token realm gives none of
         them a token."""
-        name, accounts = request.repository.name, self._accounts
+        request, name, accounts = placed.request, placed.repository, self._accounts
         await accounts.listen()
         refused: list[Account] = []
         while True:
@@ -132,7 +150,7 @@ class Requests:
                 else accounts.any(name, refused)
             )
             try:
-                response = await self._authorized(asker, account, request)
+                response = await self._authorized(asker, account, placed)
             except Denied as error:
                 refused.append(account)
                 if request.is_content and not isinstance(error, LoginRefused):
@@ -159,35 +177,32 @@ class Requests:
             await self._transport.discard(response)
 
     async def _authorized(
-        self, asker: Asker, account: Account, request: Request
+        self, asker: Asker, account: Account, placed: _Placed
     ) -> aiohttp.ClientResponse:
         """The answer to the request, sent once more with another token after a 401, and once more
         with the login as its file has it by now after a refusal of the login. Raises LoginRefused
         when the login is no good."""
-        repository = request.repository.name
-        url = URL(f"{self._base}/v2/{repository}/{request.path}", encoded=True)
-        method, headers = request.method, request.headers
-        authorizer = account.authorizer
+        repository, request, authorizer = placed.repository, placed.request, account.authorizer
+
+        def ask(shown: str | None) -> Awaitable[aiohttp.ClientResponse]:
+            return self._transport.fetch(
+                request.method, placed.url, request.headers, shown, is_proven=request.is_blob
+            )
+
         shown = await authorizer.authorization(asker, repository)
-        response = await self._transport.fetch(
-            method, url, headers, shown, is_proven=request.is_blob
-        )
+        response = await ask(shown)
         if response.status == 401 and not self.is_elsewhere(response):
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
             other = await authorizer.answer(asker, challenges, repository, refused=shown)
             if other is not None:
                 await self._transport.discard(response)
                 shown = other
-                response = await self._transport.fetch(
-                    method, url, headers, shown, is_proven=request.is_blob
-                )
+                response = await ask(shown)
         if not await self._is_to_ask_again(authorizer, shown, response):
             return response
         await self._transport.discard(response)
         shown = await authorizer.authorization(asker, repository)
-        response = await self._transport.fetch(
-            method, url, headers, shown, is_proven=request.is_blob
-        )
+        response = await ask(shown)
         await self._is_to_ask_again(authorizer, shown, response)
         return response
 
@@ -203,11 +218,11 @@ class Requests:
             raise
 
     async def _error(
-        self, response: aiohttp.ClientResponse, account: Account, request: Request
+        self, response: aiohttp.ClientResponse, account: Account, placed: _Placed
     ) -> RegistryError:
         """What an answer means that is of no use. Ends the response."""
         name, status = self._endpoint.name, response.status
-        repository = request.repository.name
+        request, repository = placed.request, placed.repository
         elsewhere = self.is_elsewhere(response)
         where = f"{name}, at {origin(response.url)}," if elsewhere else name
         if status == 404:

@@ -27,6 +27,7 @@ from ..failures import NoToken, Unreached
 from ..http.transport import Transport, origin
 from .logins import OwnLogin, Proof, header_of, name_of, refusal
 from .realm import WORD, Realms, Token
+from .site import Finder
 from .turns import Turns
 
 _MAX_TOKENS = 1000
@@ -68,9 +69,11 @@ class Authorizer:
         endpoint: Endpoint,
         own: OwnLogin | None,
         transport: Transport,
+        finder: Finder,
         clock: Clock,
     ) -> None:
         self._endpoint = endpoint
+        self._finder = finder
         self.own = own
         self._origin = URL(endpoint.url).origin()
         self._transport = transport
@@ -174,7 +177,7 @@ class Authorizer:
         return False
 
     async def _prove_to_registry(self, credentials: Credentials) -> str | None:
-        url = URL(self._endpoint.url.rstrip("/") + "/v2/", encoded=True)
+        url = (await self._finder.site()).root
         shown, limits = {"Authorization": header_of(credentials)}, self._endpoint.limits
 
         async def ask() -> int:
