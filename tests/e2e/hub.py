@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .certificates import Certificate
 from .front import Settings
@@ -16,25 +17,33 @@ from .programs import Program, Programs, accepts, loopback_address
 PORT = 5000
 
 
+def serve_registry(programs: Programs, name: str, storage: Path, **keys: Any) -> str:
+    """Debian's `docker-registry` over this folder, with these keys of its configuration; its
+    URL."""
+    address = loopback_address()
+    configuration = programs.folder / f"{name}.yml"
+    configuration.write_text(
+        json.dumps(
+            {
+                "version": 0.1,
+                "log": {"level": "warn", "accesslog": {"disabled": True}},
+                "storage": {"filesystem": {"rootdirectory": str(storage)}},
+                "http": {"addr": f"{address}:{PORT}"},
+                **keys,
+            }
+        )
+    )
+    program = programs.start(name, "docker-registry", "serve", configuration)
+    program.wait_until(lambda: accepts(address, PORT), "docker-registry listens")
+    return f"http://{address}:{PORT}"
+
+
 class Origin:
-    """A real registry (Debian's `docker-registry`) that asks nobody for a login."""
+    """A real registry that asks nobody for a login. `storage` is its folder."""
 
     def __init__(self, programs: Programs) -> None:
-        address = loopback_address()
-        self.url = f"http://{address}:{PORT}"
-        configuration = programs.folder / "origin.yml"
-        configuration.write_text(
-            json.dumps(
-                {
-                    "version": 0.1,
-                    "log": {"level": "warn", "accesslog": {"disabled": True}},
-                    "storage": {"filesystem": {"rootdirectory": str(programs.folder / "origin")}},
-                    "http": {"addr": f"{address}:{PORT}"},
-                }
-            )
-        )
-        program = programs.start("origin", "docker-registry", "serve", configuration)
-        program.wait_until(lambda: accepts(address, PORT), "docker-registry listens")
+        self.storage = programs.folder / "origin"
+        self.url = serve_registry(programs, "origin", self.storage)
 
     def push(self, image: Image, *repositories: str) -> None:
         """Puts the image into each repository, as its tag `latest`."""

@@ -1,4 +1,5 @@
-"""Real clients pull what registries of vendors have: see tests/upstreams."""
+"""Real clients pull what registries of vendors have, which are emulated (see tests/upstreams), and
+what real ones have that anybody can run."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -16,14 +18,25 @@ from ..upstreams.emulated import Emulated
 from ..upstreams.profile import Profile
 from .clients import Client, Containerd, Dockerd, Flavour, Skopeo
 from .conftest import have
+from .hub import Hub, Origin, serve_registry
 from .images import DOCKER, OCI, build_thin
-from .mirror import Mirror
-from .programs import Programs
+from .mirror import Mirror, endpoint
+from .programs import Programs, needs
 
 pytestmark = pytest.mark.xdist_group("registries")  # one mirror and one of each client for all
 
 TAGS = [f"v{number}" for number in range(130)]
 CLIENTS = {"skopeo": Skopeo, "containerd": Containerd, "docker": Dockerd}
+
+REAL = {
+    "open": "docker-registry that asks for no login",
+    "htpasswd": "docker-registry with htpasswd",
+    "cache": "docker-registry as a pull-through cache of another",
+    "tokens": "docker-registry behind a token realm, with blobs on another host",
+    "mirror": "another mirror such as this",
+}
+# correct-horse, as `htpasswd -B` writes it
+HTPASSWD = "mirror:$2b$04$MjmAN21EMfUtisuvju0DNuTv8NTqJxWmNHEXFf60qyNkL442g6cua\n"
 
 
 def shelf_of(profile: Profile) -> Shelf:
@@ -70,26 +83,54 @@ class Street:
 class Town:
     """A mirror that has each registry twice: by its name without a login, and below `login.`."""
 
-    street: Street
     mirror: Mirror
+    names: list[str]
 
-    @property
-    def names(self) -> list[str]:
-        return [each for name in self.street.registries for each in (name, f"login.{name}")]
+
+def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str, Any]]:
+    """What to write for each of REAL; it has an image for each client in `<registry>/<client>`."""
+    origin = Origin(programs)
+    for name in REAL:
+        for number, client in enumerate(CLIENTS):
+            repository = f"{name}/{client}"
+            origin.push(build_thin(repository, (OCI, DOCKER)[number % 2]), repository)
+    users, secret = programs.folder / "htpasswd", programs.folder / "password"
+    users.write_text(HTPASSWD)
+    secret.write_text("correct-horse\n")
+    basic = serve_registry(
+        programs,
+        "htpasswd",
+        origin.storage,
+        auth={"htpasswd": {"realm": "corp", "path": str(users)}},
+    )
+    cache = serve_registry(
+        programs, "cache", programs.folder / "cache", proxy={"remoteurl": origin.url}
+    )
+    tokens = Hub(programs, origin)
+    other = Mirror(beside, endpoint(origin.url)).start()
+    with_login = {"username": "mirror", "password_file": str(secret)}
+    return {
+        "open.example": endpoint(origin.url),
+        "htpasswd.example": endpoint(basic, credentials=with_login),
+        "cache.example": endpoint(cache),
+        "tokens.example": endpoint(tokens.url, credentials=with_login, realm=tokens.realm),
+        "mirror.example": endpoint(other.url),
+    }
 
 
 @pytest.fixture(scope="module")
 def town() -> Iterator[Town]:
-    with Programs() as programs, Street() as street:
-        registries = {}
+    needs("docker-registry")
+    with Programs() as programs, Programs() as beside, Street() as street:
+        registries = real_registries(programs, beside)
         for name, registry in street.registries.items():
             registries[name] = registry.configured(programs.folder, None)
             registries[f"login.{name}"] = registry.configured(
                 programs.folder, registry.profile.login
             )
-        docker_io = street.registries[own.HARBOR.name].configured(programs.folder, None)
-        mirror = Mirror(programs, {}, registries={"docker.io": docker_io, **registries})
-        yield Town(street, mirror.start())
+        registries["docker.io"] = registries[own.HARBOR.name]
+        mirror = Mirror(programs, {}, registries=registries).start()
+        yield Town(mirror, list(registries))
         print(mirror.words()[-20_000:])
 
 
@@ -104,7 +145,7 @@ def clients(town: Town) -> Iterator[dict[str, Client]]:
         }
         address = f"{town.mirror.address}:{town.mirror.port}"
         registries = ""
-        for name in town.names:
+        for name in set(town.names) - {"docker.io"}:
             registries += f'[[registry]]\nprefix = "{name}"\nlocation = "{address}/{name}"\n'
             registries += "insecure = true\n"
             hosts = second.folder / "hosts.d" / name
@@ -150,3 +191,21 @@ def test_skopeo_lists_all_tags(profile: Profile, town: Town, clients: dict[str, 
     name = profile.name if profile.has_public else f"login.{profile.name}"
     repository = f"{town.mirror.address}:{town.mirror.port}/{name}/library/skopeo"
     assert sorted(skopeo.tags(repository)) == sorted(["latest", *TAGS])
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("registry", REAL)
+def test_what_real_registries_have_is_pulled(
+    registry: str, client: str, town: Town, clients: dict[str, Client]
+) -> None:
+    clients[client].pull(image_at(town, client, f"{registry}.example", registry))
+
+
+@pytest.mark.parametrize("registry", REAL)
+def test_skopeo_lists_the_tags_of_real_registries(
+    registry: str, town: Town, clients: dict[str, Client]
+) -> None:
+    skopeo = clients["skopeo"]
+    assert isinstance(skopeo, Skopeo)
+    repository = f"{town.mirror.address}:{town.mirror.port}/{registry}.example/{registry}/docker"
+    assert skopeo.tags(repository) == ["latest"]
