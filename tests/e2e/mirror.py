@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 
 from .machines import Hosts, Machine
-from .programs import Program, Programs, accepts, loopback_address
+from .programs import Program, Programs, accepts, loopback_address, run
 
 PORT = 5000
 ADMIN_PORT = 5001
@@ -38,17 +38,14 @@ class Mirror:
         self._machine = Machine(hosts.write(programs.folder / "mirror-hosts")) if hosts else None
         self._environment = hosts.environment() if hosts else {}
         self._configuration = programs.folder / "mirror.yaml"
-        self._configuration.write_text(
-            json.dumps(  # YAML contains JSON
-                {
-                    "listen": f"{self.address}:{PORT}",
-                    "admin": f"{self.address}:{ADMIN_PORT}",
-                    "storage": {"path": str(self.storage), "max_size": "2GiB"},
-                    "registries": {"docker.io": docker_io},
-                    **keys,
-                }
-            )
-        )
+        self._keys: dict[str, Any] = {
+            "listen": f"{self.address}:{PORT}",
+            "admin": f"{self.address}:{ADMIN_PORT}",
+            "storage": {"path": str(self.storage), "max_size": "2GiB"},
+            "registries": {"docker.io": docker_io},
+            **keys,
+        }
+        self._configuration.write_text(json.dumps(self._keys))  # YAML contains JSON
         self._program: Program | None = None
 
     def start(self) -> Mirror:
@@ -63,6 +60,12 @@ class Mirror:
             START,
         )
         return self
+
+    def reload(self, docker_io: dict[str, Any]) -> None:
+        """Docker Hub is configured like this from now on, as the operator's command has it."""
+        self._keys["registries"]["docker.io"] = docker_io
+        self._configuration.write_text(json.dumps(self._keys))
+        run(sys.executable, "-m", "mirror", "reload", "--config", self._configuration)
 
     @property
     def program(self) -> Program:

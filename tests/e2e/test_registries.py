@@ -41,16 +41,15 @@ HTPASSWD = "mirror:$2b$04$MjmAN21EMfUtisuvju0DNuTv8NTqJxWmNHEXFf60qyNkL442g6cua\
 
 def shelf_of(profile: Profile) -> Shelf:
     """For each client a public image and a private one, that no other client asks for: so that
-    each is brought from the registry."""
+    each is brought from the registry. And one of Docker Hub's, which the registry caches."""
     shelf = Shelf()
-    for number, client in enumerate(CLIENTS):
-        for repository in (f"library/{client}", f"private/{client}"):
-            image = build_thin(f"{profile.name}/{repository}", (OCI, DOCKER)[number % 2])
-            shelf.blobs |= image.blobs
-            for digest, data in image.manifests.items():
-                shelf.manifests[digest] = data, json.loads(data)["mediaType"]
-            shelf.tags[repository] = {"latest": image.digest}
-            shelf.tags[repository] |= dict.fromkeys(TAGS, image.digest)
+    readers = [f"{kind}/{client}" for kind in ("library", "private") for client in CLIENTS]
+    for number, repository in enumerate((*readers, f"library/{short_name(profile)}")):
+        image = build_thin(f"{profile.name}/{repository}", (OCI, DOCKER)[number % 2])
+        shelf.blobs |= image.blobs
+        for digest, data in image.manifests.items():
+            shelf.manifests[digest] = data, json.loads(data)["mediaType"]
+        shelf.tags[repository] = dict.fromkeys(["latest", *TAGS], image.digest)
     return shelf
 
 
@@ -84,7 +83,7 @@ class Town:
     """A mirror that has each registry twice: by its name without a login, and below `login.`."""
 
     mirror: Mirror
-    names: list[str]
+    registries: dict[str, dict[str, Any]]
 
 
 def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str, Any]]:
@@ -130,7 +129,7 @@ def town() -> Iterator[Town]:
             )
         registries["docker.io"] = registries[own.HARBOR.name]
         mirror = Mirror(programs, {}, registries=registries).start()
-        yield Town(mirror, list(registries))
+        yield Town(mirror, registries)
         print(mirror.words()[-20_000:])
 
 
@@ -145,7 +144,7 @@ def clients(town: Town) -> Iterator[dict[str, Client]]:
         }
         address = f"{town.mirror.address}:{town.mirror.port}"
         registries = ""
-        for name in set(town.names) - {"docker.io"}:
+        for name in set(town.registries) - {"docker.io"}:
             registries += f'[[registry]]\nprefix = "{name}"\nlocation = "{address}/{name}"\n'
             registries += "insecure = true\n"
             hosts = second.folder / "hosts.d" / name
@@ -174,6 +173,16 @@ def test_what_is_public_and_what_is_private_is_pulled(
         clients[client].pull(image_at(town, client, profile.name, "library"))
     if profile.login is not None:
         clients[client].pull(image_at(town, client, f"login.{profile.name}", "private"))
+
+
+@pytest.mark.parametrize(
+    "profile", [profile for profile in PROFILES if profile.path or profile.project], ids=short_name
+)
+def test_dockerd_pulls_docker_hubs_images_by_way_of_another_registry(
+    profile: Profile, town: Town, clients: dict[str, Client]
+) -> None:
+    town.mirror.reload(town.registries[f"login.{profile.name}"])
+    clients["docker"].pull(f"docker.io/library/{short_name(profile)}:latest")
 
 
 @pytest.mark.parametrize(

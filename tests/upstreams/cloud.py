@@ -105,18 +105,17 @@ ACR_IDENTITY = Profile(
 )
 
 # /v2/ names no service, repositories do. Lists say more than tags. Bytes are at the same host,
-# below another path, where no login may be shown.
+# below another path.
 GAR = Profile(
     name="gar.example",
     login=Login(
         "_json_key",
-        '{\n  "type": "service_account",\n  "private_key": "-----BEGIN\\nKEY-----\\n"\n}\n',
+        '{\n  "type": "service_account",\n  "private_key": "-----BEGIN\\nKEY-----\\n"\n}',
     ),
     challenge=Challenge(f'{_REALM},service="{{host}}",{_SCOPE}', ping=_REALM),
     realm=Realm("/v2/token", service="{host}", lifetime=3600),
     project="project/images",
     is_open=True,
-    stranger=403,
     tags=Tags(more={"child": [], "manifest": {"sha256:0": {"tag": ["x"], "timeUploadedMs": "0"}}}),
     storage=Storage(status=302, path="/artifacts-downloads", signature=600),
     referrers=True,

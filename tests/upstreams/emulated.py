@@ -78,7 +78,7 @@ class Emulated(Servers):
             keys["realm"] = self._realm_root + profile.realm.path
         if login is not None:
             file = folder / f"{profile.name}.secret"
-            file.write_text(login.secret)
+            file.write_text(login.secret + "\n")
             keys["credentials"] = {login.kind: str(file)}
             if login.kind == "password_file":
                 keys["credentials"]["username"] = login.username
@@ -284,7 +284,7 @@ class Emulated(Servers):
 
     async def _blob_host(self, request: web.Request) -> web.StreamResponse:
         how = self.profile.storage
-        if "Authorization" in request.headers:
+        if "Authorization" in request.headers and not how.path:
             return web.Response(status=how.refusal, text="<Code>InvalidArgument</Code>")
         digest = unquote(request.path.rpartition("/")[2])
         if not how.signature:

@@ -65,12 +65,15 @@ NEXUS_PATH = Profile(
 )
 
 _ARTIFACTORY = f'{_REALM},service="{{host}}"'
-# A repository with a host name of its own.
+# A repository with a host name of its own, where strangers may read some of it, and do not see the
+# rest ("hide existence of unauthorized resources").
 ARTIFACTORY_HOST = Profile(
     name="artifactory.example",
     login=Login("mirror"),
     challenge=Challenge(f"{_ARTIFACTORY},{_SCOPE}"),
     realm=Realm("/v2/token", service="{host}", lifetime=3600),
+    is_open=True,
+    stranger=404,
     storage=Storage(status=302, signature=900),
     tags=Tags(page=100, link='</v2/{name}/tags/list?last={last}&n={n}>; rel="next"'),
     referrers=True,

@@ -72,8 +72,8 @@ class Tags:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where the bytes of blobs are. A login that is shown there is an error, as S3, Google and
-    Azure have it."""
+    """Where the bytes of blobs are. A login that is shown on another host is an error, as S3,
+    Google and Azure have it."""
 
     status: int = 307  # of the redirect; 0: the registry sends the bytes itself
     head: bool = False  # HEAD is redirected too
