@@ -54,6 +54,11 @@ class Trouble:
     pause: float = 0.25
 
 
+HELPER = 10.0
+"""For a credential helper, which may ask its cloud; then it is ended, before the first tag that waits
+for it is answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchanges:
     """One exchange with an endpoint. `headers`: from asking to the answer's headers, connecting

@@ -49,6 +49,16 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityToken:
+    """A refresh token, which the token realm changes into tokens (OAuth 2.0; Docker's clients call
+    it an identity token). A registry that asks for Basic is shown it as the password."""
+
+    username: str
+    secret: SecretStr
+    source: SecretSource | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GivenToken:
     """A bearer token from the configuration: shown to the registry as it is, never negotiated."""
 
@@ -56,7 +66,36 @@ class GivenToken:
     source: SecretSource | None = field(default=None, compare=False)
 
 
-Credentials = Login | GivenToken
+Credentials = Login | IdentityToken | GivenToken
+
+
+class NoLogin(Exception):
+    """A program tells no login; the message says why."""
+
+
+class LoginSource(Protocol):
+    """A program that tells a login, and may tell another one each time."""
+
+    def ask(self) -> Login | IdentityToken:
+        """The login as it is now. Raises NoLogin. Blocking, for `times.HELPER` seconds at most."""
+
+    def place(self) -> str:
+        """What is asked, in words for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelperLogin:
+    """The login that a credential helper of Docker's tells for this server: nothing is known of it
+    before the program was asked. `name` is what metrics and messages call it."""
+
+    name: str
+    helper: str
+    server: str
+    program: LoginSource = field(compare=False)
+
+
+Configured = Credentials | HelperLogin
+"""A login as the configuration has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +115,7 @@ class Logins:
     `quota_low`: the share of the manifests that it grants to one of them, below which the rest is
     scarce."""
 
-    credentials: tuple[Credentials, ...] = ()
+    credentials: tuple[Configured, ...] = ()
     realm: str | None = None
     quota_low: float = 0.2
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -28,9 +27,9 @@ from ...contracts.accounts import Notes, RefusedLogin
 from ...contracts.events import LoginJudged
 from ...events import Events
 from ...oci.errors import Unavailable, Untrustworthy
-from ...threads import MayHang
-from ..endpoint import Credentials, GivenToken, Login
+from ..endpoint import Configured, Credentials, GivenToken, HelperLogin, NoLogin
 from ..failures import LoginRefused
+from .sources import Source
 
 _log = structlog.get_logger()
 
@@ -39,7 +38,6 @@ _LONGEST_REST = 900.0
 _BELIEVED = 60.0  # seconds for which a login that was good is not suspected
 _PROVEN_EVERY = 5.0  # where that says nothing, since the realm has trouble
 _LISTEN_EVERY = 1.0
-_READ = 5.0  # seconds for a secret, whose file may be on a share that is gone
 _LISTEN = 0.5  # seconds that requests wait for what is seldom news
 
 Proof = Callable[[Credentials], Awaitable[str | None]]
@@ -47,11 +45,13 @@ Proof = Callable[[Credentials], Awaitable[str | None]]
 Unavailable."""
 
 
-def name_of(credentials: Credentials | None) -> str:
-    """What metrics and messages call them."""
-    if isinstance(credentials, Login):
-        return credentials.username
-    return "token" if credentials else ""
+def name_of(login: Configured | None) -> str:
+    """What metrics and messages call it."""
+    if login is None:
+        return ""
+    if isinstance(login, HelperLogin):
+        return login.name
+    return "token" if isinstance(login, GivenToken) else login.username
 
 
 def header_of(credentials: Credentials) -> str:
@@ -72,24 +72,27 @@ def refusal(status: int, where: str) -> str | None:
 
 
 class OwnLogin:
-    """One login at one endpoint. `credentials` are as their file has been read last; `notes` tell
-    other processes of a refusal."""
+    """One login at one endpoint. `credentials` are as they have been read last; None: the program
+    that tells them was not asked yet. `notes` tell other processes of a refusal."""
 
     def __init__(
         self,
         endpoint: str,
-        credentials: Credentials,
+        configured: Configured,
         clock: Clock,
         events: Events,
         notes: Notes | None = None,
     ) -> None:
-        self.credentials = credentials
+        is_known = not isinstance(configured, HelperLogin)
+        self.credentials: Credentials | None = configured if is_known else None
+        self.is_given = isinstance(configured, GivenToken)
+        """Whether it is shown to the registry as it is, and to no realm."""
+        self.name = name_of(configured)
         self._endpoint = endpoint
-        self._name = name_of(credentials)
+        self._source = Source(endpoint, self.name, configured, clock)
         self._clock = clock
         self._events = events
         self._notes = notes
-        self._disk = MayHang(_READ)
         self._listen_at = float("-inf")
         self._listening: asyncio.Future[None] | None = None
         self.is_proven = False  # whether the login was good once
@@ -98,8 +101,13 @@ class OwnLogin:
         self._why = ""  # what refuses the login, in words
         self._rest = _FIRST_REST / 2
         self._until = 0.0  # monotonic: until when it rests, or is not tried again by itself
-        self._stamp = ""  # of the secret that is refused
         self._deciding = asyncio.Lock()
+        self._renewing: asyncio.Future[None] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, in words for the operator."""
+        return self._source.place
 
     def rests(self) -> bool:
         """Whether the login is refused, and not to be shown now, as far as `listen` has heard."""
@@ -112,40 +120,59 @@ class OwnLogin:
     def _refusal(self) -> LoginRefused:
         seconds = max(0.0, self._until - self._clock.monotonic())
         at = datetime.fromtimestamp(self._clock.wall() + seconds, UTC)
-        is_token = isinstance(self.credentials, GivenToken)
-        what = "the configured token" if is_token else f"the login {self._name!r}"
-        return LoginRefused(
-            f"{self._why} refuses {what}; it is shown again when its file is written anew, or at "
-            f"{at:%Y-%m-%d %H:%M:%S} UTC"
-        )
+        again = self._source.again(f"{at:%Y-%m-%d %H:%M:%S} UTC")
+        return LoginRefused(f"{self._why}; {again}")
 
     async def admitted(self, prove: Proof) -> Credentials:
         """What to show. Raises LoginRefused while the login rests; the first ask after that finds
         out whether it is good by now."""
-        await self._admit(prove)
-        return self.credentials
+        return await self._admit(prove)
 
     async def proven(self, prove: Proof) -> Credentials:
         """As `admitted`, for a login that is shown with each request: it is proven before the
         first."""
+        await self._admit(prove)
         if not self._is_tried:
             async with self._deciding:
-                if not self._is_tried and not self.rests():
+                if not self._is_tried:
                     await self._decide(prove)
-        await self._admit(prove)
-        return self.credentials
+        return await self._admit(prove)
 
-    async def _admit(self, prove: Proof) -> None:
-        """Where the login has rested, one ask finds out whether it is good, for all that come
-        meanwhile."""
-        if not self._why:
-            return
+    async def _admit(self, prove: Proof) -> Credentials:
+        """Where the login has rested, or is not known, one ask finds out what it is, and whether it
+        is good, for all that come meanwhile."""
+        if self.credentials is not None and not self._why:
+            self._renew_if_old()
+            return self.credentials
         async with self._deciding:
             if self.rests():
                 raise self._refusal()
-            if self._why:
+            if self.credentials is None:
+                await self._find_out()
+            elif self._why:
                 await self._read_again()
+            if self._why:
                 await self._decide(prove)
+            assert self.credentials is not None  # noqa: S101 - or NoLogin had been raised
+            return self.credentials
+
+    async def _find_out(self) -> None:
+        try:
+            self.credentials = await self._source.read(None)
+        except NoLogin as error:
+            self._give_rest(str(error))
+            raise self._refusal() from error
+
+    def _renew_if_old(self) -> None:
+        if self._source.is_old() and (self._renewing is None or self._renewing.done()):
+            self._renewing = asyncio.ensure_future(self._renew())
+
+    async def _renew(self) -> None:
+        """Behind those who are shown the login as it was."""
+        known = self.credentials
+        found = await self._source.read(known)
+        if self.credentials == known:
+            self._take(found)
 
     def was_good(self) -> None:
         """The login was shown, and accepted."""
@@ -153,7 +180,7 @@ class OwnLogin:
         self._good_at = self._clock.monotonic()
         if self._why:
             self._forget()
-            _log.info("login_is_good_again", endpoint=self._endpoint, login=self._name)
+            _log.info("login_is_good_again", endpoint=self._endpoint, login=self.name)
             self._tell()
 
     async def was_refused(self, shown: Credentials, prove: Proof) -> bool:
@@ -173,6 +200,7 @@ class OwnLogin:
 
     async def _decide(self, prove: Proof) -> None:
         """Finds out whether the login is good. Raises LoginRefused."""
+        assert self.credentials is not None  # noqa: S101 - nobody has shown what is not known
         try:
             who = await prove(self.credentials)
             if who is not None and await self._read_again():
@@ -186,55 +214,46 @@ class OwnLogin:
         if who is None:
             self.was_good()
             return
-        self._give_rest(who)
+        what = "the configured token" if self.is_given else f"the login {self.name!r}"
+        self._give_rest(f"{who} refuses {what}")
         raise self._refusal()
 
-    def _give_rest(self, who: str) -> None:
+    def _give_rest(self, why: str) -> None:
         if not self._why:  # said once, not by each trial
             _log.warning(
                 "login_refused",
                 endpoint=self._endpoint,
-                login=self._name,
-                reason=f"{who} refuses it",
-                hint="write the right password into its file; it is read again, and nothing need "
-                "be restarted. Until then what is public is asked for without a login",
+                login=self.name,
+                reason=why,
+                hint=f"{self._source.mend}. Until then what is public is asked for without a login",
             )
-        self._why = who
+        self._why = why
         self._rest = min(self._rest * 2, _LONGEST_REST)
         self._until = self._clock.monotonic() + self._rest
         self._tell()
 
     async def _read_again(self) -> bool:
-        """Reads the login's file; whether the login is another one by now."""
-        source = self.credentials.source
-        if source is None:
+        """Has the login from where it is kept; whether it is another one by now."""
+        return self._take(await self._source.read(self.credentials))
+
+    def _take(self, found: Credentials | None) -> bool:
+        if found == self.credentials:
             return False
-        try:
-            self._stamp, secret = await self._disk.run(lambda: (source.stamp(), source.read()))
-        except (TimeoutError, OSError) as error:
-            reason = str(error) or f"not read within {_READ:g} s"
-            _log.warning(
-                "secret_unreadable",
-                endpoint=self._endpoint,
-                login=self._name,
-                reason=reason,
-                hint="see whether the share it is on is there; the login stays as it was",
-            )
-            return False
-        known = self.credentials.secret.get_secret_value()
-        if secret is None or secret.get_secret_value() == known:
-            return False
-        self.credentials = replace(self.credentials, secret=secret)
+        self.credentials = found
+        self.is_proven = self._is_tried = False
         self._good_at, self._until = float("-inf"), 0.0
-        _log.info("login_read_again", endpoint=self._endpoint, login=self._name)
+        _log.info("login_read_again", endpoint=self._endpoint, login=self.name)
         return True
 
     def _tell(self) -> None:
-        self._events.emit(LoginJudged(self._endpoint, self._name, bool(self._why)))
+        self._events.emit(LoginJudged(self._endpoint, self.name, bool(self._why)))
         if self._notes is None:
             return
         until = self._clock.wall() + self._until - self._clock.monotonic() if self._why else 0.0
-        self._notes.note(RefusedLogin(self._endpoint, self._name, self._why, until, self._stamp))
+        source = self._source
+        self._notes.note(
+            RefusedLogin(self._endpoint, self.name, self._why, until, source.stamp, source.mend)
+        )
 
     async def listen(self) -> None:
         """Takes over what another process was told, and sees whether the secret was written anew
@@ -249,24 +268,27 @@ class OwnLogin:
         await asyncio.wait([self._listening], timeout=max(0.0, self._listen_at - now - _LISTEN))
 
     async def _heard(self) -> None:
-        source, notes = self.credentials.source, self._notes
-        try:
-            said, stamp = await self._disk.run(
-                lambda: (notes.heard() if notes else None, source.stamp() if source else "")
-            )
-        except (TimeoutError, OSError):
+        heard = await self._source.heard(self._notes)
+        if heard is None:
             return
+        said, stamp = heard
         now = self._clock.monotonic()
         if said is not None and not said.why:
             self._forget()
-            self._events.emit(LoginJudged(self._endpoint, self._name, False))
+            self._events.emit(LoginJudged(self._endpoint, self.name, False))
         elif said is not None and said.secret == stamp != "":
-            self._why, self._stamp = said.why, said.secret
+            self._why, self._source.stamp = said.why, said.secret
             left = said.until - self._clock.wall()
             self._until = now + min(left, _LONGEST_REST)
-            self._events.emit(LoginJudged(self._endpoint, self._name, True))
-        if self._why and source is not None and stamp != self._stamp:
+            self._events.emit(LoginJudged(self._endpoint, self.name, True))
+        if self._why and stamp != self._source.stamp:
             self._until = now
+
+    def look_again(self) -> None:
+        """Ends the rest of a login that a program tells: the operator may have seen to that."""
+        if not self._source.stamp:
+            self._source.forget()
+            self._until = 0.0
 
     def _forget(self) -> None:
         self._why, self._rest, self._until = "", _FIRST_REST / 2, 0.0

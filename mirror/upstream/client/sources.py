@@ -1,0 +1,122 @@
+"""Where a login of ours is had from: a file, a variable, or a credential helper. Read and asked off
+the event loop: a file may be on a share that is gone, and a program takes its time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from ...clock import Clock
+from ...contracts.accounts import Notes, RefusedLogin
+from ...threads import MayHang
+from ...times import HELPER
+from ..endpoint import Configured, Credentials, HelperLogin, NoLogin
+
+_log = structlog.get_logger()
+
+_FILE = 5.0  # seconds for the file of a secret, or of a note
+_END = 5.0  # seconds to end a program in, beside its own
+# What a helper said is believed for so many seconds, also when it is refused: each refusal of a
+# repository, which clients choose, would else run a program.
+_HELPER_BELIEVED = 60.0
+# After so many it is asked in the background. Amazon's passwords live for 12 h, Google's for one.
+_HELPER_OLD = 1800.0
+
+
+class Source:
+    """Of one login at one endpoint. `stamp` tells the secret that was read last from others: see
+    SecretSource."""
+
+    def __init__(self, endpoint: str, name: str, configured: Configured, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._name = name
+        self._clock = clock
+        self._helper = configured if isinstance(configured, HelperLogin) else None
+        self._secret = None if isinstance(configured, HelperLogin) else configured.source
+        self._program = MayHang(HELPER + _END)
+        self._disk = MayHang(_FILE)
+        self._asked_at = float("-inf")
+        self.stamp = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, in words for the operator."""
+        source = self._helper.program if self._helper else self._secret
+        return source.place() if source else ""
+
+    def again(self, at: str) -> str:
+        """When a login that is refused is shown again, in words."""
+        if self._helper:
+            return f"{self.place} is asked for it again at {at}"
+        # Only a file has a stamp.
+        when = "when its file is written anew, or " if self.stamp else ""
+        return f"it is shown again {when}at {at}"
+
+    @property
+    def mend(self) -> str:
+        """What the operator has to do of a login that is refused, in words."""
+        if self._helper:
+            return f"see what {self.place} needs, run as the mirror's user, then reload the mirror"
+        if self.stamp:
+            return "write the right password into its file, which is then read again by itself"
+        return "put the right password into its variable, and restart the mirror"
+
+    def is_old(self) -> bool:
+        """Whether it is to be had anew although nothing has refused it."""
+        return bool(self._helper) and self._clock.monotonic() - self._asked_at >= _HELPER_OLD
+
+    def forget(self) -> None:
+        """A program is asked upon the next refusal, however lately it was asked."""
+        self._asked_at = float("-inf")
+
+    async def read(self, known: Credentials | None) -> Credentials | None:
+        """The login as it is by now; `known`, as it was, also where it cannot be had now. Raises
+        NoLogin where nothing is known."""
+        if self._helper:
+            return await self._ask(self._helper, known)
+        source = self._secret
+        if source is None or known is None:
+            return known
+        try:
+            self.stamp, secret = await self._disk.run(lambda: (source.stamp(), source.read()))
+        except (TimeoutError, OSError) as error:
+            self._warn(str(error) or f"not read within {_FILE:g} s")
+            return known
+        return known if secret is None else replace(known, secret=secret)
+
+    async def _ask(self, helper: HelperLogin, known: Credentials | None) -> Credentials | None:
+        now = self._clock.monotonic()
+        if known is not None and now - self._asked_at < _HELPER_BELIEVED:
+            return known
+        self._asked_at = now
+        try:
+            return await self._program.run(helper.program.ask)
+        except NoLogin as error:
+            failed = error
+        except (TimeoutError, OSError) as error:
+            failed = NoLogin(f"{self.place} tells no login: {error or 'it does not end'}")
+        if known is None:
+            raise failed
+        self._warn(str(failed))
+        return known
+
+    async def heard(self, notes: Notes | None) -> tuple[RefusedLogin | None, str] | None:
+        """What another process has noted, and the secret's stamp as it is now; None: that cannot be
+        told."""
+        source = self._secret
+        try:
+            return await self._disk.run(
+                lambda: (notes.heard() if notes else None, source.stamp() if source else "")
+            )
+        except (TimeoutError, OSError):
+            return None
+
+    def _warn(self, reason: str) -> None:
+        _log.warning(
+            "secret_unreadable",
+            endpoint=self._endpoint,
+            login=self._name,
+            reason=reason,
+            hint="the login stays as it was",
+        )
