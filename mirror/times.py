@@ -55,8 +55,7 @@ class Trouble:
 
 
 HELPER = 10.0
-"""For a credential helper, which may ask its cloud; then it is ended, before the first tag that waits
-for it is answered."""
+"""For a credential helper, which may ask its cloud: shorter than the tag that waits for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ def test_the_shipped_file_has_its_examples():
         "access:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 11
+    assert len(shipped_examples()) == 12
 
 
 @pytest.mark.parametrize(
@@ -430,6 +430,9 @@ def test_a_password_from_the_environment_may_have_several_lines(monkeypatch):
         ("username: me, token_env: LOGIN", "me"),
         ("token_env: LOGIN", None),
         ("token_file: FILE", None),
+        ("identity_token_file: FILE", None),
+        ("identity_token_env: LOGIN", None),
+        ("username: me, identity_token_file: FILE", "me"),
     ],
 )
 def test_where_a_secret_may_come_from(keys, username, secret_file, monkeypatch):
@@ -438,6 +441,38 @@ def test_where_a_secret_may_come_from(keys, username, secret_file, monkeypatch):
     (credentials,) = parse(text).registries["docker.io"].credentials
     assert credentials.secret.get_secret_value() == SECRET
     assert credentials.username == username
+
+
+NULL_USER = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_one"),
+    [
+        ("identity_token_file: FILE", True),
+        ("username: me, identity_token_file: FILE", True),
+        (f"username: {NULL_USER}, password_file: FILE", True),
+        ("username: me, password_file: FILE", False),
+        ("token_file: FILE", False),
+    ],
+)
+def test_what_is_an_identity_token(keys, is_one, secret_file):
+    text = docker_hub(f"credentials: {{{keys}}}").replace("FILE", str(secret_file))
+    (credentials,) = parse(text).registries["docker.io"].credentials
+    assert credentials.is_identity_token is is_one
+
+
+@pytest.mark.parametrize("name", ["ecr-login", "pass", "gcr", "acr-env", "my_helper.v2"])
+def test_a_credential_helper_is_named_and_need_not_be_there(name):
+    (credentials,) = (
+        parse(docker_hub(f"credentials: {{credential_helper: {name}}}"))
+        .registries["docker.io"]
+        .credentials
+    )
+    assert (credentials.credential_helper, credentials.username) == (name, None)
+    keys = f"credentials: {{username: AWS, credential_helper: {name}}}"
+    (credentials,) = parse(docker_hub(keys)).registries["docker.io"].credentials
+    assert credentials.username == "AWS"
 
 
 def test_a_registry_and_its_endpoints_may_have_several_logins(secret_file):
@@ -519,6 +554,7 @@ def test_f71_a_secret_that_cannot_be_used_is_not_shown(tmp_path, monkeypatch):
     for key, content in (
         ("username: me, password_file", f"{SECRET}\x00"),
         ("token_file", f"{SECRET}\nmore"),
+        ("identity_token_file", f"{SECRET}\nmore"),
     ):
         file.write_text(content)
         assert SECRET not in only_problem(docker_hub(f"credentials: {{{key}: '{file}'}}"))
@@ -1095,6 +1131,45 @@ A_REDIS = "write embedded, or redis://host:6379/0"
             "a whole number from 1 to 1024",
         ),
         (docker_hub("credentials: {}"), 3, CREDENTIALS, "no secret", "write password_file, "),
+        (
+            docker_hub("credentials:\n  username: me\n  identity_token: x"),
+            5,
+            f"{CREDENTIALS}.identity_token",
+            "a key that is not known",
+            "write identity_token_file, with the path",
+        ),
+        (
+            docker_hub("credentials:\n  token_env: LOGIN\n  identity_token_env: LOGIN"),
+            5,
+            f"{CREDENTIALS}.identity_token_env",
+            "a secret besides token_env",
+            "write one of them",
+        ),
+        (
+            docker_hub("credentials:\n  token_env: LOGIN\n  credential_helper: pass"),
+            5,
+            f"{CREDENTIALS}.credential_helper",
+            "a secret besides token_env",
+            "write one of them",
+        ),
+        *(
+            (
+                docker_hub(f"credentials:\n  credential_helper: {name}"),
+                4,
+                f"{CREDENTIALS}.credential_helper",
+                "what is no credential helper's name",
+                "such as ecr-login for the program docker-credential-ecr-login",
+            )
+            for name in (
+                "/usr/bin/docker-credential-pass",
+                "../pass",
+                "pass;id",
+                "a b",
+                "docker-credential-pass",
+                "x" * 65,
+                "pässe",
+            )
+        ),
         (
             docker_hub("credentials: {password_env: LOGIN}"),
             3,

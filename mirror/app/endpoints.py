@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from ..config import (
+    IDENTITY_TOKEN_USER,
     Config,
     Credentials,
     EndpointConfig,
@@ -21,16 +22,19 @@ from ..upstream.egress import Allowed
 from ..upstream.endpoint import (
     CONNECTIONS,
     Addresses,
+    Configured,
     Connecting,
     Endpoint,
     EndpointLimits,
     GivenToken,
+    HelperLogin,
+    IdentityToken,
     Login,
     Logins,
     Trust,
 )
-from ..upstream.endpoint import Credentials as Shown
 from ..upstream.proxies import Exceptions, Proxy, Routes
+from .credential_helpers import CredentialHelper, server_of
 from .logins import SecretFile, name_of
 
 
@@ -73,7 +77,7 @@ def _endpoint(
         registry=name,
         trust=Trust(endpoint.trust),
         logins=Logins(
-            tuple(map(_shown, _credentials(registry, endpoint))),
+            tuple(_login(one, endpoint.address) for one in _credentials(registry, endpoint)),
             registry.realm,
             registry.quota.low,
         ),
@@ -143,8 +147,12 @@ def _of_environment(proxy: EnvironmentProxy | None) -> Proxy | None:
     return Proxy(proxy.url, proxy.username, proxy.password) if proxy else None
 
 
-def _shown(credentials: Credentials) -> Shown:
+def _login(credentials: Credentials, url: str) -> Configured:
+    name, helper = credentials.username, credentials.credential_helper
+    if helper is not None:
+        program = CredentialHelper(helper, server_of(url), name)
+        return HelperLogin(name or helper, helper, program.server, program)
     secret, source = credentials.secret, SecretFile(credentials.secret)
-    if credentials.username is None:
-        return GivenToken(secret, source)
-    return Login(credentials.username, secret, source)
+    if credentials.is_identity_token:
+        return IdentityToken(name or IDENTITY_TOKEN_USER, secret, source)
+    return Login(name, secret, source) if name else GivenToken(secret, source)

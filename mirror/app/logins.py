@@ -26,8 +26,7 @@ def refusals(config: Config, registry: str) -> Sequence[str]:
     configured = config.registries.get(registry)
     names = {name_of(endpoint) for endpoint in configured.endpoints} if configured else set()
     return [
-        f"{record.why} refuses the login {record.login!r}: write the right password into its file, "
-        "which is then read again by itself; until then only what is public can be fetched"
+        f"{record.why}: {record.mend}; until then only what is public can be fetched"
         for record in refused_logins(config.storage.path)
         if record.endpoint in names
     ]

@@ -8,7 +8,7 @@ import functools
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from weakref import WeakValueDictionary
 
 from ..clock import Clock
@@ -19,7 +19,7 @@ from ..storage.records.accounts import AccountRecords
 from ..switch import Switch
 from ..tls import verifying_context
 from ..upstream.client.remote import Remote
-from ..upstream.endpoint import Endpoint
+from ..upstream.endpoint import Endpoint, HelperLogin
 from ..upstream.http.transport import Transport
 from ..upstream.offline import Offline
 from ..upstream.pool.bandwidth import Bandwidth
@@ -30,7 +30,6 @@ from ..upstream.proxies import Routes
 from ..upstream.replaceable import ReplaceableUpstream
 from ..upstream.retries import SOON, Retries
 from .endpoints import host_of
-from .logins import SecretFile
 
 _CONTEXTS = 32  # of different `ca_file`s
 _Key = tuple[Endpoint, tuple[str, ...]]
@@ -167,6 +166,8 @@ class Upstreams:
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = self._opened(key[0])
+        else:
+            kept.remote.look_again()
         return kept
 
     def remote(self, endpoint: Endpoint) -> Remote:
@@ -206,5 +207,8 @@ class Upstreams:
 def _key(endpoint: Endpoint) -> _Key:
     """What makes an endpoint the same: all that the configuration says of it, what its certificates
     are included, and the files of its secrets, from which they are read again."""
-    files = (cast(SecretFile, login.source).secret.file for login in endpoint.logins.credentials)
-    return endpoint, tuple(map(str, files))
+    sources = (
+        None if isinstance(login, HelperLogin) else login.source
+        for login in endpoint.logins.credentials
+    )
+    return endpoint, tuple(source.place() for source in sources if source is not None)

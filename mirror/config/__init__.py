@@ -4,7 +4,13 @@
 secrets already read) or raise ConfigError, whose text is for the user as it stands.
 """
 
-from .logins import Secret
+from .logins import (
+    IDENTITY_TOKEN_USER,
+    Secret,
+    checked_identity_token,
+    checked_password,
+)
+from .logins import username as checked_username
 from .model import (
     AccessConfig,
     ClientConfig,
@@ -27,6 +33,7 @@ from .reloading import NEEDS_RESTART, following
 from .values import digest_or_time, tagged_image
 
 __all__ = [
+    "IDENTITY_TOKEN_USER",
     "NEEDS_RESTART",
     "AccessConfig",
     "Address",
@@ -48,6 +55,9 @@ __all__ = [
     "Secret",
     "StorageConfig",
     "TagsConfig",
+    "checked_identity_token",
+    "checked_password",
+    "checked_username",
     "digest_or_time",
     "environment",
     "following",

@@ -338,7 +338,7 @@ def _secret(credentials: object, place: Location) -> Found:
     if set(credentials) - set(Credentials.model_fields):
         return  # what is missing may be what the unknown key meant
     if not sources:
-        yield place, Mistake("no secret", "password_file, password_env, token_file or token_env")
+        yield place, Mistake("no secret", "password_file, or one of the other ways to have a login")
     elif sources[0].startswith("password") and "username" not in credentials:
         yield place, Mistake(f"{sources[0]} without a username", "username: too")
 

@@ -18,8 +18,13 @@ from ..oci.errors import quoted
 from .problems import Mistake
 from .values import text
 
+IDENTITY_TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105 - no secret
+"""Whose password is an identity token (Azure's registries take it so from `docker login`)."""
+
 MAX_SECRET = 64 * 1024  # bytes; the longest tokens in use are a few KiB
 
+_HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PLAIN = re.compile(r"[\x21-\x7e]+")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, 2.1
 
 
@@ -67,6 +72,37 @@ def token_from_file(value: object) -> Secret:
 def token_from_environment(value: object) -> Secret:
     """The variable's value: fit to stand in an Authorization header."""
     return _from_environment(value, _token)
+
+
+def identity_token_from_file(value: object) -> Secret:
+    """The file's text, less one trailing newline."""
+    return _from_file(value, _identity_token)
+
+
+def identity_token_from_environment(value: object) -> Secret:
+    """The variable's value."""
+    return _from_environment(value, _identity_token)
+
+
+def credential_helper(value: object) -> str:
+    """What follows `docker-credential-` in the name of a program on the PATH."""
+    write = "the name alone, such as ecr-login for the program docker-credential-ecr-login"
+    given = text(value, write)
+    if not _HELPER.fullmatch(given) or given.startswith("docker-credential-"):
+        raise Mistake("what is no credential helper's name", write)
+    return given
+
+
+def checked_password(value: object) -> str:
+    """A password that a credential helper has told."""
+    if not isinstance(value, str) or not value:
+        raise Mistake("no secret", "a text")
+    return _password(value)
+
+
+def checked_identity_token(value: object) -> str:
+    """As `checked_password`, of an identity token."""
+    return _identity_token(checked_password(value))
 
 
 def _from_file(value: object, check: Check) -> Secret:
@@ -129,6 +165,12 @@ def _password(secret: str) -> str:
 def _is_utf8(secret: str) -> bool:
     """Whether it can be sent: a variable's bytes that are no UTF-8 are surrogates in os.environ."""
     return not any("\ud800" <= sign <= "\udfff" for sign in secret)
+
+
+def _identity_token(secret: str) -> str:
+    if not _PLAIN.fullmatch(secret):
+        raise Mistake("an identity token with spaces or lines in it", "the token as issued")
+    return secret
 
 
 def _token(secret: str) -> str:

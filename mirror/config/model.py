@@ -101,10 +101,12 @@ class TagsConfig(Section):
 
 
 class Credentials(Section):
-    """The mirror's own login at a registry. Use `username` and `secret`.
+    """The mirror's own login at a registry.
 
-    With a username the secret is its password (a personal access token is one too); without, a
-    bearer token that is sent as it is.
+    `secret` is the password of `username` (a personal access token is one too), a bearer token that
+    is sent as it is (without a username), or an identity token (`is_identity_token`). Where
+    `credential_helper` is named, there is none: the program tells the user, too, and `username` is
+    whose where it does not.
     """
 
     username: Annotated[str | None, BeforeValidator(logins.username)] = None
@@ -113,11 +115,27 @@ class Credentials(Section):
     token_file: Annotated[Secret | None, BeforeValidator(logins.token_from_file)] = None
     token_env: Annotated[Secret | None, BeforeValidator(logins.token_from_environment)] = None
 
+    identity_token_file: Annotated[
+        Secret | None, BeforeValidator(logins.identity_token_from_file)
+    ] = None
+    identity_token_env: Annotated[
+        Secret | None, BeforeValidator(logins.identity_token_from_environment)
+    ] = None
+    credential_helper: Annotated[str | None, BeforeValidator(logins.credential_helper)] = None
+
     @property
     def secret(self) -> Secret:
-        secret = self.password_file or self.password_env or self.token_file or self.token_env
+        passwords = self.password_file or self.password_env or self.token_file or self.token_env
+        secret = passwords or self.identity_token_file or self.identity_token_env
         assert secret is not None  # noqa: S101 - contradictions.py lets none pass without
         return secret
+
+    @property
+    def is_identity_token(self) -> bool:
+        return (
+            self.username == logins.IDENTITY_TOKEN_USER
+            or (self.identity_token_file or self.identity_token_env) is not None
+        )
 
 
 def _one_or_more(section: object) -> object:

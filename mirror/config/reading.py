@@ -179,6 +179,7 @@ _SECTIONS: dict[str | int, type[Section]] = {
 _MEANT = {
     "password": "password_file, with the path of a file that holds it",
     "token": "token_file, with the path of a file that holds it",
+    "identity_token": "identity_token_file, with the path of a file that holds it",
 }
 
 

@@ -8,15 +8,17 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class RefusedLogin:
-    """That an endpoint, or its token realm, refuses a login of ours, and `why`; "" when it is good
-    again. Before `until` (seconds since the epoch) it is not shown. `secret` tells whether it is
-    still the same one; "" where that cannot be told."""
+    """That a login of ours is not shown, and `why`: an endpoint, or its token realm, refuses it, or
+    it cannot be had; "" when it is good again. Before `until` (seconds since the epoch) that stays
+    so. `secret` tells whether it is still the same one; "" where that cannot be told. `mend`: what
+    the operator has to do."""
 
     endpoint: str
     login: str
     why: str
     until: float
     secret: str
+    mend: str
 
 
 class Notes(Protocol):

@@ -105,6 +105,8 @@ class Hub(Servers, Shelf):
         self.anonymous = True  # the realm gives tokens to those who show no login
         self.login: tuple[str, str] | None = None  # the one login that the realm knows
         self.more_logins: list[tuple[str, str]] = []
+        self.identity_tokens: dict[str, str] = {}  # that it changes by POST: whose
+        self.forms: list[dict[str, str]] = []  # that were posted to the realm
         self.closed: set[tuple[str, str]] = set()  # login and repository that it may not read
         self.closed_by = 401  # or 403
         self.lacking: set[tuple[str, str]] = set()  # repository and digest that it does not show
@@ -252,16 +254,35 @@ class Hub(Servers, Shelf):
         return blob_answer(request, self.blobs[digest], digest)
 
     async def _realm(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return await self._change(request)
         shown = request.headers.get("Authorization")
         logins = [login for login in (self.login, *self.more_logins) if login is not None]
         account = next((login[0] for login in logins if shown == basic(*login)), "")
         known = bool(account)
         if (shown is not None and not known) or (shown is None and not self.anonymous):
             return web.json_response({"details": "incorrect username or password"}, status=401)
+        return web.json_response(self.token_answer(self._token(request.query, account)))
+
+    async def _change(self, request: web.Request) -> web.Response:
+        """An identity token for an access token (OAuth 2.0), as Azure's registries do."""
+        form = {key: str(value) for key, value in (await request.post()).items()}
+        self.forms.append(form)
+        if not self.identity_tokens:
+            return _error(404, "NOT_FOUND")
+        if form.get("grant_type") != "refresh_token" or not form.get("client_id"):
+            return web.json_response({"error": "invalid_request"}, status=400)
+        account = self.identity_tokens.get(form.get("refresh_token", ""))
+        if account is None:
+            return _error(401, "UNAUTHORIZED")
+        answer = {"access_token": self._token(form, account), "refresh_token": "another-one"}
+        return web.json_response(answer)
+
+    def _token(self, asked: Mapping[str, str], account: str) -> str:
         token = secrets.token_urlsafe(24)
-        self.tokens[token] = request.query.get("scope", "")
+        self.tokens[token] = asked.get("scope", "")
         self.accounts[token] = account
-        return web.json_response(self.token_answer(token))
+        return token
 
 
 def _error(code: int, word: str) -> web.Response:

@@ -93,20 +93,21 @@ async def test_a_wrong_password_is_shown_seldom_said_loudly_and_mended_without_a
     assert RIGHT not in mirror.words()
 
 
-async def eventually_told(mirror: Mirror) -> str:
+async def eventually_told(mirror: Mirror, word: str = "refuses") -> str:
     async def told() -> str:
         return command(mirror, "ready", "redis:7").stdout.replace("\n", " ")
 
     async def of_it() -> str:
         text = await told()
-        return text if "refuses" in text else ""
+        return text if word in text else ""
 
     return str(await eventually(of_it))
 
 
 async def eventually_not_told(mirror: Mirror) -> None:
     async def is_silent() -> bool:
-        return "refuses" not in command(mirror, "check").stderr
+        said = command(mirror, "check").stderr
+        return "refuses" not in said and "tells no login" not in said
 
     await eventually(is_silent)
 
@@ -157,6 +158,154 @@ async def test_a_key_file_of_several_lines_is_a_password(
     digest = hub.add_image("library/redis", "7", b"layer")
     mirror = await house.mirror(docker_io=keys)
     assert (await mirror.manifest("7")).is_whole(digest)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"identity_token_file": "PATH"},
+        {"username": "00000000-0000-0000-0000-000000000000", "password_file": "PATH"},
+    ],
+)
+async def test_an_identity_token_is_changed_by_the_realm_and_picked_up_when_it_changes(
+    house: House, password: Path, keys: dict[str, str]
+) -> None:
+    hub = house.hub
+    hub.anonymous, hub.identity_tokens = False, {"eyJ.first": "azure"}
+    write(password, "eyJ.first\n")
+    digests = [hub.add_image(f"acme/app{number}", "7", b"%d" % number) for number in range(4)]
+    credentials = {key: value.replace("PATH", str(password)) for key, value in keys.items()}
+    mirror = await house.mirror(
+        docker_io={"credentials": credentials, "realm": hub.realm_url}, workers=2
+    )
+    for number, digest in enumerate(digests):
+        if number == 2:
+            hub.identity_tokens = {"eyJ.second": "azure"}
+            hub.revoke_tokens()
+            write(password, "eyJ.second\n")
+        assert (await mirror.manifest("7", name=f"acme/app{number}")).is_whole(digest)
+    assert {form["grant_type"] for form in hub.forms} == {"refresh_token"}
+    assert mirror.events("login_refused") == []
+    assert "eyJ" not in mirror.words()
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: Path) -> Path:
+    """docker-credential-it, which tells what is in the file of the password, and counts."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "docker-credential-it"
+    program.write_text(
+        f"""#!/bin/sh
+        echo x >> {tmp_path}/asked
+        [ -f {tmp_path}/hangs ] && sleep 1000
+        secret=$(cat {password})
+        [ -n "$secret" ] || {{ echo credentials not found in native keychain; exit 1; }}
+        printf '{{"ServerURL": "%s", "Username": "ann", "Secret": "%s"}}' "$(cat)" "$secret"
+        """
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return program
+
+
+def path() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"]}
+
+
+def asked(helper: Path) -> int:
+    counted = helper.parent.parent / "asked"
+    return len(counted.read_text().splitlines()) if counted.exists() else 0
+
+
+def with_helper(hub: Hub) -> dict[str, Any]:
+    hub.login = ("ann", RIGHT)
+    realm = {"realm": hub.realm_url} if hub.challenge == "bearer" else {}
+    return {"credentials": {"username": "AWS", "credential_helper": "it"}, **realm}
+
+
+@pytest.mark.parametrize("challenge", ["bearer", "basic"])
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_credential_helper_tells_the_login_and_is_asked_again_when_that_changes(
+    house: House, helper: Path, password: Path, challenge: str, workers: int
+) -> None:
+    hub = house.hub
+    hub.challenge, hub.anonymous = challenge, False
+    password.write_text(RIGHT)
+    digests = [hub.add_image(f"acme/app{number}", "7", b"%d" % number) for number in range(20)]
+    mirror = await house.mirror(docker_io=with_helper(hub), workers=workers, env=path())
+    assert asked(helper) == 0
+    for half in (range(10), range(10, 20)):
+        answers = await asyncio.gather(
+            *(mirror.manifest("7", name=f"acme/app{number}") for number in half)
+        )
+        for number, answer in zip(half, answers, strict=True):
+            assert answer.is_whole(digests[number])
+        assert asked(helper) <= 2 * workers
+        hub.login = ("ann", f"{RIGHT}-again")
+        hub.revoke_tokens()
+        password.write_text(f"{RIGHT}-again")
+    assert mirror.events("login_refused") == []
+    assert RIGHT not in mirror.words()
+
+
+async def test_a_credential_helper_that_fails_is_named_wherever_it_matters(
+    house: House, helper: Path, password: Path
+) -> None:
+    hub = house.hub
+    public = hub.add_image(PUBLIC, "1", b"public")
+    private = hub.add_image("library/redis", "7", b"layer")
+    hub.closed = {("", "library/redis")}
+    password.write_text("")
+    mirror = await house.mirror(docker_io=with_helper(hub), env=path())
+    assert (await mirror.manifest("1", name=PUBLIC)).is_whole(public)
+    for _ in range(3):
+        await miss(mirror, 20)
+    assert asked(helper) == 1
+    refused = await mirror.manifest("7")
+    assert (refused.status, refused.code) == (403, "DENIED")
+    words = "docker-credential-it tells no login for 127.0.0.1:"
+    why = "credentials not found in native keychain"
+    assert words in refused.message
+    assert why in refused.message
+    (said,) = mirror.events("login_refused")
+    assert words in said["reason"]
+    assert why in said["reason"]
+    assert await mirror.metric("upstream_login_refused", login="AWS") == 1
+    told = await eventually_told(mirror, why)
+    assert words in told
+    assert why in command(mirror, "check").stderr
+    # Once it tells one, a reload is enough, and no rest is waited for.
+    password.write_text(RIGHT)
+    assert command(mirror, "reload").returncode == 0
+    assert (await mirror.manifest("7")).is_whole(private)
+    await eventually_not_told(mirror)
+
+
+async def test_a_credential_helper_that_hangs_holds_up_nothing_that_is_here(
+    house: House, helper: Path, password: Path, tmp_path: Path
+) -> None:
+    hub = house.hub
+    hub.anonymous = False
+    password.write_text(RIGHT)
+    kept = hub.add_image("library/redis", "7", b"layer")
+    other = hub.add_image("acme/app", "7", b"other")
+    mirror = await house.mirror(docker_io=with_helper(hub), env=path())
+    assert (await mirror.manifest("7")).is_whole(kept)
+    await mirror.stop()
+    await mirror.start()
+    (tmp_path / "hangs").touch()
+    asks = asked(helper)
+    cold = asyncio.ensure_future(mirror.manifest("7", name="acme/app"))
+    await eventually(lambda: asked(helper) > asks)
+    assert (await mirror.manifest("7")).is_whole(kept)
+    assert not cold.done()
+    refused = await cold
+    assert refused.status in (403, 503)
+    assert "did not end within 10 s, and was ended" in refused.message
+    (tmp_path / "hangs").unlink()
+    assert command(mirror, "reload").returncode == 0
+    assert (await mirror.manifest("7", name="acme/app")).is_whole(other)
 
 
 async def test_a_refused_login_is_not_shown_again_by_a_mirror_that_is_restarted(

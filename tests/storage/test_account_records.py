@@ -18,9 +18,10 @@ HUB = "https://registry-1.docker.io me 0"
 RECORD = RefusedLogin(
     endpoint="registry-1.docker.io",
     login="me",
-    why="its token realm (401)",
+    why="its token realm (401) refuses the login 'me'",
     until=1_700_000_060.5,
     secret="17 9 1700000000000000000",
+    mend="write the right password",
 )
 
 
@@ -74,8 +75,8 @@ async def test_of_many_notes_the_last_holds_and_it_outlives_the_process(tmp_path
         b"\xff",
         b"[" * 4000,
         b" " * 5000,
-        json.dumps({"version": 1, "account": HUB, "by": "x"}).encode(),
-        json.dumps({"version": 1, "account": HUB, "by": "x", "until": "soon"}).encode(),
+        json.dumps({"version": 2, "account": HUB, "by": "x"}).encode(),
+        json.dumps({"version": 2, "account": HUB, "by": "x", "until": "soon"}).encode(),
     ],
 )
 async def test_f48_a_file_that_says_nothing_is_nothing(
@@ -112,7 +113,7 @@ async def test_a_refused_login_is_heard_of_and_shown_until_it_is_good_again(
 
 
 def test_what_is_no_record_of_a_login_is_passed_over(tmp_path: Path) -> None:
-    for number, text in enumerate(("", "{}", "[", '{"version": 1, "by": ""}', "x" * 10_000)):
+    for number, text in enumerate(("", "{}", "[", '{"version": 2, "by": ""}', "x" * 10_000)):
         (tmp_path / f"login-{number}.json").write_text(text)
     (tmp_path / "login-folder.json").mkdir()
     assert refused_logins(tmp_path) == []

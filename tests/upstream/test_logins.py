@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from mirror.oci.errors import Denied, RegistryError
 from mirror.oci.reference import Repository
 from mirror.storage.records.accounts import AccountRecords
-from mirror.upstream.client import logins
+from mirror.upstream.client import sources
 from mirror.upstream.client.logins import OwnLogin
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Credentials, GivenToken, Login
@@ -298,7 +298,7 @@ class Gone(Written):
 async def test_a_share_that_is_gone_holds_no_pull_that_needs_no_secret_of_it(
     hub: Hub, make_remote: MakeRemote, time: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logins, "_READ", 0.2)
+    monkeypatch.setattr(sources, "_FILE", 0.2)
     gone = Gone(WRONG)
     hub.login = ("ann", RIGHT)
     hub.closed = {("", PRIVATE.name)}

@@ -26,7 +26,7 @@ from ..owner import give
 
 log = structlog.get_logger()
 
-_VERSION = 1
+_VERSION = 2
 _MAX_BYTES = 4096
 _MOST_LOGINS = 1000  # that are read for people
 
@@ -142,6 +142,7 @@ def _login(fields: dict[str, Any]) -> RefusedLogin:
         why=str(fields["why"]),
         until=_seconds(fields["until"]),
         secret=str(fields["secret"]),
+        mend=str(fields["mend"]),
     )
 
 

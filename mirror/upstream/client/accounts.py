@@ -15,7 +15,7 @@ from ...contracts.accounts import AccountNotes
 from ...events import Events
 from ...oci.challenges import Challenge
 from ...oci.errors import RateLimited
-from ..endpoint import Credentials, Endpoint
+from ..endpoint import Configured, Endpoint
 from ..failures import LoginRefused
 from ..http.transport import Transport
 from .logins import OwnLogin, name_of
@@ -53,22 +53,22 @@ class Accounts:
         events: Events,
         notes: AccountNotes | None = None,
     ) -> None:
-        def account(credentials: Credentials | None, number: int) -> Account:
-            label = name_of(credentials)
+        def account(login: Configured | None, number: int) -> Account:
+            label = name_of(login)
             # Tokens have no name: they are told apart by their order.
             words = f"{endpoint.url} {label} {number}"
             own = None
-            if credentials is not None:
+            if login is not None:
                 told = notes.login(words) if notes else None
-                own = OwnLogin(endpoint.name, credentials, clock, events, told)
+                own = OwnLogin(endpoint.name, login, clock, events, told)
             quota = Quota(endpoint.name, label, clock, events, endpoint.logins.quota_low)
             return Account(Authorizer(endpoint, own, transport, finder, clock), quota)
 
         numbers: Counter[str] = Counter()
         configured = []
-        for credentials in endpoint.logins.credentials:
-            configured.append(account(credentials, numbers[name_of(credentials)]))
-            numbers[name_of(credentials)] += 1
+        for login in endpoint.logins.credentials:
+            configured.append(account(login, numbers[name_of(login)]))
+            numbers[name_of(login)] += 1
         self._anonymous = account(None, 0)
         self._all: Sequence[Account] = configured or (self._anonymous,)
         self._denied: TTLCache[tuple[Account, str], None] = TTLCache(
@@ -110,6 +110,12 @@ class Accounts:
         for account in self._all:
             if account.authorizer.own is not None:
                 await account.authorizer.own.listen()
+
+    def look_again(self) -> None:
+        """The operator has the configuration read again: see OwnLogin."""
+        for account in self._all:
+            if account.authorizer.own is not None:
+                account.authorizer.own.look_again()
 
     def has_more(self, besides: Collection[Account]) -> bool:
         """Whether there is another account to ask with than these."""

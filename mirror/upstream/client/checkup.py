@@ -23,7 +23,6 @@ from ..http.connected import Certificate, connected
 from ..http.transport import Transport, origin
 from . import answers
 from .accounts import Account, Accounts
-from .logins import name_of
 from .site import Finder
 from .tokens import Reception
 
@@ -70,7 +69,7 @@ class Shown:
     ) -> tuple[Reception | LoginRefused, bool]:
         """What `whom` says of this account's login, and whether it was this endpoint that asked."""
         own = account.authorizer.own
-        key = (whom, own and own.credentials)
+        key = (whom, own and own.configured)
         async with self._locks[key]:
             if key in self._said:
                 return self._said[key], False
@@ -232,8 +231,8 @@ class Checkup:
         if own is None:  # of an endpoint without a login
             return Finding(Step.LOGIN, Mark.GOOD, self._none())
         whom = origin(realm or self._url)
-        place = own.credentials.source.place() if own.credentials.source else ""
-        what = quoted(name_of(own.credentials)) + (f" ({place})" if place else "")
+        place = own.place
+        what = quoted(own.name) + (f" ({place})" if place else "")
         await own.listen()  # what the mirror that serves has noted
         if own.rests():
             refusal = own.refusal()

@@ -19,6 +19,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import structlog
 
@@ -83,8 +84,10 @@ class OwnLogin:
         events: Events,
         notes: Notes | None = None,
     ) -> None:
-        is_known = not isinstance(configured, HelperLogin)
-        self.credentials: Credentials | None = configured if is_known else None
+        self.configured = configured
+        self.credentials: Credentials | None = (
+            None if isinstance(configured, HelperLogin) else configured
+        )
         self.is_given = isinstance(configured, GivenToken)
         """Whether it is shown to the registry as it is, and to no realm."""
         self.name = name_of(configured)
@@ -183,9 +186,10 @@ class OwnLogin:
             _log.info("login_is_good_again", endpoint=self._endpoint, login=self.name)
             self._tell()
 
-    async def was_refused(self, shown: Credentials, prove: Proof) -> bool:
-        """The login was shown, and refused. Whether to ask once more, since it is another one by
-        now. False: what it was shown for is not for it. Raises LoginRefused when it is no good."""
+    async def was_refused(self, shown: Credentials, prove: Proof, who: str) -> bool:
+        """The login was shown, and refused by `who`, in words. Whether to ask once more, since it
+        is another one by now. False: what it was shown for is not for it. Raises LoginRefused when
+        it is no good, and when it was never good and that cannot be found out."""
         async with self._deciding:
             if self.credentials != shown:
                 return True
@@ -196,6 +200,8 @@ class OwnLogin:
                 return True
             if now - self._good_at >= _BELIEVED and now >= self._until:
                 await self._decide(prove)
+                if not self.is_proven:
+                    self._refuse(who)
             return False
 
     async def _decide(self, prove: Proof) -> None:
@@ -214,6 +220,9 @@ class OwnLogin:
         if who is None:
             self.was_good()
             return
+        self._refuse(who)
+
+    def _refuse(self, who: str) -> NoReturn:
         what = "the configured token" if self.is_given else f"the login {self.name!r}"
         self._give_rest(f"{who} refuses {what}")
         raise self._refusal()
@@ -287,7 +296,6 @@ class OwnLogin:
     def look_again(self) -> None:
         """Ends the rest of a login that a program tells: the operator may have seen to that."""
         if not self._source.stamp:
-            self._source.forget()
             self._until = 0.0
 
     def _forget(self) -> None:

@@ -1,12 +1,14 @@
 """How a token realm is asked for a token, with a login of ours or without one.
 
 Docker's token specification: `GET <realm>?service=…&scope=…`, with the login as HTTP Basic, answers
-`{"token": …, "expires_in": …}`.
+`{"token": …, "expires_in": …}`. An identity token is changed by OAuth 2.0 (RFC 6749, 6), as the
+specification has it too: `POST <realm>` with a form, which answers `{"access_token": …}`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -18,7 +20,7 @@ from ...clock import Clock
 from ...oci.documents import read_object
 from ...oci.errors import Denied, Refused, Untrustworthy, quoted
 from ...oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
-from ..endpoint import Credentials, Endpoint, Login
+from ..endpoint import Credentials, Endpoint, IdentityToken
 from ..failures import NoToken, Unreached, faulty, rate_limited
 from ..http.transport import Transport, origin
 from .logins import OwnLogin, Proof, header_of, name_of, refusal
@@ -35,6 +37,12 @@ DEFAULT_LIFETIME = 60.0  # seconds; the token specification's, where `expires_in
 _LONGEST_LIFETIME = 12 * 3600.0
 _MARGIN = 30.0  # renewed this long before the end, or at three quarters of a short life
 _MAX_ANSWER_OVERHEAD = 4096  # JSON around the token
+# To a POST: not all realms know that. The specification says 404.
+_NO_POST = frozenset((404, 405))
+# The errors of OAuth (RFC 6749, 5.2) that mean the refresh token, or that it is not taken here.
+_REFUSALS = frozenset(("invalid_grant", "invalid_client", "unauthorized_client"))
+_CLIENT = "registry-mirror"
+
 WORD = re.compile(r"[\x21-\x7e]+")
 """What a header or a URL can carry as it is."""
 
@@ -44,6 +52,26 @@ class Token:
     authorization: str = field(repr=False)
     renew_at: float  # monotonic seconds, as `ends_at`
     ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None  # None: it was too long
+
+    def error(self) -> str:
+        """The error of OAuth that it names (RFC 6749, 5.2), or ""."""
+        if self.status != 400:
+            return ""
+        try:
+            return str(read_object(self.body or b"").get("error", ""))
+        except Untrustworthy:
+            return ""
+
+    def refuses(self) -> bool:
+        """Whether whoever was shown is refused, if not only for this scope."""
+        return self.status in (401, 403) or self.error() in _REFUSALS
 
 
 class Realms:
@@ -64,7 +92,7 @@ class Realms:
     def own_for(self, realm: URL) -> OwnLogin | None:
         """The login, if this realm may see it."""
         own = self._own
-        if own is None or not isinstance(own.credentials, Login):
+        if own is None or own.is_given:
             return None
         configured = self._endpoint.logins.realm
         if (
@@ -90,17 +118,17 @@ class Realms:
         the realm gives none for this scope, and NoToken or Unavailable."""
         own = self.own_for(realm)
         if own is None:
-            response, body = await self._ask(realm, service, scope, None)
-            return self._given(response, body, realm, None)
+            return self._given(await self._ask(realm, service, scope, None), realm, None)
         prove = self.proof(realm, service)
         credentials = await own.admitted(prove)
-        response, body = await self._ask(realm, service, scope, credentials)
-        if response.status in (401, 403) and await own.was_refused(credentials, prove):
-            credentials = own.credentials
-            response, body = await self._ask(realm, service, scope, credentials)
-            if response.status in (401, 403):
-                await own.was_refused(credentials, prove)
-        token = self._given(response, body, realm, credentials)
+        answer = await self._ask(realm, service, scope, credentials)
+        who = f"{self._where(realm)} ({answer.status})"
+        if answer.refuses() and await own.was_refused(credentials, prove, who):
+            credentials = await own.admitted(prove)
+            answer = await self._ask(realm, service, scope, credentials)
+            if answer.refuses():
+                await own.was_refused(credentials, prove, who)
+        token = self._given(answer, realm, credentials)
         own.was_good()
         return token
 
@@ -108,79 +136,99 @@ class Realms:
         """Asks the realm for a token that is good for nothing, as `docker login` does."""
 
         async def prove(credentials: Credentials) -> str | None:
-            response, _ = await once_more_if_silent(
-                lambda: self._ask(realm, service, None, credentials),
+            answer = await once_more_if_silent(
+                lambda: self._ask(realm, service, "", credentials),
                 self._endpoint.limits.waits.realm_silent,
             )
-            return refusal(response.status, self._where(realm))
+            where = self._where(realm)
+            return (
+                f"{where} ({answer.status})" if answer.refuses() else refusal(answer.status, where)
+            )
 
         return prove
 
     async def _ask(
-        self, realm: URL, service: str, scope: str | None, credentials: Credentials | None
-    ) -> tuple[aiohttp.ClientResponse, bytes | None]:
-        limits = self._endpoint.limits
+        self, realm: URL, service: str, scope: str, credentials: Credentials | None
+    ) -> _Answer:
+        try:
+            if isinstance(credentials, IdentityToken):
+                answer = await self._post(realm, service, scope, credentials)
+                if answer.status not in _NO_POST and answer.error() != "unsupported_grant_type":
+                    return answer
+            return await self._get(realm, service, scope, credentials)
+        except Unreached as error:
+            where = self._where(realm)
+            words = error.message.removeprefix(f"{self._endpoint.name}: ")
+            raise Unreached(f"{where} gives no token: {words}", error.kind) from error
+
+    async def _get(
+        self, realm: URL, service: str, scope: str, credentials: Credentials | None
+    ) -> _Answer:
         query = {"scope": scope} if scope else {}
         if service:
             query["service"] = service
         if credentials is not None:
             query["account"] = name_of(credentials)
-        try:
-            response = await self._transport.fetch(
-                "GET",
-                realm.update_query(query),
-                {"Accept": "application/json"},
-                header_of(credentials) if credentials else None,
-                within=limits.waits.realm,
-            )
-            body = await self._transport.read(
-                response, limits.token + _MAX_ANSWER_OVERHEAD, limits.waits.realm
-            )
-        except Unreached as error:
-            where = self._where(realm)
-            words = error.message.removeprefix(f"{self._endpoint.name}: ")
-            raise Unreached(f"{where} gives no token: {words}", error.kind) from error
-        return response, body
+        response = await self._transport.fetch(
+            "GET",
+            realm.update_query(query),
+            {"Accept": "application/json"},
+            header_of(credentials) if credentials else None,
+            within=self._endpoint.limits.waits.realm,
+        )
+        return await self._read(response)
+
+    async def _post(self, realm: URL, service: str, scope: str, token: IdentityToken) -> _Answer:
+        """As Docker's clients do, which keep the identity token whatever new one the answer has."""
+        form = {
+            "grant_type": "refresh_token",
+            "service": service,
+            "client_id": _CLIENT,
+            "scope": scope,
+            "refresh_token": token.secret.get_secret_value(),
+        }
+        within = self._endpoint.limits.waits.realm
+        return await self._read(await self._transport.post(realm, form, within))
+
+    async def _read(self, response: aiohttp.ClientResponse) -> _Answer:
+        limits = self._endpoint.limits
+        most = limits.token + _MAX_ANSWER_OVERHEAD
+        body = await self._transport.read(response, most, limits.waits.realm)
+        return _Answer(response.status, response.headers, body)
 
     def _where(self, realm: URL) -> str:
         return f"{self._endpoint.name}: its token realm {quoted(origin(realm) + realm.path, 200)}"
 
-    def _given(
-        self,
-        response: aiohttp.ClientResponse,
-        body: bytes | None,
-        realm: URL,
-        credentials: Credentials | None,
-    ) -> Token:
-        where = self._where(realm)
-        if response.status in (401, 403):
-            raise Denied(f"{where} refuses {self._whom(realm, credentials)} ({response.status})")
-        if response.status == 429:
-            raise rate_limited(where, response.headers, self._clock)
-        if response.status >= 500:
-            raise faulty(where, response.status, response.headers, self._clock)
-        if 400 <= response.status < 500:
-            raise Refused(f"{where} does not take this request ({response.status})")
-        if response.status != 200:
-            raise NoToken(f"{where} answered {response.status}")
-        if body is None:
+    def _given(self, answer: _Answer, realm: URL, credentials: Credentials | None) -> Token:
+        where, status = self._where(realm), answer.status
+        if answer.refuses():
+            raise Denied(f"{where} refuses {self._whom(realm, credentials)} ({status})")
+        if status == 429:
+            raise rate_limited(where, answer.headers, self._clock)
+        if status >= 500:
+            raise faulty(where, status, answer.headers, self._clock)
+        if 400 <= status < 500:
+            raise Refused(f"{where} does not take this request ({status})")
+        if status != 200:
+            raise NoToken(f"{where} answered {status}")
+        if answer.body is None:
             raise NoToken(f"{where} sent more than a token may be long")
-        return self._read(body, where)
+        return self._token_in(answer.body, where)
 
     def _whom(self, realm: URL, shown: Credentials | None) -> str:
         """Who is refused, and why it was asked without a login, where there is one."""
         if shown is not None:
             return f"the login of {name_of(shown)!r}"
         own = self._own
-        if own is None or not isinstance(own.credentials, Login):
+        if own is None or own.is_given:
             return "anonymous askers"
         shown_as = quoted(origin(realm) + realm.path, 200)
         return (
-            f"anonymous askers, and was not shown the login {name_of(own.credentials)!r}, since it "
+            f"anonymous askers, and was not shown the login {own.name!r}, since it "
             f"is on another host than the registry: `realm: {shown_as}` lets it see that"
         )
 
-    def _read(self, body: bytes, where: str) -> Token:
+    def _token_in(self, body: bytes, where: str) -> Token:
         try:
             answer = read_object(body)
         except Untrustworthy as error:

@@ -87,6 +87,10 @@ class Remote:
             getsizeof=lambda content: len(content.data),
         )
 
+    def look_again(self) -> None:
+        """The operator has had the configuration read again, and may have seen to a login."""
+        self._accounts.look_again()
+
     async def close(self) -> None:
         await self._accounts.close()
         await self._finder.close()

@@ -14,7 +14,7 @@ from ...contracts.context import Asker
 from ...oci.challenges import parse_challenges
 from ...oci.errors import Denied, Refused, RegistryError, Unavailable, Unknown
 from ...oci.reference import Repository
-from ..endpoint import KIB, Endpoint, GivenToken, Login
+from ..endpoint import KIB, Endpoint
 from ..failures import (
     FailureKind,
     LoginRefused,
@@ -264,10 +264,6 @@ class Requests:
         if len(self._accounts) > 1:
             return f"any of the {len(self._accounts)} logins"
         own = refused.authorizer.own
-        match own.credentials if own else None:
-            case Login(username):
-                return f"the login {username!r}"
-            case GivenToken():
-                return "the configured token"
-            case _:
-                return "us"
+        if own is None:
+            return "us"
+        return "the configured token" if own.is_given else f"the login {own.name!r}"

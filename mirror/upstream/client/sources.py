@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import structlog
 
+from ...asking.budgets import Budget
 from ...clock import Clock
 from ...contracts.accounts import Notes, RefusedLogin
 from ...threads import MayHang
@@ -17,9 +18,10 @@ _log = structlog.get_logger()
 
 _FILE = 5.0  # seconds for the file of a secret, or of a note
 _END = 5.0  # seconds to end a program in, beside its own
-# What a helper said is believed for so many seconds, also when it is refused: each refusal of a
-# repository, which clients choose, would else run a program.
-_HELPER_BELIEVED = 60.0
+# Each refusal of a repository, which clients choose, would else run a helper: so many at once, and
+# more a second, unless what it tells is new.
+_HELPER_ASKS = 4.0
+_HELPER_REFILL = 0.1
 # After so many it is asked in the background. Amazon's passwords live for 12 h, Google's for one.
 _HELPER_OLD = 1800.0
 
@@ -37,6 +39,7 @@ class Source:
         self._program = MayHang(HELPER + _END)
         self._disk = MayHang(_FILE)
         self._asked_at = float("-inf")
+        self._asks = Budget(_HELPER_ASKS, _HELPER_REFILL, clock)
         self.stamp = ""
 
     @property
@@ -66,10 +69,6 @@ class Source:
         """Whether it is to be had anew although nothing has refused it."""
         return bool(self._helper) and self._clock.monotonic() - self._asked_at >= _HELPER_OLD
 
-    def forget(self) -> None:
-        """A program is asked upon the next refusal, however lately it was asked."""
-        self._asked_at = float("-inf")
-
     async def read(self, known: Credentials | None) -> Credentials | None:
         """The login as it is by now; `known`, as it was, also where it cannot be had now. Raises
         NoLogin where nothing is known."""
@@ -83,19 +82,24 @@ class Source:
         except (TimeoutError, OSError) as error:
             self._warn(str(error) or f"not read within {_FILE:g} s")
             return known
-        return known if secret is None else replace(known, secret=secret)
+        # Their values: secrets of the configuration are of a type of their own, and equal none.
+        if secret is None or secret.get_secret_value() == known.secret.get_secret_value():
+            return known
+        return replace(known, secret=secret)
 
     async def _ask(self, helper: HelperLogin, known: Credentials | None) -> Credentials | None:
-        now = self._clock.monotonic()
-        if known is not None and now - self._asked_at < _HELPER_BELIEVED:
+        if not self._asks.take() and known is not None:
             return known
-        self._asked_at = now
+        self._asked_at = self._clock.monotonic()
         try:
-            return await self._program.run(helper.program.ask)
+            found = await self._program.run(helper.program.ask)
+            if found != known:
+                self._asks.give_back()
+            return found
         except NoLogin as error:
             failed = error
         except (TimeoutError, OSError) as error:
-            failed = NoLogin(f"{self.place} tells no login: {error or 'it does not end'}")
+            failed = NoLogin(f"{self.place} tells no login: {str(error) or 'it does not end'}")
         if known is None:
             raise failed
         self._warn(str(failed))

@@ -22,10 +22,10 @@ from ...clock import Clock
 from ...contracts.context import Asker
 from ...oci.challenges import Challenge
 from ...oci.errors import Denied, Refused, RegistryError
-from ..endpoint import CONNECTIONS, Credentials, Endpoint, GivenToken, Login
+from ..endpoint import CONNECTIONS, Credentials, Endpoint
 from ..failures import NoToken, Unreached
 from ..http.transport import Transport, origin
-from .logins import OwnLogin, Proof, header_of, name_of, refusal
+from .logins import OwnLogin, Proof, header_of, refusal
 from .realm import WORD, Realms, Token
 from .site import Finder
 from .turns import Turns
@@ -108,7 +108,7 @@ class Authorizer:
     async def authorization(self, asker: Asker, repository: str) -> str | None:
         """The Authorization header for this repository, by what is known so far. Raises
         LoginRefused while the login rests."""
-        if self.own is not None and isinstance(self.own.credentials, GivenToken):
+        if self.own is not None and self.own.is_given:
             return header_of(await self.own.admitted(self._prove_to_registry))
         if self._wanted is None:
             return None
@@ -131,7 +131,7 @@ class Authorizer:
 
         The caller asks again once: a second 401 is the registry's last word.
         """
-        if self.own is not None and isinstance(self.own.credentials, GivenToken):
+        if self.own is not None and self.own.is_given:
             return None
         wanted = _chosen(challenges) or self._wanted
         if wanted is not None and wanted.scheme == "bearer":
@@ -151,7 +151,7 @@ class Authorizer:
         if own is None or wanted is None:
             return Reception.NOT_ASKED_FOR
         prove: Proof = self._prove_to_registry
-        if isinstance(own.credentials, Login) and wanted.scheme == "bearer":
+        if wanted.scheme == "bearer" and not own.is_given:
             realm = self._realm(wanted.parameters.get("realm", ""))
             if self._realms.own_for(realm) is None:
                 return Reception.WITHHELD
@@ -165,14 +165,15 @@ class Authorizer:
         own = self.own
         if own is None or shown is None:
             return False
-        if isinstance(own.credentials, Login) and not shown.startswith("Basic "):
-            return False  # a token: of the login that says nothing
         credentials = own.credentials
+        if credentials is None or not (own.is_given or shown.startswith("Basic ")):
+            return False  # a token: of the login that says nothing
         is_refused = status in (401, 403)
         if shown != header_of(credentials):
             return is_refused
         if is_refused:
-            return await own.was_refused(credentials, self._prove_to_registry)
+            who = f"{self._endpoint.name} ({status})"
+            return await own.was_refused(credentials, self._prove_to_registry, who)
         own.was_good()
         return False
 
@@ -225,7 +226,7 @@ class Authorizer:
             realm=str(realm),
             service=wanted.parameters.get("service", ""),
             scope=f"repository:{repository}:pull",
-            account=name_of(own.credentials) if own else "",
+            account=own.name if own else "",
         )
 
     def _realm(self, text: str) -> URL:

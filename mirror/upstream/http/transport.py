@@ -160,11 +160,38 @@ class Transport:
             url = target
         raise Untrustworthy(f"{self._endpoint.name}: more than {MAX_HOPS} redirects")
 
+    async def post(
+        self, url: URL, form: Mapping[str, str], within: float
+    ) -> aiohttp.ClientResponse:
+        """The answer to this form. A secret is in it, for the origin of `url` alone: a redirect is
+        followed there only, and if it keeps the method (RFC 9110, 15.4.8 and 15.4.9). Raises
+        Untrustworthy for another."""
+        at = url
+        for _ in range(MAX_HOPS + 1):
+            response = await self.send("POST", at, {"Accept": "application/json"}, within, form)
+            if response.status not in REDIRECTS:
+                return response
+            location = response.headers.get("Location")
+            await self.discard(response)
+            target = self._target(at, location)
+            if target.origin() != url.origin() or response.status not in (307, 308):
+                raise Untrustworthy(
+                    f"{self._endpoint.name}: {origin(at)} redirects a login ({response.status}) to "
+                    f"{origin(target)}; it is not sent there"
+                )
+            at = target
+        raise Untrustworthy(f"{self._endpoint.name}: more than {MAX_HOPS} redirects")
+
     async def send(
-        self, method: str, url: URL, headers: Mapping[str, str], within: float | None = None
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        within: float | None = None,
+        form: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """One exchange; redirects are handed back. The caller discards or reads the response."""
-        return await self._exchange(method, url, headers, within, self._sessions.reason(url))
+        return await self._exchange(method, url, headers, within, self._sessions.reason(url), form)
 
     async def _exchange(
         self,
@@ -173,6 +200,7 @@ class Transport:
         headers: Mapping[str, str],
         within: float | None,
         reason: Reason,
+        form: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         within = self._limits.waits.headers if within is None else within
         asked = self._asked(url, within)
@@ -183,10 +211,10 @@ class Transport:
                 if asked.proxy is None:
                     session = self._sessions.session(url, reason, by_proxy=False)
                     response = await session.request(
-                        method, url, headers=headers, allow_redirects=False
+                        method, url, headers=headers, data=form, allow_redirects=False
                     )
                 else:
-                    response = await self._by_proxy(asked.proxy, method, url, headers, reason)
+                    response = await self._by_proxy(asked.proxy, method, url, headers, reason, form)
         except (
             *(aiohttp.ClientError, OSError, ValueError),
             *(RefusedByProxy, Unresolvable),
@@ -216,7 +244,13 @@ class Transport:
         )
 
     async def _by_proxy(
-        self, proxy: Proxy, method: str, url: URL, headers: Mapping[str, str], reason: Reason
+        self,
+        proxy: Proxy,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        reason: Reason,
+        form: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
         """Asks a proxy: for https to connect us (CONNECT), for http to ask for us. Its login goes
         to it alone. Where it refuses that, the password is read again, and shown once more."""
@@ -230,6 +264,7 @@ class Transport:
                     method,
                     asked,
                     headers={**headers, **host} if is_tunnel else {**headers, **host, **login},
+                    data=form,
                     allow_redirects=False,
                     proxy=proxy.url,
                     proxy_headers=login if is_tunnel else None,
