@@ -27,14 +27,12 @@ from ..endpoint import KIB, MIB, Endpoint
 from ..failures import FailureKind, Unreachable, Unreached
 from ..proxies import Proxy, Routes
 from .proxying import ProxyLogins, raise_own_answer
+from .redirects import MAX_HOPS, REDIRECTS, target_of
 from .resolver import Resolver
 from .sessions import Contexts, Means, Reason, Sessions, check
 from .sessions import origin as origin
 from .words import Asked, RefusedByProxy, Unresolvable, failure, is_no_connection, wants_certificate
 
-MAX_HOPS = 10  # as Go's net/http, and with it container clients
-REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_LOCATION = re.compile(r"[\x21-\x7e]+")
 # Reading a short body to its end keeps the connection; above this a new one is cheaper.
 _DRAIN = 64 * KIB
 # With these a server of TLS speaks of our certificate, or of plain HTTP, on a web page. 495 to 497
@@ -134,20 +132,29 @@ class Transport:
 
         `authorization` is for the origin of `url` alone: once a redirect has left it, it is not
         shown again, not even where a later redirect leads back. With `is_proven` a digest proves
-        the bytes, so that they may come over http from where `allow_private` says. Raises Unreached
-        when there is no answer, Untrustworthy for a redirect that is not followed.
+        the bytes: they may come over http from where `allow_private` says, and from a store at that
+        origin, which sees no authorization unless it asks for it. Raises Unreached when there is no
+        answer, Untrustworthy for a redirect that is not followed.
         """
-        asked = {**headers, "Authorization": authorization} if authorization else dict(headers)
+        shown = authorized = (
+            {**headers, "Authorization": authorization} if authorization else headers
+        )
         began_secure, reason = url.scheme == "https", self._sessions.reason(url)
         for _ in range(MAX_HOPS + 1):
-            response = await self._exchange(method, url, asked, within, reason)
+            response = await self._exchange(method, url, shown, within, reason)
+            if response.status in (401, 403) and shown is not authorized:
+                await self.discard(response)
+                response = await self._exchange(method, url, authorized, within, reason)
             if response.status not in REDIRECTS:
                 return response
             location = response.headers.get("Location")
             await self.discard(response)
-            target = self._target(url, location)
+            target = target_of(self._endpoint.name, url, location)
             if target.origin() != url.origin():
-                asked.pop("Authorization", None)
+                authorized = headers
+            # A signed URL takes no other login (S3, Azure). docker shows its token below /v2/
+            # alone, containerd and skopeo to the whole host.
+            shown = headers if is_proven and "/v2/" not in target.path else authorized
             reason = self._sessions.reason(target)
             if began_secure and target.scheme == "http":
                 if not is_proven:
@@ -173,7 +180,7 @@ class Transport:
                 return response
             location = response.headers.get("Location")
             await self.discard(response)
-            target = self._target(at, location)
+            target = target_of(self._endpoint.name, at, location)
             if target.origin() != url.origin() or response.status not in (307, 308):
                 raise Untrustworthy(
                     f"{self._endpoint.name}: {origin(at)} redirects a login ({response.status}) to "
@@ -363,26 +370,6 @@ class Transport:
             await self.read(response, _DRAIN, self._limits.waits.unwanted)
         except Unavailable:
             response.close()
-
-    def _target(self, url: URL, location: str | None) -> URL:
-        """Where a redirect leads. A login in it, and its fragment, are left out."""
-        name = self._endpoint.name
-        if not location:
-            raise Untrustworthy(f"{name}: a redirect without Location from {origin(url)}")
-        if not _LOCATION.fullmatch(location):
-            raise Untrustworthy(f"{name}: a redirect from {origin(url)} with a broken Location")
-        try:
-            # `encoded`: a signed URL is signed as it is written.
-            target = url.join(URL(location, encoded=True))
-            target = target.with_user(None).with_fragment(None)
-            usable = target.scheme in ("http", "https") and bool(target.host)
-        except ValueError:
-            raise Untrustworthy(
-                f"{name}: a redirect from {origin(url)} with a broken Location"
-            ) from None
-        if not usable:
-            raise Untrustworthy(f"{name}: a redirect from {origin(url)} to no http URL")
-        return target
 
 
 def _refused_by_proxy(error: RefusedByProxy | aiohttp.ClientHttpProxyError) -> RefusedByProxy:
