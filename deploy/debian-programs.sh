@@ -20,6 +20,7 @@ else
     need redis-server redis-server
     need docker-registry docker-registry
     need nginx nginx-light
+    need squid squid
     need busybox busybox-static
     need openssl openssl
     need wrk wrk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -17,7 +18,8 @@ HUB_NAMES = ("registry-1.docker.io", "auth.docker.io", "production.cloudflare.do
 
 @dataclass(frozen=True)
 class Certificate:
-    """`authority` is what a client is to trust; `server` holds the certificate and its key."""
+    """`authority` is what the other side is to trust; `server` holds the certificate and its
+    key."""
 
     names: tuple[str, ...]
     authority: Path
@@ -25,7 +27,7 @@ class Certificate:
 
 
 def issue(folder: Path, names: tuple[str, ...]) -> Certificate:
-    """Makes an authority, and a server's certificate for these names."""
+    """Makes an authority, and a certificate for these names and addresses."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
     authority = (
@@ -36,9 +38,7 @@ def issue(folder: Path, names: tuple[str, ...]) -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         _builder(x509.Name([]), authority_name, key)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=True
-        )
+        .add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
     made = Certificate(names, folder / "authority.pem", folder / "server.pem")
@@ -52,6 +52,13 @@ def issue(folder: Path, names: tuple[str, ...]) -> Certificate:
         )
     )
     return made
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 def _builder(

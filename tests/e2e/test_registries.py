@@ -16,12 +16,14 @@ from ..fakes.shelf import Shelf
 from ..upstreams import PROFILES, cloud, own, short_name
 from ..upstreams.emulated import Emulated
 from ..upstreams.profile import Profile
+from .certificates import issue
 from .clients import Client, Containerd, Dockerd, Flavour, Skopeo
 from .conftest import have
 from .hub import Hub, Origin, serve_registry
 from .images import DOCKER, OCI, build_thin
 from .mirror import Mirror, endpoint
 from .programs import Programs, needs
+from .ways import serve_proxy, serve_tls
 
 pytestmark = pytest.mark.xdist_group("registries")  # one mirror and one of each client for all
 
@@ -34,6 +36,8 @@ REAL = {
     "cache": "docker-registry as a pull-through cache of another",
     "tokens": "docker-registry behind a token realm, with blobs on another host",
     "mirror": "another mirror such as this",
+    "tls": "nginx with a certificate of a company's authority, which wants a client's certificate",
+    "proxy": "nginx, as that, which only a company's proxy can reach",
 }
 # correct-horse, as `htpasswd -B` writes it
 HTPASSWD = "mirror:$2b$04$MjmAN21EMfUtisuvju0DNuTv8NTqJxWmNHEXFf60qyNkL442g6cua\n"
@@ -107,6 +111,12 @@ def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str,
     )
     tokens = Hub(programs, origin)
     other = Mirror(beside, endpoint(origin.url)).start()
+    (programs.folder / "client").mkdir()
+    shown = issue(programs.folder / "client", ("mirror",))
+    wanted = f"ssl_client_certificate {shown.authority}; ssl_verify_client on;"
+    tls, authority = serve_tls(programs, "tls", origin.url, wanted)
+    proxy, proxied = serve_proxy(programs)
+    inner = serve_tls(programs, "inner", origin.url, f"allow {proxied}; deny all;")
     with_login = {"username": "mirror", "password_file": str(secret)}
     return {
         "open.example": endpoint(origin.url),
@@ -114,12 +124,18 @@ def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str,
         "cache.example": endpoint(cache),
         "tokens.example": endpoint(tokens.url, credentials=with_login, realm=tokens.realm),
         "mirror.example": endpoint(other.url),
+        "tls.example": endpoint(
+            tls,
+            ca_file=str(authority),
+            client={"cert": str(shown.server), "key": str(shown.server)},
+        ),
+        "proxy.example": endpoint(inner[0], ca_file=str(inner[1]), proxy=proxy),
     }
 
 
 @pytest.fixture(scope="module")
 def town() -> Iterator[Town]:
-    needs("docker-registry")
+    needs("docker-registry", "nginx", "squid")
     with Programs() as programs, Programs() as beside, Street() as street:
         registries = real_registries(programs, beside)
         for name, registry in street.registries.items():
