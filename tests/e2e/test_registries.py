@@ -206,7 +206,7 @@ def test_dockerd_pulls_docker_hubs_images_by_way_of_another_registry(
     [
         profile
         for profile in PROFILES
-        if profile.tags.is_open and profile not in (cloud.ACR, cloud.QUAY)
+        if profile.tags.is_open and profile not in (cloud.ACR, cloud.ACR_IDENTITY, cloud.QUAY)
     ],
     ids=short_name,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .certificates import Certificate, issue
+from .certificates import issue
 from .programs import Programs, accepts, loopback_address
 
 PORT = 5443
@@ -49,7 +49,7 @@ def serve_tls(programs: Programs, name: str, origin: str, rules: str) -> tuple[s
     its configuration; the URL, and the authority."""
     folder, address = programs.folder / name, loopback_address()
     folder.mkdir()
-    made: Certificate = issue(folder, (address,))
+    made = issue(folder, (address,))
     configuration = folder / "nginx.conf"
     configuration.write_text(
         _NGINX.format(

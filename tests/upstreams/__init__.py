@@ -19,7 +19,7 @@ def short_name(profile: Profile) -> str:
 
 # Those whose ways the mirror does not know yet are left out.
 _WAITING = {
-    "lscr", "acr-identity", "artifactory",
+    "lscr", "artifactory",
 }  # fmt: skip
 PROFILES = tuple(
     profile for profile in (*cloud.PROFILES, *own.PROFILES) if short_name(profile) not in _WAITING

@@ -149,7 +149,11 @@ async def test_what_is_private_is_refused_without_a_login(profile: Profile, tmp_
         assert b"secret" not in answer.body.replace(PRIVATE.encode(), b"")
 
 
-@those(lambda profile: profile.tags.is_open and profile not in (cloud.ACR, cloud.QUAY))
+@those(
+    lambda profile: (
+        profile.tags.is_open and profile not in (cloud.ACR, cloud.ACR_IDENTITY, cloud.QUAY)
+    )
+)
 async def test_all_tags_are_listed_once(profile: Profile, tmp_path: Path) -> None:
     """As skopeo and oras list them: page after page, by the answer's own link."""
     async with house_of(profile, tmp_path, visitor(profile)) as house:
@@ -232,7 +236,9 @@ async def test_a_wrong_login_is_said_and_hides_nothing_that_is_public(
             await house.pull(PUBLIC)
 
 
-@pytest.mark.parametrize("profile", [cloud.ECR, cloud.DOCKER_HUB], ids=short_name)
+@pytest.mark.parametrize(
+    "profile", [cloud.ECR, cloud.DOCKER_HUB, cloud.ACR_IDENTITY], ids=short_name
+)
 async def test_a_login_that_is_corrected_counts_without_a_restart(
     profile: Profile, tmp_path: Path
 ) -> None:
@@ -251,7 +257,10 @@ async def test_a_login_that_is_corrected_counts_without_a_restart(
 
 
 @those(
-    lambda profile: (profile.realm or profile.front_of) and profile not in (cloud.ACR, cloud.NVCR)
+    lambda profile: (
+        (profile.realm or profile.front_of)
+        and profile not in (cloud.ACR, cloud.ACR_IDENTITY, cloud.NVCR)
+    )
 )
 async def test_tokens_that_end_before_their_time_are_renewed(
     profile: Profile, tmp_path: Path
