@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from .servers import Fault, Seen, Servers
 from .shelf import OCI_INDEX, OCI_MANIFEST, Shelf, blob_answer
@@ -115,6 +116,10 @@ class Hub(Servers, Shelf):
         self.source = "192.0.2.7"
         self.pulls: Counter[str] = Counter()
         self.challenge = "bearer"  # or "basic", or "none": everybody may read
+        self.lines: Callable[[str], list[str]] = self._lines  # of WWW-Authenticate, by the scope
+        # Which scope's token it takes, by repository and kind: manifests, blobs, tags, referrers.
+        self.scope_of: Callable[[str, str], str] = lambda name, kind: f"repository:{name}:pull"
+        self.hidden: int | None = None  # the status, in place of a challenge, but for /v2/
         self.redirects = True  # blobs are redirected to the blob host
         self.head_digest = True  # HEAD of a manifest tells its digest
         self.path = ""  # what stands before /v2/
@@ -157,10 +162,11 @@ class Hub(Servers, Shelf):
         if match is None:
             return await self.elsewhere(request) or web.Response(status=404)
         name, kind, what = match["name"], match["kind"], match["what"]
-        if not self._may_read(request, f"repository:{name}:pull"):
-            return self._unauthorized(name)
+        scope = self.scope_of(name, kind)
+        if not self._may_read(request, scope):
+            return self._refused(scope)
         if (self._account(request), name) in self.closed:
-            return self._unauthorized(name) if self.closed_by == 401 else _error(403, "DENIED")
+            return self._refused(scope) if self.closed_by == 401 else _error(403, "DENIED")
         if (name, what) in self.lacking:
             return _error(404, "BLOB_UNKNOWN" if kind == "blobs" else "MANIFEST_UNKNOWN")
         if kind == "blobs":
@@ -177,6 +183,9 @@ class Hub(Servers, Shelf):
         is_known = self._may_read(request, "") or shown.removeprefix("Bearer ") in self.tokens
         return web.json_response({}) if is_known else self._unauthorized("")
 
+    def _refused(self, scope: str) -> web.Response:
+        return self._unauthorized(scope) if self.hidden is None else _error(self.hidden, "UNKNOWN")
+
     def _may_read(self, request: web.Request, scope: str) -> bool:
         shown = request.headers.get("Authorization", "")
         if self.challenge == "none":
@@ -189,12 +198,15 @@ class Hub(Servers, Shelf):
         shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
         return self.accounts.get(shown, "")
 
-    def _unauthorized(self, name: str) -> web.Response:
-        wanted = 'Basic realm="hub"'
-        if self.challenge == "bearer":
-            scope = f',scope="repository:{name}:pull"' if name else ""
-            wanted = f'Bearer realm="{self.realm_url}",service="hub"{scope}'
-        return web.Response(status=401, headers={"WWW-Authenticate": wanted})
+    def _unauthorized(self, scope: str) -> web.Response:
+        lines = [("WWW-Authenticate", line) for line in self.lines(scope)]
+        return web.Response(status=401, headers=CIMultiDict(lines))
+
+    def _lines(self, scope: str) -> list[str]:
+        if self.challenge != "bearer":
+            return ['Basic realm="hub"']
+        named = f',scope="{scope}"' if scope else ""
+        return [f'Bearer realm="{self.realm_url}",service="hub"{named}']
 
     def _manifest(self, name: str, reference: str) -> web.Response:
         digest = self.tags.get(name, {}).get(reference, reference)
@@ -262,7 +274,8 @@ class Hub(Servers, Shelf):
         known = bool(account)
         if (shown is not None and not known) or (shown is None and not self.anonymous):
             return web.json_response({"details": "incorrect username or password"}, status=401)
-        return web.json_response(self.token_answer(self._token(request.query, account)))
+        asked = {"scope": " ".join(request.query.getall("scope", []))}
+        return web.json_response(self.token_answer(self._token(asked, account)))
 
     async def _change(self, request: web.Request) -> web.Response:
         """An identity token for an access token (OAuth 2.0), as Azure's registries do."""

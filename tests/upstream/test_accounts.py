@@ -145,7 +145,7 @@ async def test_one_login_alone_is_asked_once(hub: Hub, make_remote: MakeRemote) 
     hub.fail("registry", status(403), times=10)
     with pytest.raises(Denied, match="does not let us read library/redis"):
         await remote.resolve(CONTEXT, REDIS, "7")
-    assert hub.count("registry") == 1
+    assert hub.count("registry", path="/library/") == 1
 
 
 async def test_f55_what_is_remembered_of_logins_is_bounded(hub: Hub, remote: Remote) -> None:

@@ -632,7 +632,7 @@ async def test_a_refusal_says_both_that_it_may_mean(hub: Hub, remote: Remote, co
     hub.fail("registry", status(code), times=9)
     with pytest.raises(Denied, match=r"library/redis.*does not exist there, or it is private"):
         await remote.resolve(CONTEXT, REDIS, "7")
-    assert hub.count("registry") == 1
+    assert hub.count("registry", path="/library/") == 1
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,9 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from mirror.clock import Clock
-from mirror.events import Events
-from mirror.oci.challenges import Challenge
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
-from mirror.upstream.client.logins import OwnLogin
-from mirror.upstream.client.site import Finder
-from mirror.upstream.client.tokens import Authorizer
 from mirror.upstream.endpoint import Endpoint, GivenToken, Login, Logins
 
 from ..fakes import CONTEXT, HandClock
@@ -257,65 +251,6 @@ async def test_f61_a_redirect_of_the_realm_leaves_the_login_behind(
     first, second = hub.seen("realm")[:2]
     assert "Authorization" in first.headers
     assert "Authorization" not in second.headers
-
-
-class Nowhere:
-    """A transport that must not be used."""
-
-
-def authorizer(url: str, realm: str | None = None) -> Authorizer:
-    endpoint = Endpoint("it", url, logins=Logins((LOGIN,), realm))
-    own = OwnLogin("it", LOGIN, Clock(), Events())
-    nowhere: Any = Nowhere()
-    return Authorizer(endpoint, own, nowhere, Finder(endpoint, nowhere, Clock()), Clock())
-
-
-@pytest.mark.parametrize(
-    ("url", "realm", "shown"),
-    [
-        ("https://registry-1.docker.io", "https://auth.docker.io/token", True),
-        ("https://registry-1.docker.io", "https://auth.docker.io.evil.example/token", False),
-        ("https://registry-1.docker.io", "https://auth.docker.io:8443/token", False),
-        ("https://ghcr.io", "https://ghcr.io/token", True),
-        ("https://ghcr.io", "https://auth.docker.io/token", False),
-        ("https://quay.io", "https://quay.io:8443/v2/auth", True),
-        ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth", True),
-        ("https://r.example", "https://example/token", False),
-    ],
-)
-def test_f61_which_realms_may_see_the_login(url: str, realm: str, shown: bool) -> None:
-    key = authorizer(url)._key(Challenge("bearer", {"realm": realm}), "a/b")
-    assert key.account == ("ann" if shown else "")
-
-
-@pytest.mark.parametrize(
-    ("realm", "says"),
-    [
-        ("http://ghcr.io/token", "not https"),
-        ("http://other.example/token", "not https"),
-        ("file:///etc/passwd", "no token realm"),
-        ("", "no token realm"),
-        ("//ghcr.io/token", "no token realm"),
-        ("https:///token", "no token realm"),
-        ("https://[::1/token", "no token realm"),
-        ("https://ghcr.io/to ken", "no token realm"),
-    ],
-)
-def test_f61_a_realm_that_is_not_asked_at_all(realm: str, says: str) -> None:
-    with pytest.raises(Untrustworthy, match=says):
-        authorizer("https://ghcr.io")._key(Challenge("bearer", {"realm": realm}), "a/b")
-
-
-def test_f65_a_token_is_kept_under_all_that_it_is_good_for() -> None:
-    challenge = Challenge("bearer", {"realm": "https://ghcr.io/token", "service": "s"})
-    key = authorizer("https://ghcr.io")._key(challenge, "a/b")
-    assert (key.endpoint, key.realm, key.service, key.scope, key.account) == (
-        "https://ghcr.io",
-        "https://ghcr.io/token",
-        "s",
-        "repository:a/b:pull",
-        "ann",
-    )
 
 
 async def test_f65_a_token_of_one_repository_is_not_shown_for_another(

@@ -18,10 +18,10 @@ from ...oci.errors import RateLimited
 from ..endpoint import Configured, Endpoint
 from ..failures import LoginRefused
 from ..http.transport import Transport
+from .authorizer import Authorizer
 from .logins import OwnLogin, name_of
 from .quota import Quota
 from .site import Finder
-from .tokens import Authorizer
 
 # That a login may not read a repository is believed for so many seconds: rights are given.
 _DENIED_FOR = 600.0
@@ -69,8 +69,8 @@ class Accounts:
         for login in endpoint.logins.credentials:
             configured.append(account(login, numbers[name_of(login)]))
             numbers[name_of(login)] += 1
-        self._anonymous = account(None, 0)
-        self._all: Sequence[Account] = configured or (self._anonymous,)
+        self.anonymous = account(None, 0)
+        self._all: Sequence[Account] = configured or (self.anonymous,)
         self._denied: TTLCache[tuple[Account, str], None] = TTLCache(
             _MOST_DENIED, _DENIED_FOR, clock.monotonic
         )
@@ -143,13 +143,13 @@ class Accounts:
         """The accounts whose logins are not refused; when none is left and one was refused, the
         anonymous one."""
         untried = [one for one in self._all if one not in besides and not one.rests()]
-        if not untried and self.refusals() and self._anonymous not in besides:
-            return [self._anonymous]
+        if not untried and self.refusals() and self.anonymous not in besides:
+            return [self.anonymous]
         return untried
 
     def _welcome(self, repository: str, besides: Collection[Account]) -> Sequence[Account]:
         """The accounts that are not known not to read this repository; all, when none is left."""
-        untried = self._untried(besides) or [self._anonymous]
+        untried = self._untried(besides) or [self.anonymous]
         return [one for one in untried if (one, repository) not in self._denied] or untried
 
     def scarce(self) -> bool:
@@ -157,5 +157,5 @@ class Accounts:
         return all(account.quota.low() for account in self._untried(()))
 
     async def close(self) -> None:
-        accounts = {*self._all, self._anonymous}
+        accounts = {*self._all, self.anonymous}
         await asyncio.gather(*(account.authorizer.close() for account in accounts))

@@ -23,8 +23,9 @@ from ..http.connected import Certificate, connected
 from ..http.transport import Transport, origin
 from . import answers
 from .accounts import Account, Accounts
+from .authorizer import Reception
 from .site import Finder
-from .tokens import Reception
+from .wanted import Demands
 
 _SHOWN_ADDRESSES = 4
 _ENDS_SOON = 14 * 86400.0  # seconds: that a certificate is valid for
@@ -254,8 +255,8 @@ class Checkup:
                 return Finding(
                     Step.LOGIN,
                     Mark.BAD,
-                    f"{what} is not shown to {whom}, which is on another host than the registry; "
-                    f"write realm: {whom}{realm.path if realm else ''} if it may see the login",
+                    f"{what} is not shown to {whom}: "
+                    + (Demands.of(self._endpoint).why_withheld(realm) if realm else "it may not"),
                 )
             case Reception.NOT_ASKED_FOR:
                 return Finding(

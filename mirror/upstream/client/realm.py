@@ -19,19 +19,13 @@ from ...asking.once_more import once_more_if_silent
 from ...clock import Clock
 from ...oci.documents import read_object
 from ...oci.errors import Denied, Refused, Untrustworthy, quoted
-from ...oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry
 from ..endpoint import Credentials, Endpoint, IdentityToken
 from ..failures import NoToken, Unreached, faulty, rate_limited
 from ..http.transport import Transport, origin
 from .logins import OwnLogin, Proof, header_of, name_of, refusal
+from .wanted import Demands
 
 _log = structlog.get_logger()
-
-# Realms on another host that are known to belong to their registry, so that they may see its login.
-_KNOWN_REALMS = {
-    DOCKER_HUB: DOCKER_HUB_REALM,
-    "registry.gitlab.com": "https://gitlab.com",
-}
 
 DEFAULT_LIFETIME = 60.0  # seconds; the token specification's, where `expires_in` is missing
 _LONGEST_LIFETIME = 12 * 3600.0
@@ -44,7 +38,7 @@ _REFUSALS = frozenset(("invalid_grant", "invalid_client", "unauthorized_client")
 _CLIENT = "registry-mirror"
 
 WORD = re.compile(r"[\x21-\x7e]+")
-"""What a header or a URL can carry as it is."""
+"""What a header can carry as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +76,7 @@ class Realms:
     ) -> None:
         self._endpoint = endpoint
         self._own = own
-        self._origin = URL(endpoint.url).origin()
-        host = self._origin.host or ""
-        self._registry = parse_registry(host) if is_registry(host) else ""
+        self._demands = Demands.of(endpoint)
         self._transport = transport
         self._clock = clock
         self._warned_of: set[str] = set()
@@ -94,12 +86,8 @@ class Realms:
         own = self._own
         if own is None or own.is_given:
             return None
-        configured = self._endpoint.logins.realm
-        if (
-            realm.host == self._origin.host
-            or origin(realm) == _KNOWN_REALMS.get(self._registry)
-            or (configured is not None and origin(realm) == origin(URL(configured)))
-        ):
+        why = self._demands.why_withheld(realm)
+        if not why:
             return own
         shown = origin(realm)
         if shown not in self._warned_of and len(self._warned_of) < 16:
@@ -108,8 +96,7 @@ class Realms:
                 "login_withheld",
                 endpoint=self._endpoint.name,
                 realm=shown,
-                hint="the token realm is on another host; name it as `realm` if it may see the "
-                "login. Tokens are asked for anonymously",
+                hint=f"{why}. Until then tokens are asked for anonymously",
             )
         return None
 
@@ -164,7 +151,7 @@ class Realms:
     async def _get(
         self, realm: URL, service: str, scope: str, credentials: Credentials | None
     ) -> _Answer:
-        query = {"scope": scope} if scope else {}
+        query: dict[str, str | list[str]] = {"scope": scope.split()} if scope else {}
         if service:
             query["service"] = service
         if credentials is not None:
@@ -222,11 +209,8 @@ class Realms:
         own = self._own
         if own is None or own.is_given:
             return "anonymous askers"
-        shown_as = quoted(origin(realm) + realm.path, 200)
-        return (
-            f"anonymous askers, and was not shown the login {own.name!r}, since it "
-            f"is on another host than the registry: `realm: {shown_as}` lets it see that"
-        )
+        why = self._demands.why_withheld(realm)
+        return f"anonymous askers, and was not shown the login {own.name!r}, since {why}"
 
     def _token_in(self, body: bytes, where: str) -> Token:
         try:
@@ -248,7 +232,11 @@ class Realms:
 
 
 def _lifetime(expires_in: object) -> float:
-    """Seconds that a token may be used, from what its answer said."""
+    """Seconds that a token may be used, from what its answer said. Some write a number in quotes;
+    one that is not positive says as little as none at all, for which the specification has a
+    default (docker takes it for that too)."""
+    if isinstance(expires_in, str) and re.fullmatch(r"[0-9]{1,12}", expires_in):
+        expires_in = int(expires_in)
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         return DEFAULT_LIFETIME
-    return float(min(max(expires_in, 0), _LONGEST_LIFETIME))
+    return float(min(expires_in, _LONGEST_LIFETIME)) if expires_in > 0 else DEFAULT_LIFETIME

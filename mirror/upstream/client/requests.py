@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import aiohttp
 from yarl import URL
@@ -28,8 +29,10 @@ from ..http.transport import Transport, origin
 from ..retries import Retries
 from . import answers
 from .accounts import Account, Accounts
+from .authorizer import Authorizer
+from .negotiation import Asked, Shown
+from .referred import Referred
 from .site import Finder, Site
-from .tokens import Authorizer
 
 _MAX_ERROR = 64 * KIB
 EXPIRED = frozenset((400, 401, 403))
@@ -37,6 +40,11 @@ EXPIRED = frozenset((400, 401, 403))
 # Request Timeout and Too Early (RFC 9110, 15.5.9; RFC 8470): the same request may do better later.
 _PASSING = frozenset((408, 425))
 
+# One request is sent again so often, with what refusals ask for: a token for the mirror's own
+# scope, for the registry's, and in place of a revoked one.
+_MOST_ANSWERS = 4
+
+T = TypeVar("T")
 Usable = Callable[[aiohttp.ClientResponse], bool]
 
 
@@ -81,6 +89,11 @@ class _Placed:
     repository: str
     url: URL
 
+    @property
+    def asked(self) -> Asked:
+        """What a token is needed for."""
+        return Asked(self.repository, self.request.path.partition("/")[0])
+
     @classmethod
     def at(cls, site: Site, request: Request) -> _Placed:
         repository = site.layout.repository(request.repository.name)
@@ -106,6 +119,7 @@ class Requests:
         self._finder = finder
         self._accounts = accounts
         self._retries = retries
+        self._referred = Referred(accounts.anonymous.authorizer.tokens)
         self._clock = clock
 
     async def send(self, asker: Asker, request: Request) -> aiohttp.ClientResponse:
@@ -179,40 +193,78 @@ class Requests:
     async def _authorized(
         self, asker: Asker, account: Account, placed: _Placed
     ) -> aiohttp.ClientResponse:
-        """The answer to the request, sent once more with another token after a 401, and once more
-        with the login as its file has it by now after a refusal of the login. Raises LoginRefused
-        when the login is no good."""
-        repository, request, authorizer = placed.repository, placed.request, account.authorizer
-
-        def ask(shown: str | None) -> Awaitable[aiohttp.ClientResponse]:
-            return self._transport.fetch(
-                request.method, placed.url, request.headers, shown, is_proven=request.is_blob
-            )
-
-        shown = await authorizer.authorization(asker, repository)
-        response = await ask(shown)
-        if response.status == 401 and not self.is_elsewhere(response):
-            challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
-            other = await authorizer.answer(asker, challenges, repository, refused=shown)
-            if other is not None:
-                await self._transport.discard(response)
-                shown = other
-                response = await ask(shown)
-        if not await self._is_to_ask_again(authorizer, shown, response):
+        """The answer to the request, sent again with what its refusals ask for, and once more with
+        the login as its file has it by now after a refusal of the login. Raises LoginRefused when
+        the login is no good."""
+        authorizer, asked = account.authorizer, placed.asked
+        shown = await authorizer.authorization(asker, asked)
+        response = await self._exchange(asker, placed, shown)
+        for _ in range(_MOST_ANSWERS):
+            if self.is_elsewhere(response):
+                break
+            lines = response.headers.getall("WWW-Authenticate", [])
+            answer = authorizer.answer(asker, asked, shown, response.status, lines)
+            other = await self._or_ended(response, answer)
+            if other is None:
+                break
+            await self._transport.discard(response)
+            shown = other
+            response = await self._exchange(asker, placed, shown)
+        if not await self._is_to_ask_again(authorizer, asked, shown, response):
             return response
         await self._transport.discard(response)
-        shown = await authorizer.authorization(asker, repository)
-        response = await ask(shown)
-        await self._is_to_ask_again(authorizer, shown, response)
+        shown = await authorizer.authorization(asker, asked)
+        response = await self._exchange(asker, placed, shown)
+        await self._is_to_ask_again(authorizer, asked, shown, response)
         return response
 
+    async def _exchange(
+        self, asker: Asker, placed: _Placed, shown: Shown | None
+    ) -> aiohttp.ClientResponse:
+        """The answer to the request with this, from where redirects lead: another registry there is
+        asked again with what it asks for, of which our logins are no part."""
+        passage = self._referred.passage(asker)
+
+        async def fetch(url: URL, authorization: str | None) -> aiohttp.ClientResponse:
+            return await self._transport.fetch(
+                placed.request.method,
+                url,
+                placed.request.headers,
+                authorization,
+                elsewhere=passage.authorization,
+                is_proven=placed.request.is_blob,
+            )
+
+        response = await fetch(placed.url, shown.authorization if shown is not None else None)
+        for _ in range(_MOST_ANSWERS):
+            if not self.is_elsewhere(response):
+                break
+            other = await self._or_ended(response, passage.answer(response))
+            if other is None:
+                break
+            await self._transport.discard(response)
+            response = await fetch(response.url, other)
+        return response
+
+    async def _or_ended(self, response: aiohttp.ClientResponse, answer: Awaitable[T]) -> T:
+        """The answer; where there is none, the response is ended."""
+        try:
+            return await answer
+        except BaseException:
+            response.close()
+            raise
+
     async def _is_to_ask_again(
-        self, authorizer: Authorizer, shown: str | None, response: aiohttp.ClientResponse
+        self,
+        authorizer: Authorizer,
+        asked: Asked,
+        shown: Shown | None,
+        response: aiohttp.ClientResponse,
     ) -> bool:
         # A registry that redirects has nothing against what was shown.
         status = 200 if self.is_elsewhere(response) else response.status
         try:
-            return await authorizer.heard(shown, status)
+            return await authorizer.heard(asked, shown, status)
         except LoginRefused:
             await self._transport.discard(response)
             raise
@@ -230,6 +282,8 @@ class Requests:
             what = f"{repository}/{request.path.partition('?')[0]}"
             return answers.unknown(body, f"{where} does not have {what}", request.missing)
         await self._transport.discard(response)
+        if elsewhere and (words := self._not_for_us(response)):
+            return Denied(f"{where} {words}")
         if elsewhere and status in EXPIRED:
             return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
         if status in (401, 403):
@@ -246,6 +300,21 @@ class Requests:
         if 400 <= status < 500:
             return Refused(f"{where} does not take this request ({status})")
         return Unavailable(f"{where} answered {status}")
+
+    def _not_for_us(self, response: aiohttp.ClientResponse) -> str:
+        """Why a host that the registry redirects to refuses us, in words; "": since its URL has
+        ended, as far as is known."""
+        if response.status not in (401, 403):
+            return ""
+        if "Authorization" in response.request_info.headers:
+            return f"to which it redirects, refuses anonymous askers ({response.status})"
+        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        if any(one.scheme == "basic" for one in challenges):
+            return (
+                f"to which it redirects, asks for a login ({response.status}), and none goes to a "
+                "host that a redirect names: configure that registry itself"
+            )
+        return ""
 
     async def _words(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The body of an error, which is worth no waiting; None when it does not come at once."""

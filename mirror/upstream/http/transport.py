@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -126,12 +126,14 @@ class Transport:
         authorization: str | None = None,
         within: float | None = None,
         is_proven: bool = False,
+        elsewhere: Callable[[URL], Awaitable[str | None]] | None = None,
     ) -> aiohttp.ClientResponse:
         """The answer after at most MAX_HOPS redirects; `response.url` is where it came from. Each
         exchange may take so many seconds (`limits.waits.headers`).
 
         `authorization` is for the origin of `url` alone: once a redirect has left it, it is not
-        shown again, not even where a later redirect leads back. With `is_proven` a digest proves
+        shown again, not even where a later redirect leads back. `elsewhere` says what is shown to
+        other hosts than the endpoint's, where a redirect leads. With `is_proven` a digest proves
         the bytes: they may come over http from where `allow_private` says, and from a store at that
         origin, which sees no authorization unless it asks for it. Raises Unreached when there is no
         answer, Untrustworthy for a redirect that is not followed.
@@ -152,6 +154,9 @@ class Transport:
             target = target_of(self._endpoint.name, url, location)
             if target.origin() != url.origin():
                 authorized = headers
+                if elsewhere is not None and origin(target) != self._origin:
+                    other = await elsewhere(target)
+                    authorized = {**headers, "Authorization": other} if other else headers
             # A signed URL takes no other login (S3, Azure). docker shows its token below /v2/
             # alone, containerd and skopeo to the whole host.
             shown = headers if is_proven and "/v2/" not in target.path else authorized
