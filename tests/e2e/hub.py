@@ -17,9 +17,11 @@ from .programs import Program, Programs, accepts, loopback_address
 PORT = 5000
 
 
-def serve_registry(programs: Programs, name: str, storage: Path, **keys: Any) -> str:
-    """Debian's `docker-registry` over this folder, with these keys of its configuration; its
-    URL."""
+def serve_registry(
+    programs: Programs, name: str, storage: Path, path: str = "", **keys: Any
+) -> str:
+    """Debian's `docker-registry` over this folder, with these keys of its configuration, below this
+    path; its URL."""
     address = loopback_address()
     configuration = programs.folder / f"{name}.yml"
     configuration.write_text(
@@ -28,14 +30,14 @@ def serve_registry(programs: Programs, name: str, storage: Path, **keys: Any) ->
                 "version": 0.1,
                 "log": {"level": "warn", "accesslog": {"disabled": True}},
                 "storage": {"filesystem": {"rootdirectory": str(storage)}},
-                "http": {"addr": f"{address}:{PORT}"},
+                "http": {"addr": f"{address}:{PORT}", "prefix": f"{path}/"},
                 **keys,
             }
         )
     )
     program = programs.start(name, "docker-registry", "serve", configuration)
     program.wait_until(lambda: accepts(address, PORT), "docker-registry listens")
-    return f"http://{address}:{PORT}"
+    return f"http://{address}:{PORT}{path}"
 
 
 class Origin:

@@ -28,7 +28,7 @@ PACKAGES = {
     "docker": "docker.io",
     "docker-registry": "docker-registry",
     "dockerd": "docker.io",
-    "nginx": "nginx-light",
+    "nginx": "nginx",
     "podman": "podman",
     "redis-server": "redis-server",
     "runc": "runc",

@@ -22,8 +22,9 @@ from .conftest import have
 from .hub import Hub, Origin, serve_registry
 from .images import DOCKER, OCI, build_thin
 from .mirror import Mirror, endpoint
+from .nginx import serve_below, serve_project, serve_tls
 from .programs import Programs, needs
-from .ways import serve_proxy, serve_tls
+from .ways import serve_proxy
 
 pytestmark = pytest.mark.xdist_group("registries")  # one mirror and one of each client for all
 
@@ -38,6 +39,11 @@ REAL = {
     "mirror": "another mirror such as this",
     "tls": "nginx with a certificate of a company's authority, which wants a client's certificate",
     "proxy": "nginx, as that, which only a company's proxy can reach",
+    "prefix": "docker-registry below a path, by its own key http.prefix",
+    "path": "docker-registry below a path, by nginx",
+    "project": "docker-registry as a project, by nginx",
+    "written": "the same, with /v2/ in its URL",
+    "login": "docker-registry with htpasswd, below a path, by nginx",
 }
 # correct-horse, as `htpasswd -B` writes it
 HTPASSWD = "mirror:$2b$04$MjmAN21EMfUtisuvju0DNuTv8NTqJxWmNHEXFf60qyNkL442g6cua\n"
@@ -117,6 +123,11 @@ def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str,
     tls, authority = serve_tls(programs, "tls", origin.url, wanted)
     proxy, proxied = serve_proxy(programs)
     inner = serve_tls(programs, "inner", origin.url, f"allow {proxied}; deny all;")
+    mounted = serve_registry(programs, "mounted", origin.storage, "/some/path")
+    path, project = "/artifactory/api/docker/hub", "dockerhub-proxy"
+    below = serve_below(programs, "below", origin.url, path)
+    beneath = serve_below(programs, "beneath", basic, path)
+    harbor = serve_project(programs, "harbor", origin.url, project)
     with_login = {"username": "mirror", "password_file": str(secret)}
     return {
         "open.example": endpoint(origin.url),
@@ -130,6 +141,11 @@ def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str,
             client={"cert": str(shown.server), "key": str(shown.server)},
         ),
         "proxy.example": endpoint(inner[0], ca_file=str(inner[1]), proxy=proxy),
+        "prefix.example": endpoint(mounted),
+        "path.example": endpoint(below + path),
+        "project.example": endpoint(f"{harbor}/{project}"),
+        "written.example": endpoint(f"{harbor}/v2/{project}"),
+        "login.example": endpoint(beneath + path, credentials=with_login),
     }
 
 
