@@ -22,10 +22,10 @@ from ..fakes.hub import Fault
 class Authority:
     """A certificate authority of this test run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "test authority") -> None:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._sign("test authority", self.key, [], 1, authority=True)
+        self.certificate = self._sign(name, self.key, [], 1, authority=True)
         self.path = folder / "ca.pem"
         self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 

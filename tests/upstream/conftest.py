@@ -23,7 +23,7 @@ from mirror.contracts.events import (
 from mirror.oci.reference import Repository
 from mirror.times import Exchanges
 from mirror.upstream.client.remote import Remote
-from mirror.upstream.endpoint import Addresses, Endpoint, EndpointLimits, Logins
+from mirror.upstream.endpoint import Addresses, Connecting, Endpoint, EndpointLimits, Logins
 from mirror.upstream.http.transport import Transport
 from mirror.upstream.retries import SOON, Retries
 
@@ -107,7 +107,7 @@ async def make_remote(
     time: HandClock, counts: Counts, system_tls: ssl.SSLContext
 ) -> AsyncIterator[MakeRemote]:
     """Builds a remote; keywords are the fields of its Logins, Addresses and of the endpoint itself.
-    Retries do not sleep."""
+    Retries do not sleep. Without `tls` that is made of what its Connecting says."""
     made: list[Remote] = []
 
     def make(
@@ -126,7 +126,9 @@ async def make_remote(
         logins, addresses = _taken(Logins, values), _taken(Addresses, values)
         rest = {"limits": QUICK, **values}
         endpoint = Endpoint(name, url, logins=logins, addresses=addresses, **rest)
-        transport = Transport(endpoint, counts, resolver=resolver, tls=tls or system_tls)
+        if endpoint.connecting == Connecting(endpoint.connecting.routes):
+            tls = tls or system_tls  # what is made for each costs 20 ms
+        transport = Transport(endpoint, counts, resolver=resolver, tls=tls)
         retries = Retries(policy or SOON, time.clock(), sleep=no_sleep, draw=lambda: 0.5)
         made.append(Remote(endpoint, transport, retries, counts, time.clock(), notes))
         return made[-1]

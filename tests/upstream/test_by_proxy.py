@@ -396,7 +396,7 @@ async def test_a_registry_that_a_client_named_is_resolved_and_checked(
         )
         with pytest.raises(Denied, match="not public"):
             await remote.resolve(CONTEXT, REDIS, "7")
-    with pytest.raises(RegistryError, match="cannot be resolved here"):
+    with pytest.raises(Denied, match=r"cannot be resolved here.*list it under registries"):
         await make_remote(
             f"https://{HUB}", connecting=by(proxy), resolver=Nameless(), configured=False
         ).resolve(CONTEXT, REDIS, "7")

@@ -31,7 +31,15 @@ from .redirects import MAX_HOPS, REDIRECTS, target_of
 from .resolver import Resolver
 from .sessions import Contexts, Means, Reason, Sessions, check
 from .sessions import origin as origin
-from .words import Asked, RefusedByProxy, Unresolvable, failure, is_no_connection, wants_certificate
+from .words import (
+    Asked,
+    EndpointUnresolvable,
+    RefusedByProxy,
+    Unresolvable,
+    failure,
+    is_no_connection,
+    wants_certificate,
+)
 
 # Reading a short body to its end keeps the connection; above this a new one is cheaper.
 _DRAIN = 64 * KIB
@@ -312,7 +320,8 @@ class Transport:
             try:
                 found = await self._resolver.resolve(host, url.port or 0, socket.AF_UNSPEC)
             except OSError as error:
-                raise Unresolvable(error.strerror or "no answer") from None
+                kind = EndpointUnresolvable if reason is Reason.UNCONFIGURED else Unresolvable
+                raise kind(error.strerror or "no answer") from None
             addresses = [one["host"] for one in found]
         for address in addresses:
             check(self._guard, reason, address)

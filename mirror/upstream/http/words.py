@@ -33,6 +33,7 @@ _OF_OURS = (
     "CERTIFICATE_UNKNOWN",
     "ALERT_UNKNOWN_CA",
     "ALERT_ACCESS_DENIED",
+    "ALERT_DECRYPT_ERROR",
     "ALERT_HANDSHAKE_FAILURE",
 )
 # OpenSSL's numbers for a certificate whose authority is not known (X509_V_ERR_*).
@@ -43,6 +44,10 @@ _OUT_OF_TIME = frozenset((9, 10))
 class Unresolvable(Exception):
     """A name that only an upstream or a client names has no address here, and so none that could be
     checked."""
+
+
+class EndpointUnresolvable(Unresolvable):
+    """So it is with an endpoint that only a client names."""
 
 
 class RefusedByProxy(Exception):
@@ -87,7 +92,7 @@ def is_no_connection(error: Exception) -> bool:
         | aiohttp.ConnectionTimeoutError
         | aiohttp.ClientHttpProxyError
         | RefusedByProxy,
-    )
+    ) or (_alert(error) is not None)
 
 
 def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustworthy | Denied:
@@ -112,11 +117,16 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
                 f"{where} was named by the upstream, and is at an address that is not public; "
                 f"list it ({asked.url.host}) under allow_private if that is meant"
             )
+        case EndpointUnresolvable():
+            return Denied(
+                f"{where} has a name that cannot be resolved here, so that nothing shows that it "
+                f"is public: list it under registries if it may be asked ({error})"
+            )
         case Unresolvable():
             return Untrustworthy(
                 f"{where} was named by the upstream, and its name cannot be resolved here, so that "
-                "it cannot be checked that it is public: list it, or *.example.com for all names "
-                f"below one, under allow_private if the proxy may be asked for it ({error})"
+                "nothing shows that it is public: list it, or *.example.com for all names below "
+                f"one, under allow_private if the proxy may be asked for it ({error})"
             )
         case RefusedByProxy(status=status):
             return _refused(status, error.schemes, asked)
@@ -137,6 +147,11 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
         case aiohttp.ClientConnectorError() if asked.proxy is not None:
             words = "it let us through, and the connection broke before TLS was agreed on"
             return Unreached(f"{where}: {words}", FailureKind.PROXY)
+        case aiohttp.ClientConnectorError(os_error=ConnectionError() as lost) if not (
+            isinstance(lost, ConnectionRefusedError) or asked.url.scheme == "http"
+        ):
+            words = f"{where}: cut before TLS was agreed on: {wants_certificate(asked)}"
+            return Unreached(words, FailureKind.TLS)
         case aiohttp.ClientConnectorError():
             detail = error.os_error.strerror or "no connection"
             return Unreached(f"{where}: cannot be connected: {detail}", FailureKind.CONNECT)
