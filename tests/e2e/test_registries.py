@@ -219,11 +219,7 @@ def test_dockerd_pulls_docker_hubs_images_by_way_of_another_registry(
 
 @pytest.mark.parametrize(
     "profile",
-    [
-        profile
-        for profile in PROFILES
-        if profile.tags.is_open and profile not in (cloud.ACR, cloud.ACR_IDENTITY, cloud.QUAY)
-    ],
+    [profile for profile in PROFILES if profile.tags.is_open and profile is not cloud.QUAY],
     ids=short_name,
 )
 def test_skopeo_lists_all_tags(profile: Profile, town: Town, clients: dict[str, Client]) -> None:

@@ -17,10 +17,4 @@ def short_name(profile: Profile) -> str:
     return profile.name.partition(".")[0]
 
 
-# Those whose ways the mirror does not know yet are left out.
-_WAITING = {
-    "lscr", "artifactory",
-}  # fmt: skip
-PROFILES = tuple(
-    profile for profile in (*cloud.PROFILES, *own.PROFILES) if short_name(profile) not in _WAITING
-)
+PROFILES = (*cloud.PROFILES, *own.PROFILES)

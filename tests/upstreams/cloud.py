@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .profile import Challenge, Login, Profile, Realm, Storage, Tags
+from .profile import Challenge, Login, Manifests, Profile, Realm, Referrers, Storage, Tags
 
 _REALM = 'Bearer realm="{realm}"'
 _SCOPE = 'scope="repository:{name}:pull"'
@@ -47,7 +47,7 @@ ECR = Profile(
         content_type="text/plain",
     ),
     storage=Storage(signature=1600),
-    referrers=True,
+    referrers=Referrers.API,
 )
 
 # A rule of ECR's pull-through cache: what it caches is below the rule's prefix.
@@ -60,7 +60,7 @@ ECR_CACHE = Profile(
     refused=403,
     tags=ECR.tags,
     storage=ECR.storage,
-    referrers=True,
+    referrers=Referrers.API,
 )
 
 _AWS = 'Bearer realm="{realm}",service="{host}",scope="aws"'
@@ -72,7 +72,7 @@ ECR_PUBLIC = Profile(
     realm=Realm("/token/", service="{host}", scoped=False, lifetime=None),
     tags=Tags(page=1000, most=1000),
     storage=Storage(signature=700),
-    referrers=True,
+    referrers=Referrers.API,
 )
 
 # `access_token` alone, without its lifetime. A list of tags has an action of its own. A refresh
@@ -92,7 +92,7 @@ ACR = Profile(
     ),
     tags=Tags(page=100, link='</v2/{name}/tags/list?last={last}&n={n}&orderby=>; rel="next"'),
     storage=Storage(signature=500, by_method=False, refusal=403),
-    referrers=True,
+    referrers=Referrers.API,
 )
 ACR_IDENTITY = Profile(
     name="acr-identity.example",
@@ -101,7 +101,7 @@ ACR_IDENTITY = Profile(
     realm=ACR.realm,
     tags=ACR.tags,
     storage=ACR.storage,
-    referrers=True,
+    referrers=Referrers.API,
 )
 
 # /v2/ names no service, repositories do. Lists say more than tags. Bytes are at the same host,
@@ -118,11 +118,11 @@ GAR = Profile(
     is_open=True,
     tags=Tags(more={"child": [], "manifest": {"sha256:0": {"tag": ["x"], "timeUploadedMs": "0"}}}),
     storage=Storage(status=302, path="/artifacts-downloads", signature=600),
-    referrers=True,
+    referrers=Referrers.API,
 )
 
 # Tokens for all, also of what is public; a stranger who asks for what is private is refused by the
-# realm. An index is not there for those who do not accept one.
+# realm. An index is not there for those who do not accept one, and referrers are asked of a page.
 _GHCR = 'Bearer realm="{realm}",service="ghcr.io",scope="repository:{name}:pull"'
 GHCR = Profile(
     name="ghcr.example",
@@ -131,7 +131,8 @@ GHCR = Profile(
     realm=Realm("/token", service="ghcr.io", lifetime=None, stranger=401),
     tags=Tags(page=100, is_sorted=False),
     storage=Storage(signature=1100, head=True, by_method=False),
-    strict_accept=True,
+    manifests=Manifests(strict_accept=True),
+    referrers=Referrers.PAGE,
     headers={"X-GitHub-Request-Id": "F8E6:3986F4:73840B:767DC3:66518CE1"},
 )
 
@@ -149,7 +150,7 @@ QUAY = Profile(
         link='</v2/{name}/tags/list?next_page={page}&n={n}>; rel="next"',
     ),
     storage=Storage(status=302, signature=800),
-    referrers=True,
+    referrers=Referrers.API,
     headers={"Vary": "Cookie", "X-Frame-Options": "DENY"},
 )
 
@@ -160,7 +161,7 @@ MCR = Profile(
     challenge=Challenge("", ping=None),
     is_open=True,
     storage=Storage(signature=400, head=True, by_method=False),
-    referrers=True,
+    referrers=Referrers.API,
 )
 
 # The challenge names no service, and errors are pages. An expired token is answered with another
@@ -189,7 +190,8 @@ DIGITALOCEAN = Profile(
     has_public=False,
 )
 
-# The realm is at the other half of GitLab, on a host of its own; strangers are refused by it.
+# The realm is at the other half of GitLab, on a host of its own; strangers are refused by it. A
+# tag that looks like a digest is one.
 _GITLAB = 'Bearer realm="{realm}",service="container_registry"'
 GITLAB = Profile(
     name="gitlab.example",
@@ -204,6 +206,7 @@ GITLAB = Profile(
     ),
     tags=Tags(page=100, most=1000, beyond=400),
     storage=Storage(signature=600),
+    referrers=Referrers.NOWHERE,
 )
 
 # It has nothing, and sends on to Google's registry: every request, /v2/ too.
@@ -221,7 +224,7 @@ K8S = Profile(
         stranger=403,
         tags=GAR.tags,
         storage=Storage(signature=0, by_method=False),
-        referrers=True,
+        referrers=Referrers.API,
     ),
 )
 

@@ -16,9 +16,10 @@ from aiohttp import web
 from ..e2e.programs import loopback_address
 from ..fakes.servers import Servers
 from ..fakes.shelf import OCI_INDEX, Shelf, blob_answer
-from .profile import Login, Profile
+from .profile import Login, Profile, Referrers
 
 LEGACY_REALM = "/legacy/token"  # gives nothing to anybody
+PAGES = "/-/packages/"  # below it are pages for people
 PRIVATE = "private/"  # what repositories begin with that are not for everybody
 _NAMED = re.compile(
     r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<what>[^/]+)", re.ASCII
@@ -134,6 +135,9 @@ class Emulated(Servers):
         if kind == "tags":
             return self._tag_list(request, name, own)
         if kind == "referrers":
+            if profile.referrers is Referrers.PAGE:
+                page = f"{self._blobs_root}{PAGES}{what.partition(':')[0]}"
+                return web.Response(status=303, headers={"Location": page})
             return self._referrers(what)
         return self._manifest(request, own, what)
 
@@ -209,20 +213,28 @@ class Emulated(Servers):
         )
 
     def _manifest(self, request: web.Request, name: str, reference: str) -> web.Response:
+        how = self.profile.manifests
         digest = self.shelf.tags[name].get(reference, reference)
+        if self.profile.referrers is Referrers.NOWHERE:
+            digest = digest.replace("sha256-", "sha256:")
         if digest not in self.shelf.manifests:
             return self._error(404, "MANIFEST_UNKNOWN")
         data, media_type = self.shelf.manifests[digest]
         accepted = ",".join(request.headers.getall("Accept", []))
-        if self.profile.strict_accept and media_type not in accepted and "*/*" not in accepted:
+        if how.strict_accept and media_type not in accepted and "*/*" not in accepted:
             return self._error(404, "MANIFEST_UNKNOWN")
         headers = {"Content-Type": media_type}
-        if self.profile.head_digest or request.method == "GET":
+        is_get = request.method == "GET"
+        if not is_get and how.head != 200:
+            return self._error(how.head, "MANIFEST_UNKNOWN")
+        if not is_get and how.head_type:
+            headers["Content-Type"] = how.head_type
+        if is_get or how.head_digest:
             headers["Docker-Content-Digest"] = digest
         return web.Response(body=data, headers=headers)
 
     def _referrers(self, digest: str) -> web.Response:
-        if not self.profile.referrers:
+        if self.profile.referrers is not Referrers.API:
             return self._error(404, "NOT_FOUND")
         found = [
             {
@@ -255,12 +267,20 @@ class Emulated(Servers):
         if "{page}" in how.link:  # opaque: `last` means nothing to it
             last = self._pages.get(request.query.get("next_page", ""), "")
         start = tags.index(last) + 1 if last in tags else 0
+        if "{end}" in how.link and last.isdigit():
+            start = int(last)
         page = tags[start : start + asked]
         headers = {}
         if start + asked < len(tags):
             opaque = secrets.token_urlsafe(60) + "=="
             self._pages[opaque] = page[-1]
-            words = {"n": asked, "last": page[-1], "page": opaque.replace("=", "%3D")}
+            words = {
+                "n": asked,
+                "last": page[-1],
+                "page": opaque.replace("=", "%3D"),
+                "end": start + asked,
+                "own": own,
+            }
             headers["Link"] = how.link.format(**words, **self._words(name))
         body = json.dumps({"name": name, "tags": page, **how.more})
         return web.Response(text=body, content_type=how.content_type, headers=headers)
@@ -284,6 +304,8 @@ class Emulated(Servers):
 
     async def _blob_host(self, request: web.Request) -> web.StreamResponse:
         how = self.profile.storage
+        if request.path.startswith(PAGES):
+            return web.Response(status=404, text="<html>not here</html>", content_type="text/html")
         if "Authorization" in request.headers and not how.path:
             return web.Response(status=how.refusal, text="<Code>InvalidArgument</Code>")
         digest = unquote(request.path.rpartition("/")[2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .profile import Challenge, Login, Profile, Realm, Storage, Tags
+from dataclasses import replace
+
+from .profile import Challenge, Login, Manifests, Profile, Realm, Referrers, Storage, Tags
 
 _REALM = 'Bearer realm="{realm}"'
 _SCOPE = 'scope="repository:{name}:pull"'
@@ -17,7 +19,7 @@ HARBOR = Profile(
     realm=Realm("/service/token", service="harbor-registry", fields=("token", "access_token")),
     tags=Tags(page=100),
     storage=_SENDS,
-    referrers=True,
+    referrers=Referrers.API,
     headers={"Set-Cookie": "sid=0029ac0cfac12142604b6ccdf92eb536; Path=/; HttpOnly"},
 )
 HARBOR_PROXY = Profile(
@@ -28,7 +30,7 @@ HARBOR_PROXY = Profile(
     project="dockerhub-proxy",
     tags=Tags(page=100),
     storage=_SENDS,
-    referrers=True,
+    referrers=Referrers.API,
     headers=HARBOR.headers,
 )
 
@@ -44,15 +46,22 @@ GITLAB_PROXY = Profile(
     storage=Storage(signature=600),
 )
 
-# A repository with a port of its own. The scheme is in capitals.
+# A repository with a port of its own. The scheme is in capitals, and links lead to the repository's
+# path, which is not there on this port.
 NEXUS_PORT = Profile(
     name="nexus.example",
     login=Login("mirror"),
     challenge=Challenge('BASIC realm="Sonatype Nexus Repository Manager"'),
     has_public=False,
     storage=_SENDS,
-    tags=Tags(is_sorted=False),
+    tags=Tags(
+        page=100,
+        is_sorted=False,
+        link='<{root}/repository/docker-hosted/v2/{name}/tags/list?n={n}&last={last}>; rel="next"',
+    ),
 )
+# HEAD finds nothing in some versions, and GET does.
+NEXUS_WITHOUT_HEAD = replace(NEXUS_PORT, name="nexus-head.example", manifests=Manifests(head=404))
 # A repository by its path, with the realm for tokens. The service is the realm's URL.
 NEXUS_PATH = Profile(
     name="nexus-path.example",
@@ -75,8 +84,9 @@ ARTIFACTORY_HOST = Profile(
     is_open=True,
     stranger=404,
     storage=Storage(status=302, signature=900),
-    tags=Tags(page=100, link='</v2/{name}/tags/list?last={last}&n={n}>; rel="next"'),
-    referrers=True,
+    manifests=Manifests(head_digest=False, head_type="application/octet-stream"),
+    tags=Tags(page=100),
+    referrers=Referrers.API,
     headers={"X-JFrog-Version": "Artifactory/7.90.0", "X-Artifactory-Id": "0" * 56},
 )
 # A repository as a path before /v2/, which links leave out.
@@ -88,10 +98,10 @@ ARTIFACTORY_PATH = Profile(
     path="/artifactory/api/docker/docker-remote",
     storage=_SENDS,
     tags=Tags(page=100),
-    referrers=True,
+    referrers=Referrers.API,
     headers=ARTIFACTORY_HOST.headers,
 )
-# A repository as the first part of images' names.
+# A repository as the first part of images' names, which links leave out; `last` is a number.
 ARTIFACTORY_PREFIX = Profile(
     name="artifactory-prefix.example",
     login=Login("mirror"),
@@ -99,8 +109,8 @@ ARTIFACTORY_PREFIX = Profile(
     realm=Realm("/v2/token", service="{host}", lifetime=3600),
     project="docker-remote",
     storage=_SENDS,
-    tags=Tags(page=100),
-    referrers=True,
+    tags=Tags(page=100, link='</v2/{own}/tags/list?last={end}&n={n}>; rel="next"'),
+    referrers=Referrers.API,
     headers=ARTIFACTORY_HOST.headers,
 )
 

@@ -6,13 +6,16 @@ The texts of challenges and links are templates, filled by `str.format`:
     {root}      http://{host}
     {realm}     the token realm's URL
     {name}      the repository, with its project, as it stands in the URL
-    {n} {last} {page}  in links: the page's size, its last tag, an opaque name of the next page
+    {own}       the repository without its project
+    {n} {last} {page} {end}  in links: the page's size, its last tag, an opaque name of the next
+                page, how many tags came so far
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 PULL = "repository:{name}:pull"
@@ -71,6 +74,16 @@ class Tags:
 
 
 @dataclass(frozen=True)
+class Manifests:
+    """How manifests are answered; `head…`: to HEAD, where that differs from GET."""
+
+    head: int = 200
+    head_digest: bool = True
+    head_type: str = ""
+    strict_accept: bool = False  # an index is not there for those who do not accept one
+
+
+@dataclass(frozen=True)
 class Storage:
     """Where the bytes of blobs are. A login that is shown on another host is an error, as S3,
     Google and Azure have it."""
@@ -81,6 +94,13 @@ class Storage:
     path: str = ""  # on the registry's own host, below this path; "": on another host
     signature: int = 900  # characters of the query
     refusal: int = 400  # of a login
+
+
+class Referrers(Enum):
+    API = auto()
+    TAG = auto()  # no such API: the fallback tag has them
+    PAGE = auto()  # as TAG, and who asks for the API is sent to a page for people
+    NOWHERE = auto()  # as TAG, but a tag that looks like a digest means that manifest
 
 
 @dataclass(frozen=True)
@@ -99,9 +119,8 @@ class Profile:
     refused: int = 401  # of a login that is not good, shown to the registry itself
     tags: Tags = Tags()
     storage: Storage = Storage()
-    head_digest: bool = True
-    strict_accept: bool = False  # an index is not there for those who do not accept one
-    referrers: bool = False  # it has the referrers API
+    manifests: Manifests = Manifests()
+    referrers: Referrers = Referrers.TAG
     headers: Mapping[str, str] = field(default_factory=dict)  # with each answer
     error_type: str = "application/json"
     front_of: Profile | None = None  # it redirects everything there

@@ -21,9 +21,9 @@ from ..e2e.programs import loopback_address
 from ..fakes.hub import cut
 from ..fakes.shelf import OCI_INDEX, OCI_MANIFEST, Shelf
 from ..waiting import eventually
-from . import PROFILES, cloud, short_name
+from . import PROFILES, cloud, own, short_name
 from .emulated import Emulated
-from .profile import Login, Profile
+from .profile import Login, Profile, Referrers
 
 LAYER = bytes(range(256)) * 1200  # 300 kB
 SMALL = b"a thin layer" * 100
@@ -56,7 +56,7 @@ def shelf_of(profile: Profile) -> Shelf:
     }
     data = json.dumps(signature).encode()
     signed = shelf.add_manifest(PUBLIC, None, data)
-    if not profile.referrers:
+    if profile.referrers in (Referrers.TAG, Referrers.PAGE):
         fallback = {"mediaType": OCI_MANIFEST, "digest": signed, "size": len(data)}
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [fallback]}
         tag = digest.replace(":", "-")
@@ -149,11 +149,7 @@ async def test_what_is_private_is_refused_without_a_login(profile: Profile, tmp_
         assert b"secret" not in answer.body.replace(PRIVATE.encode(), b"")
 
 
-@those(
-    lambda profile: (
-        profile.tags.is_open and profile not in (cloud.ACR, cloud.ACR_IDENTITY, cloud.QUAY)
-    )
-)
+@those(lambda profile: profile.tags.is_open and profile is not cloud.QUAY)
 async def test_all_tags_are_listed_once(profile: Profile, tmp_path: Path) -> None:
     """As skopeo and oras list them: page after page, by the answer's own link."""
     async with house_of(profile, tmp_path, visitor(profile)) as house:
@@ -211,7 +207,7 @@ async def test_a_blob_that_breaks_off_goes_on_by_range(profile: Profile, tmp_pat
         assert "bytes=100000-" in ranges
 
 
-@those(lambda profile: True)
+@those(lambda profile: profile.referrers is not Referrers.NOWHERE)
 async def test_signatures_are_found(profile: Profile, tmp_path: Path) -> None:
     async with house_of(profile, tmp_path, visitor(profile)) as house:
         digest = house.shelf.tags[PUBLIC]["latest"]
@@ -222,7 +218,7 @@ async def test_signatures_are_found(profile: Profile, tmp_path: Path) -> None:
         assert (got.status, got.body) == (200, house.shelf.manifests[found["digest"]][0])
 
 
-@those(lambda profile: profile.login)
+@those(lambda profile: profile.login and profile is not own.ARTIFACTORY_HOST)
 async def test_a_wrong_login_is_said_and_hides_nothing_that_is_public(
     profile: Profile, tmp_path: Path
 ) -> None:
@@ -256,12 +252,7 @@ async def test_a_login_that_is_corrected_counts_without_a_restart(
         await house.pull(PRIVATE)
 
 
-@those(
-    lambda profile: (
-        (profile.realm or profile.front_of)
-        and profile not in (cloud.ACR, cloud.ACR_IDENTITY, cloud.NVCR)
-    )
-)
+@those(lambda profile: (profile.realm or profile.front_of) and profile is not cloud.NVCR)
 async def test_tokens_that_end_before_their_time_are_renewed(
     profile: Profile, tmp_path: Path
 ) -> None:
