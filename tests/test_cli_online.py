@@ -195,6 +195,28 @@ async def test_an_image_that_is_not_there_fails(desk: Desk, hub: Hub) -> None:
     assert checked.done.status == 1
 
 
+async def test_a_path_is_said_to_stand_where_it_was_found(desk: Desk, hub: Hub) -> None:
+    hub.add_image("hub/library/redis", "7", b"layer")
+    hub.elsewhere = page()
+    done = await desk.check("redis:7", docker_io=at(f"{hub.url}/hub"))
+    assert done.done.status == 0
+    assert done.words("registry") == "its repositories are asked for below hub/"
+    assert done.marks()["image"] == "ok"
+    hub.path = "/some/path"
+    done = await desk.check(docker_io=at(f"{hub.url}/some/path"))
+    assert "answers /some/path/v2/ with 401" in done.words("registry")
+
+
+async def test_a_path_at_which_no_registry_is_fails(desk: Desk, hub: Hub) -> None:
+    hub.path, hub.elsewhere = "/elsewhere", page()
+    done = await desk.check(docker_io=at(f"{hub.url}/some/path"))
+    assert done.done.status == 1
+    assert done.marks()["registry"] == "FAIL"
+    assert f"Write url: with /v2/ where it stands, as in {hub.url}/v2/some/path" in done.words(
+        "registry"
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [

@@ -105,7 +105,8 @@ class Checkup:
         try:
             async for finding in self._reach():
                 yield finding
-            self._url = (await self._finder.site()).root
+            site = await self._finder.site()
+            self._url = site.root
             response = await self._ask(self._url)
         except RegistryError as error:
             finding = self._failed(error)
@@ -118,6 +119,9 @@ class Checkup:
         yield finding
         if finding.mark is Mark.BAD:
             return
+        if prefix := site.layout.prefix:
+            words = f"its repositories are asked for below {prefix}/"
+            yield Finding(Step.REGISTRY, Mark.GOOD, words)
         challenges: Sequence[Challenge] = ()
         if response.status == 401:
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))

@@ -131,7 +131,7 @@ class Finder:
         url = URL(endpoint.url, encoded=True)
         self._origin = origin(url)
         self._possible = layouts(url.path)
-        self._known: Site | NoRegistry | None = None
+        self._known: Site | str | None = None  # in words: that none is there
         self._until = float("inf")  # monotonic: for how long that is believed
         self._finding: asyncio.Task[Site | RegistryError] | None = None
         if len(self._possible) == 1:
@@ -145,14 +145,17 @@ class Finder:
     async def site(self) -> Site:
         """Raises NoRegistry where none is there, and Unavailable when that cannot be told now:
         such trouble is not remembered."""
-        site: Site | RegistryError | None = self._known
-        if site is None or self._clock.monotonic() >= self._until:
-            if self._finding is None or self._finding.done():
-                self._finding = asyncio.create_task(self._find())
-            site = await asyncio.shield(self._finding)
-        if isinstance(site, RegistryError):
-            raise site.with_traceback(None)
-        return site
+        known = self._known
+        if isinstance(known, Site) and self._clock.monotonic() < self._until:
+            return known
+        if isinstance(known, str) and self._clock.monotonic() < self._until:
+            raise NoRegistry(known)
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(self._find())
+        found = await asyncio.shield(self._finding)
+        if isinstance(found, RegistryError):
+            raise found.bare()
+        return found
 
     async def _find(self) -> Site | RegistryError:
         seconds = self._endpoint.limits.waits.realm
@@ -165,7 +168,7 @@ class Finder:
             )
             return Unreached(words, FailureKind.TIMEOUT)
         except NoRegistry as error:
-            self._known, self._until = error, self._clock.monotonic() + _BELIEVED
+            self._known, self._until = error.message, self._clock.monotonic() + _BELIEVED
             return error
         except RegistryError as error:
             return error
