@@ -270,6 +270,7 @@ def test_endpoints(text, url):
         ("https://corp/harbor/v2/", "hub", "https://corp/harbor/v2/hub"),
         ("https://corp/artifactory/api/docker/x", "", "https://corp/artifactory/api/docker/x/v2"),
         ("https://harbor.corp", "", "https://harbor.corp"),
+        ("https://[2001:db8::1]:8443", "hub", "https://[2001:db8::1]:8443/v2/hub"),
     ],
 )
 def test_with_a_prefix_the_path_stands_before_v2(url, prefix, address):

@@ -6,9 +6,10 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from aiohttp import web
 
-from ..fakes.hub import Hub, basic, page, status
+from ..fakes.hub import Fault, Hub, basic, cut, page, status
 from ..waiting import eventually
 from .house import House, digest_of
 from .test_reload import one_and_two, reloaded, statuses
@@ -84,6 +85,19 @@ async def test_a_mirror_that_starts_before_its_registry_finds_it_later(
     await eventually(found, 40)
     assert all(path.startswith(hub.path) for path in asked(hub))
     assert (await mirror.manifest(digest)).is_whole(digest)
+
+
+@pytest.mark.parametrize("trouble", [status(503), cut()], ids=["503", "cut"])
+async def test_clients_do_not_multiply_the_questions_to_a_host_in_trouble(
+    house: House, trouble: Fault
+) -> None:
+    house.hub.fail("registry", trouble, times=100_000)
+    mirror = await house.mirror(f"{house.hub.url}/hub")
+    for _ in range(4):
+        asks = [mirror.manifest(f"{number}", name=f"a/b{number}") for number in range(25)]
+        assert {answer.status for answer in await asyncio.gather(*asks)} == {503}
+    assert house.hub.count("registry") <= 200  # three tries of two questions each would be 600
+    assert asked(house.hub) == []
 
 
 async def test_clients_do_not_multiply_the_questions_where_no_registry_is(house: House) -> None:
