@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, ManifestUnknown, Unavailable, Unknown
@@ -18,6 +20,7 @@ from mirror.upstream.endpoint import Login
 
 from ..fakes import CONTEXT, HandClock
 from ..fakes.hub import Fault, Hub, basic, cut, status
+from .authority import Authority, tls_server
 from .conftest import REDIS, MakeRemote
 
 LOGIN = Login("ann", SecretStr("secret"))
@@ -490,3 +493,35 @@ async def test_where_the_realm_may_not_see_the_login_basic_is_answered(
     private.challenge = "basic"
     await make_remote(private.url, credentials=(LOGIN,)).resolve(CONTEXT, REDIS, "7")
     assert private.count("realm") == 0
+
+
+async def test_a_realm_over_http_of_a_registry_over_https_is_shown_no_login(
+    private: Hub, make_remote: MakeRemote, tmp_path: Path
+) -> None:
+    """TLS ends before the registry, which does not know of it."""
+    private.redirects, private.anonymous = False, True
+    authority = Authority(tmp_path)
+    tls = authority.server("localhost")
+    async with tls_server(tls, private._registry) as port, tls_server(tls, private._realm) as other:
+        url, trusted = f"https://localhost:{port}", authority.trusted()
+        private.realm_url = private.realm_url.replace("127.0.0.1", "localhost")
+        await make_remote(url, tls=trusted).resolve(CONTEXT, REDIS, "7")
+        with capture_logs() as logs:
+            await make_remote(url, tls=trusted, credentials=(LOGIN,)).resolve(CONTEXT, REDIS, "7")
+        assert not any("Authorization" in one.headers for one in private.seen("realm"))
+        (log,) = [log for log in logs if log["event"] == "login_withheld"]
+        assert f"write realm: {url}/token if" in log["hint"]
+        private.closed.add(("", REDIS.name))
+        with pytest.raises(Denied, match=f"that login was not shown, .*write realm: {url}/token"):
+            await make_remote(url, tls=trusted, credentials=(LOGIN,)).resolve(CONTEXT, REDIS, "7")
+        realm = f"https://localhost:{other}/token"
+        remote = make_remote(url, tls=trusted, credentials=(LOGIN,), realm=realm)
+        await remote.resolve(CONTEXT, REDIS, "7")
+        # Over http it is not shown, not even where the configuration says so.
+        private.closed.clear()
+        before = private.count("realm")
+        realm = private.realm_url
+        remote = make_remote(url, tls=trusted, credentials=(LOGIN,), realm=realm)
+        await remote.resolve(CONTEXT, REDIS, "7")
+        assert private.count("realm") == before + 1
+        assert not any("Authorization" in one.headers for one in private.seen("realm"))

@@ -33,6 +33,7 @@ _log = structlog.get_logger()
 
 _PING = 5.0  # seconds
 _REFUSALS = (401, 403)
+_LACKS_THE_RIGHT = "that login lacks the right"
 # What may be another answer to a login: things are hidden from those who show none, or limited.
 _WITHOUT_LOGIN = (*_REFUSALS, 404, 429)
 # For how long it is believed that an endpoint's `/v2/` asks for nothing, and that it cannot say.
@@ -178,6 +179,15 @@ class Authorizer:
             return None
         service = wanted.service
         return wanted.realm.update_query({"service": service}) if service else wanted.realm
+
+    def lacks(self) -> str:
+        """Why what is private may be refused, in words that follow "it is private and"."""
+        if self.own is None:
+            return "wants credentials"
+        wanted = self._wanted
+        why = self._demands.why_withheld(wanted.realm) if isinstance(wanted, Bearer) else ""
+        is_withheld = why and not self.own.is_given
+        return f"that login was not shown, since {why}" if is_withheld else _LACKS_THE_RIGHT
 
     async def _own_shown(self, own: OwnLogin) -> Shown:
         """The login itself, or the given token."""

@@ -287,8 +287,7 @@ class Requests:
         if elsewhere and status in EXPIRED:
             return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
         if status in (401, 403):
-            is_anonymous = account.authorizer.own is None
-            lacks = "wants credentials" if is_anonymous else "that login lacks the right"
+            lacks = account.authorizer.lacks()
             return self._denied(
                 f"{name} does not let {self._whom(account)} read {repository} ({status}): "
                 f"it does not exist there, or it is private and {lacks}"
