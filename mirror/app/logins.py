@@ -24,12 +24,17 @@ def refusals(config: Config, registry: str) -> Sequence[str]:
     """What is to be said of the logins of this registry that are refused, as far as the mirror that
     serves has written it down. Blocking."""
     configured = config.registries.get(registry)
-    names = {name_of(endpoint) for endpoint in configured.endpoints} if configured else set()
+    hosts = {_host(name_of(endpoint)) for endpoint in configured.endpoints} if configured else set()
     return [
         f"{record.why}: {record.mend}; until then only what is public can be fetched"
         for record in refused_logins(config.storage.path)
-        if record.endpoint in names
+        if _host(record.endpoint) in hosts  # all endpoints there hear of it
     ]
+
+
+def _host(endpoint: str) -> str:
+    """Of an endpoint's name."""
+    return endpoint.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Notes(Protocol):
 
 
 class AccountNotes(Protocol):
-    """Notes of all logins, each by an endpoint's URL and a login, in words that are always the
+    """Notes of all logins, each by an endpoint's host and a login, in words that are always the
     same. Quotas are not shared: each answer tells them, and without that a worker asks for one
     manifest too many after a 429."""
 

@@ -123,6 +123,39 @@ def command(mirror: Mirror, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+async def test_a_wrong_password_is_shown_once_for_all_registries_at_one_host(
+    house: House, password: Path
+) -> None:
+    """As for a dozen projects of one Harbor, each a cache of another registry."""
+    hub = house.hub
+    hub.anonymous = False
+    keys = with_login(hub, password)
+    names = [f"registry{number}.test" for number in range(12)]
+    others = {name: {"endpoints": [{"url": f"{hub.url}/v2/{name}"}], **keys} for name in names}
+    mirror = await house.mirror(docker_io=keys, registries=others)
+    await miss(mirror, 5)
+    first = shown(hub, WRONG)
+    assert 1 <= first <= 2
+    await eventually(lambda: list(mirror.storage.glob("login-*.json")))
+    for name in names:
+        refused = await mirror.ask(f"/v2/acme/app/manifests/7?ns={name}")
+        assert refused.status == 403
+    assert shown(hub, WRONG) == first
+    told = command(mirror, "check").stderr
+    for name in ("docker.io", *names):
+        assert f"{name}: " in told
+    assert len(list(mirror.storage.glob("login-*.json"))) == 1
+    write(password, RIGHT)
+    for name in names:
+        hub.add_image(f"{name}/acme/app", "7", b"layer")
+
+    async def is_there() -> bool:
+        asks = [mirror.ask(f"/v2/acme/app/manifests/7?ns={name}") for name in names]
+        return all(answer.status == 200 for answer in await asyncio.gather(*asks))
+
+    await eventually(is_there)
+
+
 @pytest.mark.parametrize("challenge", ["bearer", "basic"])
 async def test_a_password_that_is_renewed_by_a_timer_costs_no_pull(
     house: House, password: Path, challenge: str

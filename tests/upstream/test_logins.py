@@ -18,7 +18,13 @@ from mirror.storage.records.accounts import AccountRecords
 from mirror.upstream.client import sources
 from mirror.upstream.client.logins import OwnLogin
 from mirror.upstream.client.remote import Remote
-from mirror.upstream.endpoint import Credentials, GivenToken, Login
+from mirror.upstream.endpoint import (
+    Credentials,
+    GivenToken,
+    HelperLogin,
+    IdentityToken,
+    Login,
+)
 from mirror.upstream.failures import LoginRefused
 
 from ..fakes import CONTEXT, HandClock
@@ -47,6 +53,9 @@ class Written:
 
     def stamp(self) -> str:
         return f"{self.writes}"
+
+    def place(self) -> str:
+        return "/run/secrets/it"
 
 
 @pytest.fixture
@@ -354,6 +363,47 @@ async def test_a_refusal_is_known_to_other_processes_and_after_a_restart(
     assert await misses(third, [REDIS]) == []
     for one in (records, others, more):
         one.close()
+
+
+class Variable(Written):
+    """In the environment: it has no stamp."""
+
+    def stamp(self) -> str:
+        return ""
+
+
+class Helper(Written):
+    """A LoginSource."""
+
+    def ask(self) -> Login | IdentityToken:
+        return Login("ann", SecretStr(self.text))
+
+
+@pytest.mark.parametrize("kept_in", [Variable, Helper])
+async def test_a_refusal_of_what_is_in_no_file_is_known_to_other_processes_too(
+    hub_of_ann: Hub,
+    make_remote: MakeRemote,
+    time: HandClock,
+    tmp_path: Path,
+    kept_in: type[Variable] | type[Helper],
+) -> None:
+    def process(secret: str) -> Remote:
+        source = kept_in(secret)
+        one: Login | HelperLogin = Login("ann", SecretStr(secret), source)
+        if isinstance(source, Helper):
+            one = HelperLogin("ann", "it", "hub", source)
+        realm, records = hub_of_ann.realm_url, AccountRecords(tmp_path)
+        return make_remote(hub_of_ann.url, credentials=(one,), realm=realm, notes=records)
+
+    (error,) = await misses(process(WRONG), [REDIS])
+    assert "file" not in str(error)
+    tries = len(shown(hub_of_ann, WRONG))
+    await eventually(lambda: list(tmp_path.glob("login-*.json")))
+    for _ in range(3):
+        assert len(await misses(process(WRONG), repositories(5))) == 5
+    assert len(shown(hub_of_ann, WRONG)) == tries
+    assert WRONG not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert await misses(process(RIGHT), [REDIS]) == []
 
 
 async def test_a_proof_that_was_broken_off_is_begun_anew_by_who_comes_next(time: HandClock) -> None:

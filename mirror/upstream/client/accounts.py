@@ -17,11 +17,12 @@ from ...oci.challenges import Challenge
 from ...oci.errors import RateLimited
 from ..endpoint import Configured, Endpoint
 from ..failures import LoginRefused
-from ..http.transport import Transport
+from ..http.transport import Transport, origin
 from .authorizer import Authorizer
 from .logins import OwnLogin, name_of
 from .quota import Quota
 from .site import Finder
+from .sources import place_of
 
 # That a login may not read a repository is believed for so many seconds: rights are given.
 _DENIED_FOR = 600.0
@@ -55,10 +56,11 @@ class Accounts:
     ) -> None:
         def account(login: Configured | None, number: int) -> Account:
             label = name_of(login)
-            # Tokens have no name: they are told apart by their order.
-            words = f"{endpoint.url} {label} {number}"
             own = None
             if login is not None:
+                # All endpoints at a host hear of it: projects of one registry have one login, and
+                # are shown a wrong one together. Tokens have no name: their order tells them apart.
+                words = f"{origin(URL(endpoint.url))} {label} {number} {place_of(login)}"
                 told = notes.login(words) if notes else None
                 own = OwnLogin(endpoint.name, login, clock, events, told)
             quota = Quota(endpoint.name, label, clock, events, endpoint.logins.quota_low)

@@ -93,6 +93,7 @@ class OwnLogin:
         self.name = name_of(configured)
         self._endpoint = endpoint
         self._source = Source(endpoint, self.name, configured, clock)
+        self.place = self._source.place
         self._clock = clock
         self._events = events
         self._notes = notes
@@ -106,11 +107,6 @@ class OwnLogin:
         self._until = 0.0  # monotonic: until when it rests, or is not tried again by itself
         self._deciding = asyncio.Lock()
         self._renewing: asyncio.Future[None] | None = None
-
-    @property
-    def place(self) -> str:
-        """Where it is kept, in words for the operator."""
-        return self._source.place
 
     def rests(self) -> bool:
         """Whether the login is refused, and not to be shown now, as far as `listen` has heard."""
@@ -165,6 +161,9 @@ class OwnLogin:
         except NoLogin as error:
             self._give_rest(str(error))
             raise self._refusal() from error
+        await self._heard()
+        if self.rests():
+            raise self._refusal()
 
     def _renew_if_old(self) -> None:
         if self._source.is_old() and (self._renewing is None or self._renewing.done()):
@@ -268,6 +267,8 @@ class OwnLogin:
         """Takes over what another process was told, and sees whether the secret was written anew
         while it rests: once a second, and off the event loop, since both are files. Nobody waits
         longer than a moment for it."""
+        if self._notes is None and not self._why:
+            return
         now = self._clock.monotonic()
         if self._listening is None or self._listening.done():
             if now < self._listen_at:
@@ -277,7 +278,7 @@ class OwnLogin:
         await asyncio.wait([self._listening], timeout=max(0.0, self._listen_at - now - _LISTEN))
 
     async def _heard(self) -> None:
-        heard = await self._source.heard(self._notes)
+        heard = await self._source.heard(self._notes, self.credentials)
         if heard is None:
             return
         said, stamp = heard
@@ -295,7 +296,7 @@ class OwnLogin:
 
     def look_again(self) -> None:
         """Ends the rest of a login that a program tells: the operator may have seen to that."""
-        if not self._source.stamp:
+        if isinstance(self.configured, HelperLogin):
             self._until = 0.0
 
     def _forget(self) -> None:

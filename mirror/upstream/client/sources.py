@@ -3,9 +3,11 @@ the event loop: a file may be on a share that is gone, and a program takes its t
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import structlog
+from pydantic import SecretStr
 
 from ...asking.budgets import Budget
 from ...clock import Clock
@@ -26,9 +28,23 @@ _HELPER_REFILL = 0.1
 _HELPER_OLD = 1800.0
 
 
+def place_of(login: Configured) -> str:
+    """Where it is kept, in words for the operator."""
+    if isinstance(login, HelperLogin):
+        return login.program.place()
+    return login.source.place() if login.source else ""
+
+
+def _fingerprint(secret: str) -> str:
+    """Tells a secret from others, in a note on the disk: slow to guess by. Blocking, for 50 ms."""
+    return hashlib.scrypt(
+        secret.encode(), salt=b"registry-mirror", n=2**14, r=8, p=1, dklen=8
+    ).hex()
+
+
 class Source:
-    """Of one login at one endpoint. `stamp` tells the secret that was read last from others: see
-    SecretSource."""
+    """Of one login at one endpoint. `stamp` tells the secret that was read last from others: its
+    file's, or a fingerprint of what is in none."""
 
     def __init__(self, endpoint: str, name: str, configured: Configured, clock: Clock) -> None:
         self._endpoint = endpoint
@@ -40,20 +56,16 @@ class Source:
         self._disk = MayHang(_FILE)
         self._asked_at = float("-inf")
         self._asks = Budget(_HELPER_ASKS, _HELPER_REFILL, clock)
+        self.place = place_of(configured)
         self.stamp = ""
-
-    @property
-    def place(self) -> str:
-        """Where it is kept, in words for the operator."""
-        source = self._helper.program if self._helper else self._secret
-        return source.place() if source else ""
+        self._is_file = False
+        self._told: tuple[str, str] | None = None  # a secret, and its fingerprint
 
     def again(self, at: str) -> str:
         """When a login that is refused is shown again, in words."""
         if self._helper:
             return f"{self.place} is asked for it again at {at}"
-        # Only a file has a stamp.
-        when = "when its file is written anew, or " if self.stamp else ""
+        when = "when its file is written anew, or " if self._is_file else ""
         return f"it is shown again {when}at {at}"
 
     @property
@@ -61,7 +73,7 @@ class Source:
         """What the operator has to do of a login that is refused, in words."""
         if self._helper:
             return f"see what {self.place} needs, run as the mirror's user, then reload the mirror"
-        if self.stamp:
+        if self._is_file:
             return "write the right password into its file, which is then read again by itself"
         return "put the right password into its variable, and restart the mirror"
 
@@ -74,11 +86,15 @@ class Source:
         NoLogin where nothing is known."""
         if self._helper:
             return await self._ask(self._helper, known)
+        if known is None:
+            return None
         source = self._secret
-        if source is None or known is None:
-            return known
+
+        def look() -> tuple[str, SecretStr | None]:
+            return self._stamp_of(known), source.read() if source else None
+
         try:
-            self.stamp, secret = await self._disk.run(lambda: (source.stamp(), source.read()))
+            self.stamp, secret = await self._disk.run(look)
         except (TimeoutError, OSError) as error:
             self._warn(str(error) or f"not read within {_FILE:g} s")
             return known
@@ -95,6 +111,7 @@ class Source:
             found = await self._program.run(helper.program.ask)
             if found != known:
                 self._asks.give_back()
+                self.stamp = await self._disk.run(lambda: self._stamp_of(found))
             return found
         except NoLogin as error:
             failed = error
@@ -105,16 +122,30 @@ class Source:
         self._warn(str(failed))
         return known
 
-    async def heard(self, notes: Notes | None) -> tuple[RefusedLogin | None, str] | None:
+    async def heard(
+        self, notes: Notes | None, known: Credentials | None
+    ) -> tuple[RefusedLogin | None, str] | None:
         """What another process has noted, and the secret's stamp as it is now; None: that cannot be
-        told."""
-        source = self._secret
+        told, or is of no use yet."""
+        if known is None:
+            return None
         try:
             return await self._disk.run(
-                lambda: (notes.heard() if notes else None, source.stamp() if source else "")
+                lambda: (notes.heard() if notes else None, self._stamp_of(known))
             )
         except (TimeoutError, OSError):
             return None
+
+    def _stamp_of(self, known: Credentials) -> str:
+        """Of the file as it is now; where there is none, of what is known. Blocking."""
+        stamp = self._secret.stamp() if self._secret else ""
+        self._is_file = bool(stamp)
+        if stamp:
+            return stamp
+        secret = known.secret.get_secret_value()
+        if self._told is None or self._told[0] != secret:
+            self._told = secret, _fingerprint(secret)
+        return self._told[1]
 
     def _warn(self, reason: str) -> None:
         _log.warning(
