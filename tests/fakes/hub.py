@@ -109,7 +109,7 @@ class Hub(Servers, Shelf):
         self.identity_tokens: dict[str, str] = {}  # that it changes by POST: whose
         self.forms: list[dict[str, str]] = []  # that were posted to the realm
         self.closed: set[tuple[str, str]] = set()  # login and repository that it may not read
-        self.closed_by = 401  # or 403
+        self.closed_by = 401  # or 403, or 404
         self.lacking: set[tuple[str, str]] = set()  # repository and digest that it does not show
         self.limit: int | None = None  # GETs of manifests that each login has, and the anonymous
         self.window = 21600
@@ -166,7 +166,9 @@ class Hub(Servers, Shelf):
         if not self._may_read(request, scope):
             return self._refused(scope)
         if (self._account(request), name) in self.closed:
-            return self._refused(scope) if self.closed_by == 401 else _error(403, "DENIED")
+            return (
+                self._refused(scope) if self.closed_by == 401 else _error(self.closed_by, "DENIED")
+            )
         if (name, what) in self.lacking:
             return _error(404, "BLOB_UNKNOWN" if kind == "blobs" else "MANIFEST_UNKNOWN")
         if kind == "blobs":

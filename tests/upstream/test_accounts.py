@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from mirror.oci.digest import Digest
-from mirror.oci.errors import Denied, RateLimited
+from mirror.oci.errors import Denied, ManifestUnknown, RateLimited
 from mirror.oci.reference import Repository
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import GivenToken, Login
@@ -155,3 +155,63 @@ async def test_f55_what_is_remembered_of_logins_is_bounded(hub: Hub, remote: Rem
     for number in range(20_000):
         accounts.denied(me, f"acme/app{number}")
     assert len(accounts._denied) <= 4096
+
+
+@pytest.fixture
+def hides(hub: Hub) -> Hub:
+    """A login is told that there is no such thing, where it may not read it."""
+    hub.closed_by = 404
+    return hub
+
+
+async def test_what_is_hidden_from_one_login_is_asked_for_with_the_other(
+    hides: Hub, remote: Remote
+) -> None:
+    hides.closed = {("me", REDIS.name)}
+    digest = Digest.parse(hides.add_image(REDIS.name, "7", b"layer"))
+    assert (await remote.resolve(CONTEXT, REDIS, "7")).digest == digest
+    hides.requests.clear()
+    assert (await remote.stat(CONTEXT, REDIS, Digest.of(b"layer"))).size == 5
+    assert (await remote.tags(CONTEXT, REDIS)).tags == ("7",)
+    assert set(logins(hides)) == {"you"}
+
+
+async def test_what_no_login_finds_is_missing_and_seldom_asked_for_twice(
+    hides: Hub, remote: Remote
+) -> None:
+    hides.add_image(REDIS.name, "7", b"layer")
+    for _ in range(3):
+        hides.requests.clear()
+        with pytest.raises(ManifestUnknown):
+            await remote.resolve(CONTEXT, REDIS, "none")
+        assert sorted(logins(hides)) == ["me", "you"]
+    # Of one that has read there, it is believed.
+    await remote.resolve(CONTEXT, REDIS, "7")
+    hides.requests.clear()
+    with pytest.raises(ManifestUnknown):
+        await remote.resolve(CONTEXT, REDIS, "none")
+    assert len(logins(hides)) == 1
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_what_one_login_does_not_find_is_missing_though_the_other_is_refused(
+    hub: Hub, remote: Remote, code: int
+) -> None:
+    hub.closed, hub.closed_by = {("you", REDIS.name)}, code
+    hub.add_image(REDIS.name, "7", b"layer")
+    with pytest.raises(ManifestUnknown):
+        await remote.resolve(CONTEXT, REDIS, "none")
+
+
+async def test_what_one_login_does_not_find_is_missing_while_the_other_is_at_its_limit(
+    hub: Hub, remote: Remote
+) -> None:
+    hub.add_image(REDIS.name, "7", b"layer")
+    hub.limit = 3
+    for account in remote._accounts._all:
+        login = account.authorizer.own
+        assert login is not None
+        if login.name == "you":
+            account.quota.refused(REDIS.name, True, {"Retry-After": "900"})
+    with pytest.raises(ManifestUnknown):
+        await remote.manifest(CONTEXT, REDIS, Digest.of(b"none"))

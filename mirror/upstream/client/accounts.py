@@ -24,9 +24,9 @@ from .quota import Quota
 from .site import Finder
 from .sources import place_of
 
-# That a login may not read a repository is believed for so many seconds: rights are given.
-_DENIED_FOR = 600.0
-_MOST_DENIED = 4096
+# What a login may read, and may not, is believed for so many seconds: rights are given and taken.
+_KNOWN_FOR = 600.0
+_MOST_KNOWN = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,9 @@ class Accounts:
             numbers[name_of(login)] += 1
         self.anonymous = account(None, 0)
         self._all: Sequence[Account] = configured or (self.anonymous,)
-        self._denied: TTLCache[tuple[Account, str], None] = TTLCache(
-            _MOST_DENIED, _DENIED_FOR, clock.monotonic
+        self._denied, self._reading = (
+            TTLCache[tuple[Account, str], None](_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
+            for _ in range(2)
         )
 
     def __len__(self) -> int:
@@ -138,8 +139,16 @@ class Accounts:
         if len(self._all) > 1:
             self._denied[account, repository] = None
 
-    def allowed(self, account: Account, repository: str) -> None:
+    def allowed(self, account: Account, repository: str, status: int) -> None:
+        """The endpoint lets this account ask there, and has answered it."""
         self._denied.pop((account, repository), None)
+        if len(self._all) > 1 and status < 400:
+            self._reading[account, repository] = None
+
+    def reads(self, account: Account, repository: str) -> bool:
+        """Whether what this account does not find there is not hidden from it alone: it has read
+        there lately, or no other account could."""
+        return len(self._all) == 1 or (account, repository) in self._reading
 
     def _untried(self, besides: Collection[Account]) -> Sequence[Account]:
         """The accounts whose logins are not refused; when none is left and one was refused, the

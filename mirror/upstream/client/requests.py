@@ -13,7 +13,7 @@ from yarl import URL
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...oci.challenges import parse_challenges
-from ...oci.errors import Denied, Refused, RegistryError, Unavailable, Unknown
+from ...oci.errors import Denied, RateLimited, Refused, RegistryError, Unavailable, Unknown
 from ...oci.reference import Repository
 from ..endpoint import KIB, Endpoint
 from ..failures import (
@@ -151,26 +151,31 @@ class Requests:
         self, asker: Asker, placed: _Placed
     ) -> tuple[Account, aiohttp.ClientResponse]:
         """An answer, and for which login it was: a manifest is asked for only with logins whose
-        limits allow it, and what one login may not read is asked for with the others. Raises
-        RateLimited when the limits of all are used up, Denied when the token realm gives none of
-        them a token."""
+        limits allow it, and what one login may not read is asked for with the others. So is what it
+        does not find, where it has not read anything of the repository yet: registries hide like
+        that what a login may not read. Raises RateLimited when the limits of all are used up,
+        Denied when the token realm gives none of them a token, Unknown."""
         request, name, accounts = placed.request, placed.repository, self._accounts
         await accounts.listen()
         refused: list[Account] = []
+        hiding: list[Account] = []  # of those refused: they do not find it
+        missing: RegistryError | None = None  # as the first of them has it
         while True:
-            account = (
-                accounts.for_manifest(name, request.is_pull, refused)
-                if request.is_manifest
-                else accounts.any(name, refused)
-            )
             try:
+                account = (
+                    accounts.for_manifest(name, request.is_pull, refused)
+                    if request.is_manifest
+                    else accounts.any(name, refused)
+                )
                 response = await self._authorized(asker, account, placed)
-            except Denied as error:
+            except RateLimited as limited:
+                raise missing or limited from limited.__cause__
+            except Denied as denied:
                 refused.append(account)
-                if request.is_content and not isinstance(error, LoginRefused):
+                if request.is_content and not isinstance(denied, LoginRefused):
                     accounts.denied(account, name)
                 if not accounts.has_more(refused):
-                    raise self._denied(error.message) from error
+                    raise missing or self._denied(denied.message) from denied
                 continue
             if self.is_elsewhere(response):
                 return account, response
@@ -180,15 +185,21 @@ class Requests:
                 continue
             if request.is_manifest:
                 account.quota.answered(name, request.is_pull, response.headers)
-            if response.status not in (401, 403):
-                accounts.allowed(account, name)
+            is_refused = response.status in (401, 403)
+            if not is_refused and (response.status != 404 or accounts.reads(account, name)):
+                accounts.allowed(account, name, response.status)
+                for other in hiding if response.ok else ():
+                    accounts.denied(other, name)
                 return account, response
             refused.append(account)
-            if request.is_content:
+            if is_refused and request.is_content:
                 accounts.denied(account, name)
+            error = await self._error(response, account, placed)
+            if not is_refused:
+                missing = missing or error
+                hiding.append(account)
             if not accounts.has_more(refused):
-                return account, response
-            await self._transport.discard(response)
+                raise missing or error
 
     async def _authorized(
         self, asker: Asker, account: Account, placed: _Placed
