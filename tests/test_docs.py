@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from .e2e.test_registries import REAL
+from .upstreams import PROFILES
+from .upstreams.table import row_of
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     str(page.relative_to(ROOT))
@@ -110,3 +114,10 @@ def test_every_fault_with_a_test_has_its_line_and_its_tests_are_where_it_says() 
         places = re.findall(r"`([\w/]+\.py)`", words.rpartition("|")[2])
         assert places, number
         assert set(places) <= tests[number], number
+
+
+def test_the_registries_that_were_tried_are_those_of_the_tests() -> None:
+    page = text_of("docs/upstreams.md").partition("\n## What was run\n")[2]
+    emulated = [row_of(profile) for profile in PROFILES]
+    real = [f"| `{name}` | {what} |" for name, what in REAL.items()]
+    assert re.findall(r"(?m)^\| `.*$", page) == emulated + real

@@ -37,6 +37,7 @@ REAL = {
     "cache": "docker-registry as a pull-through cache of another",
     "tokens": "docker-registry behind a token realm, with blobs on another host",
     "mirror": "another mirror such as this",
+    "named": "a registry of another mirror, by its name as a prefix",
     "tls": "nginx with a certificate of a company's authority, which wants a client's certificate",
     "proxy": "nginx, as that, which only a company's proxy can reach",
     "prefix": "docker-registry below a path, by its own key http.prefix",
@@ -116,7 +117,8 @@ def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str,
         programs, "cache", programs.folder / "cache", proxy={"remoteurl": origin.url}
     )
     tokens = Hub(programs, origin)
-    other = Mirror(beside, endpoint(origin.url)).start()
+    quick = endpoint(origin.url)
+    other = Mirror(beside, quick, registries={"docker.io": quick, "corp.example": quick}).start()
     (programs.folder / "client").mkdir()
     shown = issue(programs.folder / "client", ("mirror",))
     wanted = f"ssl_client_certificate {shown.authority}; ssl_verify_client on;"
@@ -135,6 +137,7 @@ def real_registries(programs: Programs, beside: Programs) -> dict[str, dict[str,
         "cache.example": endpoint(cache),
         "tokens.example": endpoint(tokens.url, credentials=with_login, realm=tokens.realm),
         "mirror.example": endpoint(other.url),
+        "named.example": endpoint(f"{other.url}/v2/corp.example"),
         "tls.example": endpoint(
             tls,
             ca_file=str(authority),
