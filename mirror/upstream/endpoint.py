@@ -145,8 +145,8 @@ class Endpoint:
     """One registry at one URL.
 
     `name` stands in messages and metrics, `registry` (as the configuration or the client calls the
-    one whose content it has) in metrics. `url` has no query and no login; a path before `/v2/` is
-    fine.
+    one whose content it has) in metrics. `url` has no query and no login; what its path means
+    is in oci/layout.py.
     """
 
     name: str

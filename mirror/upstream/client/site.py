@@ -22,6 +22,7 @@ from ...clock import Clock
 from ...oci.challenges import Challenge, parse_challenges
 from ...oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
 from ...oci.layout import Layout, layouts
+from ...tasks import ended
 from ..endpoint import Endpoint
 from ..failures import FailureKind, NoRegistry, Unreached, faulty
 from ..http.transport import Transport, origin
@@ -179,7 +180,13 @@ class Finder:
 
     async def _asked(self) -> Found:
         before, behind = possible = self._possible[0], self._possible[-1]
-        at_path, at_root = await asyncio.gather(self._ask(before.root), self._ask(behind.root))
+        asks = [asyncio.create_task(self._ask(one.root)) for one in possible]
+        try:
+            at_path, at_root = await asyncio.gather(*asks)
+        finally:
+            for ask in asks:
+                ask.cancel()
+            await ended(asks)
         found = judged(at_path, at_root, None, possible)
         if found is None and (at_path.is_registry or at_root.is_registry):
             nowhere = await self._ask(_NOWHERE + before.root)
