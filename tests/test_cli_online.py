@@ -139,7 +139,8 @@ async def test_a_refused_login_is_shown_once_and_its_file_is_named(desk: Desk, h
     assert mark == "FAIL"
     assert "'ann'" in words
     assert hub.realm_url in words
-    assert f"Write the right secret into {desk.password}" in words
+    assert str(desk.password) in words
+    assert "Write the right password into its file" in words
     assert shown(hub) == 1
 
 

@@ -121,7 +121,9 @@ class _Checks:
         except RegistryError as error:
             words = error.message.removeprefix(f"{endpoint.name}: ")
             return Finding(Step.IMAGE, Mark.BAD, f"{image}: {words}{self._pulls(endpoint)}")
-        return Finding(Step.IMAGE, Mark.GOOD, f"{image} is {found.digest}{self._pulls(endpoint)}")
+        left = self._left.get(endpoint.name)
+        mark = Mark.NOTE if left is not None and not left.remaining else Mark.GOOD
+        return Finding(Step.IMAGE, mark, f"{image} is {found.digest}{self._pulls(endpoint)}")
 
     def _pulls(self, endpoint: Endpoint) -> str:
         left = self._left.get(endpoint.name)

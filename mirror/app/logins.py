@@ -10,6 +10,7 @@ import structlog
 from pydantic import SecretStr
 
 from ..config import Config, EndpointConfig, Mistake, Secret
+from ..oci.reference import ImageReference
 from ..storage.records.accounts import refused_logins
 
 log = structlog.get_logger()
@@ -18,6 +19,16 @@ log = structlog.get_logger()
 def name_of(endpoint: EndpointConfig) -> str:
     """What messages and metrics call it."""
     return endpoint.address.partition("://")[2]
+
+
+def hindrances(config: Config, image: ImageReference) -> Sequence[str]:
+    """Why what is missing of this image may not come by itself, and how to see. Blocking."""
+    if config.offline:
+        return ["offline: true, so that no registry is asked for what is missing"]
+    return [
+        *refusals(config, image.repository.registry),
+        f"whether its registry gives it: registry-mirror check --online {image}",
+    ]
 
 
 def refusals(config: Config, registry: str) -> Sequence[str]:

@@ -31,7 +31,7 @@ from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
 from ..tasks import beside
 from .catalogue import CatalogueUpkeep
 from .live import Live
-from .logins import refusals
+from .logins import hindrances
 from .reloading import reloading
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
 
@@ -212,7 +212,7 @@ async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images
 
 
 def _images(registry: Reader, opened: Resources, config: Config) -> Images:
-    return Images(registry, opened.store, lambda name: refusals(config, name))
+    return Images(registry, opened.store, lambda image: hindrances(config, image))
 
 
 async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:

@@ -152,12 +152,20 @@ class Untrustworthy(RegistryError):
     status = 502
 
 
+LONGEST_MESSAGE = 1000
+"""Characters that a client is told, and shows to its user."""
+
+
 def render(error: RegistryError, request_id: str) -> bytes:
     """The body of an error answer (distribution-spec, "Error Codes"), as application/json.
 
-    Pure ASCII, whatever the message holds, which is what clients show. The `detail`, that the
-    specification leaves to the registry, says by which id the log has the request.
+    Pure ASCII, whatever the message holds, which is what clients show, and cut where that is long.
+    The `detail`, that the specification leaves to the registry, says by which id the log has the
+    request.
     """
     detail = {"request_id": request_id}
-    shown = {"code": error.code, "message": error.message, "detail": detail}
+    message = error.message
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}…"
+    shown = {"code": error.code, "message": message, "detail": detail}
     return json.dumps({"errors": [shown]}).encode("ascii")

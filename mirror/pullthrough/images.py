@@ -13,7 +13,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import ManifestUnknown, RegistryError, Untrustworthy
 from ..oci.manifests import INDEX_TYPES, MANIFEST_TYPES, Child, Manifest, Platform, read_manifest
-from ..oci.reference import Repository
+from ..oci.reference import ImageReference, Repository
 from ..threads import aside, read_aside
 
 ALL_PLATFORMS = "all"
@@ -56,9 +56,9 @@ class Images:
         self,
         registry: Reader,
         store: ContentStore,
-        hindrances: Callable[[str], Sequence[str]] = lambda registry: (),
+        hindrances: Callable[[ImageReference], Sequence[str]] = lambda image: (),
     ) -> None:
-        """`hindrances`: why what is missing of a registry may not come by itself. Blocking."""
+        """`hindrances`: why what is missing of an image may not come by itself. Blocking."""
         self._registry = registry
         self._store = store
         self._hindrances = hindrances
@@ -116,7 +116,7 @@ class Images:
         except RegistryError as error:
             lacking.append(f"its manifest: {error.message}")
         if lacking:
-            lacking += await aside(self._hindrances, repository.registry)
+            lacking += await aside(self._hindrances, ImageReference(repository, reference))
         return lacking
 
     async def bring(self, repository: Repository, piece: Piece) -> AsyncIterator[int]:

@@ -67,3 +67,9 @@ def test_trouble_that_lasts_is_said_again_within_hours(log: Log) -> None:
 def test_many_repositories_and_reasons_fill_no_memory(log: Log) -> None:
     said = sum(len(log.trouble("library/a", f"reason {chr(97 + n)}")) for n in range(26))
     assert said == 8
+
+
+def test_what_is_said_of_the_whole_endpoint_is_not_said_of_its_repositories(log: Log) -> None:
+    assert log.trouble("library/a", "it is down") == ["it is down"]
+    assert log.trouble("", "it is down") == ["it is down"]
+    assert log.trouble("library/b", "it is down") == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,10 +20,12 @@ from ...oci.errors import RegistryError, quoted
 from ..endpoint import Endpoint, Trust
 from ..failures import FailureKind, LoginRefused, Unreachable, Unreached
 from ..http.connected import Certificate, connected
+from ..http.redirects import REDIRECTS
 from ..http.transport import Transport, origin
 from . import answers
 from .accounts import Account, Accounts
 from .authorizer import Reception
+from .logins import OwnLogin
 from .site import Finder
 from .wanted import Demands
 
@@ -57,29 +59,37 @@ class Finding:
     words: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What came of a login that was shown, and, where it is refused, how to mend that. `by`: the
+    endpoint for which it was."""
+
+    reception: Reception | LoginRefused
+    mend: str
+    by: str
+
+
 class Shown:
     """What came of each login that was shown: one that several endpoints have is shown once to
     each token realm, or registry, that decides on it."""
 
     def __init__(self) -> None:
         self._locks: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._said: dict[Hashable, Reception | LoginRefused] = {}
+        self._said: dict[Hashable, _Said] = {}
 
     async def once(
-        self, whom: str, account: Account, challenges: Sequence[Challenge]
-    ) -> tuple[Reception | LoginRefused, bool]:
-        """What `whom` says of this account's login, and whether it was this endpoint that asked."""
-        own = account.authorizer.own
-        key = (whom, own and own.configured)
+        self, whom: str, endpoint: str, own: OwnLogin, introduce: Callable[[], Awaitable[Reception]]
+    ) -> _Said:
+        """What `whom` says of this login of the endpoint's."""
+        key = (whom, own.configured)
         async with self._locks[key]:
-            if key in self._said:
-                return self._said[key], False
-            try:
-                said: Reception | LoginRefused = await account.authorizer.introduce(challenges)
-            except LoginRefused as error:
-                said = error
-            self._said[key] = said
-            return said, True
+            if key not in self._said:
+                try:
+                    said: Reception | LoginRefused = await introduce()
+                except LoginRefused as error:
+                    said = error
+                self._said[key] = _Said(said, own.mend, endpoint)
+            return self._said[key]
 
 
 class Checkup:
@@ -95,6 +105,7 @@ class Checkup:
     ) -> None:
         self._endpoint = endpoint
         self._url = URL(endpoint.url, encoded=True).join(URL("/v2/"))  # until it is known
+        self._host = self._url.host or ""
         self._transport = transport
         self._finder = finder
         self._accounts = accounts
@@ -103,17 +114,23 @@ class Checkup:
     async def findings(self, shown: Shown) -> AsyncIterator[Finding]:
         """Each step, as long as the ones before let it be taken."""
         try:
-            async for finding in self._reach():
-                yield finding
-            site = await self._finder.site()
-            self._url = site.root
-            response = await self._ask(self._url)
+            if self._transport.proxy_for(self._url) is None and not _is_address(self._host):
+                yield await self._name()
+            response = await self._transport.send("GET", self._url, {}, _WITHIN)
+            await self._transport.discard(response)
         except RegistryError as error:
-            finding = self._failed(error)
-            if finding.step is Step.TLS:
-                words = f"{self._url.host}:{self._url.port} takes connections"
-                yield Finding(Step.CONNECTION, Mark.GOOD, words)
+            for finding in self._unreached(error):
+                yield finding
+            return
+        for finding in self._way(response):
             yield finding
+        try:
+            site = await self._finder.site()
+            if site.root != self._url or response.status in REDIRECTS:
+                self._url = site.root
+                response = await self._ask(self._url)
+        except RegistryError as error:
+            yield Finding(Step.REGISTRY, Mark.BAD, self._words(error))
             return
         finding = self._registry(response)
         yield finding
@@ -132,31 +149,34 @@ class Checkup:
         except RegistryError as error:
             yield Finding(Step.TOKEN, Mark.BAD, self._words(error))
             return
-        for finding in [
-            await self._login(account, realm, challenges, shown)
-            for account in self._accounts.configured
-        ]:
-            yield finding
+        for account in self._accounts.configured:
+            yield await self._login(account, realm, challenges, shown)
         if not self._accounts.configured:
             yield Finding(Step.LOGIN, Mark.GOOD, self._none())
 
-    async def _reach(self) -> AsyncIterator[Finding]:
-        """The way to the endpoint. Raises RegistryError."""
-        host = self._url.host or ""
-        proxy = self._transport.proxy_for(self._url)
+    async def _name(self) -> Finding:
+        """Raises Unreached."""
+        found = await self._transport.addresses(self._url)
+        more = len(found) - _SHOWN_ADDRESSES
+        words = ", ".join(found[:_SHOWN_ADDRESSES]) + (f" and {more} more" if more > 0 else "")
+        return Finding(Step.NAME, Mark.GOOD, f"{self._host} is at {words}")
+
+    def _way(self, response: aiohttp.ClientResponse) -> Iterator[Finding]:
+        """By which connection the answer came."""
+        over, proxy = connected(response), self._transport.proxy_for(self._url)
+        if over is None:
+            return
+        whom = over.address
         if proxy is not None:
-            yield Finding(Step.NAME, Mark.GOOD, f"{host} is asked by the proxy {proxy.url}")
-        elif not _is_address(host):
-            found = await self._transport.addresses(self._url)
-            more = len(found) - _SHOWN_ADDRESSES
-            words = ", ".join(found[:_SHOWN_ADDRESSES]) + (f" and {more} more" if more > 0 else "")
-            yield Finding(Step.NAME, Mark.GOOD, f"{host} is at {words}")
-        response = await self._transport.send("GET", self._url, {}, _WITHIN)
+            whom = f"{self._host}:{self._url.port} by the proxy {proxy.url} ({over.address})"
+        yield Finding(Step.CONNECTION, Mark.GOOD, f"connected to {whom}")
+        if over.certificate is not None:
+            yield self._certificate(over.certificate)
         over = connected(response)
-        await self._transport.discard(response)
-        if over is not None:
-            yield Finding(Step.CONNECTION, Mark.GOOD, f"connected to {over.address}")
-        if over is not None and over.certificate is not None:
+        if over is None:
+            return
+        yield Finding(Step.CONNECTION, Mark.GOOD, f"connected to {over.address}")
+        if over.certificate is not None:
             yield self._certificate(over.certificate)
 
     async def _ask(self, url: URL) -> aiohttp.ClientResponse:
@@ -175,13 +195,17 @@ class Checkup:
             return Finding(Step.TLS, Mark.NOTE, f"{words}: have it renewed before")
         return Finding(Step.TLS, Mark.GOOD, words)
 
-    def _failed(self, error: RegistryError) -> Finding:
+    def _unreached(self, error: RegistryError) -> Iterator[Finding]:
+        """At which step the way to the endpoint has ended."""
         step = Step.REGISTRY
         if isinstance(error, Unreached):
             kinds = {FailureKind.DNS: Step.NAME, FailureKind.TLS: Step.TLS}
-            is_connection = isinstance(error, Unreachable)
+            is_connection = isinstance(error, Unreachable) or error.kind is FailureKind.PROXY
             step = kinds.get(error.kind, Step.CONNECTION if is_connection else Step.REGISTRY)
-        return Finding(step, Mark.BAD, self._words(error))
+        if step is Step.TLS:
+            words = f"{self._url.host}:{self._url.port} takes connections"
+            yield Finding(Step.CONNECTION, Mark.GOOD, words)
+        yield Finding(step, Mark.BAD, self._words(error))
 
     def _registry(self, response: aiohttp.ClientResponse) -> Finding:
         """Whether what has answered `/v2/` is a registry."""
@@ -233,25 +257,29 @@ class Checkup:
         self, account: Account, realm: URL | None, challenges: Sequence[Challenge], shown: Shown
     ) -> Finding:
         own = account.authorizer.own
-        if own is None:  # of an endpoint without a login
+        if own is None:
             return Finding(Step.LOGIN, Mark.GOOD, self._none())
         whom = origin(realm or self._url)
-        place = own.place
-        what = quoted(own.name) + (f" ({place})" if place else "")
+        what = quoted(own.name) + (f" ({own.place})" if own.place else "")
         await own.listen()  # what the mirror that serves has noted
         if own.rests():
-            refusal = own.refusal()
-            words = refusal.message if refusal else ""
-            return Finding(Step.LOGIN, Mark.BAD, f"{what} is not shown now: {words}")
-        said, is_first = await shown.once(whom, account, challenges)
-        again = "" if is_first else ", as was said to another endpoint"
-        match said:
-            case LoginRefused():
+            resting = own.refusal()
+            words = self._words(resting) if resting else ""
+            return Finding(
+                Step.LOGIN,
+                Mark.BAD,
+                f"{what} rests, and is not shown now: {words}. {_sentence(own.mend)}",
+            )
+        name = self._endpoint.name
+        said = await shown.once(whom, name, own, lambda: account.authorizer.introduce(challenges))
+        again = "" if said.by == name else f", as was said to the endpoint {said.by}"
+        match said.reception:
+            case LoginRefused() as refusal:
                 return Finding(
                     Step.LOGIN,
                     Mark.BAD,
-                    f"{what} is refused{again}: {self._words(said)}. Write the right secret "
-                    f"into {place or 'its place'}; until then what is public is asked for without",
+                    f"{what} is refused{again}: {self._words(refusal)}. {_sentence(said.mend)}; "
+                    "until then what is public is asked for without a login",
                 )
             case Reception.ACCEPTED:
                 return Finding(Step.LOGIN, Mark.GOOD, f"{what} is accepted by {whom}{again}")
@@ -278,6 +306,10 @@ class Checkup:
 
     def _words(self, error: RegistryError) -> str:
         return error.message.removeprefix(f"{self._endpoint.name}: ")
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _is_address(host: str) -> bool:

@@ -108,6 +108,11 @@ class OwnLogin:
         self._deciding = asyncio.Lock()
         self._renewing: asyncio.Future[None] | None = None
 
+    @property
+    def mend(self) -> str:
+        """What the operator has to do where the login is refused."""
+        return self._source.mend
+
     def rests(self) -> bool:
         """Whether the login is refused, and not to be shown now, as far as `listen` has heard."""
         return bool(self._why) and self._clock.monotonic() < self._until
@@ -232,6 +237,7 @@ class OwnLogin:
                 "login_refused",
                 endpoint=self._endpoint,
                 login=self.name,
+                place=self.place,
                 reason=why,
                 hint=f"{self._source.mend}. Until then what is public is asked for without a login",
             )

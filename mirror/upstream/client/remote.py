@@ -36,7 +36,7 @@ from ...oci.ranges import ByteRange, ContentRange, format_range
 from ...oci.reference import Repository
 from ...threads import aside, read_aside
 from ..endpoint import MIB, Endpoint, Trust
-from ..failures import FailureKind, Unfit, Unreached, faulty, in_time
+from ..failures import FailureKind, Unfit, Unreachable, Unreached, faulty, in_time
 from ..http.stream import BlobStream
 from ..http.transport import Transport, origin
 from ..retries import Retries
@@ -116,7 +116,7 @@ class Remote:
                     challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
                     realm = self._accounts.realm(challenges)
                 if realm is not None:
-                    await self._answer_of(realm)
+                    await self._realm_answers(realm)
         except TimeoutError:
             where = name if realm is None else f"{name}: its token realm {origin(realm)}"
             raise Unreached(
@@ -129,11 +129,21 @@ class Remote:
         """The endpoint looked at step by step."""
         return Checkup(self.endpoint, self._apart, self._finder, self._accounts, self._clock)
 
-    async def _answer_of(self, url: URL) -> aiohttp.ClientResponse:
+    async def _realm_answers(self, realm: URL) -> None:
+        try:
+            await self._answer_of(realm, ", whose token realm that is,")
+        except Unreachable:  # it is the endpoint's own host
+            raise
+        except Unreached as error:
+            name = self.endpoint.name
+            words = error.message.removeprefix(f"{name}: ")
+            raise Unreached(f"{name}: its token realm {words}", error.kind) from error
+
+    async def _answer_of(self, url: URL, whose: str = ",") -> aiohttp.ClientResponse:
         response = await self._apart.fetch("GET", url, {})
         await self._apart.discard(response)
         if response.status >= 500:
-            where = f"{self.endpoint.name}, at {origin(response.url)},"
+            where = f"{self.endpoint.name}, at {origin(response.url)}{whose}"
             raise faulty(where, response.status, response.headers, self._clock)
         return response
 

@@ -38,6 +38,7 @@ from .words import (
     Unresolvable,
     failure,
     is_no_connection,
+    unresolved,
     wants_certificate,
 )
 
@@ -111,15 +112,10 @@ class Transport:
 
     async def addresses(self, url: URL) -> Sequence[str]:
         """Where the host of this URL is. Raises Unreached."""
-        host, port = url.host or "", url.port or 0
         try:
-            found = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
+            found = await self._resolver.resolve(url.host or "", url.port or 0, socket.AF_UNSPEC)
         except OSError as error:
-            reason = error.strerror or "failed"
-            where = f"{self._endpoint.name}: {origin(url)}"
-            raise Unreached(
-                f"{where}: its name {host} cannot be resolved: {reason}", FailureKind.DNS
-            ) from error
+            raise unresolved(error, self._asked(url, self._limits.waits.dns)) from error
         return list(dict.fromkeys(one["host"] for one in found))
 
     def proxy_for(self, url: URL) -> Proxy | None:

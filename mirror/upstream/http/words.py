@@ -39,6 +39,11 @@ _OF_OURS = (
 # OpenSSL's numbers for a certificate whose authority is not known (X509_V_ERR_*).
 _UNKNOWN_AUTHORITY = frozenset((2, 18, 19, 20, 21, 27))
 _OUT_OF_TIME = frozenset((9, 10))
+_OTHER_NAME = frozenset((62, 64))  # another host's, another address's
+
+_NAMED_WRONG = "is the url right, and does this host's DNS know the name?"
+_NOBODY = "nobody listens there: is it running, and is the url right, its port too?"
+_NO_WAY = "does a firewall stand between, or does the way lead by a proxy (proxy:)?"
 
 
 class Unresolvable(Exception):
@@ -133,15 +138,14 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
         case _ if asked.proxy is not None and _is_of_proxy(error, asked.proxy):
             return Unreached(f"{where}: {_of_proxy(error, asked.proxy)}", FailureKind.PROXY)
         case aiohttp.ClientConnectorDNSError():
-            detail = error.os_error.strerror or "failed"
-            words = f"{where}: its name {asked.url.host} cannot be resolved: {detail}"
-            return Unreached(words, FailureKind.DNS)
+            return unresolved(error.os_error, asked)
         case aiohttp.ClientConnectorCertificateError():
             return Unreached(f"{where}: {_of_certificate(error)}", FailureKind.TLS)
         case aiohttp.ClientConnectorSSLError():
             return Unreached(f"{where}: {_of_tls(error.os_error, asked)}", FailureKind.TLS)
         case aiohttp.ConnectionTimeoutError():
-            return Unreached(f"{where}: no connection in time", FailureKind.TIMEOUT)
+            words = f"{where}: no connection in time; {_NO_WAY}"
+            return Unreached(words, FailureKind.TIMEOUT)
         case TimeoutError():
             return Unreached(f"{where}: no answer within {asked.seconds:g} s", FailureKind.TIMEOUT)
         case aiohttp.ClientConnectorError() if asked.proxy is not None:
@@ -153,8 +157,8 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
             words = f"{where}: cut before TLS was agreed on: {wants_certificate(asked)}"
             return Unreached(words, FailureKind.TLS)
         case aiohttp.ClientConnectorError():
-            detail = error.os_error.strerror or "no connection"
-            return Unreached(f"{where}: cannot be connected: {detail}", FailureKind.CONNECT)
+            words = f"{where}: cannot be connected: {_reason(error.os_error)}"
+            return Unreached(f"{words}; {_way(error.os_error)}", FailureKind.CONNECT)
         case aiohttp.InvalidURL() | ValueError():
             return Untrustworthy(f"{where}: not a URL that can be asked")
         case aiohttp.ClientResponseError():
@@ -166,6 +170,21 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
             return Unreached(f"{where}: {_of_tls(alert, asked)}", FailureKind.TLS)
         case _:
             return Unreached(f"{where}: the connection broke", FailureKind.CUT)
+
+
+def unresolved(error: OSError, asked: Asked) -> Unreached:
+    """The error for a name that has no address."""
+    words = f"{asked.where}: its name {asked.url.host} cannot be resolved"
+    return Unreached(f"{words}: {error.strerror or 'failed'}; {_NAMED_WRONG}", FailureKind.DNS)
+
+
+def _reason(error: OSError) -> str:
+    """asyncio's own words name the address once more."""
+    return os.strerror(error.errno) if error.errno else error.strerror or "no connection"
+
+
+def _way(error: OSError) -> str:
+    return _NOBODY if error.errno == errno.ECONNREFUSED else _NO_WAY
 
 
 def _is_of_proxy(error: Exception, proxy: Proxy) -> bool:
@@ -193,8 +212,7 @@ def _of_proxy(error: Exception, proxy: Proxy) -> str:
             detail = getattr(error.os_error, "reason", "") or "no handshake"
             return f"TLS with the proxy failed: {detail}; is its URL http://?"
         case aiohttp.ClientConnectorError():
-            detail = error.os_error.strerror or "no connection"
-            return f"the proxy cannot be connected: {detail}"
+            return f"the proxy cannot be connected: {_reason(error.os_error)}"
         case _:
             return "the proxy does not answer in HTTP"
 
@@ -229,6 +247,8 @@ def _of_certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
     words = f"its TLS certificate is refused: {detail}"
     if code in _UNKNOWN_AUTHORITY:
         return f"{words}; if its authority is your own, write ca_file: with that one's certificate"
+    if code in _OTHER_NAME:
+        return f"{words.rstrip('.')}; write in the url a name that it is for"
     if code in _OUT_OF_TIME:
         return f"{words}; it has to be renewed there, unless this host's clock is wrong"
     return words

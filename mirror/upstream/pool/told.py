@@ -34,7 +34,8 @@ class Told:
     def trouble(self, repository: str, reason: str) -> None:
         """Says it, where it was not said since all was well."""
         said, kind = self._said.get(repository, set()), _NUMBERS.sub("", reason)
-        if kind in said | self._over.get(repository, set()) or len(said) >= _REASONS:
+        of_all = self._said.get("", set())
+        if kind in said | of_all | self._over.get(repository, set()) or len(said) >= _REASONS:
             return
         self._said[repository] = {*said, kind}
         of = {"repository": repository} if repository else {}
