@@ -93,6 +93,7 @@ class Wire:
         headers: Mapping[str, str],
         authorization: str | None = None,
         within: float | None = None,
+        **_of_redirects: object,
     ) -> Response:
         try:
             async with asyncio.timeout(LIMITS.waits.headers if within is None else within):

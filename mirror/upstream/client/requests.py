@@ -188,7 +188,7 @@ class Requests:
             is_refused = response.status in (401, 403)
             if not is_refused and (response.status != 404 or accounts.reads(account, name)):
                 accounts.allowed(account, name, response.status)
-                for other in hiding if response.ok else ():
+                for other in hiding if response.status < 400 else ():
                     accounts.denied(other, name)
                 return account, response
             refused.append(account)
