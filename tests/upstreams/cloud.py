@@ -190,6 +190,39 @@ DIGITALOCEAN = Profile(
     has_public=False,
 )
 
+# Nothing without a login, whose user has a bar in its name and whose password is a JWT.
+_RED_HAT = f'{_REALM},service="docker-registry"'
+RED_HAT = Profile(
+    name="redhat.example",
+    login=Login("12345678|mirror", "eyJhbGciOiJSUzUxMiJ9." + "j" * 1000),
+    challenge=Challenge(f"{_RED_HAT},{_SCOPE}", ping=_RED_HAT),
+    realm=Realm(
+        "/auth/realms/rhcc/protocol/redhat-docker-v2/auth",
+        service="docker-registry",
+        fields=("token", "access_token"),
+        anonymous=False,
+    ),
+    has_public=False,
+    tags=Tags(page=100, link='</v2/{name}/tags/list?n={n}&last={last}>; rel="next"'),
+    storage=Storage(status=302, signature=500),
+)
+
+# The service has colons, and the realm is on another host.
+_ALIBABA = f'{_REALM},service="registry.aliyuncs.com:cn-hangzhou:26842"'
+ALIBABA = Profile(
+    name="alibaba.example",
+    login=Login("mirror@acme"),
+    challenge=Challenge(f"{_ALIBABA},{_SCOPE}", ping=_ALIBABA),
+    realm=Realm(
+        "/auth",
+        elsewhere=True,
+        service="registry.aliyuncs.com:cn-hangzhou:26842",
+        fields=("token", "access_token"),
+        lifetime=None,
+    ),
+    storage=Storage(signature=300),
+)
+
 # The realm is at the other half of GitLab, on a host of its own; strangers are refused by it. A
 # tag that looks like a digest is one.
 _GITLAB = 'Bearer realm="{realm}",service="container_registry"'
@@ -244,6 +277,8 @@ PROFILES = (
     MCR,
     NVCR,
     DIGITALOCEAN,
+    RED_HAT,
+    ALIBABA,
     GITLAB,
     K8S,
     LSCR,
