@@ -12,7 +12,7 @@ from aiohttp import web
 from ..fakes.hub import Fault, Hub, basic, cut, page, status
 from ..waiting import eventually
 from .house import House, digest_of
-from .test_reload import one_and_two, reloaded, statuses
+from .test_reload import one_and_two, registry, reloaded, statuses
 
 LAYER = b"layer" * 1000
 
@@ -162,3 +162,26 @@ async def test_a_name_that_is_too_long_with_the_prefix_is_the_registry_s_to_refu
     for _ in range(12):
         assert (await mirror.manifest("7", name=name)).status == 403
     assert (await mirror.manifest("7")).is_whole(digest)
+
+
+async def test_registries_below_different_paths_of_a_host_have_users_of_their_own(
+    house: House,
+) -> None:
+    """One nginx before several registries, of which one knows the login and another does not."""
+    one, other = house.hub, await house.another_hub()
+    one.path, other.path = "/one", "/other"
+    one.elsewhere = other._registry
+    for hub, password in ((one, "another"), (other, "right")):
+        hub.challenge, hub.login = "basic", ("ann", password)
+        hub.add_image("library/redis", "7", LAYER)
+    secret = house.folder / "secret"
+    secret.write_text("right")
+    login = {"credentials": {"username": "ann", "password_file": str(secret)}}
+    mirror = await house.mirror(
+        registries={
+            "docker.io": registry(f"{one.url}/one/v2/", **login),
+            "other.example": registry(f"{one.url}/other/v2/", **login),
+        }
+    )
+    assert (await mirror.manifest("7")).status == 403
+    assert (await mirror.manifest("7?ns=other.example")).status == 200

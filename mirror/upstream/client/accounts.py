@@ -15,6 +15,7 @@ from ...contracts.accounts import AccountNotes
 from ...events import Events
 from ...oci.challenges import Challenge
 from ...oci.errors import RateLimited
+from ...oci.layout import layouts
 from ..endpoint import Configured, Endpoint
 from ..failures import LoginRefused
 from ..http.transport import Transport, origin
@@ -59,8 +60,12 @@ class Accounts:
             own = None
             if login is not None:
                 # All endpoints at a host hear of it: projects of one registry have one login, and
-                # are shown a wrong one together. Tokens have no name: their order tells them apart.
-                words = f"{origin(URL(endpoint.url))} {label} {number} {place_of(login)}"
+                # are shown a wrong one together. Below another path is another registry, whose
+                # users may be others. Tokens have no name: their order tells them apart.
+                url = URL(endpoint.url, encoded=True)
+                words = (
+                    f"{origin(url)}{layouts(url.path)[0].path} {label} {number} {place_of(login)}"
+                )
                 told = notes.login(words) if notes else None
                 own = OwnLogin(endpoint.name, login, clock, events, told)
             quota = Quota(endpoint.name, label, clock, events, endpoint.logins.quota_low)
