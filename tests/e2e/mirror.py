@@ -37,7 +37,7 @@ class Mirror:
         self._programs = programs
         self._machine = Machine(hosts.write(programs.folder / "mirror-hosts")) if hosts else None
         self._environment = hosts.environment() if hosts else {}
-        self._configuration = programs.folder / "mirror.yaml"
+        self.configuration = programs.folder / "mirror.yaml"
         self._keys: dict[str, Any] = {
             "listen": f"{self.address}:{PORT}",
             "admin": f"{self.address}:{ADMIN_PORT}",
@@ -45,12 +45,12 @@ class Mirror:
             "registries": {"docker.io": docker_io},
             **keys,
         }
-        self._configuration.write_text(json.dumps(self._keys))  # YAML contains JSON
+        self.configuration.write_text(json.dumps(self._keys))  # YAML contains JSON
         self._program: Program | None = None
 
     def start(self) -> Mirror:
         """Starts it, and waits until it answers."""
-        argv = [sys.executable, "-m", "mirror", "serve", "--config", str(self._configuration)]
+        argv = [sys.executable, "-m", "mirror", "serve", "--config", str(self.configuration)]
         if self._machine:
             argv = self._machine.argv(*argv)
         self._program = self._programs.start("mirror", *argv, env=self._environment)
@@ -64,8 +64,8 @@ class Mirror:
     def reload(self, docker_io: dict[str, Any]) -> None:
         """Docker Hub is configured like this from now on, as the operator's command has it."""
         self._keys["registries"]["docker.io"] = docker_io
-        self._configuration.write_text(json.dumps(self._keys))
-        run(sys.executable, "-m", "mirror", "reload", "--config", self._configuration)
+        self.configuration.write_text(json.dumps(self._keys))
+        run(sys.executable, "-m", "mirror", "reload", "--config", self.configuration)
 
     @property
     def program(self) -> Program:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Thread
@@ -23,7 +25,7 @@ from .hub import Hub, Origin, serve_registry
 from .images import DOCKER, OCI, build_thin
 from .mirror import Mirror, endpoint
 from .nginx import serve_below, serve_project, serve_tls
-from .programs import Programs, needs
+from .programs import REPOSITORY, Programs, needs
 from .ways import serve_proxy
 
 pytestmark = pytest.mark.xdist_group("registries")  # one mirror and one of each client for all
@@ -249,3 +251,27 @@ def test_skopeo_lists_the_tags_of_real_registries(
     assert isinstance(skopeo, Skopeo)
     repository = f"{town.mirror.address}:{town.mirror.port}/{registry}.example/{registry}/docker"
     assert skopeo.tags(repository) == ["latest"]
+
+
+def test_check_online_says_of_each_what_a_pull_meets(town: Town) -> None:
+    """Of those with a login, and of real ones: at no step anything but what is well."""
+    well = {f"{name}.example": f"{name}.example/{name}/skopeo" for name in REAL}
+    for profile in PROFILES:
+        if profile.has_public:
+            well[profile.name] = f"{profile.name}/library/skopeo"
+        if profile.login is not None:
+            well[f"login.{profile.name}"] = f"login.{profile.name}/private/skopeo"
+    told = check_online(town.mirror, *well.values())
+    assert {name: told[name] for name in well} == {name: [] for name in well}
+
+
+def check_online(mirror: Mirror, *images: str) -> dict[str, list[str]]:
+    """Of each registry the steps that were not well."""
+    argv = [sys.executable, "-m", "mirror", "check", "--online", "--config", mirror.configuration]
+    done = subprocess.run([*argv, *images], cwd=REPOSITORY, capture_output=True, text=True)
+    told: dict[str, list[str]] = {}
+    for block in done.stdout.split("\n\n")[1:]:
+        head, *steps = block.splitlines()
+        bad = [step for step in steps if step.startswith("  FAIL")]
+        told.setdefault(head.partition(": ")[0], []).extend(bad)
+    return told

@@ -17,7 +17,7 @@ from yarl import URL
 from ...clock import Clock
 from ...oci.challenges import Challenge, parse_challenges
 from ...oci.errors import RegistryError, quoted
-from ..endpoint import Endpoint, Trust
+from ..endpoint import KIB, Endpoint, Trust
 from ..failures import FailureKind, LoginRefused, Unreachable, Unreached
 from ..http.connected import Certificate, connected
 from ..http.redirects import REDIRECTS
@@ -26,12 +26,13 @@ from . import answers
 from .accounts import Account, Accounts
 from .authorizer import Reception
 from .logins import OwnLogin
-from .site import Finder
+from .site import Finder, heard
 from .wanted import Demands
 
 _SHOWN_ADDRESSES = 4
 _ENDS_SOON = 14 * 86400.0  # seconds: that a certificate is valid for
 _WITHIN = 10.0  # seconds, for one question
+_MOST = 64 * KIB  # of the token realm's answer
 
 
 class Step(StrEnum):
@@ -132,16 +133,15 @@ class Checkup:
         except RegistryError as error:
             yield Finding(Step.REGISTRY, Mark.BAD, self._words(error))
             return
-        finding = self._registry(response)
+        lines = response.headers.getall("WWW-Authenticate", []) if response.status == 401 else ()
+        challenges = parse_challenges(lines)
+        finding = self._registry(response, challenges)
         yield finding
         if finding.mark is Mark.BAD:
             return
         if prefix := site.layout.prefix:
             words = f"its repositories are asked for below {prefix}/"
             yield Finding(Step.REGISTRY, Mark.GOOD, words)
-        challenges: Sequence[Challenge] = ()
-        if response.status == 401:
-            challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         try:
             realm = self._accounts.realm(challenges)
             if realm is not None:
@@ -207,41 +207,41 @@ class Checkup:
             yield Finding(Step.CONNECTION, Mark.GOOD, words)
         yield Finding(step, Mark.BAD, self._words(error))
 
-    def _registry(self, response: aiohttp.ClientResponse) -> Finding:
+    def _registry(
+        self, response: aiohttp.ClientResponse, challenges: Sequence[Challenge]
+    ) -> Finding:
         """Whether what has answered `/v2/` is a registry."""
-        status, media_type = response.status, answers.media_type(response.headers)
+        status = response.status
         at = origin(response.url)
         where = f"{at}, to which it redirects," if at != origin(self._url) else "it"
-        bad, words = Mark.BAD, f"{where} answers {self._url.path} with {status}"
-        if media_type == "text/html":
-            return Finding(
-                Step.REGISTRY,
-                bad,
-                f"{words} and a web page: that is no registry; correct the url, or have whatever "
-                "stands before the registry (a sign-in page, a filter) let the mirror through",
-            )
-        if status == 401 and "WWW-Authenticate" in response.headers:
-            return Finding(Step.REGISTRY, Mark.GOOD, f"{words}: a registry, which asks who we are")
-        if status == 200:
-            return Finding(Step.REGISTRY, Mark.GOOD, f"{words}: a registry that asks for no login")
+        words = f"{where} answers {self._url.path} with {status}"
+        if heard(status, response.headers, challenges).is_registry:
+            asks = "asks for no login" if status == 200 else "asks who we are"
+            return Finding(Step.REGISTRY, Mark.GOOD, f"{words}: a registry, which {asks}")
         if status == 429:
-            return Finding(
-                Step.REGISTRY, Mark.NOTE, f"{words}: it limits our requests; wait, or log in"
-            )
+            words += ": it limits our requests; wait, or log in"
+            return Finding(Step.REGISTRY, Mark.NOTE, words)
         if status >= 500:
             words += ": it has trouble; whoever runs it can tell more"
+        elif answers.media_type(response.headers) == "text/html":
+            words += (
+                " and a web page: that is no registry; correct the url, or have whatever stands "
+                "before the registry (a sign-in page, a filter) let the mirror through"
+            )
         elif status == 404:
             words += ": no registry is there; correct the url, and its path if it has one"
         else:
             words += ", which is no registry's answer; correct the url, or ask whoever runs it"
-        return Finding(Step.REGISTRY, bad, words)
+        return Finding(Step.REGISTRY, Mark.BAD, words)
 
     async def _token(self, realm: URL) -> Finding:
         """The token realm, asked for nothing and with no login. Raises RegistryError."""
         where = quoted(origin(realm) + realm.path, 200)
-        response = await self._ask(realm)
+        response = await self._transport.fetch("GET", realm, {}, within=_WITHIN)
         status = response.status
-        if status >= 500 or answers.media_type(response.headers) == "text/html":
+        body = await self._transport.read(response, _MOST, _WITHIN) or b""
+        is_page = body.lstrip().startswith(b"<")  # NVIDIA's says text/html of its tokens, too
+        if status >= 500 or is_page:
             trouble = "has trouble" if status >= 500 else "is a web page, and gives no tokens"
             return Finding(
                 Step.TOKEN, Mark.BAD, f"the token realm {where} {trouble} ({status}); "
@@ -296,7 +296,9 @@ class Checkup:
                 )
             case _:
                 return Finding(
-                    Step.LOGIN, Mark.BAD, f"{what}: {whom} says neither yes nor no; try again later"
+                    Step.LOGIN,
+                    Mark.NOTE,
+                    f"{what}: {whom} says neither yes nor no; name an IMAGE that needs it",
                 )
 
     def _none(self) -> str:
