@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 
-# No honest challenge comes near.
-_MOST_SCOPES = 8
-_LONGEST = 1024
+_LONGEST = 4096  # characters of a URL that they may take together; what is beyond is left out
+_MOST_NAMED = 64
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 # Names of actions that change nothing: `pull` is the specification's; Azure has `metadata_read`,
 # `deleted_read`. Others do more than read, as `push` and `delete` do, or may do so for all that is
@@ -32,13 +31,13 @@ def reading(named: str, opaque: bool) -> str:
     that may do more would let a registry that was broken into do it. `opaque`: single words may be
     asked for as well, which is for those who show no login: anybody may have such a token.
     """
-    if len(named) > _LONGEST:
-        return ""
     found: list[str] = []
-    for scope in named.split()[:_MOST_SCOPES]:
+    left = _LONGEST
+    for scope in named.split(maxsplit=_MOST_NAMED)[:_MOST_NAMED]:
         kept = _reading_part(scope) if ":" in scope else scope if opaque else ""
-        if kept and kept not in found and _VISIBLE.fullmatch(kept):
+        if kept and kept not in found and len(kept) < left and _VISIBLE.fullmatch(kept):
             found.append(kept)
+            left -= len(kept) + 1
     return " ".join(found)
 
 
@@ -47,7 +46,7 @@ def _reading_part(scope: str) -> str:
     name, _, actions = rest.rpartition(":")
     is_repository = re.fullmatch(r"repository(?:\([a-z]+\))?", kind, re.IGNORECASE)
     kept: list[str] = []
-    for action in actions.split(","):
+    for action in actions.split(",", _MOST_NAMED)[:_MOST_NAMED]:
         # All actions are those of reading too, in a repository; of a registry they are not known.
         action = "pull" if action == "*" and is_repository else action
         if _READING.fullmatch(action) and action not in kept:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
+
 import pytest
 
 from mirror.oci.scopes import pull_of, reading
@@ -41,7 +43,8 @@ def test_the_mirrors_own_scope_is_that_of_the_specification() -> None:
         ("a:pull", ""),
         ("", ""),
         ("repository:a\u00e4:pull", ""),
-        ("repository:" + "a" * 2000 + ":pull", ""),
+        ("repository:" + "a" * 5000 + ":pull", ""),
+        ("repository:" + "a" * 5000 + ":pull repository:b:pull", "repository:b:pull"),
     ],
 )
 @pytest.mark.parametrize("opaque", [True, False])
@@ -56,5 +59,9 @@ def test_a_word_that_says_nothing_is_asked_for_by_the_anonymous_alone(word: str)
 
 
 def test_how_many_are_asked_for_is_bounded() -> None:
-    named = " ".join(f"repository:{number}:pull" for number in range(20))
-    assert len(reading(named, opaque=False).split()) == 8
+    named = " ".join(f"repository:{number}:pull" for number in range(10_000))
+    assert len(reading(named, opaque=False).split()) == 64
+    named = " ".join(f"repository:{'a' * 1000}{number}:pull" for number in range(10_000))
+    assert len(reading(named, opaque=False)) < 4096
+    named = "repository:a:" + ",".join(f"{a}{b}_read" for a in ascii_lowercase for b in "abcdefgh")
+    assert len(reading(named, opaque=False).split(",")) == 64

@@ -23,7 +23,7 @@ _KNOWN_REALMS = {
     DOCKER_HUB: DOCKER_HUB_REALM,
     "registry.gitlab.com": "https://gitlab.com",
 }
-_PRINTABLE = re.compile(r"[\x20-\x7e]{1,4096}")
+_PRINTABLE = re.compile(r"[\x20-\x7e]{1,16384}")
 
 
 @dataclass(frozen=True, slots=True)
