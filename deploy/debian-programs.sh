@@ -21,6 +21,7 @@ else
     need docker-registry docker-registry
     need nginx nginx-light
     need squid squid
+    need tinyproxy tinyproxy
     need busybox busybox-static
     need openssl openssl
     need wrk wrk

@@ -18,11 +18,11 @@ PORT = 5000
 
 
 def serve_registry(
-    programs: Programs, name: str, storage: Path, path: str = "", **keys: Any
+    programs: Programs, name: str, storage: Path, path: str = "", address: str = "", **keys: Any
 ) -> str:
     """Debian's `docker-registry` over this folder, with these keys of its configuration, below this
-    path; its URL."""
-    address = loopback_address()
+    path, at this address or a new one; its URL."""
+    address = address or loopback_address()
     configuration = programs.folder / f"{name}.yml"
     configuration.write_text(
         json.dumps(

@@ -25,8 +25,9 @@ class Passed:
 
 class FakeProxy:
     """Connects each host of `names` to 127.0.0.1 and the port that is asked for, all others as
-    they are. `login` is `name:password`. With `status` it answers every request so, with `headers`;
-    with `behaviour` that one speaks after the request was read."""
+    they are. `login` is `name:password`. With `status` it answers every request so, with `headers`
+    and `page`, which it sends in answer to a HEAD, too; with `behaviour` that one speaks after the
+    request was read."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class FakeProxy:
         login: str = "",
         status: int = 200,
         headers: str = "",
+        page: str = "",
         behaviour: Behaviour | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -41,6 +43,7 @@ class FakeProxy:
         self.login = login
         self.status = status
         self.headers = headers
+        self.page = page
         self.behaviour = behaviour
         self.seen: list[Passed] = []
         self.certificates: list[object] = []
@@ -89,8 +92,8 @@ class FakeProxy:
             writer.write(f"HTTP/1.1 {words}\r\nContent-Length: 0\r\n\r\n".encode())
             return await writer.drain()
         if self.status != 200:
-            words = f"{self.status} No\r\n{self.headers}Content-Length: 0"
-            writer.write(f"HTTP/1.1 {words}\r\n\r\n".encode())
+            words = f"{self.status} No\r\n{self.headers}Content-Length: {len(self.page)}"
+            writer.write(f"HTTP/1.1 {words}\r\n\r\n{self.page}".encode())
             return await writer.drain()
         url = urlsplit(f"//{target}" if method == "CONNECT" else target)
         host = "127.0.0.1" if url.hostname in self.names else url.hostname

@@ -199,7 +199,7 @@ async def test_a_refused_login_at_the_proxy_is_not_shown_again_and_again(
 # A proxy's own answers
 
 
-@pytest.mark.parametrize("code", [403, 407, 502, 503, 504, 302, 500, 429, 404])
+@pytest.mark.parametrize("code", [401, 403, 407, 502, 503, 504, 302, 500, 429, 404])
 async def test_what_a_proxy_answers_to_connect_is_not_the_registrys_answer(
     make_remote: MakeRemote, code: int, counts: Counts
 ) -> None:
@@ -220,6 +220,7 @@ async def test_what_a_proxy_answers_to_connect_is_not_the_registrys_answer(
         (407, ""),
         (403, "X-Squid-Error: ERR_ACCESS_DENIED 0\r\n"),
         (503, "X-Squid-Error: ERR_CONNECT_FAIL 111\r\n"),
+        (401, "Server: tinyproxy/1.11.1\r\n"),
         (403, "Server: tinyproxy/1.11.1\r\n"),
         (504, "Proxy-Status: proxy.corp; error=connection_timeout\r\n"),
     ],
@@ -233,6 +234,19 @@ async def test_a_proxys_own_answer_over_http_is_not_the_registrys(
         )
     assert failure.kind is FailureKind.PROXY
     assert proxy.url in failure.message
+
+
+async def test_a_page_in_a_proxys_answer_to_a_head_is_its_refusal_all_the_same(
+    make_remote: MakeRemote,
+) -> None:
+    """So it comes from tinyproxy."""
+    server = "Server: tinyproxy/1.11.1\r\n"
+    async with FakeProxy(status=403, headers=server, page="<html>Filtered</html>") as proxy:
+        remote = make_remote(f"http://{HUB}:1", connecting=by(proxy), policy=ONCE)
+        failure = await failure_of(remote)
+    assert isinstance(failure, Unreachable)
+    assert f"lets nobody, or not us, through to {HUB}:1 (403)" in failure.message
+    assert [one.method for one in proxy.seen] == ["HEAD", "GET"]
 
 
 async def test_a_registrys_own_refusal_over_http_is_its_own(
@@ -364,7 +378,7 @@ async def test_a_referral_that_cannot_be_resolved_here_is_refused_with_what_to_w
     hub.challenge = "none"
     hub.blobs_url = hub.blobs_url.replace("127.0.0.1", "cdn.example")
     remote = make_remote(named(hub), connecting=by(proxy), resolver=Nameless())
-    with pytest.raises(Untrustworthy, match=r"cannot be resolved here.*allow_private"):
+    with pytest.raises(Unreached, match=r"cannot be resolved here.*allow_private"):
         await read_all(remote, digest)
     for listed in (["cdn.example"], ["*.example"]):
         allowed = Allowed.parse(listed)
@@ -396,7 +410,7 @@ async def test_a_registry_that_a_client_named_is_resolved_and_checked(
         )
         with pytest.raises(Denied, match="not public"):
             await remote.resolve(CONTEXT, REDIS, "7")
-    with pytest.raises(Denied, match=r"cannot be resolved here.*list it under registries"):
+    with pytest.raises(Unreached, match=r"cannot be resolved here.*list it under registries"):
         await make_remote(
             f"https://{HUB}", connecting=by(proxy), resolver=Nameless(), configured=False
         ).resolve(CONTEXT, REDIS, "7")

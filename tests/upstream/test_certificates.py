@@ -282,9 +282,10 @@ async def test_a_web_page_about_certificates_is_told_as_that(
     async with tls_server(authority.server(HUB), answer) as port:
         connecting = Connecting(authorities=authority.path.read_text())
         remote = make(port, connecting)
-        with pytest.raises(Unreachable, match="client certificate") as caught:
-            await remote.tags(CONTEXT, REDIS)
-    assert caught.value.kind is FailureKind.TLS
+        for ask in (remote.tags(CONTEXT, REDIS), remote.resolve(CONTEXT, REDIS, "7")):
+            with pytest.raises(Unreachable, match="client certificate") as caught:
+                await ask
+            assert caught.value.kind is FailureKind.TLS
 
 
 async def test_plain_http_to_a_port_of_tls_is_told(

@@ -1,28 +1,126 @@
-"""How one proxy is spoken to: with which login, and which answers are its own."""
+"""How a proxy is asked: for whom, with which login, and which answers are its own."""
 
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import Mapping
+from ipaddress import ip_address
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from pydantic import SecretStr
+from yarl import URL
 
+from ...oci.registries import DOCKER_HUB_REALM
 from ...threads import aside
+from ..egress import Guard
 from ..proxies import Proxy
-from .words import RefusedByProxy
+from .sessions import Reason, check, origin
+from .words import EndpointUnresolvable, RefusedByProxy, Unresolvable
 
 # Refusals, and what a proxy says that does not reach who was asked by it.
-_OWN = frozenset((403, 500, 502, 503, 504))
+_OWN = frozenset((401, 403, 500, 502, 503, 504))
+_NEEDS_NO_CHECK = frozenset((Reason.ENDPOINT, Reason.ALLOWED))
 
 
-class ProxyLogins:
-    """The passwords as their files had them when they were last read."""
+class Proxied:
+    """Asks proxies, with their passwords as their files had them when they were last read."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard, resolver: AbstractResolver) -> None:
+        self._guard = guard
+        self._resolver = resolver
         self._read: dict[Proxy, SecretStr] = {}
 
-    def header(self, proxy: Proxy) -> Mapping[str, str]:
+    async def ask(
+        self,
+        session: aiohttp.ClientSession,
+        proxy: Proxy,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        reason: Reason,
+        form: Mapping[str, str] | None,
+    ) -> aiohttp.ClientResponse:
+        """The answer of who is asked by this proxy. Where the proxy refuses its login, the password
+        is read again, and shown once more.
+
+        Raises RefusedByProxy for an answer of the proxy's own, Unresolvable and ReferralRefused for
+        a host that it is not asked for, and what `session` raises.
+        """
+        asked, host = await self._checked(url, reason)
+        while True:
+            try:
+                return await self._once(session, proxy, method, asked, {**headers, **host}, form)
+            except RefusedByProxy as refused:
+                if not refused.is_of_login or not await self._read_again(proxy):
+                    raise
+
+    async def _once(
+        self,
+        session: aiohttp.ClientSession,
+        proxy: Proxy,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None,
+    ) -> aiohttp.ClientResponse:
+        """For https the proxy connects us (CONNECT), for http it asks for us: its login is in the
+        one request that it reads itself."""
+        login, is_tunnel = self._header(proxy), url.scheme == "https"
+        try:
+            response = await session.request(
+                method,
+                url,
+                headers=headers if is_tunnel else {**headers, **login},
+                data=form,
+                allow_redirects=False,
+                proxy=proxy.url,
+                proxy_headers=login if is_tunnel else None,
+            )
+        except aiohttp.ClientHttpProxyError as error:
+            schemes = error.headers.getall("Proxy-Authenticate", []) if error.headers else []
+            raise RefusedByProxy(error.status, ", ".join(schemes)) from None
+        except aiohttp.ClientResponseError:
+            if not is_tunnel and method == "HEAD":
+                # tinyproxy puts a page into its own answers to a HEAD, which makes nonsense of
+                # them. What it has against this host it says of each path.
+                registry = url.origin() / "v2/"
+                shown = {"Host": headers["Host"]} if "Host" in headers else {}
+                (await self._once(session, proxy, "GET", registry, shown, None)).close()
+            raise
+        if not is_tunnel:
+            _raise_own_answer(response)
+        return response
+
+    async def _checked(self, url: URL, reason: Reason) -> tuple[URL, Mapping[str, str]]:
+        """What a proxy is asked for, and a Host where that is an address.
+
+        The proxy's address is all that is connected here: so the host of a URL that only an
+        upstream or a client names is resolved here, and every address of it has to be fit for that
+        (ReferralRefused). https then goes by the name: who answers there has to prove it by a
+        certificate, so that a name server which tells the proxy another address gains nothing. http
+        proves nothing, and goes by the address that was checked.
+        """
+        if reason in _NEEDS_NO_CHECK or origin(url) == DOCKER_HUB_REALM:
+            return url, {}
+        host = url.host or ""
+        try:
+            addresses = [str(ip_address(host))]
+        except ValueError:
+            try:
+                found = await self._resolver.resolve(host, url.port or 0, socket.AF_UNSPEC)
+            except OSError as error:
+                kind = EndpointUnresolvable if reason is Reason.UNCONFIGURED else Unresolvable
+                raise kind(error.strerror or "no answer") from None
+            addresses = [one["host"] for one in found]
+        for address in addresses:
+            check(self._guard, reason, address)
+        if url.scheme == "https" or not addresses:
+            return url, {}
+        return url.with_host(addresses[0]), {"Host": url.authority}
+
+    def _header(self, proxy: Proxy) -> Mapping[str, str]:
         """Proxy-Authorization (RFC 9110, 11.7.2), where there is a login."""
         password = self._read.get(proxy, proxy.password)
         if proxy.username is None or password is None:
@@ -30,7 +128,7 @@ class ProxyLogins:
         login = f"{proxy.username}:{password.get_secret_value()}".encode()
         return {"Proxy-Authorization": "Basic " + base64.b64encode(login).decode("ascii")}
 
-    async def read_again(self, proxy: Proxy) -> bool:
+    async def _read_again(self, proxy: Proxy) -> bool:
         """Whether the password, which the proxy has refused, is another one by now."""
         read = await aside(proxy.again) if proxy.again is not None else None
         if read is None or read == self._read.get(proxy, proxy.password):
@@ -39,17 +137,19 @@ class ProxyLogins:
         return True
 
 
-def raise_own_answer(response: aiohttp.ClientResponse) -> None:
+def _raise_own_answer(response: aiohttp.ClientResponse) -> None:
     """Raises RefusedByProxy where an answer to a request in absolute form is the proxy's, not the
     registry's. 407 always is. Of the others nothing in HTTP tells it; but squid says that an error
     is its own, and tinyproxy who it is; RFC 9209 has a header that few send."""
     status, headers = response.status, response.headers
-    if status == 407:
-        raise RefusedByProxy(status, ", ".join(headers.getall("Proxy-Authenticate", [])))
-    is_own = (
-        "X-Squid-Error" in headers
-        or headers.get("Server", "").startswith("tinyproxy")
-        or "error=" in headers.get("Proxy-Status", "")
+    is_own = status == 407 or (
+        status in _OWN
+        and (
+            "X-Squid-Error" in headers
+            or headers.get("Server", "").startswith("tinyproxy")
+            or "error=" in headers.get("Proxy-Status", "")
+        )
     )
-    if is_own and status in _OWN:
-        raise RefusedByProxy(status)
+    if is_own:
+        response.close()
+        raise RefusedByProxy(status, ", ".join(headers.getall("Proxy-Authenticate", [])))

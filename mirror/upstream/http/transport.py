@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -21,19 +20,17 @@ from yarl import URL
 from ...contracts.events import UpstreamAsked, UpstreamRead
 from ...events import Events
 from ...oci.errors import Unavailable, Untrustworthy
-from ...oci.registries import DOCKER_HUB_REALM
 from ..egress import Guard
 from ..endpoint import KIB, MIB, Endpoint
 from ..failures import FailureKind, Unreachable, Unreached
 from ..proxies import Proxy, Routes
-from .proxying import ProxyLogins, raise_own_answer
+from .proxying import Proxied
 from .redirects import MAX_HOPS, REDIRECTS, target_of
 from .resolver import Resolver
-from .sessions import Contexts, Means, Reason, Sessions, check
+from .sessions import Contexts, Means, Reason, Sessions
 from .sessions import origin as origin
 from .words import (
     Asked,
-    EndpointUnresolvable,
     RefusedByProxy,
     Unresolvable,
     failure,
@@ -48,7 +45,6 @@ _DRAIN = 64 * KIB
 # are nginx's own, which it shows as 400.
 _OF_CONNECTION = frozenset((400, 495, 496, 497))
 _MAX_PAGE = 8 * KIB
-_NEEDS_NO_CHECK = frozenset((Reason.ENDPOINT, Reason.ALLOWED))
 
 
 class Transport:
@@ -79,11 +75,11 @@ class Transport:
             resolver = self._own_resolver = Resolver(endpoint.limits.waits.dns)
         self._resolver: AbstractResolver = resolver
         self._routes = endpoint.connecting.routes or environment or Routes()
-        self._logins = ProxyLogins()
         per_host = endpoint.limits.connections if per_host is None else per_host
         contexts = Contexts(endpoint, tls)
         self._means = Means(endpoint, self._guard, self._resolver, contexts, per_host)
         self._sessions = Sessions(self._means)
+        self._proxied = Proxied(self._guard, self._resolver)
         self._closed = False
 
     def apart(self) -> Transport:
@@ -99,7 +95,7 @@ class Transport:
             environment=self._routes,
         )
         # What was learnt: at what address the endpoint is, and the proxies' passwords.
-        apart._guard, apart._logins = self._guard, self._logins
+        apart._guard, apart._proxied = self._guard, self._proxied
         apart._means = replace(self._means, per_host=0)
         apart._sessions = Sessions(apart._means)
         return apart
@@ -230,7 +226,10 @@ class Transport:
                         method, url, headers=headers, data=form, allow_redirects=False
                     )
                 else:
-                    response = await self._by_proxy(asked.proxy, method, url, headers, reason, form)
+                    session = self._sessions.session(url, reason, by_proxy=True)
+                    response = await self._proxied.ask(
+                        session, asked.proxy, method, url, headers, reason, form
+                    )
         except (
             *(aiohttp.ClientError, OSError, ValueError),
             *(RefusedByProxy, Unresolvable),
@@ -238,7 +237,7 @@ class Transport:
             raise self._failed(method, asked, error) from _without_login(error)
         self._tell(method, str(response.status))
         if response.status in _OF_CONNECTION and reason is Reason.ENDPOINT:
-            await self._raise_of_connection(response, asked)
+            await self._raise_of_connection(method, response, asked)
         return response
 
     def _failed(self, method: str, asked: Asked, error: Exception) -> Exception:
@@ -259,77 +258,18 @@ class Transport:
             within,
         )
 
-    async def _by_proxy(
-        self,
-        proxy: Proxy,
-        method: str,
-        url: URL,
-        headers: Mapping[str, str],
-        reason: Reason,
-        form: Mapping[str, str] | None,
-    ) -> aiohttp.ClientResponse:
-        """Asks a proxy: for https to connect us (CONNECT), for http to ask for us. Its login goes
-        to it alone. Where it refuses that, the password is read again, and shown once more."""
-        asked, host = await self._checked(url, reason)
-        session = self._sessions.session(url, reason, by_proxy=True)
-        while True:
-            login = self._logins.header(proxy)
-            is_tunnel = url.scheme == "https"
-            try:
-                response = await session.request(
-                    method,
-                    asked,
-                    headers={**headers, **host} if is_tunnel else {**headers, **host, **login},
-                    data=form,
-                    allow_redirects=False,
-                    proxy=proxy.url,
-                    proxy_headers=login if is_tunnel else None,
-                )
-                if is_tunnel:
-                    return response
-                try:
-                    raise_own_answer(response)
-                except RefusedByProxy:
-                    response.close()
-                    raise
-                return response
-            except (RefusedByProxy, aiohttp.ClientHttpProxyError) as error:
-                refused = _refused_by_proxy(error)
-                if refused.status != 407 or not await self._logins.read_again(proxy):
-                    raise refused from None
-
-    async def _checked(self, url: URL, reason: Reason) -> tuple[URL, Mapping[str, str]]:
-        """What a proxy is asked for, and a Host where that is an address.
-
-        The proxy's address is all that is connected here: so the host of a URL that only an
-        upstream or a client names is resolved here, and every address of it has to be fit for that
-        (ReferralRefused). https then goes by the name: who answers there has to prove it by a
-        certificate, so that a name server which tells the proxy another address gains nothing. http
-        proves nothing, and goes by the address that was checked.
-        """
-        if reason in _NEEDS_NO_CHECK or origin(url) == DOCKER_HUB_REALM:
-            return url, {}
-        host = url.host or ""
-        try:
-            addresses = [str(ip_address(host))]
-        except ValueError:
-            try:
-                found = await self._resolver.resolve(host, url.port or 0, socket.AF_UNSPEC)
-            except OSError as error:
-                kind = EndpointUnresolvable if reason is Reason.UNCONFIGURED else Unresolvable
-                raise kind(error.strerror or "no answer") from None
-            addresses = [one["host"] for one in found]
-        for address in addresses:
-            check(self._guard, reason, address)
-        if url.scheme == "https" or not addresses:
-            return url, {}
-        return url.with_host(addresses[0]), {"Host": url.authority}
-
-    async def _raise_of_connection(self, response: aiohttp.ClientResponse, asked: Asked) -> None:
+    async def _raise_of_connection(
+        self, method: str, response: aiohttp.ClientResponse, asked: Asked
+    ) -> None:
         """Raises Unreachable for a web page that says that the connection is not as it should be:
         nginx's words for a missing or wrong certificate, and those of nginx and Go for plain HTTP
-        on a port of TLS."""
+        on a port of TLS. They are the same for every path, and not there in answer to a HEAD."""
         if not response.content_type.startswith("text/"):
+            return
+        if method == "HEAD":
+            await self.discard(response)
+            url = asked.url.origin() / "v2/"
+            await self.discard(await self._exchange("GET", url, {}, None, Reason.ENDPOINT))
             return
         page = await self.read(response, _MAX_PAGE, self._limits.waits.unwanted) or b""
         if b"SSL certificate" in page and asked.url.scheme == "https":
@@ -380,13 +320,6 @@ class Transport:
             await self.read(response, _DRAIN, self._limits.waits.unwanted)
         except Unavailable:
             response.close()
-
-
-def _refused_by_proxy(error: RefusedByProxy | aiohttp.ClientHttpProxyError) -> RefusedByProxy:
-    if isinstance(error, RefusedByProxy):
-        return error
-    schemes = error.headers.getall("Proxy-Authenticate", []) if error.headers else []
-    return RefusedByProxy(error.status, ", ".join(schemes))
 
 
 def _without_login(error: Exception) -> Exception | None:

@@ -63,6 +63,11 @@ class RefusedByProxy(Exception):
         self.status = status
         self.schemes = schemes  # of 407, what Proxy-Authenticate says
 
+    @property
+    def is_of_login(self) -> bool:
+        """tinyproxy answers 401 to a login that is wrong, and 407 where there is none."""
+        return self.status in (401, 407)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -123,16 +128,18 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
                 f"list it ({asked.url.host}) under allow_private if that is meant"
             )
         case EndpointUnresolvable():
-            return Denied(
+            words = (
                 f"{where} has a name that cannot be resolved here, so that nothing shows that it "
                 f"is public: list it under registries if it may be asked ({error})"
             )
+            return Unreached(words, FailureKind.DNS)
         case Unresolvable():
-            return Untrustworthy(
+            words = (
                 f"{where} was named by the upstream, and its name cannot be resolved here, so that "
                 "nothing shows that it is public: list it, or *.example.com for all names below "
                 f"one, under allow_private if the proxy may be asked for it ({error})"
             )
+            return Unreached(words, FailureKind.DNS)
         case RefusedByProxy(status=status):
             return _refused(status, error.schemes, asked)
         case _ if asked.proxy is not None and _is_of_proxy(error, asked.proxy):
@@ -196,7 +203,8 @@ def _is_of_proxy(error: Exception, proxy: Proxy) -> bool:
             at = URL(proxy.url)
             return (error.host, error.port) == (at.raw_host, at.port)
         case aiohttp.ClientResponseError():
-            return error.request_info.method == "CONNECT"
+            # Over http it is the proxy that answers; what it cannot read it would not pass on.
+            return error.request_info.method == "CONNECT" or error.request_info.url.scheme == "http"
         case _:
             return False
 
@@ -213,23 +221,22 @@ def _of_proxy(error: Exception, proxy: Proxy) -> str:
             return f"TLS with the proxy failed: {detail}; is its URL http://?"
         case aiohttp.ClientConnectorError():
             return f"the proxy cannot be connected: {_reason(error.os_error)}"
-        case _:
-            return "the proxy does not answer in HTTP"
+        case _:  # tinyproxy sends a page with its 500, also in answer to a HEAD
+            return "the proxy does not answer in HTTP, which may mean that it does not reach it"
 
 
 def _refused(status: int, schemes: str, asked: Asked) -> Unreached:
     proxy = asked.proxy
     who = f"{asked.where}: the proxy"
     match status:
-        case 407 if schemes and "basic" not in schemes.lower():
+        case 401 | 407 if schemes and "basic" not in schemes.lower():
             offered = quoted(schemes, 60)
-            words = f"{who} wants a login of a kind that is not spoken here (407, {offered})"
-        case 407 if proxy is not None and proxy.username:
-            words = f"{who} refuses the login {proxy.username!r} (407)"
-        case 407:
-            words = (
-                f"{who} wants a login (407): write proxy: {{url: …, username: …, password_file: …}}"
-            )
+            words = f"{who} wants a login of a kind that is not spoken here ({status}, {offered})"
+        case 401 | 407 if proxy is not None and proxy.username:
+            words = f"{who} refuses the login {proxy.username!r} ({status})"
+        case 401 | 407:
+            write = "proxy: {url: …, username: …, password_file: …}"
+            words = f"{who} wants a login ({status}): write {write}"
         case 403:
             words = f"{who} lets nobody, or not us, through to {asked.host} (403)"
         case 500 | 502 | 503 | 504:
