@@ -259,3 +259,26 @@ def test_the_environments_mistakes_end_every_command(monkeypatch: pytest.MonkeyP
         config.load(None)
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@p:1080")
     assert config.load(None) == Config()
+
+
+def test_each_endpoint_has_its_own_realm_or_the_registrys(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    login = f"credentials: {{username: me, password_file: {secret}}}"
+    text = docker_hub(
+        "realm: https://auth.corp/token\n"
+        "endpoints:\n"
+        "  - {url: https://a}\n"
+        "  - {url: https://b, realm: https://b.corp/token}\n"
+        "  - {url: https://c, trust: content}\n"
+        f"  - {{url: https://d, trust: content, {login}}}\n"
+        "  - {url: https://e, trust: content, realm: https://e.corp/token}\n"
+    )
+    realms = [one.logins.realm for one in configured_endpoints(parse(text))["docker.io"]]
+    assert realms == [
+        "https://auth.corp/token",
+        "https://b.corp/token",
+        None,  # an accelerator that anybody may ask has a realm of its own
+        "https://auth.corp/token",
+        "https://e.corp/token",
+    ]

@@ -78,7 +78,7 @@ def _endpoint(
         trust=Trust(endpoint.trust),
         logins=Logins(
             tuple(_login(one, endpoint.address) for one in _credentials(registry, endpoint)),
-            registry.realm,
+            _realm(registry, endpoint),
             registry.quota.low,
         ),
         addresses=Addresses(allowed=Allowed.parse(map(str, registry.allow_private))),
@@ -105,6 +105,14 @@ def _credentials(config: RegistryConfig, endpoint: EndpointConfig) -> Sequence[C
     if endpoint.credentials or endpoint.trust != "tags":
         return endpoint.credentials
     return config.credentials
+
+
+def _realm(registry: RegistryConfig, endpoint: EndpointConfig) -> str | None:
+    """The token realm that is asked, whatever the endpoint names; None: the one that it names. The
+    registry's is not one of an accelerator's that is asked without a login."""
+    if endpoint.realm is not None or not (endpoint.credentials or endpoint.trust == "tags"):
+        return endpoint.realm
+    return registry.realm
 
 
 def _connecting(registry: RegistryConfig, endpoint: EndpointConfig) -> Connecting:

@@ -187,14 +187,15 @@ class ClientConfig(Section):
 
 
 CaFile = Annotated[Pem | None, BeforeValidator(certificates.authorities)]
+TokenRealm = Annotated[str | None, BeforeValidator(places.realm_url)]
 
 
 class EndpointConfig(Section):
     """`url` is `scheme://host[:port]`, and a path if there is one. `prefix`: what stands before
     each repository's name, None: as `url` says; use `address`, which has both. `trust` tags: it may
     say what a tag points to; content: it is asked for bytes by digest only. `connections`: to its
-    host, at most, from all workers, beside those that ask for tokens. `credentials`, `proxy`,
-    `ca_file` and `client`: its own, instead of the registry's."""
+    host, at most, from all workers, beside those that ask for tokens. `credentials`, `realm`,
+    `proxy`, `ca_file` and `client`: its own, instead of the registry's."""
 
     url: Annotated[str, BeforeValidator(places.endpoint_url)]
     prefix: Annotated[str | None, BeforeValidator(places.endpoint_prefix)] = None
@@ -203,6 +204,7 @@ class EndpointConfig(Section):
     ] = "tags"
     connections: Annotated[int, BeforeValidator(values.count(values.MAX_CONNECTIONS))] = 32
     credentials: Logins = ()
+    realm: TokenRealm = None
     proxy: ProxyKey = None
     ca_file: CaFile = None
     client: ClientConfig | None = None
@@ -259,7 +261,7 @@ class RegistryConfig(Section):
         FreshnessConfig(),
     )
     quota: Annotated[QuotaConfig, BeforeValidator(_or_empty)] = QuotaConfig()
-    realm: Annotated[str | None, BeforeValidator(places.realm_url)] = None
+    realm: TokenRealm = None
     hosts: Annotated[
         tuple[Annotated[str, BeforeValidator(places.own_name)], ...],
         BeforeValidator(_or_none_listed),
