@@ -58,9 +58,13 @@ class FakeProxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Cuts all that it carries."""
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def targets(self, method: str) -> list[str]:
         return [one.target for one in self.seen if one.method == method]
