@@ -264,6 +264,29 @@ async def test_limits_on_the_anonymous_are_answered_with_the_login(
     assert pings(private) == 1
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("ask", ASKS)
+async def test_a_page_to_sign_in_at_is_answered_with_the_login(
+    private: Hub, ann: Remote, ask: str, elsewhere: bool
+) -> None:
+    host = private.blobs_url.replace("127.0.0.1", "localhost") if elsewhere else ""
+
+    async def leads_to_page(request: web.Request) -> web.StreamResponse | None:
+        if request.path == "/v2/" or "Authorization" in request.headers:
+            return None
+        if request.path == "/sign_in":
+            return web.Response(text="<html>Sign in", content_type="text/html")
+        return web.Response(status=302, headers={"Location": f"{host}/sign_in"})
+
+    async def signs_in(request: web.Request) -> web.StreamResponse | None:
+        return await leads_to_page(request) if request.path == "/sign_in" else None
+
+    private.fail("registry", leads_to_page, times=99)
+    private.fail("blobs", signs_in, times=99)
+    await ASKS[ask](ann)
+    assert pings(private) == 1
+
+
 async def test_a_403_with_a_challenge_is_answered(private: Hub, ann: Remote) -> None:
     async def forbidden(request: web.Request) -> web.StreamResponse | None:
         if "Authorization" in request.headers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeVar
 
 import aiohttp
@@ -211,10 +212,12 @@ class Requests:
         shown = await authorizer.authorization(asker, asked)
         response = await self._exchange(asker, placed, shown)
         for _ in range(_MOST_ANSWERS):
-            if self.is_elsewhere(response):
+            is_page = _is_page(response)
+            if self.is_elsewhere(response) and not is_page:
                 break
             lines = response.headers.getall("WWW-Authenticate", [])
-            answer = authorizer.answer(asker, asked, shown, response.status, lines)
+            status = HTTPStatus.NOT_FOUND if is_page else response.status
+            answer = authorizer.answer(asker, asked, shown, status, lines)
             other = await self._or_ended(response, answer)
             if other is None:
                 break
@@ -346,3 +349,9 @@ class Requests:
         if own is None:
             return "us"
         return "the configured token" if own.is_given else f"the login {own.name!r}"
+
+
+def _is_page(response: aiohttp.ClientResponse) -> bool:
+    """Whether it is for people: those who show no login may be led to where they can log in, in
+    place of being told that there is no such thing."""
+    return response.status == 200 and answers.media_type(response.headers) == "text/html"
