@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-_LONGEST = 4096  # characters of a URL that they may take together; what is beyond is left out
+_LONGEST = 2048  # characters of a URL that they may take together; what is beyond is left out
 _MOST_NAMED = 64
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 # Names of actions that change nothing: `pull` is the specification's; Azure has `metadata_read`,

@@ -30,6 +30,7 @@ from .programs import Programs, needs, run
 
 PUBLIC, PRIVATE = "public/app", "private/app"
 USER, PASSWORD = "mirror", "correct-horse"
+HTPASSWD = "mirror:$2b$04$MjmAN21EMfUtisuvju0DNuTv8NTqJxWmNHEXFf60qyNkL442g6cua\n"
 SHOWN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
@@ -196,3 +197,25 @@ def test_the_configured_realm_is_asked_in_its_place_with_the_login(
     pull(mirror, PUBLIC, tmp_path)
     assert set(company.tokens.shown) == {SHOWN}
     assert PASSWORD not in mirror.words()
+
+
+def test_what_nginx_hides_from_those_without_a_login_is_pulled_with_it(tmp_path: Path) -> None:
+    """As GitHub and GitLab do: strangers are told that there is no such thing; /v2/ challenges."""
+    needs("docker-registry", "nginx", "skopeo")
+    with Programs() as programs:
+        origin = Origin(programs)
+        origin.push(build_thin(PRIVATE, OCI), PRIVATE)
+        users, secret = programs.folder / "htpasswd", programs.folder / "password"
+        users.write_text(HTPASSWD)
+        secret.write_text(f"{PASSWORD}\n")
+        auth = {"htpasswd": {"realm": "corp", "path": str(users)}}
+        guarded = serve_registry(programs, "guarded", origin.storage, auth=auth)
+        rules = (
+            'location ~ ^/v2/. { if ($http_authorization = "") { return 404; } '
+            f"proxy_pass {guarded}; proxy_set_header Host $http_host; }}"
+        )
+        url, authority = serve_tls(programs, "front", guarded, rules)
+        login = {"username": USER, "password_file": str(secret)}
+        mirror = Mirror(programs, endpoint(url, ca_file=str(authority), credentials=login)).start()
+        pull(mirror, PRIVATE, tmp_path)
+        assert mirror.get("/v2/none/app/manifests/latest")[0] == 404

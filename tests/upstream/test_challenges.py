@@ -413,8 +413,14 @@ async def test_the_mirrors_own_scope_is_tried_again_where_the_named_one_is_no_go
 
 
 async def test_scopes_that_are_remembered_are_bounded(odd: Hub, ann: Remote) -> None:
-    negotiation = ann._accounts._all[0].authorizer._negotiation
-    assert negotiation._scopes.maxsize <= 4096
+    """A repository whose scope was forgotten costs one refusal, and is answered."""
+    scopes = ann._accounts._all[0].authorizer._negotiation._scopes
+    assert scopes.maxsize <= 1024
+    odd.scope_of = lambda name, kind: f"repository:remote/{name}:pull"
+    await ann.resolve(CONTEXT, REDIS, "7")
+    assert len(scopes) == 1
+    scopes.clear()
+    await ann.resolve(CONTEXT, REDIS, "7")
 
 
 # Tokens that are refused early.

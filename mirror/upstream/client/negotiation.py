@@ -17,7 +17,7 @@ from .wanted import Bearer
 
 # Of the repositories whose scope is another than the mirror's own; one that is forgotten costs one
 # request that is refused.
-_MOST_SCOPES = 4096
+_MOST_SCOPES = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ _KNOWN_REALMS = {
     DOCKER_HUB: DOCKER_HUB_REALM,
     "registry.gitlab.com": "https://gitlab.com",
 }
-_PRINTABLE = re.compile(r"[\x20-\x7e]{1,16384}")
+_PRINTABLE = re.compile(r"[\x20-\x7e]{1,8192}")
 
 
 @dataclass(frozen=True, slots=True)
