@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 from pydantic import SecretStr
 
-from ..config import Config, EndpointConfig, Mistake, Secret
+from ..config import Config, EndpointConfig, Mistake, RegistryConfig, Secret
 from ..oci.reference import ImageReference
 from ..storage.records.accounts import refused_logins
+from .credential_helpers import CredentialHelper
 
 log = structlog.get_logger()
 
@@ -36,10 +38,25 @@ def refusals(config: Config, registry: str) -> Sequence[str]:
     serves has written it down. Blocking."""
     configured = config.registries.get(registry)
     hosts = {_host(name_of(endpoint)) for endpoint in configured.endpoints} if configured else set()
-    return [
+    refused = [
         f"{record.why}: {record.mend}; until then only what is public can be fetched"
         for record in refused_logins(config.storage.path)
         if _host(record.endpoint) in hosts  # all endpoints there hear of it
+    ]
+    return refused or _missing_helpers(configured)
+
+
+def _missing_helpers(registry: RegistryConfig | None) -> Sequence[str]:
+    """Of the credential helpers that are no program on the PATH of this process."""
+    if registry is None:
+        return ()
+    logins = chain(registry.credentials, *(each.credentials for each in registry.endpoints))
+    names = dict.fromkeys(login.credential_helper for login in logins if login.credential_helper)
+    helpers = [CredentialHelper(name, "") for name in names]
+    return [
+        f"{helper.place()} is not on the PATH here: install it where the mirror runs"
+        for helper in helpers
+        if not helper.is_there()
     ]
 
 

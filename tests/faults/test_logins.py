@@ -7,6 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from ..e2e.programs import REPOSITORY
 from ..fakes.hub import Hub, basic
 from ..waiting import eventually
+from .client import Answer
 from .house import House, Mirror
 
 RIGHT, WRONG = "right-and-secret", "wrong-and-secret"
@@ -315,6 +319,19 @@ async def test_a_credential_helper_that_fails_is_named_wherever_it_matters(
     await eventually_not_told(mirror)
 
 
+async def test_a_credential_helper_that_is_not_installed_is_told_and_stops_nothing(
+    house: House,
+) -> None:
+    hub = house.hub
+    digest = hub.add_image("library/redis", "7", b"layer")
+    mirror = await house.mirror(docker_io={"credentials": {"credential_helper": "of-nobody"}})
+    checked = command(mirror, "check")
+    assert checked.returncode == 0
+    words = "docker-credential-of-nobody is not on the PATH here: install it where the mirror runs"
+    assert words in checked.stderr
+    assert (await mirror.manifest("7")).is_whole(digest)
+
+
 async def test_a_credential_helper_that_hangs_holds_up_nothing_that_is_here(
     house: House, helper: Path, password: Path, tmp_path: Path
 ) -> None:
@@ -339,6 +356,52 @@ async def test_a_credential_helper_that_hangs_holds_up_nothing_that_is_here(
     (tmp_path / "hangs").unlink()
     assert command(mirror, "reload").returncode == 0
     assert (await mirror.manifest("7", name="acme/app")).is_whole(other)
+
+
+def write_in_place(path: Path, text: str) -> None:
+    """As `aws ecr get-login-password > file` does, which empties it first."""
+    with path.open("w") as file:
+        time.sleep(0.05)
+        for half in (text[:5], text[5:]):
+            file.write(half)
+            file.flush()
+
+
+@pytest.mark.parametrize("challenge", ["bearer", "basic"])
+@pytest.mark.parametrize("writing", [write, write_in_place])
+async def test_no_pull_fails_while_a_timer_renews_the_password(
+    house: House, password: Path, challenge: str, writing: Callable[[Path, str], None]
+) -> None:
+    """Two workers, and each image is asked for by one client."""
+    hub = house.hub
+    hub.challenge, hub.anonymous = challenge, False
+    write(password, RIGHT)
+    mirror = await house.mirror(docker_io=with_login(hub, password), workers=2)
+    numbers = iter(range(1000))
+    renewed = asyncio.Event()
+    pulled: list[list[Answer]] = [[] for _ in range(4)]
+
+    async def pull_on(answers: list[Answer]) -> None:
+        while not renewed.is_set():
+            name = f"acme/app{next(numbers)}"
+            hub.add_image(name, "7", name.encode())
+            answers.append(await mirror.manifest("7", name=name))
+            answers.append(await mirror.blob(hub.add_blob(name.encode()), name=name))
+
+    def have_gone_on(since: list[int]) -> bool:
+        return all(len(done) > n + 4 for done, n in zip(pulled, since, strict=True))
+
+    pulls = [asyncio.ensure_future(pull_on(answers)) for answers in pulled]
+    for number in range(5):
+        await asyncio.to_thread(writing, password, f"{RIGHT}-{number}")
+        hub.login = ("ann", f"{RIGHT}-{number}")
+        await eventually(partial(have_gone_on, [len(answers) for answers in pulled]))
+        assert shown(hub, f"{RIGHT}-{number}")
+    renewed.set()
+    await asyncio.gather(*pulls)
+    answers = [answer for one in pulled for answer in one]
+    assert [answer.message for answer in answers if answer.status != 200] == []
+    assert mirror.events("login_refused") == []
 
 
 async def test_a_refused_login_is_not_shown_again_by_a_mirror_that_is_restarted(
