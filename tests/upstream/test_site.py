@@ -52,6 +52,16 @@ def challenging(hub: Hub) -> Fault:
     return fault
 
 
+def walled(hub: Hub) -> Fault:
+    """As a proxy that asks everybody for a login: who has one learns that nothing is there."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        answer = hub.ping(request)
+        return answer if answer.status == 401 else web.Response(status=404)
+
+    return fault
+
+
 # As vendors have them: the path in the URL, what stands before /v2/, the repository's name there,
 # and how the rest of the host answers.
 
@@ -138,6 +148,37 @@ async def test_a_registry_is_found_wherever_the_path_means(
     assert scopes == ({f"repository:{name}:pull"} if challenge == "bearer" else set())
     await remote.ping()
     assert hub.seen("registry")[-1].path == f"{path}/v2/"
+
+
+@pytest.mark.parametrize("challenge", ["bearer", "basic"])
+@pytest.mark.parametrize("path", ["", "/artifactory/api/docker/hub"])
+async def test_where_all_paths_ask_for_a_login_the_first_answer_decides(
+    hub: Hub, make_remote: MakeRemote, challenge: str, path: str
+) -> None:
+    """A host that looks at the login before it looks at the path: nobody can tell until then."""
+    hub.challenge, hub.login = challenge, ("ann", "pass:wörd")
+    host = Host(hub, path)
+    host.others = walled(hub)
+    prefix = "" if path else "artifactory/api/docker/hub/"
+    for name in ("library/redis", "library/nginx"):
+        hub.add_image(prefix + name, "7", b"layer")
+    remote = make_remote(
+        f"{hub.url}/artifactory/api/docker/hub",
+        credentials=(LOGIN,),
+        realm=hub.realm_url,
+    )
+    await remote.ping()
+    with pytest.raises(ManifestUnknown):  # which decides nothing
+        await remote.resolve(CONTEXT, REDIS, "8")
+    assert await remote.resolve(CONTEXT, REDIS, "7")
+    before = hub.count("registry")
+    assert await remote.resolve(CONTEXT, Repository("docker.io", "library/nginx"), "7")
+    with pytest.raises(ManifestUnknown):
+        await remote.resolve(CONTEXT, REDIS, "9")
+    asked = {one.path for one in hub.seen("registry")[before:]}
+    assert {one.rpartition("/library/")[0] for one in asked} == {
+        f"{path}/v2" + ("" if path else "/artifactory/api/docker/hub")
+    }
 
 
 async def test_referrers_and_their_fallback_tag_are_asked_for_with_the_prefix(
@@ -248,7 +289,7 @@ async def test_nothing_is_concluded_from_trouble(
     assert await remote.resolve(CONTEXT, REDIS, "7")
 
 
-async def test_what_is_found_in_spite_of_trouble_is_found_again(
+async def test_what_is_found_in_spite_of_trouble_is_found_again_until_it_gives_something(
     hub: Hub, make_remote: MakeRemote, time: HandClock
 ) -> None:
     """A registry whose host's other paths have trouble: Harbor, its portal being down."""
@@ -256,12 +297,16 @@ async def test_what_is_found_in_spite_of_trouble_is_found_again(
     host.others = status(502)
     hub.add_image("hub/library/redis", "7", b"layer")
     remote = make_remote(hub.url + "/hub")
-    for _ in range(3):
-        await remote.resolve(CONTEXT, REDIS, "7")
-    assert hub.count("registry", path="/hub/v2/") == 2
-    time.now += 6
+    for times in (1, 2):
+        for _ in range(3):
+            with pytest.raises(ManifestUnknown):
+                await remote.resolve(CONTEXT, REDIS, "8")
+        assert hub.count("registry", path="/hub/v2/") == 2 * times
+        time.now += 6
     await remote.resolve(CONTEXT, REDIS, "7")
-    assert hub.count("registry", path="/hub/v2/") == 4
+    time.now += 6
+    await remote.resolve(CONTEXT, REDIS, "7")  # once it gave something, it is sure
+    assert hub.count("registry", path="/hub/v2/") == 6
 
 
 async def test_where_no_registry_is_the_error_says_what_to_write(
@@ -362,7 +407,7 @@ OTHER_TROUBLE = Heard(False, (503,), "503", Unavailable("503"))
         (REGISTRY, REGISTRY, NOTHING, Found(BEFORE)),
         (REGISTRY, WALL, WALL, Found(BEFORE)),
         (WALL, REGISTRY, WALL, Found(BEHIND)),
-        (WALL, WALL, WALL, Found(BEHIND)),
+        (WALL, WALL, WALL, Found(BEHIND, BEFORE)),
         (REGISTRY, REGISTRY, TROUBLE, Found(BEFORE, for_good=False)),
         # One, and trouble at the other.
         (REGISTRY, TROUBLE, NOTHING, Found(BEFORE)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -128,11 +129,14 @@ class Requests:
         time; else the error. The caller ends the response."""
 
         async def attempt() -> aiohttp.ClientResponse:
-            placed = _Placed.at(await self._finder.site(), request)
-            account, response = await self._governed(asker, placed)
-            if request.usable(response):
-                return response
-            raise await self._error(response, account, placed)
+            site, *others = await self._finder.sites()
+            try:
+                return await self._answer_at(site, asker, request)
+            except (Unknown, Denied):
+                for other in others:
+                    with contextlib.suppress(Unknown, Denied):
+                        return await self._answer_at(other, asker, request)
+                raise
 
         seconds = self._endpoint.limits.waits.answer
         try:
@@ -143,6 +147,18 @@ class Requests:
                 f"{self._endpoint.name}: no answer within {seconds:g} s, retries included",
                 FailureKind.TIMEOUT,
             ) from error
+
+    async def _answer_at(
+        self, site: Site, asker: Asker, request: Request
+    ) -> aiohttp.ClientResponse:
+        """An answer that the caller can use; else the error."""
+        placed = _Placed.at(site, request)
+        account, response = await self._governed(asker, placed)
+        if not request.usable(response):
+            raise await self._error(response, account, placed)
+        if response.status == 200 and answers.media_type(response.headers) != "text/html":
+            self._finder.settle(site)
+        return response
 
     def is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a redirect led to another host than the endpoint's, which gave this answer."""

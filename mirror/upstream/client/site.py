@@ -5,6 +5,7 @@ have them), or a prefix of its repositories' names (`/v2/a/b/<name>/…`, as Har
 them). A registry answers `GET /v2/` (distribution-spec, end-1), so both places are asked for that
 when the endpoint is first asked for anything. Where that leaves it open, a path at which nothing
 can be tells what the host says to any path: ECR challenges whatever it is asked, and so do proxies.
+Where both places answer as that one does, what is wanted is asked for at both, until one has it.
 """
 
 from __future__ import annotations
@@ -66,10 +67,15 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`for_good`: no trouble had a part in it."""
+    """`other`: where it may be as well. `for_good`: no trouble had a part in it."""
 
     layout: Layout
+    other: Layout | None = None
     for_good: bool = True
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        return (self.layout,) if self.other is None else (self.layout, self.other)
 
 
 def heard(
@@ -118,7 +124,8 @@ def judged(
         return Found(path_before, for_good=nowhere.trouble is None)
     if not behind.is_registry:
         return None
-    return Found(path_behind, for_good=before.trouble is None)
+    is_open = before.is_registry and behind.look == nowhere.look
+    return Found(path_behind, path_before if is_open else None, before.trouble is None)
 
 
 class Finder:
@@ -132,11 +139,11 @@ class Finder:
         url = URL(endpoint.url, encoded=True)
         self._origin = origin(url)
         self._possible = layouts(url.path)
-        self._known: Site | str | None = None  # in words: that none is there
+        self._known: tuple[Site, ...] | str | None = None  # in words: that none is there
         self._until = float("inf")  # monotonic: for how long that is believed
-        self._finding: asyncio.Task[Site | RegistryError] | None = None
+        self._finding: asyncio.Task[tuple[Site, ...] | RegistryError] | None = None
         if len(self._possible) == 1:
-            self._known = Site(self._origin, self._possible[0])
+            self._known = (Site(self._origin, self._possible[0]),)
 
     async def close(self) -> None:
         if self._finding is not None:
@@ -144,10 +151,20 @@ class Finder:
             await asyncio.gather(self._finding, return_exceptions=True)
 
     async def site(self) -> Site:
-        """Raises NoRegistry where none is there, and Unavailable when that cannot be told now:
-        such trouble is not remembered."""
+        """As `sites`, the likelier one."""
+        return (await self.sites())[0]
+
+    def settle(self, site: Site) -> None:
+        """What was wanted was there: no more need be found out."""
+        if self._known != (site,):
+            self._believe((site,))
+        self._until = float("inf")
+
+    async def sites(self) -> tuple[Site, ...]:
+        """One, or the two where it may be, the likelier one first. Raises NoRegistry where none is
+        there, and Unavailable when that cannot be told now: such trouble is not remembered."""
         known = self._known
-        if isinstance(known, Site) and self._clock.monotonic() < self._until:
+        if isinstance(known, tuple) and self._clock.monotonic() < self._until:
             return known
         if isinstance(known, str) and self._clock.monotonic() < self._until:
             raise NoRegistry(known)
@@ -158,7 +175,12 @@ class Finder:
             raise found.bare()
         return found
 
-    async def _find(self) -> Site | RegistryError:
+    def _believe(self, sites: tuple[Site, ...]) -> None:
+        self._known = sites
+        places = " or ".join(str(site.layout) for site in sites)
+        _log.info("registry_found", endpoint=self._endpoint.name, at=places)
+
+    async def _find(self) -> tuple[Site, ...] | RegistryError:
         seconds = self._endpoint.limits.waits.realm
         try:
             async with asyncio.timeout(seconds):
@@ -173,10 +195,10 @@ class Finder:
             return error
         except RegistryError as error:
             return error
-        site = self._known = Site(self._origin, found.layout)
+        sites = tuple(Site(self._origin, layout) for layout in found.layouts)
         self._until = float("inf") if found.for_good else self._clock.monotonic() + _BELIEVED
-        _log.info("registry_found", endpoint=self._endpoint.name, at=str(found.layout))
-        return site
+        self._believe(sites)
+        return sites
 
     async def _asked(self) -> Found:
         before, behind = possible = self._possible[0], self._possible[-1]
