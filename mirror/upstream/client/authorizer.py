@@ -118,13 +118,18 @@ class Authorizer:
             wanted = self._wanted
         if wanted is None:
             return None
-        self._wanted = wanted
+        before, self._wanted = self._wanted, wanted
         try:
-            return await self._better(asker, wanted, asked, last)
+            better = await self._better(asker, wanted, asked, last)
         except RegistryError as error:
             if self._forgives(error) or (status == 404 and _is_of_the_repository(error)):
                 return None
             raise
+        if better is not None and better.is_renewed:
+            # The realm that gave the token before has given another: it goes on to be asked. A
+            # registry may name another one to those whose token has ended (NVIDIA's does).
+            self._wanted = before
+        return better
 
     async def _better(
         self, asker: Asker, wanted: Wanted, asked: Asked, last: Shown | None

@@ -59,7 +59,7 @@ class Passage:
     async def authorization(self, url: URL) -> str | None:
         """What to show there, by what is known so far: nothing to a host that has not asked for it,
         such as one that has blobs, nor elsewhere on one that has."""
-        known, asked = self._referred.known(url), _asked(url)
+        known, asked = self._referred.known(url), asked_at(url)
         if known is None or not asked.repository:
             return None
         wanted, negotiation = known
@@ -80,17 +80,17 @@ class Passage:
             return None
         wanted, negotiation = known
         _, last = self._shown.get(at, (None, None))
-        other = await negotiation.better(self._asker, wanted, _asked(response.url), last)
+        other = await negotiation.better(self._asker, wanted, asked_at(response.url), last)
         return self._note(response.url, other)
 
     def _note(self, url: URL, shown: Shown | None) -> str | None:
         if shown is None:
             return None
-        self._shown[origin(url)] = _asked(url), shown
+        self._shown[origin(url)] = asked_at(url), shown
         return shown.authorization
 
 
-def _asked(url: URL) -> Asked:
+def asked_at(url: URL) -> Asked:
     """What is asked there; of no repository, where the path is none of a registry's."""
     match = _API.fullmatch(url.path)
     return Asked(match["name"], match["kind"]) if match is not None else Asked("", "")

@@ -33,7 +33,7 @@ from . import answers
 from .accounts import Account, Accounts
 from .authorizer import Authorizer
 from .negotiation import Asked, Shown
-from .referred import Referred
+from .referred import Referred, asked_at
 from .site import Finder, Site
 
 _MAX_ERROR = 64 * KIB
@@ -310,7 +310,9 @@ class Requests:
         if status == 404:
             body = await self._words(response)
             what = f"{repository}/{request.path.partition('?')[0]}"
-            return answers.unknown(body, f"{where} does not have {what}", request.missing)
+            # It may be hidden from those who do not show the login that is refused.
+            words = self._and_refusals(f"{where} does not have {what}")
+            return answers.unknown(body, words, request.missing)
         await self._transport.discard(response)
         if elsewhere and (words := self._not_for_us(response)):
             return Denied(f"{where} {words}")
@@ -335,15 +337,18 @@ class Requests:
         ended, as far as is known."""
         if response.status not in (401, 403):
             return ""
+        anonymous = f"to which it redirects, refuses anonymous askers ({response.status})"
         if "Authorization" in response.request_info.headers:
-            return f"to which it redirects, refuses anonymous askers ({response.status})"
+            return anonymous
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         if any(one.scheme == "basic" for one in challenges):
             return (
                 f"to which it redirects, asks for a login ({response.status}), and none goes to a "
                 "host that a redirect names: configure that registry itself"
             )
-        return ""
+        # What ends is a signed URL, whose signature is in its query.
+        is_registry = asked_at(response.url).repository and not response.url.query_string
+        return anonymous if is_registry else ""
 
     async def _words(self, response: aiohttp.ClientResponse) -> bytes | None:
         """The body of an error, which is worth no waiting; None when it does not come at once."""
@@ -355,8 +360,12 @@ class Requests:
             return None
 
     def _denied(self, words: str) -> Denied:
+        return Denied(self._and_refusals(words))
+
+    def _and_refusals(self, words: str) -> str:
+        """These words, and those of logins that are refused."""
         refused = (refusal.message for refusal in self._accounts.refusals())
-        return Denied("; ".join([words, *(message for message in refused if message != words)]))
+        return "; ".join([words, *(message for message in refused if message != words)])
 
     def _whom(self, refused: Account) -> str:
         if len(self._accounts) > 1:
