@@ -226,7 +226,7 @@ ROWS = [
         hub(fault=status(302, {"Location": "https://login.invalid/sso"})),
         503,
         "registry",
-        ("https://login.invalid",),
+        ("https://login.invalid (where it leads)",),
     ),
     Row("503", hub(fault=status(503)), 503, "registry", ("503", "whoever runs it")),
     Row("403", hub(fault=status(403)), 403, "registry", ("403",), is_endpoints=False),

@@ -253,6 +253,7 @@ class Transport:
         return Asked(
             self._endpoint.name,
             url,
+            origin(url) != self._origin,
             self.proxy_for(url),
             self._endpoint.connecting.shown is not None,
             within,

@@ -43,6 +43,9 @@ _OTHER_NAME = frozenset((62, 64))  # another host's, another address's
 
 _NAMED_WRONG = "is the url right, and does this host's DNS know the name?"
 _NOBODY = "nobody listens there: is it running, and is the url right, its port too?"
+_HANGS = "it is slow, or hangs, or something in between does"
+_CUT = "it has ended it, or something in between has"
+_NO_REGISTRY = "is the url right, its port too?"
 _NO_WAY = "does a firewall stand between, or does the way lead by a proxy (proxy:)?"
 
 
@@ -72,10 +75,11 @@ class RefusedByProxy(Exception):
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who was asked. `name` is the endpoint's; `shows_certificate`: one of ours is configured;
-    `seconds` were given to it."""
+    `seconds` were given to it. `is_elsewhere`: the endpoint has named the host."""
 
     name: str
     url: URL
+    is_elsewhere: bool
     proxy: Proxy | None
     shows_certificate: bool
     seconds: float
@@ -87,8 +91,9 @@ class Asked:
 
     @property
     def where(self) -> str:
+        led = " (where it leads)" if self.is_elsewhere else ""
         by = f", by the proxy {self.proxy.url}" if self.proxy else ""
-        return f"{self.name}: {self.url.origin()}{by}"
+        return f"{self.name}: {self.url.origin()}{led}{by}"
 
 
 def is_no_connection(error: Exception) -> bool:
@@ -154,7 +159,8 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
             words = f"{where}: no connection in time; {_NO_WAY}"
             return Unreached(words, FailureKind.TIMEOUT)
         case TimeoutError():
-            return Unreached(f"{where}: no answer within {asked.seconds:g} s", FailureKind.TIMEOUT)
+            words = f"{where}: no answer within {asked.seconds:g} s; {_HANGS}"
+            return Unreached(words, FailureKind.TIMEOUT)
         case aiohttp.ClientConnectorError() if asked.proxy is not None:
             words = "it let us through, and the connection broke before TLS was agreed on"
             return Unreached(f"{where}: {words}", FailureKind.PROXY)
@@ -171,12 +177,12 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
         case aiohttp.ClientResponseError():
             # TLS's alert (RFC 8446, 5.1): what a server of TLS says to a request in plain HTTP.
             is_tls = "\\x15\\x03" in error.message
-            advice = ": it speaks TLS there, so https:// may be meant" if is_tls else ""
-            return Unreached(f"{where}: does not answer in HTTP{advice}", FailureKind.CUT)
+            advice = "it speaks TLS there, so https:// may be meant" if is_tls else _NO_REGISTRY
+            return Unreached(f"{where}: does not answer in HTTP; {advice}", FailureKind.CUT)
         case _ if (alert := _alert(error)) is not None:
             return Unreached(f"{where}: {_of_tls(alert, asked)}", FailureKind.TLS)
         case _:
-            return Unreached(f"{where}: the connection broke", FailureKind.CUT)
+            return Unreached(f"{where}: the connection broke; {_CUT}", FailureKind.CUT)
 
 
 def unresolved(error: OSError, asked: Asked) -> Unreached:
