@@ -250,7 +250,8 @@ def test_times(text, seconds):
         ("https://harbor.corp/v2/dockerhub-proxy/", "https://harbor.corp/v2/dockerhub-proxy"),
         ("https://Harbor.corp:8443/dockerhub-proxy/", "https://harbor.corp:8443/dockerhub-proxy"),
         ("http://h/artifactory/api/docker/x/v2/", "http://h/artifactory/api/docker/x/v2"),
-        ("https://h/artifactory/api/docker/Hub_X", "https://h/artifactory/api/docker/Hub_X/v2"),
+        ("https://h/artifactory/api/docker/~x", "https://h/artifactory/api/docker/~x/v2"),
+        ("https://h/artifactory/api/docker/Hub_X", "https://h/artifactory/api/docker/Hub_X"),
     ],
 )
 def test_endpoints(text, url):

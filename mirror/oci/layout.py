@@ -46,7 +46,8 @@ class Layout:
 
 def layouts(path: str) -> tuple[Layout, ...]:
     """What the path of an endpoint's URL may mean: one layout where it has a segment `v2`, or can
-    mean only one; else the path may stand before `/v2/`, or be a prefix, in this order.
+    mean only one; else the path may stand before `/v2/`, or be a prefix, in this order. A prefix is
+    in lower case, as repositories' names are.
 
     Raises NameInvalid where no registry can be at such a path.
 
@@ -63,7 +64,7 @@ def layouts(path: str) -> tuple[Layout, ...]:
         return (Layout(_before(segments[:at]), _prefix(segments[at + 1 :])),)
     before = Layout(_before(segments))
     try:
-        return before, Layout(prefix=_prefix(segments))
+        return before, Layout(prefix=_prefix([segment.lower() for segment in segments]))
     except NameInvalid:
         return (before,)
 

@@ -36,6 +36,8 @@ HUB = "dockerhub-proxy"
         ("/docker.io", [Layout("/docker.io"), Layout(prefix="docker.io")]),
         ("/artifactory/api/docker/x/v2/", [Layout("/artifactory/api/docker/x")]),
         ("/harbor/v2/hub", [Layout("/harbor", "hub")]),
+        # No repository has upper case: as a prefix it is meant in lower case.
+        ("/MyGroup/Hub", [Layout("/MyGroup/Hub"), Layout(prefix="mygroup/hub")]),
         # No repository is called so: it can only stand before /v2/.
         ("/artifactory/api/docker/Hub_~x", [Layout("/artifactory/api/docker/Hub_~x")]),
         ("/" + "a" * 256, [Layout("/" + "a" * 256)]),

@@ -110,6 +110,12 @@ VENDORS = [
         "",
         "group/dependency_proxy/containers/library/redis",
     ),
+    (
+        gitlab,
+        "/Group/dependency_proxy/containers",
+        "",
+        "group/dependency_proxy/containers/library/redis",
+    ),
     (docker_registry, "/org", "", "org/library/redis"),
     (docker_registry, "/mounted/here", "/mounted/here", "library/redis"),
     (docker_registry, "/mounted/here/v2/org", "/mounted/here", "org/library/redis"),
