@@ -17,6 +17,7 @@ from mirror.oci.errors import Denied, ManifestUnknown, Unavailable, Unknown
 from mirror.oci.reference import Repository
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Login
+from mirror.upstream.failures import Faulty
 
 from ..fakes import CONTEXT, HandClock
 from ..fakes.hub import Fault, Hub, basic, cut, status
@@ -228,6 +229,27 @@ async def test_a_realm_in_trouble_does_not_make_a_hidden_repository_one_that_doe
         with pytest.raises(Unavailable):
             await ann.resolve(CONTEXT, REDIS, "7")
     private.mend()
+    await ann.resolve(CONTEXT, REDIS, "7")
+
+
+async def test_a_v2_that_cannot_be_asked_hides_nothing_that_was_found_to_be_hidden(
+    private: Hub, ann: Remote, time: HandClock
+) -> None:
+    private.hidden = 404
+    await ann.resolve(CONTEXT, REDIS, "7")
+
+    async def broken(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=503) if request.path == "/v2/" else None
+
+    private.fail("registry", broken, times=999)
+    private.fail("realm", status(503), times=999)
+    time.now += 400
+    for _ in range(2):
+        asks = (ann.resolve(CONTEXT, REDIS, "7") for _ in range(10))
+        failed = await asyncio.gather(*asks, return_exceptions=True)
+        assert {type(each) for each in failed} <= {Faulty, Unavailable}
+    private.mend()
+    time.now += 10
     await ann.resolve(CONTEXT, REDIS, "7")
 
 

@@ -78,6 +78,7 @@ class Authorizer:
         self._is_certain = False
         self._learning = asyncio.Lock()
         self._learn_at = float("-inf")
+        self._unheard: RegistryError | None = None  # why `/v2/` could not be asked, until then
 
     async def close(self) -> None:
         """Stops asking for tokens."""
@@ -219,15 +220,19 @@ class Authorizer:
         there before each pull. It is asked by one request for all that wait, and seldom."""
         async with self._learning:
             if self._wanted is not None or self._clock.monotonic() < self._learn_at:
+                if self._unheard is not None and self._is_certain:
+                    raise self._unheard.with_traceback(None)
                 return self._wanted
+            self._unheard = None
             try:
                 async with asyncio.timeout(_PING):
                     wanted = await self._asked_for()
             except (Unavailable, Untrustworthy, Denied, TimeoutError) as error:
                 self._learn_at = self._clock.monotonic() + _UNHEARD_FOR
                 _log.info("challenge_not_heard", endpoint=self._endpoint.name, reason=str(error))
+                self._unheard = self._not_heard(error)
                 if self._is_certain:
-                    raise self._not_heard(error) from error
+                    raise self._unheard from error
                 return None
             self._learn_at = self._clock.monotonic() + _LEARNT_FOR
             self._wanted = wanted
