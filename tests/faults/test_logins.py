@@ -404,6 +404,36 @@ async def test_no_pull_fails_while_a_timer_renews_the_password(
     assert mirror.events("login_refused") == []
 
 
+@pytest.mark.parametrize("challenge", ["bearer", "basic"])
+async def test_a_file_that_is_empty_for_a_while_leaves_the_login_as_it_was(
+    house: House, password: Path, challenge: str
+) -> None:
+    """Also for a reload, and for one image that the login may not read."""
+    hub = house.hub
+    hub.challenge, hub.anonymous = challenge, False
+    write(password, RIGHT)
+    mirror = await house.mirror(docker_io=with_login(hub, password))
+
+    async def pull(number: int) -> None:
+        digest = hub.add_image(f"acme/app{number}", "7", b"%d" % number)
+        assert (await mirror.manifest("7", name=f"acme/app{number}")).is_whole(digest)
+
+    await pull(0)
+    hub.closed = {("ann" if challenge == "bearer" else "", "acme/other")}
+    for number, text in enumerate(("", "\n", "\0", "x" * 70_000), 1):
+        password.write_text(text)
+        assert (await mirror.manifest("7", name="acme/other")).status == 403
+        assert command(mirror, "reload").returncode != 0
+        await pull(number)
+    password.unlink()
+    assert (await mirror.manifest("7", name="acme/other")).status == 403
+    await pull(9)
+    hub.login = ("ann", f"{RIGHT}-again")
+    write(password, f"{RIGHT}-again")
+    await pull(10)
+    assert mirror.events("login_refused") == []
+
+
 async def test_a_refused_login_is_not_shown_again_by_a_mirror_that_is_restarted(
     house: House, password: Path
 ) -> None:

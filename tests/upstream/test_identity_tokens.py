@@ -13,7 +13,7 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import IdentityToken, Login
 
 from ..fakes import CONTEXT, HandClock
-from ..fakes.hub import Fault, Hub, status
+from ..fakes.hub import Fault, Hub, cut, status
 from .conftest import REDIS, Counts, MakeRemote
 from .test_logins import PRIVATE, PUBLIC, Written, misses, repositories
 
@@ -213,6 +213,15 @@ async def test_a_registry_that_asks_for_basic_is_shown_it_as_a_password(
     hub_of_azure.challenge, hub_of_azure.login = "basic", (NOBODY, RIGHT)
     assert await misses(remote, [REDIS]) == []
     assert hub_of_azure.forms == []
+
+
+async def test_a_connection_that_breaks_as_it_is_sent_costs_no_pull(
+    hub_of_azure: Hub, remote: Remote, counts: Counts
+) -> None:
+    """As one that was kept, and that the realm closes: a POST is not sent again below us."""
+    hub_of_azure.fail("realm", cut())
+    assert await misses(remote, [REDIS]) == []
+    assert counts.logins == []
 
 
 async def test_it_is_one_of_several_logins(hub_of_azure: Hub, make_remote: MakeRemote) -> None:
