@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from .e2e.test_registries import REAL
-from .upstreams import PROFILES
-from .upstreams.table import row_of
+from .vendors import PROFILES
+from .vendors.table import row_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(

@@ -1,4 +1,4 @@
-"""Real clients pull what registries of vendors have, which are emulated (see tests/upstreams), and
+"""Real clients pull what registries of vendors have, which are emulated (see tests/vendors), and
 what real ones have that anybody can run."""
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from ..fakes.shelf import Shelf
-from ..upstreams import PROFILES, cloud, own, short_name
-from ..upstreams.emulated import Emulated
-from ..upstreams.profile import Profile
+from ..vendors import PROFILES, cloud, own, short_name
+from ..vendors.emulated import Emulated
+from ..vendors.profile import Profile
 from .certificates import issue
 from .clients import Client, Containerd, Dockerd, Flavour, Skopeo
 from .conftest import have

@@ -5,6 +5,8 @@
     NamedUpstream    an Upstream that answers with its name: an endpoint of a pool
     Hub              a registry, its token realm and its blob host over HTTP (`fakes.hub`): for what
                      speaks to an upstream over sockets, and for whole mirrors
+                     (tests/vendors has registries of vendors, of the same parts: `fakes.servers`,
+                     `fakes.shelf`)
     MemoryContent    a ContentStore without a disk
     MemoryTier       a SecondTier in memory, which can be told to hang or fail
     FakeTags         a TagStore in a dict
