@@ -208,6 +208,21 @@ async def test_a_path_is_said_to_stand_where_it_was_found(desk: Desk, hub: Hub) 
     assert "answers /some/path/v2/ with 401" in done.words("registry")
 
 
+async def test_a_path_that_may_be_either_is_said_to_be(desk: Desk, hub: Hub) -> None:
+    hub.add_image("hub/library/redis", "7", b"layer")
+
+    async def wall(request: web.Request) -> web.StreamResponse | None:
+        answer = hub.ping(request)
+        return answer if answer.status == 401 else None
+
+    hub.elsewhere = wall
+    done = await desk.check("redis:7", docker_io=at(f"{hub.url}/hub"))
+    assert done.done.status == 0
+    assert "both /v2/hub and /hub/v2 are tried" in done.words("registry")
+    assert done.marks()["registry"] == "note"
+    assert done.marks()["image"] == "ok"
+
+
 async def test_a_path_at_which_no_registry_is_fails(desk: Desk, hub: Hub) -> None:
     hub.path, hub.elsewhere = "/elsewhere", page()
     done = await desk.check(docker_io=at(f"{hub.url}/some/path"))

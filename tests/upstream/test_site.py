@@ -52,12 +52,17 @@ def challenging(hub: Hub) -> Fault:
     return fault
 
 
-def walled(hub: Hub) -> Fault:
-    """As a proxy that asks everybody for a login: who has one learns that nothing is there."""
+def walled(hub: Hub, each: bool = False) -> Fault:
+    """As a proxy that asks everybody for a login: who has one learns that nothing is there. With
+    `each` it asks otherwise at each path."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         answer = hub.ping(request)
-        return answer if answer.status == 401 else web.Response(status=404)
+        if answer.status != 401:
+            return web.Response(status=404)
+        if each:
+            answer.headers.add("WWW-Authenticate", f'Basic realm="{request.path}"')
+        return answer
 
     return fault
 
@@ -158,13 +163,14 @@ async def test_a_registry_is_found_wherever_the_path_means(
 
 @pytest.mark.parametrize("challenge", ["bearer", "basic"])
 @pytest.mark.parametrize("path", ["", "/artifactory/api/docker/hub"])
+@pytest.mark.parametrize("each", [False, True])
 async def test_where_all_paths_ask_for_a_login_the_first_answer_decides(
-    hub: Hub, make_remote: MakeRemote, challenge: str, path: str
+    hub: Hub, make_remote: MakeRemote, challenge: str, path: str, each: bool
 ) -> None:
     """A host that looks at the login before it looks at the path: nobody can tell until then."""
     hub.challenge, hub.login = challenge, ("ann", "pass:wörd")
     host = Host(hub, path)
-    host.others = walled(hub)
+    host.others = walled(hub, each)
     prefix = "" if path else "artifactory/api/docker/hub/"
     for name in ("library/redis", "library/nginx"):
         hub.add_image(prefix + name, "7", b"layer")
@@ -409,12 +415,12 @@ OTHER_TROUBLE = Heard(False, (503,), "503", Unavailable("503"))
         (TROUBLE, TROUBLE, TROUBLE, None),
         # Both, and the third question decides.
         (REGISTRY, WALL, None, None),
-        (REGISTRY, WALL, NOTHING, Found(BEFORE)),
-        (REGISTRY, REGISTRY, NOTHING, Found(BEFORE)),
-        (REGISTRY, WALL, WALL, Found(BEFORE)),
-        (WALL, REGISTRY, WALL, Found(BEHIND)),
+        (REGISTRY, WALL, NOTHING, Found(BEFORE, BEHIND)),
+        (REGISTRY, REGISTRY, NOTHING, Found(BEFORE, BEHIND)),
+        (REGISTRY, WALL, WALL, Found(BEFORE, BEHIND)),
+        (WALL, REGISTRY, WALL, Found(BEHIND, BEFORE)),
         (WALL, WALL, WALL, Found(BEHIND, BEFORE)),
-        (REGISTRY, REGISTRY, TROUBLE, Found(BEFORE, for_good=False)),
+        (REGISTRY, REGISTRY, TROUBLE, Found(BEFORE, BEHIND)),
         # One, and trouble at the other.
         (REGISTRY, TROUBLE, NOTHING, Found(BEFORE)),
         (REGISTRY, TROUBLE, TROUBLE, Found(BEFORE, for_good=False)),

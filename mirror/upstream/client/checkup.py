@@ -126,7 +126,7 @@ class Checkup:
         for finding in self._way(response):
             yield finding
         try:
-            site = await self._finder.site()
+            site, *others = await self._finder.sites()
             if site.root != self._url or response.status in REDIRECTS:
                 self._url = site.root
                 response = await self._ask(self._url)
@@ -139,7 +139,13 @@ class Checkup:
         yield finding
         if finding.mark is Mark.BAD:
             return
-        if prefix := site.layout.prefix:
+        for other in others:
+            words = (
+                f"it answers {other.root.path} as a registry, too: until a pull shows which is "
+                f"meant, both {site.layout} and {other.layout} are tried; write one of them"
+            )
+            yield Finding(Step.REGISTRY, Mark.NOTE, words)
+        if not others and (prefix := site.layout.prefix):
             words = f"its repositories are asked for below {prefix}/"
             yield Finding(Step.REGISTRY, Mark.GOOD, words)
         try:

@@ -5,7 +5,7 @@ have them), or a prefix of its repositories' names (`/v2/a/b/<name>/…`, as Har
 them). A registry answers `GET /v2/` (distribution-spec, end-1), so both places are asked for that
 when the endpoint is first asked for anything. Where that leaves it open, a path at which nothing
 can be tells what the host says to any path: ECR challenges whatever it is asked, and so do proxies.
-Where both places answer as that one does, what is wanted is asked for at both, until one has it.
+Where both places answer as registries, what is wanted is asked for at both, until one has it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`other`: where it may be as well. `for_good`: no trouble had a part in it."""
+    """`other`: where it may be as well. Not `for_good`: trouble had a part in it."""
 
     layout: Layout
     other: Layout | None = None
@@ -108,8 +108,8 @@ def judged(
     root's `/v2/`, which is right where it stands behind, and at a path at which nothing is. None:
     undecided, also after the third question; nothing is there, or there is trouble.
 
-    A host may have both: Artifactory answers at its root for all its repositories. So the nearer
-    one counts, unless the host says the same to any path.
+    Both may answer: Artifactory does at its root for all its repositories. So the nearer one is the
+    likelier, unless the host says the same to any path.
     """
     path_before, path_behind = possible
     if behind.is_registry and not before.is_registry and before.trouble is None:
@@ -118,14 +118,14 @@ def judged(
         return Found(path_before)
     if nowhere is None or not (before.is_registry or behind.is_registry):
         return None
-    if before.look != nowhere.look:
-        if not before.is_registry:
-            return None
+    says_something = before.look != nowhere.look
+    if before.is_registry and behind.is_registry:
+        return Found(*(possible if says_something else reversed(possible)))
+    if before.is_registry and says_something:
         return Found(path_before, for_good=nowhere.trouble is None)
-    if not behind.is_registry:
-        return None
-    is_open = before.is_registry and behind.look == nowhere.look
-    return Found(path_behind, path_before if is_open else None, before.trouble is None)
+    if behind.is_registry and not says_something:
+        return Found(path_behind, for_good=False)
+    return None
 
 
 class Finder:
