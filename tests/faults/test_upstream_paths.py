@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import Any
 
 import pytest
@@ -185,3 +186,20 @@ async def test_registries_below_different_paths_of_a_host_have_users_of_their_ow
     )
     assert (await mirror.manifest("7")).status == 403
     assert (await mirror.manifest("7?ns=other.example")).status == 200
+
+
+@pytest.mark.parametrize("redirects", [True, False], ids=["redirected", "sent"])
+async def test_blobs_of_all_sizes_and_ranges_come_from_below_a_path(
+    house: House, redirects: bool
+) -> None:
+    hub = house.hub
+    hub.path, hub.elsewhere, hub.redirects = "/some/path", page(), redirects
+    mirror = await house.mirror(f"{hub.url}/some/path", limits={"parted_over": "8MiB"})
+    for mebibytes in (1, 4, 20):
+        data = os.urandom(mebibytes << 20)
+        digest, end = hub.add_blob(data), len(data) - 1
+        part = await mirror.blob(digest, {"Range": f"bytes={end - 1000}-"})
+        assert (part.status, part.body) == (206, data[end - 1000 :])
+        assert (await mirror.blob(digest)).is_whole(digest)
+        paths = {one.path for one in hub.seen("registry", path=digest)}
+        assert paths == {f"/some/path/v2/library/redis/blobs/{digest}"}
