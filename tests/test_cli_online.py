@@ -287,13 +287,25 @@ async def test_a_certificate_is_shown_or_said_to_be_refused(desk: Desk) -> None:
             text=True,
         )
     assert refused.marks() == {"name": "ok", "connection": "ok", "TLS": "FAIL"}
-    assert "certificate" in refused.words("TLS")
+    assert "ca_file" in refused.words("TLS")
+    assert "the certificate is for 'localhost', '127.0.0.1', by" in refused.words("TLS")
     assert accepted.returncode == 0
     checked = Checked(Done(0, accepted.stdout, accepted.stderr))
     assert checked.marks()["TLS"] == "note"  # it ends tomorrow
     assert "'localhost'" in checked.words("TLS")
     assert "a test's server" in checked.words("TLS")
     assert "valid until" in checked.words("TLS")
+
+
+@pytest.mark.parametrize("name", ["localhost", "other.example"])
+async def test_a_certificate_that_has_ended_or_is_anothers_is_shown_too(
+    desk: Desk, name: str
+) -> None:
+    made = certificate(desk.folder, name, ended=name == "localhost")
+    async with https(made, _registry) as url:
+        refused = await desk.check(docker_io=at(url, ca_file=str(made.trusted)))
+    assert refused.marks() == {"name": "ok", "connection": "ok", "TLS": "FAIL"}
+    assert f"the certificate is for '{name}'" in refused.words("TLS")
 
 
 async def test_a_mirror_that_is_offline_asks_nobody(desk: Desk, hub: Hub) -> None:

@@ -19,7 +19,7 @@ from ...oci.challenges import Challenge, parse_challenges
 from ...oci.errors import RegistryError, quoted
 from ..endpoint import KIB, Endpoint, Trust
 from ..failures import FailureKind, LoginRefused, Unreachable, Unreached
-from ..http.connected import Certificate, connected
+from ..http.connected import Certificate, connected, refused_certificate
 from ..http.redirects import REDIRECTS
 from ..http.transport import Transport, origin
 from . import answers
@@ -120,7 +120,7 @@ class Checkup:
             response = await self._transport.send("GET", self._url, {}, _WITHIN)
             await self._transport.discard(response)
         except RegistryError as error:
-            for finding in self._unreached(error):
+            async for finding in self._unreached(error):
                 yield finding
             return
         for finding in self._way(response):
@@ -191,17 +191,13 @@ class Checkup:
         return response
 
     def _certificate(self, certificate: Certificate) -> Finding:
-        until = datetime.fromtimestamp(certificate.until, UTC)
         ends_soon = certificate.until - self._clock.wall() < _ENDS_SOON
-        words = (
-            f"the certificate is for {', '.join(certificate.names)}, by {certificate.issuer}, "
-            f"valid until {until:%Y-%m-%d %H:%M} UTC"
-        )
+        words = _of(certificate)
         if ends_soon:
             return Finding(Step.TLS, Mark.NOTE, f"{words}: have it renewed before")
         return Finding(Step.TLS, Mark.GOOD, words)
 
-    def _unreached(self, error: RegistryError) -> Iterator[Finding]:
+    async def _unreached(self, error: RegistryError) -> AsyncIterator[Finding]:
         """At which step the way to the endpoint has ended."""
         step = Step.REGISTRY
         if isinstance(error, Unreached):
@@ -211,7 +207,16 @@ class Checkup:
         if step is Step.TLS:
             words = f"{self._url.host}:{self._url.port} takes connections"
             yield Finding(Step.CONNECTION, Mark.GOOD, words)
-        yield Finding(step, Mark.BAD, self._words(error))
+        yield Finding(step, Mark.BAD, self._words(error) + await self._refused(step))
+
+    async def _refused(self, step: Step) -> str:
+        """Whose certificate is refused, in words."""
+        addresses, port = self._endpoint.addresses, self._url.port
+        is_near = addresses.configured and self._transport.proxy_for(self._url) is None
+        if step is not Step.TLS or not is_near or port is None:
+            return ""
+        shown = await refused_certificate(self._host, port, _WITHIN)
+        return f" ({_of(shown)})" if shown else ""
 
     def _registry(
         self, response: aiohttp.ClientResponse, challenges: Sequence[Challenge]
@@ -265,7 +270,8 @@ class Checkup:
         own = account.authorizer.own
         if own is None:
             return Finding(Step.LOGIN, Mark.GOOD, self._none())
-        whom = origin(realm or self._url)
+        decides = realm or self._url
+        whom = origin(decides)
         what = quoted(own.name) + (f" ({own.place})" if own.place else "")
         await own.listen()  # what the mirror that serves has noted
         if own.rests():
@@ -277,7 +283,9 @@ class Checkup:
                 f"{what} rests, and is not shown now: {words}. {_sentence(own.mend)}",
             )
         name = self._endpoint.name
-        said = await shown.once(whom, name, own, lambda: account.authorizer.introduce(challenges))
+        said = await shown.once(
+            whom + decides.path, name, own, lambda: account.authorizer.introduce(challenges)
+        )
         again = "" if said.by == name else f", as was said to the endpoint {said.by}"
         match said.reception:
             case LoginRefused() as refusal:
@@ -314,6 +322,14 @@ class Checkup:
 
     def _words(self, error: RegistryError) -> str:
         return error.message.removeprefix(f"{self._endpoint.name}: ")
+
+
+def _of(certificate: Certificate) -> str:
+    until = datetime.fromtimestamp(certificate.until, UTC)
+    return (
+        f"the certificate is for {', '.join(certificate.names)}, by {certificate.issuer}, "
+        f"valid until {until:%Y-%m-%d %H:%M} UTC"
+    )
 
 
 def _sentence(words: str) -> str:

@@ -14,6 +14,7 @@ from aiohttp.connector import Connection
 from ...oci.errors import quoted
 
 _MOST_NAMES = 3  # of a certificate, that are shown
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,32 @@ def connected(response: aiohttp.ClientResponse) -> Connected | None:
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         _certificate(shown) if shown else None,
     )
+
+
+async def refused_certificate(host: str, port: int, within: float) -> Certificate | None:
+    """What a server shows whose certificate is refused; None where that cannot be told in so many
+    seconds. Nothing is sent to it. Python tells the names of a certificate only once it is
+    verified: so this one is, as its own authority, whenever it is valid."""
+    try:
+        async with asyncio.timeout(within):
+            alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            alone.check_hostname, alone.verify_mode = False, ssl.CERT_NONE
+            encoded = await _shown(host, port, alone, binary=True)
+            alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            alone.check_hostname = False
+            alone.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+            alone.load_verify_locations(cadata=encoded)
+            return _certificate(await _shown(host, port, alone, binary=False))
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+async def _shown(host: str, port: int, context: ssl.SSLContext, *, binary: bool) -> Any:
+    _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+    try:
+        return writer.get_extra_info("ssl_object").getpeercert(binary)
+    finally:
+        writer.transport.abort()
 
 
 def _certificate(shown: Mapping[str, Any]) -> Certificate:
