@@ -104,6 +104,16 @@ def test_a_configured_realm_without_a_path_says_which_host_is_asked() -> None:
     assert realm_of("nonsense", realm="https://auth.corp:8443") is None
 
 
+def test_docker_hubs_own_realm_is_not_replaced_by_that_of_another_endpoint() -> None:
+    hub = "https://registry-1.docker.io"
+    for named, asked in [
+        ("https://auth.docker.io/token", "https://auth.docker.io/token"),
+        ("http://auth.docker.io/token", "https://auth.corp/token"),
+        ("https://elsewhere.example/token", "https://auth.corp/token"),
+    ]:
+        assert realm_of(named, url=hub, realm="https://auth.corp/token") == asked
+
+
 OWN = 'Bearer realm="https://ghcr.io/token",service="s"'
 OTHER = 'Bearer realm="https://other.example/token"'
 BASIC = 'Basic realm="registry", charset="UTF-8"'

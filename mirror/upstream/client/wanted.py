@@ -78,11 +78,9 @@ class Demands:
 
     def why_withheld(self, realm: URL) -> str:
         """Why this realm may not see the login, and what to do, in words; "" when it may."""
-        host = self.registry.host or ""
-        known = _KNOWN_REALMS.get(parse_registry(host)) if is_registry(host) else None
         if not (
-            realm.host == host
-            or origin(realm) == known
+            realm.host == self.registry.host
+            or self._is_known(realm)
             or (self.realm is not None and origin(realm) == origin(self.realm))
         ):
             return (
@@ -95,6 +93,11 @@ class Demands:
                 f"write realm: {self.to_write(realm)} if it is there too"
             )
         return ""
+
+    def _is_known(self, realm: URL) -> bool:
+        host = self.registry.host or ""
+        known = _KNOWN_REALMS.get(parse_registry(host)) if is_registry(host) else None
+        return origin(realm) == known
 
     def to_write(self, realm: URL) -> str:
         """What the configuration may name in place of this realm. TLS that ends at a proxy before
@@ -119,9 +122,10 @@ class Demands:
         """The configured realm, whatever the challenge says: the registry may stand behind a proxy
         and not know its own name, or that clients come by https. Where the configured one has no
         path, it says which host is asked, and the challenge the path; and it has no query, which
-        the challenge's has for the same path."""
+        the challenge's has for the same path. But what is known of a registry needs no correction:
+        Docker Hub may be one of several endpoints, and `realm` that of another."""
         realm, configured = self._parsed(named), self.realm
-        if configured is None:
+        if configured is None or (realm is not None and self._is_known(realm)):
             return realm
         if configured.path in ("", "/"):
             return configured.origin().join(realm.relative()) if realm is not None else None
