@@ -10,11 +10,12 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from mirror.oci.challenges import parse_challenges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, ManifestUnknown, RegistryError, Unavailable
 from mirror.oci.layout import Layout
 from mirror.oci.reference import Repository
-from mirror.upstream.client.site import Found, Heard, judged
+from mirror.upstream.client.site import Found, Heard, heard, judged
 from mirror.upstream.endpoint import GivenToken
 from mirror.upstream.failures import NoRegistry, Unreached
 
@@ -395,6 +396,37 @@ async def test_where_it_was_found_is_told(hub: Hub, make_remote: MakeRemote) -> 
     with capture_logs() as logs:
         await make_remote(hub.url + "/hub").resolve(CONTEXT, REDIS, "7")
     assert [one["at"] for one in logs if one["event"] == "registry_found"] == ["/v2/hub"]
+
+
+JSON, HTML = {"Content-Type": "application/json"}, {"Content-Type": "text/html; charset=utf-8"}
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "wanted", "is_registry"),
+    [
+        (200, JSON, "", True),
+        (200, {}, "", True),
+        (200, {**HTML, **API}, "", True),
+        (200, HTML, "", False),
+        (401, HTML, 'Bearer realm="https://h/token",service="h"', True),
+        (401, HTML, 'BASIC realm="h"', True),
+        (401, API, "", True),
+        (401, HTML, "", False),
+        (401, JSON, "Negotiate", False),
+        (403, JSON, "", True),
+        (403, API, "", True),
+        (403, HTML, "", False),
+        (404, {**JSON, **API}, "", False),
+        (404, HTML, "", False),
+        (302, {"Location": "/ui/"}, "", False),
+        (503, API, "", False),
+        (429, JSON, "", False),
+    ],
+)
+def test_which_answers_are_a_registry_s(
+    code: int, headers: dict[str, str], wanted: str, is_registry: bool
+) -> None:
+    assert heard(code, headers, parse_challenges([wanted])).is_registry is is_registry
 
 
 BEFORE, BEHIND = Layout("/hub"), Layout(prefix="hub")

@@ -84,6 +84,8 @@ def heard(
     challenges: Sequence[Challenge],
     trouble: Unavailable | None = None,
 ) -> Heard:
+    """What an answer says of its path. Web pages are none of a registry: consoles answer so to any
+    path."""
     media_type = answers.media_type(headers)
     says_so = "Docker-Distribution-Api-Version" in headers
     schemes = {challenge.scheme for challenge in challenges}
