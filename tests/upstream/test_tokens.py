@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -147,6 +148,36 @@ async def test_f25_a_broken_realm_is_named_and_asked_a_bounded_number_of_times(
         await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
     assert hub.realm_url in str(caught.value)
     assert hub.count("realm") <= 6  # 3 attempts; the client repeats one on a closed connection
+
+
+def packed(body: bytes, encoding: str = "gzip") -> Fault:
+    """A token realm behind a proxy that compresses what nobody asked it to."""
+    return status(200, {"Content-Encoding": encoding}, body)
+
+
+async def test_a_token_in_gzip_is_read(hub: Hub, make_remote: MakeRemote) -> None:
+    hub.add_image("library/redis", "7")
+    hub.tokens["packed"] = "repository:library/redis:pull"
+    hub.fail("realm", packed(gzip.compress(b'{"token": "packed"}')))
+    await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
+    assert hub.count("realm") == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        packed(gzip.compress(b'{"token": "' + b"t" * 100_000 + b'"}')),
+        packed(b"\x1f\x8bnot really"),
+        packed(b"{}", "br"),
+    ],
+    ids=["too long", "broken", "another"],
+)
+async def test_what_is_no_token_in_gzip_is_named(
+    answer: Fault, hub: Hub, make_remote: MakeRemote
+) -> None:
+    hub.fail("realm", answer, times=9)
+    with pytest.raises(Untrustworthy, match=r"/token.* sent a Content-Encoding"):
+        await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
 
 
 async def test_f25_a_realm_that_hangs_is_given_up(hub: Hub, make_remote: MakeRemote) -> None:

@@ -22,6 +22,7 @@ from ...oci.errors import Denied, Refused, Untrustworthy, quoted
 from ..endpoint import Credentials, Endpoint, IdentityToken
 from ..failures import NoToken, Unreached, faulty, rate_limited
 from ..http.transport import Transport, origin
+from . import answers
 from .logins import OwnLogin, Proof, header_of, name_of, refusal
 from .wanted import Demands
 
@@ -200,7 +201,14 @@ class Realms:
             raise NoToken(f"{where} answered {status}")
         if answer.body is None:
             raise NoToken(f"{where} sent more than a token may be long")
-        return self._token_in(answer.body, where)
+        most = self._endpoint.limits.token + _MAX_ANSWER_OVERHEAD
+        try:
+            body = answers.decoded(answer.body, answer.headers, most, where)
+        except Untrustworthy:
+            raise NoToken(
+                f"{where} sent a Content-Encoding that was not asked for, and no token in gzip"
+            ) from None
+        return self._token_in(body, where)
 
     def _whom(self, realm: URL, shown: Credentials | None) -> str:
         """Who is refused, and why it was asked without a login, where there is one."""
