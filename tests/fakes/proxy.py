@@ -27,7 +27,7 @@ class FakeProxy:
     """Connects each host of `names` to 127.0.0.1 and the port that is asked for, all others as
     they are. `login` is `name:password`. With `status` it answers every request so, with `headers`
     and `page`, which it sends in answer to a HEAD, too; with `behaviour` that one speaks after the
-    request was read."""
+    request was read. `connected` is the head of its answer to CONNECT."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class FakeProxy:
         status: int = 200,
         headers: str = "",
         page: str = "",
+        connected: str = "HTTP/1.1 200 Connection established",
         behaviour: Behaviour | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -44,6 +45,7 @@ class FakeProxy:
         self.status = status
         self.headers = headers
         self.page = page
+        self.connected = connected
         self.behaviour = behaviour
         self.seen: list[Passed] = []
         self.certificates: list[object] = []
@@ -104,7 +106,7 @@ class FakeProxy:
         theirs, ours = await asyncio.open_connection(host, url.port or 80)
         try:
             if method == "CONNECT":
-                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                writer.write(f"{self.connected}\r\n\r\n".encode())
             else:
                 path = f"{url.path}?{url.query}" if url.query else url.path
                 kept = [f for f in fields if not f.lower().startswith(("proxy-", "connection:"))]

@@ -471,3 +471,34 @@ async def test_an_unverified_proxy_is_told_apart_from_an_unverified_registry(
     assert isinstance(failure, Unreached)
     assert failure.kind is FailureKind.TLS
     assert "write ca_file" in failure.message
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.0 200 Connection established",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1 200 OK\r\nProxy-Connection: Keep-Alive\r\nConnection: close\r\nVia: 1.1 x",
+    ],
+)
+async def test_a_tunnel_is_one_whatever_stands_beside_it(
+    make_remote: MakeRemote, tmp_path: Path, head: str
+) -> None:
+    """RFC 9110, 9.3.6: neither length nor coding of that answer count."""
+    authority = Authority(tmp_path)
+    async with (
+        FakeProxy(HUB, connected=head) as proxy,
+        tls_server(authority.server(HUB), status(404)) as port,
+    ):
+        url, trusted = f"https://{HUB}:{port}", authority.trusted()
+        remote = make_remote(url, connecting=by(proxy), tls=trusted, policy=ONCE)
+        with pytest.raises(RegistryError, match="does not have"):
+            await remote.resolve(CONTEXT, REDIS, "7")
+
+
+async def test_an_ipv6_address_is_asked_for_in_brackets(make_remote: MakeRemote) -> None:
+    async with FakeProxy(status=403) as proxy:
+        failure = await failure_of(make_remote("https://[2001:db8::1]:5000", connecting=by(proxy)))
+    assert proxy.targets("CONNECT") == ["[2001:db8::1]:5000"]
+    assert "through to [2001:db8::1]:5000 (403)" in failure.message
