@@ -20,6 +20,7 @@ from ..switch import Switch
 from ..tls import verifying_context
 from ..upstream.client.remote import Remote
 from ..upstream.endpoint import Endpoint, HelperLogin
+from ..upstream.http.proxying import ProxyLogins, Ways
 from ..upstream.http.transport import Transport
 from ..upstream.offline import Offline
 from ..upstream.pool.bandwidth import Bandwidth
@@ -68,7 +69,7 @@ class Upstreams:
         self._clock = clock
         self._accounts = accounts
         self._bandwidth = Bandwidth(clock)
-        self._routes = routes
+        self._ways = Ways(routes, ProxyLogins(clock))
         # 20 ms each: not where no upstream is asked.
         self._tls = functools.lru_cache(_CONTEXTS)(verifying_context)
         self._kept: dict[_Key, _Kept] = {}
@@ -173,7 +174,7 @@ class Upstreams:
     def remote(self, endpoint: Endpoint) -> Remote:
         """The endpoint alone, outside of any pool. The caller closes it."""
         tls = self._tls(endpoint.connecting.authorities)
-        transport = Transport(endpoint, self._events, tls=tls, environment=self._routes)
+        transport = Transport(endpoint, self._events, tls=tls, ways=self._ways)
         # Of those that clients name there may be any number: no files for them.
         notes = self._accounts if endpoint.addresses.configured else None
         retries = Retries(SOON, self._clock)

@@ -24,6 +24,7 @@ from mirror.oci.reference import Repository
 from mirror.times import Exchanges
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Addresses, Connecting, Endpoint, EndpointLimits, Logins
+from mirror.upstream.http.proxying import Ways
 from mirror.upstream.http.transport import Transport
 from mirror.upstream.retries import SOON, Retries
 
@@ -118,6 +119,7 @@ async def make_remote(
         tls: ssl.SSLContext | None = None,
         policy: RetryPolicy | None = None,
         notes: AccountNotes | None = None,
+        ways: Ways | None = None,
         **values: Any,
     ) -> Remote:
         async def no_sleep(seconds: float) -> None:
@@ -128,7 +130,7 @@ async def make_remote(
         endpoint = Endpoint(name, url, logins=logins, addresses=addresses, **rest)
         if endpoint.connecting == Connecting(endpoint.connecting.routes):
             tls = tls or system_tls  # what is made for each costs 20 ms
-        transport = Transport(endpoint, counts, resolver=resolver, tls=tls)
+        transport = Transport(endpoint, counts, resolver=resolver, tls=tls, ways=ways)
         retries = Retries(policy or SOON, time.clock(), sleep=no_sleep, draw=lambda: 0.5)
         made.append(Remote(endpoint, transport, retries, counts, time.clock(), notes))
         return made[-1]

@@ -19,9 +19,10 @@ from mirror.upstream.client.remote import Remote
 from mirror.upstream.egress import Allowed, Reach
 from mirror.upstream.endpoint import Connecting, Login
 from mirror.upstream.failures import FailureKind, Unreachable, Unreached
+from mirror.upstream.http.proxying import ProxyLogins, Ways
 from mirror.upstream.proxies import Exceptions, Proxy, Routes
 
-from ..fakes import CONTEXT
+from ..fakes import CONTEXT, HandClock
 from ..fakes.hub import Hub, basic, status
 from ..fakes.proxy import Behaviour, FakeProxy
 from .authority import Authority, tls_server
@@ -194,6 +195,38 @@ async def test_a_refused_login_at_the_proxy_is_not_shown_again_and_again(
         assert "hunter2" not in repr(error)
         assert encoded not in repr(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+async def test_a_refused_login_at_the_proxy_rests_for_all_endpoints_until_its_file_is_changed(
+    make_remote: MakeRemote, hub: Hub, time: HandClock
+) -> None:
+    """As those at registries do: companies lock out accounts that try too often."""
+    now, ways = [SecretStr("old")], Ways(Routes(), ProxyLogins(time.clock()))
+    async with FakeProxy(HUB, login="me:new") as proxy:
+        connecting = by(proxy, username="me", password=SecretStr("old"), again=lambda: now[0])
+        remotes = [
+            make_remote(named(hub), connecting=connecting, ways=ways, policy=ONCE) for _ in range(3)
+        ]
+
+        async def shown() -> int:
+            before = len(proxy.seen)
+            for remote in remotes:
+                failure = await failure_of(remote)
+                assert failure.kind is FailureKind.PROXY
+                assert "refuses the login 'me' (407)" in failure.message
+            return len(proxy.seen) - before
+
+        assert await shown() == 1
+        time.now += 61
+        assert await shown() == 1
+        time.now += 61
+        assert await shown() == 0
+        time.now += 60
+        assert await shown() == 1
+        now[0] = SecretStr("new")
+        for remote in remotes:
+            await remote.ping()
+        assert proxy.seen[-1].headers["Proxy-Authorization"] == basic("me", "new")
 
 
 # A proxy's own answers

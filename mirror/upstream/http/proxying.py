@@ -5,32 +5,113 @@ from __future__ import annotations
 import base64
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from cachetools import LRUCache
 from pydantic import SecretStr
 from yarl import URL
 
+from ...clock import Clock
 from ...oci.registries import DOCKER_HUB_REALM
 from ...threads import aside
 from ..egress import Guard
-from ..proxies import Proxy
+from ..proxies import Proxy, Routes
 from .sessions import Reason, check, origin
 from .words import EndpointUnresolvable, RefusedByProxy, Unresolvable
 
 # Refusals, and what a proxy says that does not reach who was asked by it.
 _OWN = frozenset((401, 403, 500, 502, 503, 504))
+# Seconds that a refused login rests, twice as long each time, as a registry's does.
+_REST, _LONGEST_REST = 60.0, 900.0
+_MOST_PROXIES = 256
 _NEEDS_NO_CHECK = frozenset((Reason.ENDPOINT, Reason.ALLOWED))
 
 
-class Proxied:
-    """Asks proxies, with their passwords as their files had them when they were last read."""
+@dataclass(slots=True)
+class _Login:
+    """`password`: as its file had it when it was last read. It was refused `refused` times in a
+    row, and rests until `rests_until`, by the monotonic clock."""
 
-    def __init__(self, guard: Guard, resolver: AbstractResolver) -> None:
+    password: SecretStr | None
+    refused: int = 0
+    rests_until: float = 0.0
+
+
+class ProxyLogins:
+    """The logins at proxies, one for each, whoever is asked by it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._logins: LRUCache[Proxy, _Login] = LRUCache(_MOST_PROXIES)
+
+    def header(self, proxy: Proxy) -> Mapping[str, str]:
+        """Proxy-Authorization (RFC 9110, 11.7.2), where there is a login."""
+        password = self._of(proxy).password
+        if proxy.username is None or password is None:
+            return {}
+        login = f"{proxy.username}:{password.get_secret_value()}".encode()
+        return {"Proxy-Authorization": "Basic " + base64.b64encode(login).decode("ascii")}
+
+    async def admit(self, proxy: Proxy) -> None:
+        """Raises RefusedByProxy while the login rests and its file has no other: who shows a wrong
+        one again and again locks its account out."""
+        rests = self._of(proxy).rests_until > self._clock.monotonic()
+        if rests and not await self.read_again(proxy):
+            raise RefusedByProxy(407)
+
+    async def was_refused(self, proxy: Proxy) -> bool:
+        """Whether the password, which the proxy has refused, is another one by now. Else the login
+        rests."""
+        if await self.read_again(proxy):
+            return True
+        if proxy.username is not None:
+            login, now = self._of(proxy), self._clock.monotonic()
+            if login.rests_until <= now:  # of those that were refused together one counts
+                login.rests_until = now + min(_REST * 2.0**login.refused, _LONGEST_REST)
+                login.refused += 1
+        return False
+
+    def was_good(self, proxy: Proxy) -> None:
+        """Also told by what was asked before a refusal, in a tunnel that is open: that is no word
+        on the login."""
+        login = self._of(proxy)
+        if login.rests_until <= self._clock.monotonic():
+            login.refused, login.rests_until = 0, 0.0
+
+    async def read_again(self, proxy: Proxy) -> bool:
+        """Whether the password's file has another one by now."""
+        login = self._of(proxy)
+        read = await aside(proxy.again) if proxy.again is not None else None
+        if read is None or read == login.password:
+            return False
+        login.password, login.refused, login.rests_until = read, 0, 0.0
+        return True
+
+    def _of(self, proxy: Proxy) -> _Login:
+        login = self._logins.get(proxy)
+        if login is None:
+            login = self._logins[proxy] = _Login(proxy.password)
+        return login
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What all endpoints of a process have in common: the environment's proxies, and the logins."""
+
+    environment: Routes
+    logins: ProxyLogins
+
+
+class Proxied:
+    """Asks proxies."""
+
+    def __init__(self, guard: Guard, resolver: AbstractResolver, logins: ProxyLogins) -> None:
         self._guard = guard
         self._resolver = resolver
-        self._read: dict[Proxy, SecretStr] = {}
+        self._logins = logins
 
     async def ask(
         self,
@@ -43,18 +124,24 @@ class Proxied:
         form: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
         """The answer of who is asked by this proxy. Where the proxy refuses its login, the password
-        is read again, and shown once more.
+        is read again, and shown once more if it is another one; else it rests.
 
         Raises RefusedByProxy for an answer of the proxy's own, Unresolvable and ReferralRefused for
         a host that it is not asked for, and what `session` raises.
         """
         asked, host = await self._checked(url, reason)
+        await self._logins.admit(proxy)
         while True:
             try:
-                return await self._once(session, proxy, method, asked, {**headers, **host}, form)
+                response = await self._once(
+                    session, proxy, method, asked, {**headers, **host}, form
+                )
             except RefusedByProxy as refused:
-                if not refused.is_of_login or not await self._read_again(proxy):
+                if not refused.is_of_login or not await self._logins.was_refused(proxy):
                     raise
+            else:
+                self._logins.was_good(proxy)
+                return response
 
     async def _once(
         self,
@@ -67,7 +154,7 @@ class Proxied:
     ) -> aiohttp.ClientResponse:
         """For https the proxy connects us (CONNECT), for http it asks for us: its login is in the
         one request that it reads itself."""
-        login, is_tunnel = self._header(proxy), url.scheme == "https"
+        login, is_tunnel = self._logins.header(proxy), url.scheme == "https"
         try:
             response = await session.request(
                 method,
@@ -119,22 +206,6 @@ class Proxied:
         if url.scheme == "https" or not addresses:
             return url, {}
         return url.with_host(addresses[0]), {"Host": url.authority}
-
-    def _header(self, proxy: Proxy) -> Mapping[str, str]:
-        """Proxy-Authorization (RFC 9110, 11.7.2), where there is a login."""
-        password = self._read.get(proxy, proxy.password)
-        if proxy.username is None or password is None:
-            return {}
-        login = f"{proxy.username}:{password.get_secret_value()}".encode()
-        return {"Proxy-Authorization": "Basic " + base64.b64encode(login).decode("ascii")}
-
-    async def _read_again(self, proxy: Proxy) -> bool:
-        """Whether the password, which the proxy has refused, is another one by now."""
-        read = await aside(proxy.again) if proxy.again is not None else None
-        if read is None or read == self._read.get(proxy, proxy.password):
-            return False
-        self._read[proxy] = read
-        return True
 
 
 def _raise_own_answer(response: aiohttp.ClientResponse) -> None:

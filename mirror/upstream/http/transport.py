@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from ...clock import Clock
 from ...contracts.events import UpstreamAsked, UpstreamRead
 from ...events import Events
 from ...oci.errors import Unavailable, Untrustworthy
@@ -24,7 +25,7 @@ from ..egress import Guard
 from ..endpoint import KIB, MIB, Endpoint
 from ..failures import FailureKind, Unreachable, Unreached
 from ..proxies import Proxy, Routes
-from .proxying import Proxied
+from .proxying import Proxied, ProxyLogins, Ways
 from .redirects import MAX_HOPS, REDIRECTS, target_of
 from .resolver import Resolver
 from .sessions import Contexts, Means, Reason, Sessions
@@ -52,7 +53,8 @@ class Transport:
 
     `resolver` and `tls` may be shared; the closer of this transport closes only its own resolver.
     `tls` has no certificate of ours. `per_host` connections to one host at most; 0: any number.
-    `environment` has the proxies, where the endpoint says nothing of them.
+    `ways` has the proxies of the environment, where the endpoint says nothing of them, and the
+    logins at proxies.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Transport:
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         per_host: int | None = None,
-        environment: Routes | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._limits = endpoint.limits
@@ -74,12 +76,13 @@ class Transport:
         if resolver is None:
             resolver = self._own_resolver = Resolver(endpoint.limits.waits.dns)
         self._resolver: AbstractResolver = resolver
-        self._routes = endpoint.connecting.routes or environment or Routes()
+        self._ways = ways or Ways(Routes(), ProxyLogins(Clock()))
+        self._routes = endpoint.connecting.routes or self._ways.environment
         per_host = endpoint.limits.connections if per_host is None else per_host
         contexts = Contexts(endpoint, tls)
         self._means = Means(endpoint, self._guard, self._resolver, contexts, per_host)
         self._sessions = Sessions(self._means)
-        self._proxied = Proxied(self._guard, self._resolver)
+        self._proxied = Proxied(self._guard, self._resolver, self._ways.logins)
         self._closed = False
 
     def apart(self) -> Transport:
@@ -92,9 +95,9 @@ class Transport:
             resolver=self._resolver,
             tls=self._means.contexts.others,
             per_host=0,
-            environment=self._routes,
+            ways=self._ways,
         )
-        # What was learnt: at what address the endpoint is, and the proxies' passwords.
+        # Which learns at what address the endpoint is.
         apart._guard, apart._proxied = self._guard, self._proxied
         apart._means = replace(self._means, per_host=0)
         apart._sessions = Sessions(apart._means)
