@@ -15,6 +15,7 @@ from aiohttp import web
 
 from .commands import Done, ran
 from .fakes.hub import Hub, basic, page, status
+from .fakes.proxy import FakeProxy
 from .faults.servers import babbles, bare, certificate, https
 from .test_cli import free_port
 
@@ -269,6 +270,18 @@ async def test_what_speaks_no_http_is_said_to(desk: Desk) -> None:
         checked = await desk.check(docker_io=at(url))
     assert checked.marks() == {"registry": "FAIL"}
     assert "HTTP" in checked.words("registry")
+
+
+async def test_the_connection_is_told_once_with_the_proxy_by_which_it_is(
+    desk: Desk, hub: Hub
+) -> None:
+    async with FakeProxy("registry.example") as proxy:
+        port = hub.url.rpartition(":")[2]
+        url = f"http://registry.example:{port}"
+        checked = await desk.check(docker_io=at(url, proxy=proxy.url))
+    told = [line for line in checked.done.stdout.splitlines() if " connection " in line]
+    assert len(told) == 1
+    assert f"registry.example:{port} by the proxy {proxy.url}" in told[0]
 
 
 async def _registry(request: web.Request) -> web.Response:

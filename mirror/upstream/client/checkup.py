@@ -178,12 +178,6 @@ class Checkup:
         yield Finding(Step.CONNECTION, Mark.GOOD, f"connected to {whom}")
         if over.certificate is not None:
             yield self._certificate(over.certificate)
-        over = connected(response)
-        if over is None:
-            return
-        yield Finding(Step.CONNECTION, Mark.GOOD, f"connected to {over.address}")
-        if over.certificate is not None:
-            yield self._certificate(over.certificate)
 
     async def _ask(self, url: URL) -> aiohttp.ClientResponse:
         response = await self._transport.fetch("GET", url, {}, within=_WITHIN)
