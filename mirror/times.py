@@ -54,6 +54,9 @@ class Trouble:
     pause: float = 0.25
 
 
+SECRET = 5.0
+"""For the file of a secret, or of a note, which may be on a share that is gone."""
+
 HELPER = 10.0
 """For a credential helper, which may ask its cloud: shorter than the tag that waits for it."""
 

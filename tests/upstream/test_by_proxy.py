@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from pydantic import SecretStr
 from mirror.asking.retry_policy import RetryPolicy
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Untrustworthy
+from mirror.threads import aside
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.egress import Allowed, Reach
 from mirror.upstream.endpoint import Connecting, Login
 from mirror.upstream.failures import FailureKind, Unreachable, Unreached
+from mirror.upstream.http import proxying
 from mirror.upstream.http.proxying import ProxyLogins, Ways
 from mirror.upstream.proxies import Exceptions, Proxy, Routes
 
@@ -227,6 +230,26 @@ async def test_a_refused_login_at_the_proxy_rests_for_all_endpoints_until_its_fi
         for remote in remotes:
             await remote.ping()
         assert proxy.seen[-1].headers["Proxy-Authorization"] == basic("me", "new")
+
+
+async def test_a_password_on_a_share_that_is_gone_holds_no_other_work(
+    make_remote: MakeRemote, hub: Hub, time: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxying, "SECRET", 0.2)
+    back, ways = threading.Event(), Ways(Routes(), ProxyLogins(time.clock()))
+    async with FakeProxy(HUB, login="me:new") as proxy:
+        connecting = by(proxy, username="me", password=SecretStr("old"), again=back.wait)
+        remotes = [
+            make_remote(named(hub), connecting=connecting, ways=ways, policy=ONCE)
+            for _ in range(20)
+        ]
+        try:
+            async with asyncio.timeout(10):
+                for failure in await asyncio.gather(*map(failure_of, remotes)):
+                    assert "refuses the login 'me'" in failure.message
+                assert await aside(len, "work") == 4
+        finally:
+            back.set()
 
 
 # A proxy's own answers

@@ -307,7 +307,7 @@ class Gone(Written):
 async def test_a_share_that_is_gone_holds_no_pull_that_needs_no_secret_of_it(
     hub: Hub, make_remote: MakeRemote, time: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_FILE", 0.2)
+    monkeypatch.setattr(sources, "SECRET", 0.2)
     gone = Gone(WRONG)
     hub.login = ("ann", RIGHT)
     hub.closed = {("", PRIVATE.name)}

@@ -13,12 +13,11 @@ from ...asking.budgets import Budget
 from ...clock import Clock
 from ...contracts.accounts import Notes, RefusedLogin
 from ...threads import MayHang
-from ...times import HELPER
+from ...times import HELPER, SECRET
 from ..endpoint import Configured, Credentials, HelperLogin, NoLogin
 
 _log = structlog.get_logger()
 
-_FILE = 5.0  # seconds for the file of a secret, or of a note
 _END = 5.0  # seconds to end a program in, beside its own
 # Each refusal of a repository, which clients choose, would else run a helper: so many at once, and
 # more a second, unless what it tells is new.
@@ -53,7 +52,7 @@ class Source:
         self._helper = configured if isinstance(configured, HelperLogin) else None
         self._secret = None if isinstance(configured, HelperLogin) else configured.source
         self._program = MayHang(HELPER + _END)
-        self._disk = MayHang(_FILE)
+        self._disk = MayHang(SECRET)
         self._asked_at = float("-inf")
         self._asks = Budget(_HELPER_ASKS, _HELPER_REFILL, clock)
         self.place = place_of(configured)
@@ -96,7 +95,7 @@ class Source:
         try:
             self.stamp, secret = await self._disk.run(look)
         except (TimeoutError, OSError) as error:
-            self._warn(str(error) or f"not read within {_FILE:g} s")
+            self._warn(str(error) or f"not read within {SECRET:g} s")
             return known
         # Their values: secrets of the configuration are of a type of their own, and equal none.
         if secret is None or secret.get_secret_value() == known.secret.get_secret_value():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import aiohttp
@@ -16,7 +16,8 @@ from yarl import URL
 
 from ...clock import Clock
 from ...oci.registries import DOCKER_HUB_REALM
-from ...threads import aside
+from ...threads import MayHang
+from ...times import SECRET
 from ..egress import Guard
 from ..proxies import Proxy, Routes
 from .sessions import Reason, check, origin
@@ -38,6 +39,7 @@ class _Login:
     password: SecretStr | None
     refused: int = 0
     rests_until: float = 0.0
+    disk: MayHang = field(default_factory=lambda: MayHang(SECRET))
 
 
 class ProxyLogins:
@@ -82,9 +84,13 @@ class ProxyLogins:
             login.refused, login.rests_until = 0, 0.0
 
     async def read_again(self, proxy: Proxy) -> bool:
-        """Whether the password's file has another one by now."""
+        """Whether the password's file has another one by now. Not where that cannot be told: the
+        file may be on a share that is gone."""
         login = self._of(proxy)
-        read = await aside(proxy.again) if proxy.again is not None else None
+        try:
+            read = await login.disk.run(proxy.again) if proxy.again is not None else None
+        except (TimeoutError, OSError):
+            return False
         if read is None or read == login.password:
             return False
         login.password, login.refused, login.rests_until = read, 0, 0.0
