@@ -38,7 +38,7 @@ def proxy_url_or_none(value: object) -> str | None:
 def _origin(given: str, write: str) -> str:
     """Of a URL without a login."""
     scheme = given.partition("://")[0].lower()
-    if scheme.startswith("socks"):
+    if _is_socks(given):
         raise Mistake(
             f"{quoted(scheme[:10])}, which is not spoken here",
             f"an HTTP proxy's URL such as {_EXAMPLE}: SOCKS proxies mostly have one beside",
@@ -61,6 +61,10 @@ def _origin(given: str, write: str) -> str:
         raise Mistake(masked(given), write)
     host = f"[{host}]" if ":" in host else host
     return f"{scheme}://{host}" + ("" if port is None else f":{port}")
+
+
+def _is_socks(given: str) -> bool:
+    return given.lower().startswith("socks") and "://" in given
 
 
 def excepted(value: object) -> str:
@@ -116,6 +120,8 @@ def environment(variables: Mapping[str, str]) -> EnvironmentProxies:
     def proxy(name: str) -> EnvironmentProxy | None:
         for variable in (name.lower(), name):
             if given := variables.get(variable, "").strip():
+                if name == "ALL_PROXY" and _is_socks(given):
+                    return None
                 try:
                     return _proxy(given)
                 except Mistake as mistake:
@@ -127,10 +133,8 @@ def environment(variables: Mapping[str, str]) -> EnvironmentProxies:
         return None
 
     http, https = proxy("HTTP_PROXY"), proxy("HTTPS_PROXY")
-    if problems:
-        raise ConfigError(problems)
     other = None if http and https else proxy("ALL_PROXY")
-    if problems and "socks" not in problems[0].found:
+    if problems:
         raise ConfigError(problems)
     entries = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
     return EnvironmentProxies(

@@ -117,5 +117,10 @@ def test_what_is_no_proxy_in_the_environment_is_told_without_its_login(url: str,
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_wrong_proxy_for_all_is_told_whatever_its_name_has_in_it() -> None:
+    with pytest.raises(ConfigError, match="ALL_PROXY: found"):
+        environment({"ALL_PROXY": "ftp://socks.corp:3128"})
+
+
 def test_names_below_one_are_excepted_whatever_their_case() -> None:
     assert Exceptions.parse(["*.Corp.Example"]).means("cdn.corp.example", 443)
