@@ -19,6 +19,7 @@ from ..threads import aside
 from ..upstream.client.checkup import Finding, Mark, Shown, Step
 from ..upstream.client.remote import Remote
 from ..upstream.endpoint import Endpoint, Trust
+from ..upstream.failures import without_name
 from .endpoints import configured_endpoints, routes_of, unconfigured_endpoint
 from .resources import Process
 from .upstreams import Upstreams
@@ -119,7 +120,7 @@ class _Checks:
         try:
             found = await remote.resolve(asker, image.repository, str(image.reference))
         except RegistryError as error:
-            words = error.message.removeprefix(f"{endpoint.name}: ")
+            words = without_name(error, endpoint.name)
             return Finding(Step.IMAGE, Mark.BAD, f"{image}: {words}{self._pulls(endpoint)}")
         left = self._left.get(endpoint.name)
         mark = Mark.NOTE if left is not None and not left.remaining else Mark.GOOD

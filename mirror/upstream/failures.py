@@ -11,7 +11,7 @@ from math import isfinite
 from ..asking.single_flight import NoTurn
 from ..clock import Clock
 from ..contracts.context import Asker
-from ..oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
+from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
 
 
@@ -77,6 +77,11 @@ class NoToken(Untrustworthy):
 
 class LoginRefused(Denied):
     """A login of ours is no good, whatever it was shown for."""
+
+
+def without_name(error: RegistryError, name: str) -> str:
+    """The words of an error, for where the endpoint's name is said already."""
+    return error.message.removeprefix(f"{name}: ")
 
 
 @contextlib.asynccontextmanager

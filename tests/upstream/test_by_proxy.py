@@ -255,6 +255,20 @@ async def test_a_password_on_a_share_that_is_gone_holds_no_other_work(
 # A proxy's own answers
 
 
+async def test_a_proxy_that_lets_nobody_through_to_the_realm_is_asked_once(
+    make_remote: MakeRemote, hub: Hub
+) -> None:
+    hub.realm_url = "http://auth.example/token"
+    async with FakeProxy(status=403, headers="X-Squid-Error: ERR_ACCESS_DENIED 0\r\n") as proxy:
+        remote = make_remote(
+            hub.url, connecting=by(proxy, "127.0.0.1"), realm=hub.realm_url, resolver=Nameless()
+        )
+        failure = await failure_of(remote)
+    assert "token realm 'http://auth.example/token' gives no token" in failure.message
+    assert failure.kind is FailureKind.PROXY
+    assert len(proxy.seen) == 1
+
+
 @pytest.mark.parametrize("code", [401, 403, 407, 502, 503, 504, 302, 500, 429, 404])
 async def test_what_a_proxy_answers_to_connect_is_not_the_registrys_answer(
     make_remote: MakeRemote, code: int, counts: Counts

@@ -18,7 +18,7 @@ from ...clock import Clock
 from ...oci.challenges import Challenge, parse_challenges
 from ...oci.errors import RegistryError, quoted
 from ..endpoint import KIB, Endpoint, Trust
-from ..failures import FailureKind, LoginRefused, Unreachable, Unreached
+from ..failures import FailureKind, LoginRefused, Unreachable, Unreached, without_name
 from ..http.connected import Certificate, connected, refused_certificate
 from ..http.redirects import REDIRECTS
 from ..http.transport import Transport, origin
@@ -315,7 +315,7 @@ class Checkup:
         return "none is configured: asked as anybody"
 
     def _words(self, error: RegistryError) -> str:
-        return error.message.removeprefix(f"{self._endpoint.name}: ")
+        return without_name(error, self._endpoint.name)
 
 
 def _of(certificate: Certificate) -> str:

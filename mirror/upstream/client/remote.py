@@ -36,7 +36,7 @@ from ...oci.ranges import ByteRange, ContentRange, format_range
 from ...oci.reference import Repository
 from ...threads import aside, read_aside
 from ..endpoint import MIB, Endpoint, Trust
-from ..failures import FailureKind, Unfit, Unreachable, Unreached, faulty, in_time
+from ..failures import FailureKind, Unfit, Unreachable, Unreached, faulty, in_time, without_name
 from ..http.stream import BlobStream
 from ..http.transport import Transport, origin
 from ..retries import Retries
@@ -136,8 +136,8 @@ class Remote:
             raise
         except Unreached as error:
             name = self.endpoint.name
-            words = error.message.removeprefix(f"{name}: ")
-            raise Unreached(f"{name}: its token realm {words}", error.kind) from error
+            message = f"{name}: its token realm {without_name(error, name)}"
+            raise Unreached(message, error.kind, error.passes) from error
 
     async def _answer_of(self, url: URL, whose: str = ",") -> aiohttp.ClientResponse:
         response = await self._apart.fetch("GET", url, {})
