@@ -124,8 +124,9 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
             )
         case NotListed() | aiohttp.ClientConnectorError(os_error=NotListed()):
             return Untrustworthy(
-                f"{where} was named by a redirect from https to http, which is followed for blobs "
-                f"where allow_private lists the host; list {asked.url.host} there if that is meant"
+                f"{asked.name} redirects from https to {asked.url.origin()}, which is refused: a "
+                "blob, which its digest proves, may come over http where allow_private lists the "
+                f"host; list {asked.url.host} there if that is meant"
             )
         case ReferralRefused() | aiohttp.ClientConnectorError(os_error=ReferralRefused()):
             return Untrustworthy(
@@ -187,7 +188,7 @@ def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustwo
 
 def unresolved(error: OSError, asked: Asked) -> Unreached:
     """The error for a name that has no address."""
-    words = f"{asked.where}: its name {asked.url.host} cannot be resolved"
+    words = f"{asked.where}: its name cannot be resolved"
     return Unreached(f"{words}: {error.strerror or 'failed'}; {_NAMED_WRONG}", FailureKind.DNS)
 
 
