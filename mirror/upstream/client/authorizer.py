@@ -74,7 +74,7 @@ class Authorizer:
         self._clock = clock
         self._wanted: Wanted | None = None
         # Whether the registry refuses those who do not show what it wants: it has said so to a
-        # question of a client's, or there is a login, which it may hide things from those without.
+        # question of a client's; or there is a login, without which it may hide what it has.
         self._is_certain = False
         self._learning = asyncio.Lock()
         self._learn_at = float("-inf")
