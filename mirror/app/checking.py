@@ -16,7 +16,7 @@ from ..oci.reference import ImageReference
 from ..policy.on_demand import refuse_private
 from ..storage.records.accounts import AccountRecords
 from ..threads import aside
-from ..upstream.client.checkup import Finding, Mark, Shown, Step
+from ..upstream.client.checkup import Finding, Mark, Receptions, Step
 from ..upstream.client.remote import Remote
 from ..upstream.endpoint import Endpoint, Trust
 from ..upstream.failures import without_name
@@ -76,7 +76,7 @@ class _Checks:
     ) -> None:
         self._upstreams = upstreams
         self._images = images
-        self._shown = Shown()
+        self._shown = Receptions()
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._left: dict[str, QuotaReported] = {}
         process.events.listen(QuotaReported, self._count)

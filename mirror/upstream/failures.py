@@ -14,6 +14,10 @@ from ..contracts.context import Asker
 from ..oci.errors import Denied, RateLimited, RegistryError, Unavailable, Untrustworthy
 from ..oci.retry import parse_http_date, parse_retry_after
 
+PASSING = frozenset((408, 425))
+"""Request Timeout and Too Early (RFC 9110, 15.5.9; RFC 8470): the same request may do better
+later."""
+
 
 class FailureKind(StrEnum):
     """How an exchange failed that brought no HTTP status: the words of the metric's label."""

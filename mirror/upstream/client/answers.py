@@ -58,12 +58,17 @@ def encoding(headers: Mapping[str, str]) -> str:
     return "" if name == "identity" else name
 
 
+def is_page(headers: Mapping[str, str]) -> bool:
+    """Whether it is for people: a page to sign in at, a filter's, a console."""
+    return media_type(headers) == "text/html"
+
+
 def refuse_masked(headers: Mapping[str, str], where: str) -> None:
     """A blob that is encoded, or a web page, is not the blob: nothing of it need be read. Raises
     Untrustworthy."""
     if encoding(headers):
         raise Untrustworthy(f"{where} sent a blob with a Content-Encoding")
-    if media_type(headers) == "text/html":
+    if is_page(headers):
         raise Untrustworthy(f"{where} sent a web page instead of a blob")
 
 

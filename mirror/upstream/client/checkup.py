@@ -70,7 +70,7 @@ class _Said:
     by: str
 
 
-class Shown:
+class Receptions:
     """What came of each login that was shown: one that several endpoints have is shown once to
     each token realm, or registry, that decides on it."""
 
@@ -112,7 +112,7 @@ class Checkup:
         self._accounts = accounts
         self._clock = clock
 
-    async def findings(self, shown: Shown) -> AsyncIterator[Finding]:
+    async def findings(self, shown: Receptions) -> AsyncIterator[Finding]:
         """Each step, as long as the ones before let it be taken."""
         try:
             if self._transport.proxy_for(self._url) is None and not _is_address(self._host):
@@ -228,7 +228,7 @@ class Checkup:
             return Finding(Step.REGISTRY, Mark.NOTE, words)
         if status >= 500:
             words += ": it has trouble; whoever runs it can tell more"
-        elif answers.media_type(response.headers) == "text/html":
+        elif answers.is_page(response.headers):
             words += (
                 " and a web page: that is no registry; correct the url, or have whatever stands "
                 "before the registry (a sign-in page, a filter) let the mirror through"
@@ -259,7 +259,11 @@ class Checkup:
         return Finding(Step.TOKEN, Mark.GOOD, f"the token realm {where} answers ({status})")
 
     async def _login(
-        self, account: Account, realm: URL | None, challenges: Sequence[Challenge], shown: Shown
+        self,
+        account: Account,
+        realm: URL | None,
+        challenges: Sequence[Challenge],
+        shown: Receptions,
     ) -> Finding:
         own = account.authorizer.own
         if own is None:

@@ -19,6 +19,7 @@ from ...oci.errors import Denied, RateLimited, Refused, RegistryError, Unavailab
 from ...oci.reference import Repository
 from ..endpoint import KIB, Endpoint
 from ..failures import (
+    PASSING,
     FailureKind,
     LoginRefused,
     ReferralExpired,
@@ -39,8 +40,6 @@ from .site import Finder, Site
 _MAX_ERROR = 64 * KIB
 EXPIRED = frozenset((400, 401, 403))
 """What a CDN says to a signed URL whose time is over (Google 400, S3 and Azure 403)."""
-# Request Timeout and Too Early (RFC 9110, 15.5.9; RFC 8470): the same request may do better later.
-_PASSING = frozenset((408, 425))
 
 # One request is sent again so often, with what refusals ask for: a token for the mirror's own
 # scope, for the registry's, and in place of a revoked one.
@@ -156,7 +155,7 @@ class Requests:
         account, response = await self._governed(asker, placed)
         if not request.usable(response):
             raise await self._error(response, account, placed)
-        if response.status == 200 and answers.media_type(response.headers) != "text/html":
+        if response.status == 200 and not answers.is_page(response.headers):
             self._finder.settle(site)
         return response
 
@@ -326,7 +325,7 @@ class Requests:
             )
         if status == 429:
             return rate_limited(where, response.headers, self._clock)
-        if status >= 500 or status in _PASSING:
+        if status >= 500 or status in PASSING:
             return faulty(where, status, response.headers, self._clock)
         if 400 <= status < 500:
             return Refused(f"{where} does not take this request ({status})")
@@ -377,6 +376,6 @@ class Requests:
 
 
 def _is_page(response: aiohttp.ClientResponse) -> bool:
-    """Whether it is for people: those who show no login may be led to where they can log in, in
-    place of being told that there is no such thing."""
-    return response.status == 200 and answers.media_type(response.headers) == "text/html"
+    """Whether those who show no login are led to where they can log in, in place of being told that
+    there is no such thing."""
+    return response.status == 200 and answers.is_page(response.headers)

@@ -25,14 +25,13 @@ from ...oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
 from ...oci.layout import Layout, layouts
 from ...tasks import ended
 from ..endpoint import Endpoint
-from ..failures import FailureKind, NoRegistry, Unreached, faulty
+from ..failures import PASSING, FailureKind, NoRegistry, Unreached, faulty
 from ..http.transport import Transport, origin
 from . import answers
 
 _log = structlog.get_logger()
 
 _NOWHERE = "/registry-mirror-asks-for-nothing"
-_PASSING = frozenset((408, 425, 429))
 # Seconds for which it is believed that no registry is there, or what was found in spite of trouble.
 _BELIEVED = 5.0
 
@@ -86,11 +85,11 @@ def heard(
 ) -> Heard:
     """What an answer says of its path. Web pages are none of a registry: consoles answer so to any
     path."""
-    media_type = answers.media_type(headers)
+    media_type, is_page = answers.media_type(headers), answers.is_page(headers)
     says_so = "Docker-Distribution-Api-Version" in headers
     schemes = {challenge.scheme for challenge in challenges}
     is_registry = (
-        (status == HTTPStatus.OK and (says_so or media_type != "text/html"))
+        (status == HTTPStatus.OK and (says_so or not is_page))
         or (status == HTTPStatus.UNAUTHORIZED and (says_so or bool(schemes & {"bearer", "basic"})))
         or (status == HTTPStatus.FORBIDDEN and (says_so or media_type == "application/json"))
     )  # not of a 404: docker-registry says so to any path
@@ -98,8 +97,7 @@ def heard(
         (one.scheme, one.parameters.get("realm"), one.parameters.get("service"))
         for one in challenges
     )
-    is_page = status == HTTPStatus.OK and media_type == "text/html"
-    words = "a web page" if is_page else str(status)
+    words = "a web page" if status == HTTPStatus.OK and is_page else str(status)
     return Heard(is_registry, (status, media_type, says_so, asked), words, trouble)
 
 
@@ -236,7 +234,7 @@ class Finder:
                 return Heard(False, (error.message,), f"so that {error.message}")
             await self._transport.discard(response)
             status, headers, trouble = response.status, response.headers, None
-            if status >= 500 or status in _PASSING:
+            if status >= 500 or status == 429 or status in PASSING:
                 where = f"{self._endpoint.name}, at {origin(response.url)}{path},"
                 trouble = faulty(where, status, headers, self._clock)
             lines = headers.getall("WWW-Authenticate", [])
