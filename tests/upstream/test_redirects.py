@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from yarl import URL
 
+from mirror.events import Events
 from mirror.oci.digest import Digest
+from mirror.upstream.endpoint import Endpoint
 from mirror.upstream.http.redirects import target_of
+from mirror.upstream.http.transport import Transport
 
 from ..fakes import CONTEXT
 from ..fakes.hub import Hub, blob_answer
+from ..fakes.proxy import FakeProxy
 from .authority import Authority, tls_server
 from .conftest import REDIS, MakeRemote
+from .test_by_proxy import by
 from .test_tokens import LOGIN
 from .test_transport import LAYER, Names, read_all
 
@@ -153,3 +159,24 @@ async def test_a_registry_that_does_not_know_of_its_tls_is_asked_over_tls(
 )
 def test_where_a_redirect_leads(url: str, location: str, target: str) -> None:
     assert str(target_of("it", URL(url), location)) == target
+
+
+@pytest.mark.parametrize("asked_by", ["http://registry.example", "http://registry.example:80"])
+@pytest.mark.parametrize("port", ["", ":80"])
+async def test_a_port_that_is_written_out_makes_no_other_origin(asked_by: str, port: str) -> None:
+    async def moves(reader: object, writer: asyncio.StreamWriter) -> None:
+        place = f"http://registry.example{port}/v2/b/tags/list"
+        words = "307 Moved" if len(proxy.seen) == 1 else "200 OK"
+        writer.write(f"HTTP/1.1 {words}\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    async with FakeProxy(behaviour=moves) as proxy:
+        transport = Transport(Endpoint("it", asked_by, connecting=by(proxy)), Events())
+        try:
+            url = URL(f"{asked_by}/v2/a/tags/list")
+            response = await transport.fetch("GET", url, {}, "Bearer it")
+            assert response.status == 200
+            posted = await transport.post(url, {"grant_type": "refresh_token"}, 5)
+            assert posted.status == 200
+        finally:
+            await transport.close()
+    assert [one.headers.get("Authorization") for one in proxy.seen[:2]] == ["Bearer it"] * 2

@@ -24,7 +24,8 @@ from .heads import LONGEST_FIELD, MOST_FIELDS, Connector
 
 
 def origin(url: URL) -> str:
-    """Scheme, host and port: all of a URL that may stand in a message or decide on a secret."""
+    """Scheme, host and port: all of a URL that may stand in a message or decide on a secret. yarl's
+    own origins differ where a scheme's usual port is written out, and where it is not."""
     return str(url.origin()) if url.absolute else "nowhere"
 
 

@@ -155,7 +155,7 @@ class Transport:
             location = response.headers.get("Location")
             await self.discard(response)
             target = target_of(self._endpoint.name, url, location)
-            if target.origin() != url.origin():
+            if origin(target) != origin(url):
                 authorized = headers
                 if elsewhere is not None and origin(target) != self._origin:
                     other = await elsewhere(target)
@@ -189,7 +189,7 @@ class Transport:
             location = response.headers.get("Location")
             await self.discard(response)
             target = target_of(self._endpoint.name, at, location)
-            if target.origin() != url.origin() or response.status not in (307, 308):
+            if origin(target) != origin(url) or response.status not in (307, 308):
                 raise Untrustworthy(
                     f"{self._endpoint.name}: {origin(at)} redirects a login ({response.status}) to "
                     f"{origin(target)}; it is not sent there"
