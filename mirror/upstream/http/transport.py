@@ -7,6 +7,7 @@ there.
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 import socket
 import ssl
@@ -52,9 +53,8 @@ class Transport:
     """Sends requests for one endpoint. Safe to make outside a running loop; close it inside.
 
     `resolver` and `tls` may be shared; the closer of this transport closes only its own resolver.
-    `tls` has no certificate of ours. `per_host` connections to one host at most; 0: any number.
-    `ways` has the proxies of the environment, where the endpoint says nothing of them, and the
-    logins at proxies.
+    `tls` has no certificate of ours. `ways` has the proxies of the environment, where the endpoint
+    says nothing of them, and the logins at proxies.
     """
 
     def __init__(
@@ -64,41 +64,30 @@ class Transport:
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
-        per_host: int | None = None,
         ways: Ways | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._limits = endpoint.limits
         self._events = events
         self._origin = origin(URL(endpoint.url))
-        self._guard = Guard(endpoint.addresses.allowed)
         self._own_resolver: Resolver | None = None
         if resolver is None:
             resolver = self._own_resolver = Resolver(endpoint.limits.waits.dns)
         self._resolver: AbstractResolver = resolver
-        self._ways = ways or Ways(Routes(), ProxyLogins(Clock()))
-        self._routes = endpoint.connecting.routes or self._ways.environment
-        per_host = endpoint.limits.connections if per_host is None else per_host
-        contexts = Contexts(endpoint, tls)
-        self._means = Means(endpoint, self._guard, self._resolver, contexts, per_host)
+        ways = ways or Ways(Routes(), ProxyLogins(Clock()))
+        self._routes = endpoint.connecting.routes or ways.environment
+        guard, contexts = Guard(endpoint.addresses.allowed), Contexts(endpoint, tls)
+        self._means = Means(endpoint, guard, resolver, contexts, endpoint.limits.connections)
         self._sessions = Sessions(self._means)
-        self._proxied = Proxied(self._guard, self._resolver, self._ways.logins)
+        self._proxied = Proxied(guard, resolver, ways.logins)
         self._closed = False
 
     def apart(self) -> Transport:
         """Another, with connections of its own, for what the mirror asks in its own name: whether
         an endpoint is there, for tokens, and whether a login is good. All connections of this one
         may be waiting for answers to what clients ask. Close it before this one."""
-        apart = Transport(
-            self._endpoint,
-            self._events,
-            resolver=self._resolver,
-            tls=self._means.contexts.others,
-            per_host=0,
-            ways=self._ways,
-        )
-        # Which learns at what address the endpoint is.
-        apart._guard, apart._proxied = self._guard, self._proxied
+        apart = copy.copy(self)  # with the guard, which learns at what address the endpoint is
+        apart._own_resolver = None
         apart._means = replace(self._means, per_host=0)
         apart._sessions = Sessions(apart._means)
         return apart
