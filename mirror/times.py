@@ -65,7 +65,9 @@ HELPER = 10.0
 class Exchanges:
     """One exchange with an endpoint. `headers`: from asking to the answer's headers, connecting
     included: longer than clients were seen to wait, since another ask is sent beside one that is
-    late, and nothing is gained by giving up the first. `answer`: to the final headers: tokens,
+    late, and nothing is gained by giving up the first. `head_silent`: for a tag's HEAD, tokens
+    and retries included; then its GET is sent instead, unless the registry counts those; less than
+    a turn among clients. `answer`: to the final headers: tokens,
     redirects and retries together. `realm`: for a token, which many may wait for, and for the turn
     to ask for it; `realm_silent`: then the same is asked for beside. `body`: of a manifest or list,
     whole; `unwanted`: of a redirect or an error. `connection`: for one of the connections that the
@@ -74,6 +76,7 @@ class Exchanges:
     dns: float = 5.0
     connect: float = 5.0
     headers: float = 45.0
+    head_silent: float = 1.5
     answer: float = 60.0
     realm: float = 15.0
     realm_silent: float = 2.0

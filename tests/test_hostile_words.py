@@ -50,7 +50,7 @@ PATTERNS = Patterns(["*a" * 150 + "b:" + "*?" * 30, "*[a-z]" * 60 + "*.*:*"])
 
 PARSERS: dict[str, Callable[[str], object]] = {
     # An upstream's words
-    "Link": lambda text: answers.next_marker([text], ["7"]),
+    "Link": lambda text: answers.tag_to_go_on_after(answers.next_query([text]) or "", ["7"]),
     "WWW-Authenticate": lambda text: challenges.parse_challenges([text]),
     "Retry-After": lambda text: parse_retry_after(text, 0.0),
     "Date": parse_http_date,

@@ -15,15 +15,15 @@ MAX_VALUES = 200_000
 Each value begins its container or follows a comma, so these are counted, within strings too."""
 
 
-def read_object(data: bytes) -> dict[str, Any]:
-    """A JSON object, by RFC 8259 to the letter: UTF-8 without a byte order mark, no NaN; and no
-    key twice, since readers differ in which of the two they believe.
+def read_object(data: bytes, most: int = MAX_VALUES) -> dict[str, Any]:
+    """A JSON object of at most so many values, by RFC 8259 to the letter: UTF-8 without a byte
+    order mark, no NaN; and no key twice, since readers differ in which of the two they believe.
 
     Raises Untrustworthy, and nothing else; its message never shows the bytes, which may be a
     secret (a token's answer). The caller bounds the length.
     """
-    if data.count(b"{") + data.count(b"[") + data.count(b",") > MAX_VALUES:
-        raise Untrustworthy(f"the JSON has more than {MAX_VALUES} values")
+    if data.count(b"{") + data.count(b"[") + data.count(b",") > most:
+        raise Untrustworthy(f"the JSON has more than {most} values")
     try:
         document = json.loads(
             data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant

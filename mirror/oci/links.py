@@ -13,7 +13,6 @@ from collections.abc import Sequence
 # What is longer is left out whole: cut, it might mean something else.
 MAX_LINE = 65536
 MAX_LINES = 64
-MAX_TARGET = 2048
 
 # Linear, whatever comes: each repetition takes all it can and gives nothing back (`*+`), and ends
 # where the next one of its kind may begin.
@@ -34,7 +33,7 @@ def next_target(headers: Sequence[str]) -> str | None:
     """Where the first link of these Link lines leads whose relation is `next`; None without one.
 
     Never raises. The target is as it was written: it may be no URL. A link that cannot be parsed is
-    left out, and so is one of more than MAX_TARGET characters.
+    left out.
     """
     for line in headers[:MAX_LINES]:
         if len(line) <= MAX_LINE and (target := _next_in(line)) is not None:
@@ -47,7 +46,7 @@ def _next_in(line: str) -> str | None:
     while (position := _after(_SEPARATORS, line, position)) < len(line):
         if target := _TARGET.match(line, position):
             relation, position = _relation(line, target.end())
-            if "next" in relation.lower().split() and 0 < len(target[1]) <= MAX_TARGET:
+            if "next" in relation.lower().split() and target[1]:
                 return target[1]
         position = _after(_REST_OF_LINK, line, position)
         if position < len(line) and line[position] != ",":

@@ -9,7 +9,7 @@ from typing import Any
 from .digest import Digest
 from .manifests import OCI_INDEX
 
-MOST_PAGES = 50
+MOST_PAGES = 500
 
 NONE = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
 

@@ -43,6 +43,10 @@ class Unreached(Unavailable):
         self.passes = kind not in _STAYS if passes is None else passes
 
 
+class RealmUnreached(Unreached):
+    """The token realm gave no whole answer: of the endpoint that says nothing."""
+
+
 class Unreachable(Unreached):
     """There is no connection to the endpoint itself, whatever it was going to be asked for."""
 
@@ -86,6 +90,15 @@ class LoginRefused(Denied):
 def without_name(error: RegistryError, name: str) -> str:
     """The words of an error, for where the endpoint's name is said already."""
     return error.message.removeprefix(f"{name}: ")
+
+
+def may_be_heads(error: RegistryError) -> bool:
+    """Whether a HEAD may have failed with this where a GET is answered. Not by a limit, by a login
+    or a token that is refused, nor for want of a connection."""
+    if isinstance(error, Unreached):
+        is_of_heads = not isinstance(error, Unreachable | RealmUnreached)
+        return is_of_heads and error.kind is not FailureKind.TIMEOUT
+    return not isinstance(error, RateLimited | LoginRefused | NoToken | Exhausted | NoTurn)
 
 
 @contextlib.asynccontextmanager

@@ -69,6 +69,10 @@ class Retries:
         self._sleep = sleep
         self._draw = draw
 
+    def take(self, repository: Hashable) -> bool:
+        """Whether the repository's budget has one more, which is then used up."""
+        return self._budgets.of(repository).take()
+
     async def run(
         self, asker: Asker, repository: Hashable, attempt: Callable[[], Awaitable[T]]
     ) -> T:
@@ -82,7 +86,7 @@ class Retries:
                 seconds = pause(error, number, self._policy, self._draw())
                 if seconds is None or seconds > left(asker):
                     raise
-                if not self._budgets.of(repository).take():
+                if not self.take(repository):
                     raise
             number += 1
             await self._sleep(seconds)

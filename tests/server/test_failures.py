@@ -36,7 +36,7 @@ LIBPOD = "libpod/4.3.1"
 
 WAIT_FOR_429 = [SKOPEO, PODMAN, LIBPOD, "Buildah/1.39.3", "cri-o/1.32.0 go/go1.23 os/linux"]
 DO_NOT = [DOCKER, CONTAINERD, DOCKER_CONTAINERD, "curl/8.0", "", "x skopeo/1", "buildkit/v0.1"]
-CANNOT_GO_ELSEWHERE = [TargetKind.MANIFEST, TargetKind.BLOB]
+CANNOT_GO_ELSEWHERE = [TargetKind.MANIFEST, TargetKind.BLOB, TargetKind.TAGS]
 
 HOPELESS = [
     (NameInvalid("X"), 400, "NAME_INVALID"),

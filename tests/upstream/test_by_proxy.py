@@ -86,7 +86,7 @@ async def test_https_goes_through_a_tunnel_in_which_the_registry_proves_itself(
         remote = make_remote(url, connecting=by(proxy), resolver=Nameless(), tls=trusted)
         with pytest.raises(RegistryError, match="does not have"):
             await remote.resolve(CONTEXT, REDIS, "7")
-        assert proxy.targets("CONNECT") == [f"{HUB}:{port}"]
+        assert set(proxy.targets("CONNECT")) == {f"{HUB}:{port}"}
     assert {one.method for one in proxy.seen} == {"CONNECT"}
 
 
@@ -322,7 +322,7 @@ async def test_a_page_in_a_proxys_answer_to_a_head_is_its_refusal_all_the_same(
 async def test_a_registrys_own_refusal_over_http_is_its_own(
     hub: Hub, make_remote: MakeRemote, proxy: FakeProxy
 ) -> None:
-    hub.fail("registry", status(403))
+    hub.fail("registry", status(403), times=2)
     with pytest.raises(Denied):
         await make_remote(named(hub), connecting=by(proxy)).resolve(CONTEXT, REDIS, "7")
 
@@ -523,8 +523,8 @@ async def test_a_proxy_may_be_spoken_to_in_tls_and_is_not_shown_our_certificate(
         )
         with pytest.raises(RegistryError, match="does not have"):
             await remote.resolve(CONTEXT, REDIS, "7")
-    assert proxy.certificates == [{}] or proxy.certificates == [None]
-    assert proxy.targets("CONNECT") == [f"{HUB}:{port}"]
+    assert not any(proxy.certificates)
+    assert set(proxy.targets("CONNECT")) == {f"{HUB}:{port}"}
 
 
 async def test_an_unverified_proxy_is_told_apart_from_an_unverified_registry(

@@ -170,7 +170,8 @@ async def test_our_certificate_is_shown_to_the_endpoint_alone(
     ):
         with pytest.raises(RegistryError):
             await make(port, connecting).resolve(CONTEXT, REDIS, "7")
-    assert doors.shown == {"hub": ["mirror"], "port": [""], "elsewhere": [""]}
+    shown = {name: sorted(set(each)) for name, each in doors.shown.items()}
+    assert shown == {"hub": ["mirror"], "port": [""], "elsewhere": [""]}
 
 
 @pytest.mark.parametrize(("host", "is_shown"), [(HUB, True), ("auth.example", False)])

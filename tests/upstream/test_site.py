@@ -292,7 +292,7 @@ async def test_nothing_is_concluded_from_trouble(
     async def not_yet(request: web.Request) -> web.StreamResponse | None:
         return await trouble(request) if request.path == "/mounted/v2/" else None
 
-    hub.fail("registry", not_yet, times=12)
+    hub.fail("registry", not_yet, times=30)
     with pytest.raises(Unavailable):
         await remote.resolve(CONTEXT, REDIS, "7")
     with pytest.raises(Unavailable):

@@ -316,7 +316,7 @@ async def test_f22_a_reset_is_named(hub: Hub, make_remote: MakeRemote, counts: C
     hub.fail("registry", cut(), times=99)
     failure = await failure_of(make_remote(hub.url))
     assert failure.kind is FailureKind.CUT
-    assert counts.requests[-1] == ("hub", "HEAD", "cut")
+    assert counts.requests[-2:] == [("hub", "HEAD", "cut"), ("hub", "GET", "cut")]
 
 
 async def test_f22_nonsense_instead_of_http_is_named(make_remote: MakeRemote) -> None:

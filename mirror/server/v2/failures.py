@@ -49,6 +49,8 @@ LONGEST_WAIT = 60.0
 _WAITS_FOR_429 = re.compile(
     r"(skopeo|containers|libpod|podman|buildah|cri-o)/", re.ASCII | re.IGNORECASE
 )
+# A list of tags is asked for in the mirror's own name: no client asks another mirror for it.
+_NOT_ELSEWHERE = (TargetKind.MANIFEST, TargetKind.BLOB, TargetKind.TAGS)
 _UNKNOWN: Mapping[TargetKind, type[Unknown]] = {
     TargetKind.TAG: ManifestUnknown,
     TargetKind.MANIFEST: ManifestUnknown,
@@ -91,7 +93,7 @@ def failure(error: RegistryError, kind: TargetKind, agent: str, request_id: str)
             seconds = _seconds(error.retry_after)
             headers["Retry-After"] = str(seconds)
             waits = seconds <= LONGEST_WAIT and _WAITS_FOR_429.match(agent)
-            if kind in (TargetKind.MANIFEST, TargetKind.BLOB) and waits:
+            if kind in _NOT_ELSEWHERE and waits:
                 status, shown = 429, RateLimited(error.message)
         case Refused() if kind in (TargetKind.TAGS, TargetKind.REFERRERS):
             status, shown = 400, _BadParameters(error.message)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from ...oci.digest import Digest
 from ...oci.errors import BadRequest, NameUnknown, quoted
+from ...oci.page_markers import read_marker
 from ...oci.reference import parse_reference
 
 _MAX_FIELDS = 16
@@ -132,7 +133,10 @@ def parse_count(text: str | None) -> int | None:
 
 
 def parse_marker(text: str | None) -> str | None:
-    """`last` of a tag list: opaque to a mirror, but of a bounded length. Raises BadRequest."""
+    """`last` of a tag list: a tag, or where a page of the mirror's own led; opaque to it otherwise,
+    but of a bounded length. Raises BadRequest."""
+    if read_marker(text) is not None:
+        return text
     if text is not None and (len(text) > 255 or not text.isprintable()):
         raise BadRequest(f"last is the tag to go on after, not {quoted(text)}")
     return text or None

@@ -168,6 +168,10 @@ class Accounts:
         untried = self._untried(besides) or [self.anonymous]
         return [one for one in untried if (one, repository) not in self._denied] or untried
 
+    def pulls_are_counted(self) -> bool:
+        """Whether the endpoint is known to grant a login only so many manifests."""
+        return any(account.quota.is_known for account in (*self._all, self.anonymous))
+
     def scarce(self) -> bool:
         """Whether every login has little left."""
         return all(account.quota.low() for account in self._untried(()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from ...oci.digest import Digest
 from ...oci.documents import read_object
@@ -17,7 +17,6 @@ from ...oci.errors import (
     TagInvalid,
     Unknown,
     Untrustworthy,
-    quoted,
 )
 from ...oci.links import next_target
 from ...oci.ranges import ByteRange, ContentRange
@@ -30,7 +29,9 @@ _UNKNOWN: dict[str, type[Unknown]] = {
     "BLOB_UNKNOWN": BlobUnknown,
 }
 _UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,18})", re.ASCII | re.IGNORECASE)
+_MOST_TAGS = 400_000  # on one page: some 40 MB while it is read
 _GZIP_MAGIC = b"\x1f\x8b"
+_AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def claimed_digest(headers: Mapping[str, str]) -> Digest | None:
@@ -63,39 +64,35 @@ def is_page(headers: Mapping[str, str]) -> bool:
     return media_type(headers) == "text/html"
 
 
-def refuse_masked(headers: Mapping[str, str], where: str) -> None:
-    """A blob that is encoded, or a web page, is not the blob: nothing of it need be read. Raises
-    Untrustworthy."""
-    if encoding(headers):
-        raise Untrustworthy(f"{where} sent a blob with a Content-Encoding")
+def refuse_web_page(headers: Mapping[str, str], where: str) -> None:
+    """What answers a question with a web page says nothing of a blob. Raises Untrustworthy."""
     if is_page(headers):
         raise Untrustworthy(f"{where} sent a web page instead of a blob")
 
 
 def decoded(data: bytes, headers: Mapping[str, str], limit: int, where: str) -> bytes:
-    """The bytes of a small answer, at most `limit`; gzip is undone though it was not asked for.
+    """The bytes of a small answer, at most `limit`: gzip and deflate are undone though they were
+    not asked for. Any other Content-Encoding, and one that is not so, is taken for a label alone:
+    object stores keep the ones that were uploaded with an object, and no client heeds them.
 
-    Its digest is proven afterwards, so this gives a manifest a chance and no more.
-    Raises Untrustworthy for another encoding, a broken one, and one that unfolds beyond the limit.
+    A digest is proven afterwards, so this gives a manifest a chance and no more. Raises
+    Untrustworthy for what breaks off, and for what unfolds beyond the limit.
     """
     name = encoding(headers)
-    if not name:
+    if name in ("gzip", "x-gzip") and data.startswith(_GZIP_MAGIC):
+        unfold = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    elif name == "deflate" and not data.lstrip().startswith(b"{"):
+        unfold = zlib.decompressobj()
+    else:
         return data
-    if name not in ("gzip", "x-gzip"):
-        raise Untrustworthy(
-            f"{where} sent Content-Encoding {quoted(name)}, which was not asked for"
-        )
-    if not data.startswith(_GZIP_MAGIC):
-        return data  # labelled, not encoded
-    unfold = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
         plain = unfold.decompress(data, limit + 1)
     except zlib.error:
-        raise Untrustworthy(f"{where} sent broken gzip") from None
+        raise Untrustworthy(f"{where} sent broken {name}") from None
     if len(plain) > limit:
-        raise Untrustworthy(f"{where} sent gzip that unfolds to more than {limit // MIB} MiB")
+        raise Untrustworthy(f"{where} sent {name} that unfolds to more than {limit // MIB} MiB")
     if not unfold.eof:
-        raise Untrustworthy(f"{where} sent gzip without its end")
+        raise Untrustworthy(f"{where} sent {name} without its end")
     return plain
 
 
@@ -140,13 +137,14 @@ def size_of_unsatisfied(headers: Mapping[str, str]) -> int | None:
 
 
 def tag_names(data: bytes) -> tuple[str, ...]:
-    """The tags of a tag list, those left out that no tag can be called. Raises Untrustworthy."""
-    tags = read_object(data).get("tags")
+    """The tags of a tag list, each once, those left out that no tag can be called. Raises
+    Untrustworthy."""
+    tags = read_object(data, _MOST_TAGS).get("tags")
     if tags is None:  # a repository without tags, to Docker's registry
         return ()
     if not isinstance(tags, list):
         raise Untrustworthy("the tag list has no list of tags")
-    return tuple(tag for tag in tags if isinstance(tag, str) and _is_tag(tag))
+    return tuple(dict.fromkeys(tag for tag in tags if isinstance(tag, str) and _is_tag(tag)))
 
 
 def _is_tag(text: str) -> bool:
@@ -157,28 +155,26 @@ def _is_tag(text: str) -> bool:
     return True
 
 
-def next_marker(links: Sequence[str], tags: Sequence[str]) -> str | None:
-    """The marker of the next page by the Link headers (RFC 8288); None at the end.
-
-    Only the `last` of its query is taken, never the URL. Where a link has none that could be a
-    tag, the last tag of this page is the marker, as the distribution-spec defines it.
-    """
-    query = next_query(links)
-    if query is None:
+def tag_to_go_on_after(query: str, tags: Sequence[str]) -> str | None:
+    """The tag behind which the page begins that this query of a link leads to, where it says no
+    more than that, or nothing: then it is the last of these, the page's (distribution-spec,
+    "Listing Tags"). None where it has other words, which only the registry understands."""
+    fields = dict(parse_qsl(query, keep_blank_values=True))
+    last = fields.get("last", "")
+    if not fields.keys() <= {"n", "last"} or (last and not _is_tag(last)):
         return None
-    last = parse_qs(query).get("last", [""])[0]
-    if _is_tag(last):
-        return last
-    return tags[-1] if tags else None
+    return last or (tags[-1] if tags else None)
 
 
 def next_query(links: Sequence[str]) -> str | None:
     """The query of the next page's URL by the Link headers (RFC 8288), "" where it has none that
-    can be read; None at the end. The rest of the URL is never taken."""
+    can be read; None at the end. The rest of the URL is never taken. What a query cannot carry as
+    it is, is escaped."""
     target = next_target(links)
     if target is None:
         return None
     try:
-        return urlsplit(target).query
+        query = urlsplit(target).query
     except ValueError:
         return ""
+    return quote(query, safe=_AS_IT_IS, errors="surrogateescape")

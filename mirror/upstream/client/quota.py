@@ -74,6 +74,11 @@ class Quota:
             return 1.0
         return min(1.0, self._remaining / self._limit)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the endpoint has said that it counts pulls."""
+        return self._limit is not None
+
     def low(self) -> bool:
         """Whether pulls should be spared."""
         return self.left < self._low or self._clock.monotonic() < self._pulls_at

@@ -20,7 +20,7 @@ from ...clock import Clock
 from ...oci.documents import read_object
 from ...oci.errors import Denied, Refused, Untrustworthy, quoted
 from ..endpoint import Credentials, Endpoint, IdentityToken
-from ..failures import NoToken, Unreached, faulty, rate_limited, without_name
+from ..failures import NoToken, RealmUnreached, Unreached, faulty, rate_limited, without_name
 from ..http.transport import Transport, origin
 from . import answers
 from .logins import OwnLogin, Proof, header_of, name_of, refusal
@@ -147,7 +147,7 @@ class Realms:
         except Unreached as error:
             words = without_name(error, self._endpoint.name)
             message = f"{self._where(realm)} gives no token: {words}"
-            raise Unreached(message, error.kind, error.passes) from error
+            raise RealmUnreached(message, error.kind, error.passes) from error
 
     async def _get(
         self, realm: URL, service: str, scope: str, credentials: Credentials | None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -15,11 +16,20 @@ from yarl import URL
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...oci.challenges import parse_challenges
-from ...oci.errors import Denied, RateLimited, Refused, RegistryError, Unavailable, Unknown
+from ...oci.errors import (
+    Denied,
+    RateLimited,
+    Refused,
+    RegistryError,
+    Unavailable,
+    Unknown,
+    Untrustworthy,
+)
 from ...oci.reference import Repository
 from ..endpoint import KIB, Endpoint
 from ..failures import (
     PASSING,
+    Exhausted,
     FailureKind,
     LoginRefused,
     ReferralExpired,
@@ -126,17 +136,7 @@ class Requests:
     async def send(self, asker: Asker, request: Request) -> aiohttp.ClientResponse:
         """An answer that the caller can use, within `waits.answer` seconds and while the asker has
         time; else the error. The caller ends the response."""
-
-        async def attempt() -> aiohttp.ClientResponse:
-            site, *others = await self._finder.sites()
-            try:
-                return await self._answer_at(site, asker, request)
-            except (Unknown, Denied):
-                for other in others:
-                    with contextlib.suppress(Unknown, Denied):
-                        return await self._answer_at(other, asker, request)
-                raise
-
+        attempt = partial(self._attempt, asker, request)
         seconds = self._endpoint.limits.waits.answer
         try:
             async with in_time(asker, self._endpoint.name), asyncio.timeout(seconds):
@@ -146,6 +146,31 @@ class Requests:
                 f"{self._endpoint.name}: no answer within {seconds:g} s, retries included",
                 FailureKind.TIMEOUT,
             ) from error
+
+    async def once(
+        self, asker: Asker, request: Request, instead_of: RegistryError
+    ) -> aiohttp.ClientResponse:
+        """As `send`, without retries, of what was asked for in another way and failed with this
+        error, which is raised again where this does no better: was not sent, or not let through.
+        Where it was the endpoint's trouble, this is one of the repository's retries."""
+        is_trouble = isinstance(instead_of, Unavailable)
+        if is_trouble and not self._retries.take(request.repository):
+            raise instead_of
+        try:
+            async with in_time(asker, self._endpoint.name):
+                return await self._attempt(asker, request)
+        except (RateLimited, Exhausted, Denied, Untrustworthy):
+            raise instead_of from None
+
+    async def _attempt(self, asker: Asker, request: Request) -> aiohttp.ClientResponse:
+        site, *others = await self._finder.sites()
+        try:
+            return await self._answer_at(site, asker, request)
+        except (Unknown, Denied):
+            for other in others:
+                with contextlib.suppress(Unknown, Denied):
+                    return await self._answer_at(other, asker, request)
+            raise
 
     async def _answer_at(
         self, site: Site, asker: Asker, request: Request

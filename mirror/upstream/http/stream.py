@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from typing import cast
 
 import aiohttp
@@ -10,11 +12,15 @@ import structlog
 from ...contracts.events import UpstreamRead, UpstreamRejected
 from ...events import Events
 from ...oci.descriptor import Descriptor
-from ...oci.errors import Unavailable
+from ...oci.errors import Unavailable, Untrustworthy
 from ..endpoint import MIB, Endpoint, Trust
 from .receiver import Receiver
 
 _log = structlog.get_logger()
+
+_BLANK = b" \t\r\n\xef\xbb\xbf"  # with a byte order mark
+_GZIP_MAGIC = b"\x1f\x8b"
+_TAR_MAGIC = slice(257, 262), b"ustar"  # POSIX, "ustar Interchange Format"
 
 
 class BlobStream:
@@ -79,6 +85,8 @@ class BlobStream:
             # A view, with which a fill can do all that it does with bytes.
             return cast(bytes, await self._receiver.read())
         piece = await self._response.content.read(MIB)
+        if not self._total:
+            refuse_masked(self._response.headers, piece, self._endpoint.name)
         self._total += len(piece)
         self._receiver = Receiver.take_over(self._response, self._total)
         return piece
@@ -108,3 +116,30 @@ class BlobStream:
         self._response.release()  # keeps the connection only when the body was read to its end
         if self._receiver is not None:
             self._receiver.close()
+
+
+def refuse_masked(headers: Mapping[str, str], beginning: bytes, where: str) -> None:
+    """Raises Untrustworthy for a web page, and for a blob that was encoded on its way, by what its
+    headers and its first bytes say together: nothing more of it need be read.
+
+    By the headers alone that cannot be said. Some hosts call every blob a web page, and object
+    stores keep the Content-Encoding with which a layer, which is a tar in gzip, was uploaded; no
+    client heeds either. What is let through has its digest to prove.
+    """
+    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type == "text/html" and beginning.lstrip(_BLANK).startswith(b"<"):
+        raise Untrustworthy(f"{where} sent a web page instead of a blob")
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("gzip", "x-gzip") and beginning.startswith(_GZIP_MAGIC):
+        place, magic = _TAR_MAGIC
+        unfolded = _unfolded(beginning, 512)
+        if unfolded is not None and unfolded[place] != magic:
+            raise Untrustworthy(f"{where} sent a blob with a Content-Encoding")
+
+
+def _unfolded(beginning: bytes, most: int) -> bytes | None:
+    """The first bytes of what is in this gzip; None where it is none."""
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(beginning, most)
+    except zlib.error:
+        return None

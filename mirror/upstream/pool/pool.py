@@ -13,7 +13,8 @@ from ...contracts.upstream import StreamContent, Upstream
 from ...events import Events
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
-from ...oci.errors import Denied
+from ...oci.errors import Denied, Refused
+from ...oci.page_markers import read_marker, short
 from ...oci.ranges import ByteRange
 from ...oci.reference import Repository
 from ..endpoint import Trust
@@ -130,22 +131,40 @@ class Pool:
         count: int | None = None,
         last: str | None = None,
     ) -> TagPage:
+        marker = read_marker(last)
+        endpoints = [
+            endpoint
+            for endpoint in self._trusted
+            if marker is None or marker.is_of(endpoint.member.name)
+        ]
+        if self._trusted and not endpoints:
+            raise Refused("the list is of an endpoint that is gone: begin it anew, without `last`")
         return await self._word(
             asker,
-            Question(Asked.LIST, repository, f"tags, {count} after {last}"),
+            Question(Asked.LIST, repository, f"tags, {count} after {short(last or '')}"),
             lambda upstream: upstream.tags(asker, repository, count, last),
+            endpoints,
         )
 
     async def _word(
-        self, asker: Asker, question: Question, ask: Callable[[Upstream], Awaitable[T]]
+        self,
+        asker: Asker,
+        question: Question,
+        ask: Callable[[Upstream], Awaitable[T]],
+        endpoints: Sequence[EndpointState] | None = None,
     ) -> T:
-        """The answer to what only members trusted with tags may say. Raises Denied where there is
-        none."""
+        """The answer to what only members trusted with tags may say: of these, or any of them.
+        Raises Denied where there is none."""
         if not self._trusted:
             raise Denied(
                 "no endpoint of this registry may say what a tag points to: "
                 "give one of them `trust: tags`"
             )
         return await self._dispatcher.answer(
-            Query(asker, question, lambda endpoint: ask(endpoint.member.upstream), self._trusted)
+            Query(
+                asker,
+                question,
+                lambda endpoint: ask(endpoint.member.upstream),
+                self._trusted if endpoints is None else endpoints,
+            )
         )
