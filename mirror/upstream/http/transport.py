@@ -76,10 +76,10 @@ class Transport:
         self._resolver: AbstractResolver = resolver
         ways = ways or Ways(Routes(), ProxyLogins(Clock()))
         self._routes = endpoint.connecting.routes or ways.environment
-        guard, contexts = Guard(endpoint.addresses.allowed), Contexts(endpoint, tls)
-        self._means = Means(endpoint, guard, resolver, contexts, endpoint.limits.connections)
+        self._guard, contexts = Guard(endpoint.addresses.allowed), Contexts(endpoint, tls)
+        self._means = Means(endpoint, self._guard, resolver, contexts, endpoint.limits.connections)
         self._sessions = Sessions(self._means)
-        self._proxied = Proxied(guard, resolver, ways.logins)
+        self._proxied = Proxied(self._guard, resolver, ways.logins)
         self._closed = False
 
     def apart(self) -> Transport:
