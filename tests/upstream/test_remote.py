@@ -581,6 +581,27 @@ async def test_referrers_are_those_of_all_pages(hub: Hub, remote: Remote) -> Non
     assert dict(hub.requests[1].query) == {"last": "2", "n": "2"}
 
 
+async def test_referrers_in_many_small_pages_are_all_there(hub: Hub, remote: Remote) -> None:
+    """Where each page's link has words that only the registry understands."""
+    for number in range(120):
+        link = f'<https://internal.example/v2/x?next_page=g{number}%3D%3D&n=1>; rel="next"'
+        page = _referrers(f"a/kind{number}")
+        hub.fail("registry", sent(page, Content_Type=OCI_INDEX, Link=link))
+    hub.fail("registry", sent(_referrers("a/last"), Content_Type=OCI_INDEX))
+    data = await remote.referrers(CONTEXT, REDIS, Digest.of(b"x"))
+    assert len(json.loads(data)["manifests"]) == 121
+    assert dict(hub.requests[1].query) == {"next_page": "g0==", "n": "1"}
+
+
+async def test_a_page_of_referrers_that_leads_back_is_the_last(hub: Hub, remote: Remote) -> None:
+    for number in (1, 2, 1):
+        link = f'</v2/x?page={number}>; rel="next"'
+        hub.fail("registry", sent(_referrers("a/sbom"), Content_Type=OCI_INDEX, Link=link))
+    data = await remote.referrers(CONTEXT, REDIS, Digest.of(b"x"))
+    assert len(json.loads(data)["manifests"]) == 3
+    assert hub.count("registry", path="/referrers/") == 3
+
+
 async def test_pages_without_end_are_refused(hub: Hub, remote: Remote) -> None:
     for number in range(600):
         link = f'</v2/x?last={number}>; rel="next"'

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +20,7 @@ from mirror.oci.reference import Repository
 from mirror.upstream.endpoint import Endpoint, GivenToken, Login, Logins
 
 from ..fakes import CONTEXT, HandClock
-from ..fakes.hub import Fault, Hub, cut, hang, page, status
+from ..fakes.hub import OCI_MANIFEST, Fault, Hub, cut, hang, page, status
 from .conftest import QUICK, REDIS, MakeRemote
 
 LOGIN = Login("ann", SecretStr("pass:wörd"))
@@ -161,6 +163,32 @@ async def test_a_token_in_gzip_is_read(hub: Hub, make_remote: MakeRemote) -> Non
     hub.fail("realm", packed(gzip.compress(b'{"token": "packed"}')))
     await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
     assert hub.count("realm") == 1
+
+
+async def test_a_long_token_that_is_given_twice_is_taken(hub: Hub, make_remote: MakeRemote) -> None:
+    """As long as those of users who are in many groups, and longer; a registry in Go takes it."""
+    long, digest = "t" * 30_000, Digest.of(b"x")
+    hub.fail("realm", status(200, body=json.dumps({"token": long, "access_token": long})))
+    wanted = f'WWW-Authenticate: Bearer realm="{hub.realm_url}",service="hub"'
+    refusal = f"HTTP/1.1 401 Unauthorized\r\n{wanted}\r\nContent-Length: 0\r\n\r\n"
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {OCI_MANIFEST}\r\nContent-Length: 9\r\n"
+        f"Docker-Content-Digest: {digest}\r\n\r\n"
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while asked := await reader.readuntil(b"\r\n\r\n"):
+                is_shown = f"Authorization: Bearer {long}\r\n".encode() in asked
+                writer.write((answer if is_shown else refusal).encode())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
+    remote = make_remote(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert (await remote.resolve(CONTEXT, REDIS, "7")).digest == digest
+    assert hub.count("realm") == 1
+    await remote.close()
+    server.close()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ _log = structlog.get_logger()
 DEFAULT_LIFETIME = 60.0  # seconds; the token specification's, where `expires_in` is missing
 _LONGEST_LIFETIME = 12 * 3600.0
 _MARGIN = 30.0  # renewed this long before the end, or at three quarters of a short life
-_MAX_ANSWER_OVERHEAD = 4096  # JSON around the token
+# A realm gives the token twice, for old clients and for new ones, and more beside it.
+_TOKENS_OF_ANSWER = 2
+_MAX_ANSWER_OVERHEAD = 4096  # JSON around them
 # To a POST: not all realms know that. The specification says 404.
 _NO_POST = frozenset((404, 405))
 # The errors of OAuth (RFC 6749, 5.2) that mean the refresh token, or that it is not taken here.
@@ -180,7 +182,7 @@ class Realms:
 
     async def _read(self, response: aiohttp.ClientResponse) -> _Answer:
         limits = self._endpoint.limits
-        most = limits.token + _MAX_ANSWER_OVERHEAD
+        most = limits.token * _TOKENS_OF_ANSWER + _MAX_ANSWER_OVERHEAD
         body = await self._transport.read(response, most, limits.waits.realm)
         return _Answer(response.status, response.headers, body)
 
@@ -201,7 +203,7 @@ class Realms:
             raise NoToken(f"{where} answered {status}")
         if answer.body is None:
             raise NoToken(f"{where} sent more than a token may be long")
-        most = self._endpoint.limits.token + _MAX_ANSWER_OVERHEAD
+        most = self._endpoint.limits.token * _TOKENS_OF_ANSWER + _MAX_ANSWER_OVERHEAD
         try:
             body = answers.decoded(answer.body, answer.headers, most, where)
         except Untrustworthy:
