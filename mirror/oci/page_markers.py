@@ -87,7 +87,9 @@ def read_marker(last: str | None) -> PageMarker | None:
 
 def can_be_marked(query: str) -> bool:
     """Whether a registry may be asked for its list with this query, whoever wrote it."""
-    return bool(_QUERY.fullmatch(query)) and not _REGISTRY.search(unquote_plus(query))
+    meant = unquote_plus(query)
+    is_plain = bool(_QUERY.fullmatch(query)) and meant.isprintable()
+    return is_plain and not _REGISTRY.search(meant)
 
 
 def short(text: str) -> str:

@@ -53,6 +53,7 @@ def test_the_longest_query_fits_into_a_requests_line():
         str(PageMarker("0" * 8, 1, "0" * 8, "a b")),
         str(PageMarker("0" * 8, 1, "0" * 8, "a\r\nX: y")),
         str(PageMarker("0" * 8, 1, "0" * 8, "a#b")),
+        str(PageMarker("0" * 8, 1, "0" * 8, "a=%0d%0aX:+y")),
     ],
 )
 def test_what_a_client_made_up_is_refused(text):

@@ -535,6 +535,7 @@ async def test_a_tag_list_that_is_none_is_refused(hub: Hub, remote: Remote, body
         ('</x>; rel="next"', "7"),
         ('</x?last=7>; rel="prev"', None),
         ("nonsense", None),
+        ('</x?last=a%0d%0ab>; rel="next"', "7"),
         ('</x?n=5>; rel="next"', "7"),
         ('<//[>; rel="next"', "7"),
         ('</x?last=6&ns=ghcr.io>; rel="next"', "7"),

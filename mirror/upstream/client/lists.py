@@ -11,7 +11,7 @@ from ...contracts.context import Asker
 from ...contracts.registry import TagPage
 from ...oci import referrers
 from ...oci.digest import Digest
-from ...oci.errors import ManifestUnknown, NameUnknown, Refused, Unknown, Untrustworthy
+from ...oci.errors import Denied, ManifestUnknown, NameUnknown, Refused, Unknown, Untrustworthy
 from ...oci.manifests import OCI_INDEX
 from ...oci.page_markers import MAX_QUERY, MOST_PAGES, PageMarker, can_be_marked, read_marker
 from ...oci.reference import Repository
@@ -64,6 +64,8 @@ class Lists:
     ) -> tuple[bytes, Sequence[str]]:
         """Of a list, or of what is behind a tag. A registry that refuses so many is asked for
         less, and then for as many as it gives by itself."""
+        name = self._endpoint.name
+        refused: Refused | None = None
         after = {} if last is None else {"last": last}
         counts = [] if count is None else [count, *(few for few in _SMALLER if few < count)]
         for number in counts:
@@ -71,13 +73,16 @@ class Lists:
             try:
                 return await self._page(asker, repository, query, _TOO_MANY)
             except _TooManyError as error:
+                refused = Refused(f"{name} does not take this request ({error.status})")
                 _log.info(
-                    "tags_asked_for_in_less",
-                    endpoint=self._endpoint.name,
-                    count=number,
-                    status=error.status,
+                    "tags_asked_for_in_less", endpoint=name, count=number, status=error.status
                 )
-        return await self._page(asker, repository, urlencode(after), frozenset())
+        try:
+            return await self._page(asker, repository, urlencode(after), frozenset())
+        except (Unknown, Denied):
+            if refused is None:
+                raise
+            raise refused from None
 
     async def _page(
         self, asker: Asker, repository: Repository, query: str, too_many: frozenset[int]
