@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ..fakes.shelf import Shelf
-from ..vendors import PROFILES, cloud, own, short_name
+from ..vendors import PROFILES, own, short_name
 from ..vendors.emulated import Emulated
 from ..vendors.profile import Profile
 from .certificates import issue
@@ -224,7 +224,7 @@ def test_dockerd_pulls_docker_hubs_images_by_way_of_another_registry(
 
 @pytest.mark.parametrize(
     "profile",
-    [profile for profile in PROFILES if profile.tags.is_open and profile is not cloud.QUAY],
+    [profile for profile in PROFILES if profile.tags.is_open],
     ids=short_name,
 )
 def test_skopeo_lists_all_tags(profile: Profile, town: Town, clients: dict[str, Client]) -> None:

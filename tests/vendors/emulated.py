@@ -38,6 +38,7 @@ class Emulated(Servers):
         self.shelf = shelf
         self.login = profile.login
         self.url = ""
+        self.page_status = 404  # of pages for people
         self.behind: Emulated | None = None  # what it redirects to
         self._realm_root = self._blobs_root = ""
         self._tokens: dict[str, frozenset[str]] = {}  # token: what it is good for
@@ -305,7 +306,8 @@ class Emulated(Servers):
     async def _blob_host(self, request: web.Request) -> web.StreamResponse:
         how = self.profile.storage
         if request.path.startswith(PAGES):
-            return web.Response(status=404, text="<html>not here</html>", content_type="text/html")
+            page = "<html>Sign in</html>"
+            return web.Response(status=self.page_status, text=page, content_type="text/html")
         if "Authorization" in request.headers and not how.path:
             return web.Response(status=how.refusal, text="<Code>InvalidArgument</Code>")
         digest = unquote(request.path.rpartition("/")[2])

@@ -150,7 +150,7 @@ async def test_what_is_private_is_refused_without_a_login(profile: Profile, tmp_
         assert b"secret" not in answer.body.replace(PRIVATE.encode(), b"")
 
 
-@those(lambda profile: profile.tags.is_open and profile is not cloud.QUAY)
+@those(lambda profile: profile.tags.is_open)
 async def test_all_tags_are_listed_once(profile: Profile, tmp_path: Path) -> None:
     """As skopeo and oras list them: page after page, by the answer's own link."""
     async with house_of(profile, tmp_path, visitor(profile)) as house:
@@ -220,6 +220,24 @@ async def test_signatures_are_found(profile: Profile, tmp_path: Path) -> None:
         (found,) = json.loads(answer.body)["manifests"]
         got = await house.ask(f"/v2/{PUBLIC}/manifests/{found['digest']}")
         assert (got.status, got.body) == (200, house.shelf.manifests[found["digest"]][0])
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 429, 503])
+async def test_a_page_in_place_of_the_list_hides_no_signature(status: int, tmp_path: Path) -> None:
+    async with house_of(cloud.GHCR, tmp_path, None) as house:
+        house.registry.page_status = status
+        answer = await house.ask(f"/v2/{PUBLIC}/referrers/{house.shelf.tags[PUBLIC]['latest']}")
+        assert answer.status == 200, answer.body
+        assert len(json.loads(answer.body)["manifests"]) == 1
+
+
+@those(lambda profile: profile.referrers is Referrers.NOWHERE)
+async def test_an_index_is_not_taken_for_the_list_of_its_own_referrers(
+    profile: Profile, tmp_path: Path
+) -> None:
+    async with house_of(profile, tmp_path, visitor(profile)) as house:
+        answer = await house.ask(f"/v2/{PUBLIC}/referrers/{house.shelf.tags[PUBLIC]['index']}")
+        assert answer.status == 404 or json.loads(answer.body)["manifests"] == []
 
 
 @those(lambda profile: profile.login)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
+import aiohttp
 import structlog
 
 from ...contracts.context import Asker
@@ -19,7 +20,8 @@ from ...threads import aside, read_aside
 from ..endpoint import MIB, Endpoint
 from ..failures import Unfit
 from . import answers
-from .manifests import Manifests
+from .manifests import Manifests, manifest_request
+from .referred import asked_at
 from .requests import Request, Requests
 
 _log = structlog.get_logger()
@@ -137,25 +139,35 @@ class Lists:
         """From the referrers API, all its pages, else from the fallback tag (distribution-spec,
         "Referrers Tag Schema")."""
         try:
-            pages = await self._referrer_pages(asker, repository, f"referrers/{digest}")
+            pages = await self._referrer_pages(asker, repository, digest, f"referrers/{digest}")
         except (Unknown, Refused):  # the registry has no such API
             path = f"manifests/{referrers.fallback_tag(digest)}"
             try:
-                pages = await self._referrer_pages(asker, repository, path)
+                pages = await self._referrer_pages(asker, repository, digest, path)
             except Unfit as error:  # anybody who may push can give that tag to anything
                 raise ManifestUnknown(error.message) from error
         return await aside(referrers.together, pages)
 
-    async def _referrer_pages(self, asker: Asker, repository: Repository, path: str) -> list[bytes]:
+    async def _referrer_pages(
+        self, asker: Asker, repository: Repository, subject: Digest, path: str
+    ) -> list[bytes]:
         name = self._endpoint.name
         pages: list[bytes] = []
         asked = {""}
         query, left = "", self._endpoint.limits.manifest
         while True:
             where = f"{path}?{query}" if query else path
-            content, response = await self._manifests.fetch(asker, repository, where, None)
+            response = await self._requests.send(
+                asker, manifest_request("GET", repository, where, self._is_list_or_page)
+            )
+            if self._is_page(response):
+                await self._manifests.discard(response)
+                raise ManifestUnknown(f"{name} answers with a page in place of the referrers")
+            content = await self._manifests.read(asker, response, None)
             if content.descriptor.media_type != OCI_INDEX:
                 raise Unfit(f"{name}: the referrers are no OCI index")
+            if content.descriptor.digest == subject:
+                raise Unfit(f"{name} takes the tag of the referrers for the digest itself")
             left -= len(content.data)
             if left < 0 or len(pages) == referrers.MOST_PAGES:
                 raise Unfit(f"{name}: more referrers than are taken")
@@ -164,6 +176,18 @@ class Lists:
             if query in asked:
                 return pages
             asked.add(query)
+
+    def _is_list_or_page(self, response: aiohttp.ClientResponse) -> bool:
+        return response.status == 200 or self._is_page(response)
+
+    def _is_page(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether this is one for people, whatever it says: ghcr.io, which has no list of
+        referrers, redirects to its site, which may limit, refuse, or ask to sign in."""
+        is_html = answers.media_type(response.headers) == "text/html"
+        is_of_a_site = (
+            self._requests.is_elsewhere(response) and not asked_at(response.url).repository
+        )
+        return is_html if response.status == 200 else is_of_a_site
 
 
 class _TooManyError(Exception):

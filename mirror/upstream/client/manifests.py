@@ -67,7 +67,7 @@ class Manifests:
     ) -> Descriptor:
         """By HEAD, and by GET where that is of no use; then `get` of that digest costs no second
         GET. Raises Unfit where the tag is one of `passed_over`."""
-        asked = _request("HEAD", repository, f"manifests/{tag}", _is_of_heads)
+        asked = manifest_request("HEAD", repository, f"manifests/{tag}", _is_of_heads)
         silent = self._endpoint.limits.waits.head_silent
         try:
             async with asyncio.timeout(None if self._pulls_are_counted() else silent) as patience:
@@ -97,8 +97,7 @@ class Manifests:
         fetched = self._handover.pop((repository.name, digest), None)
         if fetched is not None:
             return fetched
-        content, _ = await self.fetch(asker, repository, f"manifests/{digest}", digest)
-        return content
+        return await self.fetch(asker, repository, f"manifests/{digest}", digest)
 
     async def _instead(
         self,
@@ -109,9 +108,9 @@ class Manifests:
         refused: RegistryError,
     ) -> Descriptor:
         """By GET, once, after HEAD was refused for good."""
-        request = _request("GET", repository, f"manifests/{tag}", _is_200)
+        request = manifest_request("GET", repository, f"manifests/{tag}", _is_200)
         response = await self._requests.once(asker, request, refused)
-        content = await self._read(asker, response, None)
+        content = await self.read(asker, response, None)
         return self._handed_over(repository, tag, content, passed_over)
 
     def _said(self, response: aiohttp.ClientResponse) -> Descriptor | None:
@@ -133,7 +132,7 @@ class Manifests:
     async def _by_get(
         self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest]
     ) -> Descriptor:
-        content, _ = await self.fetch(asker, repository, f"manifests/{tag}", None)
+        content = await self.fetch(asker, repository, f"manifests/{tag}", None)
         return self._handed_over(repository, tag, content, passed_over)
 
     def _handed_over(
@@ -159,15 +158,16 @@ class Manifests:
 
     async def fetch(
         self, asker: Asker, repository: Repository, path: str, digest: Digest | None
-    ) -> tuple[BytesContent, aiohttp.ClientResponse]:
-        """The manifest, by GET, and the answer. Its bytes are proven by `digest` where
-        one was asked for, else by the one that the endpoint claims."""
-        response = await self._requests.send(asker, _request("GET", repository, path, _is_200))
-        return await self._read(asker, response, digest), response
+    ) -> BytesContent:
+        """The manifest, by GET."""
+        request = manifest_request("GET", repository, path, _is_200)
+        return await self.read(asker, await self._requests.send(asker, request), digest)
 
-    async def _read(
+    async def read(
         self, asker: Asker, response: aiohttp.ClientResponse, digest: Digest | None
     ) -> BytesContent:
+        """The manifest that this answer has. Its bytes are proven by `digest` where one was asked
+        for, else by the one that the endpoint claims. Ends the response."""
         data = await self.body(asker, response, self._endpoint.limits.manifest)
         claimed = answers.claimed_digest(response.headers)
         proof = digest or claimed or Digest.of(data)
@@ -206,7 +206,7 @@ class Manifests:
         await self._transport.discard(response)
 
 
-def _request(method: str, repository: Repository, path: str, usable: Usable) -> Request:
+def manifest_request(method: str, repository: Repository, path: str, usable: Usable) -> Request:
     return Request(method, repository, path, _ACCEPT, usable, ManifestUnknown)
 
 
