@@ -210,8 +210,13 @@ async def test_a_wrong_digest_beside_the_right_bytes_of_a_digest(house: House, c
 # Blobs
 
 
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 500, 501, 503])
-@pytest.mark.parametrize("server", ["registry", "blobs"])
+@pytest.mark.parametrize(
+    ("server", "code"),
+    [
+        *(("registry", code) for code in (400, 401, 403, 405, 500, 501, 503)),
+        *(("blobs", code) for code in (400, 401, 403, 404, 405, 500, 501, 503)),
+    ],
+)
 async def test_a_blobs_head_that_is_refused_is_asked_by_get(
     house: House, code: int, server: str
 ) -> None:

@@ -23,6 +23,7 @@ from ...oci.errors import (
     RangeInvalid,
     Refused,
     RegistryError,
+    Unknown,
     Untrustworthy,
 )
 from ...oci.ranges import ByteRange, ContentRange, format_range
@@ -142,12 +143,13 @@ class Remote:
         return await self._manifests.get(asker, repository, digest)
 
     async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
-        """By HEAD. Where that is of no use, by a GET of the first byte."""
+        """By HEAD. Where that is of no use, by a GET of the first byte; that the registry has no
+        such blob is believed, since what is missing is asked for often."""
         asked = Request("HEAD", repository, f"blobs/{digest}", {}, self._is_of_heads, BlobUnknown)
         try:
             response = await self._requests.send(asker, asked)
         except RegistryError as error:
-            if not may_be_heads(error):
+            if isinstance(error, Unknown) or not may_be_heads(error):
                 raise
             return await self._first_byte(asker, repository, digest, error)
         await self._transport.discard(response)
