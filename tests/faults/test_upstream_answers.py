@@ -207,7 +207,7 @@ async def test_f22_names_that_are_not_resolved(house: House, mute: bool) -> None
         assert (await mirror.ask("/v2/")).status == 200  # the loop does not wait for names
         answer = await asking_for
         assert answer.status == 503
-        assert "its name registry.example.org cannot be resolved" in answer.message
+        assert "registry.example.org: its name cannot be resolved" in answer.message
         assert await mirror.metric("upstream_requests_total", status="dns") >= 1
 
 
