@@ -95,6 +95,7 @@ async def test_a_mistake_leaves_all_as_it_was_and_its_line_is_named(
     assert done.status == 1
     assert mistake in done.stderr
     assert "goes on with the configuration that it has" in done.stderr
+    await eventually(lambda: mirror.events("configuration_mistake"))  # the log is written behind
     assert [line["mistake"] for line in mirror.events("configuration_mistake")] == [mistake]
     assert await mirror.metric("config_reloads_total", result="refused") == 1
     assert await statuses(mirror, "7", name="library/redis") == {200}
