@@ -10,7 +10,13 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from mirror.oci.digest import Digest
-from mirror.oci.errors import Denied, ManifestUnknown, Unavailable, Untrustworthy
+from mirror.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    RegistryError,
+    Unavailable,
+    Untrustworthy,
+)
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.upstream.client.remote import Remote
@@ -174,3 +180,15 @@ async def test_a_realm_of_its_own_is_guarded_as_any_referral(hub: Hub, through: 
 
 async def test_how_many_such_registries_are_remembered_is_bounded(through: Remote) -> None:
     assert through._requests._referred._known.maxsize == 16
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a%20repository:other:push", "a%00b"])
+async def test_no_token_is_asked_for_what_is_no_repository(
+    hub: Hub, front: Front, through: Remote, name: str
+) -> None:
+    """The redirect's path is the registry's word, and stands in the scope that is asked for."""
+    front.target = f"{hub.url}/v2/{name}"
+    hub.fail("registry", status(401, {"WWW-Authenticate": hub.lines("")[0]}), 9)
+    with pytest.raises(RegistryError):
+        await through.resolve(CONTEXT, REDIS, "7")
+    assert hub.count("realm") == 0

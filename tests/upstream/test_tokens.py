@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -13,11 +14,16 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
+from yarl import URL
 
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
-from mirror.upstream.endpoint import Endpoint, GivenToken, Login, Logins
+from mirror.upstream.client.tokens import Tokens
+from mirror.upstream.client.wanted import Bearer
+from mirror.upstream.endpoint import MIB, Endpoint, GivenToken, Login, Logins
+from mirror.upstream.http.transport import Transport
 
 from ..fakes import CONTEXT, HandClock
 from ..fakes.hub import OCI_MANIFEST, Fault, Hub, cut, hang, page, status
@@ -365,3 +371,35 @@ def test_f71_secrets_are_not_in_any_representation() -> None:
     for credentials in (LOGIN, GivenToken(SecretStr("pass:wörd"))):
         endpoint = Endpoint("it", "https://ghcr.io", logins=Logins((credentials,)))
         assert "wörd" not in f"{endpoint!r} {endpoint} {credentials!r}"
+
+
+async def test_tokens_of_many_repositories_take_no_more_memory_than_they_may(
+    hub: Hub, time: HandClock
+) -> None:
+    """Clients name repositories, and the realm says how long a token is."""
+    many = 400
+    hub.token_answer = lambda token: {"token": token.ljust(30_000, "x"), "expires_in": 3600}
+    endpoint = Endpoint("hub", hub.url, logins=Logins(realm=hub.realm_url))
+    transport = Transport(endpoint, Events())
+    tokens, wanted = Tokens(endpoint, None, transport, time.clock()), Bearer(URL(hub.realm_url))
+    tracemalloc.start()
+    try:
+        for number in range(many):
+            scope = f"repository:evil/{number}:pull"
+            await tokens.authorization(CONTEXT, tokens.key(URL(hub.url), wanted, scope))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        await tokens.close()
+        await transport.close()
+    assert hub.count("realm") == many
+    assert held < 8 * MIB
+
+
+async def test_a_challenge_with_an_endless_service_is_not_answered(
+    hub: Hub, make_remote: MakeRemote
+) -> None:
+    hub.lines = lambda scope: [f'Bearer realm="{hub.realm_url}",service="{"s" * 2000}"']
+    with pytest.raises(Denied):
+        await make_remote(hub.url).resolve(CONTEXT, REDIS, "7")
+    assert hub.count("realm") == 0

@@ -17,7 +17,8 @@ from .tokens import Tokens
 from .wanted import Bearer, Demands
 
 _MOST = 16
-_API = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|tags|referrers)/[^/]+")
+# The path is of another's making, and the name in it becomes the scope of a token.
+_API = re.compile(r"/v2/(?P<name>[!-~]{1,255})/(?P<kind>manifests|blobs|tags|referrers)/[^/]+")
 
 
 class Referred:

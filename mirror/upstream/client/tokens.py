@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from math import inf
 
 from cachetools import LRUCache
@@ -14,7 +14,7 @@ from ...asking.single_flight import NoTurn, Sharing, SingleFlight
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...oci.errors import RegistryError
-from ..endpoint import CONNECTIONS, Endpoint
+from ..endpoint import CONNECTIONS, MIB, Endpoint
 from ..failures import Unreached
 from ..http.transport import Transport
 from .logins import OwnLogin
@@ -22,7 +22,10 @@ from .realm import Realms, Token
 from .turns import Turns
 from .wanted import Bearer
 
-_MAX_TOKENS = 1000
+# Of all tokens that are kept, with what they are for: about 1000 of Docker Hub's. Clients choose
+# how many there are, and the realm how long they are.
+_MOST_BYTES = 4 * MIB
+_BESIDES = 1024  # bytes of a token's entry beside its texts
 _AT_ONCE = 8  # asks that show a login which is known to be good
 _OF_CLIENT = 2  # asks for the same token
 # A client's asks beside silent ones that were of no use: so many at once, and more a second.
@@ -44,10 +47,12 @@ class Key:
 
 @dataclass(slots=True)
 class _Kept:
-    """A token, when it was got, and for which kinds of questions the registry has taken it."""
+    """A token, when it was got, and for which kinds of questions the registry has taken it.
+    `size`: bytes, with its key."""
 
     token: Token
     since: float
+    size: int
     accepted: set[str] = field(default_factory=set)
 
 
@@ -60,7 +65,7 @@ class Tokens:
         self.realms = Realms(endpoint, own, transport, clock)
         self._endpoint = endpoint
         self._clock = clock
-        self._kept: LRUCache[Key, _Kept] = LRUCache(_MAX_TOKENS)
+        self._kept: LRUCache[Key, _Kept] = LRUCache(_MOST_BYTES, getsizeof=lambda kept: kept.size)
         self._asks = self._asks_of(CONNECTIONS, lambda: False)
         self._asks_with_login = self._asks_of(
             _AT_ONCE, lambda: own is not None and not own.is_proven
@@ -144,5 +149,6 @@ class Tokens:
 
     async def _ask(self, key: Key) -> Token:
         token = await self.realms.token(URL(key.realm), key.service, key.scope)
-        self._kept[key] = _Kept(token, self._clock.monotonic())
+        size = _BESIDES + sum(map(len, (token.authorization, *astuple(key))))
+        self._kept[key] = _Kept(token, self._clock.monotonic(), size)
         return token

@@ -24,6 +24,7 @@ _KNOWN_REALMS = {
     "registry.gitlab.com": "https://gitlab.com",
 }
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,8192}")
+_LONGEST_SERVICE = 1024  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,10 @@ class Demands:
         if challenge.scheme != "bearer":
             return None
         given = challenge.parameters
-        realm = self._realm(given.get("realm", "").strip())
-        if realm is None:
+        realm, service = self._realm(given.get("realm", "").strip()), given.get("service", "")
+        if realm is None or len(service) > _LONGEST_SERVICE:
             return None
-        return Bearer(realm, given.get("service", ""), given.get("scope", ""))
+        return Bearer(realm, service, given.get("scope", ""))
 
     def _realm(self, named: str) -> URL | None:
         """The configured realm, whatever the challenge says: the registry may stand behind a proxy
