@@ -38,7 +38,8 @@ from .accounts import Accounts
 from .checkup import Checkup
 from .lists import Lists
 from .manifests import Manifests
-from .requests import EXPIRED, Request, Requests
+from .refusals import EXPIRED
+from .requests import Request, Requests
 from .site import Finder
 
 _log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""Requests to one endpoint: with which of our logins, how often, and what a refusal means."""
+"""Requests to one endpoint: with which of our logins, and how often."""
 
 from __future__ import annotations
 
@@ -15,41 +15,32 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.context import Asker
-from ...oci.challenges import parse_challenges
 from ...oci.errors import (
     Denied,
     RateLimited,
-    Refused,
     RegistryError,
     Unavailable,
     Unknown,
     Untrustworthy,
 )
 from ...oci.reference import Repository
-from ..endpoint import KIB, Endpoint
+from ..endpoint import Endpoint
 from ..failures import (
-    PASSING,
     Exhausted,
     FailureKind,
     LoginRefused,
-    ReferralExpired,
     Unreached,
-    faulty,
     in_time,
-    rate_limited,
 )
-from ..http.transport import Transport, origin
+from ..http.transport import Transport
 from ..retries import Retries
 from . import answers
 from .accounts import Account, Accounts
 from .authorizer import Authorizer
 from .negotiation import Asked, Shown
-from .referred import Referred, asked_at
+from .referred import Referred
+from .refusals import Refusals
 from .site import Finder, Site
-
-_MAX_ERROR = 64 * KIB
-EXPIRED = frozenset((400, 401, 403))
-"""What a CDN says to a signed URL whose time is over (Google 400, S3 and Azure 403)."""
 
 # One request is sent again so often, with what refusals ask for: a token for the mirror's own
 # scope, for the registry's, and in place of a revoked one.
@@ -125,13 +116,13 @@ class Requests:
         clock: Clock,
     ) -> None:
         self._endpoint = endpoint
-        self._origin = origin(URL(endpoint.url))
         self._transport = transport
         self._finder = finder
         self._accounts = accounts
         self._retries = retries
+        self._refusals = Refusals(endpoint, transport, accounts, clock)
+        self.is_elsewhere = self._refusals.is_elsewhere
         self._referred = Referred(accounts.anonymous.authorizer.tokens)
-        self._clock = clock
 
     async def send(self, asker: Asker, request: Request) -> aiohttp.ClientResponse:
         """An answer that the caller can use, within `waits.answer` seconds and while the asker has
@@ -184,10 +175,6 @@ class Requests:
             self._finder.settle(site)
         return response
 
-    def is_elsewhere(self, response: aiohttp.ClientResponse) -> bool:
-        """Whether a redirect led to another host than the endpoint's, which gave this answer."""
-        return origin(response.url) != self._origin
-
     async def _governed(
         self, asker: Asker, placed: _Placed
     ) -> tuple[Account, aiohttp.ClientResponse]:
@@ -216,7 +203,7 @@ class Requests:
                 if request.is_content and not isinstance(denied, LoginRefused):
                     accounts.denied(account, name)
                 if not accounts.has_more(refused):
-                    raise missing or self._denied(denied.message) from denied
+                    raise missing or self._refusals.denied(denied.message) from denied
                 continue
             if self.is_elsewhere(response):
                 return account, response
@@ -300,6 +287,14 @@ class Requests:
             response = await fetch(response.url, other)
         return response
 
+    async def _error(
+        self, response: aiohttp.ClientResponse, account: Account, placed: _Placed
+    ) -> RegistryError:
+        request = placed.request
+        return await self._refusals.error(
+            response, account, placed.repository, request.path, request.missing
+        )
+
     async def _or_ended(self, response: aiohttp.ClientResponse, answer: Awaitable[T]) -> T:
         """The answer; where there is none, the response is ended."""
         try:
@@ -322,82 +317,6 @@ class Requests:
         except LoginRefused:
             await self._transport.discard(response)
             raise
-
-    async def _error(
-        self, response: aiohttp.ClientResponse, account: Account, placed: _Placed
-    ) -> RegistryError:
-        """What an answer means that is of no use. Ends the response."""
-        name, status = self._endpoint.name, response.status
-        request, repository = placed.request, placed.repository
-        elsewhere = self.is_elsewhere(response)
-        where = f"{name}, at {origin(response.url)}," if elsewhere else name
-        if status == 404:
-            body = await self._words(response)
-            what = f"{repository}/{request.path.partition('?')[0]}"
-            # It may be hidden from those who do not show the login that is refused.
-            words = self._and_refusals(f"{where} does not have {what}")
-            return answers.unknown(body, words, request.missing)
-        await self._transport.discard(response)
-        if elsewhere and (words := self._not_for_us(response)):
-            return Denied(f"{where} {words}")
-        if elsewhere and status in EXPIRED:
-            return ReferralExpired(f"{where} refuses the URL that the registry gave ({status})")
-        if status in (401, 403):
-            lacks = account.authorizer.lacks()
-            return self._denied(
-                f"{name} does not let {self._whom(account)} read {repository} ({status}): "
-                f"it does not exist there, or it is private and {lacks}"
-            )
-        if status == 429:
-            return rate_limited(where, response.headers, self._clock)
-        if status >= 500 or status in PASSING:
-            return faulty(where, status, response.headers, self._clock)
-        if 400 <= status < 500:
-            return Refused(f"{where} does not take this request ({status})")
-        return Unavailable(f"{where} answered {status}")
-
-    def _not_for_us(self, response: aiohttp.ClientResponse) -> str:
-        """Why a host that the registry redirects to refuses us, in words; "": since its URL has
-        ended, as far as is known."""
-        if response.status not in (401, 403):
-            return ""
-        anonymous = f"to which it redirects, refuses anonymous askers ({response.status})"
-        if "Authorization" in response.request_info.headers:
-            return anonymous
-        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
-        if any(one.scheme == "basic" for one in challenges):
-            return (
-                f"to which it redirects, asks for a login ({response.status}), and none goes to a "
-                "host that a redirect names: configure that registry itself"
-            )
-        # What ends is a signed URL, whose signature is in its query.
-        is_registry = asked_at(response.url).repository and not response.url.query_string
-        return anonymous if is_registry else ""
-
-    async def _words(self, response: aiohttp.ClientResponse) -> bytes | None:
-        """The body of an error, which is worth no waiting; None when it does not come at once."""
-        try:
-            return await self._transport.read(
-                response, _MAX_ERROR, self._endpoint.limits.waits.unwanted
-            )
-        except Unavailable:
-            return None
-
-    def _denied(self, words: str) -> Denied:
-        return Denied(self._and_refusals(words))
-
-    def _and_refusals(self, words: str) -> str:
-        """These words, and those of logins that are refused."""
-        refused = (refusal.message for refusal in self._accounts.refusals())
-        return "; ".join([words, *(message for message in refused if message != words)])
-
-    def _whom(self, refused: Account) -> str:
-        if len(self._accounts) > 1:
-            return f"any of the {len(self._accounts)} logins"
-        own = refused.authorizer.own
-        if own is None:
-            return "us"
-        return "the configured token" if own.is_given else f"the login {own.name!r}"
 
 
 def _is_page(response: aiohttp.ClientResponse) -> bool:
