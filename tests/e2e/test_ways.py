@@ -120,10 +120,7 @@ def test_a_proxy_with_a_login_is_passed(
     needs(program, "nginx")
     password = programs.folder / "password"
     password.write_text("correct-horse\n")
-    if program == "squid":
-        proxy, _ = serve_proxy(programs, with_login(programs, "mirror", "correct-horse"))
-    else:
-        proxy = serve_tinyproxy(programs, "BasicAuth mirror correct-horse")
+    proxy = serve_guarded_proxy(program, programs)
     keys: dict[str, Any] = {
         "proxy": {"url": proxy, "username": "mirror", "password_file": str(password)},
         "allow_private": ["127.0.0.0/8"],  # a proxy says nothing of how near the registry is
@@ -147,10 +144,7 @@ def test_a_login_that_a_proxy_refuses_is_told_and_its_file_is_read_again(
     needs(program, "nginx")
     password = programs.folder / "password"
     password.write_text("wrong-horse\n")
-    if program == "squid":
-        proxy, _ = serve_proxy(programs, with_login(programs, "mirror", "correct-horse"))
-    else:
-        proxy = serve_tinyproxy(programs, "BasicAuth mirror correct-horse")
+    proxy = serve_guarded_proxy(program, programs)
     keys: dict[str, Any] = {
         "proxy": {"url": proxy, "username": "mirror", "password_file": str(password)}
     }
@@ -167,6 +161,14 @@ def test_a_login_that_a_proxy_refuses_is_told_and_its_file_is_read_again(
     # The breaker has closed the endpoint: it is looked at anew after a while.
     wait_until(lambda: mirror.get(path)[0] == 200, "the mirror gets through", 60)
     assert "-horse" not in mirror.words()
+
+
+def serve_guarded_proxy(program: str, programs: Programs) -> str:
+    """Its URL. It lets who shows `mirror` and `correct-horse` through."""
+    if program == "tinyproxy":
+        return serve_tinyproxy(programs, "BasicAuth mirror correct-horse")
+    url, _ = serve_proxy(programs, with_login(programs, "mirror", "correct-horse"))
+    return url
 
 
 # A proxy's own refusals
