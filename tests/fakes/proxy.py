@@ -25,14 +25,16 @@ class Passed:
 
 class FakeProxy:
     """Connects each host of `names` to 127.0.0.1 and the port that is asked for, all others as
-    they are. `login` is `name:password`. With `status` it answers every request so, with `headers`
-    and `page`, which it sends in answer to a HEAD, too; with `behaviour` that one speaks after the
-    request was read. `connected` is the head of its answer to CONNECT."""
+    they are. `login` is `name:password`. As squid does, it forbids URLs with `forbidden` in them.
+    With `status` it answers every request so, with `headers` and `page`, which it sends in answer
+    to a HEAD, too; with `behaviour` that one speaks after the request was read. `connected` is the
+    head of its answer to CONNECT."""
 
     def __init__(
         self,
         *names: str,
         login: str = "",
+        forbidden: str = "",
         status: int = 200,
         headers: str = "",
         page: str = "",
@@ -42,6 +44,7 @@ class FakeProxy:
     ) -> None:
         self.names = names
         self.login = login
+        self.forbidden = forbidden
         self.status = status
         self.headers = headers
         self.page = page
@@ -96,6 +99,10 @@ class FakeProxy:
         if self.login and headers.get("Proxy-Authorization") != expected:
             words = "407 Login\r\nProxy-Authenticate: Basic realm=x"
             writer.write(f"HTTP/1.1 {words}\r\nContent-Length: 0\r\n\r\n".encode())
+            return await writer.drain()
+        if self.forbidden and self.forbidden in target:
+            words = "403 Forbidden\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\nContent-Length: 0"
+            writer.write(f"HTTP/1.1 {words}\r\n\r\n".encode())
             return await writer.drain()
         if self.status != 200:
             words = f"{self.status} No\r\n{self.headers}Content-Length: {len(self.page)}"

@@ -144,6 +144,19 @@ async def test_what_is_cached_is_served_while_the_proxy_is_down(house: House) ->
     assert await mirror.metric("upstream_requests_total", status="proxy") > 0
 
 
+async def test_what_a_proxy_forbids_of_a_registry_takes_nobody_the_rest(house: House) -> None:
+    """Companies' proxies filter by URL, and clients choose the URL."""
+    hub = house.hub
+    hub.add_image("library/redis", "7", b"layer")
+    async with FakeProxy(*NAMES, forbidden="/evil/") as proxy:
+        mirror = await house.mirror(outside(hub), docker_io=keys_of(hub), env=by_environment(proxy))
+        for number in range(12):
+            answer = await mirror.manifest("1", name=f"evil/image{number}")
+            assert answer.status >= 400
+        assert (await mirror.manifest("7")).status == 200
+        assert len([target for target in proxy.targets("HEAD") if "/evil/" in target]) >= 12
+
+
 async def test_a_proxys_password_is_nowhere_in_what_the_mirror_says(house: House) -> None:
     async with FakeProxy(*NAMES, login="me:right") as proxy:
         url = proxy.url.replace("http://", "http://me:hunter2-s3cr3t@")

@@ -21,7 +21,7 @@ from ...times import SECRET
 from ..egress import Guard
 from ..proxies import Proxy, Routes
 from .sessions import Reason, check, origin
-from .words import EndpointUnresolvable, RefusedByProxy, Unresolvable
+from .words import EndpointUnresolvable, RefusedByProxy, Unresolvable, UrlRefused
 
 # Refusals, and what a proxy says that does not reach who was asked by it.
 _OWN = frozenset((401, 403, 500, 502, 503, 504))
@@ -219,6 +219,9 @@ def _raise_own_answer(response: aiohttp.ClientResponse) -> None:
     registry's. 407 always is. Of the others nothing in HTTP tells it; but squid says that an error
     is its own, and tinyproxy who it is; RFC 9209 has a header that few send."""
     status, headers = response.status, response.headers
+    # What is said of /v2/ is said of the registry, and so is that the proxy cannot reach it.
+    is_forbidden = status < 500 and status not in (401, 407) and response.url.name
+    kind = UrlRefused if is_forbidden else RefusedByProxy
     is_own = status == 407 or (
         status in _OWN
         and (
@@ -229,4 +232,4 @@ def _raise_own_answer(response: aiohttp.ClientResponse) -> None:
     )
     if is_own:
         response.close()
-        raise RefusedByProxy(status, ", ".join(headers.getall("Proxy-Authenticate", [])))
+        raise kind(status, ", ".join(headers.getall("Proxy-Authenticate", [])))

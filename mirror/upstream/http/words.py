@@ -72,6 +72,11 @@ class RefusedByProxy(Exception):
         return self.status in (401, 407)
 
 
+class UrlRefused(RefusedByProxy):
+    """The proxy forbids this URL, and may let others of the same host through: companies filter by
+    path, and clients choose it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who was asked. `name` is the endpoint's; `shows_certificate`: one of ours is configured;
@@ -101,13 +106,10 @@ def is_no_connection(error: Exception) -> bool:
     os_error = getattr(error, "os_error", None)
     if isinstance(os_error, OSError) and os_error.errno in _OUR_OWN:
         return False
-    return isinstance(
-        error,
-        aiohttp.ClientConnectorError
-        | aiohttp.ConnectionTimeoutError
-        | aiohttp.ClientHttpProxyError
-        | RefusedByProxy,
-    ) or (_alert(error) is not None)
+    if isinstance(error, UrlRefused):
+        return False
+    kinds = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | RefusedByProxy
+    return isinstance(error, kinds) or _alert(error) is not None
 
 
 def failure(error: Exception, asked: Asked) -> Unreached | Exhausted | Untrustworthy | Denied:
