@@ -22,6 +22,10 @@ else
     need nginx nginx-light
     need squid squid
     need tinyproxy tinyproxy
+    need docker-credential-ecr-login amazon-ecr-credential-helper
+    need docker-credential-pass golang-docker-credential-helpers
+    need pass pass
+    need gpg gnupg
     need busybox busybox-static
     need openssl openssl
     need wrk wrk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +14,9 @@ import pytest
 
 from mirror.app.credential_helpers import CredentialHelper, server_of
 from mirror.upstream.endpoint import IdentityToken, Login, NoLogin
+
+from .e2e.programs import needs
+from .waiting import until
 
 SECRET = "hunter2-is-no-secret"
 NULL_USER = "00000000-0000-0000-0000-000000000000"
@@ -150,9 +152,15 @@ def test_one_that_hangs_is_ended_with_all_that_it_has_started(programs: Programs
     assert "did not end within 0.5 s" in failure(helper(within=0.5))
     ended = [int(pid) for pid in pids.read_text().split()]
     assert len(ended) == 2
-    for pid in ended:
-        with contextlib.suppress(FileNotFoundError):  # whoever adopts it may not have seen it
-            assert Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    until(lambda: not any(map(runs, ended)))  # a killed process may be on its way out
+
+
+def runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"  # whoever adopts it may not have seen it
 
 
 def test_one_that_has_ended_is_not_waited_for_by_what_it_leaves_behind(programs: Programs) -> None:
@@ -175,8 +183,7 @@ def test_one_that_closes_its_streams_first_is_waited_for(programs: Programs) -> 
 
 
 def test_amazons_own_says_what_it_lacks() -> None:
-    if shutil.which("docker-credential-ecr-login") is None:
-        pytest.skip("it is not installed")
+    needs("docker-credential-ecr-login")
     server = "1234.example.com"
     assert "credentials not found" in failure(CredentialHelper("ecr-login", server))
 
@@ -184,9 +191,7 @@ def test_amazons_own_says_what_it_lacks() -> None:
 @pytest.fixture
 def password_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`pass`, with a key of its own and nobody's agent."""
-    for program in ("docker-credential-pass", "pass", "gpg"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
+    needs("docker-credential-pass", "pass", "gpg")
     home = tempfile.mkdtemp()  # a short path: the agent's socket is in it
     monkeypatch.setenv("GNUPGHOME", home)
     monkeypatch.setenv("PASSWORD_STORE_DIR", str(tmp_path / "store"))
