@@ -103,12 +103,12 @@ async def test_work_whose_turn_has_not_come_is_not_done_for_a_caller_who_left() 
     threads.close()
 
 
-def named_aside() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("aside")]
+def named(name: str) -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith(name)}
 
 
 async def test_shared_threads_end_with_their_event_loop() -> None:
-    before = set(named_aside())
+    before = named("aside")
 
     async def work() -> int:
         return await aside(threading.get_ident)
@@ -117,7 +117,7 @@ async def test_shared_threads_end_with_their_event_loop() -> None:
         loop = asyncio.new_event_loop()
         try:
             assert loop.run_until_complete(work()) != threading.get_ident()
-            assert set(named_aside()) - before
+            assert named("aside") - before
         finally:
             loop.close()
         return weakref.ref(loop)
@@ -129,7 +129,7 @@ async def test_shared_threads_end_with_their_event_loop() -> None:
 
     def ended() -> bool:
         gc.collect()
-        return thread[0]() is None and not set(named_aside()) - before
+        return thread[0]() is None and not named("aside") - before
 
     await eventually(ended)
 
@@ -146,11 +146,11 @@ async def test_a_large_document_is_read_on_a_thread_and_a_small_one_in_place() -
 
 async def test_work_that_hangs_is_waited_for_once_and_nothing_more_is_begun_beside_it() -> None:
     work, hung, done = MayHang(0.05), threading.Event(), list[int]()
-    before = threading.active_count()
+    before = named("may_hang")  # another test's may end meanwhile
     for _ in range(20):
         with pytest.raises(TimeoutError):
             await work.run(hung.wait)
-    assert threading.active_count() == before + 1
+    assert len(named("may_hang") - before) == 1
     hung.set()
 
     async def runs_again() -> bool:
