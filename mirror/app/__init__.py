@@ -1,9 +1,10 @@
 """Builds a running mirror from a Config: the one place where the rooms meet."""
 
-from ..server.control import NotAnswered, ask
+from ..server.control import CommandFailed, NotAnswered, ask, ask_bytes, ask_lines
 from .checking import checked_endpoints
 from .logins import refusals
-from .reloading import reloading
+from .operations import Operations, operating
+from .reloading import Reloader
 from .resources import CannotStart, Process, holding_store, resources, sharing_store, tag_memory
 from .serving import (
     GRACE,
@@ -20,16 +21,21 @@ from .serving import (
 __all__ = [
     "GRACE",
     "CannotStart",
+    "CommandFailed",
     "NotAnswered",
+    "Operations",
     "Process",
+    "Reloader",
     "ask",
+    "ask_bytes",
+    "ask_lines",
     "checked_endpoints",
     "having_images",
     "holding_store",
     "keeping_house",
+    "operating",
     "probe_port",
     "refusals",
-    "reloading",
     "resources",
     "running",
     "serving_admin",

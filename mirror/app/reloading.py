@@ -15,7 +15,7 @@ import structlog
 
 from ..config import Config, ConfigError, following, load_again
 from ..contracts.events import ConfigLoaded, ConfigReloaded
-from ..server.control import taking_commands
+from ..server.control import Parameters
 from ..threads import Threads
 from .resources import Process
 
@@ -111,23 +111,20 @@ class Reloader:
         """Whatever holds its threads is not waited for."""
         self._threads.leave()
 
+    async def command(self, _: Parameters) -> Mapping[str, Any]:
+        """The command `reload`."""
+        return {**asdict(await self.reload()), "path": self.place}
+
 
 @contextlib.asynccontextmanager
-async def reloading(
-    path: Path | None, config: Config, process: Process, apply: Apply
-) -> AsyncIterator[None]:
-    """While the context lasts, SIGHUP and the command `reload` have the file read again."""
-    reloader = Reloader(path, config, process, apply)
-
-    async def command() -> Mapping[str, Any]:
-        return {**asdict(await reloader.reload()), "path": reloader.place}
-
+async def following_hangups(reloader: Reloader) -> AsyncIterator[None]:
+    """While the context lasts, SIGHUP has the file read again. The reloader is closed at its
+    end."""
     loop = asyncio.get_running_loop()
     hangups = asyncio.create_task(reloader.follow_hangups())
     try:
-        async with taking_commands(config.storage.path, {"reload": command}):
-            loop.add_signal_handler(signal.SIGHUP, reloader.hang_up)
-            yield
+        loop.add_signal_handler(signal.SIGHUP, reloader.hang_up)
+        yield
     finally:
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # without one it ends the process
         hangups.cancel()

@@ -32,7 +32,8 @@ from ..tasks import beside
 from .catalogue import CatalogueUpkeep
 from .live import Live
 from .logins import hindrances
-from .reloading import reloading
+from .operations import Operations, operating
+from .reloading import Reloader
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
 
 log = structlog.get_logger()
@@ -69,11 +70,13 @@ async def running(config: Config, path: Path | None = None) -> AsyncIterator[Non
 
         async def apply(config: Config) -> Sequence[str]:
             opened.follow(config)
+            operations.follow(config)
             follow_for_admin(config)
             follow(config)
             return ()
 
-        async with reloading(path, config, process, apply):
+        operations = Operations(config, opened, Reloader(path, config, process, apply))
+        async with operating(operations):
             listening.set()
             try:
                 yield

@@ -22,11 +22,13 @@ from ...events import Events
 from ...metrics import Metrics
 from .. import (
     GRACE,
+    Operations,
     Process,
+    Reloader,
     holding_store,
     keeping_house,
+    operating,
     probe_port,
-    reloading,
     resources,
     serving_admin,
     settle,
@@ -305,11 +307,13 @@ async def serve_with_workers(config: Config, path: Path | None, stop: asyncio.Ev
 
         async def apply(config: Config) -> Sequence[str]:
             opened.follow(config)
+            operations.follow(config)
             follow_for_admin(config)
             return await workers.follow(config)
 
+        operations = Operations(config, opened, Reloader(path, config, process, apply))
         settle()
-        async with reloading(path, config, process, apply):
+        async with operating(operations):
             await workers.run(stop)
 
 
