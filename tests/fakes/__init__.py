@@ -11,6 +11,7 @@
     MemoryTier       a SecondTier in memory, which can be told to hang or fail
     FakeTags         a TagStore in a dict
     MemoryCatalogue  a Catalogue by brute force
+    FakeActivity     an Activity that says what it was given (`fakes.activity`)
     Recorder         a bus of events that remembers; Answers counts those of the server
     HandClock        time that passes when the test says so
 
