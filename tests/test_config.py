@@ -30,6 +30,7 @@ from .e2e import certificates
 SHIPPED = Path(__file__).parent.parent / "mirror.yaml"
 HUB = "https://registry-1.docker.io"
 SECRET = "hunter2-s3cr3t"
+ADMIN_TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 def parse(text: str) -> Config:
@@ -65,6 +66,36 @@ def secret_file(tmp_path):
 # What is taken
 
 
+@pytest.mark.parametrize(
+    ("text", "address", "write"),
+    [
+        ("admin: ':9'", ":9", False),
+        ("admin: {listen: ':9'}", ":9", False),
+        ("admin: {write: true}", "127.0.0.1:5001", True),
+        ("admin: {listen: '[::1]:9', write: true}", "[::1]:9", True),
+        ("admin: {listen: 'localhost:9', write: true}", "localhost:9", True),
+    ],
+)
+def test_the_admin_port_is_an_address_or_a_section(text, address, write):
+    admin = parse(text).admin
+    assert (str(admin.listen), admin.write, admin.token_file) == (address, write, None)
+
+
+def test_the_admin_port_is_written_to_from_elsewhere_with_a_token(tmp_path):
+    secret_file = tmp_path / "token"
+    secret_file.write_text(ADMIN_TOKEN + "\n")
+    admin = parse(f"admin: {{listen: ':9', write: true, token_file: '{secret_file}'}}").admin
+    assert admin.write
+    assert admin.token_file.get_secret_value() == ADMIN_TOKEN
+
+
+def test_a_token_that_could_be_guessed_is_none(tmp_path):
+    (tmp_path / "token").write_text("hunter2\n")
+    [problem] = problems(f"admin: {{token_file: '{tmp_path / 'token'}'}}")
+    assert "fewer than 16 signs" in str(problem)
+    assert "hunter2" not in str(problem)
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~", "registries:\n", "storage:\n"])
 def test_nothing_said_is_docker_hub(text):
     assert parse(text) == config.load(None) == Config()
@@ -73,7 +104,8 @@ def test_nothing_said_is_docker_hub(text):
 def test_the_defaults():
     default = config.load(None)
     assert default.listen == Address("127.0.0.1", 5000)
-    assert default.admin == Address("127.0.0.1", 5001)
+    assert default.admin.listen == Address("127.0.0.1", 5001)
+    assert not default.admin.write
     assert default.workers == 1
     assert default.storage.max_size == 50 * 1024**3
     assert default.storage.durability == "full"
@@ -128,6 +160,7 @@ def uncommented(text: str, block: str) -> str:
 def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
     for name in ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem"):
         (tmp_path / name).write_text(SECRET)
+    (tmp_path / "admin").write_text(ADMIN_TOKEN)
     with_certificates(tmp_path)
     shipped = SHIPPED.read_text()
     used = uncommented(shipped, block).replace("/run/secrets", str(tmp_path))
@@ -178,7 +211,7 @@ def test_the_shipped_file_has_its_examples():
         "access:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 12
+    assert len(shipped_examples()) == 13
 
 
 @pytest.mark.parametrize(
@@ -702,6 +735,18 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         ("listen: -5", 1, "listen", "'-5'", AN_ADDRESS),
         ("admin:", 1, "admin", "nothing", AN_ADDRESS),
         ("admin: [a]", 1, "admin", "a list", AN_ADDRESS),
+        ("admin: {write: yes}", 1, "admin.write", "'yes'", "write true or false"),
+        ("admin: {listen: host}", 1, "admin.listen", "'host'", AN_ADDRESS),
+        ("admin: {listen: ':5000'}", 1, "admin.listen", "port 5000, which is listen's too", "5001"),
+        ("admin: {wrote: true}", 1, "admin.wrote", "a key that is not known", "write write"),
+        ("admin: {token: x}", 1, "admin.token", "", "write token_file, with the path"),
+        (
+            "admin: {listen: ':5001', write: true}",
+            1,
+            "admin.write",
+            "true at :5001, not a loopback one",
+            "write token_file: too",
+        ),
         ("admin: 5000", 1, "admin", "port 5000, which is listen's too", "write another port"),
         ("listen: :5001", 1, "listen", "port 5001, which is admin's too", "127.0.0.1:5002"),
         ("admin: 127.0.0.1:80\nlisten: :80", 1, "admin", "port 80, which", "127.0.0.1:81"),

@@ -170,15 +170,15 @@ async def serving_admin(
                 images = _images(use.value.registry, opened, now)
                 return await images.missing(image.repository, image.reference, wanted)
 
-        application = admin_application(config.admin.host, exposition, ready, missing)
+        application = admin_application(config.admin.listen.host, exposition, ready, missing)
         runner = await admin_runner(application, config.limits.idle)
         assert runner.server is not None  # noqa: S101 - it has been set up
         port = SparePort(runner.server)
         try:
             try:
-                await port.listen(config.admin.host, config.admin.port)
+                await port.listen(config.admin.listen.host, config.admin.listen.port)
             except OSError as error:
-                raise _taken("admin", config.admin, error) from error
+                raise _taken("admin", config.admin.listen, error) from error
             yield follow
         finally:
             port.close()

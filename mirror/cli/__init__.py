@@ -138,7 +138,7 @@ async def _serve(config: Config, path: Path | None) -> None:
 def _welcome(config: Config) -> None:
     err.print(
         f"\nServing {', '.join(sorted(config.registries))} on http://{config.listen} "
-        f"(metrics on http://{config.admin}/metrics).\n"
+        f"(metrics on http://{config.admin.listen}/metrics).\n"
         "Tell Docker, in /etc/docker/daemon.json, then reload it (systemctl reload docker):\n"
         f'    {{"registry-mirrors": ["http://{config.listen}"]}}\n',
         markup=False,

@@ -4,6 +4,7 @@
 secrets already read) or raise ConfigError, whose text is for the user as it stands.
 """
 
+from .admin import AdminConfig
 from .logins import (
     IDENTITY_TOKEN_USER,
     Secret,
@@ -37,6 +38,7 @@ __all__ = [
     "NEEDS_RESTART",
     "AccessConfig",
     "Address",
+    "AdminConfig",
     "ClientConfig",
     "Config",
     "ConfigError",

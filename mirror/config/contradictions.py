@@ -6,6 +6,7 @@ to be told at once. What a model says already about a key is left out here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ Found = Iterator[tuple[Location, Mistake]]
 def contradictions(data: dict[str, Any]) -> Found:
     """Each with the key at which it is to be mended."""
     yield from _port_twice(data)
+    yield from _admin(data)
     yield from _default_registry(data)
     yield from _registries_twice(_section(data, "registries"))
     yield from _redis_keys(_section(data, "tags"))
@@ -47,19 +49,42 @@ def _port_twice(data: dict[str, Any]) -> Found:
     defaults = Config()
     try:
         listen = places.address(data["listen"]) if "listen" in data else defaults.listen
-        admin = places.address(data["admin"]) if "admin" in data else defaults.admin
+        admin = _admin_address(data)
     except Mistake:
         return
     if listen.port == admin.port != 0:
-        key, other = ("admin", "listen") if "admin" in data else ("listen", "admin")
+        place: Location = ("admin",) if "admin" in data else ("listen",)
+        other = "listen" if "admin" in data else "admin"
+        if isinstance(data.get("admin"), dict):
+            place = ("admin", "listen")
         free = listen.port + 1 if listen.port < 65535 else 5001
         yield (
-            (key,),
+            place,
             Mistake(
                 f"port {listen.port}, which is {other}'s too",
                 f"another port, such as {places.LOOPBACK}:{free}",
             ),
         )
+
+
+def _admin_address(data: dict[str, Any]) -> places.Address:
+    """Raises Mistake."""
+    given = data.get("admin", str(Config().admin.listen))
+    if isinstance(given, dict):
+        given = given.get("listen", str(Config().admin.listen))
+    return places.address(given)
+
+
+def _admin(data: dict[str, Any]) -> Found:
+    """What changes the cache is not for everybody who can reach the port."""
+    section = _section(data, "admin")
+    if section.get("write") != "true" or "token_file" in section:
+        return
+    with contextlib.suppress(Mistake):
+        address = _admin_address(data)
+        if not address.is_loopback:
+            write = "token_file: too, with the path of a file that holds a secret"
+            yield ("admin", "write"), Mistake(f"true at {address}, not a loopback one", write)
 
 
 def _default_registry(data: dict[str, Any]) -> Found:

@@ -23,6 +23,8 @@ IDENTITY_TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105 - no 
 
 MAX_SECRET = 64 * 1024  # bytes; the longest tokens in use are a few KiB
 
+_LEAST_TOKEN = 16  # characters: 64 bits where they are hexadecimal
+
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PLAIN = re.compile(r"[\x21-\x7e]+")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, 2.1
@@ -72,6 +74,12 @@ def token_from_file(value: object) -> Secret:
 def token_from_environment(value: object) -> Secret:
     """The variable's value: fit to stand in an Authorization header."""
     return _from_environment(value, _token)
+
+
+def admin_token_from_file(value: object) -> Secret:
+    """The file's text, less one trailing newline: what clients of the admin port show, so long that
+    nobody guesses it."""
+    return _from_file(value, _admin_token)
 
 
 def identity_token_from_file(value: object) -> Secret:
@@ -177,6 +185,14 @@ def _token(secret: str) -> str:
     if not _BEARER.fullmatch(secret):
         raise Mistake("a token with spaces or other signs that no token has", "the token as issued")
     return secret
+
+
+def _admin_token(secret: str) -> str:
+    token = _token(secret)
+    if len(token) < _LEAST_TOKEN:
+        write = "a long one that nobody knows, such as `openssl rand -hex 32` makes"
+        raise Mistake(f"a token of fewer than {_LEAST_TOKEN} signs", write)
+    return token
 
 
 def _shown(given: str) -> str:

@@ -12,34 +12,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from ..oci.digest import Digest
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from . import certificates, logins, places, proxies, values
+from .admin import AdminConfig, admin_section
 from .certificates import Pem
 from .logins import Secret
 from .places import Address, Network
+from .section import Seconds, Section, or_empty, or_none_listed
 
 _STATE_FOLDER = Path("/var/lib/registry-mirror")
-
-
-def _or_empty(section: object) -> object:
-    """A section whose keys are all commented out is as good as none."""
-    return {} if section is None else section
-
-
-def _or_none_listed(section: object) -> object:
-    return () if section is None else section
-
-
-Seconds = Annotated[float, BeforeValidator(values.seconds)]
-
-
-class Section(BaseModel):
-    """Frozen, and without a word about values in its own errors: some are secrets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _default_storage_path() -> Path:
@@ -66,7 +50,7 @@ class StorageConfig(Section):
     second_tier: Annotated[Path | None, BeforeValidator(values.path_or_none)] = None
     pin: Annotated[
         tuple[Annotated[str, BeforeValidator(values.image_pattern)], ...],
-        BeforeValidator(_or_none_listed),
+        BeforeValidator(or_none_listed),
     ] = ()
 
 
@@ -158,7 +142,7 @@ class ProxyConfig(Section):
     password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
     excepted: Annotated[
         tuple[Annotated[str, BeforeValidator(proxies.excepted)], ...],
-        BeforeValidator(_or_none_listed),
+        BeforeValidator(or_none_listed),
     ] = Field(default=(), alias="except")
 
     @property
@@ -243,7 +227,7 @@ class QuotaConfig(Section):
 
 
 def _freshness_rules(section: object) -> object:
-    return section if isinstance(section, list) else [_or_empty(section)]
+    return section if isinstance(section, list) else [or_empty(section)]
 
 
 class RegistryConfig(Section):
@@ -260,15 +244,15 @@ class RegistryConfig(Section):
     freshness: Annotated[tuple[FreshnessConfig, ...], BeforeValidator(_freshness_rules)] = (
         FreshnessConfig(),
     )
-    quota: Annotated[QuotaConfig, BeforeValidator(_or_empty)] = QuotaConfig()
+    quota: Annotated[QuotaConfig, BeforeValidator(or_empty)] = QuotaConfig()
     realm: TokenRealm = None
     hosts: Annotated[
         tuple[Annotated[str, BeforeValidator(places.own_name)], ...],
-        BeforeValidator(_or_none_listed),
+        BeforeValidator(or_none_listed),
     ] = ()
     allow_private: Annotated[
         tuple[Annotated[Network | str, BeforeValidator(places.private_place)], ...],
-        BeforeValidator(_or_none_listed),
+        BeforeValidator(or_none_listed),
     ] = ()
 
 
@@ -312,24 +296,24 @@ class Config(Section):
     images, as `parse_image` reads them, frozen to a digest, or to what they were at a time."""
 
     listen: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5000)
-    admin: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5001)
+    admin: Annotated[AdminConfig, BeforeValidator(admin_section)] = AdminConfig()
     workers: Annotated[int, BeforeValidator(values.count(values.MAX_WORKERS))] = 1
-    storage: Annotated[StorageConfig, BeforeValidator(_or_empty)] = Field(
+    storage: Annotated[StorageConfig, BeforeValidator(or_empty)] = Field(
         default_factory=StorageConfig
     )
-    tags: Annotated[TagsConfig, BeforeValidator(_or_empty)] = TagsConfig()
-    limits: Annotated[LimitsConfig, BeforeValidator(_or_empty)] = LimitsConfig()
+    tags: Annotated[TagsConfig, BeforeValidator(or_empty)] = TagsConfig()
+    limits: Annotated[LimitsConfig, BeforeValidator(or_empty)] = LimitsConfig()
     default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
     offline: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
     prefetch: Annotated[bool, BeforeValidator(values.yes_or_no)] = True
     allow_any_registry: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
-    access: Annotated[tuple[AccessConfig, ...], BeforeValidator(_or_none_listed)] = ()
+    access: Annotated[tuple[AccessConfig, ...], BeforeValidator(or_none_listed)] = ()
     pin: Annotated[
         Mapping[
             Annotated[str, BeforeValidator(values.tagged_image)],
             Annotated[Digest | datetime, BeforeValidator(values.digest_or_time)],
         ],
-        BeforeValidator(_or_empty),
+        BeforeValidator(or_empty),
     ] = Field(default_factory=dict)
     registries: Annotated[
         Mapping[Annotated[str, BeforeValidator(places.registry_name)], RegistryConfig],

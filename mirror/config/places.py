@@ -5,6 +5,7 @@ What is shown of a URL is masked first: people put logins into them.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
@@ -36,6 +37,13 @@ class Address:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this host can connect there."""
+        with contextlib.suppress(ValueError):
+            return ip_interface(self.host).ip.is_loopback
+        return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

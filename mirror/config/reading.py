@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from . import proxies, values
+from .admin import AdminConfig
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
 from .model import (
@@ -24,11 +25,11 @@ from .model import (
     ProxyConfig,
     QuotaConfig,
     RegistryConfig,
-    Section,
     StorageConfig,
     TagsConfig,
 )
 from .problems import ConfigError, Mistake, Problem, kind
+from .section import Section
 
 
 def load(path: Path | None) -> Config:
@@ -165,6 +166,7 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
 
 # Sections by the name of the key they stand at.
 _SECTIONS: dict[str | int, type[Section]] = {
+    "admin": AdminConfig,
     "storage": StorageConfig,
     "tags": TagsConfig,
     "limits": LimitsConfig,

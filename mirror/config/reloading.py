@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .model import Config, Section
+from .model import Config
+from .section import Section
 
 _FIXED: Sequence[tuple[str, ...]] = (
     # Ports that are open, and processes that run.
     ("listen",),
-    ("admin",),
+    ("admin", "listen"),
     ("workers",),
     # Files that are open, the store's lock, and threads that were told what to keep to.
     ("storage", "path"),
