@@ -6,12 +6,14 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from .. import __version__
 from ..config import Config
 from ..logs import drain, log_json, open_streams
+from .beginning import completion, init
 from .checking import check
 from .console import (
     CANNOT_START,
@@ -19,9 +21,11 @@ from .console import (
     ConfigOption,
     drop_output,
     err,
+    explained,
     give_up,
     load_or_exit,
     out,
+    register,
     watch_output,
 )
 from .images import ready, warm
@@ -30,11 +34,15 @@ from .tags import pin, tags, unpin
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="A pull-through mirror for container registries.",
 )
 DAMAGED = 1
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__)
+        raise typer.Exit
 
 
 def main() -> None:
@@ -50,7 +58,17 @@ def main() -> None:
         drain()  # a command's last words may be its mistake's
 
 
-@app.command()
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """A pull-through mirror for container registries."""
+
+
+@explained("serve --config mirror.yaml", failed="it could not start")
 def serve(config: ConfigOption = None) -> None:
     """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
     log_json()
@@ -67,7 +85,7 @@ def serve(config: ConfigOption = None) -> None:
         raise typer.Exit(CANNOT_START) from None
 
 
-@app.command()
+@explained("verify --config mirror.yaml", failed="damaged content was found")
 def verify(config: ConfigOption = None) -> None:
     """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
     loaded = load_or_exit(config)
@@ -85,14 +103,15 @@ def verify(config: ConfigOption = None) -> None:
         raise typer.Exit(DAMAGED)
 
 
-@app.command()
+@explained("version")
 def version() -> None:
     """Print the version."""
     out.print(__version__)
 
 
-for command in (check, ready, warm, tags, pin, unpin, reload):
-    app.command()(command)
+register(
+    app, check, completion, init, pin, ready, reload, serve, tags, unpin, verify, version, warm
+)
 
 
 async def _verify(config: Config) -> tuple[int, int]:

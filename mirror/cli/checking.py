@@ -16,6 +16,7 @@ from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
     err,
+    explained,
     give_up,
     load_or_exit,
     log_nothing,
@@ -39,6 +40,7 @@ ImagesArgument = Annotated[
 ]
 
 
+@explained("check --config mirror.yaml", "check --online redis:7", failed="an endpoint failed")
 def check(
     images: ImagesArgument = None, online: OnlineOption = False, config: ConfigOption = None
 ) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from ..config import Config, ConfigError, load
 
@@ -20,6 +23,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 CONFIGURATION_WRONG = 2
 CANNOT_START = 1
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 ConfigOption = Annotated[
     Path | None,
@@ -93,3 +98,36 @@ def drop_output() -> None:
     of it, when it ends."""
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), 1)
+
+
+_epilogs: dict[Callable[..., Any], str] = {}
+
+
+def explained(*examples: str, failed: str = "it could not be done") -> Callable[[Command], Command]:
+    """What stands below a command's help: examples, without the program's name before them, and
+    what its exit statuses mean; `failed` is what 1 means."""
+
+    def note(command: Command) -> Command:
+        _epilogs[command] = _epilog(examples, failed)
+        return command
+
+    return note
+
+
+def register(app: typer.Typer, *commands: Callable[..., Any]) -> None:
+    """Makes these functions commands of the program, or of a group of it, with their epilogs."""
+    for command in commands:
+        told = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+        app.command(
+            help="\n\n".join(" ".join(paragraph.split()) for paragraph in told),
+            epilog=_epilogs.get(command) or _epilog((), ""),
+        )(command)
+
+
+def _epilog(examples: tuple[str, ...], failed: str) -> str:
+    """Typer sets a line for each paragraph, and reads square brackets as markup."""
+    lines = ["Examples:", *(f"$ registry-mirror {escape(example)}" for example in examples)]
+    statuses = f"Exit status: 0 good, 1 {escape(failed or 'it could not be done')}, "
+    return "\n\n".join(
+        [*(lines if examples else ()), f"{statuses}2 the configuration or the arguments are wrong."]
+    )

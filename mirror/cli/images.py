@@ -12,7 +12,16 @@ from ..config import Config
 from ..oci.errors import BadRequest, RegistryError
 from ..oci.reference import ImageReference, parse_image
 from ..pullthrough.images import Images, Piece, this_platform
-from .console import CONFIGURATION_WRONG, ConfigOption, err, give_up, load_or_exit, log_nothing, out
+from .console import (
+    CONFIGURATION_WRONG,
+    ConfigOption,
+    err,
+    explained,
+    give_up,
+    load_or_exit,
+    log_nothing,
+    out,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -32,6 +41,7 @@ _AT_ONCE = 4  # layers
 Work = Callable[[Images, ImageReference, str], Awaitable[bool]]  # whether it went well
 
 
+@explained("ready redis:7", failed="an image could not be served")
 def ready(
     images: ImagesArgument, platform: PlatformOption = _HERE, config: ConfigOption = None
 ) -> None:
@@ -42,6 +52,7 @@ def ready(
         raise typer.Exit(1)
 
 
+@explained("warm redis:7 ghcr.io/acme/app:v1", failed="an image could not be had")
 def warm(
     images: ImagesArgument, platform: PlatformOption = _HERE, config: ConfigOption = None
 ) -> None:

@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from ..config import ConfigError, store_of
-from .console import ConfigOption, err, give_up, log_nothing, out
+from .console import ConfigOption, err, explained, give_up, log_nothing, out
 
 _UNCHANGED = "the mirror goes on with the configuration that it has"
 
 
+@explained("reload", failed="the mirror goes on as before")
 def reload(config: ConfigOption = None) -> None:
     """Have the mirror that runs read its configuration again, with no pull cut (exit 1 if it could
     not)."""

@@ -16,7 +16,15 @@ from ..contracts.tags import TagEvent, TagStore, TagStoreError
 from ..oci.digest import Digest
 from ..oci.reference import ImageReference, Repository, parse_image
 from ..pullthrough.tags.pins import event_at, spoken
-from .console import CONFIGURATION_WRONG, ConfigOption, give_up, load_or_exit, log_nothing, out
+from .console import (
+    CONFIGURATION_WRONG,
+    ConfigOption,
+    explained,
+    give_up,
+    load_or_exit,
+    log_nothing,
+    out,
+)
 
 T = TypeVar("T")
 
@@ -28,6 +36,7 @@ ImageArgument = Annotated[
 ]
 
 
+@explained("tags redis:7", failed="nothing is known of it")
 def tags(image: ImageArgument, config: ConfigOption = None) -> None:
     """Show what a tag pointed to, and since when, as far as this mirror has seen it."""
     loaded = load_or_exit(config)
@@ -48,6 +57,7 @@ def tags(image: ImageArgument, config: ConfigOption = None) -> None:
         raise give_up(f"nothing is known of {name}: no one has pulled it through this mirror")
 
 
+@explained("pin redis:7 2026-11-01")
 def pin(
     image: ImageArgument,
     to: Annotated[
@@ -78,6 +88,7 @@ def pin(
     out.print(f"{repository}:{tag} is frozen to {digest}.", markup=False)
 
 
+@explained("unpin redis:7", failed="it was not frozen, or still is")
 def unpin(image: ImageArgument, config: ConfigOption = None) -> None:
     """Let a tag that `pin` has frozen follow its registry again."""
     loaded = load_or_exit(config)
