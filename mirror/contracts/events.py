@@ -249,6 +249,29 @@ class LoginJudged:
     refused: bool
 
 
+# Images brought ahead of clients, by the entries of `sync`.
+
+
+@dataclass(frozen=True, slots=True)
+class SyncBegun:
+    """An entry of `sync` runs."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncEnded:
+    """A run of an entry has ended, by itself or not. `result`: good, failed (`failed` of its
+    `images`), or stopped. `fetched`: bytes that came."""
+
+    name: str
+    result: str
+    images: int
+    failed: int
+    fetched: int
+    seconds: float
+
+
 # Processes.
 
 
