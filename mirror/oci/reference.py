@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .digest import Digest
 from .errors import NameInvalid, TagInvalid
-from .registries import looks_like_registry, official, parse_registry
+from .registries import DOCKER_HUB, looks_like_registry, official, parse_registry
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -72,8 +72,24 @@ class ImageReference:
     reference: Digest | str
 
     def __str__(self) -> str:
-        separator = ":" if isinstance(self.reference, str) else "@"
-        return f"{self.repository}{separator}{self.reference}"
+        return f"{self.repository}{self._end}"
+
+    @property
+    def familiar(self) -> str:
+        """As people write it: `redis:7`. Docker reads it as the whole name.
+
+        >>> ImageReference(Repository("docker.io", "library/redis"), "7").familiar
+        'redis:7'
+        """
+        registry, name = self.repository.registry, self.repository.name
+        if registry != DOCKER_HUB:
+            return str(self)
+        short = name.removeprefix("library/")
+        return f"{name if '/' in short else short}{self._end}"
+
+    @property
+    def _end(self) -> str:
+        return f"{':' if isinstance(self.reference, str) else '@'}{self.reference}"
 
 
 def parse_image(text: str, default_registry: str) -> ImageReference:

@@ -12,6 +12,7 @@
     FakeTags         a TagStore in a dict
     MemoryCatalogue  a Catalogue by brute force
     FakeActivity     an Activity that says what it was given (`fakes.activity`)
+    FakeImages       a CachedImages with the images that it was given (`fakes.images`)
     Recorder         a bus of events that remembers; Answers counts those of the server
     HandClock        time that passes when the test says so
 
