@@ -6,8 +6,10 @@ import inspect
 import io
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ..config import Config, ConfigError, load
+from ..config import Config, ConfigError, load, store_of
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -35,6 +37,76 @@ ConfigOption = Annotated[
         help="mirror.yaml; without it, the defaults serve Docker Hub.",
     ),
 ]
+
+
+CONFIGURATIONS = (Path("mirror.yaml"), Path("/etc/registry-mirror/mirror.yaml"))
+"""Where a configuration is looked for that no option names."""
+
+_PROBED = 1.0  # seconds that a mirror may take to take a connection
+_STORES = (Path("/var/lib/registry-mirror"), Path("data"))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMirror:
+    """A mirror that a command is for: its store, and the configuration that says so. `config` None:
+    none does, and the store is in one of the default places. `is_running`: its control socket is
+    answered, or is not ours to ask."""
+
+    store: Path
+    config: Path | None
+    is_running: bool
+
+    def __str__(self) -> str:
+        """For messages: what was taken for want of an option."""
+        by = f", of {self.config}" if self.config is not None else ""
+        return f"the mirror of {self.store}{by}"
+
+
+def find_mirror(config: Path | None) -> FoundMirror:
+    """The mirror that this configuration describes. With None: the one that runs, of those whose
+    configuration is in a usual place, or whose store is; where none runs, the first that there is.
+    Of several that run none is chosen: the command ends, and says which there are."""
+    if config is not None:
+        return _of(config)
+    there = [_of(path) for path in CONFIGURATIONS if path.is_file()]
+    there += [FoundMirror(path, None, _is_answered(path)) for path in _STORES]
+    running = {found.store.resolve(): found for found in reversed(there) if found.is_running}
+    if len(running) > 1:
+        names = "; ".join(str(found) for found in running.values())
+        raise give_up(
+            f"several mirrors run here: {names}. Say which one by --config", CONFIGURATION_WRONG
+        )
+    if running:
+        return next(iter(running.values()))
+    default = store_of(None)
+    return next(
+        (found for found in there if found.config is not None or found.store.is_dir()),
+        FoundMirror(default, None, False),
+    )
+
+
+def _of(config: Path) -> FoundMirror:
+    try:
+        store = store_of(config)
+    except ConfigError as error:
+        err.print(str(error), markup=False)
+        raise typer.Exit(CONFIGURATION_WRONG) from None
+    return FoundMirror(store, config, _is_answered(store))
+
+
+def _is_answered(store: Path) -> bool:
+    """Whether a mirror serves this store, as far as this user can see."""
+    from ..server.control.place import NAME, short
+
+    try:
+        with short(store) as folder, socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PROBED)
+            probe.connect(str(folder / NAME))
+    except (PermissionError, TimeoutError):
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def load_or_exit(path: Path | None) -> Config:

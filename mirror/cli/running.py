@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from ..config import ConfigError, store_of
-from .console import ConfigOption, err, explained, give_up, log_nothing, out
+from .console import ConfigOption, err, explained, find_mirror, give_up, log_nothing, out
 
 _UNCHANGED = "the mirror goes on with the configuration that it has"
 
@@ -21,7 +21,8 @@ def reload(config: ConfigOption = None) -> None:
 
     log_nothing()
     try:
-        answer = asyncio.run(ask(store_of(config), "reload"))
+        store = find_mirror(None).store if config is None else store_of(config)
+        answer = asyncio.run(ask(store, "reload"))
     except ConfigError as error:
         err.print(str(error), markup=False)
         raise give_up(f"no mirror was asked: {_UNCHANGED}, if one runs") from None

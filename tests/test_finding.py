@@ -1,0 +1,113 @@
+"""Which mirror a command is for, when no option says so."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from mirror.cli import console
+from mirror.cli.console import find_mirror
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        console, "CONFIGURATIONS", (Path("mirror.yaml"), tmp_path / "etc" / "mirror.yaml")
+    )
+    monkeypatch.setattr(console, "_STORES", (tmp_path / "var", Path("data")))
+    return tmp_path
+
+
+@pytest.fixture
+def serve() -> Iterator[object]:
+    """Has a socket answered in a store."""
+    opened = []
+
+    def serve(store: Path) -> None:
+        store.mkdir(parents=True, exist_ok=True)
+        taken = socket.socket(socket.AF_UNIX)
+        taken.bind(str(store / "control.sock"))
+        taken.listen()
+        opened.append(taken)
+
+    yield serve
+    for taken in opened:
+        taken.close()
+
+
+def config_at(path: Path, store: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"storage:\n  path: {store}\n")
+    return path
+
+
+def test_what_an_option_names_is_taken_whatever_runs(here, serve):
+    serve(here / "var")
+    named = config_at(here / "other.yaml", here / "other")
+    found = find_mirror(named)
+    assert (found.store, found.config, found.is_running) == (here / "other", named, False)
+
+
+def test_the_mirror_that_runs_goes_before_a_configuration_beside(here, serve):
+    config_at(here / "mirror.yaml", here / "mine")
+    of_system = config_at(here / "etc" / "mirror.yaml", here / "service")
+    serve(here / "service")
+    found = find_mirror(None)
+    assert (found.store, found.config, found.is_running) == (here / "service", of_system, True)
+
+
+def test_a_mirror_without_a_configuration_is_found_by_its_store(here, serve):
+    serve(here / "data")
+    found = find_mirror(None)
+    assert (found.store.resolve(), found.config) == (here / "data", None)
+    assert found.is_running
+
+
+def test_a_store_is_named_with_the_configuration_that_describes_it(here, serve):
+    described = config_at(here / "etc" / "mirror.yaml", here / "var")
+    serve(here / "var")
+    found = find_mirror(None)
+    assert found.config == described
+    assert str(described) in str(found)
+
+
+def test_of_several_that_run_none_is_chosen(here, serve, capsys):
+    config_at(here / "mirror.yaml", here / "mine")
+    serve(here / "mine")
+    serve(here / "var")
+    with pytest.raises(typer.Exit) as ended:
+        find_mirror(None)
+    assert ended.value.exit_code == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert str(here / "var") in told
+    assert str(here / "mine") in told
+    assert "--config" in told
+
+
+def test_where_none_runs_the_first_configuration_counts(here):
+    config_at(here / "etc" / "mirror.yaml", here / "service")
+    assert find_mirror(None).store == here / "service"
+    config_at(here / "mirror.yaml", here / "mine")
+    found = find_mirror(None)
+    assert (found.store, found.is_running) == (here / "mine", False)
+
+
+def test_a_socket_that_a_killed_mirror_left_is_nobody(here, serve):
+    (here / "var").mkdir()
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(here / "var" / "control.sock"))
+    left.close()
+    assert not find_mirror(None).is_running
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may ask every mirror")
+def test_a_socket_of_another_user_counts_as_a_mirror(here, serve):
+    serve(here / "var")
+    (here / "var" / "control.sock").chmod(0)
+    assert find_mirror(None).is_running
