@@ -68,7 +68,7 @@ class Reloader:
         """All is checked before any of it counts."""
         async with self._one_at_a_time:
             reload = await self._reload()
-        self._process.events.emit(ConfigReloaded(reload.result))
+        self._process.events.emit(ConfigReloaded(reload.result, reload.words))
         name = "the defaults" if self._path is None else str(self._path)
         for mistake in reload.words if reload.result == "refused" else ():
             log.error("configuration_mistake", mistake=mistake)

@@ -20,7 +20,11 @@ class RequestAnswered:
     """One request is over. `kind`: blob, manifest, tag, tags, referrers, ping or other; `outcome`:
     see Outcome. `registry`, `repository` and `reference` are "" where the request named none.
     `status` None: the client left before it was answered. `sent`: bytes of a body that were handed
-    to the client. Both times are in seconds from the request's arrival."""
+    to the client. Both times are in seconds from the request's arrival.
+
+    `client` is its address. `agent`: the first product of its User-Agent. `digest`: what a tag
+    pointed to, and `age` for how many seconds nobody had confirmed that. `error`: why it failed.
+    `left`: the client hung up before the end."""
 
     kind: str
     registry: str
@@ -32,13 +36,21 @@ class RequestAnswered:
     sent: int
     first_byte: float
     last_byte: float
+    method: str = ""
+    request_id: str = ""
+    agent: str = ""
+    digest: str = ""
+    age: float | None = None
+    error: str = ""
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HitsAnswered:
     """So many requests for what is here are over, each within a millisecond, `took` seconds and
     `sent` bytes of bodies together: those are too many to be told one by one. `named`: the
-    repository, the reference and the number of each that named any."""
+    repository, the reference and the number of each that named any; `by`: in the same order, the
+    method, and the address of the client that these are of."""
 
     kind: str
     registry: str
@@ -47,6 +59,7 @@ class HitsAnswered:
     took: float
     sent: int
     named: Sequence[tuple[str, str, int]] = ()
+    by: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,22 @@ class TagMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class TagChecked:
+    """The upstream was asked what a tag points to. `age`: seconds since an upstream had last said
+    so, None where nothing was known; `ttl`: for how many that was believed. `took`: seconds until
+    it was known, with the manifest in hand. `result`: unchanged, moved, found (nothing was known of
+    it), gone, or failed; then `reason` says why."""
+
+    repository: Repository
+    tag: str
+    age: float | None
+    ttl: float
+    took: float
+    result: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TagStoreFailed:
     """`store`: embedded or redis."""
 
@@ -213,6 +242,51 @@ class BreakerSwitched:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointAnswered:
+    """What an endpoint was asked for came after so many seconds; of a blob, its first piece.
+    `asked`: tag, stat, list, manifest or blob; `what`: the tag, or the digest."""
+
+    registry: str
+    endpoint: str
+    repository: Repository
+    asked: str
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTroubled:
+    """Other endpoints are asked before this one, for this reason. `repository` "": for all that is
+    asked. Told once, until all is well."""
+
+    registry: str
+    endpoint: str
+    repository: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecovered:
+    """That is over."""
+
+    registry: str
+    endpoint: str
+    repository: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointBanned:
+    """This endpoint sent what was not asked for, and is asked only where nobody else answers, for
+    so many seconds. `repository` "": for all."""
+
+    registry: str
+    endpoint: str
+    repository: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointLeft:
     """This endpoint is asked no more: another configuration counts, without it, or with another in
     its place."""
@@ -242,11 +316,12 @@ class QuotaPaused:
 
 @dataclass(frozen=True, slots=True)
 class LoginJudged:
-    """Whether the endpoint, or its token realm, refuses this login."""
+    """Whether the endpoint, or its token realm, refuses this login; `why`, in its words."""
 
     endpoint: str
     login: str
     refused: bool
+    why: str = ""
 
 
 # Images brought ahead of clients, by the entries of `sync`.
@@ -284,9 +359,11 @@ class ConfigLoaded:
 
 @dataclass(frozen=True, slots=True)
 class ConfigReloaded:
-    """A reload has ended. `result`: applied, refused or failed."""
+    """A reload has ended. `result`: applied, refused or failed; `words`: the mistakes, or what has
+    not taken it."""
 
     result: str
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

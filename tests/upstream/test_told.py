@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
+from mirror.events import Events
 from mirror.upstream.pool.told import Told
 
 from ..fakes.clock import HandClock
@@ -13,7 +14,7 @@ from ..fakes.clock import HandClock
 class Log:
     def __init__(self) -> None:
         self.clock = HandClock()
-        self.told = Told("hub", self.clock.clock(), lambda: "well enough")
+        self.told = Told("docker.io", "hub", self.clock.clock(), Events(), lambda: "well enough")
         self.lines: list[str] = []
 
     def trouble(self, repository: str, reason: str) -> list[str]:

@@ -12,7 +12,7 @@ import structlog
 
 from ...asking.retry_policy import retrying
 from ...contracts.context import RequestContext
-from ...contracts.events import TagMoved
+from ...contracts.events import TagChecked, TagMoved
 from ...contracts.registry import FETCHED, BytesContent, Outcome, Resolved
 from ...contracts.tags import TagRecord, TagStoreError
 from ...contracts.upstream import Upstream
@@ -137,6 +137,28 @@ class TagResolver:
 
     async def _ask(self, ask: _Ask) -> Resolved:
         """Asks the upstream what the tag points to, and has that manifest in hand."""
+        began = self._clock.monotonic()
+        age = None if ask.record is None else age_of(ask.record, self._clock.wall())
+
+        def tell(result: str, reason: str = "") -> None:
+            took = self._clock.monotonic() - began
+            asked = ask.repository, ask.tag, age, ask.periods.ttl
+            self._events.emit(TagChecked(*asked, took, result, reason))
+
+        try:
+            resolved = await self._answered(ask)
+        except RegistryError as error:
+            tell("gone" if isinstance(error, Unknown) else "failed", error.message)
+            raise
+        if resolved.outcome is Outcome.STALE:
+            tell("gone", "it is kept, as the configuration wants it")
+        elif resolved.outcome is Outcome.REVALIDATED:
+            tell("unchanged")
+        else:
+            tell("found" if ask.record is None or ask.record.descriptor is None else "moved")
+        return resolved
+
+    async def _answered(self, ask: _Ask) -> Resolved:
         try:
             content = await self._believable(ask)
         except Unknown as error:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ...clock import Clock
@@ -23,7 +23,7 @@ _EVENT = ', "event": "request", "level": "info", "timestamp": "'
 _PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~/-]{1,64}", re.ASCII)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Exchange:
     """One request and its answer, as they are told afterwards.
 
@@ -47,6 +47,10 @@ class Exchange:
     due: int | None = None
     """Bytes of the body; None: not known."""
     sent: int = 0
+    digest: str = ""
+    """What the tag points to that was asked for."""
+    age: float | None = None
+    """Seconds for which nobody has confirmed that."""
     error: str = ""
     """Why it failed, for the log; the client was told what suits it."""
     left: bool = False
@@ -80,12 +84,12 @@ def written(**words: object) -> str:
 class Hit:
     """What the line of a hit has that is the same each time, before and after what is not."""
 
-    __slots__ = ("after", "before", "kind", "reference", "registry", "repository")
+    __slots__ = ("after", "before", "kind", "method", "reference", "registry", "repository")
 
     def __init__(
         self, method: str, kind: str, registry: str, repository: str, reference: str
     ) -> None:
-        self.kind = kind
+        self.method, self.kind = method, kind
         self.registry, self.repository, self.reference = registry, repository, reference
         words = written(registry=registry, repository=repository, reference=reference)
         self.before = f'{{"method": "{method}", "kind": "{kind}", "client": "'
@@ -97,7 +101,7 @@ class _Tally:
     count: int = 0
     took: float = 0.0
     sent: int = 0
-    of: dict[Hit, int] = field(default_factory=dict)
+    of: dict[tuple[Hit, str], int] = field(default_factory=dict)  # by what was hit, and by whom
 
 
 class AccessLog:
@@ -117,14 +121,25 @@ class AccessLog:
         self._write = write
         self._events = events
         self._clock = clock or Clock()
+        self._running: set[Exchange] = set()
         self._lines: list[str] = []
         self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._next_second, self._stamp = 0, ""
 
+    @property
+    def running(self) -> Collection[Exchange]:
+        """Requests that are not over."""
+        return self._running
+
+    def begin(self, exchange: Exchange) -> None:
+        self._running.add(exchange)
+
     def note(self, exchange: Exchange) -> None:
+        self._running.discard(exchange)
         ended = self._clock.monotonic()
         last = ended - exchange.arrived
         first = last if exchange.first_byte is None else exchange.first_byte - exchange.arrived
+        agent = product(exchange.agent)
         kind, status, outcome = exchange.kind.value, exchange.status, exchange.outcome.value
         words = written(
             request_id=exchange.context.request_id,
@@ -133,7 +148,7 @@ class AccessLog:
             registry=exchange.registry,
             repository=exchange.repository,
             reference=exchange.reference,
-            agent=product(exchange.agent),
+            agent=agent,
             error=exchange.error,
             left=exchange.left,
         )
@@ -159,6 +174,13 @@ class AccessLog:
                 exchange.sent,
                 first,
                 last,
+                exchange.method,
+                exchange.context.request_id,
+                agent,
+                exchange.digest,
+                exchange.age,
+                exchange.error,
+                exchange.left,
             )
         )
 
@@ -190,6 +212,7 @@ class AccessLog:
                     sent,
                     took,
                     took,
+                    hit.method,
                 )
             )
             return
@@ -201,7 +224,8 @@ class AccessLog:
         tally.count += 1
         tally.took += took
         tally.sent += sent
-        tally.of[hit] = tally.of.get(hit, 0) + 1
+        by = (hit, client)
+        tally.of[by] = tally.of.get(by, 0) + 1
 
     def _new_second(self, now: float) -> None:
         self._stamp = time.strftime("%FT%T.", time.gmtime(now))
@@ -212,13 +236,13 @@ class AccessLog:
         lines, self._lines = self._lines, []
         tallies, self._tallies = self._tallies, {}
         for (kind, registry, status), tally in tallies.items():
-            named = [
-                (hit.repository, hit.reference, count)
-                for hit, count in tally.of.items()
-                if hit.reference
-            ]
+            named, by = [], []
+            for (hit, client), count in tally.of.items():
+                if hit.reference:
+                    named.append((hit.repository, hit.reference, count))
+                    by.append((hit.method, client))
             self._events.emit(
-                HitsAnswered(kind, registry, status, tally.count, tally.took, tally.sent, named)
+                HitsAnswered(kind, registry, status, tally.count, tally.took, tally.sent, named, by)
             )
         if lines:
             self._write("\n".join(lines))

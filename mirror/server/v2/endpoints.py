@@ -140,6 +140,7 @@ class Endpoints:
             **_provenance(exchange.outcome),
         }
         if resolved is not None:
+            exchange.digest, exchange.age = str(digest), resolved.age
             headers |= _age(resolved.outcome, resolved.age, "what this tag points to")
         if exchange.outcome is Outcome.HIT and (resolved is None or resolved.fresh_for > 0):
             life = None

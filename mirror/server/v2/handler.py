@@ -60,6 +60,7 @@ class V2:
             agent=request.headers.get(hdrs.USER_AGENT, ""),
             arrived=self._clock.monotonic(),
         )
+        self._log.begin(exchange)
         if any(name in request.headers for name in _CREDENTIALS):
             self._events.emit(CredentialsDropped())
         with self._serving.use() as use:

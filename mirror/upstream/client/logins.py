@@ -260,7 +260,7 @@ class OwnLogin:
         return True
 
     def _tell(self) -> None:
-        self._events.emit(LoginJudged(self._endpoint, self.name, bool(self._why)))
+        self._events.emit(LoginJudged(self._endpoint, self.name, bool(self._why), self._why))
         if self._notes is None:
             return
         until = self._clock.wall() + self._until - self._clock.monotonic() if self._why else 0.0
@@ -296,7 +296,7 @@ class OwnLogin:
             self._why, self._source.stamp = said.why, said.secret
             left = said.until - self._clock.wall()
             self._until = now + min(left, _LONGEST_REST)
-            self._events.emit(LoginJudged(self._endpoint, self.name, True))
+            self._events.emit(LoginJudged(self._endpoint, self.name, True, self._why))
         if self._why and stamp != self._source.stamp:
             self._until = now
 

@@ -13,7 +13,7 @@ from ...asking.budgets import Budget, Budgets
 from ...asking.single_flight import NoTurn
 from ...clock import Clock
 from ...contracts.context import Asker
-from ...contracts.events import BreakerSwitched
+from ...contracts.events import BreakerSwitched, EndpointAnswered
 from ...contracts.upstream import Upstream
 from ...events import Events
 from ...oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
@@ -98,7 +98,7 @@ class EndpointState:
         }
         self._wrong: Troubles[Repository] = Troubles(PAUSES[Trouble.WRONG], agree=_AGREE_ON_LIES)
         self._missing: Troubles[Repository] = Troubles(PAUSES[Trouble.MISSING])
-        self._told = Told(member.name, clock, self.__repr__)
+        self._told = Told(member.registry, member.name, clock, events, self.__repr__)
         self._back: LRUCache[Repository, float] = LRUCache(_REPOSITORIES)
         self._back_with_all = 0.0
 
@@ -226,8 +226,13 @@ class EndpointState:
 
     def answered(self, question: Question, seconds: float) -> None:
         """What was asked for came after so many seconds; of a blob, its first piece."""
-        asked, repository = question.asked, question.repository
+        asked, repository, member = question.asked, question.repository, self.member
         self.latency[asked].took(seconds, self._clock.monotonic())
+        self._events.emit(
+            EndpointAnswered(
+                member.registry, member.name, repository, asked.value, question.what, seconds
+            )
+        )
         if asked is not Asked.BLOB:  # of which only the beginning has come
             self.delivers(question)
         if self._limited[asked].succeeded(repository):
@@ -316,15 +321,8 @@ class EndpointState:
         if is_banned:
             self._switched(Trouble.WRONG, True)
         if opened:
-            _log.error(
-                "endpoint_banned",
-                endpoint=self.member.name,
-                repository="all" if is_banned else str(repository),
-                reason=error.message,
-                seconds=round(max(one.left(now) for one in self._wrong.of(repository))),
-                hint="it sent what was not asked for; it is asked only when nobody else answers. "
-                "`registry-mirror check --online` tells what answers there",
-            )
+            seconds = max(one.left(now) for one in self._wrong.of(repository))
+            self._told.banned("" if is_banned else str(repository), error.message, seconds)
 
     def _step_back(self, repository: Repository, seconds: float, error: RegistryError) -> None:
         self._told.trouble(str(repository), error.message)

@@ -1,4 +1,4 @@
-"""What the log says of an endpoint's troubles: each once, and that it is over."""
+"""What is told of an endpoint's troubles, in the log and on the bus: each once, and its end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import structlog
 from cachetools import TTLCache
 
 from ...clock import Clock
+from ...contracts.events import EndpointBanned, EndpointRecovered, EndpointTroubled
+from ...events import Events
 
 _log = structlog.get_logger()
 
@@ -23,8 +25,16 @@ _NUMBERS = re.compile(r"[0-9]+")
 class Told:
     """`state` gives the endpoint's state in words, for the lines."""
 
-    def __init__(self, endpoint: str, clock: Clock, state: Callable[[], str]) -> None:
-        self._endpoint = endpoint
+    def __init__(
+        self,
+        registry: str,
+        endpoint: str,
+        clock: Clock,
+        events: Events,
+        state: Callable[[], str],
+    ) -> None:
+        self._registry, self._endpoint = registry, endpoint
+        self._events = events
         self._state = state
         # By repository, or "" for all of the endpoint: the reasons that were said, without what
         # differs from one time to the next.
@@ -48,6 +58,22 @@ class Told:
             hint="others are asked first, and what is cached is served; `registry-mirror check "
             "--online` tells which step fails",
         )
+        self._events.emit(EndpointTroubled(self._registry, self._endpoint, repository, reason))
+
+    def banned(self, repository: str, reason: str, seconds: float) -> None:
+        """Says that the endpoint has lied of this repository, or of several: ""."""
+        _log.error(
+            "endpoint_banned",
+            endpoint=self._endpoint,
+            repository=repository or "all",
+            reason=reason,
+            seconds=round(seconds),
+            hint="it sent what was not asked for; it is asked only when nobody else answers. "
+            "`registry-mirror check --online` tells what answers there",
+        )
+        self._events.emit(
+            EndpointBanned(self._registry, self._endpoint, repository, reason, seconds)
+        )
 
     def well(self, repository: str) -> None:
         """Says that the trouble is over, where there was some."""
@@ -56,9 +82,11 @@ class Told:
                 self._over[name] = said
                 of = {"repository": name} if name else {}
                 _log.info("endpoint_is_back", endpoint=self._endpoint, **of)
+                self._events.emit(EndpointRecovered(self._registry, self._endpoint, name))
 
     def closed(self, trouble: str) -> None:
         """Says that this trouble of the whole endpoint is over."""
         if said := self._said.pop("", None):
             self._over[""] = said
         _log.info("endpoint_is_back", endpoint=self._endpoint, trouble=trouble)
+        self._events.emit(EndpointRecovered(self._registry, self._endpoint, ""))
