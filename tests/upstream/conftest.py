@@ -69,7 +69,7 @@ class Counts(Recorder):
 
     @property
     def logins(self) -> list[tuple[str, str, bool]]:
-        return [astuple(each) for each in self.of(LoginJudged)]
+        return [(each.endpoint, each.login, each.refused) for each in self.of(LoginJudged)]
 
 
 @pytest.fixture(scope="session")
