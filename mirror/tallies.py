@@ -12,6 +12,7 @@ tests/test_metrics.py fails where another one keeps its numbers elsewhere.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 Counted = Counter | Gauge | Histogram
 
-OfMany = Literal["sum", "livesum", "max", "livemax", "livemostrecent"]
+OfMany = Literal["sum", "livesum", "max", "livemax", "livemin", "livemostrecent"]
 """What a number is of many processes. `live…`: of those that run."""
 
 Key = tuple[str, tuple[str, ...]]
@@ -42,10 +43,10 @@ def _read(metrics: Mapping[str, Counted]) -> Iterator[tuple[Key, Numbers]]:
                 yield (name, labels), (child._value.get(),)
 
 
-def observe_fast(histogram: Histogram, count: int, total: float) -> None:
-    """Observes so many values at once, of `total` together, all of them within the least bucket:
-    there is no public way to observe many."""
-    histogram._buckets[0].inc(count)
+def observe_fast(histogram: Histogram, count: int, total: float, within: float) -> None:
+    """Observes so many values at once, of `total` together, none of them above `within`: there is
+    no public way to observe many."""
+    histogram._buckets[bisect_left(histogram._upper_bounds, within)].inc(count)
     histogram._sum.inc(total)
 
 
@@ -159,4 +160,4 @@ def _le(bound: float) -> str:
 def _combined(how: OfMany, one: Numbers, other: Numbers) -> Numbers:
     if how.endswith("sum"):
         return tuple(a + b for a, b in zip(one, other, strict=True))
-    return max(one, other)
+    return min(one, other) if how == "livemin" else max(one, other)

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from mirror import app as assembly
 from mirror import config
+from mirror.metrics import Metrics
 
 from .fakes.hub import Hub
 from .waiting import eventually
@@ -40,7 +41,9 @@ class Node:
         opened = await self._running.enter_async_context(
             assembly.resources(given, process, assembly.sharing_store)
         )
-        await self._running.enter_async_context(assembly.serving_pulls(given, opened))
+        await self._running.enter_async_context(
+            assembly.serving_pulls(given, opened, Metrics(process.events))
+        )
         client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
         self._running.push_async_callback(client.close)
         return client

@@ -156,7 +156,7 @@ async def test_what_was_said_of_an_endpoint_that_left_is_shown_no_more() -> None
     metrics = Metrics(events, {"docker.io"})
     for endpoint in ("near", "far"):
         events.emit(BreakerSwitched("docker.io", endpoint, "fault", True))
-        events.emit(LoginJudged(endpoint, "ann", True))
+        events.emit(LoginJudged("docker.io", endpoint, "ann", True))
     events.emit(EndpointLeft("docker.io", "near"))
     lines = metrics.exposition().decode().splitlines()
     values = {

@@ -65,7 +65,7 @@ async def running(config: Config, path: Path | None = None) -> AsyncIterator[Non
         serving_admin(
             config, opened, exposition, lambda: (listening.is_set(), {})
         ) as follow_for_admin,
-        serving_pulls(config, opened) as follow,
+        serving_pulls(config, opened, metrics) as follow,
     ):
 
         async def apply(config: Config) -> Sequence[str]:
@@ -86,7 +86,7 @@ async def running(config: Config, path: Path | None = None) -> AsyncIterator[Non
 
 @contextlib.asynccontextmanager
 async def serving_pulls(
-    config: Config, opened: Resources, *, reuse_port: bool = False
+    config: Config, opened: Resources, metrics: Metrics, *, reuse_port: bool = False
 ) -> AsyncIterator[Follow]:
     """The mirror's port, and all that answers on it. Raises CannotStart."""
     events, clock = opened.process.events, opened.process.clock
@@ -127,6 +127,7 @@ async def serving_pulls(
         except OSError as error:
             raise _taken("listen", config.listen, error) from error
         stack.push_async_callback(listener.stop, GRACE)
+        metrics.watch_connections(lambda: listener.connections)
         log.info(
             "serving",
             version=__version__,
@@ -189,11 +190,11 @@ async def serving_admin(
 async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> AsyncIterator[None]:
     """The upkeep of the store and of the catalogue, and the count of what is here."""
     store, process = opened.store, opened.process
-    metrics.watch(store.usage, store.space.disk_free)
+    metrics.watch(store.usage, store.space.disk)
     policy = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
     catalogue = CatalogueUpkeep(opened.catalogue, store, opened.tags, process.events, process.clock)
     async with (
-        beside(Upkeep(store, policy).run(), "upkeep"),
+        beside(Upkeep(store, policy, process.events).run(), "upkeep"),
         beside(catalogue.run(), "upkeep of the catalogue"),
     ):
         yield

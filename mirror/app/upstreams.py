@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..clock import Clock
-from ..contracts.events import EndpointLeft
+from ..contracts.events import EndpointJoined, EndpointLeft
 from ..contracts.upstream import Upstream
 from ..events import Events
 from ..storage.records.accounts import AccountRecords
@@ -110,13 +110,15 @@ class Upstreams:
         configuration's stays: requests of one that was replaced may still name registries."""
         switch: Switch[Upstream] = self._switches.setdefault(registry, Switch(Offline()))
         old, new = switch.current, self._pools[pool]
-        if not isinstance(old, Pool):
-            switch.replace(pool)
-        elif self._pools[old].generation > new.generation:
+        if isinstance(old, Pool) and self._pools[old].generation > new.generation:
             self._close_later(self.give_back(pool))
-        else:
+            return
+        if isinstance(old, Pool):
             self._tell_left(key for key in self._pools[old].keys if key not in new.keys)
             self._close_later(self._close_unused(old, switch.replace(pool)))
+        else:
+            switch.replace(pool)
+        self._tell_joined(new.keys)
 
     def is_current(self, registry: str, pool: Pool) -> bool:
         switch = self._switches.get(registry)
@@ -162,6 +164,11 @@ class Upstreams:
     def _tell_left(self, keys: Iterable[_Key]) -> None:
         for endpoint, _ in keys:
             self._events.emit(EndpointLeft(endpoint.registry, endpoint.name))
+
+    def _tell_joined(self, keys: Iterable[_Key]) -> None:
+        for endpoint, _ in keys:
+            if endpoint.addresses.configured:
+                self._events.emit(EndpointJoined(endpoint.registry, endpoint.name))
 
     def _endpoint(self, key: _Key) -> _Kept:
         kept = self._kept.get(key)

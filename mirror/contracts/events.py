@@ -47,10 +47,10 @@ class RequestAnswered:
 
 @dataclass(frozen=True, slots=True)
 class HitsAnswered:
-    """So many requests for what is here are over, each within a millisecond, `took` seconds and
-    `sent` bytes of bodies together: those are too many to be told one by one. `named`: the
-    repository, the reference and the number of each that named any; `by`: in the same order, the
-    method, and the address of the client that these are of."""
+    """So many requests for what is here are over, each within `within` seconds (a millisecond at
+    most), `took` seconds and `sent` bytes of bodies together: those are too many to be told one by
+    one. `named`: the repository, the reference and the number of each that named any; `by`: in the
+    same order, the method, and the address of the client that these are of."""
 
     kind: str
     registry: str
@@ -60,6 +60,7 @@ class HitsAnswered:
     sent: int
     named: Sequence[tuple[str, str, int]] = ()
     by: Sequence[tuple[str, str]] = ()
+    within: float = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,12 @@ class FillQueued:
 
 @dataclass(frozen=True, slots=True)
 class FillStarted:
-    """A fill has a place, and downloads."""
+    """A fill has a place, and downloads. `waited`: seconds since it was queued."""
 
     fill: int
     repository: Repository
     digest: Digest
+    waited: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,25 @@ class FillEnded:
     repository: Repository
     digest: Digest
     result: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """A blob of `size` bytes is here that no client had asked for when its download was begun."""
+
+    repository: Repository
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchRead:
+    """A client asks for a blob of `size` bytes that was, or is being, fetched ahead: the first that
+    does."""
+
+    repository: Repository
+    digest: Digest
     size: int
 
 
@@ -121,10 +142,13 @@ class ContentCommitted:
 
 @dataclass(frozen=True, slots=True)
 class ContentEvicted:
-    """Content was removed to make room. `size`: bytes, 0 where they are not known."""
+    """Content was removed to make room. `size`: bytes, 0 where they are not known. `unused` is how
+    many seconds ago it was used last, `age` how many ago it was written; None: not known."""
 
     digest: Digest
     size: int
+    unused: float | None = None
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +212,16 @@ class TagStoreFailed:
     operation: str
 
 
+@dataclass(frozen=True, slots=True)
+class TagStoreSwitched:
+    """From now on the tag memory does, or does not, what it is there for. `ability`: read, write,
+    reach (Redis) or history (Redis)."""
+
+    store: str
+    ability: str
+    works: bool
+
+
 # Upstreams. `registry` is whose content was asked for, as the configuration or the client calls it;
 # "" for the second tier, which keeps that of all. `endpoint` is its name in the configuration; all
 # that clients have named are one.
@@ -196,12 +230,13 @@ class TagStoreFailed:
 @dataclass(frozen=True, slots=True)
 class UpstreamAsked:
     """`status` is an HTTP status, or the kind of error: connect, dns, tls, timeout, cut,
-    proxy."""
+    proxy. `took`: seconds until it was known, which is when the head of an answer has come."""
 
     registry: str
     endpoint: str
     method: str
     status: str
+    took: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +322,15 @@ class EndpointBanned:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointJoined:
+    """From now on this endpoint of the configuration may be asked. Told again of those that stay
+    when another configuration counts."""
+
+    registry: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointLeft:
     """This endpoint is asked no more: another configuration counts, without it, or with another in
     its place."""
@@ -297,18 +341,23 @@ class EndpointLeft:
 
 @dataclass(frozen=True, slots=True)
 class QuotaReported:
-    """How many manifests the endpoint gives to this login ("" for none), and still gives."""
+    """How many manifests the endpoint gives to this login ("" for none), and still gives. `resets`:
+    when the window ends in which they were taken, at the latest (seconds since the epoch); 0 where
+    none is missing, or the endpoint names no window."""
 
+    registry: str
     endpoint: str
     login: str
     limit: int
     remaining: int
+    resets: float
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaPaused:
     """No manifest is asked for before `until` (seconds since the epoch); 0: it may be."""
 
+    registry: str
     endpoint: str
     login: str
     until: float
@@ -318,6 +367,7 @@ class QuotaPaused:
 class LoginJudged:
     """Whether the endpoint, or its token realm, refuses this login; `why`, in its words."""
 
+    registry: str
     endpoint: str
     login: str
     refused: bool
@@ -371,3 +421,13 @@ class WorkerReplaced:
     """A worker process ended by itself (`why`: died), or was ended as it hung (hung)."""
 
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepEnded:
+    """Some `work` for the store has ended `at` this time, in seconds since the epoch: mend, tidy,
+    settle or scrub. Whether it went well."""
+
+    work: str
+    at: float
+    went_well: bool

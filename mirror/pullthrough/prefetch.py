@@ -19,6 +19,7 @@ import structlog
 from cachetools import TTLCache
 
 from ..contracts.context import AHEAD, Asker
+from ..contracts.events import Prefetched, PrefetchRead
 from ..contracts.registry import Outcome
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import Descriptor
@@ -75,8 +76,9 @@ class Prefetcher:
         self._accounts: TTLCache[str, _Account] = TTLCache(
             _MOST_CLIENTS, _KNOWN_FOR, clock.monotonic
         )
-        # What was fetched ahead, or is being, and nobody has read of yet.
-        self._unread: TTLCache[Digest, None] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
+        self._events = shared.events
+        # What was fetched ahead, or is being, and nobody has read of yet, with its size.
+        self._unread: TTLCache[Digest, int] = TTLCache(_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
         self._coming = 0  # bytes
         self._under_way: dict[Key, str] = {}  # images, and for which client
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,14 +96,14 @@ class Prefetcher:
 
     def read(self, repository: Repository, digest: Digest) -> None:
         """A client reads this blob, which is here: what was begun for its image goes on."""
-        self._unread.pop(digest, None)
+        self._is_read_first(repository, digest)
         image = self._images.get((repository, digest))
         if image is not None:
             image.asked_at = self._clock.monotonic()
 
     def asked(self, asker: Asker, repository: Repository, digest: Digest) -> None:
         """A client waits for this blob, which is not here: the rest of its image comes next."""
-        self._unread.pop(digest, None)
+        self._is_read_first(repository, digest)
         image = self._images.get((repository, digest))
         if image is None or self._upstream.is_scarce():
             return
@@ -115,6 +117,11 @@ class Prefetcher:
         task = asyncio.create_task(self._bring(image, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _is_read_first(self, repository: Repository, digest: Digest) -> None:
+        size = self._unread.pop(digest, None)
+        if size is not None:
+            self._events.emit(PrefetchRead(repository, digest, size))
 
     def has_brought(self, digest: Digest) -> bool:
         """Whether this, if it is here, was fetched ahead, and no client has read of it yet. Of what
@@ -169,8 +176,10 @@ class Prefetcher:
                     AHEAD, layer.digest, self._upstream, image.repository, 0.0
                 )
                 if outcome is Outcome.FILLED:
-                    self._unread[layer.digest] = None
+                    self._unread[layer.digest] = layer.size
                 await self._ended(fill, image, layer.size)
+                if outcome is Outcome.FILLED:
+                    self._events.emit(Prefetched(image.repository, layer.digest, fill.written))
                 return True
             except PutOff:
                 if _is_larger(fill, layer.size):

@@ -21,15 +21,20 @@ from mirror.contracts.events import (
     ContentEvicted,
     ContentQuarantined,
     CredentialsDropped,
+    EndpointJoined,
     FillEnded,
     FillQueued,
     FillStarted,
     LoginJudged,
+    Prefetched,
+    PrefetchRead,
     QuotaPaused,
     QuotaReported,
     RequestAnswered,
     SecondTierGiven,
     TagStoreFailed,
+    TagStoreSwitched,
+    UpkeepEnded,
     UpstreamAsked,
     UpstreamHedged,
     UpstreamRead,
@@ -41,6 +46,7 @@ from mirror.events import Events
 from mirror.metrics import Metrics
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
+from mirror.storage.disk.free_space import FreeSpace
 
 _ROOT = Path(__file__).resolve().parents[2]
 _KINDS = ("ping", "manifest", "tag", "blob", "tags", "referrers", "other")
@@ -82,7 +88,9 @@ def busy() -> Iterator[Callable[[], bytes]]:
     events = Events()
     metrics = Metrics(events, ["docker.io"])
     usage = Usage(content_bytes=60, entries=2, reserved_bytes=10, max_bytes=100)
-    metrics.watch(lambda: usage, lambda: 1000)
+    metrics.watch(lambda: usage, lambda: FreeSpace(total=100_000, free=1000, block=1, files=None))
+    metrics.watch_connections(lambda: 7)
+    metrics.watch_workers(lambda: {0: os.getpid()})
     redis, layer = Repository("docker.io", "library/redis"), Digest.of(b"layer")
     numbers = itertools.count()
 
@@ -99,28 +107,36 @@ def busy() -> Iterator[Callable[[], bytes]]:
                     kind, "docker.io", "", "", outcome, status, "", 1000, 0.01, 0.02
                 )
         for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut", "proxy"):
-            yield UpstreamAsked("docker.io", "hub", "GET", status)
+            yield UpstreamAsked("docker.io", "hub", "GET", status, 0.1)
         yield SecondTierGiven(kept=True)
         yield SecondTierGiven(kept=False)
         yield UpstreamRead("docker.io", "hub", 100)
         yield UpstreamRejected("docker.io", "hub")
         yield CatalogueDropped(3)
+        yield EndpointJoined("docker.io", "hub")
         for won in (True, False):
             yield UpstreamHedged("docker.io", "hub", won)
         for trouble in ("fault", "limited", "wrong"):
             yield BreakerSwitched("docker.io", "hub", trouble, True)
-        yield QuotaReported("hub", "me", 200, 20)
-        yield QuotaPaused("hub", "me", 2e9)
-        yield LoginJudged("hub", "me", True)
+        yield QuotaReported("docker.io", "hub", "me", 200, 20, 2e9)
+        yield QuotaPaused("docker.io", "hub", "me", 2e9)
+        yield LoginJudged("docker.io", "hub", "me", True)
         yield FillQueued(next(numbers), redis, layer)
-        yield FillStarted(next(numbers), redis, layer)
+        yield FillStarted(next(numbers), redis, layer, 0.5)
         for result in ("committed", "followed", "rejected", "suspended", "failed", "uncached"):
             yield FillEnded(next(numbers), redis, layer, result, 10)
         for store in ("embedded", "redis"):
             for operation in ("get", "put", "delete"):
                 yield TagStoreFailed(store, operation)
         yield ContentQuarantined(layer)
-        yield ContentEvicted(layer, 10)
+        yield ContentEvicted(layer, 10, 100.0, 200.0)
+        yield Prefetched(redis, layer, 100)
+        yield PrefetchRead(redis, layer, 100)
+        for store in ("embedded", "redis"):
+            yield TagStoreSwitched(store, "write", False)
+        for work in ("mend", "tidy", "settle", "scrub"):
+            for went_well in (True, False):
+                yield UpkeepEnded(work, 1_795_000_000.0, went_well)
         yield CredentialsDropped()
         for why in ("died", "hung"):
             yield WorkerReplaced(why)
@@ -133,5 +149,5 @@ def busy() -> Iterator[Callable[[], bytes]]:
             events.emit(event)
         return metrics.exposition()
 
-    with mock.patch("mirror.metrics.lines_dropped", side_effect=itertools.count()):
+    with mock.patch("mirror.metrics.processes.lines_dropped", side_effect=itertools.count()):
         yield scrape

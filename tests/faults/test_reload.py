@@ -214,14 +214,14 @@ async def test_what_needs_a_restart_is_named_and_stays(house: House, workers: in
 async def test_a_hangup_has_it_read_again(house: House, workers: int) -> None:
     house.hub.add_image("library/redis", "7", LAYER)
     mirror = await house.mirror(workers=workers)
-    loaded = await mirror.metric("config_loaded_seconds")
+    loaded = await mirror.metric("config_loaded_timestamp_seconds")
     write(mirror, access=[{"name": "none", "deny": "*"}])
     for pid in mirror.processes():  # as a terminal sends it, to the whole group
         os.kill(pid, signal.SIGHUP)
     await eventually(lambda: bool(mirror.events("configuration_applied")), SOON)
     assert await statuses(mirror, "7", name="library/redis") == {403}
     assert await mirror.metric("config_reloads_total", result="applied") == 1
-    assert await mirror.metric("config_loaded_seconds") > loaded
+    assert await mirror.metric("config_loaded_timestamp_seconds") > loaded
 
 
 @one_and_two

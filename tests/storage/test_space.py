@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -374,13 +375,20 @@ async def test_what_is_evicted_is_told_with_its_size_by_the_one_that_removed_it(
     tmp_path: Path,
 ) -> None:
     told, other_told = Recorder(), Recorder()
-    bounds = Bounds(1000, block=1)
-    store = DiskContent(tmp_path / "store", bounds, sync=False, events=told)
+    bounds, wall = Bounds(1000, block=1), HandClock(time.time())
+    store = DiskContent(tmp_path / "store", bounds, sync=False, events=told, clock=Clock(wall=wall))
     other = DiskContent(tmp_path / "store", bounds, sync=False, events=other_told)
     digest = await put(store, b"x" * 100)
+    wall.now += 50
+    assert await content(store, digest) is not None
+    await store._uses.record()
+    wall.now += 1000
     await store.evict([digest])
     await other.evict([digest])
-    assert told.of(ContentEvicted) == [ContentEvicted(digest, 100)]
+    (evicted,) = told.of(ContentEvicted)
+    assert (evicted.digest, evicted.size) == (digest, 100)
+    assert evicted.unused == pytest.approx(1000, abs=1)
+    assert evicted.age == pytest.approx(1050, abs=30)
     assert other_told.of(ContentEvicted) == []
     for each in (store, other):
         await each.close()

@@ -61,11 +61,11 @@ class Counts(Recorder):
 
     @property
     def quotas(self) -> list[tuple[str, str, int, int]]:
-        return [astuple(each) for each in self.of(QuotaReported)]
+        return [astuple(each)[1:5] for each in self.of(QuotaReported)]
 
     @property
     def untils(self) -> list[tuple[str, str, float]]:
-        return [astuple(each) for each in self.of(QuotaPaused)]
+        return [astuple(each)[1:] for each in self.of(QuotaPaused)]
 
     @property
     def logins(self) -> list[tuple[str, str, bool]]:

@@ -7,6 +7,8 @@ import json
 import pytest
 from pydantic import SecretStr
 
+from mirror.clock import Clock
+from mirror.contracts.events import QuotaReported
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, RateLimited, Unavailable
 from mirror.upstream.client.quota import Quota
@@ -315,3 +317,24 @@ async def test_a_refused_login_does_not_hide_what_is_missing(
         await remote.resolve(CONTEXT, REDIS, "none")
     with pytest.raises(Unavailable):
         await remote.manifest(CONTEXT, REDIS, Digest.of(json.dumps({}).encode()))
+
+
+def test_it_is_told_when_the_window_ends_in_which_pulls_were_taken() -> None:
+    now, counts = HandClock(1000.0), Counts()
+    quota = Quota("hub", "", Clock(monotonic=now, wall=now), counts, low=0.2, registry="docker.io")
+
+    def resets(remaining: int) -> float:
+        headers = {
+            "ratelimit-limit": "100;w=21600",
+            "ratelimit-remaining": f"{remaining};w=21600",
+        }
+        quota.answered("library/redis", True, headers)
+        return counts.of(QuotaReported)[-1].resets
+
+    assert resets(100) == 0  # none is missing
+    now.now += 10
+    assert resets(99) == 1010 + 21600
+    now.now += 5000
+    assert resets(40) == 1010 + 21600  # still that window
+    now.now += 17000
+    assert resets(98) == now.now + 21600  # another one: more are left than before

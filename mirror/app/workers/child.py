@@ -61,7 +61,7 @@ async def _live(given: Numbered, line: socket.socket) -> None:
     try:
         async with (
             resources(config, process, sharing_store) as opened,
-            serving_pulls(config, opened, reuse_port=True) as follow,
+            serving_pulls(config, opened, metrics, reuse_port=True) as follow,
         ):
 
             def apply(config: Config) -> None:

@@ -110,6 +110,9 @@ class Workers:
     ) -> None:
         self._given = Numbered(1, config)
         self._metrics = metrics
+        metrics.watch_workers(
+            lambda: {worker.number: worker.pid for worker in self._workers.values()}
+        )
         self._events = events
         self._silence = silence or Silence()
         self._workers: dict[int, _Worker] = {}

@@ -256,8 +256,11 @@ class Fills:
     async def _in_turn(self, fill: Fill, download: Download, within: float) -> None:
         """As FillQueue.run."""
 
+        queued = self._clock.monotonic()
+
         async def run() -> None:
-            self.events.emit(FillStarted(fill.number, fill.repository, fill.digest))
+            waited = self._clock.monotonic() - queued
+            self.events.emit(FillStarted(fill.number, fill.repository, fill.digest, waited))
             await download.run()
 
         fill.enter(FillState.WAITING)

@@ -16,7 +16,8 @@ from ...contracts.registry import Outcome
 from ...events import Events
 from .target import TargetKind
 
-_AT_ONCE = 0.001  # seconds: what took less is counted together
+_AT_ONCE = 0.001  # seconds: what took less is counted together,
+_INSTANTLY = 0.0002  # and apart from it what took less than this
 
 _EVENT = ', "event": "request", "level": "info", "timestamp": "'
 
@@ -123,7 +124,7 @@ class AccessLog:
         self._clock = clock or Clock()
         self._running: set[Exchange] = set()
         self._lines: list[str] = []
-        self._tallies: dict[tuple[str, str, int], _Tally] = {}
+        self._tallies: dict[tuple[str, str, int, float], _Tally] = {}
         self._next_second, self._stamp = 0, ""
 
     @property
@@ -216,7 +217,7 @@ class AccessLog:
                 )
             )
             return
-        key = (hit.kind, hit.registry, status)
+        key = (hit.kind, hit.registry, status, _INSTANTLY if took <= _INSTANTLY else _AT_ONCE)
         try:
             tally = self._tallies[key]
         except KeyError:
@@ -235,14 +236,24 @@ class AccessLog:
         """Counts and writes what has gathered. Raises what `write` does; those lines are lost."""
         lines, self._lines = self._lines, []
         tallies, self._tallies = self._tallies, {}
-        for (kind, registry, status), tally in tallies.items():
+        for (kind, registry, status, within), tally in tallies.items():
             named, by = [], []
             for (hit, client), count in tally.of.items():
                 if hit.reference:
                     named.append((hit.repository, hit.reference, count))
                     by.append((hit.method, client))
             self._events.emit(
-                HitsAnswered(kind, registry, status, tally.count, tally.took, tally.sent, named, by)
+                HitsAnswered(
+                    kind,
+                    registry,
+                    status,
+                    tally.count,
+                    tally.took,
+                    tally.sent,
+                    named,
+                    by,
+                    within,
+                )
             )
         if lines:
             self._write("\n".join(lines))

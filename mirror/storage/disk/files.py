@@ -80,13 +80,15 @@ def _refuse_others(root: Path) -> None:
             raise PermissionError(errno.EACCES, f"{name} belongs to another user")
 
 
-def unlink_all(paths: Iterable[Path]) -> set[Path]:
-    """Those that were there. Raises OSError, but not for what is gone already."""
-    removed = set()
+def unlink_all(paths: Iterable[Path]) -> dict[Path, float]:
+    """Those that were there, and when they were written, in seconds since the epoch. Raises
+    OSError, but not for what is gone already."""
+    removed = {}
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
+            written = path.lstat().st_mtime
             path.unlink()
-            removed.add(path)
+            removed[path] = written
     return removed
 
 

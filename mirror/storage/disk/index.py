@@ -111,6 +111,13 @@ class Index:
         found = self.database.read("SELECT size FROM content WHERE digest = ?", str(digest))
         return found[0][0] if found else None
 
+    def entry(self, digest: Digest) -> Entry | None:
+        """Its record."""
+        found = self.database.read(
+            "SELECT digest, size, used_at FROM content WHERE digest = ?", str(digest)
+        )
+        return _entries(found)[0] if found else None
+
     def is_needed(self, digest: Digest) -> bool:
         """Whether any content that is recorded needs this."""
         return bool(self.database.read("SELECT 1 FROM needs WHERE child = ? LIMIT 1", str(digest)))

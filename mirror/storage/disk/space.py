@@ -133,9 +133,9 @@ class SpaceManager:
         """Bytes for which room is reserved beyond those that are there."""
         return min(_MOST, self.bounds.max_size // _SHARE, _TIMES * there)
 
-    def disk_free(self) -> int:
-        """Bytes that are free on the file system. Raises OSError."""
-        return FreeSpace.at(self._root).free
+    def disk(self) -> FreeSpace:
+        """What the file system has left. Raises OSError."""
+        return FreeSpace.at(self._root)
 
     def refuse_larger(self, size: int) -> None:
         """Raises StoreFull where so many bytes could never be kept."""

@@ -208,11 +208,17 @@ class DiskContent:
 
     async def _unlink(self, digests: Sequence[Digest]) -> None:
         """Raises OSError. What another process has removed before is for that one to tell."""
-        sizes = {self.blobs.path(digest): self._recorded(digest) or 0 for digest in digests}
-        removed = await self.on_files(unlink_all, sizes)
-        for digest, (path, size) in zip(digests, sizes.items(), strict=True):
-            if path in removed:
-                self._events.emit(ContentEvicted(digest, size))
+        index = self.async_index
+        known = {digest: index.known(self._index.entry, digest) for digest in digests}
+        removed = await self.on_files(unlink_all, list(map(self.blobs.path, digests)))
+        now = self._clock.wall()
+        for digest, entry in known.items():
+            written = removed.get(self.blobs.path(digest))
+            if written is not None:
+                age = max(0.0, now - written)
+                unused = None if entry is None else max(0.0, now - entry.used_at)
+                size = 0 if entry is None else entry.size
+                self._events.emit(ContentEvicted(digest, size, unused, age))
 
     def _doubt(self, digest: Digest, reason: str) -> None:
         """A reader could not read this content: it is looked at, behind."""

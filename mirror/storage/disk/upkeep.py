@@ -14,6 +14,8 @@ import apsw
 import structlog
 
 from ...contracts.content import Entry
+from ...contracts.events import UpkeepEnded
+from ...events import Events
 from ...oci.digest import ALGORITHMS, Digest
 from ...oci.errors import DigestInvalid
 from ..sqlite_files import Identity
@@ -52,7 +54,10 @@ _LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
 class Upkeep:
     """The background work of one node's store: one process does it, however many serve."""
 
-    def __init__(self, store: DiskContent, policy: UpkeepPolicy) -> None:
+    def __init__(
+        self, store: DiskContent, policy: UpkeepPolicy, events: Events | None = None
+    ) -> None:
+        self._events = events or Events()
         self._store = store
         self._policy = policy
         self._mended: Identity | None = None  # the index that was found in order last
@@ -190,17 +195,17 @@ class Upkeep:
             # of the disk again.
             if self._mended is None or index.database.identity != self._mended:
                 self._mended = index.database.identity
-                await self._surviving(self.mend)
-            await self._surviving(self.tidy)
+                await self._surviving("mend", self.mend)
+            await self._surviving("tidy", self.tidy)
             for _ in range(max(1, round(self._policy.every / self._policy.look))):
                 await asyncio.sleep(min(self._policy.look, self._policy.every))
-                await self._surviving(self.settle)
+                await self._surviving("settle", self.settle)
 
     async def _scrub_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._policy.scrub / 100)
             started = time.monotonic()
-            await self._surviving(self._scrub)
+            await self._surviving("scrub", self._scrub)
             took = time.monotonic() - started
             await asyncio.sleep(max(0.0, self._policy.scrub - took))
 
@@ -210,13 +215,16 @@ class Upkeep:
             count += 1
         log.info("content_scrubbed", pieces=count)
 
-    async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _surviving(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        went_well = False
         try:
             await work()
+            went_well = True
         except (OSError, apsw.Error) as error:  # a disk that fails: it is tried again
-            log.error("upkeep_failed", reason=words(error))
+            log.error("upkeep_failed", work=name, reason=words(error))
         except Exception:
-            log.exception("upkeep_failed")
+            log.exception("upkeep_failed", work=name)
+        self._events.emit(UpkeepEnded(name, time.time(), went_well))
 
     def _forget(self, path: Path) -> IngestKey | None:
         """Removes a partial that is old, and has no writer. Blocking."""

@@ -66,8 +66,8 @@ class EmbeddedTags:
         self._events = events
         self._max_rows = max_rows
         self._writes = 0
-        self._reading = Health("embedded", "read")
-        self._writing = Health("embedded", "write")
+        self._reading = Health("embedded", "read", events)
+        self._writing = Health("embedded", "write", events)
         self._threads = Threads(1, "tags")
         self._closed = False
 

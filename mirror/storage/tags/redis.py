@@ -100,9 +100,10 @@ class RedisTags:
         # What Redis has not got yet; None: to be deleted. It goes before what Redis says.
         self._unwritten: ByRepository[_Kept | None] = ByRepository(_REMEMBERED)
         self._frozen = FrozenTags(self._client, self._exchange, self._ask, clock)
-        self._reaching = Health("redis", "reach")
-        self._writing = Health("redis", "write")  # a replica, or a full one, still can be read
-        self._noting = Health("redis", "history")
+        self._reaching = Health("redis", "reach", events)
+        # A replica, or a full one, still can be read.
+        self._writing = Health("redis", "write", events)
+        self._noting = Health("redis", "history", events)
         self._mending: asyncio.Task[None] | None = None
         self._closed = False
 

@@ -67,8 +67,9 @@ class Accounts:
                     f"{origin(url)}{layouts(url.path)[0].path} {label} {number} {place_of(login)}"
                 )
                 told = notes.login(words) if notes else None
-                own = OwnLogin(endpoint.name, login, clock, events, told)
-            quota = Quota(endpoint.name, label, clock, events, endpoint.logins.quota_low)
+                own = OwnLogin(endpoint.name, login, clock, events, told, endpoint.registry)
+            low = endpoint.logins.quota_low
+            quota = Quota(endpoint.name, label, clock, events, low, endpoint.registry)
             return Account(Authorizer(endpoint, own, transport, finder, clock), quota)
 
         numbers: Counter[str] = Counter()

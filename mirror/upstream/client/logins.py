@@ -83,7 +83,9 @@ class OwnLogin:
         clock: Clock,
         events: Events,
         notes: Notes | None = None,
+        registry: str = "",
     ) -> None:
+        self._registry = registry
         self.configured = configured
         self.credentials: Credentials | None = (
             None if isinstance(configured, HelperLogin) else configured
@@ -260,7 +262,7 @@ class OwnLogin:
         return True
 
     def _tell(self) -> None:
-        self._events.emit(LoginJudged(self._endpoint, self.name, bool(self._why), self._why))
+        self._judge(bool(self._why))
         if self._notes is None:
             return
         until = self._clock.wall() + self._until - self._clock.monotonic() if self._why else 0.0
@@ -291,14 +293,18 @@ class OwnLogin:
         now = self._clock.monotonic()
         if said is not None and not said.why:
             self._forget()
-            self._events.emit(LoginJudged(self._endpoint, self.name, False))
+            self._judge(False)
         elif said is not None and said.secret == stamp != "":
             self._why, self._source.stamp = said.why, said.secret
             left = said.until - self._clock.wall()
             self._until = now + min(left, _LONGEST_REST)
-            self._events.emit(LoginJudged(self._endpoint, self.name, True, self._why))
+            self._judge(True)
         if self._why and stamp != self._source.stamp:
             self._until = now
+
+    def _judge(self, is_refused: bool) -> None:
+        why = self._why if is_refused else ""
+        self._events.emit(LoginJudged(self._registry, self._endpoint, self.name, is_refused, why))
 
     def look_again(self) -> None:
         """Ends the rest of a login that a program tells: the operator may have seen to that."""

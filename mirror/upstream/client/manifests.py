@@ -75,7 +75,7 @@ class Manifests:
         except TimeoutError:
             if not patience.expired():
                 raise
-            self._tell_silent("HEAD")
+            self._tell_silent("HEAD", silent)
             return await self._by_get(asker, repository, tag, passed_over)
         except RegistryError as error:
             if not may_be_heads(error):
@@ -152,9 +152,9 @@ class Manifests:
         image = f"{repository.name}:{tag}"
         return Unfit(f"{self._endpoint.name} says that {image} is {digest}, which cannot be had")
 
-    def _tell_silent(self, method: str) -> None:
-        name = self._endpoint.name
-        self._events.emit(UpstreamAsked(self._endpoint.registry, name, method, FailureKind.TIMEOUT))
+    def _tell_silent(self, method: str, took: float) -> None:
+        registry, name = self._endpoint.registry, self._endpoint.name
+        self._events.emit(UpstreamAsked(registry, name, method, FailureKind.TIMEOUT, took))
 
     async def fetch(
         self, asker: Asker, repository: Repository, path: str, digest: Digest | None

@@ -49,7 +49,9 @@ class Quota:
         clock: Clock,
         events: Events,
         low: float,
+        registry: str = "",
     ) -> None:
+        self._registry = registry
         self._endpoint = endpoint
         self._login = login
         self._clock = clock
@@ -60,6 +62,7 @@ class Quota:
         self._window: float | None = None
         self._source = ""
         self._read_at = 0.0
+        self._began_at = 0.0  # monotonic: when pulls of this window were first seen to be taken
         self._pulls_at = 0.0  # monotonic: no manifest is pulled before
         self._counted = False  # whether it was the count that stopped the pulls
         self._asks_at = 0.0  # monotonic: no manifest is asked for at all before
@@ -85,6 +88,7 @@ class Quota:
 
     def _note(self, headers: Mapping[str, str]) -> int | None:
         """Reads what an answer to a manifest tells: how many remain; None when it tells nothing."""
+        before = self._remaining
         limit = _NUMBER.fullmatch(headers.get("ratelimit-limit", ""))
         remaining = _NUMBER.fullmatch(headers.get("ratelimit-remaining", ""))
         if limit is None or remaining is None:
@@ -94,8 +98,19 @@ class Quota:
         self._window = float(window) if window else None
         source = headers.get("docker-ratelimit-source", "")
         self._source = source if _SOURCE.fullmatch(source) else ""
+        if before is None or self._remaining > before or before == self._limit or self._outdated():
+            self._began_at = self._clock.monotonic()
         self._read_at = self._clock.monotonic()
-        self._events.emit(QuotaReported(self._endpoint, self._login, self._limit, self._remaining))
+        self._events.emit(
+            QuotaReported(
+                self._registry,
+                self._endpoint,
+                self._login,
+                self._limit,
+                self._remaining,
+                self._resets(),
+            )
+        )
         if self._remaining and self._counted and self._pulls_at:
             self._pulls_at = 0.0  # sooner than was thought; a HEAD told so
             self._tell_until()
@@ -160,6 +175,12 @@ class Quota:
             )
         return None
 
+    def _resets(self) -> float:
+        """See QuotaReported."""
+        if self._window is None or self._remaining == self._limit:
+            return 0.0
+        return self._clock.wall() + self._began_at - self._clock.monotonic() + self._window
+
     def _outdated(self) -> bool:
         return self._window is not None and self._clock.monotonic() - self._read_at >= self._window
 
@@ -189,7 +210,7 @@ class Quota:
     def _tell_until(self) -> None:
         ahead = max(self._pulls_at, self._asks_at) - self._clock.monotonic()
         until = self._clock.wall() + ahead if ahead > 0 else 0.0
-        self._events.emit(QuotaPaused(self._endpoint, self._login, until))
+        self._events.emit(QuotaPaused(self._registry, self._endpoint, self._login, until))
 
 
 def _duration(seconds: float) -> str:

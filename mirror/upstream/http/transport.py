@@ -210,6 +210,7 @@ class Transport:
         asked = self._asked(url, within)
         if self._closed:  # a late try would open connections that are never closed
             raise Unavailable(f"{asked.where}: not asked any more")
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(within):
                 if asked.proxy is None:
@@ -226,17 +227,17 @@ class Transport:
             *(aiohttp.ClientError, OSError, ValueError),
             *(RefusedByProxy, Unresolvable),
         ) as error:
-            raise self._failed(method, asked, error) from _without_login(error)
-        self._tell(method, str(response.status))
+            raise self._failed(method, asked, error, began) from _without_login(error)
+        self._tell(method, str(response.status), began)
         if response.status in _OF_CONNECTION and reason is Reason.ENDPOINT:
             await self._raise_of_connection(method, response, asked)
         return response
 
-    def _failed(self, method: str, asked: Asked, error: Exception) -> Exception:
+    def _failed(self, method: str, asked: Asked, error: Exception, began: float) -> Exception:
         failed = failure(error, asked)
         if not isinstance(failed, Unreached):
             return failed
-        self._tell(method, failed.kind)
+        self._tell(method, failed.kind, began)
         if origin(asked.url) == self._origin and is_no_connection(error):
             return Unreachable(failed.message, failed.kind, passes=failed.passes)
         return failed
@@ -274,9 +275,9 @@ class Transport:
         where = f"{asked.where}: ({response.status})"
         raise Unreachable(f"{where} {words}", FailureKind.TLS)
 
-    def _tell(self, method: str, status: str) -> None:
-        endpoint = self._endpoint
-        self._events.emit(UpstreamAsked(endpoint.registry, endpoint.name, method, status))
+    def _tell(self, method: str, status: str, began: float) -> None:
+        endpoint, took = self._endpoint, asyncio.get_running_loop().time() - began
+        self._events.emit(UpstreamAsked(endpoint.registry, endpoint.name, method, status, took))
 
     async def read(
         self, response: aiohttp.ClientResponse, limit: int, within: float | None = None

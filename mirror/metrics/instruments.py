@@ -3,45 +3,58 @@ processes become one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from .contracts.events import BreakerSwitched, EndpointLeft, LoginJudged, QuotaPaused
-from .events import Events
-from .tallies import Counted, OfMany
+from ..contracts.events import BreakerSwitched, EndpointLeft, LoginJudged, QuotaPaused
+from ..events import Events
+from ..tallies import Counted, OfMany
+
+PREFIX = "registry_mirror_"
+
+_UNCONFIGURED = "unconfigured"  # as their endpoints are called
 
 E = TypeVar("E", BreakerSwitched, QuotaPaused, LoginJudged)
 
 
 class Instruments:
     """Makes metrics. `made` has each by its full name, `of_many` how it is added up over
-    processes."""
+    processes. All but these registries, which may change meanwhile, count as one."""
 
-    def __init__(self, events: Events) -> None:
-        self._events = events
+    def __init__(self, events: Events, registries: Collection[str] = ()) -> None:
+        self.events = events
+        self._registries = registries
         self._looks: list[Callable[[], None]] = []
         self.registry = CollectorRegistry()
         self.made: dict[str, Counted] = {}
         self.of_many: dict[str, OfMany] = {}
 
-    def counter(self, name: str, words: str, *labels: str) -> Counter:
-        full = f"registry_mirror_{name}"
+    def registry_label(self, name: str) -> str:
+        """The label for a registry. "": the request named none, such as a ping."""
+        return name if not name or name in self._registries else _UNCONFIGURED
+
+    def counter(self, name: str, words: str, *labels: str, prefix: str = PREFIX) -> Counter:
+        full = prefix + name
         made = self.made[full] = Counter(full, words, labels, registry=self.registry)
         self.of_many[full] = "sum"
         return made
 
-    def histogram(self, name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
-        full = f"registry_mirror_{name}"
+    def histogram(
+        self, name: str, words: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        full = PREFIX + name
         made = self.made[full] = Histogram(
-            full, words, ("kind", "outcome"), buckets=buckets, registry=self.registry
+            full, words, labels, buckets=buckets, registry=self.registry
         )
         self.of_many[full] = "sum"
         return made
 
-    def gauge(self, name: str, words: str, *labels: str, of_many: OfMany) -> Gauge:
-        full = f"registry_mirror_{name}"
+    def gauge(
+        self, name: str, words: str, *labels: str, of_many: OfMany, prefix: str = PREFIX
+    ) -> Gauge:
+        full = prefix + name
         made = self.made[full] = Gauge(full, words, labels, registry=self.registry)
         self.of_many[full] = of_many
         return made
@@ -61,8 +74,8 @@ class Instruments:
             for found in shown.pop(event.endpoint, ()):
                 found.set(0)
 
-        self._events.listen(kind, said)
-        self._events.listen(EndpointLeft, left)
+        self.events.listen(kind, said)
+        self.events.listen(EndpointLeft, left)
 
     def follow(self, counter: Counter, count: Callable[[], float]) -> None:
         """This counter shows what is counted elsewhere, from now on."""

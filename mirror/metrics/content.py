@@ -1,0 +1,127 @@
+"""What is kept: content and its eviction, the store's upkeep, the second tier, the tag memory."""
+
+from __future__ import annotations
+
+from ..contracts.events import (
+    CatalogueDropped,
+    ContentEvicted,
+    ContentQuarantined,
+    SecondTierGiven,
+    TagStoreFailed,
+    TagStoreSwitched,
+    UpkeepEnded,
+)
+from .instruments import Instruments
+
+_SOON = 3600.0  # seconds: content that is gone so soon was of use for one pull at most
+_DAY = 86400.0
+_UNUSED = (60, 600, 3600, 6 * 3600, _DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 90 * _DAY)
+
+
+def count(make: Instruments) -> None:
+    _evicted(make)
+    _upkeep(make)
+    _second_tier(make)
+    _tags(make)
+    lost = make.counter(
+        "catalogue_dropped",
+        "Things that happened and did not get into the catalogue of images: it is built anew later",
+    )
+    make.events.listen(CatalogueDropped, lambda event: lost.inc(event.count))
+
+
+def _evicted(make: Instruments) -> None:
+    evicted = make.counter(
+        "evicted", "Pieces of content (blobs, manifests) removed to make room for others"
+    )
+    size = make.counter("evicted_bytes", "Bytes of content removed to make room for others")
+    soon = make.counter(
+        "evicted_soon",
+        "Pieces of content evicted within an hour after they were downloaded: the cache is too "
+        "small for what is pulled",
+    )
+    unused = make.histogram(
+        "evicted_unused_seconds",
+        "For how many seconds evicted content had not been used. What is evicted unused for weeks "
+        "is no loss; where it is hours, a larger max_size saves downloads",
+        _UNUSED,
+    )
+
+    def happened(event: ContentEvicted) -> None:
+        evicted.inc()
+        size.inc(event.size)
+        if event.unused is not None:
+            unused.observe(event.unused)
+        if event.age is not None and event.age < _SOON:
+            soon.inc()
+
+    make.events.listen(ContentEvicted, happened)
+
+
+def _upkeep(make: Instruments) -> None:
+    rotten = make.counter(
+        "content_rotten",
+        "Pieces of content found damaged on the disk, and set aside: they are downloaded again "
+        "when they are asked for",
+    )
+    make.events.listen(ContentQuarantined, lambda _: rotten.inc())
+    runs = make.counter(
+        "upkeep_runs",
+        "Rounds of the store's upkeep that have ended, by work: mend (after a crash), tidy (old "
+        "downloads, eviction down to the marks), settle (what killed processes had reserved), "
+        "scrub (all content is rehashed); and by result: ok or failed",
+        "work",
+        "result",
+    )
+    last = make.gauge(
+        "upkeep_last_run_timestamp_seconds",
+        "When a round of the store's upkeep last ended with this result, in Unix time. Where "
+        "failed is later than ok, it fails now",
+        "work",
+        "result",
+        of_many="max",
+    )
+
+    def ended(event: UpkeepEnded) -> None:
+        result = "ok" if event.went_well else "failed"
+        runs.labels(event.work, result).inc()
+        last.labels(event.work, result).set(event.at)
+
+    make.events.listen(UpkeepEnded, ended)
+
+
+def _second_tier(make: Instruments) -> None:
+    given = make.counter(
+        "second_tier_kept", "Pieces of content that were given to the second tier, which keeps them"
+    )
+    dropped = make.counter(
+        "second_tier_dropped",
+        "Pieces of content that the second tier was to keep and does not: it failed, or was slower "
+        "than they came",
+    )
+    make.events.listen(SecondTierGiven, lambda event: (given if event.kept else dropped).inc())
+
+
+def _tags(make: Instruments) -> None:
+    errors = make.counter(
+        "tag_store_errors",
+        "Operations of the tag memory that failed. Pulls go on; tags are asked of the upstream "
+        "more often",
+        "store",
+        "operation",
+    )
+    make.events.listen(
+        TagStoreFailed, lambda event: errors.labels(event.store, event.operation).inc()
+    )
+    failing = make.gauge(
+        "tag_store_failing",
+        "1 while the tag memory cannot do what it is there for (ability), 0 while it can. What is "
+        "learnt meanwhile is kept in memory, and lost at a restart",
+        "store",
+        "ability",
+        of_many="livemax",
+    )
+    make.events.listen(
+        TagStoreSwitched,
+        lambda event: failing.labels(event.store, event.ability).set(not event.works),
+    )
