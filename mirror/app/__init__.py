@@ -1,6 +1,7 @@
 """Builds a running mirror from a Config: the one place where the rooms meet."""
 
 from ..server.control import CommandFailed, NotAnswered, ask, ask_bytes, ask_lines
+from .ahead import Ahead, ahead, ahead_beside
 from .checking import checked_endpoints
 from .logins import refusals
 from .operations import Operations, operating
@@ -8,7 +9,6 @@ from .reloading import Reloader
 from .resources import CannotStart, Process, holding_store, resources, sharing_store, tag_memory
 from .serving import (
     GRACE,
-    having_images,
     keeping_house,
     probe_port,
     running,
@@ -20,17 +20,19 @@ from .serving import (
 
 __all__ = [
     "GRACE",
+    "Ahead",
     "CannotStart",
     "CommandFailed",
     "NotAnswered",
     "Operations",
     "Process",
     "Reloader",
+    "ahead",
+    "ahead_beside",
     "ask",
     "ask_bytes",
     "ask_lines",
     "checked_endpoints",
-    "having_images",
     "holding_store",
     "keeping_house",
     "operating",

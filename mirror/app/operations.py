@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..config import Config
 from ..server.control import Command, one, taking_commands
+from .ahead import Ahead
 from .reloading import Reloader, following_hangups
 from .resources import Resources
 
@@ -21,14 +22,16 @@ class Operations:
     config: Config
     opened: Resources
     reloader: Reloader
+    ahead: Ahead
 
     def follow(self, config: Config) -> None:
         """From now on this is the configuration."""
         self.config = config
+        self.ahead.follow(config)
 
     def commands(self) -> Mapping[str, Command]:
         """By their names; those of several words with a hyphen between."""
-        return {"reload": one(self.reloader.command)}
+        return {"reload": one(self.reloader.command), **self.ahead.commands()}
 
 
 @contextlib.asynccontextmanager

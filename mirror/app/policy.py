@@ -15,6 +15,7 @@ from ..oci.patterns import Patterns
 from ..oci.reference import parse_image
 from ..policy.access import AccessGuard, AccessRule
 from ..policy.on_demand import OnDemand, Opened
+from ..policy.probe import Probed
 from ..policy.routed import Routed
 from ..policy.tag_age import TagAges
 from ..policy.unconfigured import Shown, UnconfiguredGuard
@@ -96,6 +97,7 @@ class _Stacking:
             reader = AccessGuard(
                 reader, _rules(config), TagAges(reader, opened.tags, MOST, self._clock)
             )
+        reader = Probed(reader, frozenset(config.registries))
         serving = Serving(reader, _naming(config), config.limits.idle)
         return Policy(serving, self._upstreams, self._pools, self._closing)
 

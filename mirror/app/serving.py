@@ -29,6 +29,7 @@ from ..server.v2.access_log import AccessLog
 from ..server.v2.handler import V2
 from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
 from ..tasks import beside
+from .ahead import ahead
 from .catalogue import CatalogueUpkeep
 from .live import Live
 from .logins import hindrances
@@ -62,6 +63,7 @@ async def running(config: Config, path: Path | None = None) -> AsyncIterator[Non
     async with (
         resources(config, process, holding_store) as opened,
         keeping_house(config, opened, metrics),
+        ahead(config, opened) as brought_ahead,
         serving_admin(
             config, opened, exposition, lambda: (listening.is_set(), {})
         ) as follow_for_admin,
@@ -75,7 +77,9 @@ async def running(config: Config, path: Path | None = None) -> AsyncIterator[Non
             follow(config)
             return ()
 
-        operations = Operations(config, opened, Reloader(path, config, process, apply))
+        operations = Operations(
+            config, opened, Reloader(path, config, process, apply), brought_ahead
+        )
         async with operating(operations):
             listening.set()
             try:
@@ -200,19 +204,6 @@ async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> 
         yield
     await opened.listener.flush()
     await catalogue.end()
-
-
-@contextlib.asynccontextmanager
-async def having_images(config: Config, *, asking: bool) -> AsyncIterator[Images]:
-    """Images as a whole, for a command beside a mirror that may be serving. Where it is `asking`,
-    what is not here is fetched, unless the configuration is offline. Raises CannotStart."""
-    process = Process(set(config.registries))
-    async with resources(config, process, store_beside) as opened:
-        live = Live(config, opened if asking else opened.asking_nobody())
-        try:
-            yield _images(live.serving.current.registry, opened, config)
-        finally:
-            await live.close()
 
 
 def _images(registry: Reader, opened: Resources, config: Config) -> Images:

@@ -28,9 +28,10 @@ from .console import (
     register,
     watch_output,
 )
-from .images import ready, warm
 from .running import reload
+from .setup import setup
 from .tags import pin, tags, unpin
+from .warming import ready, warm
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,7 +111,20 @@ def version() -> None:
 
 
 register(
-    app, check, completion, init, pin, ready, reload, serve, tags, unpin, verify, version, warm
+    app,
+    check,
+    completion,
+    init,
+    pin,
+    ready,
+    reload,
+    serve,
+    setup,
+    tags,
+    unpin,
+    verify,
+    version,
+    warm,
 )
 
 

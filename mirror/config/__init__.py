@@ -26,7 +26,7 @@ from .model import (
     StorageConfig,
     TagsConfig,
 )
-from .places import Address, Network
+from .places import Address, Network, mirror_url, registry_name
 from .problems import ConfigError, Mistake, Problem
 from .proxies import EnvironmentProxies, EnvironmentProxy, environment
 from .reading import load, load_again, parse, store_of
@@ -65,7 +65,9 @@ __all__ = [
     "following",
     "load",
     "load_again",
+    "mirror_url",
     "parse",
+    "registry_name",
     "store_of",
     "tagged_image",
 ]

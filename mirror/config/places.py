@@ -150,6 +150,14 @@ def prefixed(url: str, prefix: str | None) -> str:
     return origin + str(Layout(before.path, prefix))
 
 
+def mirror_url(value: object) -> str:
+    """A mirror's own URL as clients take it: scheme, host and port, and nothing behind them."""
+    url, origin = _http_url(value, "http://mirror.lan:5000")
+    if url.path.strip("/"):
+        raise Mistake(masked(str(value)), f"{origin}, without a path")
+    return origin.lower()
+
+
 def realm_url(value: object) -> str:
     """A token realm's URL, path included: the questions are added to it."""
     url, origin = _http_url(value, "https://auth.example.com/token")

@@ -50,17 +50,19 @@ class RequestContext:
     """One request, an Asker: the first parameter of whatever is done for it.
 
     `request_id` tells it from others, in logs and answers. At its `deadline` the client is told
-    that there is no answer.
+    that there is no answer. `is_ahead`: no client has asked for it yet; blobs alone are asked for
+    so, for others join what is asked of tags and manifests.
     """
 
     request_id: str
     client: str
     principal: Principal = ANONYMOUS
     deadline: float = inf
+    is_ahead: bool = False
 
     @property
     def is_wanted(self) -> bool:
-        return True
+        return not self.is_ahead
 
     def lasting(self, seconds: float) -> RequestContext:
         """As this, with a deadline so many seconds from now: of a request whose kind is known, or

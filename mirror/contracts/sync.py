@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from ..oci.errors import Unavailable, Unknown
 from ..oci.reference import ImageReference, Repository
 
 # What is told while images come.
@@ -113,6 +114,17 @@ class SyncState:
     last: Run | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether all of an image could be served for this platform with no network: what is `missing`
+    for that, in words, and why it may not come by itself."""
+
+    image: str
+    platform: str
+    is_ready: bool
+    missing: Sequence[str] = ()
+
+
 class UnknownEntry(Exception):
     """No entry of `sync` has this name; the message says which there are."""
 
@@ -135,13 +147,22 @@ class Syncing(Protocol):
 @dataclass(frozen=True, slots=True)
 class Brought:
     """An image of which all is here: `blobs` and manifests of `size` bytes, of which `fetched` came
-    now. `is_gone`: its tag is not there any more upstream, and this is what it was."""
+    now. `doubt`: why its tag may be something else by now; "" where it is this."""
 
     digest: str
     blobs: int
     size: int
     fetched: int
-    is_gone: bool = False
+    doubt: str = ""
+
+
+class TagGone(Unknown):
+    """The registry does not have this tag any more; what it was stays here, as long as there is
+    room."""
+
+
+class Postponed(Unavailable):
+    """It is left to clients, and waits for the next run."""
 
 
 class Bringing(Protocol):
@@ -151,7 +172,8 @@ class Bringing(Protocol):
         self, image: ImageReference, platform: str, progress: Callable[[int, int], None]
     ) -> Brought:
         """Returns when all of the image is here for this platform (`all`: for each). `progress` is
-        told how many bytes are here, of how many. Raises RegistryError."""
+        told how many bytes are here, of how many. Raises RegistryError, of which TagGone and
+        Postponed are no failures."""
 
     async def tags(self, repository: Repository) -> Sequence[str]:
         """All tags of it. Raises RegistryError."""
@@ -170,7 +192,7 @@ class RunRecords(Protocol):
         """In place of all that were written before."""
 
 
-def rendered(told: Told | SyncState | Run) -> dict[str, Any]:
+def rendered(told: Told | SyncState | Run | Readiness) -> dict[str, Any]:
     """The one JSON of it: for `--json`, the control socket and `/api/v1`. What is told while images
     come has its kind at `told`.
 

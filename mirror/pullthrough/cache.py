@@ -112,7 +112,9 @@ class PullThrough:
         self._check_known(repository, digest)
         promised = self.has_promised(repository, digest)
         trouble = self._policy.trouble
-        first_byte, doubts = trouble.within(promised), trouble.doubts(promised)
+        # Nobody waits for what is fetched ahead: it has no patience of its own.
+        first_byte = trouble.within(promised) if context.is_wanted else 0.0
+        doubts = trouble.doubts(promised)
         try:
             return await retrying(
                 context,
@@ -148,9 +150,12 @@ class PullThrough:
             fill, outcome = self._fills.join(
                 context, digest, self._upstream, repository, first_byte, part
             )
-            if self._prefetcher is not None:
+            if self._prefetcher is not None and context.is_wanted:
                 self._prefetcher.asked(context, repository, digest)
-            reader = fill.reader(outcome, repository, part, context.client)
+            if context.is_wanted:
+                reader = fill.reader(outcome, repository, part, context.client)
+            else:
+                reader = fill.reader_ahead(outcome, repository)
             try:
                 await reader.readable(reader.start)
                 return reader

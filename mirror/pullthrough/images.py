@@ -1,4 +1,4 @@
-"""Whole images: whether all of one is here, and bringing it here."""
+"""Whole images: what they are made of, and whether all of one is here."""
 
 from __future__ import annotations
 
@@ -118,17 +118,6 @@ class Images:
         if lacking:
             lacking += await aside(self._hindrances, ImageReference(repository, reference))
         return lacking
-
-    async def bring(self, repository: Repository, piece: Piece) -> AsyncIterator[int]:
-        """Has a config or layer come here; yields how many of its bytes are here by now."""
-        content = await self._registry.blob(_OPERATOR, repository, piece.descriptor.digest)
-        try:
-            there = 0
-            while (limit := await content.readable(there)) > there:
-                there = limit
-                yield there
-        finally:
-            content.close()
 
 
 def _image(descriptor: Descriptor, manifest: Manifest) -> list[Piece]:

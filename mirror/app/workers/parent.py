@@ -25,6 +25,7 @@ from .. import (
     Operations,
     Process,
     Reloader,
+    ahead,
     holding_store,
     keeping_house,
     operating,
@@ -305,6 +306,7 @@ async def serve_with_workers(config: Config, path: Path | None, stop: asyncio.Ev
     async with (
         resources(config, process, holding_store) as opened,
         keeping_house(config, opened, metrics),
+        ahead(config, opened) as brought_ahead,
         serving_admin(config, opened, workers.exposition, ready) as follow_for_admin,
     ):
 
@@ -314,7 +316,9 @@ async def serve_with_workers(config: Config, path: Path | None, stop: asyncio.Ev
             follow_for_admin(config)
             return await workers.follow(config)
 
-        operations = Operations(config, opened, Reloader(path, config, process, apply))
+        operations = Operations(
+            config, opened, Reloader(path, config, process, apply), brought_ahead
+        )
         settle()
         async with operating(operations):
             await workers.run(stop)

@@ -57,6 +57,7 @@ class Fill:
         self.vain_turns = 0  # places that it had and gave back before anything came
         self.work: object = None  # what brings it, for messages
         self.on_demand: Callable[[], None] = _nothing  # called when what is wanted changes
+        self.on_left: Callable[[Fill], None] = _ignored  # called when the last reader leaves
         self.state = FillState.BEGUN
         self.readers: set[FillReader] = set()
         self.window: SpillBuffer | None = None  # what the disk does not take
@@ -106,6 +107,13 @@ class Fill:
         self.on_demand()
         return reader
 
+    def reader_ahead(self, outcome: Outcome, repository: Repository) -> FillReader:
+        """A reader of the whole for whom nobody waits: it gives way to all, and what it has begun
+        ends with it."""
+        reader = _AheadReader(self, outcome, repository, None, "")
+        self.readers.add(reader)
+        return reader
+
     async def ended(self) -> None:
         """Returns when nothing more will come. Raises RegistryError when the fill has failed."""
         while not self.is_over:
@@ -115,7 +123,8 @@ class Fill:
 
     @property
     def is_read(self) -> bool:
-        return bool(self.readers)
+        """Whether a client reads it."""
+        return any(not reader.is_ahead for reader in self.readers)
 
     @property
     def is_wanted(self) -> bool:
@@ -172,6 +181,8 @@ class Fill:
             self.on_demand()
             self.changed()
             self._close_if_over()
+            if not self.readers:
+                self.on_left(self)
 
     # For those who write.
 
@@ -253,7 +264,8 @@ class Fill:
         return [
             reader.position
             for reader in self.readers
-            if run.lowest <= reader.position
+            if not reader.is_ahead
+            and run.lowest <= reader.position
             and (reader.position <= run.end + ROUND or reader.needs_whole)
             and run.begin < reader.stop
         ]
@@ -280,6 +292,9 @@ class FillReader:
 
     deadline = inf
     """As Asker.deadline: the download has a patience of its own."""
+
+    is_ahead = False
+    """Whether no client reads by it."""
 
     def __init__(
         self,
@@ -398,5 +413,19 @@ class FillReader:
         self._fill.leave(self)
 
 
+class _AheadReader(FillReader):
+    """See Fill.reader_ahead."""
+
+    is_ahead = True
+
+    @property
+    def is_waiting(self) -> bool:
+        return False
+
+
 def _nothing() -> None:
+    pass
+
+
+def _ignored(fill: Fill) -> None:
     pass

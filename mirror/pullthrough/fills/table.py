@@ -116,6 +116,7 @@ class Fills:
         self._put_off.pop(key, None)
         fill = self._fills[key] = Fill(digest, repository, first_byte, next(self._numbers))
         fill.is_whole = part is None
+        fill.on_left = self._left
         self._asks(asker, fill)
         task = asyncio.create_task(self._run(fill, upstream), name=f"fill {digest}")
         self._tasks.add(task)
@@ -156,6 +157,11 @@ class Fills:
     def is_idle(self, registry: str) -> bool:
         """Whether no fill from this registry runs, or waits for its turn."""
         return self._gate.is_idle(registry)
+
+    def _left(self, fill: Fill) -> None:
+        """What no client has asked for ends with those who had it fetched ahead."""
+        if not fill.is_asked_for:
+            self.put_off(fill)
 
     def put_off(self, fill: Fill) -> None:
         """Ends a fill that was only fetched ahead: what has come of it stays."""

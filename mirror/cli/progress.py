@@ -1,0 +1,79 @@
+"""How far images are: bars on a terminal, and nothing elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Shown:
+    """A bar for each image that is under way, where the console is a terminal. Use as a context."""
+
+    def __init__(self, console: Console, is_quiet: bool) -> None:
+        self._progress: Progress | None = None
+        self._bars: dict[tuple[str, str], TaskID] = {}
+        if console.is_terminal and not is_quiet:
+            self._progress = _progress(console)
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def told(self, line: Mapping[str, Any]) -> None:
+        """Something that a work tells."""
+        if self._progress is None or line["told"] != "image_coming":
+            return
+        key = line["image"], line["platform"]
+        if key not in self._bars:
+            self._bars[key] = self._progress.add_task(f"{key[0]} {key[1]}", total=line["size"])
+        self._progress.update(self._bars[key], completed=line["here"], total=line["size"])
+
+    def ended(self, line: Mapping[str, Any]) -> None:
+        """The image is under way no more."""
+        bar = self._bars.pop((line["image"], line["platform"]), None)
+        if self._progress is not None and bar is not None:
+            self._progress.remove_task(bar)
+
+
+def _progress(console: Console) -> Progress:
+    # Only here: a server draws no bars, and is to start quickly and be small.
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def size_in_words(count: int) -> str:
+    """As `41.2 MB`.
+
+    >>> size_in_words(41_200_000)
+    '41.2 MB'
+    """
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
