@@ -118,7 +118,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
             yield UpstreamHedged("docker.io", "hub", won)
         for trouble in ("fault", "limited", "wrong"):
             yield BreakerSwitched("docker.io", "hub", trouble, True)
-        yield QuotaReported("docker.io", "hub", "me", 200, 20, 2e9)
+        yield QuotaReported("docker.io", "hub", "me", 200, 10, 2e9)
         yield QuotaPaused("docker.io", "hub", "me", 2e9)
         yield LoginJudged("docker.io", "hub", "me", True)
         yield FillQueued(next(numbers), redis, layer)
@@ -136,7 +136,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
             yield TagStoreSwitched(store, "write", False)
         for work in ("mend", "tidy", "settle", "scrub"):
             for went_well in (True, False):
-                yield UpkeepEnded(work, 1_795_000_000.0, went_well)
+                yield UpkeepEnded(work, 1_795_000_000.0 + (not went_well), went_well)
         yield CredentialsDropped()
         for why in ("died", "hung"):
             yield WorkerReplaced(why)

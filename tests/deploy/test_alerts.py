@@ -30,7 +30,7 @@ def test_the_alerts_fire_when_they_should_and_are_silent_otherwise(promtool):
     promtool("test", "rules", "alerts_test.yml")
 
 
-def test_every_alert_is_shown_firing(deploy):
+def test_every_alert_is_shown_firing_and_silent(deploy):
     """promtool is content with an alert that no test names."""
     rules = yaml.safe_load((deploy / "prometheus/alerts.yml").read_text())
     alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
@@ -42,6 +42,13 @@ def test_every_alert_is_shown_firing(deploy):
         if case["exp_alerts"]
     }
     assert fired == set(alerts)
+    silent = {
+        case["alertname"]
+        for test in tried["tests"]
+        for case in test["alert_rule_test"]
+        if not case["exp_alerts"]
+    }
+    assert silent == set(alerts)
     for rule in alerts.values():
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-        assert set(rule["annotations"]) == {"summary", "description"}
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
