@@ -1,4 +1,5 @@
-"""How the certificates of upstreams, and of Redis, are verified; and what is shown of ours."""
+"""How the certificates of others are verified (upstreams, Redis, clients), and what is shown of
+ours."""
 
 from __future__ import annotations
 
@@ -17,6 +18,21 @@ def verifying_context(authorities: str = "", shown: SecretStr | None = None) -> 
         context.load_verify_locations(cadata=authorities)
     if shown is not None:
         show_certificate(context, shown)
+    return context
+
+
+def serving_context(shown: SecretStr, client_authorities: str | None = None) -> ssl.SSLContext:
+    """A server's context: shows this certificate, whose key stands behind it. With
+    `client_authorities` (PEM) a client has to show a certificate by one of them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a client's way to make a server compute
+    context.set_alpn_protocols(["http/1.1"])
+    show_certificate(context, shown)
+    if client_authorities is not None:
+        context.load_verify_locations(cadata=client_authorities)
+        context.verify_mode = ssl.CERT_REQUIRED
+        as_clients_do(context)
     return context
 
 

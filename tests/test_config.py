@@ -96,6 +96,10 @@ def test_a_token_that_could_be_guessed_is_none(tmp_path):
     assert "hunter2" not in str(problem)
 
 
+def addresses(given):
+    return [each.address for each in given.listen]
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~", "registries:\n", "storage:\n"])
 def test_nothing_said_is_docker_hub(text):
     assert parse(text) == config.load(None) == Config()
@@ -103,7 +107,7 @@ def test_nothing_said_is_docker_hub(text):
 
 def test_the_defaults():
     default = config.load(None)
-    assert default.listen == Address("127.0.0.1", 5000)
+    assert addresses(default) == [Address("127.0.0.1", 5000)]
     assert default.admin.listen == Address("127.0.0.1", 5001)
     assert not default.admin.write
     assert default.workers == 1
@@ -137,7 +141,8 @@ def with_certificates(folder: Path) -> None:
     issued = certificates.issue(folder, ("mirror",))
     for name in ("mirror.pem", "mirror-key.pem"):
         (folder / name).write_bytes(issued.server.read_bytes())
-    (folder / "corp-ca.pem").write_bytes(issued.authority.read_bytes())
+    for name in ("corp-ca.pem", "clients-ca.pem"):
+        (folder / name).write_bytes(issued.authority.read_bytes())
 
 
 def shipped_examples() -> list[str]:
@@ -211,7 +216,7 @@ def test_the_shipped_file_has_its_examples():
         "access:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 13
+    assert len(shipped_examples()) == 15
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_the_shipped_file_has_its_examples():
     ],
 )
 def test_addresses(text, host, port):
-    assert parse(f"listen: {text}").listen == Address(host, port)
+    assert addresses(parse(f"listen: {text}")) == [Address(host, port)]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +387,7 @@ def test_a_home_folder_is_expanded(monkeypatch):
 def test_a_byte_order_mark_and_windows_lines_are_no_mistake(tmp_path):
     file = tmp_path / "mirror.yaml"
     file.write_bytes("\ufeffworkers: 3\r\nlisten: :80\r\n".encode())
-    assert (config.load(file).workers, config.load(file).listen) == (3, Address("", 80))
+    assert (config.load(file).workers, addresses(config.load(file))) == (3, [Address("", 80)])
 
 
 def test_a_configuration_cannot_be_altered():

@@ -41,8 +41,11 @@ class Node:
         opened = await self._running.enter_async_context(
             assembly.resources(given, process, assembly.sharing_store)
         )
+        ports = await self._running.enter_async_context(
+            assembly.pull_ports(given, assembly.ServiceManager().given)
+        )
         await self._running.enter_async_context(
-            assembly.serving_pulls(given, opened, Metrics(process.events))
+            assembly.serving_pulls(given, opened, Metrics(process.events), ports)
         )
         client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
         self._running.push_async_callback(client.close)

@@ -7,16 +7,17 @@ from .logins import refusals
 from .operations import Operations, operating
 from .reloading import Reloader
 from .resources import CannotStart, Process, holding_store, resources, sharing_store, tag_memory
+from .service_manager import Notifier, ServiceManager, service_manager
 from .serving import (
     GRACE,
     keeping_house,
-    probe_port,
     running,
     serving_admin,
     serving_pulls,
     settle,
     verify,
 )
+from .sockets import pull_ports, urls
 
 __all__ = [
     "GRACE",
@@ -24,9 +25,11 @@ __all__ = [
     "CannotStart",
     "CommandFailed",
     "NotAnswered",
+    "Notifier",
     "Operations",
     "Process",
     "Reloader",
+    "ServiceManager",
     "ahead",
     "ahead_beside",
     "ask",
@@ -36,14 +39,16 @@ __all__ = [
     "holding_store",
     "keeping_house",
     "operating",
-    "probe_port",
+    "pull_ports",
     "refusals",
     "resources",
     "running",
+    "service_manager",
     "serving_admin",
     "serving_pulls",
     "settle",
     "sharing_store",
     "tag_memory",
+    "urls",
     "verify",
 ]

@@ -18,6 +18,7 @@ from ..contracts.events import ConfigLoaded, ConfigReloaded
 from ..server.control import Parameters
 from ..threads import Threads
 from .resources import Process
+from .service_manager import Notifier
 
 log = structlog.get_logger()
 
@@ -52,12 +53,14 @@ class Reloader:
         process: Process,
         apply: Apply,
         read_within: float = _READ,
+        notifier: Notifier | None = None,
     ) -> None:
         self.place = None if path is None else os.path.abspath(path)
         self._path = path
         self._config = config
         self._process = process
         self._apply = apply
+        self._notifier = notifier or Notifier()
         self._read_within = read_within
         self._threads = Threads(_THREADS, "configuration")
         self._one_at_a_time = asyncio.Lock()
@@ -67,7 +70,9 @@ class Reloader:
     async def reload(self) -> Reload:
         """All is checked before any of it counts."""
         async with self._one_at_a_time:
+            self._notifier.reloading()
             reload = await self._reload()
+            self._notifier.ready(f"serves; the last new configuration was {reload.result}")
         self._process.events.emit(ConfigReloaded(reload.result, reload.words))
         name = "the defaults" if self._path is None else str(self._path)
         for mistake in reload.words if reload.result == "refused" else ():

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import resource
-import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from typing import Any
 import structlog
 
 from .. import __version__
-from ..config import Address, Config
+from ..config import Config
 from ..contracts.registry import Reader
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
 from ..pullthrough.images import Images, this_platform
-from ..server.admin import admin_application, admin_runner
-from ..server.http.listening import Binding, Listener
+from ..server.http.accepting import Port
+from ..server.http.listening import Listener
 from ..server.http.reserved_port import SparePort
 from ..server.http.response_cache import ResponseCache
 from ..server.http.sending import Sender
@@ -29,6 +29,7 @@ from ..server.v2.access_log import AccessLog
 from ..server.v2.handler import V2
 from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
 from ..tasks import beside
+from ..tls import serving_context
 from .ahead import ahead
 from .catalogue import CatalogueUpkeep
 from .live import Live
@@ -36,6 +37,8 @@ from .logins import hindrances
 from .operations import Operations, operating
 from .reloading import Reloader
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
+from .service_manager import ServiceManager
+from .sockets import ADMIN, Given, address_of, cannot_listen, pull_ports
 
 log = structlog.get_logger()
 
@@ -48,13 +51,17 @@ which systemd, Docker and Kubernetes kill."""
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config, path: Path | None = None) -> AsyncIterator[None]:
+async def running(
+    config: Config, path: Path | None = None, manager: ServiceManager | None = None
+) -> AsyncIterator[None]:
     """A mirror in one process: it serves while the context lasts, and drains when it ends. `path`
     is where the configuration was read, and is read again.
 
     Raises CannotStart. It starts with every upstream, and Redis, down.
     """
     process, listening = Process(set(config.registries)), asyncio.Event()
+    manager = manager or ServiceManager()
+    notifier = manager.notifier
     metrics = Metrics(process.events, process.registries)
 
     async def exposition() -> bytes:
@@ -65,9 +72,11 @@ async def running(config: Config, path: Path | None = None) -> AsyncIterator[Non
         keeping_house(config, opened, metrics),
         ahead(config, opened) as brought_ahead,
         serving_admin(
-            config, opened, exposition, lambda: (listening.is_set(), {})
+            config, opened, exposition, lambda: (listening.is_set(), {}), manager.given
         ) as follow_for_admin,
-        serving_pulls(config, opened, metrics) as follow,
+        pull_ports(config, manager.given) as ports,
+        serving_pulls(config, opened, metrics, ports) as follow,
+        notifier.watched(),
     ):
 
         async def apply(config: Config) -> Sequence[str]:
@@ -78,21 +87,26 @@ async def running(config: Config, path: Path | None = None) -> AsyncIterator[Non
             return ()
 
         operations = Operations(
-            config, opened, Reloader(path, config, process, apply), brought_ahead
+            config,
+            opened,
+            Reloader(path, config, process, apply, notifier=notifier),
+            brought_ahead,
         )
         async with operating(operations):
             listening.set()
+            notifier.ready(f"serves on {', '.join(map(str, config.listen))}")
             try:
                 yield
             finally:
                 listening.clear()
+                notifier.stopping(f"lets running answers end, for {GRACE:g} s at most")
 
 
 @contextlib.asynccontextmanager
 async def serving_pulls(
-    config: Config, opened: Resources, metrics: Metrics, *, reuse_port: bool = False
+    config: Config, opened: Resources, metrics: Metrics, ports: Sequence[Port]
 ) -> AsyncIterator[Follow]:
-    """The mirror's port, and all that answers on it. Raises CannotStart."""
+    """The mirror's ports, and all that answers on them. Raises CannotStart."""
     events, clock = opened.process.events, opened.process.clock
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # each client takes some
@@ -120,22 +134,20 @@ async def serving_pulls(
         )
         listener = Listener(
             handler,
-            Binding(config.listen.host, config.listen.port, reuse_port),
+            ports,
             response_cache=response_cache,
             idle=config.limits.idle,
             patience=config.limits.idle,
             events=events,
+            tls=_shown(config),
         )
-        try:
-            await listener.start()
-        except OSError as error:
-            raise _taken("listen", config.listen, error) from error
+        listener.start()
         stack.push_async_callback(listener.stop, GRACE)
         metrics.watch_connections(lambda: listener.connections)
         log.info(
             "serving",
             version=__version__,
-            listen=str(config.listen),
+            listen=[address_of(port.socket) for port in ports],
             storage=str(config.storage.path),
             registries=sorted(config.registries),
         )
@@ -145,6 +157,7 @@ async def serving_pulls(
             response_cache.clear()
             sender.limit(config.limits.idle)
             listener.limit(config.limits.idle, config.limits.idle)
+            listener.show(_shown(config))
 
         yield follow
         log.info("draining", seconds=GRACE)
@@ -156,8 +169,12 @@ async def serving_admin(
     opened: Resources,
     exposition: Callable[[], Awaitable[bytes]],
     ready: Callable[[], tuple[bool, Mapping[str, Any]]],
+    given: Given,
 ) -> AsyncIterator[Follow]:
     """The admin port. Raises CannotStart."""
+    # Here, since the page's templates take memory, and workers import this module too.
+    from ..server.admin.application import admin_application, admin_runner
+
     async with contextlib.AsyncExitStack() as stack:
         live = Live(config, opened.asking_nobody())
         stack.push_async_callback(live.close)
@@ -179,11 +196,15 @@ async def serving_admin(
         runner = await admin_runner(application, config.limits.idle)
         assert runner.server is not None  # noqa: S101 - it has been set up
         port = SparePort(runner.server)
+        _, passed = given.of(config)
         try:
-            try:
-                await port.listen(config.admin.listen.host, config.admin.listen.port)
-            except OSError as error:
-                raise _taken("admin", config.admin.listen, error) from error
+            if passed:
+                port.take(passed)
+            else:
+                try:
+                    await port.listen(config.admin.listen.host, config.admin.listen.port)
+                except OSError as error:
+                    raise cannot_listen(ADMIN, config.admin.listen, error) from error
             yield follow
         finally:
             port.close()
@@ -228,21 +249,11 @@ def settle() -> None:
     gc.freeze()
 
 
-def probe_port(key: str, address: Address) -> None:
-    """Raises CannotStart when somebody else has this port: those who share a port (SO_REUSEPORT)
-    would not be told."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-            probe.listen()
-        except OSError as error:
-            raise _taken(key, address, error) from error
-
-
-def _taken(key: str, address: Address, error: OSError) -> CannotStart:
-    return CannotStart(
-        f"{key}: {address} cannot be listened on ({error.strerror or error}); "
-        "stop whatever uses it, or write another port"
+def _shown(config: Config) -> ssl.SSLContext | None:
+    """To clients, at the ports that speak TLS."""
+    if config.tls is None:
+        return None
+    authorities = config.tls.client_ca
+    return serving_context(
+        config.tls.pem, authorities.text.get_secret_value() if authorities else None
     )

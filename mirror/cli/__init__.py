@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -144,9 +145,10 @@ async def _verify(config: Config) -> tuple[int, int]:
 
 
 async def _serve(config: Config, path: Path | None) -> None:
-    from ..app import running, settle
+    from ..app import running, service_manager, settle
     from ..app.workers import serve_with_workers
 
+    manager = service_manager(os.environ)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     serving = asyncio.current_task()
@@ -161,18 +163,21 @@ async def _serve(config: Config, path: Path | None) -> None:
     if sys.stderr.isatty():
         _welcome(config)
     if config.workers > 1:
-        await serve_with_workers(config, path, stop)
+        await serve_with_workers(config, path, stop, manager)
     else:
-        async with running(config, path):
+        async with running(config, path, manager):
             settle()
             await stop.wait()
 
 
 def _welcome(config: Config) -> None:
+    from ..app import urls
+
+    where = urls(config)
     err.print(
-        f"\nServing {', '.join(sorted(config.registries))} on http://{config.listen} "
+        f"\nServing {', '.join(sorted(config.registries))} on {', '.join(where)} "
         f"(metrics on http://{config.admin.listen}/metrics).\n"
         "Tell Docker, in /etc/docker/daemon.json, then reload it (systemctl reload docker):\n"
-        f'    {{"registry-mirrors": ["http://{config.listen}"]}}\n',
+        f'    {{"registry-mirrors": ["{where[0]}"]}}\n',
         markup=False,
     )

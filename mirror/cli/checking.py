@@ -52,7 +52,9 @@ def check(
     wanted = _read(images or [], loaded)
     if wanted and not online:
         raise give_up("IMAGE is for --online: nobody is asked without it", CONFIGURATION_WRONG)
-    out.print(f"{config or 'the defaults'}: good. Serves {names} on {loaded.listen}.")
+    out.print(
+        f"{config or 'the defaults'}: good. Serves {names} on {', '.join(map(str, loaded.listen))}."
+    )
     if online:
         _ask(loaded, wanted)
     else:

@@ -177,7 +177,10 @@ def _served(
 
 
 def _own_url(config: Config) -> str:
-    found = reach([(config.listen.host, config.listen.port)])
+    by_tls = [each.address for each in config.listen if config.tls is not None and each.tls]
+    addresses = by_tls or [each.address for each in config.listen]
+    places = [(address.host, address.port) for address in addresses]
+    found = reach(places, "https" if by_tls else "http")
     if found.elsewhere and found.elsewhere != found.here:
         err.print(f"On other hosts: --url {found.elsewhere}", markup=False)
     return found.here

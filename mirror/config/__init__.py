@@ -5,6 +5,7 @@ secrets already read) or raise ConfigError, whose text is for the user as it sta
 """
 
 from .admin import AdminConfig
+from .listening import ListenConfig, TlsConfig
 from .logins import (
     IDENTITY_TOKEN_USER,
     Secret,
@@ -48,6 +49,7 @@ __all__ = [
     "EnvironmentProxy",
     "FreshnessConfig",
     "LimitsConfig",
+    "ListenConfig",
     "Mistake",
     "Network",
     "Problem",
@@ -57,6 +59,7 @@ __all__ = [
     "Secret",
     "StorageConfig",
     "TagsConfig",
+    "TlsConfig",
     "checked_identity_token",
     "checked_password",
     "checked_username",

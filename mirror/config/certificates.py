@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from ..oci.errors import quoted
 from ..tls import show_certificate
 from .problems import Mistake
+from .server_certificates import facts_of
 from .values import text
 
 _MAX_FILE = 4 * 2**20  # bytes; a system's bundle of all authorities has a quarter of a MiB
@@ -55,6 +56,26 @@ def certificate(value: object) -> Pem:
     write = "the path of a PEM file with the client's certificate"
     file, data = _read(value, write)
     _proven(file, _certificates(file, data, write), write)
+    return Pem(file, SecretStr(data.decode("ascii", "replace")))
+
+
+def server_certificate(value: object) -> Pem:
+    """What is shown to clients: the certificate first, then those that lead to its authority; the
+    key may be in the same file."""
+    write = "the path of a PEM file with the mirror's certificate"
+    file, data = _read(value, write)
+    found = _certificates(file, data, write)
+    _proven(file, found, write)
+    try:
+        names = facts_of(found).names
+    except ValueError:
+        raise Mistake(f"{_named(file)}, in which a certificate is damaged", write) from None
+    if not names:  # a common name alone is refused by all that are written in Go
+        raise Mistake(
+            f"{_named(file)}, whose first certificate has no subject alternative name",
+            "a certificate that names what clients ask by, as `openssl req -addext "
+            "subjectAltName=DNS:mirror.lan` makes one",
+        )
     return Pem(file, SecretStr(data.decode("ascii", "replace")))
 
 

@@ -6,7 +6,6 @@ to be told at once. What a model says already about a key is left out here.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,16 +15,14 @@ from ..oci.reference import ImageReference, parse_image
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
 from . import certificates, places
 from .document import Location
-from .model import AccessConfig, ClientConfig, Config, Credentials, FreshnessConfig, ProxyConfig
+from .model import AccessConfig, ClientConfig, Credentials, FreshnessConfig, ProxyConfig
+from .ports import Found, pair_contradictions, port_contradictions
 from .problems import Mistake
-
-Found = Iterator[tuple[Location, Mistake]]
 
 
 def contradictions(data: dict[str, Any]) -> Found:
     """Each with the key at which it is to be mended."""
-    yield from _port_twice(data)
-    yield from _admin(data)
+    yield from port_contradictions(data)
     yield from _default_registry(data)
     yield from _registries_twice(_section(data, "registries"))
     yield from _redis_keys(_section(data, "tags"))
@@ -43,48 +40,6 @@ def contradictions(data: dict[str, Any]) -> Found:
 def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
     section = data.get(key)
     return section if isinstance(section, dict) else {}
-
-
-def _port_twice(data: dict[str, Any]) -> Found:
-    defaults = Config()
-    try:
-        listen = places.address(data["listen"]) if "listen" in data else defaults.listen
-        admin = _admin_address(data)
-    except Mistake:
-        return
-    if listen.port == admin.port != 0:
-        place: Location = ("admin",) if "admin" in data else ("listen",)
-        other = "listen" if "admin" in data else "admin"
-        if isinstance(data.get("admin"), dict):
-            place = ("admin", "listen")
-        free = listen.port + 1 if listen.port < 65535 else 5001
-        yield (
-            place,
-            Mistake(
-                f"port {listen.port}, which is {other}'s too",
-                f"another port, such as {places.LOOPBACK}:{free}",
-            ),
-        )
-
-
-def _admin_address(data: dict[str, Any]) -> places.Address:
-    """Raises Mistake."""
-    given = data.get("admin", str(Config().admin.listen))
-    if isinstance(given, dict):
-        given = given.get("listen", str(Config().admin.listen))
-    return places.address(given)
-
-
-def _admin(data: dict[str, Any]) -> Found:
-    """What changes the cache is not for everybody who can reach the port."""
-    section = _section(data, "admin")
-    if section.get("write") != "true" or "token_file" in section:
-        return
-    with contextlib.suppress(Mistake):
-        address = _admin_address(data)
-        if not address.is_loopback:
-            write = "token_file: too, with the path of a file that holds a secret"
-            yield ("admin", "write"), Mistake(f"true at {address}, not a loopback one", write)
 
 
 def _default_registry(data: dict[str, Any]) -> Found:
@@ -327,15 +282,7 @@ def _proxy(proxy: object, place: Location) -> Found:
 def _client(client: object, place: Location) -> Found:
     if not isinstance(client, dict) or set(client) - set(ClientConfig.model_fields):
         return
-    try:
-        cert = certificates.certificate(client.get("cert"))
-        key = certificates.key(client["key"]) if "key" in client else None
-    except Mistake:
-        return
-    try:
-        certificates.pair(cert, key)
-    except Mistake as mistake:
-        yield (*place, "cert" if key is None else "key"), mistake
+    yield from pair_contradictions(client, place, certificates.certificate)
 
 
 def _logins(registry: dict[str, Any], place: Location) -> Found:

@@ -19,8 +19,9 @@ from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from . import certificates, logins, places, proxies, values
 from .admin import AdminConfig, admin_section
 from .certificates import Pem
+from .listening import ListenConfig, TlsConfig, at, listen_list
 from .logins import Secret
-from .places import Address, Network
+from .places import Network
 from .section import Seconds, Section, or_empty, or_none_listed
 
 _STATE_FOLDER = Path("/var/lib/registry-mirror")
@@ -292,12 +293,16 @@ def _only_docker_hub() -> dict[str, RegistryConfig]:
 
 
 class Config(Section):
-    """A mirror, wholly described. Each name in `registries` is what image names begin with. `pin`:
-    images, as `parse_image` reads them, frozen to a digest, or to what they were at a time."""
+    """A mirror, wholly described. Without `tls` it speaks plain HTTP wherever it listens. Each name
+    in `registries` is what image names begin with. `pin`: images, as `parse_image` reads them,
+    frozen to a digest, or to what they were at a time."""
 
-    listen: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5000)
+    listen: Annotated[tuple[ListenConfig, ...], BeforeValidator(listen_list)] = (
+        at(f"{places.LOOPBACK}:5000"),
+    )
     admin: Annotated[AdminConfig, BeforeValidator(admin_section)] = AdminConfig()
     workers: Annotated[int, BeforeValidator(values.count(values.MAX_WORKERS))] = 1
+    tls: TlsConfig | None = None
     storage: Annotated[StorageConfig, BeforeValidator(or_empty)] = Field(
         default_factory=StorageConfig
     )

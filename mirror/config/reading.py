@@ -14,6 +14,7 @@ from . import proxies, values
 from .admin import AdminConfig
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
+from .listening import ListenConfig, TlsConfig
 from .model import (
     AccessConfig,
     ClientConfig,
@@ -159,6 +160,8 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
         return Mistake(kind(value), "- {username: me, password_file: /run/secrets/hub}")
     if isinstance(location[-1], int) and location[-2] == "freshness":
         return Mistake(kind(value), '- {match: "library/*:latest", ttl: 1m}')
+    if location[0] == "listen":
+        return Mistake(kind(value), "- 127.0.0.1:5000, or - {address: 127.0.0.1:5000, tls: false}")
     if isinstance(location[-1], int):
         return Mistake(kind(value), "- url: https://registry.example.com")
     return Mistake(kind(value), "its keys below it, indented")
@@ -167,6 +170,8 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
 # Sections by the name of the key they stand at.
 _SECTIONS: dict[str | int, type[Section]] = {
     "admin": AdminConfig,
+    "listen": ListenConfig,
+    "tls": TlsConfig,
     "storage": StorageConfig,
     "tags": TagsConfig,
     "limits": LimitsConfig,
@@ -204,6 +209,8 @@ def _section_at(location: Sequence[str | int]) -> type[Section]:
             return Credentials
         if location[-2] == "freshness":
             return FreshnessConfig
+        if location[0] == "listen":
+            return ListenConfig
         return AccessConfig if location[0] == "access" else EndpointConfig
     if len(location) == 2 and location[0] == "registries":
         return RegistryConfig

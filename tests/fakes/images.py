@@ -1,9 +1,10 @@
-"""A CachedImages whose images are those that the test has put there."""
+"""CachedImages whose images are what the test has put there, and that notes what was done."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
 from mirror.contracts.images import (
     CachedImage,
@@ -20,19 +21,21 @@ from mirror.contracts.images import (
     UnknownImage,
 )
 
-NOW = 1_800_000_000.0
+from .activity import NOW
+
+DIGEST = "sha256:" + "70c291fd" * 8
 
 
-def cached_image(image: str = "redis:7", **words: object) -> CachedImage:
+def image_told(name: str = "redis:7", **words: object) -> CachedImage:
     given = CachedImage(
-        image=image,
-        name=f"docker.io/library/{image}",
-        digest="sha256:" + "70" * 32,
-        platforms=("linux/amd64",),
-        size=41 << 20,
-        own=12 << 20,
+        image=name,
+        name=name if "/" in name else f"docker.io/library/{name}",
+        digest=DIGEST,
+        platforms=("linux/amd64", "linux/arm64"),
+        size=41_000_000,
+        own=12_000_000,
         checked_at=NOW - 120,
-        used_at=NOW - 2,
+        used_at=NOW - 1,
         pulls=318,
     )
     return replace(given, **words)  # type: ignore[arg-type]
@@ -40,56 +43,69 @@ def cached_image(image: str = "redis:7", **words: object) -> CachedImage:
 
 @dataclass
 class FakeImages:
-    """`purged` is what it was asked to purge."""
-
-    images: list[CachedImage] = field(default_factory=lambda: [cached_image()])
-    purged: list[PurgeWanted] = field(default_factory=list)
+    here: Sequence[CachedImage] = field(default_factory=lambda: (image_told(),))
+    purged: list[str] = field(default_factory=list)
+    pinned: list[str] = field(default_factory=list)
 
     async def list(
         self, pattern: str = "", sort: Sort = Sort.NAME, after: str = "", limit: int = 100
     ) -> ImagePage:
-        start = int(after or 0)
-        found = [one for one in self.images if pattern in one.image]
-        if sort is not Sort.NAME:
-            key = {Sort.USED: "used_at"}.get(sort, str(sort))
-            found.sort(key=lambda one: getattr(one, key) or 0, reverse=True)
-        end = start + limit
-        return ImagePage(found[start:end], str(end) if end < len(found) else None)
+        found = [each for each in self.here if not pattern or self._means(pattern, each)]
+        if sort is Sort.NAME:
+            found.sort(key=lambda each: each.name)
+        else:
+            key = "used_at" if sort is Sort.USED else sort.value
+            found.sort(key=lambda each: getattr(each, key) or 0, reverse=True)
+        first = int(after or 0)
+        more = str(first + limit) if len(found) > first + limit else None
+        return ImagePage(found[first : first + limit], more)
 
     async def image(self, name: str) -> ImageDetail:
-        for one in self.images:
-            if name in (one.image, one.name):
-                piece = ImagePiece("manifest", one.digest, "", one.size, "linux/amd64", True)
-                return ImageDetail(one, one.platforms, (piece,))
+        for each in self.here:
+            if name in (each.name, each.image):
+                pieces = (
+                    ImagePiece("config", "sha256:" + "ab" * 32, "", 1200, "linux/amd64", True),
+                    ImagePiece(
+                        "layer", "sha256:" + "cd" * 32, "", each.size, "linux/amd64", True, ("a:1",)
+                    ),
+                )
+                return ImageDetail(each, (*each.platforms, "linux/s390x"), pieces)
         raise UnknownImage(f"{name} is not here")
 
     async def purge(self, wanted: PurgeWanted) -> AsyncGenerator[Purged | PurgeTotal, None]:
-        self.purged.append(wanted)
-        found = [one for one in self.images if one.image in wanted.patterns]
-        for one in found:
-            yield Purged(one.image, one.name, one.own)
+        found = [each for each in self.here if any(self._means(p, each) for p in wanted.patterns)]
+        pinned = [each.image for each in found if each.pinned]
+        going = [each for each in found if not each.pinned]
+        for each in going:
+            yield Purged(each.image, each.name, each.own)
         if not wanted.is_trial:
-            self.images = [one for one in self.images if one not in found]
-        yield PurgeTotal(len(found), sum(one.own for one in found), 0)
+            self.purged += [each.name for each in going]
+            self.here = [each for each in self.here if each not in going]
+        freed = sum(each.own for each in going)
+        shared = sum(each.size - each.own for each in going)
+        unknown = [p for p in wanted.patterns if not any(self._means(p, each) for each in found)]
+        yield PurgeTotal(len(going), freed, shared, pinned, unknown)
 
     async def pin(self, name: str, to: str) -> PinnedTag:
-        one = (await self.image(name)).image
-        return PinnedTag(one.image, one.name, to or one.digest)
+        image = (await self.image(name)).image
+        self.pinned.append(image.name)
+        return PinnedTag(image.image, image.name, to or image.digest)
 
     async def unpin(self, name: str) -> PinnedTag:
-        one = (await self.image(name)).image
-        return PinnedTag(one.image, one.name, one.digest)
+        if name not in self.pinned:
+            raise UnknownImage(f"{name} is not pinned")
+        self.pinned.remove(name)
+        return PinnedTag(name, name, DIGEST)
 
     async def export(self, wanted: ExportWanted) -> AsyncGenerator[bytes, None]:
-        for name in wanted.images:
-            await self.image(name)
-        yield b"a tar"
+        yield b""
 
     async def import_(
         self, archive: AsyncIterator[bytes], name: str = ""
     ) -> AsyncGenerator[Imported, None]:
-        size = 0
-        async for piece in archive:
-            size += len(piece)
-        one = cached_image(name or "redis:7")
-        yield Imported(one.image, one.name, one.digest, size, size)
+        for each in ():
+            yield each
+
+    @staticmethod
+    def _means(pattern: str, image: CachedImage) -> bool:
+        return fnmatchcase(image.name, pattern) or pattern in (image.name, image.image)

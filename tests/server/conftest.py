@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from mirror.server.http.listening import Binding, Listener
+from mirror.server.http import accepting
+from mirror.server.http.listening import Listener
 from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
@@ -162,6 +163,11 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.S
     return server, client
 
 
+async def ports(host: str = "127.0.0.1", port: int = 0, tls: bool = False) -> list[accepting.Port]:
+    """Sockets that listen there. Raises OSError."""
+    return [accepting.Port(each, tls) for each in await accepting.open_sockets(host, port, 1024)]
+
+
 @asynccontextmanager
 async def served(
     registry: FakeRegistry,
@@ -169,17 +175,23 @@ async def served(
     *,
     patience: float = 60.0,
     idle: float = 60.0,
-    **binding: Any,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Port]:
-    """This registry on a port of its own; `binding` as in Binding."""
+    """This registry on a port of its own."""
     told, lines = Answers(), list[str]()
     log = AccessLog(lines.append, told)
     response_cache = ResponseCache(log)
     serving = Switch(Serving(registry, patience=patience))
     handler = V2(serving, sender, log=log, response_cache=response_cache, events=told)
-    place = Binding("127.0.0.1", 0, **binding)
-    listener = Listener(handler, place, response_cache=response_cache, events=told, idle=idle)
-    await listener.start()
+    listener = Listener(
+        handler,
+        await ports(tls=tls is not None),
+        response_cache=response_cache,
+        events=told,
+        tls=tls,
+        idle=idle,
+    )
+    listener.start()
     port = Port(registry, told, listener, lines, serving, response_cache)
     try:
         yield port

@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from mirror.oci.errors import NameInvalid
-from mirror.server import admin
-from mirror.server.admin import admin_application, admin_runner
+from mirror.server.admin import application as admin
+from mirror.server.admin.application import admin_application, admin_runner
 from mirror.server.http.reserved_port import SparePort
 
 from ..waiting import eventually
@@ -88,7 +88,7 @@ async def test_f70_elsewhere_the_operator_decides_who_reaches_the_port(
 
 async def test_f70_nothing_else_is_served(aiohttp_client: Client) -> None:
     client = await aiohttp_client(application())
-    for path in ("/", "/v2/", "/../../etc/passwd", "/%2e%2e/etc/passwd"):
+    for path in ("/v2/", "/page.py", "/../../etc/passwd", "/%2e%2e/etc/passwd"):
         assert (await client.get(path)).status == 404
     assert (await client.post("/metrics")).status == 405
 

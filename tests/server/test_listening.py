@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mirror.events import Events
-from mirror.server.http.listening import Binding, Listener
+from mirror.server.http.listening import Listener
 from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
@@ -22,7 +22,7 @@ from mirror.switch import Switch
 
 from ..fakes import FakeRegistry
 from ..waiting import eventually
-from .conftest import DEADLINE, Wire, descriptors, served
+from .conftest import DEADLINE, Wire, descriptors, ports, served
 
 
 async def test_f51_a_head_that_drips_in_is_not_waited_for_for_ever(
@@ -140,28 +140,26 @@ async def test_f41_a_stop_does_not_wait_for_who_never_shakes_hands(
     async with served(registry, sender, tls=tls[0]) as port:
         wire = await port.connect()
         await wire.send(b"\x16")
-        await eventually(lambda: bool(port.listener._acceptor and port.listener._acceptor._handing))
+        await eventually(lambda: port.listener.connections == 1)
         await asyncio.wait_for(port.listener.stop(0), DEADLINE)
         assert await wire.rest() == b""
 
 
-def another(
-    registry: FakeRegistry,
-    sender: Sender,
-    port: int,
-    reuse_port: bool = False,
-    host: str = "127.0.0.1",
+async def another(
+    registry: FakeRegistry, sender: Sender, port: int, host: str = "127.0.0.1"
 ) -> Listener:
+    """It serves. Raises OSError."""
     events = Events()
     log = AccessLog(print, events)
     table = ResponseCache(log)
     handler = V2(Switch(Serving(registry)), sender, log=log, response_cache=table, events=events)
-    return Listener(handler, Binding(host, port, reuse_port), response_cache=table, events=events)
+    listener = Listener(handler, await ports(host, port), response_cache=table, events=events)
+    listener.start()
+    return listener
 
 
 async def test_no_host_means_every_address(registry: FakeRegistry, sender: Sender) -> None:
-    listener = another(registry, sender, 0, host="")
-    await listener.start()
+    listener = await another(registry, sender, 0, host="")
     assert {host for host, _ in listener.addresses} == {"0.0.0.0", "::"}
     for _, number in listener.addresses:
         assert number
@@ -179,13 +177,11 @@ async def test_every_address_is_ipv4_alone_where_the_kernel_has_no_ipv6(
         return create(address, family=family, **options)
 
     monkeypatch.setattr(socket, "create_server", without_ipv6)
-    listener = another(registry, sender, 0, host="")
-    await listener.start()
+    listener = await another(registry, sender, 0, host="")
     assert [host for host, _ in listener.addresses] == ["0.0.0.0"]
     await listener.stop(0)
-    nowhere = another(registry, sender, 0, host="::1")
     with pytest.raises(OSError, match="family"):
-        await nowhere.start()
+        await another(registry, sender, 0, host="::1")
 
 
 @pytest.mark.parametrize("reason", [errno.EMFILE, errno.ENOBUFS, errno.EPROTO, errno.EPERM])
@@ -210,29 +206,18 @@ async def test_what_keeps_one_from_connecting_keeps_no_other(
         await wire.rest()
 
 
-async def test_two_processes_can_share_a_port(registry: FakeRegistry, sender: Sender) -> None:
-    async with served(registry, sender, reuse_port=True) as port:
-        _, number = port.listener.addresses[0]
-        second = another(registry, sender, number, reuse_port=True)
-        await second.start()
-        assert second.addresses == port.listener.addresses
-        await second.stop(0)
-
-
 async def test_a_port_that_is_taken_is_an_oserror_and_leaves_nothing_behind(
     registry: FakeRegistry, sender: Sender
 ) -> None:
     async with served(registry, sender) as port:
         _, number = port.listener.addresses[0]
         before = descriptors()
-        second = another(registry, sender, number)
         with pytest.raises(OSError, match=str(number)):
-            await second.start()
+            await another(registry, sender, number)
         assert descriptors() <= before
-        await second.stop(0)
 
 
-async def test_over_tls_blobs_go_through_the_loop(
+async def test_over_tls_blobs_are_sent_as_they_grow(
     registry: FakeRegistry, sender: Sender, tls: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
     server, client = tls

@@ -20,7 +20,7 @@ from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.server.http import response_cache
-from mirror.server.http.listening import Binding, Listener
+from mirror.server.http.listening import Listener
 from mirror.server.http.public_answers import PublicAnswer
 from mirror.server.http.response_cache import LARGEST, ResponseCache, is_bare, read_fields
 from mirror.server.http.sending import Sender
@@ -33,7 +33,7 @@ from mirror.switch import Switch
 
 from ..fakes import REDIS, Answers, FakeRegistry, HandClock
 from ..waiting import eventually
-from .conftest import DEADLINE, Port, Wire, descriptors
+from .conftest import DEADLINE, Port, Wire, descriptors, ports
 
 MANIFEST = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST}).encode()
 CONFIG = b'{"architecture": "amd64"}'
@@ -70,10 +70,8 @@ async def opened(
     table = kind(log, time.clock())
     serving = Switch(Serving(registry))
     handler = V2(serving, sender, log=log, response_cache=table, events=told, clock=time.clock())
-    listener = Listener(
-        handler, Binding("127.0.0.1", 0), response_cache=table, events=told, **options
-    )
-    await listener.start()
+    listener = Listener(handler, await ports(), response_cache=table, events=told, **options)
+    listener.start()
     port = Port(registry, told, listener, lines, serving, table)
     try:
         yield port, time

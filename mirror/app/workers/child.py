@@ -7,13 +7,14 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from ...config import Config
 from ...logs import log_json
 from ...metrics import Metrics
+from ...server.http.accepting import Port
 from .. import (
     CannotStart,
     Process,
@@ -31,20 +32,21 @@ FOR_THE_PARENT = (signal.SIGHUP, signal.SIGINT)
 worker is started with them blocked, and lets them through when they cannot end it any more."""
 
 
-def live(given: Numbered, line: socket.socket) -> None:
-    """A worker's whole life. `line` is its end of the line to its parent."""
+def live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> None:
+    """A worker's whole life. `line` is its end of the line to its parent, `ports` are what it
+    accepts on, as others do: a connection that waits there waits for whoever comes first."""
     log_json()
     # What goes to the whole group the parent sees too: it tells when to stop, and what to follow.
     for number in FOR_THE_PARENT:
         signal.signal(number, signal.SIG_IGN)
     try:
-        asyncio.run(_live(given, line))
+        asyncio.run(_live(given, line, ports))
     except CannotStart as error:
         log.error("worker_cannot_start", reason=str(error))
         sys.exit(1)
 
 
-async def _live(given: Numbered, line: socket.socket) -> None:
+async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> None:
     config = given.config
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -61,7 +63,7 @@ async def _live(given: Numbered, line: socket.socket) -> None:
     try:
         async with (
             resources(config, process, sharing_store) as opened,
-            serving_pulls(config, opened, metrics, reuse_port=True) as follow,
+            serving_pulls(config, opened, metrics, ports) as follow,
         ):
 
             def apply(config: Config) -> None:

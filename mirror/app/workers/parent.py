@@ -20,16 +20,20 @@ from ...config import Config
 from ...contracts.events import WorkerReplaced
 from ...events import Events
 from ...metrics import Metrics
+from ...server.http.accepting import Port
+from ...tasks import beside
 from .. import (
     GRACE,
+    Notifier,
     Operations,
     Process,
     Reloader,
+    ServiceManager,
     ahead,
     holding_store,
     keeping_house,
     operating,
-    probe_port,
+    pull_ports,
     resources,
     serving_admin,
     settle,
@@ -107,9 +111,15 @@ class Workers:
     """The processes."""
 
     def __init__(
-        self, config: Config, metrics: Metrics, events: Events, silence: Silence | None = None
+        self,
+        config: Config,
+        ports: Sequence[Port],
+        metrics: Metrics,
+        events: Events,
+        silence: Silence | None = None,
     ) -> None:
         self._given = Numbered(1, config)
+        self._ports = ports
         self._metrics = metrics
         metrics.watch_workers(
             lambda: {worker.number: worker.pid for worker in self._workers.values()}
@@ -126,6 +136,11 @@ class Workers:
     def serving(self) -> int:
         """How many answer on the port."""
         return sum(worker.serves for worker in self._workers.values())
+
+    @property
+    def wanted(self) -> int:
+        """How many are to."""
+        return self._given.config.workers
 
     async def exposition(self) -> bytes:
         """What all of them and this process count, for Prometheus. Those that hang are shown as
@@ -197,7 +212,7 @@ class Workers:
         given = self._given
         ours, theirs = socket.socketpair()
         process = multiprocessing.get_context("spawn").Process(
-            target=live, args=(given, theirs), name=f"worker-{number}", daemon=True
+            target=live, args=(given, theirs, self._ports), name=f"worker-{number}", daemon=True
         )
         try:
             with _held_back():
@@ -292,23 +307,22 @@ class Workers:
         return True
 
 
-async def serve_with_workers(config: Config, path: Path | None, stop: asyncio.Event) -> None:
+async def serve_with_workers(
+    config: Config, path: Path | None, stop: asyncio.Event, manager: ServiceManager
+) -> None:
     """Serves until `stop` is set. `path` is where the configuration was read, and is read again.
     Raises CannotStart."""
-    probe_port("listen", config.listen)
     process = Process(set(config.registries))
     metrics = Metrics(process.events, process.registries)
-    workers = Workers(config, metrics, process.events)
-
-    def ready() -> tuple[bool, Mapping[str, int]]:
-        return workers.serving > 0, {"workers": workers.serving}
 
     async with (
         resources(config, process, holding_store) as opened,
-        keeping_house(config, opened, metrics),
-        ahead(config, opened) as brought_ahead,
-        serving_admin(config, opened, workers.exposition, ready) as follow_for_admin,
+        pull_ports(config, manager.given) as ports,
     ):
+        workers = Workers(config, ports, metrics, process.events)
+
+        def ready() -> tuple[bool, Mapping[str, int]]:
+            return workers.serving > 0, {"workers": workers.serving}
 
         async def apply(config: Config) -> Sequence[str]:
             opened.follow(config)
@@ -316,12 +330,37 @@ async def serve_with_workers(config: Config, path: Path | None, stop: asyncio.Ev
             follow_for_admin(config)
             return await workers.follow(config)
 
-        operations = Operations(
-            config, opened, Reloader(path, config, process, apply), brought_ahead
-        )
-        settle()
-        async with operating(operations):
-            await workers.run(stop)
+        notifier = manager.notifier
+        reloader = Reloader(path, config, process, apply, notifier=notifier)
+        async with (
+            keeping_house(config, opened, metrics),
+            ahead(config, opened) as brought_ahead,
+            serving_admin(
+                config, opened, workers.exposition, ready, manager.given
+            ) as follow_for_admin,
+        ):
+            operations = Operations(config, opened, reloader, brought_ahead)
+            settle()
+            async with (
+                operating(operations),
+                notifier.watched(),
+                beside(_tell(workers, notifier, stop), "service manager"),
+            ):
+                await workers.run(stop)
+
+
+async def _tell(workers: Workers, notifier: Notifier, stop: asyncio.Event) -> None:
+    """Ready as soon as one of them answers; from then on how many do, until they end."""
+    told = 0
+    while not stop.is_set():
+        serving = workers.serving
+        if serving != told:
+            tell = notifier.status if told else notifier.ready
+            tell(f"{serving} of {workers.wanted} workers serve")
+            told = serving
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK)
+    notifier.stopping(f"lets running answers end, for {GRACE:g} s at most")
 
 
 @contextlib.contextmanager

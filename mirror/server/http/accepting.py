@@ -20,11 +20,13 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from ...threads import aside
+from .handshakes import Handshakes
 from .idle_connections import Idle, IdleConnections
 from .networks import network_of
 from .response_cache import Answer, ResponseCache
@@ -42,19 +44,29 @@ _LEAST_LEFT = 18  # what one pull takes, with what SQLite opens beside it
 _CLOSED = 1 / 16  # of all idle connections, to make room for others
 _SAID = 10.0  # seconds between two lines of the log about it
 _HANDING = 1.0  # seconds; only TLS takes that long, with a client that does not shake hands
+BACKLOG = 1024  # dockerd opens a connection for every request
 
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept(2) fails with when descriptors or memory have run out."""
 
-Make = Callable[[bytes, Answer | None], asyncio.Protocol]
+Make = Callable[[socket.socket, bytes, Answer | None], asyncio.Protocol]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A socket that listens, and whether TLS is spoken with those who connect to it."""
+
+    socket: socket.socket
+    tls: bool = False
 
 
 class Acceptor:
-    """Listens on all addresses of a host, and hands connections over to protocols.
+    """Accepts on ports, and hands connections over to protocols.
 
-    `make` is given the bytes that were read already, or what is yet to be sent of an answer to
-    them. With `tls` nothing is read before. `idle`: see IdleConnections. `others` are the idle
-    connections among those that were handed over.
+    `make` is given the connection, and the bytes that were read already, or what is yet to be sent
+    of an answer to them. `idle`: see IdleConnections. `tls`: what is shown at the ports that speak
+    it; `refusal`: the answer, in HTTP, to who does not. `others` are the idle connections among
+    those that were handed over.
     """
 
     def __init__(
@@ -63,61 +75,72 @@ class Acceptor:
         response_cache: ResponseCache,
         idle: float,
         tls: ssl.SSLContext | None = None,
+        refusal: Callable[[], bytes] = bytes,
         others: Callable[[], Iterable[Idle]] = tuple,
     ) -> None:
         self._make = make
         self._others = others
         self._tls = tls
+        self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._kept = IdleConnections(response_cache, self._hand, idle)
-        self._sockets: list[socket.socket] = []
-        self._backlog = 0
+        self._handshakes = Handshakes(self._kept.begin, refusal)
+        self._ports: dict[socket.socket, Port] = {}
         self._most = 0  # the first descriptor that is not for a connection
         self._pauses, self._say_at = 0, 0.0  # since they were last told of
         self._say_closed_at = 0.0
         self._handing: set[asyncio.Task[object]] = set()
 
     def limit(self, idle: float) -> None:
+        self._idle = idle
         self._kept.limit(idle)
+
+    def show(self, tls: ssl.SSLContext | None) -> None:
+        """To connections that come from now on. None: TLS is spoken nowhere."""
+        self._tls = tls
 
     @property
     def kept(self) -> int:
         """Connections that were not handed over."""
-        return len(self._kept)
+        return len(self._kept) + len(self._handshakes)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        return [each.getsockname()[:2] for each in self._sockets]
+        return [each.getsockname()[:2] for each in self._ports]
 
-    async def listen(self, host: str, port: int, backlog: int, reuse_port: bool) -> None:
-        """`host` "" is every address of this machine. Raises OSError when one cannot be had."""
-        self._backlog = backlog
+    def listen(self, ports: Iterable[Port]) -> None:
+        """They are this acceptor's from now on."""
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         share, most_left = _LEFT
         self._most = allowed - min(max(int(allowed * share), _LEAST_LEFT), most_left)
-        try:
-            self._sockets = await open_sockets(host, port, backlog, reuse_port=reuse_port)
-        except OSError:
-            self._kept.close()
-            raise
-        for listening in self._sockets:
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
-            self._loop.add_reader(listening, self._accept, listening, _AT_ONCE)
+        for port in ports:
+            port.socket.setblocking(False)
+            port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
+            self._ports[port.socket] = port
+            self._loop.add_reader(port.socket, self._accept, port.socket, _AT_ONCE)
 
     async def close(self) -> None:
         """Takes what has connected already, and nothing any more."""
-        for listening in self._sockets:
+        for listening in self._ports:
             self._loop.remove_reader(listening)
-            self._accept(listening, self._backlog + 1)  # Linux lets one more wait
-            listening.close()
-        self._sockets.clear()
+            self._accept(listening, BACKLOG + 1)  # Linux lets one more wait
+        self.leave()
+        await self._handshakes.close(_HANDING)
         self._kept.close()
         if self._handing:
             _, late = await asyncio.wait(self._handing, timeout=_HANDING)
             for task in late:
                 task.cancel()
 
+    def leave(self) -> None:
+        """Accepts nothing any more, and leaves who has connected to others that have the ports."""
+        for listening in self._ports:
+            self._loop.remove_reader(listening)
+            listening.close()
+        self._ports.clear()
+
     def _accept(self, listening: socket.socket, most: int) -> None:
+        port = self._ports[listening]
         for _ in range(most):
             try:
                 client, address = listening.accept()
@@ -131,10 +154,10 @@ class Acceptor:
                 self._make_room(listening, str(error.strerror))
                 return
             is_last = client.fileno() >= self._most
-            if self._tls is None:
-                self._kept.begin(client, address[0])
+            if self._tls is not None and port.tls:
+                self._handshakes.begin(client, address[0], self._tls, self._idle)
             else:
-                self._hand(client, b"", None)
+                self._kept.begin(client, address[0])
             if is_last:
                 # What was just accepted is handed over meanwhile: most of it is not idle.
                 self._loop.remove_reader(listening)
@@ -144,7 +167,7 @@ class Acceptor:
     def _close_idle(self) -> bool:
         """Makes room for whoever comes: closes a part of the idle connections, of the clients that
         have most of them. Whether there were any."""
-        idle = _silent((*self._kept.idle(), *self._others()))
+        idle = _silent((*self._kept.idle(), *self._handshakes.idle(), *self._others()))
         if not idle:
             return False
         closed = _in_turn(idle)[: math.ceil(len(idle) * _CLOSED)]
@@ -161,7 +184,7 @@ class Acceptor:
         return True
 
     def _resume(self, listening: socket.socket, reason: str) -> None:
-        if listening not in self._sockets:
+        if listening not in self._ports:
             return
         if self._has_few_left(listening):
             self._make_room(listening, reason)
@@ -198,9 +221,9 @@ class Acceptor:
     async def _hand_over(self, client: socket.socket, first: bytes, owed: Answer | None) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._make(first, owed), client, ssl=self._tls
+                lambda: self._make(client, first, owed), client
             )
-        except OSError as error:  # it left, or there is no TLS with it
+        except OSError as error:  # it left
             log.info("connection_lost", reason=str(error))
             client.close()
 
@@ -230,9 +253,7 @@ def _in_turn(connections: Sequence[Idle]) -> list[Idle]:
     return [each for *_, each in sorted(turns, key=lambda turn: turn[:3])]
 
 
-async def open_sockets(
-    host: str, port: int, backlog: int, *, reuse_port: bool = False
-) -> list[socket.socket]:
+async def open_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:
     """Listening sockets on all addresses of a host; of every address of this machine for "".
     Raises OSError when one cannot be had."""
     found = await aside(
@@ -248,9 +269,7 @@ async def open_sockets(
     try:
         for family, address in dict.fromkeys((each[0], each[4]) for each in found):
             try:
-                listening = socket.create_server(
-                    address, family=family, backlog=backlog, reuse_port=reuse_port
-                )
+                listening = socket.create_server(address, family=family, backlog=backlog)
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT:
                     raise

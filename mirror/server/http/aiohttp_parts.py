@@ -9,12 +9,17 @@ import asyncio
 
 from aiohttp import web
 
+from .tls_sockets import TlsSocket
+
 
 class KeptAlive(web.RequestHandler):
     """A connection of aiohttp's that tells whether and since when it waits for a request: so bytes
     can be answered before its parser sees them, and idle connections can be taken from it."""
 
-    __slots__ = ()
+    __slots__ = ("tls",)
+
+    tls: TlsSocket | None
+    """What it is sent by, where it speaks TLS."""
 
     def awaits_request(self) -> bool:
         """Whether every request that the parser has seen is answered, and aiohttp waits for the

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -23,36 +22,26 @@ from ...oci.errors import BadRequest, RegistryError
 from ..v2.endpoints import COMMON
 from ..v2.failures import failure
 from ..v2.target import TargetKind
-from .accepting import Acceptor
+from .accepting import Acceptor, Port
 from .aiohttp_parts import KeptAlive
 from .idle_connections import Idle
 from .request_ids import HEADER, request_id
 from .response_cache import Answer, ResponseCache, is_bare
+from .tls_sockets import TlsSocket
 
 log = structlog.get_logger()
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-_BACKLOG = 1024  # dockerd opens a connection for every request
 _MAX_LINE = 8190  # bytes of a request's line, and of each of its header fields
 _MAX_FIELDS = 64
 _LINGER = 5.0  # seconds to read the rest of a body that nobody wanted, so that the answer arrives
 _CANCEL = 1.0  # seconds for cancelled requests to let go of what they hold
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """Where a port is. `host` "" is every address of this machine; `reuse_port` lets several
-    processes share it."""
-
-    host: str
-    port: int
-    reuse_port: bool = False
-    tls: ssl.SSLContext | None = None
-
-
 class Listener:
-    """Serves `handler` on one address.
+    """Serves `handler` on ports, which are its own from now on. `tls`: what is shown at those that
+    speak it.
 
     `idle` is the time, in seconds, that a client has from connecting, or from the last answer, to
     the end of its next request's head: no matter whether it sends nothing or a byte a second.
@@ -62,16 +51,18 @@ class Listener:
     def __init__(
         self,
         handler: Handler,
-        binding: Binding,
+        ports: Sequence[Port],
         *,
         response_cache: ResponseCache,
         events: Events,
+        tls: ssl.SSLContext | None = None,
         idle: float = 60.0,
         patience: float = 60.0,
     ) -> None:
         self._handler = handler
         self._response_cache = response_cache
-        self._binding = binding
+        self._ports = ports
+        self._tls = tls
         self._idle = idle
         self._patience = patience
         self._events = events
@@ -97,15 +88,21 @@ class Listener:
         if self._acceptor is not None:
             self._acceptor.limit(idle)
 
-    async def start(self) -> None:
-        """Raises OSError when the address cannot be had."""
+    def show(self, tls: ssl.SSLContext | None) -> None:
+        """To clients that connect from now on. None: TLS is spoken nowhere."""
+        self._tls = tls
+        if self._acceptor is not None:
+            self._acceptor.show(tls)
+
+    def start(self) -> None:
         # A client that leaves ends its request, and what the request holds is freed.
         server = web.Server(self._tracked, request_factory=_request, handler_cancellation=True)
 
-        def connection(first: bytes, owed: Answer | None) -> _Connection:
+        def connection(client: socket.socket, first: bytes, owed: Answer | None) -> _Connection:
             return _Connection(
                 server,
                 self._response_cache,
+                client,
                 first,
                 owed,
                 events=self._events,
@@ -125,9 +122,10 @@ class Listener:
                 if isinstance(each, _Connection) and each.is_waiting():
                     yield each.idle()
 
-        binding = self._binding
-        acceptor = Acceptor(connection, self._response_cache, self._idle, binding.tls, idle)
-        await acceptor.listen(binding.host, binding.port, _BACKLOG, binding.reuse_port)
+        acceptor = Acceptor(
+            connection, self._response_cache, self._idle, self._tls, _without_tls, idle
+        )
+        acceptor.listen(self._ports)
         self._server, self._acceptor = server, acceptor
 
     async def stop(self, grace: float) -> None:
@@ -167,6 +165,20 @@ class Listener:
             self._running.discard(task)
 
 
+def _without_tls() -> bytes:
+    """The answer, in HTTP, to a request at a port that speaks TLS."""
+    error = BadRequest("this port speaks HTTPS, and the request is plain HTTP: write https://")
+    answer = failure(error, TargetKind.OTHER, "", request_id(()))
+    head = [
+        "HTTP/1.1 400 Bad Request",
+        *(f"{name}: {value}" for name, value in COMMON.items()),
+        "Content-Type: application/json",
+        f"Content-Length: {len(answer.body)}",
+        "Connection: close",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + answer.body
+
+
 _NO_URL = URL("/")
 
 
@@ -204,6 +216,7 @@ class _Connection(KeptAlive):
         self,
         server: web.Server,
         response_cache: ResponseCache,
+        client: socket.socket,
         first: bytes,
         owed: Answer | None,
         *,
@@ -214,6 +227,7 @@ class _Connection(KeptAlive):
         """`first` was read before this was made, and not answered from the cache; `owed` is to be
         sent."""
         super().__init__(server, **options)
+        self.tls = client if isinstance(client, TlsSocket) else None
         self._response_cache = response_cache
         self._first = first
         self._owed = owed

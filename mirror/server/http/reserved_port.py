@@ -11,7 +11,7 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .accepting import SHORT, open_sockets
 
@@ -47,7 +47,13 @@ class SparePort:
 
     async def listen(self, host: str, port: int) -> None:
         """Raises OSError when an address cannot be had."""
-        self._sockets = await open_sockets(host, port, _BACKLOG)
+        self.take(await open_sockets(host, port, _BACKLOG))
+
+    def take(self, sockets: Sequence[socket.socket]) -> None:
+        """Listens on these, which listen already, and are its own from now on."""
+        for each in sockets:
+            each.setblocking(False)
+        self._sockets = [*sockets]
         self._refill()
 
     def close(self) -> None:

@@ -2,8 +2,9 @@
 
 The loop answers; it does not carry gigabytes. Once a response's head is on the wire, a `Transfer`
 hands spans of a file to a sender thread, which calls sendfile (no copy, and the interpreter's lock
-is released) and goes on with the next socket when one is full. So a small answer never waits behind
-a big one, and a slow client costs two descriptors and nothing else.
+is released), or encrypts where TLS is spoken, and goes on with the next socket when one is full. So
+a small answer never waits behind a big one, and a slow client costs two descriptors and nothing
+else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
+
+from .tls_sockets import CHUNK, TlsSocket
 
 SLICE = 1 << 20
 """Bytes that one socket may take before the next has its turn."""
@@ -76,18 +79,22 @@ class Sender:
         for thread in self._threads:
             thread.limit(window)
 
-    def transfer(self, socket: int, file: int) -> Transfer:
-        """A way for spans of `file` to `socket`. Both descriptors stay the caller's, who may close
-        them at any time: what is used is their duplicates. Raises OSError when there are none."""
+    def transfer(self, socket: int, file: int, tls: TlsSocket | None = None) -> Transfer:
+        """A way for spans of `file` to `socket`, which may speak `tls`. Both descriptors stay the
+        caller's, who may close them at any time: what is used is their duplicates. Raises OSError
+        when there are none."""
         thread = min(self._threads, key=lambda thread: thread.transfers)
-        return Transfer(thread, socket, file)
+        return Transfer(thread, socket, file, tls)
 
 
 class Transfer:
     """One response's body. Owns its two descriptors; close it, or use it as a context manager."""
 
-    def __init__(self, thread: _SenderThread, socket: int, file: int) -> None:
+    def __init__(
+        self, thread: _SenderThread, socket: int, file: int, tls: TlsSocket | None
+    ) -> None:
         self._thread = thread
+        self._tls = tls
         self._span: _Span | None = None
         self._before = 0
         self._closed = False
@@ -111,7 +118,7 @@ class Transfer:
         or the mirror stops, it closes the transfer, and `sent` is final when it raises.
         """
         self._before = self.sent
-        self._span = span = _Span(self._socket, self._file, start, stop)
+        self._span = span = _Span(self._socket, self._file, self._tls, start, stop)
         self._thread.post(lambda: self._thread.begin(span))
         try:
             await asyncio.wait([span.ended])
@@ -148,11 +155,14 @@ class _Span:
     """Bytes of a file on their way to a socket: `offset` is the next, moved by the thread alone."""
 
     __slots__ = ("_loop", "ended", "file", "mark", "offset", "over", "since", "socket", "start",
-                 "stop")  # fmt: skip
+                 "stop", "tls")  # fmt: skip
 
-    def __init__(self, socket: int, file: int, start: int, stop: int) -> None:
+    def __init__(
+        self, socket: int, file: int, tls: TlsSocket | None, start: int, stop: int
+    ) -> None:
         self.socket = socket
         self.file = file
+        self.tls = tls
         self.start = self.offset = start
         self.stop = stop
         self._loop = asyncio.get_running_loop()
@@ -189,6 +199,7 @@ class _SenderThread:
         self._waiting: dict[int, _Span] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._ready: deque[_Span] = deque()
+        self._buffer = bytearray(CHUNK)  # what is being encrypted
         self._checked = 0.0
         self._stopping = False
         self.transfers = 0  # the loop's
@@ -270,7 +281,7 @@ class _SenderThread:
     def _advance(self, span: _Span) -> None:
         wanted = min(SLICE, span.stop - span.offset)
         try:
-            count = _sendfile(span, wanted)
+            count = _sendfile(span, wanted) if span.tls is None else self._encrypt(span, wanted)
             if count == 0:
                 self._end(span, FileFault(f"the file ends at {span.offset}, before {span.stop}"))
                 return
@@ -284,6 +295,18 @@ class _SenderThread:
         except OSError as error:
             left = error.errno in _CLIENT_LEFT
             self._end(span, ClientLeft(str(error)) if left else FileFault(str(error)))
+
+    def _encrypt(self, span: _Span, count: int) -> int | None:
+        """As `_sendfile`, over TLS."""
+        assert span.tls is not None  # noqa: S101 - it is asked for then alone
+        sent = 0
+        while sent < count:
+            start = span.offset + sent
+            piece = span.tls.send_file(span.file, start, span.stop, self._buffer)
+            if not piece:
+                return sent or piece
+            sent += piece
+        return sent
 
     def _wait(self, span: _Span) -> None:
         self._waiting[span.socket] = span

@@ -18,7 +18,9 @@ from ...clock import Clock
 from ...contracts.registry import FileContent, Outcome
 from ...oci.errors import RegistryError, Untrustworthy
 from ...threads import aside
+from ..http.aiohttp_parts import KeptAlive
 from ..http.sending import ClientSlow, FileFault, Sender, Transfer
+from ..http.tls_sockets import TlsSocket
 from .access_log import Exchange
 
 _SMALL = 64 << 10  # bytes worth a copy through the loop: a thread's detour costs more
@@ -97,7 +99,7 @@ class Responder:
             await self._head(request, response)
             exchange.status, exchange.due = status, None if stop is None else stop - start
             exchange.first_byte = self._clock.monotonic()
-            if stop is not None and not _is_tls(request):
+            if stop is not None:
                 start = await self._by_sender(request, exchange, content, start, stop)
             await self._by_loop(response, exchange, content, start, stop)
             async with asyncio.timeout(self._patience):
@@ -129,7 +131,7 @@ class Responder:
         if client is None:
             raise ConnectionResetError("the client left")
         try:
-            return self._sender.transfer(client.fileno(), content.fileno())
+            return self._sender.transfer(client.fileno(), content.fileno(), _tls(request))
         except OSError:
             return None
 
@@ -173,8 +175,8 @@ class Responder:
         start: int,
         stop: int | None,
     ) -> None:
-        """For TLS, for bodies whose length is not known, where descriptors have run out, and for
-        what is in no file."""
+        """For bodies whose length is not known, where descriptors have run out, and for what is in
+        no file."""
         while stop is None or start < stop:
             readable = await content.readable(start)
             if readable <= start:
@@ -191,20 +193,16 @@ class Responder:
             exchange.sent += len(data)
 
 
-def _is_tls(request: web.BaseRequest) -> bool:
-    """Whether the socket is not ours to write to."""
-    transport = request.transport
-    return transport is not None and transport.get_extra_info("sslcontext") is not None
+def _tls(request: web.BaseRequest) -> TlsSocket | None:
+    """What the answer is sent by, where TLS is spoken."""
+    connection = request.protocol
+    return connection.tls if isinstance(connection, KeptAlive) else None
 
 
 def _hold_nothing_back(request: web.BaseRequest) -> None:
-    """From now on, draining this connection means that all of it has left the process.
-
-    Not over TLS: asyncio takes an empty buffer for a full one there, and never goes on.
-    """
-    transport = request.transport
-    if transport is not None and transport.get_extra_info("sslcontext") is None:
-        transport.set_write_buffer_limits(high=0)
+    """From now on, draining this connection means that all of it has left the process."""
+    if request.transport is not None:
+        request.transport.set_write_buffer_limits(high=0)
 
 
 def in_memory(file: int, count: int, start: int = 0) -> bytes | None:
@@ -236,6 +234,9 @@ def _cut(request: web.BaseRequest, response: web.StreamResponse) -> None:
     transport = request.transport
     if transport is None:
         return
+    tls = _tls(request)
+    if tls is not None:
+        tls.cut()
     delimited = (
         hdrs.CONTENT_LENGTH in response.headers or hdrs.TRANSFER_ENCODING in response.headers
     )

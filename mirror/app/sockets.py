@@ -1,0 +1,141 @@
+"""The sockets that a mirror listens on: given to it by systemd, or opened here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, MutableMapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ..config import Address, Config
+from ..server.http.accepting import BACKLOG, Port, open_sockets
+from .resources import CannotStart
+
+log = structlog.get_logger()
+
+_FIRST = 3  # sd_listen_fds(3): the first descriptor that is passed on
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+LISTEN, ADMIN = "listen", "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Sockets by the names that a socket unit gives them (FileDescriptorName=)."""
+
+    sockets: Sequence[tuple[str, socket.socket]] = ()
+
+    def of(self, config: Config) -> tuple[Sequence[socket.socket], Sequence[socket.socket]]:
+        """Those of `listen`, and those of `admin`. One without such a name is admin's where that is
+        its port, and else listen's."""
+        pulls: list[socket.socket] = []
+        admin: list[socket.socket] = []
+        for name, each in self.sockets:
+            is_admin = name == ADMIN or (
+                name != LISTEN and each.getsockname()[1] == config.admin.listen.port
+            )
+            (admin if is_admin else pulls).append(each)
+        return pulls, admin
+
+
+def given_sockets(environment: MutableMapping[str, str]) -> Given:
+    """What was passed to this process, and to no other that it starts: the variables are taken out
+    of the environment. Raises CannotStart for what is not a listening TCP socket."""
+    values = {name: environment.pop(name, "") for name in _VARIABLES}
+    if values["LISTEN_PID"] != str(os.getpid()) or not values["LISTEN_FDS"].isdigit():
+        return Given()
+    count = int(values["LISTEN_FDS"])
+    names = values["LISTEN_FDNAMES"].split(":") if values["LISTEN_FDNAMES"] else []
+    names += [""] * (count - len(names))
+    found = [(name, _listening(_FIRST + number, name)) for number, name in enumerate(names[:count])]
+    return Given(found)
+
+
+def _listening(descriptor: int, name: str) -> socket.socket:
+    which = f"descriptor {descriptor} ({name or 'without a name'}), which systemd passed on,"
+    try:
+        os.set_inheritable(descriptor, False)
+        found = socket.socket(fileno=descriptor)
+        is_tcp = found.family in (socket.AF_INET, socket.AF_INET6)
+        if is_tcp and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return found
+    except OSError as error:
+        raise CannotStart(f"{which} is no socket: {error.strerror}") from error
+    raise CannotStart(f"{which} is no listening TCP socket: write ListenStream=, with a port")
+
+
+@contextlib.asynccontextmanager
+async def pull_ports(config: Config, given: Given) -> AsyncIterator[Sequence[Port]]:
+    """The mirror's ports: those that were given, in place of those in `listen`, else these; all of
+    them, or none. Raises CannotStart."""
+    passed, _ = given.of(config)
+    ports = _passed(config, passed) if passed else await _opened(config)
+    try:
+        yield ports
+    finally:
+        for port in ports:
+            port.socket.close()
+
+
+def _passed(config: Config, sockets: Sequence[socket.socket]) -> Sequence[Port]:
+    plain = {each.address.port for each in config.listen if not each.tls}
+    encrypted = {each.address.port for each in config.listen if each.tls}
+    ports = []
+    for each in sockets:
+        port = each.getsockname()[1]
+        ports.append(Port(each, tls=port in encrypted or port not in plain))
+    names = [address_of(each) for each in sockets]
+    written = [str(each) for each in config.listen]
+    log.info("sockets_passed_on", sockets=names, instead_of=written)
+    return ports
+
+
+async def _opened(config: Config) -> Sequence[Port]:
+    ports: list[Port] = []
+    failures = []
+    for each in config.listen:
+        try:
+            found = await open_sockets(each.address.host, each.address.port, BACKLOG)
+        except OSError as error:
+            failures.append(cannot_listen(LISTEN, each.address, error))
+        else:
+            ports += [Port(one, each.tls) for one in found]
+    if failures:
+        for port in ports:
+            port.socket.close()
+        raise CannotStart("\n".join(map(str, failures)))
+    return ports
+
+
+def address_of(listening: socket.socket) -> str:
+    """As people write it."""
+    host, port = listening.getsockname()[:2]
+    return str(Address(host, port))
+
+
+def cannot_listen(key: str, address: Address, error: OSError) -> CannotStart:
+    """With what to do about it."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        remedy = f"stop whatever uses it (`ss -ltnp 'sport = :{address.port}'`), or write another"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        remedy = (
+            "write a port from 1024 on, or give the right to this one (systemd: "
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE, or a socket unit)"
+        )
+    elif error.errno == errno.EADDRNOTAVAIL:
+        remedy = "write an address that this host has (`ip -brief address`)"
+    else:
+        remedy = "write another address"
+    return CannotStart(f"{key}: {address} cannot be listened on ({reason}); {remedy}")
+
+
+def urls(config: Config) -> Sequence[str]:
+    """Where clients ask, in the order of `listen`. A host may be "": every address."""
+    return [
+        f"{'https' if config.tls is not None and each.tls else 'http'}://{each}"
+        for each in config.listen
+    ]

@@ -1,0 +1,62 @@
+"""The keys `listen` and `tls`: where clients ask, and whether they ask by HTTPS."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, SecretStr
+
+from . import certificates, places, values
+from .certificates import Pem
+from .places import Address
+from .problems import Mistake
+from .section import Section
+from .server_certificates import Facts, facts_of
+
+
+class ListenConfig(Section):
+    """One address. `tls` false: it speaks plain HTTP, whatever the section `tls` says."""
+
+    address: Annotated[Address, BeforeValidator(places.address)]
+    tls: Annotated[bool, BeforeValidator(values.yes_or_no)] = True
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+def at(address: str) -> ListenConfig:
+    """That address, which speaks TLS where the mirror does. Raises pydantic's ValidationError."""
+    return ListenConfig.model_validate({"address": address})
+
+
+def listen_list(given: object) -> list[Any]:
+    """One address, or several; each of them alone, or as a section of its own."""
+    items = given if isinstance(given, list) else [given]
+    if not items:
+        raise Mistake("an empty list", "- 127.0.0.1:5000 below it, or leave it out")
+    return [item if isinstance(item, dict) else _bare(item) for item in items]
+
+
+def _bare(item: object) -> object:
+    """Raises Mistake here, so that the place of it is the item's own."""
+    places.address(item)
+    return {"address": item}
+
+
+class TlsConfig(Section):
+    """What the mirror shows to its clients. `client_ca`: whose certificates a client has to show,
+    None: nobody's. Use `pem`."""
+
+    cert: Annotated[Pem, BeforeValidator(certificates.server_certificate)]
+    key: Annotated[Pem | None, BeforeValidator(certificates.key)] = None
+    client_ca: Annotated[Pem | None, BeforeValidator(certificates.authorities)] = None
+
+    @property
+    def pem(self) -> SecretStr:
+        """Certificate and key."""
+        return certificates.pair(self.cert, self.key)
+
+    @property
+    def facts(self) -> Facts:
+        """What the certificate says."""
+        return facts_of(self.cert.text.get_secret_value())

@@ -1,0 +1,34 @@
+"""What the page and the API show, and what they have done: the objects that commands use too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ...contracts.activity import Activity
+from ...contracts.images import CachedImages
+from ..control import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """`commands`: those of the control socket, by their names. `default_registry`: of images that
+    are asked for without one."""
+
+    activity: Activity
+    images: CachedImages
+    commands: Mapping[str, Command]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """As `admin` of mirror.yaml has it by now. `token` None: whoever can connect may see all."""
+
+    token: str | None = None
+    write: bool = False
+
+
+Admissions = Callable[[], Admission]
+
+Consoles = Callable[[], Console | None]
+"""None while the mirror starts."""

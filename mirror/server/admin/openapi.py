@@ -1,0 +1,105 @@
+"""The API's description (OpenAPI 3.1), made from its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ... import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    type: str
+    description: str
+    is_path: bool = False
+    values: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`body`: the keys of the JSON object that a POST takes, with their types."""
+
+    method: str
+    path: str
+    summary: str
+    parameters: Sequence[Parameter] = ()
+    body: Mapping[str, str] | None = None
+    gives: str = "application/json"
+
+
+def document(base: str, operations: Sequence[Operation]) -> Mapping[str, Any]:
+    paths: dict[str, dict[str, Any]] = {}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "registry-mirror",
+            "version": __version__,
+            "description": "Times are seconds since the epoch, durations seconds, sizes bytes. "
+            "What changes something is answered only with admin.write: true.",
+        },
+        "servers": [{"url": base}],
+        "paths": paths,
+        "components": {
+            "schemas": {"Error": _ERROR},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
+_FAILURE = {
+    "description": "It was not done, and why",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    shown = operation.path.strip("/").replace("/{name}", "_one")
+    found: dict[str, Any] = {
+        "operationId": f"{operation.method.lower()}_{shown}",
+        "summary": operation.summary,
+        "responses": {
+            "200": {"description": "Done", "content": {operation.gives: {}}},
+            "default": _FAILURE,
+        },
+    }
+    if operation.parameters:
+        found["parameters"] = [_parameter(each) for each in operation.parameters]
+    if operation.body is not None:
+        properties = {name: _typed(kind) for name, kind in operation.body.items()}
+        schema = {"type": "object", "properties": properties, "additionalProperties": False}
+        found["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    return found
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": parameter.type}
+    if parameter.values:
+        schema["enum"] = list(parameter.values)
+    found: dict[str, Any] = {"name": parameter.name, "schema": schema}
+    found["in"] = "path" if parameter.is_path else "query"
+    if parameter.is_path:
+        found["required"] = True
+    if parameter.description:
+        found["description"] = parameter.description
+    return found
+
+
+def _typed(kind: str) -> dict[str, Any]:
+    return {"type": kind, "items": {"type": "string"}} if kind == "array" else {"type": kind}

@@ -1,0 +1,211 @@
+"""The page for people: a whole one, and the parts of it that are asked for again."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import hdrs, web
+
+from ...contracts.activity import UnknownSubject
+from ...contracts.images import ImagesUnavailable, Sort, UnknownImage
+from . import view, words
+from .assets import Assets
+from .console import Console, Consoles
+from .failures import Refused
+from .guard import COOKIE, Guard, refuse_other_sites
+from .live import Picture, Streams
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PULLS = 50
+_HAPPENINGS = 30
+_IMAGES = 20
+_LONGEST = 256  # characters of what is searched for
+_LONGEST_NAME = 600
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Page:
+    """Adds itself to the application."""
+
+    def __init__(self, application: web.Application, consoles: Consoles, guard: Guard) -> None:
+        self._consoles = consoles
+        self._guard = guard
+        self._assets = Assets()
+        self.streams = Streams()
+        self._host = socket.gethostname()
+        self._picture = Picture(self._paint, self._changed, self.streams)
+        self._env = aiohttp_jinja2.setup(
+            application,
+            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+            filters={
+                name: getattr(words, name)
+                for name in ("size", "room", "lasted", "ago", "share", "moment", "clock")
+            },
+        )
+        self._env.globals.update(asset=self._assets.url, bar_height=view.HEIGHT)
+        application.on_shutdown.append(self._picture.end)
+        get = application.router.add_get
+        get("/", self._whole_or_form)
+        get("/live", self._seen(self._look), allow_head=False)
+        get("/pulls", self._seen(self._pulls))
+        get("/pulls/{id}", self._seen(self._pull))
+        get("/images", self._seen(self._images))
+        get("/images/detail", self._seen(self._image))
+        get("/static/{name}", self._assets.answer)
+
+    # Who may.
+
+    def _check(self, request: web.Request) -> None:
+        cookie = request.cookies.get(COOKIE, "")
+        self._guard.check_sight(request.headers, cookie, request.remote or "")
+
+    def _seen(self, handler: Handler) -> Handler:
+        async def checked(request: web.Request) -> web.StreamResponse:
+            refuse_other_sites(request.headers, "none")
+            self._check(request)
+            return await handler(request)
+
+        return checked
+
+    def _console(self) -> Console:
+        console = self._consoles()
+        if console is None:
+            raise Refused(503, "STARTING", "the mirror is starting", retry_after=2)
+        return console
+
+    # The whole.
+
+    async def _whole_or_form(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self._check(request)
+        except Refused as refused:
+            if refused.status != 401:
+                raise
+            return self._rendered(request, "login.html", {"wrong": ""}, 200)
+        console = self._console()
+        parts = await self._all(console)
+        asked = request.headers.get(hdrs.HOST, "")
+        status = parts["status"]
+        lines = view.client_lines(status.listen, asked, self._host, "http")
+        images = await self._listed(request, console)
+        whole = {**parts, **images, "lines": lines, "proof": self._guard.proof}
+        whole["write"] = self._guard.may_write
+        whole["has_token"] = self._guard.asks_for_a_token
+        whole["like"] = request.query.get("pulls", "")[:_LONGEST]
+        whole["pulls"] = console.activity.pulls(_PULLS, whole["like"])
+        return self._rendered(request, "page.html", whole, 200)
+
+    async def _all(self, console: Console) -> dict[str, Any]:
+        activity = console.activity
+        status = await activity.status()
+        return {
+            "status": status,
+            "now": status.now,
+            "config": view.config_words(status),
+            "bars": view.bars(activity.minutes()),
+            "upstreams": view.upstreams(status.endpoints),
+            "downloads": activity.downloads(),
+            "pulls": activity.pulls(_PULLS),
+            "happenings": activity.happenings(_HAPPENINGS),
+        }
+
+    async def _paint(self) -> Mapping[str, str]:
+        console = self._console()
+        parts = await self._all(console)
+        return {
+            name: self._env.get_template(f"{name}.html").render(parts)
+            for name in ("head", "figures", "upstreams", "downloads", "pulls", "events")
+        }
+
+    async def _changed(self, than: int, within: float) -> int:
+        return await self._console().activity.changed(than, within)
+
+    async def _look(self, request: web.Request) -> web.StreamResponse:
+        self._console()
+        return await self._picture.show(request)
+
+    # Its parts.
+
+    async def _pulls(self, request: web.Request) -> web.StreamResponse:
+        like = request.query.get("pulls", "")[:_LONGEST]
+        console = self._console()
+        found = console.activity.pulls(_PULLS, like)
+        now = (await console.activity.status()).now
+        return self._rendered(request, "pulls.html", {"pulls": found, "now": now, "like": like})
+
+    async def _pull(self, request: web.Request) -> web.StreamResponse:
+        wanted = request.match_info["id"]
+        for pull in self._console().activity.pulls(1000):
+            if pull.id == wanted:
+                return self._rendered(request, "pull.html", {"pull": pull})
+        return self._rendered(request, "pull.html", {"pull": None})
+
+    async def _images(self, request: web.Request) -> web.StreamResponse:
+        found = await self._listed(request, self._console())
+        return self._rendered(request, "images.html", {**found, "write": self._guard.may_write})
+
+    async def _listed(self, request: web.Request, console: Console) -> Mapping[str, Any]:
+        pattern = _pattern(request.query.get("images", ""))
+        try:
+            sort = Sort(request.query.get("sort", Sort.USED))
+        except ValueError:
+            sort = Sort.USED
+        after = request.query.get("after", "")[:_LONGEST_NAME]
+        asked = {
+            "query": request.query.get("images", "")[:_LONGEST],
+            "pattern": pattern,
+            "sort": sort.value,
+        }
+        now = (await console.activity.status()).now
+        try:
+            page = await console.images.list(pattern, sort, after, _IMAGES)
+        except (UnknownImage, ImagesUnavailable) as error:
+            return {**asked, "page": None, "why_not": str(error), "now": now, "after": after}
+        return {**asked, "page": page, "why_not": "", "now": now, "after": after}
+
+    async def _image(self, request: web.Request) -> web.StreamResponse:
+        name = request.query.get("image", "")[:_LONGEST_NAME]
+        console = self._console()
+        now = (await console.activity.status()).now
+        shown: dict[str, Any] = {"name": name, "now": now, "write": self._guard.may_write}
+        try:
+            detail = await console.images.image(name)
+        except (UnknownImage, ImagesUnavailable) as error:
+            return self._rendered(
+                request,
+                "image.html",
+                {**shown, "detail": None, "why_not": str(error), "here": None},
+            )
+        here = None
+        with contextlib.suppress(UnknownSubject):
+            here = (await console.activity.why(name)).here
+        return self._rendered(
+            request, "image.html", {**shown, "detail": detail, "here": here, "why_not": ""}
+        )
+
+    # Words.
+
+    def _rendered(
+        self, request: web.Request, name: str, shown: Mapping[str, Any], status: int = 200
+    ) -> web.Response:
+        return aiohttp_jinja2.render_template(name, request, shown, status=status)
+
+
+def _pattern(query: str) -> str:
+    """What is typed into the search is a part of a name, unless it is a pattern."""
+    query = query.strip()[:_LONGEST]
+    if not query or any(sign in query for sign in "*?["):
+        return query
+    return f"*{query}*"
