@@ -109,6 +109,8 @@ class Port:
     lines: list[str]
     serving: Switch[Serving]
     response_cache: ResponseCache
+    tls: ssl.SSLContext | None = None
+    """What its clients connect with."""
     wires: list[Wire] = field(default_factory=list)
 
     @property
@@ -118,7 +120,12 @@ class Port:
 
     async def connect(self, limit: int = 1 << 16) -> Wire:
         host, port = self.listener.addresses[0]
-        wire = Wire(*await asyncio.open_connection(host, port, limit=limit))
+        name = "m" if self.tls is not None else None
+        wire = Wire(
+            *await asyncio.open_connection(
+                host, port, limit=limit, ssl=self.tls, server_hostname=name
+            )
+        )
         self.wires.append(wire)
         return wire
 
@@ -175,9 +182,9 @@ async def served(
     *,
     patience: float = 60.0,
     idle: float = 60.0,
-    tls: ssl.SSLContext | None = None,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
 ) -> AsyncIterator[Port]:
-    """This registry on a port of its own."""
+    """This registry on a port of its own. `tls`: a server's context, and a client's."""
     told, lines = Answers(), list[str]()
     log = AccessLog(lines.append, told)
     response_cache = ResponseCache(log)
@@ -188,11 +195,11 @@ async def served(
         await ports(tls=tls is not None),
         response_cache=response_cache,
         events=told,
-        tls=tls,
+        tls=tls[0] if tls else None,
         idle=idle,
     )
     listener.start()
-    port = Port(registry, told, listener, lines, serving, response_cache)
+    port = Port(registry, told, listener, lines, serving, response_cache, tls[1] if tls else None)
     try:
         yield port
     finally:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from mirror.switch import Switch
 
 from ..fakes import FakeRegistry
 from ..waiting import eventually
-from .conftest import DEADLINE, Wire, descriptors, ports, served
+from .conftest import DEADLINE, descriptors, ports, served
 
 
 async def test_f51_a_head_that_drips_in_is_not_waited_for_for_ever(
@@ -134,17 +133,6 @@ async def test_f41_who_has_connected_before_a_stop_is_answered(
             client.close()
 
 
-async def test_f41_a_stop_does_not_wait_for_who_never_shakes_hands(
-    registry: FakeRegistry, sender: Sender, tls: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
-    async with served(registry, sender, tls=tls[0]) as port:
-        wire = await port.connect()
-        await wire.send(b"\x16")
-        await eventually(lambda: port.listener.connections == 1)
-        await asyncio.wait_for(port.listener.stop(0), DEADLINE)
-        assert await wire.rest() == b""
-
-
 async def another(
     registry: FakeRegistry, sender: Sender, port: int, host: str = "127.0.0.1"
 ) -> Listener:
@@ -215,24 +203,3 @@ async def test_a_port_that_is_taken_is_an_oserror_and_leaves_nothing_behind(
         with pytest.raises(OSError, match=str(number)):
             await another(registry, sender, number)
         assert descriptors() <= before
-
-
-async def test_over_tls_blobs_are_sent_as_they_grow(
-    registry: FakeRegistry, sender: Sender, tls: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
-    server, client = tls
-    async with served(registry, sender, tls=server) as port:
-        data = os.urandom(3_000_000)
-        blob = registry.grow_blob(data)
-        blob.grow(1_000_000)
-        host, number = port.listener.addresses[0]
-        streams = await asyncio.open_connection(host, number, ssl=client, server_hostname="m")
-        wire = Wire(*streams)
-        await wire.ask(f"/v2/a/blobs/{blob.digest}", headers={"Range": "bytes=7-"})
-        assert (await wire.head()).status == 206
-        blob.grow(len(data))
-        blob.finish()
-        assert await wire.read(len(data) - 7) == data[7:]
-        await wire.ask("/v2/")
-        assert (await wire.answer()).status == 200
-        wire.leave()

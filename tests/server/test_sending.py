@@ -7,8 +7,9 @@ import errno
 import gc
 import os
 import socket
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,22 @@ def blob_path(digest: object) -> str:
 
 
 # Whole requests, over a real port.
+
+
+Tls = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def spoken(request: pytest.FixtureRequest, tls: Tls) -> Tls | None:
+    """What is spoken on the port: all that is told here is so with TLS, too."""
+    return tls if request.param == "tls" else None
+
+
+@pytest.fixture
+async def port(registry: FakeRegistry, sender: Sender, spoken: Tls | None) -> AsyncIterator[Port]:
+    async with served(registry, sender, tls=spoken) as port:
+        yield port
+    assert registry.open == 0, "a content was not closed"
 
 
 async def test_a_growing_blob_is_read_while_it_grows(port: Port) -> None:
@@ -103,15 +120,15 @@ async def test_a_client_that_closes_after_the_last_byte_has_it_all_counted(
     blob.grow(size)
     if taken == "all":
         blob.finish()
-    has_gone, sendfile = threading.Event(), sending._sendfile
+    has_gone, send = threading.Event(), sending._send
 
-    def sends_and_is_held_up(span: sending._Span, count: int) -> int | None:
-        sent = sendfile(span, count)
+    def sends_and_is_held_up(span: sending._Span, count: int, buffer: bytearray) -> int | None:
+        sent = send(span, count, buffer)
         if span.offset + (sent or 0) == size:
             has_gone.wait(10)
         return sent
 
-    monkeypatch.setattr(sending, "_sendfile", sends_and_is_held_up)
+    monkeypatch.setattr(sending, "_send", sends_and_is_held_up)
     wire = await port.connect()
     await wire.ask(blob_path(blob.digest), headers={"Connection": "close"})
     await wire.head()
@@ -349,11 +366,11 @@ async def test_f42_without_descriptors_to_spare_blobs_are_sent_all_the_same(
 
 @pytest.mark.parametrize("what", ["blobs", "manifests"])
 async def test_f51_a_client_that_takes_nothing_for_too_long_is_cut(
-    registry: FakeRegistry, what: str
+    registry: FakeRegistry, what: str, spoken: Tls | None
 ) -> None:
     sender = Sender(window=0.2)
     sender.start()
-    async with served(registry, sender, patience=0.2) as port:
+    async with served(registry, sender, patience=0.2, tls=spoken) as port:
         if what == "blobs":
             path = blob_path(registry.add_blob(os.urandom(BIG)))
         else:

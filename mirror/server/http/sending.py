@@ -281,7 +281,7 @@ class _SenderThread:
     def _advance(self, span: _Span) -> None:
         wanted = min(SLICE, span.stop - span.offset)
         try:
-            count = _sendfile(span, wanted) if span.tls is None else self._encrypt(span, wanted)
+            count = _send(span, wanted, self._buffer)
             if count == 0:
                 self._end(span, FileFault(f"the file ends at {span.offset}, before {span.stop}"))
                 return
@@ -295,18 +295,6 @@ class _SenderThread:
         except OSError as error:
             left = error.errno in _CLIENT_LEFT
             self._end(span, ClientLeft(str(error)) if left else FileFault(str(error)))
-
-    def _encrypt(self, span: _Span, count: int) -> int | None:
-        """As `_sendfile`, over TLS."""
-        assert span.tls is not None  # noqa: S101 - it is asked for then alone
-        sent = 0
-        while sent < count:
-            start = span.offset + sent
-            piece = span.tls.send_file(span.file, start, span.stop, self._buffer)
-            if not piece:
-                return sent or piece
-            sent += piece
-        return sent
 
     def _wait(self, span: _Span) -> None:
         self._waiting[span.socket] = span
@@ -340,9 +328,22 @@ class _SenderThread:
         self._stopping = True
 
 
-def _sendfile(span: _Span, count: int) -> int | None:
-    """Bytes that the socket took; None when it is full."""
+def _send(span: _Span, count: int, buffer: bytearray) -> int | None:
+    """Bytes that the socket took, by way of `buffer` where TLS is spoken; 0 where the file ends,
+    None when the socket is full."""
+    if span.tls is not None:
+        return _encrypt(span, span.tls, count, buffer)
     try:
         return os.sendfile(span.socket, span.file, span.offset, count)
     except BlockingIOError:
         return None
+
+
+def _encrypt(span: _Span, tls: TlsSocket, count: int, buffer: bytearray) -> int | None:
+    sent = 0
+    while sent < count:
+        piece = tls.send_file(span.file, span.offset + sent, span.stop, buffer)
+        if not piece:
+            return sent or piece
+        sent += piece
+    return sent
