@@ -26,6 +26,7 @@ from ..contracts.events import (
     CatalogueDropped,
     ContentCommitted,
     ContentEvicted,
+    ContentPurged,
     ContentQuarantined,
     HitsAnswered,
     RequestAnswered,
@@ -141,6 +142,7 @@ class CatalogueListener:
         self._has_lost = False  # and that is not noted yet
         events.listen(ContentCommitted, self._committed)
         events.listen(ContentEvicted, lambda event: self._add("", Removed(event.digest)))
+        events.listen(ContentPurged, lambda event: self._add("", Removed(event.digest)))
         events.listen(ContentQuarantined, lambda event: self._add("", Removed(event.digest)))
         events.listen(TagMoved, self._moved)
         events.listen(RequestAnswered, self._answered)

@@ -6,7 +6,7 @@ all pages are asked for is in one of them, once; what comes or goes meanwhile ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +61,41 @@ class ContentEntry:
     needed_by: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """An image without its sizes, which are looked for one by one. `noted_at`: when it was last
+    said to be here, in seconds since the epoch; of what was never pulled, how old it is."""
+
+    reference: ImageReference
+    used_at: float
+    pulls: int
+    noted_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What an image is made of. `size` None: it is not here. `media_type` is "" of a blob."""
+
+    digest: Digest
+    size: int | None
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What goes with an image, where it and some others are to go.
+
+    `pieces`: what no image that stays needs, and `shared`: what one does. What needs others comes
+    before what is needed, as a rule. `unshown`: of both, what no image of its repository that stays
+    needs: the repository shows it no more.
+    """
+
+    image: ImageReference
+    pieces: Sequence[Piece]
+    shared: Sequence[Piece]
+    unshown: Sequence[Piece]
+
+
 NAMED = 16
 """Images that a piece of content names. A popular layer is needed by thousands."""
 
@@ -83,6 +118,20 @@ class Catalogue(Protocol):
 
     async def content(self, after: Digest | None, limit: int) -> Sequence[ContentEntry]:
         """In the order of their hex, after this one."""
+
+    async def uses(self, after: str, limit: int) -> Sequence[ImageUse]:
+        """All images, as `images`, at a fraction of the price."""
+
+    async def image(self, reference: ImageReference) -> ImageEntry | None:
+        """This one."""
+
+    async def pieces(self, reference: ImageReference) -> Sequence[Piece]:
+        """What it is made of, here or not, as far as the manifests are here: each once, the image's
+        manifest or index first."""
+
+    async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
+        """What would go with this image, if all with these names (str of an ImageReference) go, and
+        it is one of them. None: there is no such image."""
 
 
 class CatalogueUnavailable(Exception):
@@ -124,6 +173,14 @@ class Tagged:
 
 
 @dataclass(frozen=True, slots=True)
+class Unshown:
+    """The repository shows this digest no more: it has no image without a tag of this name."""
+
+    repository: Repository
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Pulled:
     """So many pulls, the last one `at` (seconds since the epoch). Of a digest that this repository
     has not shown before, if it is a manifest that is here, this makes an image. Of an unknown tag
@@ -135,7 +192,7 @@ class Pulled:
     at: float
 
 
-Change = Kept | Removed | Tagged | Pulled
+Change = Kept | Removed | Tagged | Unshown | Pulled
 
 
 class CatalogueNotes(Protocol):

@@ -152,6 +152,14 @@ class ContentEvicted:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentPurged:
+    """Content was removed as somebody wanted it so. `size`: bytes."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContentQuarantined:
     """A piece of content was found damaged, and set aside."""
 

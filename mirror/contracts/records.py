@@ -25,6 +25,9 @@ class Links(Protocol):
     async def is_shown(self, digest: Digest) -> bool:
         """Whether any repository is known to show it."""
 
+    async def remove(self, repository: Repository, digests: Sequence[Digest]) -> None:
+        """This repository is not known to show these, until it does again."""
+
     async def close(self) -> None: ...
 
 
@@ -47,6 +50,9 @@ class ReferrerLists(Protocol):
     async def put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None:
         """On return, other processes know it too; unless it is too long to be kept."""
 
+    async def remove(self, repository: Repository, subjects: Sequence[Digest]) -> None:
+        """Forgets their lists."""
+
     async def close(self) -> None: ...
 
 
@@ -57,4 +63,5 @@ class NoReferrerLists:
         return None
 
     async def put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None: ...
+    async def remove(self, repository: Repository, subjects: Sequence[Digest]) -> None: ...
     async def close(self) -> None: ...

@@ -3,7 +3,7 @@ against."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.contracts.catalogue import (
@@ -12,11 +12,15 @@ from mirror.contracts.catalogue import (
     Change,
     ContentEntry,
     ImageEntry,
+    ImageUse,
     Kept,
+    Piece,
     Pulled,
+    Removal,
     Removed,
     RepositoryEntry,
     Tagged,
+    Unshown,
 )
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import INDEX_TYPES
@@ -62,6 +66,8 @@ class MemoryCatalogue:
                         self.known.pop(image, None)
                     else:
                         self._show(image, change.digest)
+                case Unshown():
+                    self.known.pop(ImageReference(change.repository, change.digest), None)
                 case Pulled():
                     image = ImageReference(change.repository, change.reference)
                     if isinstance(change.reference, Digest):
@@ -132,7 +138,50 @@ class MemoryCatalogue:
             for digest in wanted[: min(limit, LONGEST_PAGE)]
         ]
 
+    async def uses(self, after: str, limit: int) -> Sequence[ImageUse]:
+        return [
+            ImageUse(entry.reference, entry.used_at, entry.pulls, 0.0)
+            for entry in await self.images(after, limit)
+        ]
+
+    async def image(self, reference: ImageReference) -> ImageEntry | None:
+        return self._entry(reference) if reference in set(self._images()) else None
+
+    async def pieces(self, reference: ImageReference) -> Sequence[Piece]:
+        return [self._piece(digest) for digest in self._all_below(reference)]
+
+    async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
+        if reference not in self.known:
+            return None
+        stay = [image for image in self._images() if str(image) not in gone]
+        of_all = {digest for image in stay for digest in self._all_below(image)}
+        of_one = {
+            digest
+            for image in stay
+            if image.repository == reference.repository
+            for digest in self._all_below(image)
+        }
+        below = self._all_below(reference)
+        return Removal(
+            reference,
+            [self._piece(digest) for digest in below if digest not in of_all],
+            [self._piece(digest) for digest in below if digest in of_all],
+            [self._piece(digest) for digest in below if digest not in of_one],
+        )
+
     async def close(self) -> None: ...
+
+    def _all_below(self, image: ImageReference) -> list[Digest]:
+        """What is here of it, and what is not."""
+        here = self._closure(image)
+        named = {child for digest in here for child in self.here[digest].refers_to}
+        return sorted(here | named | {self.known[image].digest}, key=_order)
+
+    def _piece(self, digest: Digest) -> Piece:
+        kept = self.here.get(digest)
+        return (
+            Piece(digest, None, "") if kept is None else Piece(digest, kept.size, kept.media_type)
+        )
 
     def _show(self, image: ImageReference, digest: Digest) -> None:
         self.known.setdefault(image, _Image(digest)).digest = digest

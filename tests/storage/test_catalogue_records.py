@@ -21,6 +21,7 @@ from mirror.contracts.catalogue import (
     Pulled,
     Removed,
     Tagged,
+    Unshown,
 )
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_INDEX, OCI_MANIFEST
@@ -106,6 +107,7 @@ def histories(draw: some.DrawFn) -> list[Change]:
             lambda kept: Kept(kept.digest, kept.size, "", (), None, 1.0), some.sampled_from(graph)
         ),
         some.builds(Removed, some.sampled_from(graph).map(lambda kept: kept.digest)),
+        some.builds(Unshown, places, digests),
         some.builds(
             Tagged, places, some.sampled_from(["a", "b"]), some.none() | digests, some.just(1.0)
         ),
@@ -139,6 +141,40 @@ def test_any_history_gives_the_same_as_brute_force(history: list[Change], limit:
                         theirs, needed_by=()
                     )
                     assert list(ours.needed_by) == list(theirs.needed_by)
+            finally:
+                await records.close()
+
+    asyncio.run(compare())
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), some.data())
+def test_what_goes_with_images_is_what_no_image_that_stays_needs(
+    history: list[Change], data: some.DataObject
+) -> None:
+    async def compare() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            records = CatalogueRecords(Path(folder) / "catalogue.db", Clock())
+            try:
+                model = MemoryCatalogue()
+                await records.note(history)
+                await model.note(history)
+                images = [image.reference for image in await all_images(model)]
+                gone = {str(image) for image in images if data.draw(some.booleans())}
+                assert [use.reference for use in await records.uses("", 1000)] == images
+                for image in images:
+                    assert await records.image(image) == await model.image(image)
+                    ours, theirs = (
+                        await records.removal(image, gone),
+                        await model.removal(image, gone),
+                    )
+                    assert ours is not None
+                    assert theirs is not None
+                    assert set(ours.pieces) == set(theirs.pieces)
+                    assert set(ours.shared) == set(theirs.shared)
+                    assert set(ours.unshown) == set(theirs.unshown)
+                    assert set(await records.pieces(image)) == set(await model.pieces(image))
+                    assert ours.image == image
             finally:
                 await records.close()
 

@@ -65,6 +65,13 @@ ORDER BY used_at, rank DESC LIMIT ?
 """
 
 
+_REMOVE_UNNEEDED = """
+DELETE FROM content WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM needs WHERE child = ?1)
+    AND NOT EXISTS (SELECT 1 FROM pins WHERE digest = ?1)
+RETURNING size
+"""
+
+
 class Exceeded(Exception):
     """So many bytes more than there may be: `lacking` have to go first. `there` are counted now."""
 
@@ -190,6 +197,16 @@ class Index:
             ]
         return sum(map(self.taken, sizes))
 
+    def remove_unneeded(self, digests: Sequence[Digest]) -> dict[Digest, int]:
+        """Forgets those that no content needs that is recorded, nor is pinned to stay; one after
+        the other, so that what needs others is to be named before them. Returns their sizes."""
+        removed: dict[Digest, int] = {}
+        with self.database.transaction() as db:
+            for digest in digests:
+                for (size,) in rows(db, _REMOVE_UNNEEDED, str(digest)):
+                    removed[digest] = size
+        return removed
+
     def touch(self, uses: Sequence[tuple[Digest, float]], now: float) -> None:
         """Notes when content, and with it all that it needs, was last used."""
         with self.database.transaction() as db:
@@ -292,6 +309,11 @@ class Index:
                 db.execute("DELETE FROM pins WHERE name = ?", (name,))
             else:
                 db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (name, str(digest)))
+
+    def pins(self) -> dict[str, Digest]:
+        """What is kept, by the names under which it is."""
+        found = self.database.scan("SELECT name, digest FROM pins ORDER BY name")
+        return {str(name): Digest.parse(str(digest)) for name, digest in found}
 
     def _refuse_more(self, db: apsw.Connection, size: int, held: int, ceiling: int) -> None:
         """Raises Exceeded when `size` bytes, in place of the `held`, are too many."""

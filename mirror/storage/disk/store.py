@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import Entry, Usage
-from ...contracts.events import ContentEvicted, ContentQuarantined
+from ...contracts.events import ContentEvicted, ContentPurged, ContentQuarantined
 from ...contracts.registry import Outcome
 from ...events import Events
 from ...oci.digest import Digest
@@ -34,6 +34,7 @@ from .files import hash_of, prepare, read_whole, unlink_all, words
 from .free_space import FreeSpace
 from .index import Index
 from .ingest import Ingest, IngestPolicy
+from .left_partials import remove_all
 from .open_file import StoredFile
 from .partial import DiskFollowed, DiskPartial
 from .space import Bounds, SpaceManager
@@ -116,6 +117,13 @@ class DiskContent:
         return StoredFile(fd, digest, size, outcome, functools.partial(self._doubt, digest))
 
     async def read(self, digest: Digest, limit: int) -> bytes | None:
+        data = await self.look(digest, limit)
+        if data is not None:
+            self.touch(digest)
+        return data
+
+    async def look(self, digest: Digest, limit: int) -> bytes | None:
+        """As `read`, for people: that is no use of it."""
         fd = await self._opened(digest)
         if fd is None:
             return None
@@ -133,7 +141,6 @@ class DiskContent:
             return None
         if self._recorded(digest) is None:
             await self.async_index.note(self._index.add, digest, len(data), self._clock.wall())
-        self.touch(digest)
         return data
 
     async def partial(self, digest: Digest, source: str = "") -> DiskPartial | None:
@@ -155,6 +162,32 @@ class DiskContent:
 
     async def pin(self, name: str, digest: Digest) -> None:
         await self.async_index.note(self._index.pin, name, digest)
+
+    async def unpin(self, name: str) -> None:
+        """Nothing is kept under this name any more."""
+        await self.async_index.note(self._index.pin, name, None)
+
+    async def pins(self) -> Mapping[str, Digest]:
+        """What is kept whatever its age, by its names."""
+        return await self.async_index.ask(self._index.pins)
+
+    async def purge(self, digests: Sequence[Digest]) -> Mapping[Digest, int]:
+        """Removes what of this no content needs that is here, nor is pinned; what needs others is
+        to be named first. So goes what is left of their downloads, but what is being downloaded
+        comes anew. Returns the sizes of what was here. Raises OSError, apsw.Error."""
+        removed = await self.async_index.ask(self._index.remove_unneeded, digests)
+        await self.on_files(unlink_all, [self.blobs.path(digest) for digest in removed])
+        for digest, size in removed.items():
+            self._events.emit(ContentPurged(digest, size))
+        for digest in digests:
+            if digest in removed or self._recorded(digest) is None:
+                for key in await self.on_files(remove_all, self.root, digest):
+                    await self.space.release(key)
+        return removed
+
+    def size(self, digest: Digest) -> int | None:
+        """Of content that is recorded, in bytes. A few microseconds."""
+        return self._recorded(digest)
 
     async def delete(self, digest: Digest) -> None:
         await self._unlink([digest])

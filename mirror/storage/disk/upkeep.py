@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from ..sqlite_files import Identity
 from .files import words
 from .index import Exceeded
 from .ingest_key import IngestKey
-from .partial import held, lock_partial
-from .sparse_spans import note_of
+from .left_partials import left, remove
+from .partial import held
 from .store import DiskContent
 
 log = structlog.get_logger()
@@ -233,19 +233,19 @@ class Upkeep:
                 return None
         except FileNotFoundError:
             return None
-        with _left(path) as left:
-            if left is None:
+        with left(path) as found:
+            if found is None:
                 return None
-            _remove(path)
-            return left[0]
+            remove(path)
+            return found[0]
 
     def _account(self, path: Path) -> None:
         """Reserves what a partial without a writer holds: its writer, or the account, may
         have been killed. It goes where that is nothing, or finds no room. Blocking."""
-        with _left(path) as left:
-            if left is None:
+        with left(path) as found:
+            if found is None:
                 return
-            key, size = left
+            key, size = found
             index, taken = self._store.async_index.index, held(path)
             known = index.held(key)
             if size and known == index.taken(taken):
@@ -263,31 +263,7 @@ class Upkeep:
                     digest=str(key.digest),
                     reason=f"{error.lacking} bytes too many",
                 )
-            _remove(path)
-
-
-@contextlib.contextmanager
-def _left(path: Path) -> Iterator[tuple[IngestKey, int] | None]:
-    """What a partial is, and its size, while no writer can begin; None when it is being
-    written, or is no partial. Blocking."""
-    try:
-        key = IngestKey.named(path.parent.name, path.name)
-        fd = lock_partial(path) if key else None
-    except (OSError, DigestInvalid):
-        key = fd = None
-    if key is None or fd is None:
-        yield None
-        return
-    try:
-        yield key, os.fstat(fd).st_size
-    finally:
-        os.close(fd)
-
-
-def _remove(partial: Path) -> None:
-    """With its note. Raises OSError."""
-    partial.unlink()
-    note_of(partial).unlink(missing_ok=True)
+            remove(path)
 
 
 def _set_aside(path: Path) -> int:

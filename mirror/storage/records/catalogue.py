@@ -6,7 +6,7 @@ Losing it costs the count of pulls; the rest is noted again from the store and t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,9 @@ from ...contracts.catalogue import (
     Change,
     ContentEntry,
     ImageEntry,
+    ImageUse,
+    Piece,
+    Removal,
     RepositoryEntry,
 )
 from ...oci.digest import Digest
@@ -27,6 +30,7 @@ from ...oci.reference import ImageReference, Repository
 from ...threads import Threads, aside
 from ..shared_database import SharedDatabase
 from ..sqlite_files import DAMAGED, Schema, rows
+from .catalogue_removal import RemovalWalk
 from .catalogue_tables import (
     TABLES,
     CatalogueBounds,
@@ -51,6 +55,13 @@ SELECT name, repository, tag, images.digest, content.digest, used_at, pulls
 FROM images JOIN content ON id = images.digest
 WHERE name > ? AND {{of}} AND {IS_IMAGE} ORDER BY name LIMIT ?
 """  # noqa: S608
+
+_USES = f"""
+SELECT repository, tag, content.digest, used_at, pulls, images.noted_at
+FROM images JOIN content ON id = images.digest WHERE name > ? AND {IS_IMAGE} ORDER BY name LIMIT ?
+"""  # noqa: S608
+
+_IMAGE = _IMAGES.format(of="true").replace("name > ?", "name = ?")
 
 _CONTENT = """
 SELECT id, digest, size, media_type FROM content
@@ -101,6 +112,18 @@ class CatalogueRecords:
 
     async def content(self, after: Digest | None, limit: int) -> Sequence[ContentEntry]:
         return await self._read(self._content, after, limit)
+
+    async def uses(self, after: str, limit: int) -> Sequence[ImageUse]:
+        return await self._read(self._uses, after, limit)
+
+    async def image(self, reference: ImageReference) -> ImageEntry | None:
+        return await self._read(self._image, reference)
+
+    async def pieces(self, reference: ImageReference) -> Sequence[Piece]:
+        return await self._read(self._pieces, reference)
+
+    async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
+        return await self._read(self._removal, reference, gone)
 
     async def note(self, changes: Sequence[Change]) -> bool:
         if await self._write(self._note, changes) is None:
@@ -191,6 +214,28 @@ class CatalogueRecords:
 
         return self._database.snapshot(read)
 
+    def _uses(self, after: str, limit: int) -> list[ImageUse]:
+        return [
+            ImageUse(_reference(place, tag, key), used_at, pulls, noted_at)
+            for place, tag, key, used_at, pulls, noted_at in self._database.read(
+                _USES, after, _length(limit)
+            )
+        ]
+
+    def _image(self, reference: ImageReference) -> ImageEntry | None:
+        def read(db: apsw.Connection) -> ImageEntry | None:
+            return next(
+                (_image(Walk(db), *row) for row in rows(db, _IMAGE, str(reference), 1)), None
+            )
+
+        return self._database.snapshot(read)
+
+    def _pieces(self, reference: ImageReference) -> Sequence[Piece]:
+        return self._database.snapshot(lambda db: RemovalWalk(db, ()).pieces(reference))
+
+    def _removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
+        return self._database.snapshot(lambda db: RemovalWalk(db, gone).removal(reference))
+
     def _content(self, after: Digest | None, limit: int) -> list[ContentEntry]:
         key = b"" if after is None else key_of(after)
 
@@ -235,8 +280,13 @@ def _image(
 ) -> ImageEntry:
     digest = digest_of(key)
     sums = walk.sums(name, number, digest)
-    reference = ImageReference(_repository(place), digest if tag is None else tag)
-    return ImageEntry(reference, digest, sums.size, sums.own, used_at, pulls, sums.missing)
+    return ImageEntry(
+        _reference(place, tag, key), digest, sums.size, sums.own, used_at, pulls, sums.missing
+    )
+
+
+def _reference(place: str, tag: str | None, key: bytes) -> ImageReference:
+    return ImageReference(_repository(place), digest_of(key) if tag is None else tag)
 
 
 def _length(limit: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from ...contracts.catalogue import Change, Kept, Pulled, Removed, Tagged
+from ...contracts.catalogue import Change, Kept, Pulled, Removed, Tagged, Unshown
 from ...oci.digest import Digest
 from ...oci.reference import ImageReference
 from ..shares import surplus_of_repositories
@@ -92,6 +92,8 @@ class Writer:
                 self._remove(change.digest)
             elif isinstance(change, Tagged):
                 self._tag(change)
+            elif isinstance(change, Unshown):
+                self._hide(ImageReference(change.repository, change.digest))
             else:
                 self._pull(change)
 
@@ -151,7 +153,7 @@ class Writer:
     def _tag(self, tagged: Tagged) -> None:
         image = ImageReference(tagged.repository, tagged.tag)
         if tagged.digest is None:
-            self._db.execute("DELETE FROM images WHERE name = ?", (str(image),))
+            self._hide(image)
         else:
             self._show(image, tagged.digest, tagged.at)
 
@@ -165,6 +167,9 @@ class Writer:
         tag = image.reference if isinstance(image.reference, str) else None
         values = (str(image), str(image.repository), tag, self._known(digest), at)
         self._db.execute(_SHOW, values)
+
+    def _hide(self, image: ImageReference) -> None:
+        self._db.execute("DELETE FROM images WHERE name = ?", (str(image),))
 
     def _is_manifest(self, digest: Digest) -> bool:
         query = "SELECT 1 FROM content WHERE digest = ? AND size IS NOT NULL AND media_type != ''"

@@ -55,6 +55,10 @@ _SEEN = """
 SELECT seen_at FROM links JOIN repositories ON id = repository WHERE digest = ? AND name = ?
 """
 
+_FORGET = """
+DELETE FROM links WHERE digest = ? AND repository = (SELECT id FROM repositories WHERE name = ?)
+"""
+
 _SCHEMA = Schema(_VERSIONS, lambda db: rows(db, _SEEN, b"", ""))
 
 # Milliseconds that a write waits for another process's (see Patience).
@@ -98,6 +102,14 @@ class LinkRecords:
     async def add(self, repository: Repository, digests: Sequence[Digest]) -> None:
         now = int(self._clock.wall())
         await self._write({f"{repository}:{digest.hex}": now for digest in digests})
+
+    async def remove(self, repository: Repository, digests: Sequence[Digest]) -> None:
+        for digest in digests:
+            self._unwritten.pop(f"{repository}:{digest.hex}")
+        try:
+            await self._threads.run(self._remove, repository, digests)
+        except (apsw.Error, OSError, RuntimeError) as error:
+            self._failed(error)
 
     async def seen(self, repository: Repository, digest: Digest) -> float | None:
         row = self._unwritten.get(f"{repository}:{digest.hex}")
@@ -154,6 +166,12 @@ class LinkRecords:
             with contextlib.suppress(apsw.BusyError):  # the next one will do it
                 self._tidy()
         self._well = True
+
+    def _remove(self, repository: Repository, digests: Sequence[Digest]) -> None:
+        keys = [(_key(digest), str(repository)) for digest in digests]
+        for start in range(0, len(keys), _SLICE):
+            with self._database.transaction() as db:
+                db.executemany(_FORGET, keys[start : start + _SLICE])
 
     def _tidy(self) -> None:
         used = self._bytes_used()

@@ -7,6 +7,7 @@ Losing it costs one ask a subject, and needs the upstream for it.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,13 @@ class ReferrerRecords:
     async def put(self, repository: Repository, subject: Digest, kept: ReferrerList) -> None:
         try:
             await self._threads.run(self._put, repository, subject, kept)
+        except (apsw.Error, OSError, RuntimeError) as error:
+            self._failed(error)
+
+    async def remove(self, repository: Repository, subjects: Sequence[Digest]) -> None:
+        keys = [_key(repository, subject) for subject in subjects]
+        try:
+            await self._threads.run(self._database.write, lambda db: db.executemany(_FORGET, keys))
         except (apsw.Error, OSError, RuntimeError) as error:
             self._failed(error)
 
