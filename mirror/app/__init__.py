@@ -1,8 +1,18 @@
 """Builds a running mirror from a Config: the one place where the rooms meet."""
 
-from ..server.control import CommandFailed, NotAnswered, ask, ask_bytes, ask_lines
+from ..server.control import (
+    CommandFailed,
+    GivesBytes,
+    NotAnswered,
+    TakesBytes,
+    Tells,
+    ask,
+    ask_bytes,
+    ask_lines,
+)
 from .ahead import Ahead, ahead, ahead_beside
 from .checking import checked_endpoints
+from .images import images_alone
 from .logins import refusals
 from .operations import Operations, operating
 from .reloading import Reloader
@@ -24,12 +34,15 @@ __all__ = [
     "Ahead",
     "CannotStart",
     "CommandFailed",
+    "GivesBytes",
     "NotAnswered",
     "Notifier",
     "Operations",
     "Process",
     "Reloader",
     "ServiceManager",
+    "TakesBytes",
+    "Tells",
     "ahead",
     "ahead_beside",
     "ask",
@@ -37,6 +50,7 @@ __all__ = [
     "ask_lines",
     "checked_endpoints",
     "holding_store",
+    "images_alone",
     "keeping_house",
     "operating",
     "pull_ports",

@@ -5,33 +5,44 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
 from ..config import Config
+from ..contracts.images import CachedImages
 from ..server.control import Command, one, taking_commands
+from ..tasks import beside
 from .ahead import Ahead
+from .images import HeldImages, Keeping, image_commands
 from .reloading import Reloader, following_hangups
 from .resources import Resources
 
 
-@dataclass(slots=True)
 class Operations:
     """`config` is the one that counts now. Each kind of operation is an object of its own, which
     commands, the page and `/api/v1` share."""
 
-    config: Config
-    opened: Resources
-    reloader: Reloader
-    ahead: Ahead
+    def __init__(self, config: Config, opened: Resources, reloader: Reloader, ahead: Ahead) -> None:
+        self.config = config
+        self.opened = opened
+        self.reloader = reloader
+        self.ahead = ahead
+        self.keeping = Keeping(opened, config)
+        self.images: CachedImages = HeldImages(
+            opened, self.keeping, lambda: self.config, reloader.begin_anew
+        )
 
     def follow(self, config: Config) -> None:
         """From now on this is the configuration."""
         self.config = config
         self.ahead.follow(config)
+        self.keeping.follow(config)
 
     def commands(self) -> Mapping[str, Command]:
         """By their names; those of several words with a hyphen between."""
-        return {"reload": one(self.reloader.command), **self.ahead.commands()}
+        return {
+            "reload": one(self.reloader.command),
+            **self.ahead.commands(),
+            **image_commands(self.images),
+        }
 
 
 @contextlib.asynccontextmanager
@@ -41,5 +52,6 @@ async def operating(operations: Operations) -> AsyncIterator[None]:
     async with (
         taking_commands(folder, operations.commands()),
         following_hangups(operations.reloader),
+        beside(operations.keeping.run(), "what is kept"),
     ):
         yield

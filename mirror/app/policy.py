@@ -80,7 +80,7 @@ class _Stacking:
         self._clock = opened.process.clock
         self._upstreams = None if config.offline else opened.upstreams
         self._generation = opened.upstreams.generation() if opened.upstreams is not None else 0
-        self._pins = _pins(config)
+        self._pins = pins_of(config)
         self._kept = Patterns(config.storage.pin)
         self._pools: dict[str, Pool] = {}
         self._closing = contextlib.AsyncExitStack()
@@ -172,7 +172,7 @@ class _Stacking:
         cache = PullThrough(
             content,
             shared,
-            CachePolicy(_freshness(registry, offline), self._pins, self._kept),
+            CachePolicy(freshness_of(registry, offline), self._pins, self._kept),
             Prefetcher(content, shared) if is_ahead else None,
         )
         closing.push_async_callback(cache.close)
@@ -204,7 +204,7 @@ def _naming(config: Config) -> Naming:
     )
 
 
-def _freshness(config: RegistryConfig, offline: bool) -> Rules:
+def freshness_of(config: RegistryConfig, offline: bool) -> Rules:
     rules = []
     for given in config.freshness:
         periods = Freshness(
@@ -221,6 +221,6 @@ def _freshness(config: RegistryConfig, offline: bool) -> Rules:
     return Rules(rules, Freshness().offline() if offline else Freshness())
 
 
-def _pins(config: Config) -> Pins:
+def pins_of(config: Config) -> Pins:
     images = ((parse_image(given, config.default_registry), to) for given, to in config.pin.items())
     return {(image.repository, str(image.reference)): to for image, to in images}

@@ -101,6 +101,13 @@ class Reloader:
         self._process.events.emit(ConfigLoaded(self._process.clock.wall()))
         return Reload("failed" if lacking else "applied", lacking, needs_restart)
 
+    async def begin_anew(self) -> None:
+        """Has all of the mirror go on by the configuration that counts, with all noted that has
+        happened until now, and nothing remembered in memory of what was here."""
+        async with self._one_at_a_time:
+            for lack in await self._apply(self._config):
+                log.error("content_not_forgotten", reason=lack)
+
     def hang_up(self) -> None:
         """As `reload`, some time: signals that come together are one."""
         self._hangup.set()

@@ -85,10 +85,12 @@ class Resources:
         return dataclasses.replace(self, upstreams=None, tier=None)
 
     def follow(self, config: Config) -> None:
-        """From now on this is the configuration."""
+        """From now on this is the configuration, and nothing is remembered in memory of what is
+        here."""
         self.process.registries.clear()
         self.process.registries.update(config.registries)
         self.fills.limit(*_fill_limits(config))
+        self.shared.forget_content()
 
 
 def _fill_limits(config: Config) -> tuple[DownloadPatience, FillLimits, ParallelPolicy]:

@@ -67,6 +67,9 @@ class NegativeCache:
         if self._clock.monotonic() < fact.at + min(fact.pause, longest):
             raise fact.kind(fact.message)
 
+    def clear(self) -> None:
+        self._facts = FairTable(_REPOSITORIES)
+
     def forget(self, registry: str) -> None:
         """What was noted of this registry's repositories."""
         self._facts.forget(registry)

@@ -15,6 +15,7 @@ from .. import __version__
 from ..config import Config
 from ..logs import drain, log_json, open_streams
 from .beginning import completion, init
+from .cached import images, purge
 from .checking import check
 from .console import (
     CANNOT_START,
@@ -115,8 +116,10 @@ register(
     app,
     check,
     completion,
+    images,
     init,
     pin,
+    purge,
     ready,
     reload,
     serve,

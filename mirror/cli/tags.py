@@ -1,11 +1,12 @@
-"""What tags pointed to, and freezing them: works beside a mirror that serves."""
+"""What tags pointed to, and pinning them: by the mirror that runs, or in its tag memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,6 +21,7 @@ from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
     explained,
+    find_mirror,
     give_up,
     load_or_exit,
     log_nothing,
@@ -57,21 +59,59 @@ def tags(image: ImageArgument, config: ConfigOption = None) -> None:
         raise give_up(f"nothing is known of {name}: no one has pulled it through this mirror")
 
 
-@explained("pin redis:7 2026-11-01")
+@explained("pin redis:7 2026-11-01", "pin redis:7", failed="it could not be pinned")
 def pin(
     image: ImageArgument,
     to: Annotated[
         str,
-        typer.Argument(metavar="DIGEST|DATE", help="sha256:…, 2026-11-01 or 2026-11-01T12:30Z."),
-    ],
+        typer.Argument(
+            metavar="[DIGEST|DATE]",
+            help="sha256:…, 2026-11-01 or 2026-11-01T12:30Z. Without one, what it is here.",
+            show_default=False,
+        ),
+    ] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Freeze a tag: to a digest, or to what it was at a date. It holds at once, on all workers and
-    nodes, until `unpin`."""
-    loaded = load_or_exit(config)
-    repository, tag = _tag(image, loaded)
+    """Freeze a tag: to a digest, to what it was at a date, or to what it is. It holds at once, on
+    all workers and nodes, until `unpin`; what it points to is never evicted here.
+
+    storage.pin of the configuration is another thing: an image is kept, and its tag moves on."""
+    words = {"image": image, "to": to}
+    pinned = _through_the_mirror(config, "pin", words)
+    if pinned is None:
+        pinned = _pinned_by_memory(image, to, load_or_exit(find_mirror(config).config))
+    out.print(f"{pinned['name']} is frozen to {pinned['digest']}.", markup=False)
+
+
+@explained("unpin redis:7", failed="it was not pinned, or still is")
+def unpin(image: ImageArgument, config: ConfigOption = None) -> None:
+    """Let a tag that `pin` has frozen follow its registry again; it may be evicted again."""
+    unpinned = _through_the_mirror(config, "unpin", {"image": image})
+    if unpinned is None:
+        name = _unpinned_by_memory(image, load_or_exit(find_mirror(config).config))
+        unpinned = {"name": name}
+    out.print(f"{unpinned['name']} follows its registry again.", markup=False)
+
+
+def _through_the_mirror(
+    config: Path | None, command: str, words: Mapping[str, str]
+) -> Mapping[str, Any] | None:
+    """What the mirror that runs answers; None: there is none."""
+    from ..app import NotAnswered, ask
+
     try:
-        wanted = digest_or_time(to)
+        return asyncio.run(ask(find_mirror(config).store, command, **words))
+    except NotAnswered as error:
+        if error.is_running:
+            raise give_up(str(error), error.status) from None
+        return None
+
+
+def _pinned_by_memory(image: str, to: str, loaded: Config) -> Mapping[str, Any]:
+    repository, tag = _tag(image, loaded)
+    wanted: Digest | datetime | None = None
+    try:
+        wanted = digest_or_time(to) if to else None
     except Mistake as mistake:
         raise give_up(f"DIGEST|DATE: {mistake}", CONFIGURATION_WRONG) from None
     if isinstance(wanted, datetime) and wanted > datetime.now(UTC):
@@ -79,19 +119,21 @@ def pin(
 
     async def freeze(store: TagStore) -> Digest:
         digest = wanted
-        if isinstance(digest, datetime):
+        if digest is None:
+            record = await store.get(repository, tag)
+            if record is None or record.descriptor is None:
+                raise give_up(f"what {repository}:{tag} points to is not known: name it")
+            digest = record.descriptor.digest
+        elif isinstance(digest, datetime):
             digest = _what_it_was(repository, tag, await store.history(repository, tag), digest)
         await store.freeze(repository, tag, digest)
         return digest
 
     digest = _with_tag_memory(loaded, freeze)
-    out.print(f"{repository}:{tag} is frozen to {digest}.", markup=False)
+    return {"name": f"{repository}:{tag}", "digest": str(digest)}
 
 
-@explained("unpin redis:7", failed="it was not frozen, or still is")
-def unpin(image: ImageArgument, config: ConfigOption = None) -> None:
-    """Let a tag that `pin` has frozen follow its registry again."""
-    loaded = load_or_exit(config)
+def _unpinned_by_memory(image: str, loaded: Config) -> str:
     repository, tag = _tag(image, loaded)
     was_frozen = _with_tag_memory(loaded, lambda store: store.unfreeze(repository, tag))
     configured = _configured(loaded, repository, tag)
@@ -102,7 +144,7 @@ def unpin(image: ImageArgument, config: ConfigOption = None) -> None:
         )
     if not was_frozen:
         raise give_up(f"{name} was not frozen")
-    out.print(f"{name} follows its registry again.", markup=False)
+    return name
 
 
 def _print_history(name: str, events: Sequence[TagEvent]) -> None:

@@ -32,7 +32,7 @@ from .problems import ConfigError, Mistake, Problem
 from .proxies import EnvironmentProxies, EnvironmentProxy, environment
 from .reading import load, load_again, parse, store_of
 from .reloading import NEEDS_RESTART, following
-from .values import digest_or_time, tagged_image
+from .values import digest_or_time, seconds, tagged_image
 
 __all__ = [
     "IDENTITY_TOKEN_USER",
@@ -71,6 +71,7 @@ __all__ = [
     "mirror_url",
     "parse",
     "registry_name",
+    "seconds",
     "store_of",
     "tagged_image",
 ]

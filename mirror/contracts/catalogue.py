@@ -129,6 +129,9 @@ class Catalogue(Protocol):
         """What it is made of, here or not, as far as the manifests are here: each once, the image's
         manifest or index first."""
 
+    async def needed_by(self, digest: Digest) -> Sequence[str]:
+        """Names of some of the images that need this content, NAMED at most, in their order."""
+
     async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
         """What would go with this image, if all with these names (str of an ImageReference) go, and
         it is one of them. None: there is no such image."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import translate
 
-from .reference import Repository
+from .reference import ImageReference, Repository, parse_image
 from .registries import DOCKER_HUB, is_registry, looks_like_registry, official, parse_registry
 
 
@@ -41,6 +41,40 @@ class Patterns:
         return any(pattern.match(full) for pattern in self._named) or any(
             pattern.match(name) for pattern in self._anywhere
         )
+
+
+class ImagePattern:
+    """Which of the images that are here somebody means. A name without `*`, `?` or `[` is one as
+    behind `docker pull`, without a tag all images of that repository; else it is one of Patterns.
+    Raises RegistryInvalid, NameInvalid, TagInvalid or DigestInvalid.
+
+    >>> pattern = ImagePattern("redis:7", "docker.io")
+    >>> pattern.match(parse_image("docker.io/library/redis:7", "docker.io"))
+    True
+    """
+
+    def __init__(self, text: str, default_registry: str) -> None:
+        self.text = text
+        self.image: ImageReference | None = None
+        """The only one that it means."""
+        self._repository: Repository | None = None
+        self._patterns = Patterns(())
+        if any(sign in text for sign in "*?["):
+            self._patterns = Patterns((text,))
+            return
+        image = parse_image(text, default_registry)
+        if "@" in text or ":" in text.rpartition("/")[2]:
+            self.image = image
+        else:
+            self._repository = image.repository
+
+    def match(self, image: ImageReference) -> bool:
+        if self.image is not None:
+            return image == self.image
+        if self._repository is not None:
+            return image.repository == self._repository
+        tag = image.reference if isinstance(image.reference, str) else ""
+        return self._patterns.match(image.repository, tag)
 
 
 def _registry_and_name(pattern: str) -> tuple[str | None, str]:

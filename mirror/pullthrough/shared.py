@@ -75,6 +75,12 @@ class Shared:
     def events(self) -> Events:
         return self.fills.events
 
+    def forget_content(self) -> None:
+        """What is remembered in memory of what is here, and what is not: it may have been purged,
+        or imported."""
+        self.manifests.clear()
+        self.missing.clear()
+
     def forget(self, registry: str) -> None:
         """What is remembered in memory of this registry: nobody asks it any more."""
         self.served.forget(registry)

@@ -150,6 +150,10 @@ class MemoryCatalogue:
     async def pieces(self, reference: ImageReference) -> Sequence[Piece]:
         return [self._piece(digest) for digest in self._all_below(reference)]
 
+    async def needed_by(self, digest: Digest) -> Sequence[str]:
+        found = sorted(str(image) for image in self._images() if digest in self._all_below(image))
+        return found[:NAMED]
+
     async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
         if reference not in self.known:
             return None

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -72,7 +72,7 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
 
             telling.follows(given.number)
             telling.serves(True)
-            tasks.append(asyncio.create_task(_follow(sent, apply, telling)))
+            tasks.append(asyncio.create_task(_follow(sent, apply, opened.listener.flush, telling)))
             settle()
             await stop.wait()
             telling.serves(False)
@@ -84,12 +84,16 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
 
 
 async def _follow(
-    sent: asyncio.Queue[Numbered], apply: Callable[[Config], None], telling: Telling
+    sent: asyncio.Queue[Numbered],
+    apply: Callable[[Config], None],
+    noted: Callable[[], Awaitable[None]],
+    telling: Telling,
 ) -> None:
     while True:
         given = await sent.get()
         try:
             apply(given.config)
+            await noted()
             telling.follows(given.number)
         except Exception:
             log.exception("configuration_not_applied")

@@ -125,6 +125,9 @@ class CatalogueRecords:
     async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
         return await self._read(self._removal, reference, gone)
 
+    async def needed_by(self, digest: Digest) -> Sequence[str]:
+        return await self._read(self._needed_by, digest)
+
     async def note(self, changes: Sequence[Change]) -> bool:
         if await self._write(self._note, changes) is None:
             return False
@@ -235,6 +238,13 @@ class CatalogueRecords:
 
     def _removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
         return self._database.snapshot(lambda db: RemovalWalk(db, gone).removal(reference))
+
+    def _needed_by(self, digest: Digest) -> Sequence[str]:
+        def read(db: apsw.Connection) -> Sequence[str]:
+            found = rows(db, "SELECT id FROM content WHERE digest = ?", key_of(digest))
+            return Walk(db).needed_by(found[0][0]) if found else ()
+
+        return self._database.snapshot(read)
 
     def _content(self, after: Digest | None, limit: int) -> list[ContentEntry]:
         key = b"" if after is None else key_of(after)

@@ -1,0 +1,108 @@
+"""Work about images, asked of the mirror that runs; where none does, done in its store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import Config
+from .console import err, find_mirror, give_up, load_or_exit, log_nothing
+
+Line = Mapping[str, Any]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+async def lines(
+    config: Path | None,
+    command: str,
+    parameters: Mapping[str, object],
+    given: AsyncIterator[bytes] | None = None,
+) -> AsyncGenerator[Line, None]:
+    """What this command answers. What it cannot do ends the program."""
+    from ..app import CommandFailed, NotAnswered, TakesBytes, Tells, ask_lines
+
+    log_nothing()
+    mirror = find_mirror(config)
+    try:
+        async with contextlib.aclosing(
+            ask_lines(mirror.store, command, parameters, given)
+        ) as answers:
+            async for line in answers:
+                yield line
+        return
+    except NotAnswered as error:
+        if error.is_running:
+            raise give_up(str(error), error.status) from None
+    async with _images_alone(load_or_exit(mirror.config)) as commands:
+        here = commands[command]
+        if isinstance(here, TakesBytes) and given is not None:
+            answers_here = here.run(parameters, given)
+        else:
+            assert isinstance(here, Tells)  # noqa: S101 - as its name says
+            answers_here = here.run(parameters)
+        try:
+            async with contextlib.aclosing(answers_here):
+                async for line in answers_here:
+                    yield line
+        except CommandFailed as error:
+            raise give_up(error.message, error.status) from None
+
+
+async def last_line(config: Path | None, command: str, parameters: Mapping[str, object]) -> Line:
+    """As `lines`: the only one, or the last."""
+    found: Line = {}
+    async with contextlib.aclosing(lines(config, command, parameters)) as answers:
+        async for line in answers:
+            found = line
+    return found
+
+
+async def chunks(
+    config: Path | None, command: str, parameters: Mapping[str, object]
+) -> AsyncGenerator[bytes, None]:
+    """The bytes that this command gives. What it cannot do ends the program."""
+    from ..app import CommandFailed, GivesBytes, NotAnswered, ask_bytes
+
+    log_nothing()
+    mirror = find_mirror(config)
+    try:
+        async with contextlib.aclosing(ask_bytes(mirror.store, command, parameters)) as pieces:
+            async for piece in pieces:
+                yield piece
+        return
+    except NotAnswered as error:
+        if error.is_running:
+            raise give_up(str(error), error.status) from None
+    async with _images_alone(load_or_exit(mirror.config)) as commands:
+        here = commands[command]
+        assert isinstance(here, GivesBytes)  # noqa: S101 - as its name says
+        try:
+            async with contextlib.aclosing(here.run(parameters)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except CommandFailed as error:
+            raise give_up(error.message, error.status) from None
+
+
+@contextlib.asynccontextmanager
+async def _images_alone(config: Config) -> AsyncIterator[Mapping[str, Any]]:
+    from ..app import CannotStart, images_alone
+
+    if not config.storage.path.is_dir():
+        raise give_up(f"there is no {config.storage.path}: a mirror makes it when it first serves")
+    err.print(f"No mirror runs; this is done in its store, {config.storage.path}.", markup=False)
+    try:
+        async with images_alone(config) as commands:
+            yield commands
+    except CannotStart as error:
+        raise give_up(str(error)) from None
+
+
+def printed(line: Line) -> str:
+    return json.dumps(line, ensure_ascii=False)
