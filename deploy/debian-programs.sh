@@ -29,6 +29,7 @@ else
     need busybox busybox-static
     need openssl openssl
     need wrk wrk
+    need chromium chromium
     need zsh zsh
     need promtool prometheus
     need systemd-analyze systemd

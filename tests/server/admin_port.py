@@ -27,6 +27,7 @@ class Port:
     images: FakeImages = field(default_factory=FakeImages)
     admission: Admission = field(default_factory=Admission)
     is_ready: bool = True
+    url: str = ""
     ran: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     def application(self, bound_to: str = "127.0.0.1") -> web.Application:

@@ -61,7 +61,8 @@ class Wire:
     async def ask(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
     ) -> None:
-        lines = [f"{method} {path} HTTP/1.1", "Host: mirror"]
+        lines = [f"{method} {path} HTTP/1.1"]
+        lines += [] if "Host" in (headers or {}) else ["Host: mirror"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         await self.send("\r\n".join([*lines, "", ""]).encode())
 

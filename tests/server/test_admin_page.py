@@ -199,7 +199,7 @@ async def test_only_files_of_the_mirror_are_shown_by_a_browser(
         assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Referrer-Policy"] == "same-origin"
         assert "Set-Cookie" not in headers
     text = await (await client.get("/")).text()
     assert "style=" not in text

@@ -261,6 +261,14 @@ async def test_a_health_checker_is_answered(port: Port, path: str, method: str) 
     assert port.told.answers == [("ping", "hit", 200)]
 
 
+async def test_a_browser_is_told_what_this_is_and_how_it_is_used(port: Port) -> None:
+    answer = await port.get("/", headers={"User-Agent": "Mozilla/5.0", "Host": "localhost:5000"})
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert b'{"registry-mirrors": ["http://localhost:5000"]}' in answer.body
+    assert b"5001" not in answer.body
+    assert (await port.get("/")).body == b"ok\n"
+
+
 async def test_tags_are_listed_in_pages(port: Port) -> None:
     port.registry.add_manifest(MANIFEST, "1", "2", "3")
     whole = await port.get("/v2/redis/tags/list")

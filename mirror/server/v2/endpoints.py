@@ -20,7 +20,7 @@ from ...oci.errors import NameUnknown, RegistryError, Unsupported
 from ...oci.ranges import ContentRange
 from ...oci.reference import Repository
 from ...switch import Use
-from ..http.browsers import refuse_pages
+from ..http.browsers import is_browser, refuse_pages
 from ..http.public_answers import Asked, public_answer
 from ..http.request_ids import HEADER
 from ..http.response_cache import LARGEST, ResponseCache
@@ -42,6 +42,7 @@ from .target import (
     parse_query,
     split,
 )
+from .welcome import welcome
 
 COMMON: Mapping[str, str] = {
     "Docker-Distribution-Api-Version": "registry/2.0",
@@ -86,7 +87,10 @@ class Endpoints:
             raise Unsupported("a mirror is for reading: push to the registry itself")
         if path in HEALTH:
             exchange.kind, exchange.outcome = TargetKind.PING, Outcome.HIT
-            return await self._whole(request, exchange, 200, _TEXT, b"ok\n")
+            told = b"ok\n"
+            if path == "/" and is_browser(request.headers):
+                told = welcome(request.headers.get(hdrs.HOST, ""), request.scheme)
+            return await self._whole(request, exchange, 200, _TEXT, told)
         target = parse_path(path)
         if target.kind is TargetKind.PING:
             if target.before:
