@@ -83,6 +83,8 @@ def _upkeep(make: Instruments) -> None:
     )
 
     def ended(event: UpkeepEnded) -> None:
+        for each in ("ok", "failed"):  # from the beginning, so that a first failure shows
+            runs.labels(event.work, each)
         result = "ok" if event.went_well else "failed"
         runs.labels(event.work, result).inc()
         last.labels(event.work, result).set(event.at)
@@ -121,7 +123,10 @@ def _tags(make: Instruments) -> None:
         "ability",
         of_many="livemax",
     )
-    make.events.listen(
-        TagStoreSwitched,
-        lambda event: failing.labels(event.store, event.ability).set(not event.works),
-    )
+
+    def switched(event: TagStoreSwitched) -> None:
+        failing.labels(event.store, event.ability).set(not event.works)
+        for operation in ("get", "put", "delete"):  # from the beginning, so that a first one shows
+            errors.labels(event.store, operation)
+
+    make.events.listen(TagStoreSwitched, switched)

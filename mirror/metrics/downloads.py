@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from ..contracts.events import FillEnded, FillQueued, FillStarted, Prefetched, PrefetchRead
+from ..contracts.events import (
+    EndpointJoined,
+    FillEnded,
+    FillQueued,
+    FillStarted,
+    Prefetched,
+    PrefetchRead,
+)
 from .instruments import Instruments
 
 _WAITED = (0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
@@ -78,3 +85,9 @@ def count(make: Instruments) -> None:
         PrefetchRead,
         lambda event: read.labels(make.registry_label(event.repository.registry)).inc(event.size),
     )
+
+    def joined(event: EndpointJoined) -> None:
+        for counter in (prefetched, read):  # from the beginning, so that a first step shows
+            counter.labels(make.registry_label(event.registry))
+
+    make.events.listen(EndpointJoined, joined)

@@ -91,6 +91,16 @@ def _asked(make: Instruments) -> None:
         ).inc(),
     )
 
+    def joined(event: EndpointJoined) -> None:
+        # Counters that are there from the beginning show their first step.
+        labels = make.registry_label(event.registry), event.endpoint
+        for counter in (read, rejected):
+            counter.labels(*labels)
+        for won in ("yes", "no"):
+            hedges.labels(*labels, won)
+
+    listen(EndpointJoined, joined)
+
 
 def _passed_over(make: Instruments) -> None:
     listen = make.events.listen

@@ -6,12 +6,8 @@ import contextlib
 import http.server
 import json
 import re
-import socket
-import subprocess
 import threading
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +16,23 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ..waiting import until
+from .prometheus import scraping
 
 # What Prometheus itself adds.
 _SCRAPE_LABELS = {"job": "registry-mirror", "instance": "m:5001"}
-_VARIABLES = {"$instance": ".*", "$__rate_interval": "1m", "$__range": "1h"}
+_VARIABLES = {"$instance": ".*", "$registry": ".*", "$__rate_interval": "1m", "$__range": "1h"}
 
-_KEYWORDS = {"and", "or", "unless", "on", "ignoring", "group_left", "group_right", "offset", "bool"}
+_KEYWORDS = {
+    "and",
+    "or",
+    "unless",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "offset",
+    "bool",
+}
 _KEYWORDS |= {"by", "without"}
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _SELECTOR = re.compile(
@@ -148,11 +155,16 @@ def test_a_query_asks_for_series_that_the_mirror_exports(query, exported):
 def test_the_dashboard_shows_every_metric_of_the_mirror(exported):
     shown = {s.metric for query in dashboard() for s in selectors(query.expr)}
     of_the_mirror = {re.sub(r"_(sum|count)$", "_bucket", name) for name in exported}
-    assert shown <= of_the_mirror
+    assert of_the_mirror == shown
 
 
 def test_the_dashboard_is_whole(deploy):
     board = json.loads((deploy / "grafana/dashboards/registry-mirror.json").read_text())
+    assert board["schemaVersion"] >= 39
+    variables = {each["name"]: each for each in board["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    for name in ("instance", "registry"):
+        assert variables[name]["datasource"]["uid"] == "${datasource}"
     panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = set()
@@ -166,17 +178,14 @@ def test_the_dashboard_is_whole(deploy):
         assert not cells & taken, f"{panel['title']} lies over another panel"
         assert at["x"] + at["w"] <= 24
         taken |= cells
+        if panel["type"] not in ("row", "text"):
+            assert panel["description"]
+            assert panel["fieldConfig"]["defaults"]["unit"]
         for target in panel.get("targets", []):
             assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
 # Below: a real Prometheus scrapes the mirror's metrics and is asked every query.
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -203,48 +212,19 @@ def scraped(busy) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def prometheus(deploy, program, scraped, tmp_path_factory) -> Iterator[Callable[[str], list[dict]]]:
-    """Asks a real Prometheus, configured as in deploy/ but for the mirror's address."""
+def prometheus(program, scraped, tmp_path_factory) -> Iterator[Callable[[str], list[dict]]]:
+    """Asks a real Prometheus."""
     folder = tmp_path_factory.mktemp("prometheus")
-    config = yaml.safe_load((deploy / "prometheus/prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s"}
-    config["rule_files"] = [str(deploy / "prometheus" / name) for name in config["rule_files"]]
-    config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{scraped}"]}]
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    port = free_port()
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                program("prometheus", "Debian's prometheus"),
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def ask(expr: str) -> list[dict]:
-        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expr})
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return json.load(response)["data"]["result"]
-
-    try:
-        until(lambda: _answers(ask), lambda: (folder / "log").read_text()[-1000:])
-        yield ask
-    finally:
-        process.terminate()
-        process.wait(10)
+    executable = program("prometheus", "Debian's prometheus")
+    with scraping(folder, executable, f"127.0.0.1:{scraped}") as prometheus:
+        yield prometheus.ask
 
 
-def _answers(ask: Callable[[str], list[dict]]) -> bool:
-    with contextlib.suppress(OSError):
-        return bool(ask("vector(1)"))
-    return False
-
-
-def faults(ask: Callable[[str], list[dict]], queries: list[Query]) -> dict[str, str]:
-    """Where a query is not answered with a number, or without a label that its text wants."""
+def faults(
+    ask: Callable[[str], list[dict]], queries: list[Query], empty: Collection[str] = ()
+) -> dict[str, str]:
+    """Where a query is not answered with a number, or without a label that its text wants. Labels
+    that are `empty` are as good as none."""
     found = {}
     for query in queries:
         result = [series for series in ask(query.expr) if series["value"][1] != "NaN"]
@@ -252,17 +232,9 @@ def faults(ask: Callable[[str], list[dict]], queries: list[Query]) -> dict[str, 
         if not result:
             found[query.where] = "no answer"
         for series in result:
-            if missing := wanted - set(series["metric"]):
+            if missing := wanted - set(series["metric"]) - set(empty):
                 found[query.where] = f"without {sorted(missing)}"
     return found
-
-
-def test_prometheus_answers_every_panel_with_the_labels_of_its_legend(prometheus):
-    # A rate needs two scrapes, and one may fail on a busy machine: so asked until it is so.
-    until(
-        lambda: faults(prometheus, dashboard()) == {},
-        lambda: str(faults(prometheus, dashboard())),
-    )
 
 
 def test_prometheus_answers_the_alerts_of_a_mirror_in_trouble(prometheus):

@@ -1,0 +1,132 @@
+"""The dashboard and the alerts, by a real Prometheus that scrapes a real mirror in trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from ..faults.house import ADMIN_PORT, House, Mirror
+from ..waiting import eventually
+from .prometheus import Prometheus, scraping
+from .test_queries import dashboard, faults
+
+MIB = 1 << 20
+KEYS = {
+    "storage": {"max_size": "8MiB", "scrub": "100s"},
+    "tags": {"store": "redis://127.0.0.1:9"},  # nobody is there
+}
+
+# What a mirror in this trouble cannot show.
+ONE_PROCESS = re.compile(r"worker")
+
+
+def troubled(house: House, workers: int, hubs: dict[str, str], password: Path) -> Mirror:
+    quick_to_age = {"freshness": {"ttl": "0s", "stale": "1h"}}
+    login = {"username": "ann", "password_file": str(password)}
+    return house.prepare(
+        {"url": house.hub.url, "trust": "tags"},
+        docker_io=quick_to_age,
+        workers=workers,
+        quick=True,
+        registries={
+            "dead.example": {"endpoints": [{"url": "http://127.0.0.1:9", "trust": "tags"}]},
+            "locked.example": {"endpoints": [{"url": hubs["locked"], "credentials": login}]},
+            "spent.example": {"endpoints": [{"url": hubs["spent"]}]},
+        },
+        **KEYS,
+    )
+
+
+async def pulls(mirror: Mirror, house: House) -> None:
+    """Hits, misses, what is evicted for others, and what nobody can bring; again and again."""
+    number = 0
+    while True:
+        number += 1
+        layer = os.urandom(2 * MIB)
+        digest = house.hub.add_blob(layer)
+        for _ in range(2):
+            await mirror.blob(digest)
+        for tag in ("7", "none"):
+            await mirror.manifest(tag)
+        await mirror.ask("/v2/library/redis/tags/list")
+        for registry in ("dead.example", "locked.example", "spent.example"):
+            await mirror.ask(f"/v2/app/manifests/v{number}?ns={registry}")
+        await mirror.ask("/v2/", headers={"Authorization": "Basic aGk6aG8="})
+        await asyncio.sleep(0.1)
+
+
+async def all_is_shown(prometheus: Prometheus, workers: int) -> None:
+    wanted = [query for query in dashboard() if workers > 1 or not ONE_PROCESS.search(query.expr)]
+    found: dict[str, str] = {}
+
+    def asked() -> bool:
+        nonlocal found
+        found = faults(prometheus.ask, wanted, empty={"registry", "login"})
+        return not found
+
+    try:
+        await eventually(lambda: asyncio.to_thread(asked), 60)
+    except AssertionError:
+        raise AssertionError(str(found)) from None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_every_panel_and_alert_of_a_real_mirror_in_trouble(
+    program, tmp_path: Path, workers: int
+) -> None:
+    executable = program("prometheus", "Debian's prometheus")
+    password = tmp_path / "password"
+    password.write_text("wrong\n")
+    (tmp_path / "prometheus").mkdir()
+    async with House(tmp_path) as house:
+        house.failed = True  # it is left in the midst of its trouble
+        house.hub.add_image("library/redis", "7", b"layer" * 1000)
+        locked, spent = await house.another_hub(), await house.another_hub()
+        locked.login, locked.anonymous = ("ann", "right"), False
+        for number in range(1000):
+            spent.add_image("app", f"v{number}", b"layer %d" % number)
+        spent.limit, house.hub.limit = 3, 10_000
+        hubs = {"locked": locked.url, "spent": spent.url}
+        mirror = await troubled(house, workers, hubs, password).start()
+        pulling = asyncio.create_task(pulls(mirror, house))
+        try:
+            with scraping(
+                tmp_path / "prometheus", executable, f"{mirror.address}:{ADMIN_PORT}"
+            ) as prometheus:
+                await all_is_shown(prometheus, workers)
+                written = json.loads(mirror.config.read_text())
+                mirror.config.write_text(json.dumps({**written, "lisen": 5000}))
+                os.kill(mirror.pid, signal.SIGHUP)
+                if workers > 1:
+                    os.kill(mirror.processes()[-1], signal.SIGKILL)
+                expected = {
+                    "RegistryMirrorEndpointsDown",
+                    "RegistryMirrorLoginRefused",
+                    "RegistryMirrorQuotaLow",
+                    "RegistryMirrorPullsSpent",
+                    "RegistryMirrorEvictedSoon",
+                    "RegistryMirrorTagStoreDown",
+                    "RegistryMirrorConfigurationNotTaken",
+                    "RegistryMirrorCredentialsReceived",
+                    *(["RegistryMirrorWorkersReplaced"] if workers > 1 else []),
+                }
+                rules = await eventually(lambda: told(prometheus, expected), 60)
+                assert {rule["health"] for rule in rules.values()} == {"ok"}
+                assert rules["RegistryMirrorDown"]["state"] == "inactive"
+        finally:
+            pulling.cancel()
+            await asyncio.gather(pulling, return_exceptions=True)
+
+
+async def told(prometheus: Prometheus, expected: set[str]) -> dict:
+    """The rules, once these are about to fire, and none is without an evaluation."""
+    rules = await asyncio.to_thread(prometheus.rules)
+    active = {name for name, rule in rules.items() if rule["state"] != "inactive"}
+    evaluated = all(rule["health"] != "unknown" for rule in rules.values())
+    return rules if expected <= active and evaluated else {}
