@@ -63,7 +63,9 @@ class RunningMirror:
     async def start(self, more: str = "", **docker_io: str) -> None:
         """`more`: keys of mirror.yaml; `docker_io`: of that registry."""
         await self.stop()
-        await self._running.enter_async_context(assembly.running(self._read(more, docker_io)))
+        await self._running.enter_async_context(
+            assembly.running(self._read(more, docker_io), self.file)
+        )
         self.client = aiohttp.ClientSession(f"http://{self.address}:5000")
         self._running.push_async_callback(self.client.close)
 

@@ -255,6 +255,22 @@ async def test_what_is_no_registry_is_said_to_be_none(
     assert checked.done.status == 1
 
 
+async def test_a_clock_that_differs_from_the_registry_s_is_told(desk: Desk, hub: Hub) -> None:
+    async def long_ago(_: web.Request) -> web.StreamResponse:
+        headers = {
+            "Date": "Sat, 01 Jan 2000 00:00:00 GMT",
+            "Docker-Distribution-Api-Version": "registry/2.0",
+        }
+        return web.json_response({}, headers=headers)
+
+    assert "clock" not in (await desk.check(docker_io=at(hub.url))).steps
+    hub.fail("registry", long_ago, times=100)
+    checked = await desk.check(docker_io=at(hub.url))
+    assert checked.marks()["clock"] == "note"
+    assert "s ahead of the endpoint's" in checked.words("clock")
+    assert checked.done.status == 0
+
+
 async def test_nobody_there_and_no_such_name_are_told_apart(desk: Desk) -> None:
     nobody = f"127.0.0.1:{free_port()}"
     refused = await desk.check(docker_io=at(f"http://{nobody}"))

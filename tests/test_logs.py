@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 import mirror
-from mirror import logs
 from mirror.logs import LogStream
+from mirror.logs import stream as stream_module
 
 from .waiting import eventually
 
@@ -122,7 +122,7 @@ def test_the_end_waits_once_however_often_it_is_asked(
     stream.write("unread\n")
     slept = [0.0]
     clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
-    monkeypatch.setattr("mirror.logs.time", clock)
+    monkeypatch.setattr("mirror.logs.stream.time", clock)
     stream.drain()
     assert sum(slept) == pytest.approx(2, abs=0.1)
     stream.drain()
@@ -183,7 +183,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -
 
 def test_pieces_are_whole_lines_as_many_as_a_pipe_takes_undivided() -> None:
     lines = [b"x" * 300 + b"\n"] * 50 + [b"y" * 9000 + b"\n"] + [b"z\n"] * 3 + [b"no end"]
-    pieces = list(logs._pieces(b"".join(lines), select.PIPE_BUF))
+    pieces = list(stream_module._pieces(b"".join(lines), select.PIPE_BUF))
     assert b"".join(pieces) == b"".join(lines)
     assert len(pieces) < 10
     assert all(piece.endswith(b"\n") for piece in pieces[:-1])
@@ -203,7 +203,7 @@ def test_lines_wait_for_a_thread_that_cannot_be_started_yet(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse_once)
-    monkeypatch.setattr(logs, "_RETRY", 0.0)
+    monkeypatch.setattr(stream_module, "_RETRY", 0.0)
     stream = LogStream(pipe[1])
     stream.write("one\n")
     assert refused

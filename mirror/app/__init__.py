@@ -10,9 +10,11 @@ from ..server.control import (
     ask_bytes,
     ask_lines,
 )
+from .activity import ConfigWatch, Surroundings, seeing, watching
 from .ahead import Ahead, ahead, ahead_beside
 from .checking import checked_endpoints
 from .images import images_alone
+from .log_control import LogSwitch, settings_of, tell_pull
 from .logins import refusals
 from .operations import Operations, operating
 from .reloading import Reloader
@@ -34,13 +36,16 @@ __all__ = [
     "Ahead",
     "CannotStart",
     "CommandFailed",
+    "ConfigWatch",
     "GivesBytes",
+    "LogSwitch",
     "NotAnswered",
     "Notifier",
     "Operations",
     "Process",
     "Reloader",
     "ServiceManager",
+    "Surroundings",
     "TakesBytes",
     "Tells",
     "ahead",
@@ -57,12 +62,16 @@ __all__ = [
     "refusals",
     "resources",
     "running",
+    "seeing",
     "service_manager",
     "serving_admin",
     "serving_pulls",
+    "settings_of",
     "settle",
     "sharing_store",
     "tag_memory",
+    "tell_pull",
     "urls",
     "verify",
+    "watching",
 ]

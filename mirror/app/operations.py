@@ -10,8 +10,11 @@ from ..config import Config
 from ..contracts.images import CachedImages
 from ..server.control import Command, one, taking_commands
 from ..tasks import beside
+from . import doctor
+from .activity import LiveActivity
 from .ahead import Ahead
 from .images import HeldImages, Keeping, image_commands
+from .log_control import LogSwitch
 from .reloading import Reloader, following_hangups
 from .resources import Resources
 
@@ -20,11 +23,21 @@ class Operations:
     """`config` is the one that counts now. Each kind of operation is an object of its own, which
     commands, the page and `/api/v1` share."""
 
-    def __init__(self, config: Config, opened: Resources, reloader: Reloader, ahead: Ahead) -> None:
+    def __init__(
+        self,
+        config: Config,
+        opened: Resources,
+        reloader: Reloader,
+        ahead: Ahead,
+        activity: LiveActivity,
+        log: LogSwitch,
+    ) -> None:
         self.config = config
         self.opened = opened
         self.reloader = reloader
         self.ahead = ahead
+        self.activity = activity
+        self.log = log
         self.keeping = Keeping(opened, config)
         self.images: CachedImages = HeldImages(
             opened, self.keeping, lambda: self.config, reloader.begin_anew
@@ -35,6 +48,8 @@ class Operations:
         self.config = config
         self.ahead.follow(config)
         self.keeping.follow(config)
+        self.activity.follow(config)
+        self.log.follow(config)
 
     def commands(self) -> Mapping[str, Command]:
         """By their names; those of several words with a hyphen between."""
@@ -42,16 +57,21 @@ class Operations:
             "reload": one(self.reloader.command),
             **self.ahead.commands(),
             **image_commands(self.images),
+            **self.activity.commands(),
+            **self.log.commands(),
+            **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
         }
 
 
 @contextlib.asynccontextmanager
 async def operating(operations: Operations) -> AsyncIterator[None]:
     """While the context lasts, commands are taken, and SIGHUP."""
-    folder = operations.opened.store.root
-    async with (
-        taking_commands(folder, operations.commands()),
-        following_hangups(operations.reloader),
-        beside(operations.keeping.run(), "what is kept"),
-    ):
-        yield
+    store = operations.opened.store
+    with contextlib.closing(operations.log):
+        async with (
+            taking_commands(store.root, operations.commands()),
+            beside(doctor.at_start(operations.config, store.usage), "doctor"),
+            following_hangups(operations.reloader),
+            beside(operations.keeping.run(), "what is kept"),
+        ):
+            yield

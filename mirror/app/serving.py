@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from .. import __version__
+from ..activity.board import Board
+from ..activity.watching import Watch
 from ..config import Config
 from ..contracts.registry import Reader
+from ..logs import LogSettings, log_as, settings
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
 from ..pullthrough.images import Images, this_platform
 from ..server.http.accepting import Port
 from ..server.http.listening import Listener
+from ..server.http.networks import network_of
 from ..server.http.reserved_port import SparePort
 from ..server.http.response_cache import ResponseCache
 from ..server.http.sending import Sender
@@ -30,9 +36,11 @@ from ..server.v2.handler import V2
 from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
 from ..tasks import beside
 from ..tls import serving_context
+from .activity import ConfigWatch, Surroundings, seeing, under_way, watching
 from .ahead import ahead
 from .catalogue import CatalogueUpkeep
 from .live import Live
+from .log_control import LogSwitch, lines_of, tell_pull
 from .logins import hindrances
 from .operations import Operations, operating
 from .reloading import Reloader
@@ -63,6 +71,12 @@ async def running(
     manager = manager or ServiceManager()
     notifier = manager.notifier
     metrics = Metrics(process.events, process.registries)
+    watch = Watch(process.events, process.clock, network_of)
+    board = Board(process.clock, network_of, tell_pull)
+    log_switch = LogSwitch(config, process.clock, lambda settings: pulls.log(settings))
+    surroundings = Surroundings(
+        ConfigWatch(path, process), log_switch, lambda: ((os.getpid(),), int(listening.is_set()))
+    )
 
     async def exposition() -> bytes:
         return metrics.exposition()
@@ -71,11 +85,13 @@ async def running(
         resources(config, process, holding_store) as opened,
         keeping_house(config, opened, metrics),
         ahead(config, opened) as brought_ahead,
+        watching(watch, board),
+        seeing(config, opened, board, surroundings) as activity,
         serving_admin(
             config, opened, exposition, lambda: (listening.is_set(), {}), manager.given
         ) as follow_for_admin,
         pull_ports(config, manager.given) as ports,
-        serving_pulls(config, opened, metrics, ports) as follow,
+        serving_pulls(config, opened, metrics, watch, ports) as pulls,
         notifier.watched(),
     ):
 
@@ -83,7 +99,7 @@ async def running(
             opened.follow(config)
             operations.follow(config)
             follow_for_admin(config)
-            follow(config)
+            pulls.follow(config)
             return ()
 
         operations = Operations(
@@ -91,6 +107,8 @@ async def running(
             opened,
             Reloader(path, config, process, apply, notifier=notifier),
             brought_ahead,
+            activity,
+            log_switch,
         )
         async with operating(operations):
             listening.set()
@@ -102,10 +120,18 @@ async def running(
                 notifier.stopping(f"lets running answers end, for {GRACE:g} s at most")
 
 
+@dataclass(frozen=True, slots=True)
+class PullServer:
+    """What answers on the mirror's ports. `log`: has this process log so from now on."""
+
+    follow: Follow
+    log: Callable[[LogSettings], None]
+
+
 @contextlib.asynccontextmanager
 async def serving_pulls(
-    config: Config, opened: Resources, metrics: Metrics, ports: Sequence[Port]
-) -> AsyncIterator[Follow]:
+    config: Config, opened: Resources, metrics: Metrics, watch: Watch, ports: Sequence[Port]
+) -> AsyncIterator[PullServer]:
     """The mirror's ports, and all that answers on them. Raises CannotStart."""
     events, clock = opened.process.events, opened.process.clock
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -123,6 +149,8 @@ async def serving_pulls(
                 "(systemd: TasksMax, Docker: --pids-limit)"
             ) from error
         access = AccessLog(structlog.get_config()["logger_factory"]().msg, events, clock)
+        access.tell(**lines_of(settings()))
+        watch.follow(under_way(access, opened))
         response_cache = ResponseCache(access, clock)
         handler = V2(
             live.serving,
@@ -152,6 +180,10 @@ async def serving_pulls(
             registries=sorted(config.registries),
         )
 
+        def log_so(settings: LogSettings) -> None:
+            log_as(settings)
+            access.tell(**lines_of(settings))
+
         def follow(config: Config) -> None:
             live.follow(config)
             response_cache.clear()
@@ -159,7 +191,7 @@ async def serving_pulls(
             listener.limit(config.limits.idle, config.limits.idle)
             listener.show(_shown(config))
 
-        yield follow
+        yield PullServer(follow, log_so)
         log.info("draining", seconds=GRACE)
 
 

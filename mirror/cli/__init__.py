@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..config import Config
-from ..logs import drain, log_json, open_streams
+from ..logs import drain, log_as, log_json, open_streams
 from .beginning import completion, init
 from .cached import images, purge
 from .checking import check
@@ -30,6 +30,7 @@ from .console import (
     register,
     watch_output,
 )
+from .doctor import doctor
 from .running import reload
 from .setup import setup
 from .tags import pin, tags, unpin
@@ -77,8 +78,9 @@ def serve(config: ConfigOption = None) -> None:
     log_json()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
     loaded = load_or_exit(config)
-    from ..app import CannotStart
+    from ..app import CannotStart, settings_of
 
+    log_as(settings_of(loaded))
     try:
         asyncio.run(_serve(loaded, config))
     except CannotStart as error:
@@ -116,6 +118,7 @@ register(
     app,
     check,
     completion,
+    doctor,
     images,
     init,
     pin,

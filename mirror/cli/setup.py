@@ -16,7 +16,6 @@ from ..clients import daemon_json, hosts_toml, k3s, registries_conf
 from ..clients.files import HostFiles
 from ..clients.plan import Plan, Served, Unusable
 from ..clients.trial import Trial, docker_mirrors, try_client
-from ..clients.urls import reach
 from ..clock import Clock
 from ..config import Config, Mistake, mirror_url, registry_name
 from ..oci.probe_image import REPOSITORY
@@ -31,6 +30,7 @@ from .console import (
     load_or_exit,
     out,
 )
+from .welcome import own_reach
 
 if TYPE_CHECKING:
     from ..clients.plan import Change
@@ -177,10 +177,7 @@ def _served(
 
 
 def _own_url(config: Config) -> str:
-    by_tls = [each.address for each in config.listen if config.tls is not None and each.tls]
-    addresses = by_tls or [each.address for each in config.listen]
-    places = [(address.host, address.port) for address in addresses]
-    found = reach(places, "https" if by_tls else "http")
+    found = own_reach(config)
     if found.elsewhere and found.elsewhere != found.here:
         err.print(f"On other hosts: --url {found.elsewhere}", markup=False)
     return found.here

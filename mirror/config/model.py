@@ -20,6 +20,7 @@ from . import certificates, logins, places, proxies, values
 from .admin import AdminConfig, admin_section
 from .certificates import Pem
 from .listening import ListenConfig, TlsConfig, at, listen_list
+from .log import LogConfig
 from .logins import Secret
 from .places import Network
 from .section import Seconds, Section, or_empty, or_none_listed
@@ -307,6 +308,7 @@ class Config(Section):
         default_factory=StorageConfig
     )
     tags: Annotated[TagsConfig, BeforeValidator(or_empty)] = TagsConfig()
+    log: Annotated[LogConfig, BeforeValidator(or_empty)] = LogConfig()
     limits: Annotated[LimitsConfig, BeforeValidator(or_empty)] = LimitsConfig()
     default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
     offline: Annotated[bool, BeforeValidator(values.yes_or_no)] = False

@@ -15,6 +15,7 @@ from .admin import AdminConfig
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
 from .listening import ListenConfig, TlsConfig
+from .log import LogConfig
 from .model import (
     AccessConfig,
     ClientConfig,
@@ -172,6 +173,7 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "admin": AdminConfig,
     "listen": ListenConfig,
     "tls": TlsConfig,
+    "log": LogConfig,
     "storage": StorageConfig,
     "tags": TagsConfig,
     "limits": LimitsConfig,

@@ -11,19 +11,23 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from ...activity.news import to_json
+from ...activity.watching import Watch
 from ...config import Config
-from ...logs import log_json
+from ...logs import LogSettings, log_as, log_json
 from ...metrics import Metrics
 from ...server.http.accepting import Port
+from ...server.http.networks import network_of
 from .. import (
     CannotStart,
     Process,
     resources,
     serving_pulls,
+    settings_of,
     settle,
     sharing_store,
 )
-from .line import Numbered, Telling
+from .line import Given, Numbered, Telling
 
 log = structlog.get_logger()
 
@@ -36,6 +40,7 @@ def live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> None:
     """A worker's whole life. `line` is its end of the line to its parent, `ports` are what it
     accepts on, as others do: a connection that waits there waits for whoever comes first."""
     log_json()
+    log_as(settings_of(given.config))
     # What goes to the whole group the parent sees too: it tells when to stop, and what to follow.
     for number in FOR_THE_PARENT:
         signal.signal(number, signal.SIG_IGN)
@@ -54,8 +59,11 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
     process = Process(set(config.registries))
     metrics = Metrics(process.events, process.registries)
     reader, writer = await asyncio.open_unix_connection(sock=line)
-    sent: asyncio.Queue[Numbered] = asyncio.Queue()
-    telling = Telling(reader, writer, metrics.changes, sent.put_nowait)
+    sent: asyncio.Queue[Given] = asyncio.Queue()
+    watch = Watch(process.events, process.clock, network_of)
+    telling = Telling(
+        reader, writer, metrics.changes, sent.put_nowait, lambda: to_json(watch.news())
+    )
     tasks = [
         asyncio.create_task(telling.beat()),
         asyncio.create_task(_end_with_parent(telling, stop)),
@@ -63,16 +71,18 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
     try:
         async with (
             resources(config, process, sharing_store) as opened,
-            serving_pulls(config, opened, metrics, ports) as follow,
+            serving_pulls(config, opened, metrics, watch, ports) as pulls,
         ):
 
             def apply(config: Config) -> None:
                 opened.follow(config)
-                follow(config)
+                pulls.follow(config)
 
             telling.follows(given.number)
             telling.serves(True)
-            tasks.append(asyncio.create_task(_follow(sent, apply, opened.listener.flush, telling)))
+            tasks.append(
+                asyncio.create_task(_follow(sent, apply, pulls.log, opened.listener.flush, telling))
+            )
             settle()
             await stop.wait()
             telling.serves(False)
@@ -80,17 +90,22 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
         for task in tasks:
             task.cancel()
         with contextlib.suppress(ConnectionError):
+            telling.end()
             writer.close()
 
 
 async def _follow(
-    sent: asyncio.Queue[Numbered],
+    sent: asyncio.Queue[Given],
     apply: Callable[[Config], None],
+    log_so: Callable[[LogSettings], None],
     noted: Callable[[], Awaitable[None]],
     telling: Telling,
 ) -> None:
     while True:
         given = await sent.get()
+        if isinstance(given, LogSettings):
+            log_so(given)
+            continue
         try:
             apply(given.config)
             await noted()

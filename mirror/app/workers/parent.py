@@ -16,30 +16,42 @@ from pathlib import Path
 
 import structlog
 
+from ...activity.board import Board
+from ...activity.news import from_json
+from ...activity.watching import Watch
 from ...config import Config
 from ...contracts.events import WorkerReplaced
 from ...events import Events
+from ...logs import LogSettings, log_as
 from ...metrics import Metrics
 from ...server.http.accepting import Port
+from ...server.http.networks import network_of
 from ...tasks import beside
 from .. import (
     GRACE,
+    ConfigWatch,
+    LogSwitch,
     Notifier,
     Operations,
     Process,
     Reloader,
     ServiceManager,
+    Surroundings,
     ahead,
     holding_store,
     keeping_house,
     operating,
     pull_ports,
     resources,
+    seeing,
     serving_admin,
+    settings_of,
     settle,
+    tell_pull,
+    watching,
 )
 from .child import FOR_THE_PARENT, live
-from .line import BEAT, Numbered, Report, ask, follow, has_unread, reports
+from .line import BEAT, Numbered, Report, ask, follow, has_unread, log_so, reports
 
 log = structlog.get_logger()
 
@@ -116,6 +128,7 @@ class Workers:
         ports: Sequence[Port],
         metrics: Metrics,
         events: Events,
+        board: Board | None = None,
         silence: Silence | None = None,
     ) -> None:
         self._given = Numbered(1, config)
@@ -125,6 +138,8 @@ class Workers:
             lambda: {worker.number: worker.pid for worker in self._workers.values()}
         )
         self._events = events
+        self._board = board or Board()
+        self._log = settings_of(config)
         self._silence = silence or Silence()
         self._workers: dict[int, _Worker] = {}
         self._pauses: dict[int, float] = {}
@@ -141,6 +156,16 @@ class Workers:
     def wanted(self) -> int:
         """How many are to."""
         return self._given.config.workers
+
+    @property
+    def pids(self) -> Sequence[int]:
+        return [worker.pid for _, worker in sorted(self._workers.items())]
+
+    def log(self, settings: LogSettings) -> None:
+        """All log so from now on, also those that are started later."""
+        self._log = settings
+        for worker in self._workers.values():
+            log_so(worker.writer, settings)
 
     async def exposition(self) -> bytes:
         """What all of them and this process count, for Prometheus. Those that hang are shown as
@@ -231,6 +256,7 @@ class Workers:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         worker = self._workers[number] = _Worker(number, process, writer, now, given.number)
         worker.hearing = asyncio.create_task(self._hear(worker, reader))
+        log_so(writer, self._log)
         log.info("worker_started", worker=number, pid=process.pid)
 
     async def _hear(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
@@ -239,6 +265,8 @@ class Workers:
             worker.silent = 0.0
             worker.has_served = worker.has_served or report.serving
             self._metrics.hear(worker.pid, report.changes)
+            if report.news is not None:
+                self._board.hear(worker.pid, from_json(report.news))
             worker.news.set()
             self._heard.set()
 
@@ -283,6 +311,7 @@ class Workers:
         del self._workers[number]
         await worker.leave()
         self._metrics.forget(worker.pid)
+        self._board.forget(worker.pid)
 
     async def _end(self) -> None:
         for worker in self._workers.values():
@@ -315,11 +344,14 @@ async def serve_with_workers(
     process = Process(set(config.registries))
     metrics = Metrics(process.events, process.registries)
 
+    watch = Watch(process.events, process.clock, network_of)
+    board = Board(process.clock, network_of, tell_pull)
+
     async with (
         resources(config, process, holding_store) as opened,
         pull_ports(config, manager.given) as ports,
     ):
-        workers = Workers(config, ports, metrics, process.events)
+        workers = Workers(config, ports, metrics, process.events, board)
 
         def ready() -> tuple[bool, Mapping[str, int]]:
             return workers.serving > 0, {"workers": workers.serving}
@@ -332,14 +364,25 @@ async def serve_with_workers(
 
         notifier = manager.notifier
         reloader = Reloader(path, config, process, apply, notifier=notifier)
+
+        def log_so_everywhere(settings: LogSettings) -> None:
+            log_as(settings)
+            workers.log(settings)
+
+        log_switch = LogSwitch(config, process.clock, log_so_everywhere)
+        surroundings = Surroundings(
+            ConfigWatch(path, process), log_switch, lambda: (workers.pids, workers.serving)
+        )
         async with (
             keeping_house(config, opened, metrics),
             ahead(config, opened) as brought_ahead,
+            watching(watch, board),
+            seeing(config, opened, board, surroundings) as activity,
             serving_admin(
                 config, opened, workers.exposition, ready, manager.given
             ) as follow_for_admin,
         ):
-            operations = Operations(config, opened, reloader, brought_ahead)
+            operations = Operations(config, opened, reloader, brought_ahead, activity, log_switch)
             settle()
             async with (
                 operating(operations),

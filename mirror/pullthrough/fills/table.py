@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -84,6 +84,11 @@ class Fills:
         """From now on these hold. A download that runs goes on as it has begun."""
         self._patience, self._parting = patience, parting
         self._gate.limit(limits)
+
+    @property
+    def under_way(self) -> Collection[Fill]:
+        """All that can be joined."""
+        return self._fills.values()
 
     def running(self, registry: str, digest: Digest) -> Fill | None:
         """The fill of this digest from this registry, if there is one that can be joined."""

@@ -21,6 +21,8 @@ _INSTANTLY = 0.0002  # and apart from it what took less than this
 
 _EVENT = ', "event": "request", "level": "info", "timestamp": "'
 
+_HITS = (Outcome.HIT, Outcome.PREFETCHED, Outcome.REVALIDATED)
+
 _PRODUCT = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~/-]{1,64}", re.ASCII)
 
 
@@ -123,9 +125,15 @@ class AccessLog:
         self._events = events
         self._clock = clock or Clock()
         self._running: set[Exchange] = set()
+        self._writes_hits = self._writes_misses = True
+        self._is_due = False  # a flush is
         self._lines: list[str] = []
         self._tallies: dict[tuple[str, str, int, float], _Tally] = {}
         self._next_second, self._stamp = 0, ""
+
+    def tell(self, *, hits: bool, misses: bool) -> None:
+        """From now on lines are written of these; events are emitted of all."""
+        self._writes_hits, self._writes_misses = hits, misses
 
     @property
     def running(self) -> Collection[Exchange]:
@@ -156,13 +164,9 @@ class AccessLog:
         now = self._clock.wall()
         if not self._next_second - 1 <= now < self._next_second:
             self._new_second(now)
-        if not self._lines:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(
-            f'{{"method": "{exchange.method}", "kind": "{kind}", "client": "{exchange.client}", '
-            f'"bytes": {exchange.sent}, "first_byte": {first:.6f}, "last_byte": {last:.6f}{words}'
-            f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
-        )
+        is_hit = exchange.outcome in _HITS
+        if self._writes_hits if is_hit else self._writes_misses:
+            self._write_line(exchange, first, last, words, now)
         self._events.emit(
             RequestAnswered(
                 kind,
@@ -185,6 +189,22 @@ class AccessLog:
             )
         )
 
+    def _write_line(
+        self, exchange: Exchange, first: float, last: float, words: str, now: float
+    ) -> None:
+        self._flush_soon()
+        self._lines.append(
+            f'{{"method": "{exchange.method}", "kind": "{exchange.kind.value}", '
+            f'"client": "{exchange.client}", "bytes": {exchange.sent}, '
+            f'"first_byte": {first:.6f}, "last_byte": {last:.6f}{words}'
+            f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
+        )
+
+    def _flush_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
     def note_hit(
         self, hit: Hit, client: str, status: int, sent: int, took: float, words: str, now: float
     ) -> None:
@@ -192,14 +212,16 @@ class AccessLog:
         its client (see `written`)."""
         if not self._next_second - 1 <= now < self._next_second:
             self._new_second(now)
-        if not self._lines:
+        if not self._is_due:
+            self._is_due = True
             asyncio.get_running_loop().call_soon(self.flush)
-        seconds = f"{took:.6f}"
-        self._lines.append(
-            f'{hit.before}{client}", "bytes": {sent}, "first_byte": {seconds}, '
-            f'"last_byte": {seconds}, "status": {status}{hit.after}{words}'
-            f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
-        )
+        if self._writes_hits:
+            seconds = f"{took:.6f}"
+            self._lines.append(
+                f'{hit.before}{client}", "bytes": {sent}, "first_byte": {seconds}, '
+                f'"last_byte": {seconds}, "status": {status}{hit.after}{words}'
+                f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
+            )
         if took > _AT_ONCE:
             self._events.emit(
                 RequestAnswered(
@@ -234,6 +256,7 @@ class AccessLog:
 
     def flush(self) -> None:
         """Counts and writes what has gathered. Raises what `write` does; those lines are lost."""
+        self._is_due = False
         lines, self._lines = self._lines, []
         tallies, self._tallies = self._tallies, {}
         for (kind, registry, status, within), tally in tallies.items():

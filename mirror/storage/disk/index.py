@@ -213,6 +213,11 @@ class Index:
             _none_in_the_future(db, now, min([now, *(when for _, when in uses)]))
             db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
 
+    def oldest_use(self) -> float | None:
+        """When what was not used for longest was used, in seconds since the epoch."""
+        [(oldest,)] = self.database.read("SELECT min(used_at) FROM content")
+        return float(oldest) if oldest is not None else None
+
     def has_clock(self, now: float) -> None:
         """Sees to it that no content was used later than now: the clock may have been set back."""
         [(latest,)] = self.database.read("SELECT max(used_at) FROM content")

@@ -206,6 +206,10 @@ class DiskContent:
     async def page(self, after: Digest | None, limit: int) -> Sequence[Entry]:
         return await self.async_index.ask(self._index.entries, str(after or ""), limit)
 
+    async def oldest_use(self) -> float | None:
+        """See Index.oldest_use. Raises OSError, apsw.Error."""
+        return await self.async_index.ask(self._index.oldest_use)
+
     def usage(self) -> Usage:
         return self.async_index.known(self._index.usage) or Usage(0, 0, 0, self._index.max_bytes)
 

@@ -110,6 +110,11 @@ class CatalogueRecords:
     ) -> Sequence[ImageEntry]:
         return await self._read(self._images, after, limit, repository)
 
+    async def count_images(self) -> int:
+        """How many there are. Raises CatalogueUnavailable."""
+        [(count,)] = await self._read(self._database.read, "SELECT count(*) FROM images")
+        return int(count)
+
     async def content(self, after: Digest | None, limit: int) -> Sequence[ContentEntry]:
         return await self._read(self._content, after, limit)
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from ipaddress import ip_address
 
@@ -32,6 +33,7 @@ from .wanted import Demands
 _SHOWN_ADDRESSES = 4
 _ENDS_SOON = 14 * 86400.0  # seconds: that a certificate is valid for
 _WITHIN = 10.0  # seconds, for one question
+_SKEW = 60.0  # seconds: tokens of Docker Hub live for 300
 _MOST = 64 * KIB  # of the token realm's answer
 
 
@@ -39,6 +41,7 @@ class Step(StrEnum):
     NAME = "name"
     CONNECTION = "connection"
     TLS = "TLS"
+    CLOCK = "clock"
     REGISTRY = "registry"
     TOKEN = "token"  # noqa: S105 - what is looked at
     LOGIN = "login"
@@ -178,6 +181,14 @@ class Checkup:
         yield Finding(Step.CONNECTION, Mark.GOOD, f"connected to {whom}")
         if over.certificate is not None:
             yield self._certificate(over.certificate)
+        ahead = self._clock.wall() - _time(response.headers.get("Date", ""), self._clock.wall())
+        if abs(ahead) > _SKEW:
+            words = (
+                f"this host's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} "
+                "the endpoint's: certificates and tokens may count as not valid yet, or no more; "
+                "have it set by the network (timedatectl set-ntp true)"
+            )
+            yield Finding(Step.CLOCK, Mark.NOTE, words)
 
     async def _ask(self, url: URL) -> aiohttp.ClientResponse:
         response = await self._transport.fetch("GET", url, {}, within=_WITHIN)
@@ -320,6 +331,14 @@ class Checkup:
 
     def _words(self, error: RegistryError) -> str:
         return without_name(error, self._endpoint.name)
+
+
+def _time(date: str, unknown: float) -> float:
+    """Seconds since the epoch, of a Date header (RFC 9110, 6.6.1)."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return unknown
 
 
 def _of(certificate: Certificate) -> str:

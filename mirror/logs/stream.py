@@ -1,4 +1,4 @@
-"""The log: one JSON object a line on standard error; it never holds up or fails what it tells of.
+"""The log's way to standard error: it never holds up or fails what is told.
 
 Whoever reads standard error may stop doing so (its pipe is full), and the disk behind it may fill
 up. Written from the event loop, a line would then hold up every pull, or end one with an error that
@@ -8,25 +8,15 @@ what cannot be written, is dropped and counted.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import io
 import json
-import logging
 import os
 import select
 import stat
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import TextIO, cast
-
-import structlog
-import structlog.stdlib
-import structlog.tracebacks
-from structlog.typing import Processor
 
 _MOST = 1 << 20  # characters that wait: some 3,000 lines
 # Seconds between two writes. Each wakes a thread and takes Python's lock from the event loop: a
@@ -65,6 +55,7 @@ class LogStream(io.TextIOBase):
         self._thread: threading.Thread | None = None
         self._retry_at = 0.0
         self._torn = False  # what was written last ends within a line
+        self.dropped_line: Callable[[int], bytes] = dropped_line
 
     @property
     def dropped(self) -> int:
@@ -147,7 +138,7 @@ class LogStream(io.TextIOBase):
                 with self._lock:
                     self._dropped += lost
                 untold += lost
-                if untold and not lost and self._write(_dropped_line(untold)) == 0:
+                if untold and not lost and self._write(self.dropped_line(untold)) == 0:
                     untold = 0
                 time.sleep(_PAUSE)
             else:
@@ -191,7 +182,7 @@ def _pieces(data: bytes, most: int) -> Iterator[bytes]:
         begin = end
 
 
-def _dropped_line(lines: int) -> bytes:
+def dropped_line(lines: int) -> bytes:
     stamp = time.strftime("%FT%T", time.gmtime())
     return (
         json.dumps(
@@ -211,68 +202,3 @@ def _is_file(descriptor: int) -> bool:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:
         return False
-
-
-def open_streams() -> None:
-    """Opens /dev/null as each standard stream that was closed before the program began. Else the
-    first file that is opened gets its number, and what is written to standard error."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            with contextlib.suppress(OSError):
-                null = os.open(os.devnull, os.O_RDWR)
-                os.set_inheritable(null, True)  # the lowest number that is free: this one
-
-
-_stream: LogStream | None = None
-
-
-def drain() -> None:
-    """Waits for the last lines to be written, within bounds: before a process ends that does not
-    run what was left to atexit."""
-    if _stream is not None:
-        _stream.drain()
-
-
-def lines_dropped() -> int:
-    """Lines that this process could not log."""
-    return 0 if _stream is None else _stream.dropped
-
-
-def log_json() -> None:
-    """From now on, what this process logs is one JSON object a line, on standard error; what
-    libraries log, too. What else is printed there takes the same way."""
-    global _stream
-    if _stream is None:
-        _stream = LogStream(2)
-        atexit.register(_stream.drain)
-    sys.stderr = cast(TextIO, _stream)
-    shared: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Without the local variables of its frames: an Authorization header may be among them.
-        structlog.processors.ExceptionRenderer(
-            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        ),
-    ]
-    handler = logging.StreamHandler(_stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    structlog.configure(
-        processors=[
-            *shared,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _stream)),
-        cache_logger_on_first_use=True,
-    )

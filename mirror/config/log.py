@@ -1,0 +1,29 @@
+"""The section `log`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from . import values
+from .section import Section
+
+_FORMATS = ("auto", "json", "text")
+_LEVELS = ("debug", "info", "warning", "error")
+_REQUESTS = ("all", "misses", "none")
+
+
+class LogConfig(Section):
+    """`format` auto: text where standard error is a terminal, else JSON. `level`: the least that is
+    told. `requests`: which of them, or in text which pulls."""
+
+    format: Annotated[
+        Literal["auto", "json", "text"], BeforeValidator(values.choice(*_FORMATS))
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(values.choice(*_LEVELS))
+    ] = "info"
+    requests: Annotated[
+        Literal["all", "misses", "none"], BeforeValidator(values.choice(*_REQUESTS))
+    ] = "all"
