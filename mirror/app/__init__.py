@@ -29,7 +29,7 @@ from .serving import (
     settle,
     verify,
 )
-from .sockets import pull_ports, urls
+from .sockets import facts, own_reach, pull_ports
 
 __all__ = [
     "GRACE",
@@ -54,10 +54,12 @@ __all__ = [
     "ask_bytes",
     "ask_lines",
     "checked_endpoints",
+    "facts",
     "holding_store",
     "images_alone",
     "keeping_house",
     "operating",
+    "own_reach",
     "pull_ports",
     "refusals",
     "resources",
@@ -71,7 +73,6 @@ __all__ = [
     "sharing_store",
     "tag_memory",
     "tell_pull",
-    "urls",
     "verify",
     "watching",
 ]

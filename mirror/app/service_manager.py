@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from dataclasses import dataclass, field
 
 from ..tasks import beside
@@ -22,11 +22,16 @@ _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 class Notifier:
     """Tells the service manager, where there is one. What it does not take is lost: it never holds
-    up the mirror."""
+    up the mirror. `begun` is called when the mirror serves for the first time."""
 
-    def __init__(self, environment: MutableMapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        environment: MutableMapping[str, str] | None = None,
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:
         """The variables are taken out of the environment, so that no process that is started from
         here speaks for this one."""
+        self._begun: Callable[[], None] | None = begun
         values = {name: (environment or {}).pop(name, "") for name in _VARIABLES}
         name = values["NOTIFY_SOCKET"]
         # An abstract socket's name begins with a zero byte, which is written as "@".
@@ -46,6 +51,9 @@ class Notifier:
     def ready(self, words: str) -> None:
         """It serves; or does by a new configuration, after `reloading`."""
         self._tell("READY=1", f"STATUS={words}")
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun()
 
     def reloading(self) -> None:
         # As CLOCK_MONOTONIC has it: systemd orders the messages by it.
@@ -83,7 +91,9 @@ class ServiceManager:
     notifier: Notifier = field(default_factory=Notifier)
 
 
-def service_manager(environment: MutableMapping[str, str]) -> ServiceManager:
+def service_manager(
+    environment: MutableMapping[str, str], begun: Callable[[], None] = lambda: None
+) -> ServiceManager:
     """Raises CannotStart for sockets that cannot be used."""
-    notifier = Notifier(environment)
+    notifier = Notifier(environment, begun)
     return ServiceManager(given_sockets(environment), notifier)

@@ -46,7 +46,7 @@ from .operations import Operations, operating
 from .reloading import Reloader
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
 from .service_manager import ServiceManager
-from .sockets import ADMIN, Given, address_of, cannot_listen, pull_ports
+from .sockets import ADMIN, Given, address_of, cannot_listen, facts, pull_ports
 
 log = structlog.get_logger()
 
@@ -178,6 +178,7 @@ async def serving_pulls(
             listen=[address_of(port.socket) for port in ports],
             storage=str(config.storage.path),
             registries=sorted(config.registries),
+            **facts(config),
         )
 
         def log_so(settings: LogSettings) -> None:

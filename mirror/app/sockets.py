@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
+from ..clients.urls import Reach, reach
 from ..config import Address, Config
 from ..server.http.accepting import BACKLOG, Port, open_sockets
 from .resources import CannotStart
@@ -133,9 +134,21 @@ def cannot_listen(key: str, address: Address, error: OSError) -> CannotStart:
     return CannotStart(f"{key}: {address} cannot be listened on ({reason}); {remedy}")
 
 
-def urls(config: Config) -> Sequence[str]:
-    """Where clients ask, in the order of `listen`. A host may be "": every address."""
-    return [
-        f"{'https' if config.tls is not None and each.tls else 'http'}://{each}"
-        for each in config.listen
-    ]
+def own_reach(config: Config) -> Reach:
+    """By which URLs clients of this host and of others reach the mirror: by HTTPS where it speaks
+    that."""
+    by_tls = [each.address for each in config.listen if config.tls is not None and each.tls]
+    addresses = by_tls or [each.address for each in config.listen]
+    places = [(address.host, address.port) for address in addresses]
+    return reach(places, "https" if by_tls else "http")
+
+
+def facts(config: Config) -> Mapping[str, str]:
+    """What whoever has started a mirror needs to know of it, for the log."""
+    found = own_reach(config)
+    admin = reach([(config.admin.listen.host, config.admin.listen.port)]).here
+    return {
+        "url": found.elsewhere or found.here,
+        "page": f"{admin}/",
+        "clients": f"registry-mirror setup docker --url {found.elsewhere or found.here}",
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +34,7 @@ from .running import reload
 from .setup import setup
 from .tags import pin, tags, unpin
 from .warming import ready, warm
+from .welcome import welcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -154,7 +154,7 @@ async def _serve(config: Config, path: Path | None) -> None:
     from ..app import running, service_manager, settle
     from ..app.workers import serve_with_workers
 
-    manager = service_manager(os.environ)
+    manager = service_manager(os.environ, lambda: welcome(config, path))
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     serving = asyncio.current_task()
@@ -166,24 +166,9 @@ async def _serve(config: Config, path: Path | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    if sys.stderr.isatty():
-        _welcome(config)
     if config.workers > 1:
         await serve_with_workers(config, path, stop, manager)
     else:
         async with running(config, path, manager):
             settle()
             await stop.wait()
-
-
-def _welcome(config: Config) -> None:
-    from ..app import urls
-
-    where = urls(config)
-    err.print(
-        f"\nServing {', '.join(sorted(config.registries))} on {', '.join(where)} "
-        f"(metrics on http://{config.admin.listen}/metrics).\n"
-        "Tell Docker, in /etc/docker/daemon.json, then reload it (systemctl reload docker):\n"
-        f'    {{"registry-mirrors": ["{where[0]}"]}}\n',
-        markup=False,
-    )

@@ -25,7 +25,6 @@ from .console import (
     log_nothing,
     out,
 )
-from .welcome import own_reach
 
 if TYPE_CHECKING:
     from ..app.doctor import Diagnosis
@@ -177,6 +176,7 @@ def _owner(store: Path) -> str:
 
 
 async def _ports(found: FoundMirror, config: Config) -> AsyncGenerator[Diagnosis, None]:
+    from ..app import own_reach
     from ..app.doctor.findings import bad, good
     from ..clients.urls import reach
 
@@ -219,6 +219,7 @@ def _answer(url: str) -> str:
 
 def _clients(found: FoundMirror, config: Config) -> Iterator[Diagnosis]:
     """Those of this host that are told of no mirror, or of this one."""
+    from ..app import own_reach
     from ..app.doctor.findings import good, warn
     from ..clients import daemon_json, hosts_toml, registries_conf
     from ..clients.files import HostFiles

@@ -30,7 +30,6 @@ from .console import (
     load_or_exit,
     out,
 )
-from .welcome import own_reach
 
 if TYPE_CHECKING:
     from ..clients.plan import Change
@@ -177,6 +176,8 @@ def _served(
 
 
 def _own_url(config: Config) -> str:
+    from ..app import own_reach
+
     found = own_reach(config)
     if found.elsewhere and found.elsewhere != found.here:
         err.print(f"On other hosts: --url {found.elsewhere}", markup=False)
