@@ -33,6 +33,12 @@ else
     need zsh zsh
     need promtool prometheus
     need systemd-analyze systemd
+    need ip iproute2
+    # Installed by deploy/README.md, with the system's own Python.
+    /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+    need buildah buildah
+    need mmdebstrap mmdebstrap
+    need newuidmap uidmap
     need dpkg-deb dpkg
 fi
 [ -n "$missing" ] || exit 0

@@ -1,4 +1,4 @@
-"""deploy/registry-mirror.service, judged by systemd itself."""
+"""The units of deploy/, judged by systemd itself."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def unit(deploy) -> Path:
 
 
 @pytest.fixture
-def installed(unit, tmp_path) -> Path:
-    """The unit as on a host where its program is installed: systemd asks for an executable."""
-    copy = tmp_path / unit.name
-    copy.write_text(
-        unit.read_text().replace("/opt/registry-mirror/bin/registry-mirror", "/bin/true")
-    )
-    return copy
+def installed(unit, tmp_path) -> list[Path]:
+    """The units as on a host where their program is installed: systemd asks for an executable."""
+    copies = []
+    for each in (unit, unit.with_suffix(".socket")):
+        copies.append(tmp_path / each.name)
+        text = each.read_text()
+        copies[-1].write_text(text.replace("/opt/registry-mirror/bin/registry-mirror", "/bin/true"))
+    return copies
 
 
 def setting(unit: Path, key: str) -> str:
@@ -34,13 +35,13 @@ def setting(unit: Path, key: str) -> str:
     return parser["Service"][key]
 
 
-def test_systemd_finds_nothing_to_say_about_the_unit(installed, program):
+def test_systemd_finds_nothing_to_say_about_the_units(installed, program):
     done = subprocess.run(
-        [program("systemd-analyze", "Debian's systemd"), "verify", "--man=no", installed],
+        [program("systemd-analyze", "Debian's systemd"), "verify", "--man=no", *installed],
         capture_output=True,
         text=True,
     )
-    ours = [line for line in done.stderr.splitlines() if installed.name in line]
+    ours = [line for line in done.stderr.splitlines() if "registry-mirror" in line]
     assert (done.returncode, ours) == (0, [])
 
 
