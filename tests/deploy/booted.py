@@ -119,9 +119,10 @@ def booted() -> Iterator[Machine]:
         words = ["sh", "-c", _BOOT, "sh", str(group), str(shared), *_MASKED]
         program = Program(words, Path(folder) / "console.log")
         try:
-            children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children")
-            program.wait_until(lambda: bool(children.read_text().split()), "it is started")
-            machine = Machine(int(children.read_text().split()[0]), shared)
+            program.wait_until(lambda: _systemd_below(program) is not None, "systemd is started")
+            first = _systemd_below(program)
+            assert first is not None
+            machine = Machine(first, shared)
 
             def is_up() -> bool:
                 up = machine.run("systemctl", "is-active", "trial.target")
@@ -136,3 +137,13 @@ def booted() -> Iterator[Machine]:
                 if each.is_dir():
                     each.rmdir()
             group.rmdir()
+
+
+def _systemd_below(program: Program) -> int | None:
+    """The shell that starts it has children of its own before."""
+    number = program.process.pid
+    for child in Path(f"/proc/{number}/task/{number}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                return int(child)
+    return None
