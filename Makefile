@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= mirror.yaml
 
-.PHONY: run test unit pythons check demo bench programs clean
+.PHONY: run test unit pythons check demo bench programs screenshots clean
 
 run: $(VENV)/.run
 	$(BIN)/registry-mirror serve --config $(CONFIG)
@@ -41,6 +41,10 @@ bench: $(VENV)/.dev programs
 # need them say what is missing.
 programs:
 	@./deploy/debian-programs.sh
+
+# The pictures of the admin port's page, in docs/images.
+screenshots: $(VENV)/.dev programs
+	$(BIN)/python -m tests.browser.screenshots
 
 $(VENV)/bin/python:
 	@./deploy/debian-programs.sh python

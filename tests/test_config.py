@@ -214,9 +214,10 @@ def test_the_shipped_file_has_its_examples():
         "registry.corp.local:5000",
         "pin:",
         "access:",
+        "sync:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 15
+    assert len(shipped_examples()) == 16
 
 
 @pytest.mark.parametrize(
@@ -644,6 +645,18 @@ def test_the_password_of_redis_need_not_stand_in_the_url(secret_file):
     assert tags.password.get_secret_value() == SECRET
 
 
+def test_an_entry_of_sync_is_read(tmp_path):
+    (tmp_path / "list.txt").write_text("redis:7\n")
+    entry = f"{{images: [redis:7, 'bob/app:v*', '@{tmp_path}/list.txt'], platforms: linux/arm64, "
+    entry += "every: 6h, window: '22:00-5:00 Europe/Berlin', newest: 3, spare_quota: 20%, name: a}"
+    first, second = parse(f"sync:\n- {entry}\n- images: redis\n").sync
+    assert first.images == ("redis:7", "bob/app:v*", f"@{tmp_path}/list.txt")
+    assert (first.platforms, first.every, first.newest) == (("linux/arm64",), 21600.0, 3)
+    assert (str(first.window), first.spare_quota) == ("22:00-05:00 Europe/Berlin", 0.2)
+    assert (second.images, second.every, second.window) == (("redis",), 86400.0, None)
+    assert [config.sync_name(each, n) for n, each in enumerate((first, second))] == ["a", "2"]
+
+
 def test_rules_of_access_are_kept_in_their_order():
     rules = parse(
         "access:\n"
@@ -926,6 +939,28 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         ),
         # Access
         ("allow_any_registry: yes", 1, "allow_any_registry", "'yes'", "write true or false"),
+        ("sync: redis", 1, "sync", "text", "write a list"),
+        ("sync:\n- redis", 2, "sync[0]", "text", "write - {images: [redis:7], every: 6h}"),
+        ("sync:\n- {every: 6h}", 2, "sync[0].images", "no images", "write images: too"),
+        ("sync:\n- {images: []}", 2, "sync[0].images", "nothing", "write a list such as"),
+        ("sync:\n- {images: [Redis]}", 2, "sync[0].images[0]", "'Redis'", "an image such as"),
+        ("sync:\n- {images: ['@/none']}", 2, "sync[0].images[0]", "no such file", "readable file"),
+        ("sync:\n- {images: [quay.io/a]}", 2, "sync[0].images[0]", "quay.io", "one of docker.io"),
+        ("sync:\n- {images: a, evry: 6h}", 2, "sync[0].evry", "a key that", "write every"),
+        ("sync:\n- {images: a, every: 1s}", 2, "sync[0].every", "'1s'", "1m at least"),
+        ("sync:\n- {images: a, newest: 0}", 2, "sync[0].newest", "'0'", "from 1 to"),
+        ("sync:\n- {images: a, platforms: [x86]}", 2, "sync[0].platforms[0]", "'x86'", "or all"),
+        ("sync:\n- {images: a, window: 1-5}", 2, "sync[0].window", "'1-5'", "01:00-05:00"),
+        ("sync:\n- {images: a, window: '25:00-1:00'}", 2, "sync[0].window", "'25:00", "24:00"),
+        ("sync:\n- {images: a, window: '1:00-2:00 Mars'}", 2, "sync[0].window", "Mars", "or UTC"),
+        ("sync:\n- {images: a, spare_quota: 5}", 2, "sync[0].spare_quota", "'5'", "such as 20%"),
+        (
+            "sync:\n- images: a\n- images: a\n  name: '1'",
+            4,
+            "sync[1].name",
+            "'1' a second time",
+            "another name",
+        ),
         ("access: {a: b}", 1, "access", "keys and values", "write a list"),
         ("access: [x]", 1, "access[0]", "text", "write - {name: no-internal, deny: internal/*}"),
         ("access:\n- name: a\n  denny: x", 3, "access[0].denny", "a key that", "write deny"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ BEAT = 1.0
 _LOOKED = 10.0  # seconds for which what takes a look into a database is good
 _STAT = 2.0  # seconds for the file's state, which may be on a share that is gone
 _PIECES = 500
+_OWN_ID = re.compile("[0-9a-f]{16}")  # as mirror/server/http/request_ids.py makes them
 _LONGEST = 1024  # characters of what is asked about
 
 
@@ -259,6 +261,8 @@ class LiveActivity:
         subject = subject.strip()[:_LONGEST]
         if is_id(subject) and (found := self._board.pulls.with_request(subject)):
             return Why(subject, found)
+        if _OWN_ID.fullmatch(subject):
+            raise UnknownSubject(f"no request of late has the id {subject}")
         try:
             image = parse_image(subject, self._config.default_registry)
         except RegistryError as error:

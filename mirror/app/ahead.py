@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..config import Config
@@ -13,11 +13,12 @@ from ..contracts.registry import Reader
 from ..contracts.sync import Bringing, Brought, Readiness, Told, rendered
 from ..oci.errors import BadRequest, RegistryError
 from ..oci.reference import ImageReference, Repository, parse_image
+from ..oci.wanted import parse_wanted
 from ..pullthrough.bringing import Bringer
+from ..pullthrough.fills.table import Fills
 from ..pullthrough.images import Images, this_platform
 from ..server.control import Command, CommandFailed, Parameters, Tells
 from ..sync.telling import told_by
-from ..sync.wanted import parse_wanted
 from ..sync.work import Asked, Work
 from .live import Live
 from .logins import hindrances
@@ -61,7 +62,7 @@ class Ahead:
 
         async def work(tell: Callable[[Told], None]) -> None:
             began = self._opened.process.clock.monotonic()
-            bringing = _Current(self._bringer)
+            bringing = self.bringing()
             work = Work("", bringing, tell, self._opened.process.clock)
             await work.run(asked, self._config.default_registry)
             tell(work.results.summary("", self._opened.process.clock.monotonic() - began))
@@ -91,13 +92,22 @@ class Ahead:
         except RegistryError as error:
             return [error.message]
 
-    @contextlib.contextmanager
-    def _bringer(self) -> Any:
-        if self._asking is None:
-            self._asking = Live(_asking_anew(self._config), self._opened)
-        opened = self._opened
-        with self._asking.serving.use() as use:
-            yield Bringer(use.value.registry, opened.store, opened.tags, self._places)
+    def bringing(
+        self, around: Callable[[Reader], Reader] | None = None, fills: Fills | None = None
+    ) -> Bringing:
+        """What brings images by the policy that counts when it begins each of them; `around`: a
+        reader around that policy's. With `fills` it gives way to clients."""
+
+        @contextlib.contextmanager
+        def bringer() -> Iterator[Bringing]:
+            if self._asking is None:
+                self._asking = Live(_asking_anew(self._config), self._opened)
+            opened = self._opened
+            with self._asking.serving.use() as use:
+                registry = use.value.registry if around is None else around(use.value.registry)
+                yield Bringer(registry, opened.store, opened.tags, self._places, fills)
+
+        return _Current(bringer)
 
     async def _warm_command(self, parameters: Parameters) -> AsyncGenerator[Line, None]:
         asked = _asked(parameters, self._config.default_registry)

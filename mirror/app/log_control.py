@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import structlog
@@ -14,6 +14,17 @@ from ..activity.words import duration
 from ..clock import Clock
 from ..config import Config
 from ..contracts.activity import LogState, Pull, rendered
+from ..contracts.events import (
+    ContentCommitted,
+    ContentEvicted,
+    EndpointAnswered,
+    FillEnded,
+    FillQueued,
+    FillStarted,
+    TagChecked,
+    UpstreamAsked,
+)
+from ..events import Events
 from ..logs import LEVELS, LogSettings, is_coloured, is_terminal, settings, tell
 from ..logs.text import clock_of, printable
 from ..server.control import Command, CommandFailed, Parameters, one
@@ -116,6 +127,30 @@ class LogSwitch:
             return rendered(self.state)
 
         return {"log": one(change)}
+
+
+_NARRATED = (
+    UpstreamAsked,
+    EndpointAnswered,
+    TagChecked,
+    FillQueued,
+    FillStarted,
+    FillEnded,
+    ContentCommitted,
+    ContentEvicted,
+)
+
+
+def narrate(events: Events) -> None:
+    """From now on the steps of pulls are told, while `debug` is."""
+
+    def told(event: Any) -> None:
+        if settings().level == "debug":
+            words = {field.name: str(getattr(event, field.name)) for field in fields(event)}
+            log.debug("step", happened=type(event).__name__, **words)
+
+    for kind in _NARRATED:
+        events.listen(kind, told)
 
 
 def tell_pull(pull: Pull) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from functools import cached_property
 
 from ..config import Config
 from ..contracts.images import CachedImages
+from ..server.admin.console import Console
 from ..server.control import Command, one, taking_commands
 from ..tasks import beside
 from . import doctor
@@ -17,6 +19,7 @@ from .images import HeldImages, Keeping, image_commands
 from .log_control import LogSwitch
 from .reloading import Reloader, following_hangups
 from .resources import Resources
+from .syncing import SyncEntries
 
 
 class Operations:
@@ -36,6 +39,7 @@ class Operations:
         self.opened = opened
         self.reloader = reloader
         self.ahead = ahead
+        self.sync = SyncEntries(config, opened, ahead)
         self.activity = activity
         self.log = log
         self.keeping = Keeping(opened, config)
@@ -47,15 +51,22 @@ class Operations:
         """From now on this is the configuration."""
         self.config = config
         self.ahead.follow(config)
+        self.sync.follow(config)
         self.keeping.follow(config)
         self.activity.follow(config)
         self.log.follow(config)
+
+    @cached_property
+    def console(self) -> Console:
+        """What the page and the API show, and have done."""
+        return Console(self.activity, self.images, self.commands())
 
     def commands(self) -> Mapping[str, Command]:
         """By their names; those of several words with a hyphen between."""
         return {
             "reload": one(self.reloader.command),
             **self.ahead.commands(),
+            **self.sync.commands(),
             **image_commands(self.images),
             **self.activity.commands(),
             **self.log.commands(),
@@ -73,5 +84,6 @@ async def operating(operations: Operations) -> AsyncIterator[None]:
             beside(doctor.at_start(operations.config, store.usage), "doctor"),
             following_hangups(operations.reloader),
             beside(operations.keeping.run(), "what is kept"),
+            beside(operations.sync.run(), "sync"),
         ):
             yield

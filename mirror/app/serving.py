@@ -19,12 +19,14 @@ from .. import __version__
 from ..activity.board import Board
 from ..activity.watching import Watch
 from ..config import Config
+from ..contracts.events import CertificateShown
 from ..contracts.registry import Reader
 from ..logs import LogSettings, log_as, settings
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
 from ..pullthrough.images import Images, this_platform
+from ..server.admin.console import Admission, Console
 from ..server.http.accepting import Port
 from ..server.http.listening import Listener
 from ..server.http.networks import network_of
@@ -40,7 +42,7 @@ from .activity import ConfigWatch, Surroundings, seeing, under_way, watching
 from .ahead import ahead
 from .catalogue import CatalogueUpkeep
 from .live import Live
-from .log_control import LogSwitch, lines_of, tell_pull
+from .log_control import LogSwitch, lines_of, narrate, tell_pull
 from .logins import hindrances
 from .operations import Operations, operating
 from .reloading import Reloader
@@ -87,12 +89,6 @@ async def running(
         ahead(config, opened) as brought_ahead,
         watching(watch, board),
         seeing(config, opened, board, surroundings) as activity,
-        serving_admin(
-            config, opened, exposition, lambda: (listening.is_set(), {}), manager.given
-        ) as follow_for_admin,
-        pull_ports(config, manager.given) as ports,
-        serving_pulls(config, opened, metrics, watch, ports) as pulls,
-        notifier.watched(),
     ):
 
         async def apply(config: Config) -> Sequence[str]:
@@ -110,7 +106,20 @@ async def running(
             activity,
             log_switch,
         )
-        async with operating(operations):
+        async with (
+            serving_admin(
+                config,
+                opened,
+                exposition,
+                lambda: (listening.is_set(), {}),
+                operations.console,
+                manager.given,
+            ) as follow_for_admin,
+            pull_ports(config, manager.given) as ports,
+            serving_pulls(config, opened, metrics, watch, ports) as pulls,
+            notifier.watched(),
+            operating(operations),
+        ):
             listening.set()
             notifier.ready(f"serves on {', '.join(map(str, config.listen))}")
             try:
@@ -151,6 +160,7 @@ async def serving_pulls(
         access = AccessLog(structlog.get_config()["logger_factory"]().msg, events, clock)
         access.tell(**lines_of(settings()))
         watch.follow(under_way(access, opened))
+        narrate(events)
         response_cache = ResponseCache(access, clock)
         handler = V2(
             live.serving,
@@ -181,6 +191,8 @@ async def serving_pulls(
             **facts(config),
         )
 
+        events.emit(CertificateShown(_expires(config)))
+
         def log_so(settings: LogSettings) -> None:
             log_as(settings)
             access.tell(**lines_of(settings))
@@ -188,6 +200,7 @@ async def serving_pulls(
         def follow(config: Config) -> None:
             live.follow(config)
             response_cache.clear()
+            events.emit(CertificateShown(_expires(config)))
             sender.limit(config.limits.idle)
             listener.limit(config.limits.idle, config.limits.idle)
             listener.show(_shown(config))
@@ -202,6 +215,7 @@ async def serving_admin(
     opened: Resources,
     exposition: Callable[[], Awaitable[bytes]],
     ready: Callable[[], tuple[bool, Mapping[str, Any]]],
+    console: Console,
     given: Given,
 ) -> AsyncIterator[Follow]:
     """The admin port. Raises CannotStart."""
@@ -225,7 +239,13 @@ async def serving_admin(
                 images = _images(use.value.registry, opened, now)
                 return await images.missing(image.repository, image.reference, wanted)
 
-        application = admin_application(config.admin.listen.host, exposition, ready, missing)
+        def admission() -> Admission:
+            token = now.admin.token_file
+            return Admission(token.get_secret_value() if token else None, now.admin.write)
+
+        application = admin_application(
+            config.admin.listen.host, exposition, ready, missing, console, admission
+        )
         runner = await admin_runner(application, config.limits.idle)
         assert runner.server is not None  # noqa: S101 - it has been set up
         port = SparePort(runner.server)
@@ -280,6 +300,11 @@ def settle() -> None:
     collector does not look at it again."""
     gc.collect()
     gc.freeze()
+
+
+def _expires(config: Config) -> float:
+    """See CertificateShown."""
+    return 0.0 if config.tls is None else config.tls.facts.ends.timestamp()
 
 
 def _shown(config: Config) -> ssl.SSLContext | None:

@@ -30,9 +30,12 @@ from .console import (
     watch_output,
 )
 from .doctor import doctor
+from .goings import log, status, why
 from .running import reload
 from .setup import setup
+from .syncing import sync
 from .tags import pin, tags, unpin
+from .top import top
 from .warming import ready, warm
 from .welcome import welcome
 
@@ -121,18 +124,23 @@ register(
     doctor,
     images,
     init,
+    log,
     pin,
     purge,
     ready,
     reload,
     serve,
     setup,
+    status,
     tags,
+    top,
     unpin,
     verify,
     version,
     warm,
+    why,
 )
+app.add_typer(sync, name="sync")
 
 
 async def _verify(config: Config) -> tuple[int, int]:

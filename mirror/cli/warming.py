@@ -159,7 +159,7 @@ async def _warm(asked: Sequence[Asked], config: Path | None, as_json: bool) -> b
 
 async def show_work(lines: AsyncIterator[Line], as_json: bool) -> bool:
     """Shows how work goes; whether all of it has gone well."""
-    good = False
+    results = []
     with Shown(err, as_json) as shown:
         async for line in lines:
             if as_json:
@@ -167,13 +167,13 @@ async def show_work(lines: AsyncIterator[Line], as_json: bool) -> bool:
             elif line["told"] == "image_ended":
                 shown.ended(line)
                 _print_ended(line)
-            elif line["told"] == "work_ended" and line["images"] > 1:
+            elif line["told"] == "work_ended" and (line["name"] or line["images"] > 1):
                 err.print(summary(line), markup=False)
             else:
                 shown.told(line)
             if line["told"] == "work_ended":
-                good = line["result"] == "good"
-    return good
+                results.append(line["result"])
+    return bool(results) and set(results) == {"good"}
 
 
 async def _lines(
@@ -226,8 +226,11 @@ def print_json(line: Line) -> None:
 def _print_ended(line: Line) -> None:
     """One line for each image; what failed stands on standard error."""
     name = f"{line['image']}: "
-    if line["result"] != "whole":
+    if line["result"] not in ("whole", "kept"):
         err.print(f"{name}{line['platform']}: {line['words']}", markup=False)
+        return
+    if line["result"] == "kept":
+        out.print(f"{name}kept, {line['words']}", markup=False)
         return
     came = f", of which {size_in_words(line['fetched'])} came now" if line["fetched"] else ""
     doubt = f" ({line['words']})" if line["words"] else ""
@@ -239,8 +242,11 @@ def _print_ended(line: Line) -> None:
 
 
 def summary(line: Line) -> str:
+    """Of all that was done."""
+    name = f"{line['name']}: " if line["name"] else ""
     good = line["images"] - line["failed"]
+    stopped = f" Stopped: {line['words']}." if line["words"] else ""
     return (
-        f"{line['images']} images: {good} good, {line['failed']} failed; "
-        f"{size_in_words(line['fetched'])} came in {line['seconds']:.0f} s."
+        f"{name}{line['images']} images: {good} good, {line['failed']} failed; "
+        f"{size_in_words(line['fetched'])} came in {line['seconds']:.0f} s.{stopped}"
     )

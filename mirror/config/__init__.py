@@ -32,6 +32,8 @@ from .problems import ConfigError, Mistake, Problem
 from .proxies import EnvironmentProxies, EnvironmentProxy, environment
 from .reading import load, load_again, parse, store_of
 from .reloading import NEEDS_RESTART, following
+from .sync import ClockWindow, SyncConfig
+from .sync import name_of as sync_name
 from .values import digest_or_time, seconds, tagged_image
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Address",
     "AdminConfig",
     "ClientConfig",
+    "ClockWindow",
     "Config",
     "ConfigError",
     "Credentials",
@@ -58,6 +61,7 @@ __all__ = [
     "RegistryConfig",
     "Secret",
     "StorageConfig",
+    "SyncConfig",
     "TagsConfig",
     "TlsConfig",
     "checked_identity_token",
@@ -73,5 +77,6 @@ __all__ = [
     "registry_name",
     "seconds",
     "store_of",
+    "sync_name",
     "tagged_image",
 ]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ..oci.errors import BadRequest, quoted
 from ..oci.reference import ImageReference, parse_image
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
-from . import certificates, places
+from . import certificates, places, sync
 from .document import Location
 from .model import AccessConfig, ClientConfig, Credentials, FreshnessConfig, ProxyConfig
 from .ports import Found, pair_contradictions, port_contradictions
@@ -29,6 +29,7 @@ def contradictions(data: dict[str, Any]) -> Found:
     yield from _hosts_twice(_section(data, "registries"))
     yield from _access(data.get("access"))
     yield from _pins(data)
+    yield from _syncs(data)
     for name, registry in _section(data, "registries").items():
         if isinstance(registry, dict):
             yield from _endpoints(registry.get("endpoints"), ("registries", name, "endpoints"))
@@ -168,6 +169,14 @@ def _pins(data: dict[str, Any]) -> Found:
             listed = " or ".join(names[:3])
             mistake = Mistake(f"an image of {registry}, which is not mirrored", f"one of {listed}")
             yield ("pin", given), mistake
+
+
+def _syncs(data: dict[str, Any]) -> Found:
+    default = _one_form(data.get("default_registry", DOCKER_HUB))
+    registries = data.get("registries") or {DOCKER_HUB: None}
+    if isinstance(default, str) and isinstance(registries, dict):
+        any_registry = "allow_any_registry" in data
+        yield from sync.mistakes(data.get("sync"), default, _names(registries), any_registry)
 
 
 def _freshness(rules: object, place: Location) -> Found:

@@ -24,6 +24,7 @@ from .log import LogConfig
 from .logins import Secret
 from .places import Network
 from .section import Seconds, Section, or_empty, or_none_listed
+from .sync import SyncConfig
 
 _STATE_FOLDER = Path("/var/lib/registry-mirror")
 
@@ -315,6 +316,7 @@ class Config(Section):
     prefetch: Annotated[bool, BeforeValidator(values.yes_or_no)] = True
     allow_any_registry: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
     access: Annotated[tuple[AccessConfig, ...], BeforeValidator(or_none_listed)] = ()
+    sync: Annotated[tuple[SyncConfig, ...], BeforeValidator(or_none_listed)] = ()
     pin: Annotated[
         Mapping[
             Annotated[str, BeforeValidator(values.tagged_image)],

@@ -32,6 +32,7 @@ from .model import (
 )
 from .problems import ConfigError, Mistake, Problem, kind
 from .section import Section
+from .sync import SyncConfig
 
 
 def load(path: Path | None) -> Config:
@@ -157,6 +158,8 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
         return Mistake(kind(value), "a list: '- ' before each item")
     if location[0] == "access" and isinstance(location[-1], int):
         return Mistake(kind(value), "- {name: no-internal, deny: internal/*}")
+    if location[0] == "sync" and isinstance(location[-1], int):
+        return Mistake(kind(value), "- {images: [redis:7], every: 6h}")
     if isinstance(location[-1], int) and location[-2] == "credentials":
         return Mistake(kind(value), "- {username: me, password_file: /run/secrets/hub}")
     if isinstance(location[-1], int) and location[-2] == "freshness":
@@ -182,6 +185,13 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "quota": QuotaConfig,
     "proxy": ProxyConfig,
     "client": ClientConfig,
+}
+
+# Sections in the list at a key of the first level.
+_LISTED: dict[str | int, type[Section]] = {
+    "access": AccessConfig,
+    "listen": ListenConfig,
+    "sync": SyncConfig,
 }
 
 # Not the nearest in spelling, but what was meant.
@@ -211,9 +221,7 @@ def _section_at(location: Sequence[str | int]) -> type[Section]:
             return Credentials
         if location[-2] == "freshness":
             return FreshnessConfig
-        if location[0] == "listen":
-            return ListenConfig
-        return AccessConfig if location[0] == "access" else EndpointConfig
+        return _LISTED.get(location[0], EndpointConfig)
     if len(location) == 2 and location[0] == "registries":
         return RegistryConfig
     return _SECTIONS[location[-1]]

@@ -416,6 +416,14 @@ class ConfigLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateShown:
+    """From now on clients are shown a certificate that ends at `expires` (seconds since the epoch);
+    0: the mirror speaks no TLS."""
+
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigReloaded:
     """A reload has ended. `result`: applied, refused or failed; `words`: the mistakes, or what has
     not taken it."""

@@ -80,7 +80,8 @@ Told = WorkBegun | ImageComing | ImageEnded | WorkEnded
 class Run:
     """One run of an entry. `due_at`: when it was to begin; `result` as of WorkEnded. `images`: how
     many the entry meant; `whole`: how many of them were here at its end, with so many bytes in all
-    (`size`). `failures`: the first images that failed, each with its reason."""
+    (`size`). `failures`: the first images that failed, each with its reason. `goes_on_at`: when it
+    is to go on that was stopped; None for one that came to its end."""
 
     due_at: float
     began_at: float
@@ -93,13 +94,14 @@ class Run:
     size: int = 0
     fetched: int = 0
     failures: Sequence[str] = ()
+    goes_on_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SyncState:
     """An entry of `sync`, as it is configured, and how it goes. `window` "": at any time. `state`:
-    waiting, or running (then `done` of `images` are). `next_at`: when it runs next; None while it
-    runs."""
+    waiting; running (then `done` of `images` are); or paused, while the mirror is offline.
+    `next_at`: when it runs next; None where it runs now, or is paused."""
 
     name: str
     wanted: Sequence[str]

@@ -13,7 +13,7 @@ import platform
 from prometheus_client import Gauge
 
 from .. import __version__
-from ..contracts.events import ConfigLoaded, ConfigReloaded, WorkerReplaced
+from ..contracts.events import CertificateShown, ConfigLoaded, ConfigReloaded, WorkerReplaced
 from ..logs import lines_dropped
 from ..process_use import sampler
 from .instruments import Instruments
@@ -79,6 +79,13 @@ def _configuration(make: Instruments) -> None:
         successful.set(event.result == "applied")
 
     make.events.listen(ConfigLoaded, was_loaded)
+    expires = make.gauge(
+        "tls_certificate_expires_seconds",
+        "When the certificate ends that clients are shown, in Unix time; 0 where the mirror speaks "
+        "no TLS. A renewed one is read at a reload",
+        of_many="livemax",
+    )
+    make.events.listen(CertificateShown, lambda event: expires.set(event.expires))
     make.events.listen(ConfigReloaded, was_reloaded)
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from datetime import time as day_time
 
-DAY = 86400.0
+LONGEST_PAUSE = 3600.0
+"""Seconds after which a run goes on that was not finished, unless its window is closed then."""
+
 _DAYS = 3  # of which one begins and ends a window at least, whatever the zone does
 _EARLIER = 0.1  # the share of `every` by which a run may come early, to begin with its window
 _LATEST = 300.0  # seconds by which a run is put off, so that mirrors do not ask all at once
@@ -42,12 +44,14 @@ class Plan:
     window: Window | None = None
 
 
-def due(plan: Plan, last_due: float | None, is_unfinished: bool, now: float) -> float:
-    """When the entry is due, with its last run due then (None: it never ran): now or later. An
-    unfinished run goes on as soon as it may. What fell into a time in which no mirror ran is made
+def due(plan: Plan, last_due: float | None, goes_on_at: float | None, now: float) -> float:
+    """When the entry is due, with its last run due then (None: it never ran): now or later. One
+    that was not finished goes on `goes_on_at`. What fell into a time in which no mirror ran is made
     up for, once: within the window, where there is one."""
     earliest = now
-    if last_due is not None and not is_unfinished and last_due <= now:
+    if goes_on_at is not None:
+        earliest = max(now, min(goes_on_at, now + LONGEST_PAUSE))
+    elif last_due is not None and last_due <= now:
         early = _EARLIER * plan.every if plan.window is not None else 0.0
         earliest = max(now, last_due + plan.every - early)
     if plan.window is None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from ..oci.errors import BadRequest, quoted
 from ..oci.registries import DOCKER_HUB
+from ..oci.wanted import OneImage, parse_wanted
 from . import compose, kubernetes, lists
 from .documents import MOST_BYTES, NoYaml, Text, read_documents
-from .wanted import OneImage, parse_wanted
 
 _ENDINGS = (".yaml", ".yml", ".json")
 _MOST_FILES = 10_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from .wanted import matcher
+from ..oci.wanted import matcher
 
 _VERSION = re.compile(r"[vV]?(?P<numbers>[0-9]{1,18}(?:\.[0-9]{1,18}){0,5})(?P<rest>.*)", re.DOTALL)
 _BEFORE = re.compile(r"[-._+]?(?:alpha|beta|rc|pre|dev|snapshot|nightly|canary)", re.IGNORECASE)

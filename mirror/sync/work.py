@@ -18,10 +18,10 @@ from ..contracts.sync import (
 )
 from ..oci.errors import BadRequest, RegistryError, Unavailable
 from ..oci.reference import ImageReference, Repository
+from ..oci.wanted import ByNames, ByTags, OneImage, matcher, parse_wanted
 from ..tasks import ended
 from .tags import chosen
 from .telling import Tell
-from .wanted import ByNames, ByTags, OneImage, matcher, parse_wanted
 
 _AT_ONCE = 3
 """Images under way."""
@@ -92,10 +92,14 @@ class Work:
                 async for image in self._meant(one, default_registry):
                     items |= dict.fromkeys(Item(image, platform) for platform in one.platforms)
             except RegistryError as error:
-                self._ends(ImageEnded(one.text, ", ".join(one.platforms), "failed", error.message))
+                self.fails(one.text, one.platforms, error.message)
         self.results.images = len(items) + len(self.results.of)
         self._tell(WorkBegun(self._name, self.results.images))
         return list(items)
+
+    def fails(self, text: str, platforms: Sequence[str], words: str) -> None:
+        """Of what was asked for so, the images cannot be told."""
+        self._ends(ImageEnded(text, ", ".join(platforms), "failed", words))
 
     async def bring(self, items: Sequence[Item]) -> None:
         waiting = iter(items)

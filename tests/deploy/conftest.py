@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -16,6 +17,7 @@ from mirror.contracts.content import Usage
 from mirror.contracts.events import (
     BreakerSwitched,
     CatalogueDropped,
+    CertificateShown,
     ConfigLoaded,
     ConfigReloaded,
     ContentEvicted,
@@ -140,6 +142,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
         yield CredentialsDropped()
         for why in ("died", "hung"):
             yield WorkerReplaced(why)
+        yield CertificateShown(time.time() + 1000)
         yield ConfigLoaded(1_795_000_000.0)
         for result in ("applied", "refused", "failed"):
             yield ConfigReloaded(result)

@@ -71,7 +71,8 @@ class Mirror:
         self.log = self.folder / "mirror.log"
         self.log.touch()
         self.config = self.folder / "mirror.yaml"
-        addresses = {"listen": f"{self.address}:{PORT}", "admin": f"{self.address}:{ADMIN_PORT}"}
+        admin = {"listen": f"{self.address}:{ADMIN_PORT}", **self.keys.get("admin", {})}
+        addresses = {"listen": f"{self.address}:{PORT}", "admin": admin}
         # YAML contains JSON.
         self.config.write_text(json.dumps({**self.keys, **addresses, "storage": storage}))
         self._rest: Counter[str] = Counter()

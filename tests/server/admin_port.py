@@ -26,7 +26,6 @@ class Port:
     activity: FakeActivity = field(default_factory=FakeActivity)
     images: FakeImages = field(default_factory=FakeImages)
     admission: Admission = field(default_factory=Admission)
-    is_ready: bool = True
     url: str = ""
     ran: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
@@ -42,19 +41,17 @@ class Port:
             metrics,
             lambda: (True, {}),
             missing,
-            lambda: self._console() if self.is_ready else None,
+            Console(self.activity, self.images, self._commands()),
             lambda: self.admission,
         )
-
-    def _console(self) -> Console:
-        return Console(self.activity, self.images, self._commands())
 
     def _commands(self) -> Mapping[str, Command]:
         async def warm(parameters: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
             self.ran.append(("warm", parameters))
-            if parameters["images"] == ["no/such"]:
+            [(name, _)] = parameters["images"]
+            if name == "no/such":
                 raise CommandFailed("no/such: the registry has no such image")
-            yield {"told": "image_ended", "image": parameters["images"][0], "result": "whole"}
+            yield {"told": "image_ended", "image": name, "result": "whole"}
             yield {"told": "work_ended", "result": "good"}
 
         async def reload(parameters: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:

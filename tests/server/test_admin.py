@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,17 +16,21 @@ from aiohttp.test_utils import TestClient
 from mirror.oci.errors import NameInvalid
 from mirror.server.admin import application as admin
 from mirror.server.admin.application import admin_application, admin_runner
+from mirror.server.admin.console import Console
 from mirror.server.http.reserved_port import SparePort
 
+from ..fakes.activity import FakeActivity
+from ..fakes.images import FakeImages
 from ..waiting import eventually
 
 Client = Callable[[web.Application], Awaitable[TestClient[Any, Any]]]
 
 READY = {"upstream": "ok"}
+CONSOLE = Console(FakeActivity(), FakeImages(), {})
 
 
 def application(bound_to: str = "127.0.0.1", *, ready: bool = True) -> web.Application:
-    return admin_application(bound_to, metrics, lambda: (ready, READY), missing)
+    return admin_application(bound_to, metrics, lambda: (ready, READY), missing, CONSOLE)
 
 
 async def metrics() -> bytes:
@@ -166,7 +171,7 @@ async def test_a_connection_whose_answers_are_not_read_ends() -> None:
     async def large() -> bytes:
         return bytes(16 << 20)  # more than sockets hold
 
-    application = admin_application("127.0.0.1", large, lambda: (True, READY), missing)
+    application = admin_application("127.0.0.1", large, lambda: (True, READY), missing, CONSOLE)
     runner = await admin_runner(application, 60)
     assert runner.server is not None
     port = SparePort(runner.server, patience=0.5)
@@ -187,7 +192,7 @@ async def test_an_answer_that_is_not_read_does_not_hold_up_the_end(
     async def large() -> bytes:
         return bytes(16 << 20)  # more than sockets hold
 
-    application = admin_application("127.0.0.1", large, lambda: (True, READY), missing)
+    application = admin_application("127.0.0.1", large, lambda: (True, READY), missing, CONSOLE)
     runner = await admin_runner(application, 60)
     assert runner.server is not None
     port = SparePort(runner.server)
@@ -198,3 +203,10 @@ async def test_an_answer_that_is_not_read_does_not_hold_up_the_end(
         port.close()
         async with asyncio.timeout(15):
             await runner.cleanup()
+
+
+async def test_workers_do_not_carry_the_page() -> None:
+    """Which takes memory that only the process with the port needs."""
+    code = "import sys, mirror.app.workers.child; sys.exit('jinja2' in sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await process.wait() == 0

@@ -151,7 +151,7 @@ async def test_images_are_purged_pinned_and_warmed(writing: Port, aiohttp_client
         "image_ended",
         "work_ended",
     ]
-    assert writing.ran == [("warm", {"images": ["a:1"], "platforms": ["all"]})]
+    assert writing.ran == [("warm", {"images": [("a:1", ["all"])]})]
     assert (await done("reload"))["result"] == "applied"
     tried = await done("purge", patterns=["redis:7", "none:1"], is_trial=True)
     assert tried["total"] == {

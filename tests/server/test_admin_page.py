@@ -78,16 +78,6 @@ async def test_the_page_is_answered_to_head(port: Port, aiohttp_client: Client) 
         assert await answer.read() == b""
 
 
-async def test_a_mirror_that_starts_says_so(port: Port, aiohttp_client: Client) -> None:
-    port.is_ready = False
-    client = await aiohttp_client(port.application())
-    for path in ("/", "/live", "/api/v1/status"):
-        answer = await client.get(path)
-        assert answer.status == 503
-        assert answer.headers["Retry-After"]
-        assert "starting" in await answer.text()
-
-
 async def test_a_pull_opens_to_its_requests(port: Port, aiohttp_client: Client) -> None:
     port.activity.last_pulls = (
         pull_told(id="7", requests=(request_told(why="evicted 2 d ago", queued=0.5),)),
@@ -416,6 +406,9 @@ async def test_the_page_is_told_what_has_changed(port: Port, aiohttp_client: Cli
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         first = await parts(answer, "head", "figures", "upstreams", "downloads", "pulls", "events")
         assert "redis:7" in first["pulls"]
+        port.activity.last_pulls = ()
+        port.activity.now_is_new()
+        assert "Nobody has pulled yet" in (await parts(answer, "pulls"))["pulls"]
         port.activity.last_pulls = (pull_told(id="2", image="torch:2"),)
         port.activity.now_is_new()
         second = await parts(answer, "pulls")

@@ -6,8 +6,8 @@ import pytest
 
 from mirror.oci.errors import BadRequest
 from mirror.oci.reference import Repository
+from mirror.oci.wanted import ByNames, ByTags, OneImage, parse_wanted
 from mirror.sync.tags import chosen
-from mirror.sync.wanted import ByNames, ByTags, OneImage, parse_wanted
 
 SIGNATURE = f"sha256-{'0' * 64}.sig"
 

@@ -378,17 +378,17 @@ async def serve_with_workers(
             ahead(config, opened) as brought_ahead,
             watching(watch, board),
             seeing(config, opened, board, surroundings) as activity,
-            serving_admin(
-                config, opened, workers.exposition, ready, manager.given
-            ) as follow_for_admin,
         ):
             operations = Operations(config, opened, reloader, brought_ahead, activity, log_switch)
-            settle()
             async with (
+                serving_admin(
+                    config, opened, workers.exposition, ready, operations.console, manager.given
+                ) as follow_for_admin,
                 operating(operations),
                 notifier.watched(),
                 beside(_tell(workers, notifier, stop), "service manager"),
             ):
+                settle()
                 await workers.run(stop)
 
 

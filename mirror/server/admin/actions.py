@@ -13,8 +13,8 @@ from aiohttp import web
 from ...contracts.images import ImagesUnavailable, Purged, PurgeTotal, PurgeWanted, UnknownImage
 from ..control import CommandFailed, Tells
 from . import words
-from .console import Console, Consoles
-from .failures import Refused, read_only
+from .console import Console
+from .failures import read_only
 from .guard import COOKIE, Guard
 
 _SHOWN = 25  # images of a purge that are named before it
@@ -28,8 +28,8 @@ class Actions:
     """Adds itself to the application. Each answers with words for the page's script to tell, or
     with what is to be shown before it is done."""
 
-    def __init__(self, application: web.Application, consoles: Consoles, guard: Guard) -> None:
-        self._consoles = consoles
+    def __init__(self, application: web.Application, console: Console, guard: Guard) -> None:
+        self._console = console
         self._guard = guard
         self._warming: set[asyncio.Task[str]] = set()
         application.on_cleanup.append(self._end)
@@ -57,17 +57,11 @@ class Actions:
 
         return checked
 
-    def _console(self) -> Console:
-        console = self._consoles()
-        if console is None:
-            raise Refused(503, "STARTING", "the mirror is starting", retry_after=2)
-        return console
-
     async def _purge_trial(self, request: web.Request) -> web.StreamResponse:
         wanted = await self._purge_wanted(request, is_trial=True)
         freed: list[Purged] = []
         total = PurgeTotal(0, 0, 0)
-        async for told in self._console().images.purge(wanted):
+        async for told in self._console.images.purge(wanted):
             if isinstance(told, PurgeTotal):
                 total = told
             elif len(freed) < _SHOWN:
@@ -78,7 +72,7 @@ class Actions:
     async def _purge(self, request: web.Request) -> web.StreamResponse:
         wanted = await self._purge_wanted(request, is_trial=False)
         total = PurgeTotal(0, 0, 0)
-        async for told in self._console().images.purge(wanted):
+        async for told in self._console.images.purge(wanted):
             if isinstance(told, PurgeTotal):
                 total = told
         plural = "image" if total.images == 1 else "images"
@@ -94,17 +88,17 @@ class Actions:
 
     async def _pin(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
-        pinned = await self._console().images.pin(_name(form), str(form.get("to", "")))
+        pinned = await self._console.images.pin(_name(form), str(form.get("to", "")))
         return _said("good", f"{pinned.image} is pinned to {pinned.digest[:19]}")
 
     async def _unpin(self, request: web.Request) -> web.StreamResponse:
-        unpinned = await self._console().images.unpin(_name(await request.post()))
+        unpinned = await self._console.images.unpin(_name(await request.post()))
         return _said("good", f"{unpinned.image} is pinned no more")
 
     async def _warm(self, request: web.Request) -> web.StreamResponse:
         """It goes on when the browser has left."""
         name = _name(await request.post())
-        lines = self._run("warm", {"images": [name]})
+        lines = self._run("warm", {"images": [(name, ())]})
         if len(self._warming) >= _WARMING:
             return _said("bad", "four images are being warmed: wait for one of them")
         task = asyncio.create_task(_drained(lines), name="warm, from the page")
@@ -128,7 +122,7 @@ class Actions:
     def _run(
         self, name: str, parameters: Mapping[str, Any]
     ) -> AsyncGenerator[Mapping[str, Any], None]:
-        command = self._console().commands.get(name)
+        command = self._console.commands.get(name)
         if not isinstance(command, Tells):
             raise CommandFailed(f"this mirror has no {name}")
         return command.run(parameters)

@@ -17,7 +17,7 @@ from ...contracts.activity import UnknownSubject
 from ...contracts.images import ImagesUnavailable, PurgeTotal, PurgeWanted, Sort, UnknownImage
 from ..control import CommandFailed, Tells
 from .bodies import Body, whole_number
-from .console import Console, Consoles
+from .console import Console
 from .failures import Refused, read_only
 from .guard import COOKIE, Guard, refuse_other_sites
 from .live import Streams, as_json
@@ -41,9 +41,7 @@ class _Route:
     answer: Answer
 
 
-def add_api(
-    application: web.Application, consoles: Consoles, guard: Guard, streams: Streams
-) -> None:
+def add_api(application: web.Application, console: Console, guard: Guard, streams: Streams) -> None:
     """All of it, and its description at openapi.json."""
     routes = [*_READS, *_WRITES, _events(streams)]
     described = document(BASE, [each.operation for each in routes])
@@ -58,9 +56,6 @@ def add_api(
             guard.check_sight(request.headers, cookie, request.remote or "")
             if changes:
                 guard.check_change(request.headers, cookie)
-            console = consoles()
-            if console is None:
-                raise Refused(503, "STARTING", "the mirror is starting", retry_after=2)
             try:
                 return await route.answer(request, console)
             except UnknownSubject as error:
@@ -233,12 +228,11 @@ async def _unpin(request: web.Request, console: Console) -> web.Response:
 
 async def _warm(request: web.Request, console: Console) -> web.StreamResponse:
     body = await Body.read(request)
-    wanted: dict[str, Any] = {"images": body.texts("images")}
-    if platforms := body.texts("platforms"):
-        wanted["platforms"] = platforms
+    images, platforms = body.texts("images"), body.texts("platforms")
     body.end()
-    if not wanted["images"]:
+    if not images:
         raise Refused(400, "INVALID", "images: which ones")
+    wanted = {"images": [(name, platforms) for name in images]}
     return await _told_by_lines(request, _lines(console, "warm", wanted))
 
 

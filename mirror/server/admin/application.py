@@ -13,7 +13,7 @@ from ...clock import Clock
 from ..http.browsers import is_loopback
 from .actions import Actions
 from .api import add_api
-from .console import Admission, Admissions, Consoles
+from .console import Admission, Admissions, Console
 from .failures import Refused
 from .guard import HEADERS, Guard, refuse_other_names
 from .health import add_health
@@ -33,7 +33,7 @@ def admin_application(
     metrics: Callable[[], Awaitable[bytes]],
     ready: Callable[[], tuple[bool, Mapping[str, Any]]],
     missing: Callable[[str, str | None], Awaitable[Sequence[str]]],
-    consoles: Consoles = lambda: None,
+    console: Console,
     admissions: Admissions = Admission,
 ) -> web.Application:
     """See `add_health` for what is asked by machines.
@@ -47,10 +47,10 @@ def admin_application(
     application = web.Application(middlewares=middlewares, client_max_size=_BODY)
     add_health(application, metrics, ready, missing)
     application.on_response_prepare.append(add_headers)
-    page = Page(application, consoles, guard)
-    Actions(application, consoles, guard)
+    page = Page(application, console, guard)
+    Actions(application, console, guard)
     add_login(application, guard)
-    add_api(application, consoles, guard, page.streams)
+    add_api(application, console, guard, page.streams)
     return application
 
 

@@ -12,8 +12,7 @@ from ..control import Command
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """`commands`: those of the control socket, by their names. `default_registry`: of images that
-    are asked for without one."""
+    """`commands`: those of the control socket, by their names."""
 
     activity: Activity
     images: CachedImages
@@ -29,6 +28,3 @@ class Admission:
 
 
 Admissions = Callable[[], Admission]
-
-Consoles = Callable[[], Console | None]
-"""None while the mirror starts."""

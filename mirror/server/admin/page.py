@@ -16,7 +16,7 @@ from ...contracts.activity import UnknownSubject
 from ...contracts.images import ImagesUnavailable, Sort, UnknownImage
 from . import view, words
 from .assets import Assets
-from .console import Console, Consoles
+from .console import Console
 from .failures import Refused
 from .guard import COOKIE, Guard, refuse_other_sites
 from .live import Picture, Streams
@@ -34,8 +34,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Page:
     """Adds itself to the application."""
 
-    def __init__(self, application: web.Application, consoles: Consoles, guard: Guard) -> None:
-        self._consoles = consoles
+    def __init__(self, application: web.Application, console: Console, guard: Guard) -> None:
+        self._console = console
         self._guard = guard
         self._assets = Assets()
         self.streams = Streams()
@@ -58,7 +58,7 @@ class Page:
         application.on_shutdown.append(self._picture.end)
         get = application.router.add_get
         get("/", self._whole_or_form)
-        get("/live", self._seen(self._look), allow_head=False)
+        get("/live", self._seen(self._picture.show), allow_head=False)
         get("/pulls", self._seen(self._pulls))
         get("/pulls/{id}", self._seen(self._pull))
         get("/images", self._seen(self._images))
@@ -79,12 +79,6 @@ class Page:
 
         return checked
 
-    def _console(self) -> Console:
-        console = self._consoles()
-        if console is None:
-            raise Refused(503, "STARTING", "the mirror is starting", retry_after=2)
-        return console
-
     # The whole.
 
     async def _whole_or_form(self, request: web.Request) -> web.StreamResponse:
@@ -94,7 +88,7 @@ class Page:
             if refused.status != 401:
                 raise
             return self._rendered(request, "login.html", {"wrong": ""}, 200)
-        console = self._console()
+        console = self._console
         parts = await self._all(console)
         asked = request.headers.get(hdrs.HOST, "")
         status = parts["status"]
@@ -118,11 +112,12 @@ class Page:
             "upstreams": view.upstreams(status.endpoints),
             "downloads": activity.downloads(),
             "pulls": activity.pulls(_PULLS),
+            "like": "",
             "happenings": activity.happenings(_HAPPENINGS),
         }
 
     async def _paint(self) -> Mapping[str, str]:
-        console = self._console()
+        console = self._console
         parts = await self._all(console)
         return {
             name: self._env.get_template(f"{name}.html").render(parts)
@@ -130,30 +125,26 @@ class Page:
         }
 
     async def _changed(self, than: int, within: float) -> int:
-        return await self._console().activity.changed(than, within)
-
-    async def _look(self, request: web.Request) -> web.StreamResponse:
-        self._console()
-        return await self._picture.show(request)
+        return await self._console.activity.changed(than, within)
 
     # Its parts.
 
     async def _pulls(self, request: web.Request) -> web.StreamResponse:
         like = request.query.get("pulls", "")[:_LONGEST]
-        console = self._console()
+        console = self._console
         found = console.activity.pulls(_PULLS, like)
         now = (await console.activity.status()).now
         return self._rendered(request, "pulls.html", {"pulls": found, "now": now, "like": like})
 
     async def _pull(self, request: web.Request) -> web.StreamResponse:
         wanted = request.match_info["id"]
-        for pull in self._console().activity.pulls(1000):
+        for pull in self._console.activity.pulls(1000):
             if pull.id == wanted:
                 return self._rendered(request, "pull.html", {"pull": pull})
         return self._rendered(request, "pull.html", {"pull": None})
 
     async def _images(self, request: web.Request) -> web.StreamResponse:
-        found = await self._listed(request, self._console())
+        found = await self._listed(request, self._console)
         return self._rendered(request, "images.html", {**found, "write": self._guard.may_write})
 
     async def _listed(self, request: web.Request, console: Console) -> Mapping[str, Any]:
@@ -177,7 +168,7 @@ class Page:
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
         name = request.query.get("image", "")[:_LONGEST_NAME]
-        console = self._console()
+        console = self._console
         now = (await console.activity.status()).now
         shown: dict[str, Any] = {"name": name, "now": now, "write": self._guard.may_write}
         try:

@@ -54,8 +54,10 @@ def lasted(seconds: float | None) -> str:
         return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds:.2f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
-    if seconds < 3600:
+    if seconds < 600:
         return f"{int(seconds // 60)} m {int(seconds % 60)} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} m"
     if seconds < 86400:
         return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} m"
     return f"{int(seconds // 86400)} d {int(seconds % 86400 // 3600)} h"

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from fnmatch import translate
 
-from ..oci.errors import BadRequest, quoted
-from ..oci.reference import ImageReference, Repository, parse_image
-from ..oci.registries import looks_like_registry, official, parse_registry
+from .errors import BadRequest, quoted
+from .reference import ImageReference, Repository, parse_image
+from .registries import looks_like_registry, official, parse_registry
 
 _PATTERN = re.compile(r"[*?\[]")
 _LONGEST = 512  # characters
@@ -74,6 +74,16 @@ def parse_wanted(text: str, default_registry: str) -> Wanted:
             raise BadRequest(f"{quoted(text)}: write the registry without * and ?")
         registry, name = parse_registry(first), rest
     return ByNames(registry, official(registry, name), tags)
+
+
+def registry_of(wanted: Wanted) -> str:
+    match wanted:
+        case OneImage():
+            return wanted.image.repository.registry
+        case ByTags():
+            return wanted.repository.registry
+        case ByNames():
+            return wanted.registry
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
