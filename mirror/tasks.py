@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,6 +35,22 @@ async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[No
     finally:
         task.cancel()
         await ended([task])
+
+
+async def until(condition: Callable[[], bool], look: float) -> None:
+    """Returns when the condition holds, which is looked at every so many seconds."""
+    while not condition():  # noqa: ASYNC110 - what it looks at has no event of its own
+        await asyncio.sleep(look)
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Returns when one of these is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def pass_on(task: asyncio.Task[T], answer: asyncio.Future[T]) -> None:

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from mirror import app as assembly
 from mirror import config
+from mirror.activity.watching import Watch
 from mirror.metrics import Metrics
+from mirror.server.http.networks import network_of
 
 from .fakes.hub import Hub
 from .waiting import eventually
@@ -44,8 +46,9 @@ class Node:
         ports = await self._running.enter_async_context(
             assembly.pull_ports(given, assembly.ServiceManager().given)
         )
+        watch = Watch(process.events, process.clock, network_of)
         await self._running.enter_async_context(
-            assembly.serving_pulls(given, opened, Metrics(process.events), ports)
+            assembly.serving_pulls(given, opened, Metrics(process.events), watch, ports)
         )
         client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
         self._running.push_async_callback(client.close)

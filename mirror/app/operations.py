@@ -34,6 +34,7 @@ class Operations:
         ahead: Ahead,
         activity: LiveActivity,
         log: LogSwitch,
+        restart: Command,
     ) -> None:
         self.config = config
         self.opened = opened
@@ -42,6 +43,7 @@ class Operations:
         self.sync = SyncEntries(config, opened, ahead)
         self.activity = activity
         self.log = log
+        self.restart = restart
         self.keeping = Keeping(opened, config)
         self.images: CachedImages = HeldImages(
             opened, self.keeping, lambda: self.config, reloader.begin_anew
@@ -65,6 +67,7 @@ class Operations:
         """By their names; those of several words with a hyphen between."""
         return {
             "reload": one(self.reloader.command),
+            "restart": self.restart,
             **self.ahead.commands(),
             **self.sync.commands(),
             **image_commands(self.images),

@@ -27,6 +27,7 @@ from ..oci.digest import Digest
 from ..oci.reference import parse_image
 from ..pullthrough.images import Images, this_platform
 from ..server.admin.console import Admission, Console
+from ..server.control import CommandFailed, Parameters, one
 from ..server.http.accepting import Port
 from ..server.http.listening import Listener
 from ..server.http.networks import network_of
@@ -105,6 +106,7 @@ async def running(
             brought_ahead,
             activity,
             log_switch,
+            one(_alone),
         )
         async with (
             serving_admin(
@@ -129,12 +131,24 @@ async def running(
                 notifier.stopping(f"lets running answers end, for {GRACE:g} s at most")
 
 
+async def _alone(_: Parameters) -> Mapping[str, Any]:
+    """The command `restart`, where there are no workers."""
+    raise CommandFailed(
+        "it serves by one process (workers: 1), in whose place no other can be: with workers: 2 "
+        "each is replaced by itself; with a socket unit of systemd, connections wait while the "
+        "service is restarted"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PullServer:
-    """What answers on the mirror's ports. `log`: has this process log so from now on."""
+    """What answers on the mirror's ports. `log`: has this process log so from now on. `retire`: for
+    one that another process replaces on the same ports; it returns when nobody is connected any
+    more, in some seconds, or when the event is set."""
 
     follow: Follow
     log: Callable[[LogSettings], None]
+    retire: Callable[[asyncio.Event], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -205,7 +219,7 @@ async def serving_pulls(
             listener.limit(config.limits.idle, config.limits.idle)
             listener.show(_shown(config))
 
-        yield PullServer(follow, log_so)
+        yield PullServer(follow, log_so, listener.retire)
         log.info("draining", seconds=GRACE)
 
 

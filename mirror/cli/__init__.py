@@ -31,7 +31,7 @@ from .console import (
 )
 from .doctor import doctor
 from .goings import log, status, why
-from .running import reload
+from .running import reload, restart
 from .setup import setup
 from .syncing import sync
 from .tags import pin, tags, unpin
@@ -129,6 +129,7 @@ register(
     purge,
     ready,
     reload,
+    restart,
     serve,
     setup,
     status,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ..config import ConfigError, store_of
 from .console import ConfigOption, err, explained, find_mirror, give_up, log_nothing, out
@@ -52,3 +56,35 @@ def _is(path: Path, other: str | None) -> bool:
     with contextlib.suppress(OSError):
         return os.path.samefile(path, other)
     return os.path.abspath(path) == other
+
+
+@explained("restart", failed="the workers that were not replaced go on")
+def restart(
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a step.")] = False,
+) -> None:
+    """Replace the workers of the mirror that runs, one by one, with no connection refused or cut:
+    each by one that serves before the other accepts no more. What it answers then, it ends (for
+    half a minute at most). Keys that need a restart of all stay as they are."""
+    from ..app import NotAnswered, ask_lines
+
+    log_nothing()
+
+    async def follow(store: Path) -> None:
+        async for line in ask_lines(store, "restart", {}):
+            if as_json:
+                out.print(json.dumps(line), markup=False)
+            elif line["ended"]:
+                out.print(f"worker {line['worker']}: {line['instead_of']} has ended")
+            else:
+                words = f"serves in place of {line['instead_of']}, after {line['seconds']:.1f} s"
+                out.print(f"worker {line['worker']}: {line['pid']} {words}")
+
+    try:
+        store = find_mirror(None).store if config is None else store_of(config)
+        asyncio.run(follow(store))
+    except ConfigError as error:
+        err.print(str(error), markup=False)
+        raise give_up("no mirror was asked") from None
+    except NotAnswered as error:
+        raise give_up(str(error)) from None

@@ -18,6 +18,7 @@ from ...logs import LogSettings, log_as, log_json
 from ...metrics import Metrics
 from ...server.http.accepting import Port
 from ...server.http.networks import network_of
+from ...tasks import first_of
 from .. import (
     CannotStart,
     Process,
@@ -61,8 +62,14 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
     reader, writer = await asyncio.open_unix_connection(sock=line)
     sent: asyncio.Queue[Given] = asyncio.Queue()
     watch = Watch(process.events, process.clock, network_of)
+    is_replaced = asyncio.Event()
     telling = Telling(
-        reader, writer, metrics.changes, sent.put_nowait, lambda: to_json(watch.news())
+        reader,
+        writer,
+        metrics.changes,
+        sent.put_nowait,
+        lambda: to_json(watch.news()),
+        is_replaced.set,
     )
     tasks = [
         asyncio.create_task(telling.beat()),
@@ -84,8 +91,10 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
                 asyncio.create_task(_follow(sent, apply, pulls.log, opened.listener.flush, telling))
             )
             settle()
-            await stop.wait()
+            await first_of(stop, is_replaced)
             telling.serves(False)
+            if not stop.is_set():
+                await pulls.retire(stop)
     finally:
         for task in tasks:
             task.cancel()

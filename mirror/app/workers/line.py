@@ -23,7 +23,7 @@ BEAT = 1.0
 """Seconds between two reports of a worker."""
 
 _LENGTH = 4  # bytes before each report, and each configuration, that say how long it is
-_ASK, _FOLLOW, _LOG = b"?", b"=", b"!"
+_ASK, _FOLLOW, _LOG, _RETIRE = b"?", b"=", b"!", b"-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,15 @@ def follow(writer: asyncio.StreamWriter, given: Numbered) -> None:
     writer.write(_FOLLOW + len(data).to_bytes(_LENGTH, "big") + data)
 
 
+def retire(writer: asyncio.StreamWriter) -> None:
+    """The worker leaves its ports to the one that replaces it, and ends."""
+    writer.write(_RETIRE)
+
+
 class Telling:
     """The worker's end. `take` is given each configuration that the parent sends, and how the
-    worker is to log. `news`: what it has seen since it was last asked."""
+    worker is to log. `news`: what it has seen since it was last asked. `leave` is called when
+    another worker serves in its place."""
 
     def __init__(
         self,
@@ -92,12 +98,14 @@ class Telling:
         changes: Callable[[], Sequence[Any]],
         take: Callable[[Given], object],
         news: Callable[[], Mapping[str, Any]],
+        leave: Callable[[], object],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._changes = changes
         self._take = take
         self._news = news
+        self._leave = leave
         self._asked = 0
         self._configuration = 0
         self._serving = False
@@ -130,6 +138,9 @@ class Telling:
                 if kind == _ASK:
                     self._asked += 1
                     self._report()
+                    continue
+                if kind == _RETIRE:
+                    self._leave()
                     continue
                 length = int.from_bytes(await self._reader.readexactly(_LENGTH), "big")
                 data = await self._reader.readexactly(length)

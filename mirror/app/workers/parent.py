@@ -5,118 +5,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
-import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from multiprocessing import resource_tracker
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
+from typing import Any
 
 import structlog
 
 from ...activity.board import Board
 from ...activity.news import from_json
-from ...activity.watching import Watch
 from ...config import Config
 from ...contracts.events import WorkerReplaced
 from ...events import Events
-from ...logs import LogSettings, log_as
+from ...logs import LogSettings
 from ...metrics import Metrics
+from ...server.control import CommandFailed, Parameters
 from ...server.http.accepting import Port
-from ...server.http.networks import network_of
-from ...tasks import beside
+from ...tasks import until
 from .. import (
     GRACE,
-    ConfigWatch,
-    LogSwitch,
-    Notifier,
-    Operations,
-    Process,
-    Reloader,
-    ServiceManager,
-    Surroundings,
-    ahead,
-    holding_store,
-    keeping_house,
-    operating,
-    pull_ports,
-    resources,
-    seeing,
-    serving_admin,
     settings_of,
-    settle,
-    tell_pull,
-    watching,
 )
-from .child import FOR_THE_PARENT, live
-from .line import BEAT, Numbered, Report, ask, follow, has_unread, log_so, reports
+from .child import live
+from .line import Numbered, ask, follow, has_unread, log_so, reports, retire
+from .worker import ANSWER, FRESH, Silence, Worker, held_back, is_busy
 
 log = structlog.get_logger()
 
-_LOOK = 0.1  # seconds between two looks at the workers
+LOOK = 0.1  # seconds between two looks at the workers
 _CALM = 10.0  # a worker that lived this long is replaced at once, others after a pause
 _PAUSES = (0.2, 5.0)  # seconds: the shortest and the longest
 _KILL_AFTER = GRACE + 4.0
 _DEAD = 2.0  # seconds that the kernel has to end what was killed
+_SERVES = 60.0  # seconds that a new worker has to begin to serve
 _FOLLOWS = 30.0  # seconds that workers have to take another configuration
-_ANSWER = 0.5  # seconds that workers have to tell what they count, when it is asked for
-
-_FRESH = 3 * BEAT
-"""Seconds: a worker that was heard from within them answers clients."""
-
-
-@dataclass(frozen=True)
-class Silence:
-    """How many seconds a worker may say nothing before it is taken for hung, and killed.
-
-    `idle`: its main thread sleeps or is stopped, so that nothing can come of it. `busy`: it
-    computes, or waits for a disk, and may yet come back. `starting`: it has not yet served, and
-    imports, or opens a large store.
-    """
-
-    idle: float = 10.0
-    busy: float = 60.0
-    starting: float = 120.0
-
-
-@dataclass(eq=False)
-class _Worker:
-    number: int
-    process: SpawnProcess
-    writer: asyncio.StreamWriter
-    started: float
-    sent: int  # the number of the configuration that it was given last
-    silent: float = 0.0
-    """Seconds since it was heard from, of those in which this process itself was not held up."""
-    has_served: bool = False
-    killed: bool = False
-    asked: int = 0
-    said: Report = field(default=Report(False, 0))
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    hearing: asyncio.Task[None] | None = None
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid or 0
-
-    async def answered(self) -> None:
-        """Returns when it has reported after it was asked last."""
-        while self.said.answers < self.asked:
-            self.news.clear()
-            await self.news.wait()
-
-    async def leave(self) -> None:
-        """It has ended: what it said last is heard."""
-        if self.hearing is not None:
-            await asyncio.wait([self.hearing], timeout=_ANSWER)
-            self.hearing.cancel()
-        self.writer.close()
-
-    @property
-    def serves(self) -> bool:
-        return self.said.serving and self.silent < _FRESH and self.process.is_alive()
 
 
 class Workers:
@@ -141,7 +65,9 @@ class Workers:
         self._board = board or Board()
         self._log = settings_of(config)
         self._silence = silence or Silence()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
+        self._leaving: set[Worker] = set()  # which others replace
+        self._renewing = asyncio.Lock()
         self._pauses: dict[int, float] = {}
         self._again_at: dict[int, float] = {}
         self._looked = 0.0
@@ -150,7 +76,10 @@ class Workers:
     @property
     def serving(self) -> int:
         """How many answer on the port."""
-        return sum(worker.serves for worker in self._workers.values())
+        return sum(worker.serves for worker in self._all())
+
+    def _all(self) -> Sequence[Worker]:
+        return [*self._workers.values(), *self._leaving]
 
     @property
     def wanted(self) -> int:
@@ -164,18 +93,18 @@ class Workers:
     def log(self, settings: LogSettings) -> None:
         """All log so from now on, also those that are started later."""
         self._log = settings
-        for worker in self._workers.values():
+        for worker in self._all():
             log_so(worker.writer, settings)
 
     async def exposition(self) -> bytes:
         """What all of them and this process count, for Prometheus. Those that hang are shown as
         they were when they were last heard from."""
-        asked = [worker for worker in self._workers.values() if worker.silent < _FRESH]
+        asked = [worker for worker in self._all() if worker.silent < FRESH]
         for worker in asked:
             worker.asked += 1
             ask(worker.writer)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(ANSWER):
                 for worker in asked:
                     await worker.answered()
         return self._metrics.exposition()
@@ -207,7 +136,7 @@ class Workers:
 
     def _send(self) -> None:
         """Only the newest configuration waits for a worker that hangs."""
-        for worker in self._workers.values():
+        for worker in self._all():
             if worker.sent < self._given.number and not has_unread(worker.writer):
                 follow(worker.writer, self._given)
                 worker.sent = self._given.number
@@ -221,11 +150,11 @@ class Workers:
                     if number not in self._workers:
                         await self._start(number)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _LOOK)
+                    await asyncio.wait_for(stop.wait(), LOOK)
                 await self._look()
             await self._end()
         finally:  # told to stop twice, too
-            for worker in self._workers.values():
+            for worker in self._all():
                 worker.process.kill()
 
     async def _start(self, number: int) -> None:
@@ -240,11 +169,11 @@ class Workers:
             target=live, args=(given, theirs, self._ports), name=f"worker-{number}", daemon=True
         )
         try:
-            with _held_back():
+            with held_back():
                 # Python's helper process for spawned ones. Where `start` has to start it, that
                 # unblocks SIGINT before the worker is there (until Python 3.12 at least).
                 resource_tracker.ensure_running()
-            with _held_back():
+            with held_back():
                 process.start()
         except OSError as error:  # no memory, no descriptors, a limit of tasks
             ours.close()
@@ -254,12 +183,12 @@ class Workers:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        worker = self._workers[number] = _Worker(number, process, writer, now, given.number)
+        worker = self._workers[number] = Worker(number, process, writer, now, given.number)
         worker.hearing = asyncio.create_task(self._hear(worker, reader))
         log_so(writer, self._log)
         log.info("worker_started", worker=number, pid=process.pid)
 
-    async def _hear(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
+    async def _hear(self, worker: Worker, reader: asyncio.StreamReader) -> None:
         async for report in reports(reader):
             worker.said = report
             worker.silent = 0.0
@@ -276,14 +205,20 @@ class Workers:
         for worker in list(self._workers.values()):
             if not worker.process.is_alive():
                 await self._bury(worker)
+        for worker in list(self._leaving):
+            if not worker.process.is_alive():
+                self._leaving.discard(worker)
+                await worker.leave()
+                self._metrics.forget(worker.pid)
+                self._board.forget(worker.pid)
 
     def _kill_hung(self) -> None:
         now = time.monotonic()
         # When this process did not run either, because the machine or all its processes were
         # suspended, that is nobody's silence.
-        awake = min(now - self._looked, 2 * _LOOK)
+        awake = min(now - self._looked, 2 * LOOK)
         self._looked = now
-        for worker in self._workers.values():
+        for worker in self._all():
             worker.silent += awake
             if worker.silent > self._bound(worker) and not worker.killed:
                 log.error(
@@ -295,12 +230,12 @@ class Workers:
                 worker.killed = True
                 worker.process.kill()
 
-    def _bound(self, worker: _Worker) -> float:
+    def _bound(self, worker: Worker) -> float:
         if not worker.has_served:
             return self._silence.starting
-        return self._silence.busy if _is_busy(worker.pid) else self._silence.idle
+        return self._silence.busy if is_busy(worker.pid) else self._silence.idle
 
-    async def _bury(self, worker: _Worker) -> None:
+    async def _bury(self, worker: Worker) -> None:
         number, now = worker.number, time.monotonic()
         pause = self._pauses.get(number, _PAUSES[0])
         self._again_at[number] = worker.started + pause
@@ -313,114 +248,82 @@ class Workers:
         self._metrics.forget(worker.pid)
         self._board.forget(worker.pid)
 
+    async def renew(self, _: Parameters) -> AsyncGenerator[Mapping[str, Any], None]:
+        """The command `restart`: replaces them one by one, each by one that serves before the other
+        accepts no more. Tells of each; raises CommandFailed where one cannot be replaced, which
+        goes on then."""
+        if self._renewing.locked():
+            raise CommandFailed("its workers are being replaced already")
+        async with self._renewing:
+            for number in range(self.wanted):
+                began = time.monotonic()
+                old = await self._replaced(number)
+                line = {"worker": number, "pid": self._workers[number].pid, "instead_of": old.pid}
+                yield {**line, "seconds": round(time.monotonic() - began, 3), "ended": False}
+                await until(partial(self._has_left, old), LOOK)
+                yield {**line, "seconds": round(time.monotonic() - began, 3), "ended": True}
+
+    async def _replaced(self, number: int) -> Worker:
+        """Returns the old one, which has been told to leave. Raises CommandFailed."""
+        old = self._workers.pop(number, None)
+        if old is None:
+            raise CommandFailed(
+                f"worker {number} has died, and is not there again yet: see the log"
+            )
+        self._leaving.add(old)
+        self._again_at.pop(number, None)
+        try:
+            async with asyncio.timeout(_SERVES):
+                await until(lambda: self._answers(number), LOOK)  # `run` starts it
+        except TimeoutError:
+            raise CommandFailed(
+                f"no new worker {number} serves within {_SERVES:g} s, so that the one before goes "
+                "on: see the log"
+            ) from None
+        else:
+            old.is_retired = True
+            retire(old.writer)
+            log.info("worker_replaced", worker=number, pid=self._workers[number].pid)
+            return old
+        finally:
+            if not old.is_retired:  # whoever has asked may be gone, too
+                self._take_back(number, old)
+
+    def _answers(self, number: int) -> bool:
+        return number in self._workers and self._workers[number].serves
+
+    def _has_left(self, worker: Worker) -> bool:
+        return worker not in self._leaving
+
+    def _take_back(self, number: int, old: Worker) -> None:
+        """It goes on in the place of the one that was to replace it."""
+        if old not in self._leaving:
+            return  # it has died meanwhile
+        self._leaving.discard(old)
+        new = self._workers.pop(number, None)
+        if new is not None:
+            self._leaving.add(new)
+            new.process.terminate()
+        self._workers[number] = old
+
     async def _end(self) -> None:
-        for worker in self._workers.values():
+        for worker in self._all():
             worker.process.terminate()
         if not await self._ended(_KILL_AFTER):
-            for worker in self._workers.values():
+            for worker in self._all():
                 if worker.process.is_alive():
                     log.error("worker_killed", reason="it did not drain", pid=worker.pid)
                     worker.process.kill()
             await self._ended(_DEAD)
-        for worker in self._workers.values():
+        for worker in self._all():
             await worker.leave()
 
     async def _ended(self, within: float) -> bool:
         """Waits until all have, but for `within` seconds only; returns whether they have."""
         deadline = time.monotonic() + within
-        while any(worker.process.is_alive() for worker in self._workers.values()):
+        while any(worker.process.is_alive() for worker in self._all()):
             if time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(LOOK)
             self._kill_hung()
         return True
-
-
-async def serve_with_workers(
-    config: Config, path: Path | None, stop: asyncio.Event, manager: ServiceManager
-) -> None:
-    """Serves until `stop` is set. `path` is where the configuration was read, and is read again.
-    Raises CannotStart."""
-    process = Process(set(config.registries))
-    metrics = Metrics(process.events, process.registries)
-
-    watch = Watch(process.events, process.clock, network_of)
-    board = Board(process.clock, network_of, tell_pull)
-
-    async with (
-        resources(config, process, holding_store) as opened,
-        pull_ports(config, manager.given) as ports,
-    ):
-        workers = Workers(config, ports, metrics, process.events, board)
-
-        def ready() -> tuple[bool, Mapping[str, int]]:
-            return workers.serving > 0, {"workers": workers.serving}
-
-        async def apply(config: Config) -> Sequence[str]:
-            opened.follow(config)
-            operations.follow(config)
-            follow_for_admin(config)
-            return await workers.follow(config)
-
-        notifier = manager.notifier
-        reloader = Reloader(path, config, process, apply, notifier=notifier)
-
-        def log_so_everywhere(settings: LogSettings) -> None:
-            log_as(settings)
-            workers.log(settings)
-
-        log_switch = LogSwitch(config, process.clock, log_so_everywhere)
-        surroundings = Surroundings(
-            ConfigWatch(path, process), log_switch, lambda: (workers.pids, workers.serving)
-        )
-        async with (
-            keeping_house(config, opened, metrics),
-            ahead(config, opened) as brought_ahead,
-            watching(watch, board),
-            seeing(config, opened, board, surroundings) as activity,
-        ):
-            operations = Operations(config, opened, reloader, brought_ahead, activity, log_switch)
-            async with (
-                serving_admin(
-                    config, opened, workers.exposition, ready, operations.console, manager.given
-                ) as follow_for_admin,
-                operating(operations),
-                notifier.watched(),
-                beside(_tell(workers, notifier, stop), "service manager"),
-            ):
-                settle()
-                await workers.run(stop)
-
-
-async def _tell(workers: Workers, notifier: Notifier, stop: asyncio.Event) -> None:
-    """Ready as soon as one of them answers; from then on how many do, until they end."""
-    told = 0
-    while not stop.is_set():
-        serving = workers.serving
-        if serving != told:
-            tell = notifier.status if told else notifier.ready
-            tell(f"{serving} of {workers.wanted} workers serve")
-            told = serving
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _LOOK)
-    notifier.stopping(f"lets running answers end, for {GRACE:g} s at most")
-
-
-@contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """A process that is started within has the signals of the group held back (signal(7): the mask
-    is kept by fork and exec, a handler is not), until it can handle them itself."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_PARENT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _is_busy(pid: int) -> bool:
-    """Whether its main thread computes (R), or waits for a disk (D): proc(5)."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] in ("R", "D")

@@ -19,6 +19,7 @@ from ...contracts.events import RequestAnswered
 from ...contracts.registry import Outcome
 from ...events import Events
 from ...oci.errors import BadRequest, RegistryError
+from ...tasks import until
 from ..v2.endpoints import COMMON
 from ..v2.failures import failure
 from ..v2.target import TargetKind
@@ -36,6 +37,8 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _MAX_LINE = 8190  # bytes of a request's line, and of each of its header fields
 _MAX_FIELDS = 64
 _LINGER = 5.0  # seconds to read the rest of a body that nobody wanted, so that the answer arrives
+_POLITE = 5.0  # seconds in which a connection that is in use asks once more
+_LOOK = 0.05  # seconds between two looks at whether anybody is connected still
 _CANCEL = 1.0  # seconds for cancelled requests to let go of what they hold
 
 
@@ -66,6 +69,7 @@ class Listener:
         self._idle = idle
         self._patience = patience
         self._events = events
+        self._retires = False
         self._running: set[asyncio.Task[Any]] = set()
         self._server: web.Server | None = None
         self._acceptor: Acceptor | None = None
@@ -96,7 +100,7 @@ class Listener:
 
     def start(self) -> None:
         # A client that leaves ends its request, and what the request holds is freed.
-        server = web.Server(self._tracked, request_factory=_request, handler_cancellation=True)
+        server = web.Server(self._tracked, request_factory=self._request, handler_cancellation=True)
 
         def connection(client: socket.socket, first: bytes, owed: Answer | None) -> _Connection:
             return _Connection(
@@ -128,6 +132,20 @@ class Listener:
         acceptor.listen(self._ports)
         self._server, self._acceptor = server, acceptor
 
+    async def retire(self, stop: asyncio.Event) -> None:
+        """Leaves its ports to another process, which accepts there: what waits to be accepted is
+        that one's. Who is connected already is answered once more, and told that the connection
+        ends with it (RFC 9112, section 9.6): a request that is on its way while an idle connection
+        is closed would be lost. Returns when nobody is connected any more, after `_POLITE` seconds,
+        or when `stop` is set."""
+        self._retires = True
+        self._response_cache.end()
+        if self._acceptor is not None:
+            self._acceptor.leave()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLITE):
+                await until(lambda: stop.is_set() or not self.connections, _LOOK)
+
     async def stop(self, grace: float) -> None:
         """Accepts nothing any more, lets running requests end for `grace` seconds, cuts the rest.
 
@@ -155,6 +173,23 @@ class Listener:
         if self._running:
             await asyncio.wait(self._running, timeout=within)
 
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        """A request without the URL that aiohttp makes of its target, of which only the raw form is
+        read here. Where the target names a host that cannot be decoded (`http://xn--a/v2/`),
+        aiohttp would raise outside of all that handles errors, and leave the connection open
+        without an end."""
+        closes = message.should_close or self._retires
+        message = message._replace(url=_NO_URL, should_close=closes)
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop)
+
     async def _tracked(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - aiohttp runs every request in a task of its own
@@ -180,20 +215,6 @@ def _without_tls() -> bytes:
 
 
 _NO_URL = URL("/")
-
-
-def _request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: asyncio.Task[None],
-) -> web.BaseRequest:
-    """A request without the URL that aiohttp makes of its target, of which only the raw form is
-    read here. Where the target names a host that cannot be decoded (`http://xn--a/v2/`), aiohttp
-    would raise outside of all that handles errors, and leave the connection open without an end."""
-    loop = asyncio.get_running_loop()
-    return web.BaseRequest(message._replace(url=_NO_URL), payload, protocol, writer, task, loop)
 
 
 class _Connection(KeptAlive):

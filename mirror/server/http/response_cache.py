@@ -155,6 +155,7 @@ class ResponseCache:
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._prepared: dict[tuple[bytes, bytes], _Prepared] = {}
         self._bytes = 0
+        self._has_ended = False
         self._fields: dict[bytes, Fields | None] = {}
         self._next_second = 0
         self._ends = (b"", b"")
@@ -201,7 +202,9 @@ class ResponseCache:
         """Puts into the table what a GET was answered with; where the answer has headers for who
         has it already, HEAD and If-None-Match of it too."""
         target, host, body = answer.asked.target, answer.asked.host, answer.body
-        if len(body) > LARGEST or not _LINE.fullmatch(target) or not host.isascii():
+        if self._has_ended or len(body) > LARGEST:
+            return
+        if not _LINE.fullmatch(target) or not host.isascii():
             return
         most = _CONTENT_LIFE if answer.life is None else min(answer.life, _TAG_LIFE)
         now = self._monotonic()
@@ -223,6 +226,11 @@ class ResponseCache:
         """What was answered until now may not be the answer any more."""
         self._prepared.clear()
         self._bytes = 0
+
+    def end(self) -> None:
+        """Answers nothing from now on."""
+        self._has_ended = True
+        self.clear()
 
     def _forget(self, key: tuple[bytes, bytes]) -> None:
         old = self._prepared.pop(key, None)
