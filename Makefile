@@ -10,7 +10,7 @@ CONFIG ?= mirror.yaml
 .PHONY: run test unit pythons check demo bench programs screenshots clean
 
 run: $(VENV)/.run
-	$(BIN)/registry-mirror serve --config $(CONFIG)
+	@$(BIN)/registry-mirror serve --config $(CONFIG)
 
 test: check programs
 	$(BIN)/pytest -n 2 --dist loadgroup
@@ -46,16 +46,12 @@ programs:
 screenshots: $(VENV)/.dev programs
 	$(BIN)/python -m tests.browser.screenshots
 
-$(VENV)/bin/python:
-	@./deploy/debian-programs.sh python
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.run: pyproject.toml $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) deploy/environment.py $(VENV) .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+$(VENV)/.dev: pyproject.toml
+	@$(PYTHON) deploy/environment.py $(VENV) '.[dev]'
 	@touch $@ $(VENV)/.run
 
 clean:

@@ -27,8 +27,7 @@ for version in 3.11 3.12 3.13; do
     fi
     environment=".venv-$version"
     if ! [ "$environment/.dev" -nt pyproject.toml ]; then
-        "$python" -m venv "$environment"
-        "$environment/bin/pip" install --quiet --disable-pip-version-check --editable '.[dev]'
+        "$python" deploy/environment.py "$environment" ".[dev]"
         touch "$environment/.dev"
     fi
     echo "unit tests on Python $version:"
