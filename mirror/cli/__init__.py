@@ -13,6 +13,7 @@ import typer
 from .. import __version__
 from ..config import Config
 from ..logs import drain, log_as, log_json, open_streams
+from .archives import export, import_
 from .beginning import completion, init
 from .cached import images, purge
 from .checking import check
@@ -122,7 +123,9 @@ register(
     check,
     completion,
     doctor,
+    export,
     images,
+    import_,
     init,
     log,
     pin,

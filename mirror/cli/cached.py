@@ -103,7 +103,7 @@ def purge(
     What other images need stays; running pulls and downloads go on. Pinned images stay, and so does
     a second tier: what it has comes from there. On a terminal it asks first, unless each image is
     named with its tag."""
-    names = [name for text in patterns or [] for name in _expanded(text)]
+    names = [name for text in patterns or [] for name in expanded(text)]
     asked: dict[str, object] = {"patterns": names, "with_pinned": pinned, "is_trial": dry_run}
     if older:
         try:
@@ -246,7 +246,7 @@ def _status(total: Line) -> int:
     return int(bool(total["unknown"]) or (not total["images"] and bool(total["skipped"])))
 
 
-def _expanded(text: str) -> Sequence[str]:
+def expanded(text: str) -> Sequence[str]:
     """The names of a list, or this one."""
     if not text.startswith("@"):
         return [text]

@@ -191,6 +191,7 @@ def register(app: typer.Typer, *commands: Callable[..., Any]) -> None:
     for command in commands:
         told = inspect.cleandoc(command.__doc__ or "").split("\n\n")
         app.command(
+            name=command.__name__.rstrip("_").replace("_", "-"),  # `import_`: Python's own word
             help="\n\n".join(" ".join(paragraph.split()) for paragraph in told),
             epilog=_epilogs.get(command) or _epilog((), ""),
         )(command)

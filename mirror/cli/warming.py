@@ -136,7 +136,7 @@ def _platforms(wish: Wish, given: Sequence[str]) -> Sequence[str]:
 
 async def _ready(asked: Sequence[Asked], config: Path | None, as_json: bool) -> bool:
     good = True
-    async with contextlib.aclosing(_lines("ready", asked, config)) as lines:
+    async with contextlib.aclosing(work_lines("ready", asked, config)) as lines:
         async for line in lines:
             good = good and line["is_ready"]
             if as_json:
@@ -152,7 +152,7 @@ async def _ready(asked: Sequence[Asked], config: Path | None, as_json: bool) -> 
 
 
 async def _warm(asked: Sequence[Asked], config: Path | None, as_json: bool) -> bool:
-    lines = _lines("warm", asked, config)
+    lines = work_lines("warm", asked, config)
     async with contextlib.aclosing(lines):
         return await show_work(lines, as_json)
 
@@ -176,7 +176,7 @@ async def show_work(lines: AsyncIterator[Line], as_json: bool) -> bool:
     return bool(results) and set(results) == {"good"}
 
 
-async def _lines(
+async def work_lines(
     command: str, asked: Sequence[Asked], config: Path | None
 ) -> AsyncGenerator[Line, None]:
     """What the mirror that runs answers; where none does, what is found by its store."""

@@ -62,6 +62,14 @@ class Client(ABC):
     def forget(self) -> None:
         """Removes all that was pulled: the next pull begins from nothing."""
 
+    def load(self, archive: Path, image: str) -> None:
+        """Takes an image out of an OCI image layout in a tar."""
+        raise NotImplementedError
+
+    def save(self, image: str, archive: Path) -> None:
+        """Writes an image that was pulled into such a tar."""
+        raise NotImplementedError
+
     @abstractmethod
     def log_in(self) -> None:
         """Makes the user one who is logged in to Docker Hub as ACCOUNT."""
@@ -107,6 +115,12 @@ class Dockerd(Client):
     def forget(self) -> None:
         images = self.command(*self._docker("images", "--quiet", "--no-trunc")).split()
         self.command(*self._docker("rmi", "--force", *set(images)))
+
+    def save(self, image: str, archive: Path) -> None:
+        own = archive.with_suffix(".docker")
+        self.command(*self._docker("save", "--output", str(own), image))
+        copy = ("skopeo", "--insecure-policy", "copy", "--quiet")
+        self.command(*copy, f"docker-archive:{own}", f"oci-archive:{archive}:{image}")
 
     def log_in(self) -> None:
         self.login.mkdir(exist_ok=True)
@@ -155,6 +169,13 @@ class Containerd(Client):
         images = self.command(*self._ctr, "images", "list", "--quiet").split()
         self.command(*self._ctr, "images", "remove", "--sync", *images)
 
+    def load(self, archive: Path, image: str) -> None:
+        self.command(*self._ctr, "images", "import", archive)
+        assert image in self.command(*self._ctr, "images", "list", "--quiet").split()
+
+    def save(self, image: str, archive: Path) -> None:
+        self.command(*self._ctr, "images", "export", archive, image)
+
     def log_in(self) -> None:
         self.login = ["--user", f"{ACCOUNT}:{PASSWORD}"]
 
@@ -185,6 +206,13 @@ class Podman(Client):
     def forget(self) -> None:
         self.command(*self._podman, "rmi", "--all", "--force")
 
+    def load(self, archive: Path, image: str) -> None:
+        self.command(*self._podman, "pull", f"oci-archive:{archive}:{image}")
+
+    def save(self, image: str, archive: Path) -> None:
+        words = ("save", "--quiet", "--format", "oci-archive", "--output", archive, image)
+        self.command(*self._podman, *words)
+
     def log_in(self) -> None:
         self.environment["REGISTRY_AUTH_FILE"] = str(write_login(self.programs.folder))
 
@@ -204,6 +232,14 @@ class Skopeo(Client):
         self._copies.mkdir(exist_ok=True)
         copy = self._copies / str(len(list(self._copies.iterdir())))
         self.command(*self._skopeo, "copy", "--quiet", f"docker://{image}", f"dir:{copy}")
+
+    def load(self, archive: Path, image: str) -> None:
+        copy = self.programs.folder / "loaded"
+        self.command(*self._skopeo, "copy", f"oci-archive:{archive}:{image}", f"dir:{copy}")
+
+    def save(self, image: str, archive: Path) -> None:
+        to = f"oci-archive:{archive}:{image}"
+        self.command(*self._skopeo, "copy", "--quiet", f"docker://{image}", to)
 
     def tags(self, repository: str) -> list[str]:
         """All that `skopeo list-tags` shows, which asks no mirror: the name begins with one."""

@@ -25,6 +25,8 @@ from ...oci.digest import Digest
 from ...oci.reference import ImageReference
 from ...pullthrough.tags.pins import event_at, spoken
 from ..resources import Resources
+from .exporting import Exporting
+from .importing import Importing
 from .keeping import Keeping
 from .listing import Listing, read_name
 from .purging import Purging
@@ -49,6 +51,8 @@ class HeldImages:
             await opened.listener.flush()
             await begin_anew()
 
+        self._exporting = Exporting(opened, keeping)
+        self._importing = Importing(opened, noted)
         self._purging = Purging(opened, self._listing, keeping, noted)
 
     async def list(
@@ -98,12 +102,12 @@ class HeldImages:
         return PinnedTag(image.familiar, str(image), str(digest or ""))
 
     def export(self, wanted: ExportWanted) -> AsyncGenerator[bytes, None]:
-        raise NotImplementedError
+        return self._exporting.run(self._config(), wanted)
 
     def import_(
         self, archive: AsyncIterator[bytes], name: str = ""
     ) -> AsyncGenerator[Imported, None]:
-        raise NotImplementedError
+        return self._importing.run(self._config(), archive, name)
 
     def _tag(self, text: str) -> tuple[ImageReference, str]:
         try:

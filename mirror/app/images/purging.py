@@ -33,10 +33,10 @@ from ...oci.reference import ImageReference, Repository
 from ..resources import Resources
 from .keeping import Keeping
 from .listing import Listing, named, read_pattern
+from .removing import remove_unneeded
 
 log = structlog.get_logger()
 
-_AT_ONCE = 64  # pieces that are removed in one go: one transaction of the index
 _PAUSE = 0.005  # seconds after each image, for those who pull
 _NAMES = 1000  # of images that are skipped, which are told
 _DEEPEST = 3  # signatures of signatures
@@ -195,7 +195,7 @@ class Purging:
         manifests = [piece.digest for piece in removal.unshown if piece.media_type]
         await links.remove(image.repository, unshown)
         await opened.shared.referrers.remove(image.repository, manifests)
-        removed = await self._remove_content([piece.digest for piece in removal.pieces])
+        removed = await remove_unneeded(opened.store, [piece.digest for piece in removal.pieces])
         if isinstance(image.reference, str):
             frozen = await opened.tags.frozen(image.repository, image.reference)
             if frozen is not None:  # it stays pinned, and is kept when it is here again
@@ -208,20 +208,6 @@ class Purging:
         if not await opened.catalogue.note(changes):
             await opened.catalogue.lose()
         return sum(removed.values())
-
-    async def _remove_content(self, digests: Sequence[Digest]) -> dict[Digest, int]:
-        removed: dict[Digest, int] = {}
-        left, before = list(digests), -1
-        while left and len(left) != before:  # again, where something was named before its parent
-            before = len(left)
-            for start in range(0, before, _AT_ONCE):
-                removed |= await self._opened.store.purge(left[start : start + _AT_ONCE])
-            left = [
-                digest
-                for digest in left
-                if digest not in removed and self._opened.store.size(digest) is not None
-            ]
-        return removed
 
     async def _forget_tag(self, image: ImageReference) -> None:
         if isinstance(image.reference, str):

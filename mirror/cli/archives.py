@@ -1,0 +1,182 @@
+"""Images in one file, for where no network is: export, import."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from ..pullthrough.images import this_platform
+from ..sync.work import Asked
+from .asking import JsonOption, chunks, lines, printed
+from .cached import expanded
+from .console import CONFIGURATION_WRONG, ConfigOption, err, explained, give_up, out
+from .progress import size_in_words
+from .warming import work_lines
+
+_SLICE = 1 << 20
+
+
+@explained(
+    "export redis:7 ghcr.io/acme/app:v1 -o site.tar",
+    "export @images.txt --platform linux/arm64 -o - | ssh site registry-mirror import -",
+    "skopeo copy oci-archive:site.tar:docker.io/library/redis:7 docker-daemon:redis:7",
+    failed="an image is not whole, or the file could not be written; then there is none",
+)
+def export(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE…", help="As behind docker pull: redis:7; or @list.txt, one a line."
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="-: standard output.")
+    ],
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--platform",
+            metavar="PLATFORM",
+            help="Such as linux/arm64, or all; may be repeated. Without it, this host's.",
+            show_default=False,
+        ),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Fetch nothing: all has to be here.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write whole images into one file: an OCI image layout in a tar, which import, skopeo, podman
+    and containerd (ctr image import) read. What is missing is fetched first."""
+    names = [name for text in images for name in expanded(text)]
+    if not names:
+        raise give_up("no image is named", CONFIGURATION_WRONG)
+    platforms = list(dict.fromkeys(platform or [])) or [this_platform()]
+    for name in platforms:
+        if name != "all" and name.count("/") not in (1, 2):
+            raise give_up(
+                f"--platform {name}: write one such as linux/arm64, or all", CONFIGURATION_WRONG
+            )
+    if output == "-" and sys.stdout.isatty():
+        raise give_up("a tar is nothing for a terminal: write -o FILE", CONFIGURATION_WRONG)
+    try:
+        size = asyncio.run(_export(names, platforms, output, config, fetching=not offline))
+    except KeyboardInterrupt:
+        raise give_up("stopped; nothing was written") from None
+    err.print(f"{output}: {len(names)} images, {size_in_words(size)}.", markup=False)
+
+
+@explained(
+    "import site.tar",
+    "import other.tar --as registry.example.com/acme/app:v1",
+    failed="the archive is not taken; then nothing of it is kept",
+)
+def import_(
+    archive: Annotated[
+        str, typer.Argument(metavar="FILE", help="A tar; -: standard input.", show_default=False)
+    ],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--as", metavar="IMAGE", help="The name of its only image.", show_default=False
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Take images out of a file: of export, skopeo copy … oci-archive:, podman save --format
+    oci-archive, or ctr images export. Every byte is verified, and all of it is taken, or
+    nothing. With offline: true they are served for good; else their tags age as all tags do."""
+    try:
+        with _opened(archive) as file:
+            asyncio.run(_import(file, name, config, as_json))
+    except KeyboardInterrupt:
+        raise give_up("stopped; nothing of it is kept") from None
+
+
+@contextlib.contextmanager
+def _opened(archive: str) -> Iterator[BinaryIO]:
+    if archive == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(archive, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise give_up(f"{archive}: {error.strerror}", CONFIGURATION_WRONG) from None
+    with file:
+        yield file
+
+
+async def _export(
+    names: Sequence[str],
+    platforms: Sequence[str],
+    output: str,
+    config: Path | None,
+    *,
+    fetching: bool,
+) -> int:
+    """How many bytes were written."""
+    if fetching:
+        await _fetch(names, platforms, config)
+    words = {"images": list(names), "platforms": list(platforms)}
+    async with contextlib.aclosing(chunks(config, "export", words)) as pieces:
+        if output == "-":
+            return await _write(pieces, sys.stdout.buffer)
+        path = Path(output)
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                size = await _write(pieces, file)
+                await asyncio.to_thread(os.fsync, file.fileno())
+            part.replace(path)
+        except OSError as error:
+            raise give_up(f"{output}: {error.strerror}") from None
+        finally:
+            part.unlink(missing_ok=True)
+        return size
+
+
+async def _fetch(names: Sequence[str], platforms: Sequence[str], config: Path | None) -> None:
+    asked = [Asked(name, tuple(platforms)) for name in names]
+    good = False
+    async with contextlib.aclosing(work_lines("warm", asked, config)) as told:
+        async for line in told:
+            if line["told"] == "image_ended" and line["result"] not in ("whole", "kept"):
+                err.print(f"{line['image']}: {line['platform']}: {line['words']}", markup=False)
+            if line["told"] == "work_ended":
+                good = line["result"] == "good"
+    if not good:
+        raise give_up("nothing was written, as not all could be fetched; --offline fetches nothing")
+
+
+async def _write(pieces: AsyncIterator[bytes], file: BinaryIO) -> int:
+    size = 0
+    async for piece in pieces:
+        await asyncio.to_thread(file.write, piece)
+        size += len(piece)
+    await asyncio.to_thread(file.flush)
+    return size
+
+
+async def _import(file: BinaryIO, name: str, config: Path | None, as_json: bool) -> None:
+    async def given() -> AsyncIterator[bytes]:
+        while piece := await asyncio.to_thread(file.read, _SLICE):
+            yield piece
+
+    async with contextlib.aclosing(lines(config, "import", {"name": name}, given())) as told:
+        async for line in told:
+            if as_json:
+                sys.stdout.write(f"{printed(line)}\n")
+            else:
+                out.print(
+                    f"{line['name']}: imported, {size_in_words(line['size'])}, of which "
+                    f"{size_in_words(line['new'])} were not here.",
+                    markup=False,
+                )
