@@ -61,7 +61,8 @@ class Operations:
     @cached_property
     def console(self) -> Console:
         """What the page and the API show, and have done."""
-        return Console(self.activity, self.images, self.commands())
+        scheme = "http" if self.config.tls is None else "https"
+        return Console(self.activity, self.images, self.commands(), scheme)
 
     def commands(self) -> Mapping[str, Command]:
         """By their names; those of several words with a hyphen between."""

@@ -12,11 +12,13 @@ from ..control import Command
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """`commands`: those of the control socket, by their names."""
+    """`commands`: those of the control socket, by their names. `scheme`: by which clients ask the
+    mirror's port."""
 
     activity: Activity
     images: CachedImages
     commands: Mapping[str, Command]
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)

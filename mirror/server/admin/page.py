@@ -92,7 +92,7 @@ class Page:
         parts = await self._all(console)
         asked = request.headers.get(hdrs.HOST, "")
         status = parts["status"]
-        lines = view.client_lines(status.listen, asked, self._host, "http")
+        lines = view.client_lines(status.listen, asked, self._host, self._console.scheme)
         images = await self._listed(request, console)
         whole = {**parts, **images, "lines": lines, "proof": self._guard.proof}
         whole["write"] = self._guard.may_write
