@@ -8,6 +8,7 @@
 #   FORMAT=oci            OCI manifests, which have no health check; docker when not given
 #   OUT=mirror.tar        an archive for `podman load`, `docker load` or skopeo, too
 #   PIP_CONSTRAINT=FILE   versions of the libraries, for the same image again (as pip reads it)
+#   EXTRAS=tracing        what else of pyproject.toml's optional dependencies
 #   SOURCE_DATE_EPOCH=N   the time on every file; that of the last commit when not given
 #   DEBIAN, SECURITY      archives to take packages from
 #
@@ -113,7 +114,8 @@ for glibc in manylinux2014 manylinux_2_17 manylinux_2_24 manylinux_2_28 manylinu
 done
 PYTHONPATH=$(echo "$tools"/pip-*.whl) own_python -B -m pip --quiet --disable-pip-version-check install \
     --root-user-action ignore --no-compile --only-binary=:all: --implementation cp --python-version "${PYTHON#python}" \
-    $platforms --target "$work/libraries/$packages" "$work"/wheel/*.whl >&2
+    $platforms --target "$work/libraries/$packages" \
+    "$(echo "$work"/wheel/*.whl)${EXTRAS:+[$EXTRAS]}" >&2
 rm -rf "$work/libraries/$packages/bin"
 # What has the name of this build's folder in it: scripts, and where the wheel lay.
 sed -i '/^\.\.\//d; /direct_url\.json/d' "$work/libraries/$packages"/*.dist-info/RECORD

