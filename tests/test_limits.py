@@ -40,6 +40,7 @@ class Node:
         )
         given = config.parse(text + keys, "mirror.yaml")
         process = assembly.Process(set(given.registries))
+        watch = Watch(process.events)
         opened = await self._running.enter_async_context(
             assembly.resources(given, process, assembly.sharing_store)
         )
