@@ -165,6 +165,15 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path, command: str) -> None:
     assert failed.stdout == ""
 
 
+def test_check_tells_of_room_that_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "mirror.yaml"
+    file.write_text(f"storage: {{path: {tmp_path}, min_free: 900TiB}}\n")
+    done = run("check", "--config", file)
+    assert done.status == 0
+    assert "storage: storage.min_free is" in done.stderr
+    assert "nothing will be kept" in done.stderr
+
+
 def test_check_says_what_is_good(tmp_path: Path) -> None:
     config = tmp_path / "mirror.yaml"
     config.write_text("listen: 127.0.0.1:5999\n")

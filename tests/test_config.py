@@ -698,6 +698,23 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         # Keys
         ("\n\nworker: 2", 3, "worker", "a key that is not known", "write workers"),
         ("zzz: 2", 1, "zzz", "a key that is not known", "write one of listen, admin, workers"),
+        ("endpoints: []", 1, "endpoints", "a key that is not known", "it below a registry, as in"),
+        (
+            "registries:\n  docker.io:\n  endpoints: [{url: https://a.example}]",
+            3,
+            "registries.endpoints",
+            "no registry's name",
+            "it below a registry, as in registries: {docker.io: {endpoints: …}}",
+        ),
+        (
+            "registries: {docker.io: {endpoints: [{url: https://hub.docker.com/v2/}]}}",
+            1,
+            "registries.docker.io.endpoints[0].url",
+            "hub.docker.com",
+            "write https://registry-1.docker.io: that is Docker Hub's web site",
+        ),
+        ("storage: {path: '${HOME}/x'}", 1, "storage.path", "no variable", "the path itself"),
+        ("storage: {path: $HOME/x}", 1, "storage.path", "no variable", "the path itself"),
         ("storage:\n  maxsize: 2", 2, "storage.maxsize", "a key that", "write max_size"),
         ("registry: x", 1, "registry", "a key that is not known", "write registries"),
         (docker_hub("endpoint: x"), 3, "registries.docker.io.endpoint", "", "write endpoints"),

@@ -146,8 +146,6 @@ def test_a_store_that_cannot_be_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (_, words, _) = looked_at(f"storage: {{path: {tmp_path}/file}}")["store"][0]
     assert words.endswith("is no folder")
-    ((mark, words, _),) = looked_at("storage: {path: '${HOME}/store'}")["store"]
-    assert (mark, words) == (Mark.BAD, "${HOME}/store: variables are not replaced there")
     assert looked_at(f"storage: {{path: {tmp_path}/new/store}}")["store"][0][0] is Mark.GOOD
 
 

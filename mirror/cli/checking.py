@@ -63,7 +63,12 @@ def check(
 
 def _tell_refusals(config: Config) -> None:
     from ..app import refusals
+    from ..app.doctor.findings import Mark
+    from ..app.doctor.host import room
 
+    for found in room(config, None):
+        if found.mark is Mark.BAD:
+            err.print(f"storage: {found.words}", markup=False)
     for name in sorted(config.registries):
         for words in refusals(config, name):
             err.print(f"{name}: {words}", markup=False)

@@ -199,4 +199,5 @@ def _shown(given: str) -> str:
     """The path, if its first folder exists; else it may be the secret itself."""
     path = Path(given)
     first = Path(*path.parts[: 2 if path.is_absolute() else 1])
-    return quoted(given) if first != path and first.is_dir() else "a file"
+    is_path = first != path and first.is_dir()
+    return quoted(given) if is_path else "a file (not shown: it may be the secret itself)"

@@ -16,11 +16,13 @@ from pydantic import SecretStr
 from ..oci.errors import NameInvalid, quoted
 from ..oci.layout import Layout, layouts
 from ..oci.reference import parse_name
-from ..oci.registries import is_registry, parse_registry, url_of
+from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from .problems import Mistake
 from .values import text
 
 LOOPBACK = "127.0.0.1"
+# Of Docker Hub, which is asked elsewhere: they answer no registry's questions.
+_WEB_SITES = ("hub.docker.com", "docker.io", "www.docker.com")
 
 Network = IPv4Network | IPv6Network
 
@@ -100,6 +102,8 @@ def endpoint_url(value: object) -> str:
         raise Mistake(quoted(value), f"https://{value}")
     url, origin = _http_url(value, example)
     first = url.path.strip("/").partition("/")[0]
+    if url.hostname in _WEB_SITES:
+        raise Mistake(masked(str(value)), f"{url_of(DOCKER_HUB)}: that is Docker Hub's web site")
     if first == "v1":  # Docker Hub's in every docker/config.json, though it answers there no more
         host = url.hostname or ""
         write = url_of(parse_registry(host)) if is_registry(host) and url.port is None else origin

@@ -168,6 +168,10 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
         return Mistake(kind(value), "- 127.0.0.1:5000, or - {address: 127.0.0.1:5000, tls: false}")
     if isinstance(location[-1], int):
         return Mistake(kind(value), "- url: https://registry.example.com")
+    if len(location) == 2 and location[0] == "registries":
+        name = str(location[1])
+        if name in RegistryConfig.model_fields:
+            return Mistake("what is no registry's name", _below_a_registry(name))
     return Mistake(kind(value), "its keys below it, indented")
 
 
@@ -210,7 +214,13 @@ def _known_key(location: Location) -> str:
         if key == meant and f"{meant}_file" in known:
             return write
     close = get_close_matches(str(key)[:80].lower(), known, n=1)
+    if not close and not parents and key in RegistryConfig.model_fields:
+        return _below_a_registry(str(key))
     return close[0] if close else "one of " + ", ".join(known)
+
+
+def _below_a_registry(key: str) -> str:
+    return f"it below a registry, as in registries: {{docker.io: {{{key}: …}}}}"
 
 
 def _section_at(location: Sequence[str | int]) -> type[Section]:

@@ -32,6 +32,7 @@ _SIZE_UNITS = {
 _TIME = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|m|h|d)", re.ASCII)
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,3})?) ?%", re.ASCII)
 _IMAGE_PATTERN = re.compile(r"[A-Za-z0-9._:/*?\[\]!-]{1,384}", re.ASCII)
+_VARIABLE = re.compile(r"\$\{|\$[A-Z_]+(?:/|$)")
 _RULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -126,7 +127,10 @@ def choice(*allowed: str) -> Callable[[object], str]:
 
 def path(value: object) -> Path:
     """A path, `~` expanded; a relative one is relative to the working directory."""
-    return Path(os.path.expanduser(text(value, "a path such as /var/lib/registry-mirror")))
+    given = text(value, "a path such as /var/lib/registry-mirror")
+    if _VARIABLE.search(given):
+        raise Mistake(f"{quoted(given)}, in which no variable is replaced", "the path itself")
+    return Path(os.path.expanduser(given))
 
 
 def path_or_none(value: object) -> Path | None:

@@ -14,10 +14,7 @@ from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 
 _NOT_HERE = "it is not in the cache, and no upstream is asked here"
-_NOBODY_SAYS = (
-    "no upstream is asked here, and nothing is known of it that is still good, unless the tag "
-    "memory does not answer"
-)
+_NOBODY_SAYS = "it is not in the cache, or too old to be served, and no upstream is asked here"
 _RETRY_AFTER = 60.0  # seconds: longer than anything waits here for trouble to pass
 
 

@@ -18,7 +18,6 @@ from .findings import Diagnosis, bad, good, warn
 _FEW_FILES = 4096  # descriptors: three for each transfer
 _LITTLE_MEMORY = 192 << 20  # bytes, for one process
 _LOOKED_AT = 2000  # files of the store, for their owner
-_VARIABLE = "${"
 # File systems that hold a store badly, and why.
 _ODD = {
     "tmpfs": ("is memory: what is cached is gone after a restart of the host", "a disk's folder"),
@@ -42,9 +41,6 @@ def host(config: Config, usage: Usage | None) -> Iterator[Diagnosis]:
 def store(config: Config) -> Iterator[Diagnosis]:
     path = config.storage.path
     place = path.absolute()
-    if _VARIABLE in str(path):
-        yield bad("store", f"{path}: variables are not replaced there", "write the path itself")
-        return
     try:
         found = place.stat()
     except FileNotFoundError:
