@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from .running import RunningMirror
+from .waiting import eventually
 
 
 @pytest.fixture
@@ -99,3 +100,23 @@ async def test_a_mirror_without_entries_says_so(mirror: RunningMirror) -> None:
     await mirror.start()
     assert await mirror.command("sync", "list") == (0, "")
     assert await entries(mirror) == []
+
+
+async def test_a_pattern_of_repositories_means_those_that_were_pulled_here(
+    mirror: RunningMirror,
+) -> None:
+    for name in ("acme/app", "acme/other", "library/redis"):
+        mirror.hub.add_image(name, "1", os.urandom(100))
+        mirror.hub.add_image(name, "v2", os.urandom(100))
+    await mirror.start("sync: [{images: ['acme/*:v*'], every: 6h}]\n")
+    run = await ran(mirror)
+    assert run["failed"] == 1
+    assert "nothing was pulled here yet" in run["failures"][0]
+    assert (await mirror.command("warm", "acme/app:1", "redis:1"))[0] == 0
+
+    async def is_known() -> bool:
+        return (await ran(mirror))["images"] == 1 and (await ran(mirror))["failed"] == 0
+
+    await eventually(is_known)
+    assert await mirror.is_ready("acme/app:v2")
+    assert not await mirror.is_ready("acme/other:v2")

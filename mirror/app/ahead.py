@@ -105,7 +105,9 @@ class Ahead:
             opened = self._opened
             with self._asking.serving.use() as use:
                 registry = use.value.registry if around is None else around(use.value.registry)
-                yield Bringer(registry, opened.store, opened.tags, self._places, fills)
+                yield Bringer(
+                    registry, opened.store, opened.tags, opened.catalogue, self._places, fills
+                )
 
         return _Current(bringer)
 

@@ -181,7 +181,8 @@ class Bringing(Protocol):
         """All tags of it. Raises RegistryError."""
 
     async def repositories(self, registry: str) -> Sequence[Repository]:
-        """All repositories that this registry names. Raises RegistryError."""
+        """The repositories of it from which something was pulled here: what else it has, few
+        registries tell. Raises RegistryError."""
 
 
 class RunRecords(Protocol):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..contracts.catalogue import LONGEST_PAGE, Catalogue, CatalogueUnavailable
 from ..contracts.content import ContentStore
 from ..contracts.context import RequestContext
 from ..contracts.registry import FETCHED, Outcome, Reader, Resolved
@@ -20,6 +21,9 @@ from .images import Images, Piece
 
 MOST_TAGS = 200_000
 """Of one repository, that are looked at."""
+
+MOST_REPOSITORIES = 10_000
+"""Of one registry, that are looked at."""
 
 _PAGE = 1000
 _FOR_ALL = RequestContext(request_id="", client="")
@@ -44,15 +48,16 @@ class _Progress:
 
 
 class Bringer:
-    """A Bringing of what this registry answers for; `memory` knows which tags there were. `fills`
-    None: as a client who waits. Else what it brings gives way to all that clients wait for.
-    `places` are those of blobs that come at the same time."""
+    """A Bringing of what this registry answers for; `memory` knows which tags there were, and
+    `catalogue` what was pulled. `fills` None: as a client who waits. Else what it brings gives way
+    to all that clients wait for. `places` are those of blobs that come at the same time."""
 
     def __init__(
         self,
         registry: Reader,
         store: ContentStore,
         memory: TagStore,
+        catalogue: Catalogue,
         places: asyncio.Semaphore,
         fills: Fills | None = None,
     ) -> None:
@@ -60,6 +65,7 @@ class Bringer:
         self._images = Images(registry, store)
         self._store = store
         self._memory = memory
+        self._catalogue = catalogue
         self._places = places
         self._fills = fills
 
@@ -115,9 +121,20 @@ class Bringer:
         return any(event.digest is not None for event in history)
 
     async def repositories(self, registry: str) -> Sequence[Repository]:
-        raise Denied(
-            f"the mirror cannot ask {registry} which repositories it has: name each of them"
-        )
+        found: list[Repository] = []
+        after = f"{registry}/"
+        try:
+            while page := await self._catalogue.repositories(after, LONGEST_PAGE):
+                of_it = [one.repository for one in page if one.repository.registry == registry]
+                found += of_it
+                after = str(page[-1].repository)
+                if len(of_it) < len(page) or len(found) > MOST_REPOSITORIES:
+                    break
+        except CatalogueUnavailable as error:
+            raise Unavailable(f"the catalogue cannot be read: {error}") from error
+        if not found:
+            raise Denied(f"of {registry} nothing was pulled here yet: name each repository")
+        return found
 
     async def _bring_all(
         self, repository: Repository, blobs: Sequence[Piece], progress: _Progress

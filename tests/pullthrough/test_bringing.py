@@ -20,6 +20,7 @@ from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.shared import Shared
 
 from ..fakes import CONTEXT, FakeTags, FakeUpstream, MemoryContent, manifest_of
+from ..fakes.catalogue import MemoryCatalogue
 from ..waiting import eventually
 from .test_fills import REDIS, Hold, read_all
 
@@ -34,7 +35,10 @@ class House:
         self.fills = Fills(store, Events(), limits=FillLimits(places, places), quantum=0.01)
         self.tags = FakeTags()
         self.cache = PullThrough(upstream, Shared.over(store, self.tags, self.fills))
-        self.ahead = Bringer(self.cache, store, self.tags, asyncio.Semaphore(4), self.fills)
+        self.catalogue = MemoryCatalogue()
+        self.ahead = Bringer(
+            self.cache, store, self.tags, self.catalogue, asyncio.Semaphore(4), self.fills
+        )
         self.here: list[int] = []
 
     def bring(self) -> asyncio.Task[object]:
