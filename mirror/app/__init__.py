@@ -13,6 +13,7 @@ from ..server.control import (
 from .activity import ConfigWatch, Surroundings, seeing, watching
 from .ahead import Ahead, ahead, ahead_beside
 from .checking import checked_endpoints
+from .forewarned import forewarned
 from .images import images_alone
 from .log_control import LogSwitch, settings_of, tell_pull
 from .logins import refusals
@@ -55,6 +56,7 @@ __all__ = [
     "ask_lines",
     "checked_endpoints",
     "facts",
+    "forewarned",
     "holding_store",
     "images_alone",
     "keeping_house",

@@ -55,10 +55,18 @@ def check(
     out.print(
         f"{config or 'the defaults'}: good. Serves {names} on {', '.join(map(str, loaded.listen))}."
     )
+    _forewarn(loaded)
     if online:
         _ask(loaded, wanted)
     else:
         _tell_refusals(loaded)
+
+
+def _forewarn(config: Config) -> None:
+    from ..app import forewarned
+
+    for words in forewarned(config):
+        err.print(f"warning: {words}", markup=False)
 
 
 def _tell_refusals(config: Config) -> None:

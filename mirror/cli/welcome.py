@@ -20,8 +20,10 @@ def welcome(config: Config, path: Path | None) -> None:
     """Said on a terminal; elsewhere the log has the same in its line `serving`."""
     if not sys.stderr.isatty():
         return
-    from ..app import facts, own_reach
+    from ..app import facts, forewarned, own_reach
 
+    for words in forewarned(config):
+        err.print(f"warning: {words}", markup=False)
     text = "\n".join(lines(config, path, own_reach(config), facts(config)["page"]))
     err.print(f"\n{text}\n", markup=False)
 

@@ -9,10 +9,13 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ...clock import Clock
 from ...config import Config
 from ...contracts.content import Usage
+from ...sizes import size
 from ...storage.disk.shortages import shortages
 from ...storage.disk.space import Bounds
+from ..forewarned import certificate_trouble
 from .findings import Diagnosis, bad, good, warn
 
 _FEW_FILES = 4096  # descriptors: three for each transfer
@@ -34,6 +37,7 @@ def host(config: Config, usage: Usage | None) -> Iterator[Diagnosis]:
     yield from store(config)
     yield from room(config, usage)
     yield from second_tier(config)
+    yield from certificate(config)
     yield from limits()
     yield from proxies(os.environ)
 
@@ -142,6 +146,20 @@ def second_tier(config: Config) -> Iterator[Diagnosis]:
     yield good("second tier", f"{path} can be written")
 
 
+def certificate(config: Config) -> Iterator[Diagnosis]:
+    if config.tls is None:
+        return
+    wall = Clock().wall()
+    words = certificate_trouble(config, wall)
+    if words is not None:
+        found = bad if config.tls.facts.ends.timestamp() <= wall else warn
+        yield found("certificate", words, "then registry-mirror reload: no connection is cut")
+    else:
+        names = ", ".join(config.tls.facts.names)
+        until = f"{config.tls.facts.ends:%Y-%m-%d}"
+        yield good("certificate", f"{config.tls.cert.file} is for {names}, until {until}")
+
+
 def limits() -> Iterator[Diagnosis]:
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and files < _FEW_FILES:
@@ -177,20 +195,6 @@ def proxies(variables: Mapping[str, str]) -> Iterator[Diagnosis]:
     if given:
         words = f"{', '.join(given)} of the environment count where mirror.yaml has no proxy"
         yield good("proxies", words)
-
-
-def size(count: int) -> str:
-    """As people write it.
-
-    >>> size(50 * 2**30), size(1536)
-    ('50 GiB', '1.5 KiB')
-    """
-    value, unit = float(count), "bytes"
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if value < 1024 or unit == "PiB":
-            break
-        value /= 1024
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
 def _existing(place: Path) -> Path:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import apsw
+
 from ...contracts.content import Usage
+from ...sizes import part_of, size
 from .free_space import FreeSpace
 from .space import Bounds, floor_of
 
@@ -36,8 +40,22 @@ def shortages(root: Path, bounds: Bounds, usage: Usage) -> Sequence[str]:
         found.append("the file system takes no other file: it has no inodes left")
     excess = usage.content_bytes + usage.reserved_bytes - bounds.max_size
     if excess > 0:
+        there = usage.content_bytes + usage.reserved_bytes
         found.append(
-            f"storage.max_size is {bounds.max_size} bytes, and {excess} more are here: what "
-            "was used longest ago will be evicted"
+            f"storage.max_size is {size(bounds.max_size)}, and more is here: "
+            f"{part_of(excess, there)}, what was used longest ago, will be evicted"
         )
     return found
+
+
+def bytes_kept(root: Path) -> int:
+    """What content takes in the store in this folder, which may be another process's; 0 where there
+    is none, or it cannot be told. Blocking."""
+    try:
+        with contextlib.closing(
+            apsw.Connection(str(root / "index.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        ) as db:
+            [(kept,)] = db.execute("SELECT bytes FROM totals").fetchall()
+            return kept if isinstance(kept, int) else 0
+    except (apsw.Error, ValueError, TypeError):
+        return 0

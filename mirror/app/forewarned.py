@@ -1,0 +1,47 @@
+"""What a configuration brings about that nobody may have meant, before it counts: said by `check`,
+and on the terminal on which a mirror is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from ..clock import Clock
+from ..config import Config
+from ..sizes import part_of, size
+from ..storage.disk.shortages import bytes_kept
+
+_SOON = timedelta(days=14)
+
+
+def forewarned(config: Config) -> Iterator[str]:
+    """In sentences that begin with the key. Blocking."""
+    yield from _evictions(config)
+    words = certificate_trouble(config, Clock().wall())
+    if words is not None:
+        yield words
+
+
+def _evictions(config: Config) -> Iterator[str]:
+    most, kept = config.storage.max_size, bytes_kept(config.storage.path)
+    if kept > most:
+        yield (
+            f"storage.max_size: {size(most)}, and more is in {config.storage.path}: to serve by "
+            f"this would evict {part_of(kept - most, kept)}, what was used longest ago"
+        )
+
+
+def certificate_trouble(config: Config, wall: float) -> str | None:
+    """What is the matter with how long the mirror's own certificate is good. `wall`: now, in
+    seconds since the epoch."""
+    if config.tls is None:
+        return None
+    now = datetime.fromtimestamp(wall, UTC)
+    facts, file = config.tls.facts, config.tls.cert.file
+    if facts.ends <= now:
+        return f"tls.cert: {file} has expired ({facts.ends:%Y-%m-%d %H:%M} UTC): have it renewed"
+    if facts.begins > now:
+        return f"tls.cert: {file} is not good before {facts.begins:%Y-%m-%d %H:%M} UTC"
+    if facts.ends - now < _SOON:
+        return f"tls.cert: {file} ends at {facts.ends:%Y-%m-%d %H:%M} UTC: have it renewed"
+    return None
