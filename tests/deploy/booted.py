@@ -90,7 +90,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,  # packages may be fetched on a busy machine
         )
 
     def do(self, *words: str | Path, network: bool = True) -> str:

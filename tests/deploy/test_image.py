@@ -51,7 +51,7 @@ def checkout(root, user) -> Path:
 
 @pytest.fixture(scope="module")
 def image(user, checkout) -> str:
-    user.do(checkout / "deploy/image/build.sh", IMAGE, seconds=300)
+    user.do(checkout / "deploy/image/build.sh", IMAGE, seconds=600)
     return IMAGE
 
 

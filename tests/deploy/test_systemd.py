@@ -64,10 +64,11 @@ def origin(machine) -> Iterator[str]:
     return "library/demo:latest"
 
 
-def configure(machine: Machine, more: str) -> None:
+def configure(machine: Machine, more: str, workers: int = 1) -> None:
     """Writes mirror.yaml as it was installed, but for the registry: `more` is of docker.io's."""
     path = f"/proc/{machine.first}/root{CONFIGURATION}"
     text = Path(path).read_text().split("registries:")[0]
+    text = re.sub(r"^workers: .*\n", "", text, flags=re.MULTILINE) + f"workers: {workers}\n"
     text += "registries:\n  docker.io:\n    endpoints:\n"
     text += f"      - {{url: http://127.0.0.1:5050, trust: tags}}\n{more}"
     Path(path).write_text(text)
@@ -110,8 +111,11 @@ def test_a_mistake_fails_the_reload_and_changes_nothing(machine, origin):
     assert main_process(machine) == before
 
 
-def test_a_restart_fails_no_pull(machine, origin):
-    """Pulls go on, each on connections of its own, while the service restarts three times."""
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_restart_fails_no_pull(machine, origin, workers):
+    """Pulls go on, each on connections of its own, while the service restarts a few times."""
+    configure(machine, "", workers)
+    machine.do("systemctl", "restart", UNIT)
     ended = threading.Event()
     failures: list[str] = []
     pulls = [0, 0]
@@ -127,7 +131,7 @@ def test_a_restart_fails_no_pull(machine, origin):
     for thread in threads:
         thread.start()
     try:
-        for _ in range(3):
+        for _ in range(3 if workers == 1 else 2):
             before, seen = main_process(machine), list(pulls)
             machine.do("systemctl", "restart", UNIT)
             assert main_process(machine) != before
