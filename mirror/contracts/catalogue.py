@@ -6,8 +6,8 @@ all pages are asked for is in one of them, once; what comes or goes meanwhile ma
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..oci.digest import Digest
@@ -96,6 +96,16 @@ class Removal:
     unshown: Sequence[Piece]
 
 
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Images that are to go, by name (str of an ImageReference); more may be added. `unneeded`:
+    what a catalogue remembers of what it has found out for them: numbers of content, by
+    repository."""
+
+    names: set[str]
+    unneeded: dict[str, set[int]] = field(default_factory=dict)
+
+
 NAMED = 16
 """Images that a piece of content names. A popular layer is needed by thousands."""
 
@@ -132,9 +142,9 @@ class Catalogue(Protocol):
     async def needed_by(self, digest: Digest) -> Sequence[str]:
         """Names of some of the images that need this content, NAMED at most, in their order."""
 
-    async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
-        """What would go with this image, if all with these names (str of an ImageReference) go, and
-        it is one of them. None: there is no such image."""
+    async def removal(self, reference: ImageReference, leaving: Leaving) -> Removal | None:
+        """What would go with this image, if all that are leaving go, and it is one of them. None:
+        there is no such image."""
 
 
 class CatalogueUnavailable(Exception):

@@ -3,7 +3,7 @@ against."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.contracts.catalogue import (
@@ -14,6 +14,7 @@ from mirror.contracts.catalogue import (
     ImageEntry,
     ImageUse,
     Kept,
+    Leaving,
     Piece,
     Pulled,
     Removal,
@@ -154,10 +155,10 @@ class MemoryCatalogue:
         found = sorted(str(image) for image in self._images() if digest in self._all_below(image))
         return found[:NAMED]
 
-    async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
+    async def removal(self, reference: ImageReference, leaving: Leaving) -> Removal | None:
         if reference not in self.known:
             return None
-        stay = [image for image in self._images() if str(image) not in gone]
+        stay = [image for image in self._images() if str(image) not in leaving.names]
         of_all = {digest for image in stay for digest in self._all_below(image)}
         of_one = {
             digest

@@ -136,3 +136,56 @@ async def test_a_reader_of_a_purged_blob_has_all_of_it(house: House) -> None:
         done = await command(mirror, "purge", "redis")
         assert done.status == 0
         assert (await wire.rest()) == layer
+
+
+async def test_what_is_pinned_or_kept_stays_unless_that_is_said(house: House) -> None:
+    mirror = await house.mirror(storage={"pin": ["redis:8"]})
+    for tag in ("7", "8", "9"):
+        house.hub.add_image(NAME, tag, os.urandom(1000))
+        await pull(mirror, tag)
+    assert (await command(mirror, "pin", "redis:7")).status == 0
+    states = {image["image"]: image["state"] for image in await listed(mirror)}
+    assert states == {
+        "redis:7": "whole, pinned until unpin",
+        "redis:8": "whole, never evicted",
+        "redis:9": "whole",
+    }
+    done = await command(mirror, "purge", "*")
+    assert (done.status, await names(mirror)) == (0, ["redis:7", "redis:8"])
+    assert "docker.io/library/redis:7 stays: it is pinned" in done.stderr
+    assert (await command(mirror, "purge", "redis:7")).status == 1
+
+    assert (await command(mirror, "purge", "redis:7", "redis:8", "--pinned")).status == 0
+    assert await names(mirror) == []
+    await pull(mirror, "7")  # it is pinned still
+    assert (await command(mirror, "unpin", "redis:7")).status == 0
+    assert (await command(mirror, "unpin", "redis:7")).status == 1
+    done = await command(mirror, "purge", "redis")
+    assert (done.status, mirror.blobs()) == (0, [])
+
+
+async def test_what_is_kept_follows_the_configuration(house: House) -> None:
+    mirror = await house.mirror()
+    house.hub.add_image(NAME, "7", os.urandom(1000))
+    await pull(mirror, "7")
+    keys = json.loads(mirror.config.read_text())
+    for patterns, status in ((["redis"], 1), ([], 0)):
+        keys["storage"]["pin"] = patterns
+        mirror.config.write_text(json.dumps(keys))
+        assert (await command(mirror, "reload")).status == 0
+        assert (await command(mirror, "purge", "redis:7")).status == status
+    assert mirror.blobs() == []
+
+
+async def test_where_no_mirror_runs_its_store_is_purged_and_stays_its_owners(house: House) -> None:
+    mirror = await house.mirror()
+    house.hub.add_image(NAME, "7", os.urandom(MIB))
+    await pull(mirror, "7")
+    assert await mirror.stop() == 0
+    if os.geteuid() == 0:  # as a service's user has it
+        for path in (mirror.storage, *mirror.storage.rglob("*")):
+            os.chown(path, 4242, 4242)
+    owner = mirror.storage.stat().st_uid
+    done = await command(mirror, "purge", "redis:7")
+    assert (done.status, mirror.blobs()) == (0, []), done.stderr
+    assert {path.stat().st_uid for path in mirror.storage.rglob("*")} == {owner}

@@ -18,6 +18,7 @@ from mirror.contracts.catalogue import (
     CatalogueUnavailable,
     Change,
     Kept,
+    Leaving,
     Pulled,
     Removed,
     Tagged,
@@ -160,7 +161,7 @@ def test_what_goes_with_images_is_what_no_image_that_stays_needs(
                 await records.note(history)
                 await model.note(history)
                 images = [image.reference for image in await all_images(model)]
-                gone = {str(image) for image in images if data.draw(some.booleans())}
+                gone = Leaving({str(image) for image in images if data.draw(some.booleans())})
                 assert [use.reference for use in await records.uses("", 1000)] == images
                 for image in images:
                     assert await records.image(image) == await model.image(image)

@@ -89,7 +89,7 @@ class HeldImages:
         try:
             digest = await self._opened.tags.frozen(image.repository, tag)
             was_frozen = await self._opened.tags.unfreeze(image.repository, tag)
-            await self._keeping.settle()
+            await self._keeping.let_go()
             still = await self._keeping.of(image)
         except (TagStoreError, CatalogueUnavailable) as error:
             raise ImagesUnavailable(str(error)) from error

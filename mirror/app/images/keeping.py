@@ -88,12 +88,17 @@ class Keeping:
 
     async def settle(self) -> None:
         """The store keeps what is here of the kept images, and nothing else."""
+        pinned = await self.let_go()
+        await self._keep_what_is_here(pinned)
+
+    async def let_go(self) -> Mapping[str, Digest]:
+        """The store keeps nothing that is to be kept no more; what it keeps, by names."""
         store = self._opened.store
         pinned = await store.pins()
         for name in pinned:
             if not await self._is_kept(name):
                 await store.unpin(name)
-        await self._keep_what_is_here(pinned)
+        return pinned
 
     async def digests(self) -> frozenset[Digest]:
         """To what tags are pinned, and what is kept. Raises apsw.Error."""

@@ -18,6 +18,7 @@ from ...config import Config
 from ...contracts.catalogue import (
     CatalogueUnavailable,
     Change,
+    Leaving,
     Piece,
     Removal,
     Removed,
@@ -78,7 +79,7 @@ class Purging:
         async with self._one_at_a_time:
             try:
                 await self._begin_anew()  # the catalogue knows all by now
-                await self._keeping.settle()
+                await self._keeping.let_go()
                 chosen = await self._choose(patterns, wanted)
                 work = self._try(chosen) if wanted.is_trial else self._purge(chosen, wanted)
                 async for told in work:
@@ -112,21 +113,21 @@ class Purging:
 
     async def _each(self, chosen: _Chosen) -> AsyncIterator[Removal]:
         """What goes with each image, and with what refers to it and to nothing else."""
-        gone = set(chosen.images)
+        leaving = Leaving(set(chosen.images))
         for image in chosen.images.values():
             waiting = [(image, 0)]
             while waiting:
                 one, depth = waiting.pop()
-                removal = await self._opened.catalogue.removal(one, gone)
+                removal = await self._opened.catalogue.removal(one, leaving)
                 if removal is None:
                     continue
                 if depth < _DEEPEST:
                     referring = [
                         each
                         for each in await self._referring(one, removal)
-                        if str(each) not in gone
+                        if str(each) not in leaving.names
                     ]
-                    gone.update(map(str, referring))
+                    leaving.names.update(map(str, referring))
                     waiting += [(each, depth + 1) for each in referring]
                 yield removal
 
@@ -172,15 +173,10 @@ class Purging:
                     yield Purged(removal.image.familiar, str(removal.image), removed)
                 await asyncio.sleep(_PAUSE)
         finally:
-            await asyncio.shield(self._end())
+            await asyncio.shield(self._begin_anew())  # what was purged by then is forgotten
         total = _total(chosen, freed, shared)
         log.info("images_purged", images=total.images, bytes=freed, wanted=list(wanted.patterns))
         yield total
-
-    async def _end(self) -> None:
-        """Whoever is gone has purged what was purged by then."""
-        await self._begin_anew()
-        await self._keeping.settle()
 
     async def _remove(self, removal: Removal) -> int:
         """Bytes that were removed. What the tag points to is forgotten first: what is pulled from

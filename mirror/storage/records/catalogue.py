@@ -6,7 +6,7 @@ Losing it costs the count of pulls; the rest is noted again from the store and t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from ...contracts.catalogue import (
     ContentEntry,
     ImageEntry,
     ImageUse,
+    Leaving,
     Piece,
     Removal,
     RepositoryEntry,
@@ -127,8 +128,8 @@ class CatalogueRecords:
     async def pieces(self, reference: ImageReference) -> Sequence[Piece]:
         return await self._read(self._pieces, reference)
 
-    async def removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
-        return await self._read(self._removal, reference, gone)
+    async def removal(self, reference: ImageReference, leaving: Leaving) -> Removal | None:
+        return await self._read(self._removal, reference, leaving)
 
     async def needed_by(self, digest: Digest) -> Sequence[str]:
         return await self._read(self._needed_by, digest)
@@ -239,10 +240,10 @@ class CatalogueRecords:
         return self._database.snapshot(read)
 
     def _pieces(self, reference: ImageReference) -> Sequence[Piece]:
-        return self._database.snapshot(lambda db: RemovalWalk(db, ()).pieces(reference))
+        return self._database.snapshot(lambda db: RemovalWalk(db, Leaving(set())).pieces(reference))
 
-    def _removal(self, reference: ImageReference, gone: Container[str]) -> Removal | None:
-        return self._database.snapshot(lambda db: RemovalWalk(db, gone).removal(reference))
+    def _removal(self, reference: ImageReference, leaving: Leaving) -> Removal | None:
+        return self._database.snapshot(lambda db: RemovalWalk(db, leaving).removal(reference))
 
     def _needed_by(self, digest: Digest) -> Sequence[str]:
         def read(db: apsw.Connection) -> Sequence[str]:

@@ -3,13 +3,13 @@ thread; on a snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 import apsw
 
-from ...contracts.catalogue import Piece, Removal
+from ...contracts.catalogue import Leaving, Piece, Removal
 from ...oci.reference import ImageReference
 from .catalogue_walk import IS_IMAGE, digest_of
 
@@ -29,12 +29,12 @@ _MOST = 20_000
 
 
 class RemovalWalk:
-    """`gone`: the names of all images that are to go."""
-
-    def __init__(self, db: apsw.Connection, gone: Container[str]) -> None:
+    def __init__(self, db: apsw.Connection, leaving: Leaving) -> None:
         self._db = db
-        self._gone = gone
-        self._unneeded: dict[str, set[int]] = {}  # by repository; "" for all of them
+        self._gone = leaving.names
+        # By repository; "" for all of them. A popular layer has thousands of manifests above it,
+        # which are looked at once, and not for each image.
+        self._unneeded = leaving.unneeded
 
     def pieces(self, image: ImageReference) -> Sequence[Piece]:
         """What it is made of, what needs others first; nothing of an image that is not known."""
