@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -151,3 +153,24 @@ async def test_the_mirror_begins_nothing_more_when_the_command_is_gone(
 
     await eventually(is_at_rest)
     assert mirror.hub.count("registry", "HEAD") < 40
+
+
+async def test_bars_on_a_terminal_leave_the_lines_on_standard_output(
+    mirror: RunningMirror,
+) -> None:
+    ours, theirs = os.openpty()
+    try:
+        command = [sys.executable, "-m", "mirror", "warm", "redis:1", "--config", mirror.file]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+        )
+        stdout, _ = await process.communicate()
+        assert process.returncode == 0
+        assert stdout.startswith(b"docker.io/library/redis:1: whole for ")
+        assert b"whole" not in os.read(ours, 1 << 16)
+    finally:
+        os.close(ours)
+        os.close(theirs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,11 +45,20 @@ class Shown:
             self._bars[key] = self._progress.add_task(f"{key[0]} {key[1]}", total=line["size"])
         self._progress.update(self._bars[key], completed=line["here"], total=line["size"])
 
-    def ended(self, line: Mapping[str, Any]) -> None:
-        """The image is under way no more."""
+    @contextlib.contextmanager
+    def ended(self, line: Mapping[str, Any]) -> Iterator[None]:
+        """The image is under way no more, and a line is printed meanwhile: no bar is in its way."""
+        if self._progress is None:
+            yield
+            return
         bar = self._bars.pop((line["image"], line["platform"]), None)
-        if self._progress is not None and bar is not None:
+        if bar is not None:
             self._progress.remove_task(bar)
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
 
 def _progress(console: Console) -> Progress:
@@ -62,6 +72,8 @@ def _progress(console: Console) -> Progress:
         TransferSpeedColumn(),
         console=console,
         transient=True,
+        redirect_stdout=False,  # else what is printed there would go to standard error
+        redirect_stderr=False,
     )
 
 

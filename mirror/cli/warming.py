@@ -83,7 +83,7 @@ def ready(
 @explained(
     "warm redis:7 'ghcr.io/acme/app:v*' @images.txt",
     "warm docker-compose.yml k8s/ --platform linux/amd64 --platform linux/arm64",
-    "helm template my-chart | registry-mirror warm -",
+    "warm - < rendered.yaml",
     failed="an image could not be had",
 )
 def warm(
@@ -165,8 +165,8 @@ async def show_work(lines: AsyncIterator[Line], as_json: bool) -> bool:
             if as_json:
                 print_json(line)
             elif line["told"] == "image_ended":
-                shown.ended(line)
-                _print_ended(line)
+                with shown.ended(line):
+                    _print_ended(line)
             elif line["told"] == "work_ended" and (line["name"] or line["images"] > 1):
                 err.print(summary(line), markup=False)
             else:
