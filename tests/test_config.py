@@ -217,7 +217,7 @@ def test_the_shipped_file_has_its_examples():
         "sync:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 16
+    assert len(shipped_examples()) == 17
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ import structlog
 from .. import __version__
 from ..activity.board import Board
 from ..activity.watching import Watch
+from ..clock import Clock
 from ..config import Config
 from ..contracts.events import CertificateShown
 from ..contracts.registry import Reader
+from ..contracts.tracing import Tracer
 from ..logs import LogSettings, log_as, settings
 from ..metrics import Metrics
 from ..oci.digest import Digest
@@ -38,6 +40,7 @@ from ..server.v2.access_log import AccessLog
 from ..server.v2.handler import V2
 from ..storage.disk.upkeep import Upkeep, UpkeepPolicy
 from ..tasks import beside
+from ..threads import aside
 from ..tls import serving_context
 from .activity import ConfigWatch, Surroundings, seeing, under_way, watching
 from .ahead import ahead
@@ -175,7 +178,8 @@ async def serving_pulls(
         access.tell(**lines_of(settings()))
         watch.follow(under_way(access, opened))
         narrate(events)
-        response_cache = ResponseCache(access, clock)
+        tracer = _tracer(config, clock, stack, metrics)
+        response_cache = ResponseCache(access, clock, is_traced=tracer is not None)
         handler = V2(
             live.serving,
             sender,
@@ -183,6 +187,7 @@ async def serving_pulls(
             response_cache=response_cache,
             events=events,
             clock=clock,
+            tracer=tracer,
         )
         listener = Listener(
             handler,
@@ -314,6 +319,21 @@ def settle() -> None:
     collector does not look at it again."""
     gc.collect()
     gc.freeze()
+
+
+def _tracer(
+    config: Config, clock: Clock, stack: contextlib.AsyncExitStack, metrics: Metrics
+) -> Tracer | None:
+    """None where none is configured: then OpenTelemetry is not imported."""
+    if config.tracing is None:
+        return None
+    from ..tracing.spans import OtelTracer
+
+    tracer = OtelTracer(config.tracing.otlp, config.tracing.sample, clock)
+    stack.push_async_callback(aside, tracer.close)
+    exporter = tracer.exporter
+    metrics.watch_spans(lambda: exporter.sent, lambda: exporter.dropped)
+    return tracer
 
 
 def _expires(config: Config) -> float:

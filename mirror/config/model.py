@@ -25,6 +25,7 @@ from .logins import Secret
 from .places import Network
 from .section import Seconds, Section, or_empty, or_none_listed
 from .sync import SyncConfig
+from .tracing import TracingConfig
 
 _STATE_FOLDER = Path("/var/lib/registry-mirror")
 
@@ -310,6 +311,7 @@ class Config(Section):
     )
     tags: Annotated[TagsConfig, BeforeValidator(or_empty)] = TagsConfig()
     log: Annotated[LogConfig, BeforeValidator(or_empty)] = LogConfig()
+    tracing: TracingConfig | None = None
     limits: Annotated[LimitsConfig, BeforeValidator(or_empty)] = LimitsConfig()
     default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
     offline: Annotated[bool, BeforeValidator(values.yes_or_no)] = False

@@ -154,6 +154,12 @@ def prefixed(url: str, prefix: str | None) -> str:
     return origin + str(Layout(before.path, prefix))
 
 
+def collector_url(value: object) -> str:
+    """Where traces are sent, path included."""
+    url, origin = _http_url(value, "http://collector:4318")
+    return origin + url.path
+
+
 def mirror_url(value: object) -> str:
     """A mirror's own URL as clients take it: scheme, host and port, and nothing behind them."""
     url, origin = _http_url(value, "http://mirror.lan:5000")

@@ -20,6 +20,8 @@ _FIXED: Sequence[tuple[str, ...]] = (
     ("storage", "partial_ttl"),
     ("storage", "scrub"),
     ("storage", "second_tier"),
+    # A thread, and a connection to the collector.
+    ("tracing",),
     # Connections to the tag memory, of which each has a login.
     ("tags", "store"),
     ("tags", "password_file"),

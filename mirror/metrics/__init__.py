@@ -35,6 +35,7 @@ class Metrics:
         self._shown = CollectorRegistry()
         self._shown.register(self._together)
         self._connections = processes.connections(self._make)
+        self._spans_sent, self._spans_dropped = processes.spans(self._make)
         for subject in (answers, downloads, content, upstreams, processes):
             subject.count(self._make)
 
@@ -64,6 +65,12 @@ class Metrics:
     def watch_connections(self, count: Callable[[], int]) -> None:
         """Exports how many clients are connected, asked at each scrape."""
         self._make.at_each_scrape(lambda: self._connections.set(count()))
+
+    def watch_spans(self, sent: Callable[[], int], dropped: Callable[[], int]) -> None:
+        """Exports how many spans a collector has taken, and how many were lost on the way, asked at
+        each scrape."""
+        self._make.follow(self._spans_sent, sent)
+        self._make.follow(self._spans_dropped, dropped)
 
     def watch_workers(self, pids: Callable[[], Mapping[int, int]]) -> None:
         """Exports what each worker takes of the machine: by its number, its pid, asked at each

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from .. import __version__
 from ..contracts.events import CertificateShown, ConfigLoaded, ConfigReloaded, WorkerReplaced
@@ -47,6 +47,17 @@ def connections(make: Instruments) -> Gauge:
         "Connections of clients that are open on the mirror's port, idle ones too",
         of_many="livesum",
     )
+
+
+def spans(make: Instruments) -> tuple[Counter, Counter]:
+    """Sent and dropped."""
+    sent = make.counter("spans_sent", "Spans of traces that the collector has taken (tracing)")
+    dropped = make.counter(
+        "spans_dropped",
+        "Spans of traces that were lost: the collector does not answer, or is slower than they "
+        "come. Pulls do not wait for it",
+    )
+    return sent, dropped
 
 
 def _configuration(make: Instruments) -> None:

@@ -7,6 +7,7 @@ from ..asking.retry_policy import retrying
 from ..asking.single_flight import SingleFlight
 from ..contracts.context import RequestContext
 from ..contracts.registry import BytesContent, FileContent, Outcome, Resolved, TagPage
+from ..contracts.tracing import span
 from ..contracts.upstream import Upstream
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
@@ -53,14 +54,30 @@ class PullThrough:
         await self._manifests.close()
 
     async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
-        resolved = await self._tags.resolve(context, repository, tag)
+        with span("cache tag", {"registry_mirror.reference": tag}) as step:
+            resolved = await self._tags.resolve(context, repository, tag)
+            if step is not None:
+                step.set(
+                    {
+                        "registry_mirror.outcome": resolved.outcome.value,
+                        "oci.manifest.digest": str(resolved.descriptor.digest),
+                    }
+                )
         self._served.name(repository.registry, resolved.descriptor.digest)
         return resolved
 
     async def manifest(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
-        content = await self._manifests.get(context, repository, digest)
+        with span("cache manifest", {"oci.manifest.digest": str(digest)}) as step:
+            content = await self._manifests.get(context, repository, digest)
+            if step is not None:
+                step.set(
+                    {
+                        "registry_mirror.outcome": content.outcome.value,
+                        "registry_mirror.bytes": len(content.data),
+                    }
+                )
         manifest = await self._served.make(repository, content)
         if manifest is not None and self._prefetcher is not None:
             self._prefetcher.know(repository, digest, manifest)
@@ -103,6 +120,19 @@ class PullThrough:
         repository: Repository,
         digest: Digest,
         part: ByteRange | None = None,
+    ) -> FileContent:
+        with span("cache blob", {"registry_mirror.digest": str(digest)}) as step:
+            content = await self._blob(context, repository, digest, part)
+            if step is not None:
+                step.set({"registry_mirror.outcome": content.outcome.value})
+            return content
+
+    async def _blob(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None,
     ) -> FileContent:
         content = await self._here(repository, digest)
         if content is not None:

@@ -19,6 +19,7 @@ from ...contracts.context import Asker
 from ...contracts.events import ContentCommitted, FillEnded, FillQueued, FillStarted
 from ...contracts.files import Hasher, hash_span
 from ...contracts.registry import Outcome
+from ...contracts.tracing import span, waits
 from ...contracts.upstream import Upstream
 from ...events import Events
 from ...oci.digest import Digest
@@ -182,6 +183,14 @@ class Fills:
 
     async def _run(self, fill: Fill, upstream: Upstream) -> None:
         result = "failed"
+        with span("fill", {"registry_mirror.digest": str(fill.digest)}) as step:
+            result = await self._run_traced(fill, upstream)
+            if step is not None:
+                step.set({"registry_mirror.result": result, "registry_mirror.bytes": fill.written})
+
+    async def _run_traced(self, fill: Fill, upstream: Upstream) -> str:
+        """How it ended."""
+        result = "failed"
         try:
             result = await self._fill(fill, upstream)
             await self._settle(fill)
@@ -209,6 +218,7 @@ class Fills:
             self.events.emit(
                 FillEnded(fill.number, fill.repository, fill.digest, result, fill.written)
             )
+        return result
 
     async def _fill(self, fill: Fill, upstream: Upstream) -> str:
         """Brings the fill to its end; how it ended, for whoever counts."""
@@ -267,16 +277,20 @@ class Fills:
     async def _in_turn(self, fill: Fill, download: Download, within: float) -> None:
         """As FillQueue.run."""
 
-        queued = self._clock.monotonic()
+        queued, waited_for = self._clock.monotonic(), waits("queue")
 
         async def run() -> None:
+            waited_for()
             waited = self._clock.monotonic() - queued
             self.events.emit(FillStarted(fill.number, fill.repository, fill.digest, waited))
             await download.run()
 
         fill.enter(FillState.WAITING)
         self.events.emit(FillQueued(fill.number, fill.repository, fill.digest))
-        await self._gate.run(fill, run, within)
+        try:
+            await self._gate.run(fill, run, within)
+        finally:
+            waited_for()
 
     async def _begin(self, fill: Fill, upstream: Upstream) -> Partial | None:
         """What the fill is written to, with a file for its readers, or memory where the store

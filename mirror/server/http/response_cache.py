@@ -56,6 +56,7 @@ _LINE = re.compile(r"/[\x21-\x7e]*")
 # way: conditions, ranges, credentials, bodies, and all that browsers send (see browsers.py).
 _OF_NO_ACCOUNT = frozenset((b"accept", b"accept-encoding"))
 _REQUEST_ID = HEADER.lower().encode()
+_TRACEPARENT = b"traceparent:"
 _ONCE = frozenset((b"host", b"user-agent", b"connection", b"if-none-match", _REQUEST_ID))
 
 
@@ -149,8 +150,10 @@ class Answer(NamedTuple):
 class ResponseCache:
     """The table of prepared answers. `log` is where they are noted."""
 
-    def __init__(self, log: AccessLog, clock: Clock | None = None) -> None:
+    def __init__(self, log: AccessLog, clock: Clock | None = None, is_traced: bool = False) -> None:
+        """`is_traced`: requests that are part of a client's trace go the ordinary way."""
         self._log = log
+        self._is_traced = is_traced
         clock = clock or Clock()
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._prepared: dict[tuple[bytes, bytes], _Prepared] = {}
@@ -240,6 +243,8 @@ class ResponseCache:
     def _read(self, lines: bytes) -> Fields | None:
         if len(self._fields) >= _HEADS:
             self._fields.clear()
+        if self._is_traced and _TRACEPARENT in lines.lower():
+            return None
         fields = read_fields(lines)
         # Of a request with an id of its own there is no second.
         if len(lines) <= _LONGEST_HEAD and not (fields is not None and fields.echoed):

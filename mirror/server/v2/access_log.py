@@ -13,6 +13,7 @@ from ...clock import Clock
 from ...contracts.context import RequestContext
 from ...contracts.events import HitsAnswered, RequestAnswered
 from ...contracts.registry import Outcome
+from ...contracts.tracing import Span
 from ...events import Events
 from .target import TargetKind
 
@@ -58,6 +59,8 @@ class Exchange:
     """Why it failed, for the log; the client was told what suits it."""
     left: bool = False
     """The client hung up before the end: no failure of anybody's."""
+    span: Span | None = None
+    """None: it is not traced."""
 
     @property
     def is_whole(self) -> bool:
@@ -152,6 +155,7 @@ class AccessLog:
         kind, status, outcome = exchange.kind.value, exchange.status, exchange.outcome.value
         words = written(
             request_id=exchange.context.request_id,
+            trace_id=exchange.span.trace_id if exchange.span else "",
             status=status,
             outcome=outcome if status is not None else "",
             registry=exchange.registry,

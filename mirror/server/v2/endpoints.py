@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from ...clock import Clock
 from ...contracts.registry import BytesContent, Outcome, Resolved, TagPage
+from ...contracts.tracing import Tracer
 from ...oci.digest import Digest
 from ...oci.errors import NameUnknown, RegistryError, Unsupported
 from ...oci.ranges import ContentRange
@@ -42,6 +43,7 @@ from .target import (
     parse_query,
     split,
 )
+from .tracing import begins
 from .welcome import welcome
 
 COMMON: Mapping[str, str] = {
@@ -71,8 +73,14 @@ class Endpoints:
     """Answers one request, by what it is served by."""
 
     def __init__(
-        self, use: Use[Serving], responder: Responder, response_cache: ResponseCache, clock: Clock
+        self,
+        use: Use[Serving],
+        responder: Responder,
+        response_cache: ResponseCache,
+        clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._use = use
         self._registry = use.value.registry
         self._naming = use.value.naming
@@ -104,6 +112,8 @@ class Endpoints:
         exchange.kind = target.kind
         exchange.registry, exchange.repository = repository.registry, repository.name
         exchange.reference = str(target.reference)
+        if self._tracer is not None:
+            begins(self._tracer, exchange, request.headers)
         is_head = request.method == hdrs.METH_HEAD
         exchange.context = context = with_deadline(exchange.context, target.kind, is_head=is_head)
         match target:

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from ...clock import Clock
 from ...contracts.context import RequestContext
 from ...contracts.events import CredentialsDropped
+from ...contracts.tracing import Tracer
 from ...events import Events
 from ...oci.errors import RegistryError
 from ...switch import Switch
@@ -22,6 +23,7 @@ from .access_log import AccessLog, Exchange
 from .answering import Responder
 from .endpoints import Endpoints
 from .serving import Serving
+from .tracing import ends
 
 log = structlog.get_logger()
 
@@ -41,7 +43,9 @@ class V2:
         response_cache: ResponseCache,
         events: Events,
         clock: Clock | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._serving = serving
         self._sender = sender
         self._log = log
@@ -65,7 +69,7 @@ class V2:
             self._events.emit(CredentialsDropped())
         with self._serving.use() as use:
             responder = Responder(self._sender, self._clock, use.value.patience)
-            endpoints = Endpoints(use, responder, self._response_cache, self._clock)
+            endpoints = Endpoints(use, responder, self._response_cache, self._clock, self._tracer)
             try:
                 return await endpoints.answer(request, exchange)
             except RegistryError as error:
@@ -87,3 +91,4 @@ class V2:
                 return await endpoints.refuse(request, exchange, unexpected)
             finally:
                 self._log.note(exchange)
+                ends(exchange)

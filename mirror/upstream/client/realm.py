@@ -17,6 +17,7 @@ from yarl import URL
 
 from ...asking.once_more import once_more_if_silent
 from ...clock import Clock
+from ...contracts.tracing import span
 from ...oci.documents import read_object
 from ...oci.errors import Denied, Refused, Untrustworthy, quoted
 from ..endpoint import Credentials, Endpoint, IdentityToken
@@ -141,11 +142,12 @@ class Realms:
         self, realm: URL, service: str, scope: str, credentials: Credentials | None
     ) -> _Answer:
         try:
-            if isinstance(credentials, IdentityToken):
-                answer = await self._post(realm, service, scope, credentials)
-                if answer.status not in _NO_POST and answer.error() != "unsupported_grant_type":
-                    return answer
-            return await self._get(realm, service, scope, credentials)
+            with span("upstream token", {"registry_mirror.endpoint": self._endpoint.name}):
+                if isinstance(credentials, IdentityToken):
+                    answer = await self._post(realm, service, scope, credentials)
+                    if answer.status not in _NO_POST and answer.error() != "unsupported_grant_type":
+                        return answer
+                return await self._get(realm, service, scope, credentials)
         except Unreached as error:
             words = without_name(error, self._endpoint.name)
             message = f"{self._where(realm)} gives no token: {words}"

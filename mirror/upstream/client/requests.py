@@ -15,6 +15,7 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.context import Asker
+from ...contracts.tracing import span
 from ...oci.errors import (
     Denied,
     RateLimited,
@@ -129,9 +130,14 @@ class Requests:
         time; else the error. The caller ends the response."""
         attempt = partial(self._attempt, asker, request)
         seconds = self._endpoint.limits.waits.answer
+        about = {
+            "registry_mirror.endpoint": self._endpoint.name,
+            "registry_mirror.repository": request.repository.name,
+        }
         try:
-            async with in_time(asker, self._endpoint.name), asyncio.timeout(seconds):
-                return await self._retries.run(asker, request.repository, attempt)
+            with span(f"upstream {request.path.partition('/')[0]}", about):
+                async with in_time(asker, self._endpoint.name), asyncio.timeout(seconds):
+                    return await self._retries.run(asker, request.repository, attempt)
         except TimeoutError as error:
             raise Unreached(
                 f"{self._endpoint.name}: no answer within {seconds:g} s, retries included",

@@ -20,6 +20,7 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.events import UpstreamAsked, UpstreamRead
+from ...contracts.tracing import Attribute, span
 from ...events import Events
 from ...oci.errors import Unavailable, Untrustworthy
 from ..egress import Guard
@@ -205,6 +206,27 @@ class Transport:
         within: float | None,
         reason: Reason,
         form: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        about: dict[str, Attribute] = {
+            "http.request.method": method,
+            "server.address": url.host or "",
+            "server.port": url.port or 0,
+            "registry_mirror.endpoint": self._endpoint.name,
+        }
+        with span(method, about, is_client=True) as step:
+            response = await self._answered(method, url, headers, within, reason, form)
+            if step is not None:
+                step.set({"http.response.status_code": response.status})
+            return response
+
+    async def _answered(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        within: float | None,
+        reason: Reason,
+        form: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
         within = self._limits.waits.headers if within is None else within
         asked = self._asked(url, within)
