@@ -9,7 +9,6 @@ from ..clock import Clock
 from ..contracts.activity import EndpointState, Limit
 from ..contracts.events import (
     BreakerSwitched,
-    EndpointAnswered,
     EndpointBanned,
     EndpointLeft,
     EndpointRecovered,
@@ -17,6 +16,7 @@ from ..contracts.events import (
     LoginJudged,
     QuotaPaused,
     QuotaReported,
+    UpstreamAsked,
 )
 from ..events import Events
 from .words import printable
@@ -26,6 +26,7 @@ STATES = ("login_refused", "banned", "down", "limited", "stepped_back", "ok", "u
 
 _MOST = 512  # endpoints: only configured ones have names of their own
 _MOST_LOGINS = 32  # of one
+_FAULTS = 500  # HTTP statuses from here on
 _SMOOTHED = 0.2  # the share of a new measurement in the latency
 _BREAKERS = {"wrong": "banned", "fault": "down", "limited": "limited"}
 
@@ -56,7 +57,7 @@ class EndpointBook:
         self._wall = clock.wall
         self._endpoints: dict[tuple[str, str], _Endpoint] = {}
         self._logins: dict[tuple[str, str, str], _Login] = {}
-        events.listen(EndpointAnswered, self._answered)
+        events.listen(UpstreamAsked, self._asked)
         events.listen(EndpointTroubled, self._troubled)
         events.listen(EndpointRecovered, self._recovered)
         events.listen(EndpointBanned, self._banned)
@@ -118,10 +119,13 @@ class EndpointBook:
             found = self._logins[key] = _Login()
         return found
 
-    def _answered(self, event: EndpointAnswered) -> None:
+    def _asked(self, event: UpstreamAsked) -> None:
+        """A refusal is an answer too, and a fault of its own is none."""
+        if not event.status.isdigit() or int(event.status) >= _FAULTS:
+            return
         one = self._of(event.registry, event.endpoint)
-        before = event.seconds if one.latency is None else one.latency
-        one.latency = before + (event.seconds - before) * _SMOOTHED
+        before = event.took if one.latency is None else one.latency
+        one.latency = before + (event.took - before) * _SMOOTHED
 
     def _troubled(self, event: EndpointTroubled) -> None:
         self._note(event.registry, event.endpoint, "stepped_back", event.repository, event.reason)

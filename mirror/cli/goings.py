@@ -116,7 +116,7 @@ def _cache(status: Status) -> str:
     cache, day = status.cache, status.day
     parts = [f"{room(cache.bytes)} of {room(cache.max_bytes)}"]
     if cache.images is not None:
-        parts.append(f"{cache.images} images")
+        parts.append(f"{cache.images} image{'s' * (cache.images != 1)}")
     if cache.oldest_used_at:
         parts.append(f"oldest used {lasted(status.now - cache.oldest_used_at)} ago")
     text = ", ".join(parts)
@@ -131,7 +131,7 @@ def _day(status: Status) -> str:
     day = status.day
     if not day.pulls and not day.requests:
         return f"{_since(status):<7} nothing was asked for yet"
-    text = f"{_since(status):<7} {day.pulls} pulls"
+    text = f"{_since(status):<7} {day.pulls} pull{'s' * (day.pulls != 1)}"
     if day.pulls:
         text += f", {day.without_upstream * 100 // day.pulls} % without upstream"
     text += f", {size(day.bytes_served)} served, {size(day.bytes_fetched)} fetched"

@@ -26,6 +26,7 @@ from mirror.contracts.events import (
     RequestAnswered,
     TagChecked,
     TagMoved,
+    UpstreamAsked,
     UpstreamRead,
 )
 from mirror.events import Events
@@ -165,7 +166,10 @@ async def test_endpoints_are_as_the_worst_that_a_process_sees():
         return [state.state for state in mirror.board.endpoints(configured)]
 
     assert states() == ["unknown", "unknown"]
-    one.events.emit(EndpointAnswered("docker.io", "hub", REDIS, "tag", "7", 0.04))
+    one.events.emit(UpstreamAsked("docker.io", "hub", "GET", "503", 0.04))
+    one.events.emit(UpstreamAsked("docker.io", "hub", "GET", "timeout", 9.0))
+    assert states() == ["unknown", "unknown"]
+    one.events.emit(UpstreamAsked("docker.io", "hub", "GET", "404", 0.04))
     assert states() == ["ok", "unknown"]
     other.events.emit(EndpointTroubled("docker.io", "hub", "", "hub: (503)"))
     assert states() == ["stepped_back", "unknown"]
