@@ -89,7 +89,7 @@ def under_way(access: AccessLog, opened: Resources) -> UnderWay:
                 one.status,
                 first,
                 took,
-                one.sent,
+                one.sent_by_now,
                 is_running=True,
             )
             yield Asked(one.registry, one.repository, request, one.digest)

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from ..commands import Done, ran
@@ -178,6 +179,24 @@ async def test_why_a_request_failed_is_told_by_its_id(house: House) -> None:
     done = await say(mirror, "why", identity)
     assert "FAILED" in done.stdout
     assert "503" in done.stdout
+
+
+async def test_what_a_slow_client_is_sent_counts_while_it_is_sent(house: House) -> None:
+    digest = house.hub.add_blob(os.urandom(24 << 20))
+    mirror = await house.mirror()
+    assert (await mirror.blob(digest)).status == 200
+    async with (
+        aiohttp.ClientSession(read_bufsize=1 << 16) as session,
+        session.get(f"{mirror.url}/v2/library/redis/blobs/{digest}") as answer,
+    ):
+
+        async def is_told() -> bool:
+            await answer.content.readexactly(1 << 16)
+            [pull, *_] = (await told(mirror, "top"))["pulls"]
+            running = [one for one in pull["requests"] if one["is_running"]]
+            return pull["ended_at"] is None and any(one["sent"] for one in running)
+
+        await eventually(is_told, SOON)
 
 
 async def test_a_mirror_that_does_not_run_is_said_to(house: House) -> None:

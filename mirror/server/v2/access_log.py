@@ -51,6 +51,8 @@ class Exchange:
     due: int | None = None
     """Bytes of the body; None: not known."""
     sent: int = 0
+    sending: Callable[[], int] | None = None
+    """How many bytes more have left by now, while a part of it is sent."""
     digest: str = ""
     """What the tag points to that was asked for."""
     age: float | None = None
@@ -61,6 +63,10 @@ class Exchange:
     """The client hung up before the end: no failure of anybody's."""
     span: Span | None = None
     """None: it is not traced."""
+
+    @property
+    def sent_by_now(self) -> int:
+        return self.sent + (0 if self.sending is None else self.sending())
 
     @property
     def is_whole(self) -> bool:

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
+from functools import partial
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -157,10 +158,11 @@ class Responder:
                     if transfer is None:
                         break
                 before, sent = exchange.sent, transfer.sent
+                exchange.sending = partial(_sent_since, transfer, sent)
                 try:
                     await transfer.send(start, readable)
                 finally:
-                    exchange.sent = before + transfer.sent - sent
+                    exchange.sent, exchange.sending = before + transfer.sent - sent, None
                 start = readable
         finally:
             if transfer is not None:
@@ -197,6 +199,10 @@ def _tls(request: web.BaseRequest) -> TlsSocket | None:
     """What the answer is sent by, where TLS is spoken."""
     connection = request.protocol
     return connection.tls if isinstance(connection, KeptAlive) else None
+
+
+def _sent_since(transfer: Transfer, sent: int) -> int:
+    return transfer.sent - sent
 
 
 def _hold_nothing_back(request: web.BaseRequest) -> None:
