@@ -19,7 +19,7 @@ from mirror.app.policy import policy_of
 from mirror.app.reloading import Reloader
 from mirror.app.resources import Process, Resources, resources, sharing_store
 from mirror.app.workers.parent import Workers
-from mirror.config import Config, parse
+from mirror.config import Config, following, parse
 from mirror.contracts.context import RequestContext
 from mirror.contracts.events import BreakerSwitched, ConfigReloaded, EndpointLeft, LoginJudged
 from mirror.contracts.registry import Reader
@@ -343,3 +343,18 @@ async def test_a_request_of_before_takes_no_registry_from_the_configuration_of_n
         await eventually(lambda: len(opened.upstreams.endpoints) == 1)
         assert await pulled(live.serving.current.registry, other, named) == b"other"
         await live.close()
+
+
+def test_the_admin_port_opens_for_changes_by_a_reload():
+    followed, kept = following(Config(), parse("admin: {write: true}", "mirror.yaml"))
+    assert followed.admin.write
+    assert kept == []
+
+
+def test_the_admin_port_opens_to_nobody_who_was_kept_out_where_it_is(tmp_path):
+    (tmp_path / "token").write_text("0123456789abcdef")
+    token = f"token_file: '{tmp_path / 'token'}'"
+    running = parse(f"admin: {{listen: ':9', write: true, {token}}}", "mirror.yaml")
+    followed, kept = following(running, parse("admin: {write: true}", "mirror.yaml"))
+    assert followed.admin == running.admin
+    assert kept == ["admin.listen"]

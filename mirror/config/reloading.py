@@ -48,6 +48,8 @@ def following(running: Config, written: Config) -> tuple[Config, Sequence[str]]:
         if value != other:
             kept.append(".".join(path))
             written = _with(written, path, value)
+    if "admin.listen" in kept:  # who may change something depends on where that is
+        written = _with(written, ("admin",), running.admin)
     return written, kept
 
 

@@ -19,5 +19,5 @@ def read_only() -> Refused:
     return Refused(
         403,
         "READ_ONLY",
-        "this admin port is read-only: write `admin: {write: true}` in mirror.yaml and restart",
+        "this admin port is read-only: write `admin: {write: true}` in mirror.yaml, then reload",
     )
