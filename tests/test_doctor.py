@@ -98,6 +98,24 @@ async def test_an_image_is_asked_for_as_a_pull_does(mirror: RunningMirror) -> No
     assert (await examined(mirror, "redis:2")).status == 1
 
 
+async def test_the_pulls_that_are_left_are_told_by_the_mirror_that_runs(
+    mirror: RunningMirror,
+) -> None:
+    mirror.hub.add_image("library/redis", "1", LAYER)
+    mirror.hub.limit = 100
+    await mirror.start()
+    await mirror.pull()
+
+    async def says(words: str) -> bool:
+        return words in (await examined(mirror)).words("docker.io")
+
+    await eventually(lambda: says("99 of 100 pulls are left to this address"), seconds=30)
+    mirror.hub.limit = 2
+    mirror.hub.add_image("library/redis", "2", b"other" + LAYER)
+    await mirror.pull("2")
+    await eventually(lambda: says("credentials may be a list"), seconds=30)
+
+
 @pytest.mark.parametrize("subject", ["quay.io/a/b", "a/UPPER"])
 async def test_what_is_neither_a_registry_nor_an_image_is_told(
     mirror: RunningMirror, subject: str

@@ -33,6 +33,7 @@ FAILED = 1
 
 _STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 _ANSWERS_WITHIN = 5.0  # seconds, a port
+_FEW = 0.2  # of the pulls that an endpoint grants
 
 SubjectArgument = Annotated[
     str | None,
@@ -114,6 +115,9 @@ async def _examined(
         async for each in _asked(found, subject):
             is_asked = True
             yield each
+    if is_asked and subject is None:
+        async for each in _seen(found):
+            yield each
     if not is_asked and not problems:
         from ..app.doctor import examined
 
@@ -166,6 +170,29 @@ async def _asked(found: FoundMirror, subject: str | None) -> AsyncGenerator[Diag
             raise
         user = _owner(found.store)
         yield warn("control socket", str(error), f"run this as root, or as {user}")
+
+
+async def _seen(found: FoundMirror) -> AsyncGenerator[Diagnosis, None]:
+    """What the mirror that runs has met at its endpoints, and what they still grant to it."""
+    from ..app import NotAnswered, ask
+    from ..app.doctor.findings import good, warn
+
+    try:
+        status = await ask(found.store, "status")
+    except NotAnswered:
+        return  # it was told already why
+    for each in status["endpoints"]:
+        subject = f"{each['registry']} {each['endpoint']}"
+        if each["state"] in ("banned", "down"):
+            words = f"{each['state']} to the mirror that runs: {each['reason']}"
+            yield warn(subject, words, f"registry-mirror doctor {each['registry']}")
+        for limit in each["limits"]:
+            whose = f"the login {limit['login']!r}" if limit["login"] else "this address"
+            words = f"{limit['remaining']} of {limit['limit']} pulls are left to {whose}"
+            if limit["remaining"] < limit["limit"] * _FEW:
+                yield warn(subject, words, "add a login, or another: credentials may be a list")
+            else:
+                yield good(subject, words)
 
 
 def _owner(store: Path) -> str:
