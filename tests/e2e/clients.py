@@ -260,7 +260,8 @@ def registries_conf(folder: Path, mirror: str) -> Path:
     path.write_text(
         'unqualified-search-registries = ["docker.io"]\n'
         '[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n'
-        f'[[registry.mirror]]\nlocation = "{urlsplit(mirror).netloc}"\ninsecure = true\n'
+        f'[[registry.mirror]]\nlocation = "{urlsplit(mirror).netloc}"\n'
+        f"insecure = {'false' if mirror.startswith('https:') else 'true'}\n"
     )
     return path
 
