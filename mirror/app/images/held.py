@@ -79,7 +79,7 @@ class HeldImages:
         try:
             digest = await self._meant(image, tag, to)
             await self._opened.tags.freeze(image.repository, tag, digest)
-        except TagStoreError as error:
+        except (TagStoreError, CatalogueUnavailable) as error:
             raise ImagesUnavailable(str(error)) from error
         await self._opened.store.pin(str(image), digest)
         return PinnedTag(image.familiar, str(image), str(digest))
@@ -122,9 +122,12 @@ class HeldImages:
         tags = self._opened.tags
         if not to:
             record = await tags.get(image.repository, tag)
-            if record is None or record.descriptor is None:
+            if record is not None and record.descriptor is not None:
+                return record.descriptor.digest
+            entry = await self._opened.catalogue.image(image)
+            if record is not None or entry is None:
                 raise UnknownImage(f"what {image.familiar} points to is not known here: name it")
-            return record.descriptor.digest
+            return entry.digest
         try:
             wanted = digest_or_time(to)
         except Mistake as mistake:

@@ -120,8 +120,12 @@ class Importing:
         images = [await self._image(taken, top, ref) for top, ref in _named(config, tops, name)]
         reached = {digest for image in images for digest in image.sizes}
         await self._drop(taken.new - reached)
-        for image in images:
-            await self._publish(config, image, taken)
+        try:
+            for image in images:
+                await self._publish(config, image, taken)
+        except BaseException:
+            await asyncio.shield(self._take_back(images))
+            raise
         await self._opened.listener.flush()
         await self._begin_anew()  # that something was missing is believed no more
         log.info("images_imported", images=[str(image.reference) for image in images])
@@ -254,6 +258,14 @@ class Importing:
         was = None if before is None or before.descriptor is None else before.descriptor.digest
         if was != descriptor.digest:
             events.emit(TagMoved(repository, reference.reference, was, descriptor.digest))
+
+    async def _take_back(self, images: Sequence[_Image]) -> None:
+        """None of their tags points anywhere: what they pointed to before is asked for again."""
+        for image in images:
+            repository, tag = image.reference.repository, image.reference.reference
+            if isinstance(tag, str):
+                with contextlib.suppress(TagStoreError):
+                    await self._opened.tags.delete(repository, tag)
 
     async def _drop(self, digests: set[Digest]) -> None:
         with contextlib.suppress(OSError, apsw.Error):  # the oldest go first, some time
