@@ -8,7 +8,7 @@
 #   FORMAT=oci            OCI manifests, which have no health check; docker when not given
 #   OUT=mirror.tar        an archive for `podman load`, `docker load` or skopeo, too
 #   PIP_CONSTRAINT=FILE   versions of the libraries, for the same image again (as pip reads it)
-#   EXTRAS=tracing        what else of pyproject.toml's optional dependencies
+#   EXTRAS=otel           what else of pyproject.toml's optional dependencies: otel for `tracing`
 #   SOURCE_DATE_EPOCH=N   the time on every file; that of the last commit when not given
 #   DEBIAN, SECURITY      archives to take packages from
 #
