@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= mirror.yaml
 
-.PHONY: run test unit pythons check demo bench programs screenshots clean
+.PHONY: run test unit pythons check demo bench programs screenshots reference clean
 
 run: $(VENV)/.run
 	@$(BIN)/registry-mirror serve --config $(CONFIG)
@@ -30,6 +30,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Writes docs/reference.md anew, from the code.
+reference: $(VENV)/.dev
+	$(BIN)/python -m docs.build_reference
 
 demo: $(VENV)/.dev programs
 	$(BIN)/python -m demo
