@@ -66,8 +66,8 @@ def _configuration() -> str:
     )
     heads = ("key", "default", "counts from", "in the words of mirror.yaml")
     return (
-        "## Configuration\n\n[mirror.yaml](../mirror.yaml) has every key with its default. `<name>` is "
-        "a registry's, `[]` one of\na list. A registry has the keys of its endpoints' "
+        "## Configuration\n\n[mirror.yaml](../mirror.yaml) has every key with its default. "
+        "`<name>` is a registry's, `[]` one of\na list. A registry has the keys of its endpoints' "
         "`credentials`, `proxy` and `client`, too, for all of\nthem.\n\n" + _table(heads, rows)
     )
 
