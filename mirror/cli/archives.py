@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -66,6 +67,8 @@ def export(
             )
     if output == "-" and sys.stdout.isatty():
         raise give_up("a tar is nothing for a terminal: write -o FILE", CONFIGURATION_WRONG)
+    if Path(output).is_dir():
+        raise give_up(f"{output}: is a folder: name a file in it", CONFIGURATION_WRONG)
     try:
         size = asyncio.run(_export(names, platforms, output, config, fetching=not offline))
     except KeyboardInterrupt:
@@ -129,18 +132,14 @@ async def _export(
     async with contextlib.aclosing(chunks(config, "export", words)) as pieces:
         if output == "-":
             return await _write(pieces, sys.stdout.buffer)
-        path = Path(output)
-        part = path.with_name(f"{path.name}.part")
         try:
-            with part.open("wb") as file:
-                size = await _write(pieces, file)
-                await asyncio.to_thread(os.fsync, file.fileno())
-            part.replace(path)
+            path = _replaced(output)
+            if path is not None:
+                return await _write_whole(pieces, path)
+            with open(output, "wb") as device:
+                return await _write(pieces, device)
         except OSError as error:
             raise give_up(f"{output}: {error.strerror}") from None
-        finally:
-            part.unlink(missing_ok=True)
-        return size
 
 
 async def _fetch(names: Sequence[str], platforms: Sequence[str], config: Path | None) -> None:
@@ -154,6 +153,28 @@ async def _fetch(names: Sequence[str], platforms: Sequence[str], config: Path | 
                 good = line["result"] == "good"
     if not good:
         raise give_up("nothing was written, as not all could be fetched; --offline fetches nothing")
+
+
+def _replaced(output: str) -> Path | None:
+    """The file, behind symbolic links; None for what is none, as a device or a pipe."""
+    path = Path(output)
+    return None if path.exists() and not path.is_file() else path.resolve()
+
+
+async def _write_whole(pieces: AsyncIterator[bytes], path: Path) -> int:
+    """The file is there when all of it is, and until then what was there before. Raises OSError.
+
+    Only a file is replaced so, and by a name that nobody else has: as root, /dev/null would be
+    a file from then on, and another user's link in /tmp would lead to what is overwritten."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            size = await _write(pieces, file)
+            await asyncio.to_thread(os.fsync, file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return size
 
 
 async def _write(pieces: AsyncIterator[bytes], file: BinaryIO) -> int:

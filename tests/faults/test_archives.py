@@ -114,6 +114,27 @@ async def test_what_is_missing_and_cannot_be_fetched_leaves_no_file(
     assert list(tmp_path.glob("*.tar*")) == []
 
 
+async def test_only_a_file_is_replaced_by_an_export(house: House, tmp_path: Path) -> None:
+    mirror = await house.mirror()
+    house.hub.add_image(NAME, "7", os.urandom(1000))
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "site.tar.part").symlink_to(tmp_path / "theirs")
+    (tmp_path / "link.tar").symlink_to("site.tar")
+    os.mkfifo(tmp_path / "pipe")
+    reading = asyncio.create_task(asyncio.to_thread((tmp_path / "pipe").read_bytes))
+    for name in ("site.tar", "link.tar", "pipe"):
+        done = await command(mirror, "export", "redis:7", "-o", tmp_path / name)
+        assert done.status == 0, done.stderr
+    assert (tmp_path / "pipe").is_fifo()
+    assert await reading == (tmp_path / "site.tar").read_bytes()
+    assert (tmp_path / "link.tar").is_symlink()
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    for folder in (".", tmp_path):
+        done = await command(mirror, "export", "redis:7", "-o", folder)
+        assert done.status == 2
+        assert "is a folder" in done.stderr
+
+
 # What strangers write.
 
 
