@@ -174,3 +174,22 @@ async def test_bars_on_a_terminal_leave_the_lines_on_standard_output(
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+async def test_what_is_in_a_file_does_nothing_to_the_terminal(
+    mirror: RunningMirror, tmp_path: Path
+) -> None:
+    compose = tmp_path / "compose.yaml"
+    lines = "\n" * 97  # :100: is an emoji's name
+    compose.write_text(
+        f'services:{lines}\n  "a\\e]0;owned\\a":\n'
+        '    image: "${X?\\e[2J\\x9b31m\\u202e}"\n  b: {image: "c\\e[2J", pull_policy: never}\n'
+    )
+    folder = tmp_path / "k8s"
+    folder.mkdir()
+    (folder / "\x1b[31mred.yaml").write_text("a: [")
+    done = await say(mirror, "warm", compose, folder)
+    assert done.status == 2
+    assert f"{compose}:100: a\ufffd]0;owned\ufffd: " in done.stderr
+    assert "/\ufffd[31mred.yaml:" in done.stderr
+    assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines())

@@ -105,4 +105,4 @@ async def _images_alone(config: Config) -> AsyncIterator[Mapping[str, Any]]:
 
 
 def printed(line: Line) -> str:
-    return json.dumps(line, ensure_ascii=False)
+    return json.dumps(line)  # in ASCII: names in it do nothing to a terminal

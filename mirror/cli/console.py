@@ -17,11 +17,31 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from ..config import Config, ConfigError, load, store_of
+from ..logs.text import harmless
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Harmless(Console):
+    """What is printed may hold what strangers have written, as in compose files, archives, names of
+    files and answers: the terminal does nothing by it."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*map(_harmless, objects), **how)
+
+
+def _harmless(given: Any) -> Any:
+    if isinstance(given, str):
+        return harmless(given)
+    if isinstance(given, Text):
+        given.plain = harmless(given.plain)
+    return given
+
+
+# Without emoji, `:100:` stays as it is, as behind a file's name.
+out: Console = _Harmless(highlight=False, soft_wrap=True, emoji=False)
+err: Console = _Harmless(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 CONFIGURATION_WRONG = 2
 CANNOT_START = 1

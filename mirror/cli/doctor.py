@@ -76,7 +76,7 @@ def doctor(
         raise give_up(str(error), error.status) from None
     wrong = sum(each.mark == "FAIL" for each in told)
     if as_json:
-        out.print_json(json.dumps([each.as_json() for each in told]))
+        out.print_json(json.dumps([each.as_json() for each in told]), ensure_ascii=True)
     else:
         warned = sum(each.mark == "warn" for each in told)
         out.print(f"\n{wrong} wrong, {warned} to know of, {len(told) - wrong - warned} good.")

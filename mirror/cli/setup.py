@@ -149,7 +149,7 @@ def setup(
         if not as_json:
             _show_trials(trials)
     if as_json:
-        out.print_json(json.dumps(told))
+        out.print_json(json.dumps(told), ensure_ascii=True)
     if not is_proven:
         raise typer.Exit(FAILED)
 

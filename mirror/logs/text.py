@@ -25,6 +25,17 @@ def printable(text: str, longest: int = _LONGEST) -> str:
     return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
+def harmless(text: str) -> str:
+    """As `printable`, of a text that has lines and tabs, whatever its length.
+
+    >>> harmless("a\\tb\\n\\x1b[2Jc")
+    'a\\tb\\n\ufffd[2Jc'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
+
+
 def clock_of(at: float | None = None) -> str:
     """The local time of day; None: now."""
     return time.strftime("%T", time.localtime(at))
