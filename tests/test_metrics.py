@@ -18,6 +18,7 @@ from mirror.contracts.events import (
     ConfigLoaded,
     ConfigReloaded,
     ContentEvicted,
+    ContentPurged,
     ContentQuarantined,
     EndpointJoined,
     EndpointLeft,
@@ -29,6 +30,8 @@ from mirror.contracts.events import (
     PrefetchRead,
     QuotaReported,
     RequestAnswered,
+    SyncBegun,
+    SyncEnded,
     TagStoreSwitched,
     UpkeepEnded,
     UpstreamAsked,
@@ -291,6 +294,29 @@ def test_of_what_is_evicted_it_is_told_how_old_it_was() -> None:
     assert within['{le="60.0"}'] == 1
     assert within['{le="21600.0"}'] == 1
     assert within['{le="86400.0"}'] == 2
+
+
+def test_runs_of_sync_and_what_is_purged_are_counted() -> None:
+    process = Counting()
+    process.emit(SyncBegun("bases"))
+    process.emit(SyncBegun("ours"))
+    process.emit(SyncEnded("bases", "failed", images=3, failed=1, fetched=500, seconds=2.0))
+    assert process.numbers("sync_running") == {'{entry="bases"}': 0.0, '{entry="ours"}': 1.0}
+    assert process.numbers("sync_runs_total") == {'{entry="bases",result="failed"}': 1.0}
+    assert process.numbers("sync_fetched_bytes_total") == {'{entry="bases"}': 500.0}
+    assert process.numbers("sync_failed_images") == {'{entry="bases"}': 1.0}
+    process.emit(ContentPurged(LAYER, 70))
+    process.emit(ContentPurged(LAYER, 30))
+    assert process.numbers("purged_total") == {"": 2.0}
+    assert process.numbers("purged_bytes_total") == {"": 100.0}
+
+
+def test_an_entry_of_sync_that_a_reload_has_removed_is_no_trouble_any_more() -> None:
+    process = Counting()
+    process.emit(SyncBegun("gone"))
+    process.emit(SyncEnded("gone", "failed", images=3, failed=2, fetched=0, seconds=2.0))
+    process.emit(ConfigReloaded("applied", ()))
+    assert process.numbers("sync_failed_images") == {'{entry="gone"}': 0.0}
 
 
 def test_hits_that_are_counted_together_stand_in_the_bucket_of_their_bound() -> None:

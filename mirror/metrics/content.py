@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..contracts.events import (
     CatalogueDropped,
     ContentEvicted,
+    ContentPurged,
     ContentQuarantined,
     SecondTierGiven,
     TagStoreFailed,
@@ -20,6 +21,7 @@ _UNUSED = (60, 600, 3600, 6 * 3600, _DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _D
 
 def count(make: Instruments) -> None:
     _evicted(make)
+    _purged(make)
     _upkeep(make)
     _second_tier(make)
     _tags(make)
@@ -56,6 +58,17 @@ def _evicted(make: Instruments) -> None:
             soon.inc()
 
     make.events.listen(ContentEvicted, happened)
+
+
+def _purged(make: Instruments) -> None:
+    purged = make.counter("purged", "Pieces of content removed because somebody purged an image")
+    size = make.counter("purged_bytes", "Bytes of content removed by purge")
+
+    def happened(event: ContentPurged) -> None:
+        purged.inc()
+        size.inc(event.size)
+
+    make.events.listen(ContentPurged, happened)
 
 
 def _upkeep(make: Instruments) -> None:
