@@ -21,6 +21,7 @@ from mirror.contracts.events import (
     ConfigLoaded,
     ConfigReloaded,
     ContentEvicted,
+    ContentPurged,
     ContentQuarantined,
     CredentialsDropped,
     EndpointJoined,
@@ -34,6 +35,8 @@ from mirror.contracts.events import (
     QuotaReported,
     RequestAnswered,
     SecondTierGiven,
+    SyncBegun,
+    SyncEnded,
     TagStoreFailed,
     TagStoreSwitched,
     UpkeepEnded,
@@ -132,6 +135,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
                 yield TagStoreFailed(store, operation)
         yield ContentQuarantined(layer)
         yield ContentEvicted(layer, 10, 100.0, 200.0)
+        yield ContentPurged(layer, 10)
         yield Prefetched(redis, layer, 100)
         yield PrefetchRead(redis, layer, 100)
         for store in ("embedded", "redis"):
@@ -146,6 +150,8 @@ def busy() -> Iterator[Callable[[], bytes]]:
         yield ConfigLoaded(1_795_000_000.0)
         for result in ("applied", "refused", "failed"):
             yield ConfigReloaded(result)
+        yield SyncBegun("bases")
+        yield SyncEnded("bases", "failed", 3, 1, 500, 2.0)
 
     def scrape() -> bytes:
         for event in happen():

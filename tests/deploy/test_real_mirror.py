@@ -20,6 +20,7 @@ MIB = 1 << 20
 KEYS = {
     "storage": {"max_size": "8MiB", "scrub": "100s"},
     "tags": {"store": "redis://127.0.0.1:9"},  # nobody is there
+    "sync": [{"images": ["redis:7"], "every": "1m"}],
 }
 
 # What a mirror in this trouble cannot show.
