@@ -20,11 +20,12 @@ from ..contracts.activity import (
     SlowAnswer,
     Top,
 )
+from ..quantities import lasted
 from .counts import History
 from .endpoints import Configured, together
 from .news import Asked, News
 from .pulls import Pulls, is_without_upstream
-from .words import duration, image_name
+from .words import image_name
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ class Board:
         at = self._evicted.get(digest)
         if at is None:
             return "not here before"
-        return f"evicted {duration(max(0.0, self._clock.wall() - at))} ago (room)"
+        return f"evicted {lasted(max(0.0, self._clock.wall() - at))} ago (room)"
 
     def _count(self, asked: Asked) -> None:
         request, minute = asked.request, self._clock.wall() // 60

@@ -18,7 +18,8 @@ from ..contracts.events import (
 from ..contracts.registry import FETCHED, Outcome
 from ..events import Events
 from ..oci.reference import Repository
-from .words import duration, printable
+from ..quantities import lasted
+from .words import printable
 
 _MOST = 4096  # of each kind; what is needed is what happened a moment ago
 _FRESH = 1.0  # seconds for which what was said just before a request began is its reason, too
@@ -149,7 +150,7 @@ class Reasons:
             if event.outcome == Outcome.STALE:
                 return "older than its ttl: the upstream is asked behind the answer"
             return "its manifest was fetched" if event.outcome in FETCHED else ""
-        took = duration(check.took)
+        took = lasted(check.took)
         if check.result == "failed":
             asked = f"asked upstream: {printable(check.reason)} ({took})"
         else:
@@ -162,8 +163,8 @@ class Reasons:
             asked = f"asked upstream: {words[check.result]}, {took}"
         if check.age is None:
             return f"not known here, {asked}"
-        over = duration(max(0.0, check.age - check.ttl))
-        return f"ttl {duration(check.ttl)} over by {over}, {asked}"
+        over = lasted(max(0.0, check.age - check.ttl))
+        return f"ttl {lasted(check.ttl)} over by {over}, {asked}"
 
     def _of_blob(self, event: RequestAnswered, since: float) -> str:
         if event.outcome == Outcome.PREFETCHED:

@@ -25,12 +25,13 @@ from ..contracts.events import (
 )
 from ..contracts.registry import Outcome
 from ..events import Events
+from ..quantities import lasted
 from .endpoints import EndpointBook
 from .news import Asked, Counts, Evicted, News
 from .reasons import Reasons
 from .shares import Shares
 from .steps import step_of
-from .words import LEFT, duration, printable
+from .words import LEFT, printable
 
 _REQUESTS = 1000  # that are told one by one, of one second; clients have equal shares
 _HITS = 2000  # kinds of hits
@@ -248,7 +249,7 @@ class Watch:
 
         def paused(event: QuotaPaused) -> None:
             if event.until > self._clock.wall():
-                left = duration(event.until - self._clock.wall())
+                left = lasted(event.until - self._clock.wall())
                 words = f"{event.endpoint} grants no more manifests; it is asked again in {left}"
                 tell("quota_paused", "warning", event.endpoint, words)
 

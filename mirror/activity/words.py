@@ -1,4 +1,4 @@
-"""Names and times as people write them."""
+"""Names and outcomes as people write them."""
 
 from __future__ import annotations
 
@@ -28,19 +28,6 @@ def image_name(registry: str, repository: str, reference: str, default_registry:
     if not reference:
         return name
     return f"{name}@{reference}" if ":" in reference else f"{name}:{reference}"
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(0.0412), duration(12.3), duration(300), duration(200000)
-    ('41 ms', '12 s', '5 min', '2 d')
-    """
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size * (1 if unit == "min" else 2):
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 LEFT = "left"

@@ -18,7 +18,7 @@ from ..activity.board import Board
 from ..activity.endpoints import Configured
 from ..activity.news import Asked
 from ..activity.watching import Filling, UnderWay, Watch
-from ..activity.words import duration, image_name
+from ..activity.words import image_name
 from ..config import Config
 from ..contracts.activity import (
     CacheState,
@@ -47,6 +47,7 @@ from ..oci.reference import ImageReference, parse_image
 from ..pullthrough.fills.states import FillState
 from ..pullthrough.freshness import Freshness, RecordState, age_of, judge
 from ..pullthrough.images import Images, this_platform
+from ..quantities import lasted
 from ..server import control
 from ..server.control import Command, CommandFailed, Parameters
 from ..server.http.request_ids import is_id
@@ -310,15 +311,15 @@ class LiveActivity:
             return "nothing is known of this tag: a pull asks the upstream for it"
         if state is RecordState.FRESH:
             if not digest:
-                return f"the upstream said {duration(age)} ago that there is none: that is believed"
-            return f"the tag is fresh for {duration(ttl - age)} more: the upstream is not asked"
-        over = duration(max(0.0, age - ttl))
+                return f"the upstream said {lasted(age)} ago that there is none: that is believed"
+            return f"the tag is fresh for {lasted(ttl - age)} more: the upstream is not asked"
+        over = lasted(max(0.0, age - ttl))
         if state is RecordState.REVALIDATE:
-            return f"ttl {duration(ttl)} over by {over}: it is answered, the upstream asked behind"
+            return f"ttl {lasted(ttl)} over by {over}: it is answered, the upstream asked behind"
         if state is RecordState.EXPIRED:
             return "it is too old to be answered unless the upstream says that it is so still"
         return (
-            f"ttl {duration(ttl)} over by {over}: the upstream is asked first, and this answered "
+            f"ttl {lasted(ttl)} over by {over}: the upstream is asked first, and this answered "
             "if it cannot say"
         )
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from ..clock import Clock
 from ..config import Config
-from ..sizes import part_of, size
+from ..quantities import binary_size, part_of
 from ..storage.disk.shortages import bytes_kept
 
 _SOON = timedelta(days=14)
@@ -26,8 +26,8 @@ def _evictions(config: Config) -> Iterator[str]:
     most, kept = config.storage.max_size, bytes_kept(config.storage.path)
     if kept > most:
         yield (
-            f"storage.max_size: {size(most)}, and more is in {config.storage.path}: to serve by "
-            f"this would evict {part_of(kept - most, kept)}, what was used longest ago"
+            f"storage.max_size: {binary_size(most)}, and more is in {config.storage.path}: "
+            f"to serve by this would evict {part_of(kept - most, kept)}, what was used longest ago"
         )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 
 from ..activity.pulls import has_missed
-from ..activity.words import duration
 from ..clock import Clock
 from ..config import Config
 from ..contracts.activity import LogState, Pull, rendered
@@ -27,6 +26,7 @@ from ..contracts.events import (
 from ..events import Events
 from ..logs import LEVELS, LogSettings, is_coloured, is_terminal, settings, tell
 from ..logs.text import clock_of, printable
+from ..quantities import lasted, size
 from ..server.control import Command, CommandFailed, Parameters, one
 
 log = structlog.get_logger()
@@ -175,18 +175,9 @@ def pull_line(pull: Pull, *, is_coloured: bool) -> str:
         printable(pull.image),
         *([f"{pull.pulls} at once"] if pull.pulls > 1 else []),
         f" {summary} ",
-        f"{_bytes(pull.bytes)} ",
-        f"{pull.seconds:.2f} s" if pull.seconds < 60 else duration(pull.seconds),
+        f"{size(pull.bytes)} ",
+        lasted(pull.seconds),
     ]
     if pull.failure:
         words.append(f" ({printable(pull.failure)})")
     return " ".join(words)
-
-
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

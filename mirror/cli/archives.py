@@ -14,11 +14,11 @@ from typing import Annotated, BinaryIO
 import typer
 
 from ..pullthrough.images import this_platform
+from ..quantities import size
 from ..sync.work import Asked
 from .asking import JsonOption, chunks, lines, printed
 from .cached import expanded
 from .console import CONFIGURATION_WRONG, ConfigOption, err, explained, give_up, out
-from .progress import size_in_words
 from .warming import work_lines
 
 _SLICE = 1 << 20
@@ -70,10 +70,10 @@ def export(
     if Path(output).is_dir():
         raise give_up(f"{output}: is a folder: name a file in it", CONFIGURATION_WRONG)
     try:
-        size = asyncio.run(_export(names, platforms, output, config, fetching=not offline))
+        count = asyncio.run(_export(names, platforms, output, config, fetching=not offline))
     except KeyboardInterrupt:
         raise give_up("stopped; nothing was written") from None
-    err.print(f"{output}: {len(names)} images, {size_in_words(size)}.", markup=False)
+    err.print(f"{output}: {len(names)} images, {size(count)}.", markup=False)
 
 
 @explained(
@@ -169,21 +169,21 @@ async def _write_whole(pieces: AsyncIterator[bytes], path: Path) -> int:
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            size = await _write(pieces, file)
+            count = await _write(pieces, file)
             await asyncio.to_thread(os.fsync, file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return size
+    return count
 
 
 async def _write(pieces: AsyncIterator[bytes], file: BinaryIO) -> int:
-    size = 0
+    count = 0
     async for piece in pieces:
         await asyncio.to_thread(file.write, piece)
-        size += len(piece)
+        count += len(piece)
     await asyncio.to_thread(file.flush)
-    return size
+    return count
 
 
 async def _import(file: BinaryIO, name: str, config: Path | None, as_json: bool) -> None:
@@ -197,7 +197,7 @@ async def _import(file: BinaryIO, name: str, config: Path | None, as_json: bool)
                 sys.stdout.write(f"{printed(line)}\n")
             else:
                 out.print(
-                    f"{line['name']}: imported, {size_in_words(line['size'])}, of which "
-                    f"{size_in_words(line['new'])} were not here.",
+                    f"{line['name']}: imported, {size(line['size'])}, of which "
+                    f"{size(line['new'])} were not here.",
                     markup=False,
                 )

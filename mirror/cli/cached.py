@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +14,9 @@ import typer
 from ..clock import Clock
 from ..config import Mistake, seconds
 from ..contracts.images import Sort
+from ..quantities import ago, moment, size
 from .asking import JsonOption, last_line, lines, printed
 from .console import CONFIGURATION_WRONG, ConfigOption, err, explained, give_up, out
-from .progress import size_in_words
 
 Line = Mapping[str, Any]
 
@@ -161,29 +160,22 @@ def _row(image: Line, now: float) -> tuple[str, ...]:
         f"{name}@{_short(digest)}" if at else name,
         _short(image["digest"]),
         ",".join(platforms) or "-",
-        size_in_words(image["size"]),
-        size_in_words(image["own"]),
-        "-" if image["checked_at"] is None else f"{_ago(now - image['checked_at'])} ago",
-        "never" if image["used_at"] is None else f"{_ago(now - image['used_at'])} ago",
+        size(image["size"]),
+        size(image["own"]),
+        "-" if image["checked_at"] is None else _ago(image["checked_at"], now),
+        _ago(image["used_at"], now),
         str(image["pulls"]),
         image["state"],
     )
 
 
+def _ago(at: float | None, now: float) -> str:
+    age = ago(at, now)
+    return age if age in ("now", "never") else f"{age} ago"
+
+
 def _short(digest: str) -> str:
     return digest.partition(":")[2][:12]
-
-
-def _ago(passed: float) -> str:
-    """As `5 m`.
-
-    >>> _ago(7200.0)
-    '2 h'
-    """
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if passed >= size:
-            return f"{passed // size:.0f} {unit}"
-    return f"{max(0.0, passed):.0f} s"
 
 
 async def _show(name: str, config: Path | None, as_json: bool) -> None:
@@ -197,8 +189,7 @@ async def _show(name: str, config: Path | None, as_json: bool) -> None:
     _print_table([image], Clock().wall())
     out.print(f"\ndigest   {image['digest']}", markup=False)
     if image["checked_at"] is not None:
-        moment = datetime.fromtimestamp(image["checked_at"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        out.print(f"checked  {moment}", markup=False)
+        out.print(f"checked  {moment(image['checked_at'])}", markup=False)
     if found["platforms"]:
         out.print(f"made for {', '.join(found['platforms'])}", markup=False)
     out.print("")
@@ -207,7 +198,7 @@ async def _show(name: str, config: Path | None, as_json: bool) -> None:
         words = [
             f"{piece['role']:<8}",
             piece["digest"],
-            f"{size_in_words(piece['size']):>9}",
+            f"{size(piece['size']):>9}",
             "" if piece["is_here"] else "not here",
             piece["platform"],
             f"shared with {', '.join(others[:3])}{' …' if others[3:] else ''}" if others else "",
@@ -224,7 +215,7 @@ async def _purge(asked: Mapping[str, object], config: Path | None, as_json: bool
             if as_json:
                 sys.stdout.write(f"{printed(line)}\n")
             elif "shared" not in line:
-                out.print(f"{line['image']}: {would} {size_in_words(line['freed'])}", markup=False)
+                out.print(f"{line['image']}: {would} {size(line['freed'])}", markup=False)
     if as_json:
         return line
     for name in line["skipped"]:
@@ -233,9 +224,9 @@ async def _purge(asked: Mapping[str, object], config: Path | None, as_json: bool
         err.print(f"{pattern}: no such image is here", markup=False)
     count = line["images"]
     shared = line["shared"]
-    stays = f", {size_in_words(shared)} shared with others stay" if shared else ""
+    stays = f", {size(shared)} shared with others stay" if shared else ""
     out.print(
-        f"{count} {'image' if count == 1 else 'images'}, {size_in_words(line['freed'])} "
+        f"{count} {'image' if count == 1 else 'images'}, {size(line['freed'])} "
         f"{'would be freed' if asked['is_trial'] else 'freed'}{stays}.",
         markup=False,
     )

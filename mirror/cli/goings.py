@@ -23,7 +23,7 @@ from ..contracts.activity import (
     Why,
 )
 from ..logs.text import printable
-from ..server.admin.words import lasted, room, size
+from ..quantities import binary_size, lasted, size
 from .asking import JsonOption, printed
 from .console import (
     CONFIGURATION_WRONG,
@@ -114,16 +114,16 @@ def _config(status: Status) -> str:
 
 def _cache(status: Status) -> str:
     cache, day = status.cache, status.day
-    parts = [f"{room(cache.bytes)} of {room(cache.max_bytes)}"]
+    parts = [f"{binary_size(cache.bytes)} of {binary_size(cache.max_bytes)}"]
     if cache.images is not None:
         parts.append(f"{cache.images} image{'s' * (cache.images != 1)}")
     if cache.oldest_used_at:
         parts.append(f"oldest used {lasted(status.now - cache.oldest_used_at)} ago")
     text = ", ".join(parts)
     if cache.disk_free is not None:
-        text += f"; disk {room(cache.disk_free)} free"
+        text += f"; disk {binary_size(cache.disk_free)} free"
     if day.evicted:
-        text += f"; evicted {room(day.evicted_bytes)} in {_since(status)}"
+        text += f"; evicted {binary_size(day.evicted_bytes)} in {_since(status)}"
     return text
 
 

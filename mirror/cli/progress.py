@@ -75,17 +75,3 @@ def _progress(console: Console) -> Progress:
         redirect_stdout=False,  # else what is printed there would go to standard error
         redirect_stderr=False,
     )
-
-
-def size_in_words(count: int) -> str:
-    """As `41.2 MB`.
-
-    >>> size_in_words(41_200_000)
-    '41.2 MB'
-    """
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

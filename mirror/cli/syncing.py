@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..quantities import size
 from .console import ConfigOption, err, explained, find_mirror, give_up, log_nothing, out, register
-from .progress import size_in_words
 from .warming import JsonOption, print_json, show_work
 
 NamesArgument = Annotated[
@@ -109,8 +109,8 @@ def _row(entry: Line) -> Sequence[str]:
         _time(last["ended_at"]),
         f"{last['result']}{words}",
         f"{last['whole']} of {last['images']}",
-        size_in_words(last["size"]),
-        size_in_words(last["fetched"]),
+        size(last["size"]),
+        size(last["fetched"]),
         _time(entry["next_at"]),
     )
 

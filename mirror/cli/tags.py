@@ -17,6 +17,7 @@ from ..contracts.tags import TagEvent, TagStore, TagStoreError
 from ..oci.digest import Digest
 from ..oci.reference import ImageReference, Repository, parse_image
 from ..pullthrough.tags.pins import event_at, spoken
+from ..quantities import moment
 from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
@@ -151,16 +152,9 @@ def _print_history(name: str, events: Sequence[TagEvent]) -> None:
     table = Table("pointed to", "first seen", "last seen", title=name, title_justify="left")
     for event in events:
         said = "nothing: it was gone" if event.digest is None else str(event.digest)
-        table.add_row(said, _moment(event.first_seen), _moment(event.last_seen))
+        table.add_row(said, moment(event.first_seen), moment(event.last_seen))
     # Whole digests, however narrow the terminal: they are there to be copied.
     Console(highlight=False, width=_WIDEST).print(table, crop=False)
-
-
-def _moment(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):  # by a clock that was very wrong
-        return "?"
 
 
 def _what_it_was(
@@ -169,7 +163,7 @@ def _what_it_was(
     event = event_at(events, at)
     name = f"{repository}:{tag}"
     if event is None:
-        known = f"it is first known at {_moment(events[-1].first_seen)}" if events else "nothing is"
+        known = f"it is first known at {moment(events[-1].first_seen)}" if events else "nothing is"
         raise give_up(f"what {name} was at {spoken(at)} is not known: {known}")
     if event.digest is None:
         raise give_up(f"there was no {name} at {spoken(at)}")

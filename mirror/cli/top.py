@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..contracts.activity import Top
 from ..logs.text import printable
-from ..server.admin.words import lasted, size
+from ..quantities import lasted, size
 from .asking import JsonOption, printed
 from .console import ConfigOption, explained, find_mirror, give_up, log_nothing, out
 from .goings import asked_of_running, pull_line, read_as

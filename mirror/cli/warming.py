@@ -16,6 +16,7 @@ import typer
 from ..config import Config
 from ..contracts.sync import rendered
 from ..pullthrough.images import this_platform
+from ..quantities import size
 from ..sync.sources import Gathering, Wish
 from ..sync.work import Asked
 from .console import (
@@ -29,7 +30,7 @@ from .console import (
     log_nothing,
     out,
 )
-from .progress import Shown, size_in_words
+from .progress import Shown
 
 ImagesArgument = Annotated[
     list[str] | None,
@@ -232,11 +233,11 @@ def _print_ended(line: Line) -> None:
     if line["result"] == "kept":
         out.print(f"{name}kept, {line['words']}", markup=False)
         return
-    came = f", of which {size_in_words(line['fetched'])} came now" if line["fetched"] else ""
+    came = f", of which {size(line['fetched'])} came now" if line["fetched"] else ""
     doubt = f" ({line['words']})" if line["words"] else ""
     out.print(
         f"{name}whole for {line['platform']}, {line['blobs']} blobs, "
-        f"{size_in_words(line['size'])}{came}.{doubt}",
+        f"{size(line['size'])}{came}.{doubt}",
         markup=False,
     )
 
@@ -248,5 +249,5 @@ def summary(line: Line) -> str:
     stopped = f" Stopped: {line['words']}." if line["words"] else ""
     return (
         f"{name}{line['images']} images: {good} good, {line['failed']} failed; "
-        f"{size_in_words(line['fetched'])} came in {line['seconds']:.0f} s.{stopped}"
+        f"{size(line['fetched'])} came in {line['seconds']:.0f} s.{stopped}"
     )

@@ -120,7 +120,7 @@ async def test_why_a_tag_was_asked_for_upstream_is_told():
     mirror.beat()
     [pull] = mirror.board.pulls.newest(1)
     [request] = pull.requests
-    assert request.why == "ttl 5 min over by 12 s, asked upstream: unchanged, 41 ms"
+    assert request.why == "ttl 5 m over by 12 s, asked upstream: unchanged, 41 ms"
     assert (request.endpoint, request.upstream) == ("hub", 0.04)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...clock import Clock
 from ...config import Config
 from ...contracts.content import Usage
-from ...sizes import size
+from ...quantities import binary_size
 from ...storage.disk.shortages import shortages
 from ...storage.disk.space import Bounds
 from ..forewarned import certificate_trouble
@@ -114,17 +114,17 @@ def room(config: Config, usage: Usage | None) -> Iterator[Diagnosis]:
         yield bad("room", f"{place}: {_words(error)}", "let the mirror reach it")
         return
     free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    here = "" if usage is None else f"{size(usage.content_bytes)} are cached; "
+    here = "" if usage is None else f"{binary_size(usage.content_bytes)} are cached; "
     held = 0 if usage is None else usage.content_bytes
-    yield good(
-        "room", f"{here}max_size is {size(bounds.max_size)}; {size(free)} of {size(total)} free"
-    )
+    most = binary_size(bounds.max_size)
+    there = f"{binary_size(free)} of {binary_size(total)} free"
+    yield good("room", f"{here}max_size is {most}; {there}")
     for lack in shortages(place, bounds, usage or Usage(0, 0, 0, bounds.max_size)):
         yield bad("room", lack, "make room on that disk, or correct max_size and min_free")
     if bounds.max_size > free + held:
         yield warn(
             "room",
-            f"max_size is {size(bounds.max_size)}, and no more than {size(free + held)} fit",
+            f"max_size is {most}, and no more than {binary_size(free + held)} fit",
             "lower max_size, or move storage.path to a larger disk",
         )
 
@@ -174,8 +174,8 @@ def limits() -> Iterator[Diagnosis]:
     if memory is not None and memory < _LITTLE_MEMORY:
         yield warn(
             "memory",
-            f"the group of this process may take {size(memory)}",
-            f"allow {size(_LITTLE_MEMORY)} for each process",
+            f"the group of this process may take {binary_size(memory)}",
+            f"allow {binary_size(_LITTLE_MEMORY)} for each process",
         )
 
 

@@ -11,8 +11,8 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from ...contracts.images import ImagesUnavailable, Purged, PurgeTotal, PurgeWanted, UnknownImage
+from ...quantities import size
 from ..control import CommandFailed, Tells
-from . import words
 from .console import Console
 from .failures import read_only
 from .guard import COOKIE, Guard
@@ -76,7 +76,7 @@ class Actions:
             if isinstance(told, PurgeTotal):
                 total = told
         plural = "image" if total.images == 1 else "images"
-        return _said("good", f"{total.images} {plural} purged, {words.size(total.freed)} freed")
+        return _said("good", f"{total.images} {plural} purged, {size(total.freed)} freed")
 
     async def _purge_wanted(self, request: web.Request, *, is_trial: bool) -> PurgeWanted:
         form = await request.post()

@@ -12,9 +12,10 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import hdrs, web
 
+from ... import quantities
 from ...contracts.activity import UnknownSubject
 from ...contracts.images import ImagesUnavailable, Sort, UnknownImage
-from . import view, words
+from . import view
 from .assets import Assets
 from .console import Console
 from .failures import Refused
@@ -50,8 +51,8 @@ class Page:
             lstrip_blocks=True,
             auto_reload=False,
             filters={
-                name: getattr(words, name)
-                for name in ("size", "room", "lasted", "ago", "share", "moment", "clock")
+                name: getattr(quantities, name)
+                for name in ("size", "binary_size", "lasted", "ago", "share", "moment", "clock")
             },
         )
         self._env.globals.update(asset=self._assets.url, bar_height=view.HEIGHT)

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 
 from ...contracts.content import Usage
-from ...sizes import part_of, size
+from ...quantities import binary_size, part_of
 from .free_space import FreeSpace
 from .space import Bounds, floor_of
 
@@ -42,7 +42,7 @@ def shortages(root: Path, bounds: Bounds, usage: Usage) -> Sequence[str]:
     if excess > 0:
         there = usage.content_bytes + usage.reserved_bytes
         found.append(
-            f"storage.max_size is {size(bounds.max_size)}, and more is here: "
+            f"storage.max_size is {binary_size(bounds.max_size)}, and more is here: "
             f"{part_of(excess, there)}, what was used longest ago, will be evicted"
         )
     return found

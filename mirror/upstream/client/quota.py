@@ -19,6 +19,7 @@ from ...clock import Clock
 from ...contracts.events import QuotaPaused, QuotaReported
 from ...events import Events
 from ...oci.errors import RateLimited, quoted
+from ...quantities import lasted
 from ..failures import QuotaSpent, retry_after
 
 _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*(?:;\s*w=([0-9]{1,8})\s*)?(?:[,;].*)?", re.ASCII)
@@ -187,7 +188,7 @@ class Quota:
     def _spent(self) -> str:
         if not self._counted or self._limit is None:
             return "it gives no more manifests for now"
-        window = f" in {_duration(self._window)}" if self._window else ""
+        window = f" in {lasted(self._window)}" if self._window else ""
         source = f" (counted as {quoted(self._source)})" if self._source else ""
         return f"its {self._limit} manifests{window}{source} are used up"
 
@@ -211,10 +212,3 @@ class Quota:
         ahead = max(self._pulls_at, self._asks_at) - self._clock.monotonic()
         until = self._clock.wall() + ahead if ahead > 0 else 0.0
         self._events.emit(QuotaPaused(self._registry, self._endpoint, self._login, until))
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit and seconds % unit == 0:
-            return f"{seconds / unit:g} {name}"
-    return f"{seconds:g} s"

@@ -1,4 +1,5 @@
-"""Numbers and times as the page writes them: three figures, the field's units."""
+"""Bytes and times as the commands, the log and the page write them: three figures, the field's
+units."""
 
 from __future__ import annotations
 
@@ -18,13 +19,25 @@ def size(count: float | None) -> str:
     return "–" if count is None else _scaled(count, 1000, _DECIMAL)
 
 
-def room(count: float | None) -> str:
+def binary_size(count: float | None) -> str:
     """Bytes on a disk, as mirror.yaml has them.
 
-    >>> room(50 * 2**30), room(1536)
+    >>> binary_size(50 * 2**30), binary_size(1536)
     ('50 GiB', '1.5 KiB')
     """
     return "–" if count is None else _scaled(count, 1024, _BINARY)
+
+
+def part_of(part: int, whole: int) -> str:
+    """Both in the unit of the whole, as `binary_size` has them.
+
+    >>> part_of(12 * 2**30 + 2**28, 41 * 2**30)
+    '12.2 of 41.0 GiB'
+    """
+    power = min(len(_BINARY) - 1, max(0, (whole.bit_length() - 1) // 10))
+    digits = 1 if power else 0
+    unit = 1024**power
+    return f"{part / unit:.{digits}f} of {whole / unit:.{digits}f} {_BINARY[power]}"
 
 
 def _scaled(count: float, base: int, units: tuple[str, ...]) -> str:
@@ -44,6 +57,8 @@ def lasted(seconds: float | None) -> str:
     """
     >>> [lasted(each) for each in (None, 0.0003, 0.041, 0.31, 8.1, 75, 3 * 86400 + 4 * 3600)]
     ['–', '0.3 ms', '41 ms', '0.31 s', '8.1 s', '1 m 15 s', '3 d 4 h']
+    >>> [lasted(each) for each in (300, 7200, 86400)]
+    ['5 m', '2 h', '1 d']
     """
     if seconds is None:
         return "–"
@@ -55,12 +70,18 @@ def lasted(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 600:
-        return f"{int(seconds // 60)} m {int(seconds % 60)} s"
+        return _two(int(seconds), 60, "m", 1, "s")
     if seconds < 3600:
         return f"{int(seconds // 60)} m"
     if seconds < 86400:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} m"
-    return f"{int(seconds // 86400)} d {int(seconds % 86400 // 3600)} h"
+        return _two(int(seconds), 3600, "h", 60, "m")
+    return _two(int(seconds), 86400, "d", 3600, "h")
+
+
+def _two(seconds: int, large: int, unit: str, small: int, rest_unit: str) -> str:
+    """In two units, or in the larger one where nothing is left for the other."""
+    count, rest = seconds // large, seconds % large // small
+    return f"{count} {unit} {rest} {rest_unit}" if rest else f"{count} {unit}"
 
 
 def ago(at: float | None, now: float) -> str:
@@ -93,12 +114,16 @@ def share(part: float, whole: float) -> str:
 
 
 def moment(at: float) -> str:
-    """For machines and tooltips, in UTC; the page's script writes the reader's own time.
+    """In UTC; the page's script writes the reader's own time. "?": no calendar has it, as of a
+    clock that was very wrong.
 
-    >>> moment(0.0)
-    '1970-01-01T00:00:00Z'
+    >>> moment(0.0), moment(1e30)
+    ('1970-01-01T00:00:00Z', '?')
     """
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return "?"
 
 
 def clock(at: float) -> str:
