@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable
 from fnmatch import translate
 
+from .errors import BadRequest, quoted
 from .reference import ImageReference, Repository, parse_image
 from .registries import DOCKER_HUB, is_registry, looks_like_registry, official, parse_registry
+
+_LONGEST = 512
+"""Characters of what somebody types: to compile a pattern takes the square of its length."""
 
 
 class Patterns:
@@ -46,7 +50,7 @@ class Patterns:
 class ImagePattern:
     """Which of the images that are here somebody means. A name without `*`, `?` or `[` is one as
     behind `docker pull`, without a tag all images of that repository; else it is one of Patterns.
-    Raises RegistryInvalid, NameInvalid, TagInvalid or DigestInvalid.
+    Raises BadRequest.
 
     >>> pattern = ImagePattern("redis:7", "docker.io")
     >>> pattern.match(parse_image("docker.io/library/redis:7", "docker.io"))
@@ -60,6 +64,8 @@ class ImagePattern:
         self._repository: Repository | None = None
         self._patterns = Patterns(())
         if any(sign in text for sign in "*?["):
+            if len(text) > _LONGEST:
+                raise BadRequest(f"a pattern has {_LONGEST} characters at most: {quoted(text)}")
             self._patterns = Patterns((text,))
             return
         image = parse_image(text, default_registry)

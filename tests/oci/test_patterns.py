@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.oci.patterns import Patterns
+from mirror.oci.errors import BadRequest
+from mirror.oci.patterns import ImagePattern, Patterns
 from mirror.oci.reference import Repository
 
 
@@ -52,3 +53,9 @@ def test_which_images_a_pattern_means(
 
 def test_no_pattern_means_nothing() -> None:
     assert not Patterns([]).match(Repository("docker.io", "library/redis"), "7")
+
+
+def test_no_pattern_that_is_typed_takes_seconds_to_compile() -> None:
+    ImagePattern("[" * 500, "docker.io")
+    with pytest.raises(BadRequest, match="512 characters at most"):
+        ImagePattern("[" * 8000, "docker.io")
