@@ -243,6 +243,30 @@ async def test_what_strangers_write_is_refused_and_nothing_of_it_is_kept(
     await pull(mirror, "11")
 
 
+async def test_thousands_of_names_for_one_manifest_take_the_memory_of_one(
+    house: House, tmp_path: Path
+) -> None:
+    mirror = await house.mirror()
+    files = layout()
+    index = json.loads(files["index.json"])
+    [top] = index["manifests"]
+    old = f"blobs/sha256/{top['digest'].partition(':')[2]}"
+    path, manifest = blob(files.pop(old).rstrip() + b" " * (3 * MIB))
+    top |= descriptor(manifest, top["mediaType"])
+    index["manifests"] = [
+        {**top, "annotations": {"org.opencontainers.image.ref.name": f"app:{number}"}}
+        for number in range(150)
+    ]
+    files |= {path: manifest, "index.json": json.dumps(index).encode()}
+    (tmp_path / "site.tar").write_bytes(tar(files))
+    done = await command(mirror, "import", tmp_path / "site.tar")
+    assert done.status == 0, done.stderr
+    status = Path(f"/proc/{mirror.pid}/status").read_text()
+    most = int(status.partition("VmHWM:")[2].split()[0]) << 10
+    assert most < 300 * MIB
+    await pull(mirror, "149", "library/app")
+
+
 async def test_an_archive_opens_no_content_that_it_only_names(house: House, tmp_path: Path) -> None:
     mirror = await house.mirror()
     secret = os.urandom(1000)

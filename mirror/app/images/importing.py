@@ -46,34 +46,40 @@ from .removing import remove_unneeded
 
 log = structlog.get_logger()
 
-_MOST_MANIFESTS = 20_000  # of one archive
+_MOST_MANIFESTS = 20_000  # of one image
+_MOST_PIECES = 1_000_000  # that the manifests of all images name, each as often as it is named
 _DEEPEST = 8
 _SMALL = 64 << 10  # bytes of oci-layout
 
 
 @dataclass(slots=True)
 class _Image:
-    """`manifests` with what each says; `blobs` with their sizes."""
+    """`manifests` with what each says, and not their bytes: thousands of names may have one
+    manifest of 4 MiB. `blobs` with their sizes."""
 
     reference: ImageReference
     descriptor: Descriptor
-    manifests: dict[Digest, tuple[bytes, Manifest]] = field(default_factory=dict)
+    manifests: dict[Digest, Manifest] = field(default_factory=dict)
+    manifest_sizes: dict[Digest, int] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
 
     @property
     def sizes(self) -> Mapping[Digest, int]:
-        return {digest: len(data) for digest, (data, _) in self.manifests.items()} | self.blobs
+        return self.manifest_sizes | self.blobs
 
 
 @dataclass(slots=True)
 class _Taken:
-    """`sizes` of all that was proven, and `new` what was not here before."""
+    """`sizes` of all that was proven, and `new` what was not here before. `read`: manifests, by
+    digest and media type; `pieces`: how many these name, for each image."""
 
     sizes: dict[Digest, int] = field(default_factory=dict)
     new: set[Digest] = field(default_factory=set)
     index: bytes | None = None
     layout: bytes | None = None
     is_dockers: bool = False
+    read: dict[tuple[Digest, str], Manifest] = field(default_factory=dict)
+    pieces: int = 0
 
 
 class Importing:
@@ -189,15 +195,17 @@ class Importing:
             digest = descriptor.digest
             if digest in image.manifests:
                 continue
-            data = None
-            if digest in taken.sizes and taken.sizes[digest] <= MAX_MANIFEST:
-                data = await self._store.look(digest, MAX_MANIFEST)
-            if data is None:
+            manifest = await self._manifest(taken, descriptor)
+            if manifest is None:
                 raise Untrustworthy(f"it lacks the manifest {digest} of {reference.familiar}")
-            manifest = await read_aside(read_manifest, data, descriptor.media_type)
-            if descriptor.size != len(data):
-                raise Untrustworthy(f"{digest} has {len(data)} bytes, not {descriptor.size}")
-            image.manifests[digest] = data, manifest
+            size = taken.sizes[digest]
+            if descriptor.size != size:
+                raise Untrustworthy(f"{digest} has {size} bytes, not {descriptor.size}")
+            image.manifests[digest] = manifest
+            image.manifest_sizes[digest] = size
+            taken.pieces += 1 + len(manifest.blobs) + len(manifest.children)
+            if taken.pieces > _MOST_PIECES:
+                raise Untrustworthy(f"its images have more than {_MOST_PIECES} pieces")
             if depth > _DEEPEST or len(image.manifests) > _MOST_MANIFESTS:
                 raise Untrustworthy(f"{reference.familiar} has too many manifests in each other")
             if not manifest.is_index:
@@ -212,6 +220,17 @@ class Importing:
         if not runs:
             raise Untrustworthy(f"it lacks all manifests of {reference.familiar}")
         return image
+
+    async def _manifest(self, taken: _Taken, descriptor: Descriptor) -> Manifest | None:
+        digest, key = descriptor.digest, (descriptor.digest, descriptor.media_type)
+        if key not in taken.read:
+            if taken.sizes.get(digest, MAX_MANIFEST + 1) > MAX_MANIFEST:
+                return None
+            data = await self._store.look(digest, MAX_MANIFEST)
+            if data is None:
+                return None
+            taken.read[key] = await read_aside(read_manifest, data, descriptor.media_type)
+        return taken.read[key]
 
     def _blobs(self, taken: _Taken, image: _Image, manifest: Manifest) -> None:
         for blob in manifest.blobs:
@@ -231,7 +250,10 @@ class Importing:
         links = opened.links
         if repository.registry not in opened.process.registries:
             links = opened.other_links
-        for digest, (data, manifest) in image.manifests.items():
+        for digest, manifest in image.manifests.items():
+            data = await self._store.look(digest, MAX_MANIFEST)
+            if data is None:
+                raise StoreFull
             # Again: now it is known what it needs.
             await self._store.put(digest, data, needs(manifest))
         await links.add(repository, list(image.sizes))
@@ -239,19 +261,18 @@ class Importing:
         for digest, size in image.blobs.items():
             if digest in taken.new:
                 events.emit(ContentCommitted(digest, size, repository, (), "", ()))
-        for digest, (data, manifest) in image.manifests.items():
+        for digest, manifest in image.manifests.items():
+            size = image.manifest_sizes[digest]
             events.emit(
-                ContentCommitted(
-                    digest, len(data), repository, (), manifest.media_type, needs(manifest)
-                )
+                ContentCommitted(digest, size, repository, (), manifest.media_type, needs(manifest))
             )
         if isinstance(reference.reference, Digest):
             return
         registry = config.registries.get(repository.registry, RegistryConfig(endpoints=()))
         periods = freshness_of(registry, config.offline).of(repository, reference.reference)
-        _, top = image.manifests[image.descriptor.digest]
-        size = len(image.manifests[image.descriptor.digest][0])
-        descriptor = Descriptor(top.media_type, image.descriptor.digest, size)
+        digest = image.descriptor.digest
+        size = image.manifest_sizes[digest]
+        descriptor = Descriptor(image.manifests[digest].media_type, digest, size)
         record = TagRecord(descriptor, opened.process.clock.wall())
         before = await opened.tags.get(repository, reference.reference)
         await opened.tags.put(repository, reference.reference, record, periods.keep_for)
