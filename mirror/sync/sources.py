@@ -59,6 +59,7 @@ class Gathering:
         self._read_input = read_input
         self._patterns = patterns
         self._included: set[str] = set()
+        self._loaded: dict[str, object] = {}  # by where it really is, whatever path leads there
 
     def argument(self, text: str) -> None:
         """An image, or what names some."""
@@ -160,15 +161,18 @@ class Gathering:
             except compose.Unset as error:
                 self._mistake(_shown(path), getattr(name, "line", 1), str(error))
                 continue
-            if place not in self._included and compose.is_compose(other):
-                self._included.add(place)
+            real = os.path.realpath(place)
+            if real not in self._included and compose.is_compose(other):
+                self._included.add(real)
                 self._compose(place, other)
 
     def _beside_compose(self, file: str, name: str) -> tuple[str, object]:
         path = str(Path("." if file == "-" else file).parent / os.path.expanduser(name))
+        real = os.path.realpath(path)
         try:
-            text = _read(path, MOST_BYTES)
-            return path, next(iter(read_documents(text)), None)
+            if real not in self._loaded:
+                self._loaded[real] = next(iter(read_documents(_read(path, MOST_BYTES))), None)
+            return path, self._loaded[real]
         except (OSError, ValueError, NoYaml) as error:
             raise compose.Unset(f"{path} cannot be read: {_reason(error)}") from None
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.sync import kubernetes
+from mirror.sync.documents import read_documents
 from mirror.sync.sources import Gathered, Gathering, Wish
 
 
@@ -208,3 +210,19 @@ def test_a_file_beyond_all_measure_is_refused(tmp_path: Path) -> None:
         large.truncate(1 << 30)
     [mistake] = gathered(file).mistakes
     assert "more than 16 MiB" in mistake
+
+
+def test_a_list_of_containers_is_read_once_however_many_pods_have_it() -> None:
+    pods = "a: &a\n" + "- {image: redis}\n" * 50 + "pods:\n" + "- {containers: *a}\n" * 50
+    [document] = read_documents(f"apiVersion: v1\nkind: X\n{pods}")
+    assert list(kubernetes.images(document)) == ["redis"] * 50
+
+
+def test_a_file_that_includes_itself_by_ever_longer_paths_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "compose.yaml").write_text(
+        "include: [x/../compose.yaml]\nservices: {a: {image: redis:7}}\n"
+    )
+    found = gathered(tmp_path / "compose.yaml")
+    assert names(found) == ["redis:7"]
+    assert found.mistakes == []
