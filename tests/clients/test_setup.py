@@ -159,3 +159,11 @@ def test_clients_are_told_urls_that_they_can_reach(
     listens: list[tuple[str, int]], expected: Reach
 ) -> None:
     assert reach(listens, outward=lambda: "10.1.2.3") == expected
+
+
+def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "etc/docker").mkdir(parents=True)
+    os.mkfifo(tmp_path / "etc/docker/daemon.json")
+    done = run("setup", "docker", "--root", tmp_path, "--url", "http://mirror.lan:5000")
+    assert done.status == 1
+    assert "/etc/docker/daemon.json: it is no file" in done.stderr

@@ -496,3 +496,20 @@ async def test_other_machines_names_are_refused_on_a_loopback_address(
         assert answer.status == 403
     elsewhere = await client.get("/live", headers={"Sec-Fetch-Site": "cross-site"})
     assert elsewhere.status == 403
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "multipart/form-data",
+        f"multipart/form-data; boundary={'x' * 100}",
+        "application/x-www-form-urlencoded; charset=none",
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_refused(
+    port: Port, aiohttp_client: Client, form: str
+) -> None:
+    client = await aiohttp_client(port.application())
+    answer = await client.post("/login", data=b"--x\r\n", headers={"Content-Type": form})
+    assert answer.status == 400
+    assert "no form" in await answer.text()

@@ -13,6 +13,7 @@ from aiohttp import web
 from ...contracts.images import ImagesUnavailable, Purged, PurgeTotal, PurgeWanted, UnknownImage
 from ...quantities import size
 from ..control import CommandFailed, Tells
+from .bodies import form_of
 from .console import Console
 from .failures import read_only
 from .guard import COOKIE, Guard
@@ -79,7 +80,7 @@ class Actions:
         return _said("good", f"{total.images} {plural} purged, {size(total.freed)} freed")
 
     async def _purge_wanted(self, request: web.Request, *, is_trial: bool) -> PurgeWanted:
-        form = await request.post()
+        form = await form_of(request)
         patterns = [str(each)[:_LONGEST_NAME] for each in form.getall("image", [])]
         patterns = [each for each in (pattern.strip() for pattern in patterns) if each]
         if not patterns:
@@ -87,17 +88,17 @@ class Actions:
         return PurgeWanted(patterns, is_trial=is_trial)
 
     async def _pin(self, request: web.Request) -> web.StreamResponse:
-        form = await request.post()
+        form = await form_of(request)
         pinned = await self._console.images.pin(_name(form), str(form.get("to", "")))
         return _said("good", f"{pinned.image} is pinned to {pinned.digest[:19]}")
 
     async def _unpin(self, request: web.Request) -> web.StreamResponse:
-        unpinned = await self._console.images.unpin(_name(await request.post()))
+        unpinned = await self._console.images.unpin(_name(await form_of(request)))
         return _said("good", f"{unpinned.image} is pinned no more")
 
     async def _warm(self, request: web.Request) -> web.StreamResponse:
         """It goes on when the browser has left."""
-        name = _name(await request.post())
+        name = _name(await form_of(request))
         lines = self._run("warm", {"images": [(name, ())]})
         if len(self._warming) >= _WARMING:
             return _said("bad", "four images are being warmed: wait for one of them")

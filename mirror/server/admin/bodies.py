@@ -1,4 +1,4 @@
-"""Queries and JSON bodies of the API, read strictly. All raise Refused, with words for people."""
+"""Queries, forms and JSON bodies, read strictly. All raise Refused, with words for people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from .failures import Refused
 
@@ -24,6 +25,13 @@ def whole_number(query: Mapping[str, str], name: str, default: int, least: int, 
 
 def _invalid(words: str) -> Refused:
     return Refused(400, "INVALID", words)
+
+
+async def form_of(request: web.Request) -> MultiMapping[Any]:
+    try:
+        return await request.post()
+    except (ValueError, LookupError, AssertionError):  # what aiohttp finds wrong in a form
+        raise _invalid("the body is no form") from None
 
 
 class Body:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import aiohttp_jinja2
 from aiohttp import hdrs, web
 
+from .bodies import form_of
 from .failures import Refused
 from .guard import COOKIE, LIFE, Guard, refuse_other_sites
 
@@ -14,7 +15,7 @@ def add_login(application: web.Application, guard: Guard) -> None:
 
     async def log_in(request: web.Request) -> web.StreamResponse:
         refuse_other_sites(request.headers, "none")
-        form = await request.post()
+        form = await form_of(request)
         try:
             right = guard.is_token(str(form.get("token", "")), request.remote or "")
             wrong = "" if right else "that is not the token of admin.token_file"
