@@ -23,6 +23,7 @@ def test_every_command_has_an_example_and_says_how_it_ends() -> None:
         if not below:
             epilog = str(getattr(command, "epilog", None))
             assert f"$ {name}" in epilog, name
+            assert "$ registry-mirror skopeo" not in epilog, name
             assert "Exit status: 0" in epilog, name
 
     look("registry-mirror", get_command(app))

@@ -117,6 +117,7 @@ async def test_a_tag_is_frozen_to_what_it_was(memory: EmbeddedTags, command: Com
         (("redis:7", "2999-01-01"), "2999-01-01 is yet to come"),
         (("redis:7", "yesterday"), "DIGEST|DATE: found 'yesterday', write sha256:…"),
         (("redis:7", "sha256:12"), "write sha256: and 64 lower-case hex digits"),
+        (("redis:7", "sha256:abc:"), "found 'sha256:abc:'"),  # no picture of letters
         (("Redis", str(OLD)), "IMAGE: found 'Redis', write an image such as redis:7"),
         ((f"redis@{OLD}", str(OLD)), "IMAGE: found an image with a digest"),
         (("ghcr.io/acme/app", str(OLD)), "IMAGE: ghcr.io is not mirrored; docker.io is"),

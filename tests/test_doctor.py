@@ -126,6 +126,15 @@ async def test_what_is_neither_a_registry_nor_an_image_is_told(
     assert "quay.io is not mirrored" in done.stderr or "no repository name" in done.stderr
 
 
+async def test_a_registry_that_is_not_served_is_no_image_of_docker_hub(
+    mirror: RunningMirror,
+) -> None:
+    await mirror.start()
+    done = await ran("doctor", "ghcr.io", "--config", mirror.file)
+    assert done.status == 2
+    assert done.stderr == "registry-mirror: ghcr.io is not mirrored; docker.io is\n"
+
+
 async def test_a_file_that_was_changed_or_broken_since_it_was_loaded_is_told(
     mirror: RunningMirror,
 ) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import typer
 
+from mirror.app import CannotStart, tag_memory
 from mirror.cli import console
 from mirror.cli.console import find_mirror
+from mirror.config import load
+from mirror.storage.disk.files import StorageUnusable, prepare
 
 
 @pytest.fixture
@@ -111,3 +116,28 @@ def test_a_socket_of_another_user_counts_as_a_mirror(here, serve):
     serve(here / "var")
     (here / "var" / "control.sock").chmod(0)
     assert find_mirror(None).is_running
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_what_another_user_keeps_to_itself_is_told_in_words(here):
+    """A folder that may not be entered: each command, and serve, says so, and whose it is."""
+    service = config_at(here / "etc" / "mirror.yaml", here / "store")
+    (here / "store").mkdir(mode=0o700)
+    config = load(service)
+    for folder in (here, *here.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    service.parent.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        assert find_mirror(None).config is None
+        with pytest.raises(StorageUnusable, match="it belongs to root: try as that user"):
+            prepare(here / "store")
+        with pytest.raises(CannotStart, match="try as the user who runs the mirror"):
+            asyncio.run(_enter(tag_memory(config)))
+    finally:
+        os.seteuid(0)
+
+
+async def _enter(context: AbstractAsyncContextManager[object]) -> None:
+    async with context:
+        pass

@@ -62,8 +62,8 @@ class _Pull:
         """Whether this tag is what it began with: another process has told of it later."""
         if self.reference and ":" not in self.reference:
             return False
-        if asked.digest:
-            return asked.digest in self.digests or not self.reference
+        if asked.digest and (asked.digest in self.digests or not self.reference):
+            return True
         return asked.request.at <= self.began_at + _BESIDE
 
     @property

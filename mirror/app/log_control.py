@@ -119,7 +119,9 @@ class LogSwitch:
             if seconds is not None and not (
                 isinstance(seconds, int | float) and 0 < seconds <= LONGEST
             ):
-                raise CommandFailed("a level may be asked for 7 days at most", 2)
+                raise CommandFailed(
+                    "a level may be asked for more than 0s, and for 7 days at most", 2
+                )
             if requests is not None:
                 await self.requests(requests)
             if level is not None:

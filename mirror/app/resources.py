@@ -249,9 +249,16 @@ async def tag_memory(config: Config) -> AsyncIterator[TagStore]:
     """The tag memory of a mirror that may be serving meanwhile. Raises CannotStart where there is
     none to share."""
     path = config.storage.path / _TAGS
-    if config.tags.store is None and not path.exists():
-        # Not made here: this user may not be the one who runs the mirror.
-        raise CannotStart(f"there is no {path}: a mirror makes it when it first serves from there")
+    if config.tags.store is None:
+        try:
+            path.stat()
+        except FileNotFoundError:
+            # Not made here: this user may not be the one who runs the mirror.
+            made = "a mirror makes it when it first serves from there"
+            raise CannotStart(f"there is no {path}: {made}") from None
+        except OSError as error:
+            advice = "try as the user who runs the mirror"
+            raise CannotStart(f"{path} cannot be opened ({error.strerror}); {advice}") from None
     store = tag_store(config, Clock(), Events())
     try:
         if isinstance(store, EmbeddedTags) and store.fault is not None:

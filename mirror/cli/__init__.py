@@ -24,6 +24,7 @@ from .console import (
     drop_output,
     err,
     explained,
+    find_mirror,
     give_up,
     load_or_exit,
     out,
@@ -77,7 +78,17 @@ def _program(
 
 
 @explained("serve --config mirror.yaml", failed="it could not start")
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="mirror.yaml; without it, the defaults serve Docker Hub.",
+        ),
+    ] = None,
+) -> None:
     """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
     log_json()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
@@ -97,7 +108,7 @@ def serve(config: ConfigOption = None) -> None:
 @explained("verify --config mirror.yaml", failed="damaged content was found")
 def verify(config: ConfigOption = None) -> None:
     """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(find_mirror(config).config)
     log_json()
     from ..app import CannotStart
 

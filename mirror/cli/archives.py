@@ -27,7 +27,7 @@ _SLICE = 1 << 20
 @explained(
     "export redis:7 ghcr.io/acme/app:v1 -o site.tar",
     "export @images.txt --platform linux/arm64 -o - | ssh site registry-mirror import -",
-    "skopeo copy oci-archive:site.tar:docker.io/library/redis:7 docker-daemon:redis:7",
+    "$ skopeo copy oci-archive:site.tar:docker.io/library/redis:7 docker-daemon:redis:7",
     failed="an image is not whole, or the file could not be written; then there is none",
 )
 def export(

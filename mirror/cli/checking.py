@@ -17,6 +17,7 @@ from .console import (
     ConfigOption,
     err,
     explained,
+    find_mirror,
     give_up,
     load_or_exit,
     log_nothing,
@@ -47,6 +48,7 @@ def check(
     """Read the configuration, tell every mistake in it, and which of its logins the registries
     have refused to the mirror that serves. With --online, ask every endpoint as the mirror does
     (exit 1 if one fails)."""
+    config = find_mirror(config).config
     loaded = load_or_exit(config)
     names = ", ".join(sorted(loaded.registries))
     wanted = _read(images or [], loaded)

@@ -54,7 +54,8 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="mirror.yaml; without it, the defaults serve Docker Hub.",
+        help="Without it: of the mirror that runs, or mirror.yaml here, or in "
+        "/etc/registry-mirror.",
     ),
 ]
 
@@ -88,7 +89,7 @@ def find_mirror(config: Path | None) -> FoundMirror:
     Of several that run none is chosen: the command ends, and says which there are."""
     if config is not None:
         return _of(config)
-    there = [_of(path) for path in CONFIGURATIONS if path.is_file()]
+    there = [_of(path) for path in CONFIGURATIONS if os.path.isfile(path)]
     there += [FoundMirror(path, None, _is_answered(path)) for path in _STORES]
     running = {found.store.resolve(): found for found in reversed(there) if found.is_running}
     if len(running) > 1:
@@ -100,7 +101,7 @@ def find_mirror(config: Path | None) -> FoundMirror:
         return next(iter(running.values()))
     default = store_of(None)
     return next(
-        (found for found in there if found.config is not None or found.store.is_dir()),
+        (found for found in there if found.config is not None or os.path.isdir(found.store)),
         FoundMirror(default, None, False),
     )
 
@@ -196,8 +197,8 @@ _epilogs: dict[Callable[..., Any], str] = {}
 
 
 def explained(*examples: str, failed: str = "it could not be done") -> Callable[[Command], Command]:
-    """What stands below a command's help: examples, without the program's name before them, and
-    what its exit statuses mean; `failed` is what 1 means."""
+    """What stands below a command's help: examples, without the program's name before them unless
+    they begin with "$ ", and what its exit statuses mean; `failed` is what 1 means."""
 
     def note(command: Command) -> Command:
         _epilogs[command] = _epilog(examples, failed)
@@ -217,9 +218,13 @@ def register(app: typer.Typer, *commands: Callable[..., Any]) -> None:
         )(command)
 
 
+def _typed(example: str) -> str:
+    return example.removeprefix("$ ") if example[:1] == "$" else f"registry-mirror {example}"
+
+
 def _epilog(examples: tuple[str, ...], failed: str) -> str:
     """Typer sets a line for each paragraph, and reads square brackets as markup."""
-    lines = ["Examples:", *(f"$ registry-mirror {escape(example)}" for example in examples)]
+    lines = ["Examples:", *(f"$ {escape(_typed(example))}" for example in examples)]
     statuses = f"Exit status: 0 good, 1 {escape(failed or 'it could not be done')}, "
     return "\n\n".join(
         [*(lines if examples else ()), f"{statuses}2 the configuration or the arguments are wrong."]

@@ -169,7 +169,8 @@ async def _asked(found: FoundMirror, subject: str | None) -> AsyncGenerator[Diag
         if error.status != 1:
             raise
         user = _owner(found.store)
-        yield warn("control socket", str(error), f"run this as root, or as {user}")
+        who = "root" if user == "root" else f"root, or as {user}"
+        yield warn("control socket", str(error), f"run this as {who}")
 
 
 async def _seen(found: FoundMirror) -> AsyncGenerator[Diagnosis, None]:

@@ -42,7 +42,7 @@ ImageArgument = Annotated[
 @explained("tags redis:7", failed="nothing is known of it")
 def tags(image: ImageArgument, config: ConfigOption = None) -> None:
     """Show what a tag pointed to, and since when, as far as this mirror has seen it."""
-    loaded = load_or_exit(config)
+    loaded = load_or_exit(find_mirror(config).config)
     repository, tag = _tag(image, loaded)
 
     async def look(store: TagStore) -> tuple[Sequence[TagEvent], Digest | None]:
@@ -123,7 +123,8 @@ def _pinned_by_memory(image: str, to: str, loaded: Config) -> Mapping[str, Any]:
         if digest is None:
             record = await store.get(repository, tag)
             if record is None or record.descriptor is None:
-                raise give_up(f"what {repository}:{tag} points to is not known: name it")
+                what = f"what {repository}:{tag} points to is not known"
+                raise give_up(f"{what}: write a digest or a date behind it")
             digest = record.descriptor.digest
         elif isinstance(digest, datetime):
             digest = _what_it_was(repository, tag, await store.history(repository, tag), digest)
@@ -154,7 +155,7 @@ def _print_history(name: str, events: Sequence[TagEvent]) -> None:
         said = "nothing: it was gone" if event.digest is None else str(event.digest)
         table.add_row(said, moment(event.first_seen), moment(event.last_seen))
     # Whole digests, however narrow the terminal: they are there to be copied.
-    Console(highlight=False, width=_WIDEST).print(table, crop=False)
+    Console(highlight=False, width=_WIDEST, emoji=False).print(table, crop=False)
 
 
 def _what_it_was(

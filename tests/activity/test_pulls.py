@@ -140,6 +140,18 @@ def test_a_tag_that_another_process_tells_of_later_names_the_pull():
     assert [(pull.image, len(pull.requests)) for pull in desk.ended] == [("redis:7", 3)]
 
 
+def test_a_tag_of_an_index_that_another_process_tells_of_later_names_the_pull():
+    """With workers it is as likely as not that the one that gave the tag tells of it second."""
+    desk = Desk()
+    began = desk.asked("tag", "7", digest=INDEX)
+    desk.clock.now += 0.2
+    desk.hear("manifest", MANIFEST)
+    desk.hear("blob", LAYER)
+    desk.pulls.hear(began)
+    desk.passes(QUIET)
+    assert [(pull.image, len(pull.requests)) for pull in desk.ended] == [("redis:7", 3)]
+
+
 def test_layers_without_a_manifest_are_of_the_image_that_was_pulled_last():
     desk = Desk()
     desk.hear("tag", "7")

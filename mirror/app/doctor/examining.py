@@ -14,6 +14,7 @@ from ...config import Config, ConfigError, following, load_again
 from ...contracts.content import Usage
 from ...oci.errors import RegistryError
 from ...oci.reference import ImageReference, parse_image
+from ...oci.registries import is_registry, parse_registry
 from ...server.control import Command, CommandFailed, Parameters, Tells
 from ...threads import Threads
 from . import network
@@ -117,6 +118,10 @@ def _meant(config: Config, subject: str | None) -> tuple[Sequence[str], Sequence
     except RegistryError as error:
         raise CommandFailed(error.message, 2) from None
     registry = image.repository.registry
+    if is_registry(subject) and "." in subject:  # as ghcr.io: not Docker Hub's image of that name
+        registry = parse_registry(subject)
+        if registry in config.registries:
+            return (registry,), ()
     if registry not in config.registries and not config.allow_any_registry:
         names = ", ".join(sorted(config.registries))
         raise CommandFailed(f"{registry} is not mirrored; {names} is", 2)

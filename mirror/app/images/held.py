@@ -126,7 +126,10 @@ class HeldImages:
                 return record.descriptor.digest
             entry = await self._opened.catalogue.image(image)
             if record is not None or entry is None:
-                raise UnknownImage(f"what {image.familiar} points to is not known here: name it")
+                raise UnknownImage(
+                    f"what {image.familiar} points to is not known here: write a digest or a date "
+                    "behind it, or pull it first"
+                )
             return entry.digest
         try:
             wanted = digest_or_time(to)

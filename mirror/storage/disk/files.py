@@ -35,7 +35,7 @@ def prepare(root: Path) -> None:
 
     Raises StorageUnusable.
     """
-    was_there = (root / "blobs").is_dir()
+    was_there = os.path.isdir(root / "blobs")  # not of Path: another user's raises
     try:
         for directory in _directories(root):
             make_folder(directory)
