@@ -118,6 +118,16 @@ def test_a_socket_of_another_user_counts_as_a_mirror(here, serve):
     assert find_mirror(None).is_running
 
 
+def test_all_mistakes_are_told_though_the_store_has_one(here, capsys):
+    (here / "mirror.yaml").write_text("storage: {path: [a]}\nwerkers: 2\n")
+    for named in (None, Path("mirror.yaml")):
+        with pytest.raises(typer.Exit):
+            find_mirror(named)
+        told = capsys.readouterr().err
+        assert "storage.path: found a list" in told
+        assert "write workers" in told
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_what_another_user_keeps_to_itself_is_told_in_words(here):
     """A folder that may not be entered: each command, and serve, says so, and whose it is."""

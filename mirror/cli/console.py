@@ -110,6 +110,7 @@ def _of(config: Path) -> FoundMirror:
     try:
         store = store_of(config)
     except ConfigError as error:
+        load_or_exit(config)  # tells all mistakes, not only that of the store's path
         err.print(str(error), markup=False)
         raise typer.Exit(CONFIGURATION_WRONG) from None
     return FoundMirror(store, config, _is_answered(store))
