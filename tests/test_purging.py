@@ -104,6 +104,28 @@ def test_what_an_image_that_stays_needs_stays_and_all_else_of_the_purged_goes(
     asyncio.run(compare())
 
 
+def test_what_is_purged_of_two_repositories_at_once_is_shown_by_neither(tmp_path: Path) -> None:
+    """What is known of the first is forgotten before the other is looked at."""
+    config = parse(f"storage: {{path: {tmp_path}, durability: none}}\n", "mirror.yaml")
+
+    async def purge() -> None:
+        async with resources(config, Process({"docker.io"}), holding_store) as opened:
+
+            async def nothing() -> None: ...
+
+            held = HeldImages(opened, Keeping(opened, config), lambda: config, nothing)
+            for place in PLACES:
+                await keep(opened, place, "a", {LAYERS[0], LAYERS[1]})
+            await keep(opened, PLACES[0], "stays", {LAYERS[1]})
+            names = tuple(f"{place}:a" for place in PLACES)
+            _ = [each async for each in held.purge(PurgeWanted(names))]
+            assert not await opened.links.is_shown(Digest.of(LAYERS[0]))
+            assert await opened.links.seen(PLACES[0], Digest.of(LAYERS[1]))
+            assert not await opened.links.seen(PLACES[1], Digest.of(LAYERS[1]))
+
+    asyncio.run(purge())
+
+
 def test_names_are_what_docker_takes(tmp_path: Path) -> None:
     """Each name that is shown means that image."""
     config = parse(f"storage: {{path: {tmp_path}, durability: none}}\n", "mirror.yaml")

@@ -8,7 +8,7 @@ stays: it comes from the registry now. The second tier is left as it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import apsw
@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 _PAUSE = 0.005  # seconds after each image, for those who pull
 _NAMES = 1000  # of images that are skipped, which are told
+_NOTED = 1000  # pieces that the catalogue is told of at once
 _DEEPEST = 3  # signatures of signatures
 _COSIGN = ("", ".sig", ".att", ".sbom")
 """What stands behind the fallback tag of a digest, at what refers to it: nothing
@@ -164,23 +165,39 @@ class Purging:
         self, chosen: _Chosen, wanted: PurgeWanted
     ) -> AsyncGenerator[Purged | PurgeTotal, None]:
         freed, shared = 0, dict[Digest, int]()
+        gone: list[Digest] = []
         try:
             async for removal in self._each(chosen):
                 removed = await self._remove(removal)
-                freed += removed
+                gone += removed
+                size = sum(removed.values())
+                freed += size
                 shared |= _sizes(removal.shared)
                 if str(removal.image) in chosen.images:
-                    yield Purged(removal.image.familiar, str(removal.image), removed)
+                    yield Purged(removal.image.familiar, str(removal.image), size)
                 await asyncio.sleep(_PAUSE)
         finally:
-            await asyncio.shield(self._begin_anew())  # what was purged by then is forgotten
+            await asyncio.shield(self._end(gone))
         total = _total(chosen, freed, shared)
         log.info("images_purged", images=total.images, bytes=freed, wanted=list(wanted.patterns))
         yield total
 
-    async def _remove(self, removal: Removal) -> int:
-        """Bytes that were removed. What the tag points to is forgotten first: what is pulled from
-        then on is asked of the registry."""
+    async def _end(self, gone: Sequence[Digest]) -> None:
+        """What was purged by now is forgotten. The catalogue knows it until then: another image
+        that goes is found to need it too, and what that was is shown by its repository no more."""
+        for start in range(0, len(gone), _NOTED):
+            some = gone[start : start + _NOTED]
+            # What was fetched again meanwhile is here.
+            await self._note([Removed(one) for one in some if self._opened.store.size(one) is None])
+        await self._begin_anew()
+
+    async def _note(self, changes: Sequence[Change]) -> None:
+        if not await self._opened.catalogue.note(changes):
+            await self._opened.catalogue.lose()
+
+    async def _remove(self, removal: Removal) -> Mapping[Digest, int]:
+        """What was removed, and its sizes. What the tag points to is forgotten first: what is
+        pulled from then on is asked of the registry."""
         opened, image = self._opened, removal.image
         links = opened.links
         if image.repository.registry not in opened.process.registries:
@@ -197,13 +214,11 @@ class Purging:
             if frozen is not None:  # it stays pinned, and is kept when it is here again
                 await opened.store.pin(str(image), frozen)
         changes: list[Change] = [Unshown(image.repository, digest) for digest in unshown]
-        changes += [Removed(digest) for digest in removed]
         if isinstance(image.reference, str):
             now = opened.process.clock.wall()
             changes.append(Tagged(image.repository, image.reference, None, now))
-        if not await opened.catalogue.note(changes):
-            await opened.catalogue.lose()
-        return sum(removed.values())
+        await self._note(changes)
+        return removed
 
     async def _forget_tag(self, image: ImageReference) -> None:
         if isinstance(image.reference, str):
