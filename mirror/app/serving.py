@@ -31,6 +31,7 @@ from ..pullthrough.images import Images, this_platform
 from ..server.admin.console import Admission, Console
 from ..server.control import CommandFailed, Parameters, one
 from ..server.http.accepting import Port
+from ..server.http.browsers import is_loopback
 from ..server.http.listening import Listener
 from ..server.http.networks import network_of
 from ..server.http.reserved_port import SparePort
@@ -258,17 +259,23 @@ async def serving_admin(
                 images = _images(use.value.registry, opened, now)
                 return await images.missing(image.repository, image.reference, wanted)
 
+        _, passed = given.of(config)
+        host = _widest([each.getsockname()[0] for each in passed] or [config.admin.listen.host])
+
         def admission() -> Admission:
             token = now.admin.token_file
-            return Admission(token.get_secret_value() if token else None, now.admin.write)
+            may_write = now.admin.write and (token is not None or is_loopback(host))
+            return Admission(token.get_secret_value() if token else None, may_write)
 
-        application = admin_application(
-            config.admin.listen.host, exposition, ready, missing, console, admission
-        )
+        if config.admin.write and not admission().write:
+            raise CannotStart(
+                f"admin.write: true at {host}, which systemd passed on and is not a loopback one; "
+                "write token_file: too, with the path of a file that holds a secret"
+            )
+        application = admin_application(host, exposition, ready, missing, console, admission)
         runner = await admin_runner(application, config.limits.idle)
         assert runner.server is not None  # noqa: S101 - it has been set up
         port = SparePort(runner.server)
-        _, passed = given.of(config)
         try:
             if passed:
                 port.take(passed)
@@ -281,6 +288,11 @@ async def serving_admin(
         finally:
             port.close()
             await runner.cleanup()
+
+
+def _widest(hosts: Sequence[str]) -> str:
+    """The one by which most may come: of several, one that is not a loopback address."""
+    return next((host for host in hosts if not is_loopback(host)), hosts[0])
 
 
 @contextlib.asynccontextmanager

@@ -93,3 +93,19 @@ async def test_what_is_passed_on_and_no_port_is_said(house: House) -> None:
     mirror.launch()
     assert await mirror.ended() == 1
     assert re.search(r"descriptor 3 \(without a name\), .* is no socket", mirror.words())
+
+
+async def test_an_admin_port_that_is_passed_on_is_as_open_as_it_is_and_not_as_it_is_written(
+    house: House,
+) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as free:
+        port = free.getsockname()[1]
+    passed = ["systemd-socket-activate", "-l", f"0.0.0.0:{port}", "--fdname=admin"]
+    address = loopback_address()
+    mirror = house.prepare(wrap=passed, admin={"listen": f"{address}:5001", "write": True})
+    mirror.launch()
+    await eventually(lambda: b" as 3." in mirror.log.read_bytes())
+    with socket.create_connection(("127.0.0.1", port)):
+        assert await mirror.ended() == 1
+    assert "admin.write: true at 0.0.0.0" in mirror.words()
+    assert "token_file" in mirror.words()
