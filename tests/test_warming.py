@@ -128,6 +128,7 @@ async def test_where_the_mirror_does_not_run_the_command_does_it_itself(
     await mirror.stop()
     done = await say(mirror, "warm", "redis:1")
     assert done.status == 0, done.stderr
+    assert f"No mirror runs; this is done in its store, {mirror.file.parent}/" in done.stderr
     assert (await say(mirror, "ready", "redis:1")).status == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
@@ -96,12 +97,18 @@ async def _images_alone(config: Config) -> AsyncIterator[Mapping[str, Any]]:
 
     if not config.storage.path.is_dir():
         raise give_up(f"there is no {config.storage.path}: a mirror makes it when it first serves")
-    err.print(f"No mirror runs; this is done in its store, {config.storage.path}.", markup=False)
+    tell_that_none_runs(config.storage.path)
     try:
         async with images_alone(config) as commands:
             yield commands
     except CannotStart as error:
         raise give_up(str(error)) from None
+
+
+@functools.cache  # once, though export fetches first
+def tell_that_none_runs(store: Path) -> None:
+    """Else what is done in a folder that no mirror serves is taken for done in the mirror."""
+    err.print(f"No mirror runs; this is done in its store, {store}.", markup=False)
 
 
 def printed(line: Line) -> str:

@@ -51,7 +51,7 @@ def asked_of_running(config: Path | None, command: str, **parameters: object) ->
     try:
         return dict(asyncio.run(ask(mirror.store, command, **parameters)))
     except NotAnswered as error:
-        of = f" (as {mirror.config} says)" if mirror.config is not None else ""
+        of = f" (as {mirror.config} says)" if mirror.config is not None else "; --config says which"
         raise give_up(f"{error}{'' if error.is_running else of}", error.status) from None
 
 
@@ -237,7 +237,7 @@ def why_lines(why: Why) -> Sequence[str]:
 
 def pull_line(pull: Pull) -> str:
     at = time.strftime("%T", time.localtime(pull.began_at))
-    times = f" ({pull.pulls} at once)" if pull.pulls > 1 else ""
+    times = f" ({pull.pulls} times)" if pull.pulls > 1 else ""
     state = "goes on" if pull.ended_at is None else lasted(pull.seconds)
     failure = f"  ({printable(pull.failure)})" if pull.failure else ""
     agent = f" {printable(pull.agent)}" if pull.agent else ""

@@ -19,6 +19,7 @@ from ..pullthrough.images import this_platform
 from ..quantities import size
 from ..sync.sources import Gathering, Wish
 from ..sync.work import Asked
+from .asking import tell_that_none_runs
 from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
@@ -213,6 +214,7 @@ async def _lines_beside(
                     async for readiness in all_of_them:
                         yield rendered(readiness)
             else:
+                tell_that_none_runs(config.storage.path)
                 async with contextlib.aclosing(ahead.warm(asked)) as work:
                     async for told in work:
                         yield rendered(told)
