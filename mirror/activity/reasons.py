@@ -60,6 +60,9 @@ class FillTimes:
         return self.waited + (0.0 if since is None else now - since)
 
 
+_HIT = Reason()
+
+
 class Reasons:
     """Listens for what requests may have waited for."""
 
@@ -119,7 +122,7 @@ class Reasons:
     def of(self, event: RequestAnswered) -> Reason:
         """Why this request, which has ended just now, met with what it did."""
         if event.outcome == Outcome.HIT:
-            return Reason()
+            return _HIT
         since = self._now() - event.last_byte - _FRESH
         words = {
             "tag": self._of_tag,

@@ -76,7 +76,7 @@ class _Hits:
     sent: int = 0
 
 
-_HitKey = tuple[str, str, str, str, str, str, int]
+_HitKey = tuple[str, str, str, str, str, int]
 
 
 class Watch:
@@ -96,7 +96,8 @@ class Watch:
         self._under_way = UnderWay()
         self._requests: Shares[int, Asked] = Shares(_REQUESTS, dropped=self._untell)
         self._number = 0
-        self._hits: dict[_HitKey, _Hits] = {}
+        self._hits: dict[_HitKey, dict[str, _Hits]] = {}  # and by client
+        self._hits_kept = 0
         self._untold = 0
         self._first_bytes: Counter[int] = Counter()
         self._counted: Counter[str] = Counter()
@@ -162,23 +163,27 @@ class Watch:
         counted["sent"] += event.sent
         self._first_bytes[step_of(event.took / count)] += count
         took, sent = event.took / count, event.sent // count
-        hits = self._hits
-        for (repository, reference, number), (method, client) in zip(
+        for (repository, reference, _), (method, clients) in zip(
             event.named, event.by, strict=False
         ):
-            key = client, event.registry, repository, event.kind, reference, method, event.status
-            found = hits.get(key)
-            if found is None:
-                if len(hits) >= _HITS:
-                    self._untold += number
-                    continue
-                found = hits[key] = _Hits(self._clock.wall())
-            found.count += number
-            found.took += took * number
-            found.sent += sent * number
+            key = event.registry, repository, event.kind, reference, method, event.status
+            hits = self._hits.get(key)
+            if hits is None:
+                hits = self._hits[key] = {}
+            for client in clients:
+                found = hits.get(client)
+                if found is None:
+                    if self._hits_kept >= _HITS:
+                        self._untold += 1
+                        continue
+                    self._hits_kept += 1
+                    found = hits[client] = _Hits(self._clock.wall())
+                found.count += 1
+                found.took += took
+                found.sent += sent
 
     def _told_hits(self) -> list[Asked]:
-        hits, self._hits = self._hits, {}
+        hits, self._hits, self._hits_kept = self._hits, {}, 0
         return [
             Asked(
                 registry,
@@ -199,9 +204,8 @@ class Watch:
                     found.count,
                 ),
             )
-            for (client, registry, repository, kind, reference, method, status), found in (
-                hits.items()
-            )
+            for (registry, repository, kind, reference, method, status), clients in hits.items()
+            for client, found in clients.items()
         ]
 
     def _untell(self, asked: Asked) -> None:

@@ -50,7 +50,7 @@ class HitsAnswered:
     """So many requests for what is here are over, each within `within` seconds (a millisecond at
     most), `took` seconds and `sent` bytes of bodies together: those are too many to be told one by
     one. `named`: the repository, the reference and the number of each that named any; `by`: in the
-    same order, the method, and the address of the client that these are of."""
+    same order, the method, and the client's address of each of that number."""
 
     kind: str
     registry: str
@@ -59,7 +59,7 @@ class HitsAnswered:
     took: float
     sent: int
     named: Sequence[tuple[str, str, int]] = ()
-    by: Sequence[tuple[str, str]] = ()
+    by: Sequence[tuple[str, Sequence[str]]] = ()
     within: float = 0.001
 
 

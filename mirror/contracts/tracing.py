@@ -78,15 +78,23 @@ def waits(name: str) -> Callable[[], None]:
     return is_over
 
 
-@contextlib.contextmanager
+_UNTRACED = contextlib.nullcontext(None)
+
+
 def span(
     name: str, attributes: Mapping[str, Attribute], *, is_client: bool = False
-) -> Iterator[Span | None]:
+) -> contextlib.AbstractContextManager[Span | None]:
     """A step of what is under way, if that is traced. An error that leaves it is the step's."""
     parent = _current.get()
     if parent is None:
-        yield None
-        return
+        return _UNTRACED
+    return _step(parent, name, attributes, is_client=is_client)
+
+
+@contextlib.contextmanager
+def _step(
+    parent: Span, name: str, attributes: Mapping[str, Attribute], *, is_client: bool
+) -> Iterator[Span]:
     step = parent.child(name, attributes, is_client=is_client)
     token = _current.set(step)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ..contracts.events import CredentialsDropped, HitsAnswered, RequestAnswered
 from ..contracts.registry import Outcome
 from ..tallies import observe_fast
@@ -56,28 +58,33 @@ def count(make: Instruments) -> None:
         "outcome",
     )
 
+    # To find what it counts in takes prometheus-client 1 µs each time, and a hit takes 3 in all.
+    requests_of, responses_of = cache(requests.labels), cache(responses.labels)
+    first_byte_of, last_byte_of = cache(first_byte.labels), cache(last_byte.labels)
+    sent_of = cache(sent.labels)
+
     def answered(event: RequestAnswered) -> None:
         registry = make.registry_label(event.registry)
         kind, outcome = event.kind, event.outcome
         if event.sent:
-            sent.labels(registry, kind).inc(event.sent)
+            sent_of(registry, kind).inc(event.sent)
         if event.status is None:
             return
-        requests.labels(registry, kind, outcome).inc()
-        responses.labels(registry, kind, str(event.status)).inc()
-        first_byte.labels(kind, outcome).observe(event.first_byte)
-        last_byte.labels(kind, outcome).observe(event.last_byte)
+        requests_of(registry, kind, outcome).inc()
+        responses_of(registry, kind, str(event.status)).inc()
+        first_byte_of(kind, outcome).observe(event.first_byte)
+        last_byte_of(kind, outcome).observe(event.last_byte)
 
     def hits(event: HitsAnswered) -> None:
         registry = make.registry_label(event.registry)
         kind, outcome = event.kind, Outcome.HIT.value
-        requests.labels(registry, kind, outcome).inc(event.count)
-        responses.labels(registry, kind, str(event.status)).inc(event.count)
+        requests_of(registry, kind, outcome).inc(event.count)
+        responses_of(registry, kind, str(event.status)).inc(event.count)
         if event.sent:
-            sent.labels(registry, kind).inc(event.sent)
-        for histogram in (first_byte, last_byte):
+            sent_of(registry, kind).inc(event.sent)
+        for histogram_of in (first_byte_of, last_byte_of):
             # Observing them one by one would take longer than answering them did.
-            observe_fast(histogram.labels(kind, outcome), event.count, event.took, event.within)
+            observe_fast(histogram_of(kind, outcome), event.count, event.took, event.within)
 
     make.events.listen(RequestAnswered, answered)
     make.events.listen(HitsAnswered, hits)

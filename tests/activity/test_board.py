@@ -100,8 +100,8 @@ async def test_a_pull_whose_requests_several_workers_answered_is_one():
 async def test_hits_that_are_told_together_are_pulls_of_their_clients():
     mirror = Mirror()
     [process] = mirror.processes
-    named = [("library/redis", "7", 3), ("library/redis", "7", 1)]
-    by = [("GET", "10.1.2.7"), ("GET", "10.1.2.8")]
+    named = [("library/redis", "7", 4)]
+    by = [("GET", ["10.1.2.7", "10.1.2.8", "10.1.2.7", "10.1.2.7"])]
     process.events.emit(HitsAnswered("tag", "docker.io", 200, 4, 0.0004, 400, named, by))
     for _ in range(4):
         mirror.beat()

@@ -271,7 +271,7 @@ async def test_a_line_that_could_not_be_written_keeps_no_other() -> None:
     told = Answers()
     log = AccessLog(write, told)
     for number in (1, 2):
-        log.note_hit(Hit("GET", "tag", "", "", ""), "1.2.3.4", 200, 10, 0.0, "", 0.0)
+        log.note_hit(Hit("GET", "tag", "", "", "", 200, 10), "1.2.3.4", 0.0, "", 0.0)
         await asyncio.sleep(0)
         assert len(calls) == number
     assert len(errors) == 1

@@ -22,8 +22,17 @@ class Asked:
     repository: str = ""
     reference: str = ""
 
-    def told(self, method: str) -> Hit:
-        return Hit(method, self.kind.value, self.registry, self.repository, self.reference)
+    def told(self, method: str, status: int, sent: int) -> Hit:
+        """`sent`: bytes of the answer's body."""
+        return Hit(
+            method,
+            self.kind.value,
+            self.registry,
+            self.repository,
+            self.reference,
+            status,
+            sent,
+        )
 
 
 @dataclass(frozen=True, slots=True)

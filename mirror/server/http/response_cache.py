@@ -29,7 +29,7 @@ from aiohttp import hdrs
 from ...clock import Clock
 from ..v2.access_log import AccessLog, Hit, product, written
 from .browsers import BROWSER
-from .public_answers import PublicAnswer
+from .public_answers import Asked, PublicAnswer
 from .request_ids import HEADER, is_id
 
 LARGEST = 64 << 10
@@ -133,7 +133,21 @@ class _Prepared:
     not_modified: bytes
     renew_at: float
     until: float
-    told: Hit
+    asked: Asked
+    method: str
+    told: Hit | None = None
+    told_not_modified: Hit | None = None
+    """Made when there is one to tell: most of what is prepared is asked for once."""
+
+    def hit(self) -> Hit:
+        if self.told is None:
+            self.told = self.asked.told(self.method, 200, len(self.body))
+        return self.told
+
+    def hit_not_modified(self) -> Hit:
+        if self.told_not_modified is None:
+            self.told_not_modified = self.asked.told(self.method, 304, 0)
+        return self.told_not_modified
 
 
 class Answer(NamedTuple):
@@ -180,25 +194,18 @@ class ResponseCache:
         if began >= prepared.renew_at:
             prepared.renew_at = prepared.until
             return None
-        status, head, body = 200, prepared.head, prepared.body
         if fields.if_none_match:
             if fields.if_none_match != prepared.etag or not prepared.not_modified:
                 return None
-            status, head, body = 304, prepared.not_modified, b""
+            told, head, body = prepared.hit_not_modified(), prepared.not_modified, b""
+        else:
+            told, head, body = prepared.told or prepared.hit(), prepared.head, prepared.body
         now = self._wall()
         if not self._next_second - 1 <= now < self._next_second:
             self._new_second(now)
         end = fields.echoed + self._ends[fields.closes]
         answer = Answer(head + end + body, fields.closes)
-        self._log.note_hit(
-            prepared.told,
-            client,
-            status,
-            len(body),
-            self._monotonic() - began,
-            fields.words,
-            now,
-        )
+        self._log.note_hit(told, client, self._monotonic() - began, fields.words, now)
         return answer
 
     def put(self, answer: PublicAnswer) -> None:
@@ -219,8 +226,9 @@ class ResponseCache:
         for method, sent in kinds.items():
             key = (f"{method} {target} HTTP/1.1".encode(), host.encode())
             self._forget(key)
-            told = answer.asked.told(method)
-            self._prepared[key] = _Prepared(head, sent, etag, other, renew_at, until, told)
+            self._prepared[key] = _Prepared(
+                head, sent, etag, other, renew_at, until, answer.asked, method
+            )
             self._bytes += _cost(key, self._prepared[key])
         while self._bytes > _TABLE_BYTES:
             self._forget(next(iter(self._prepared)))

@@ -6,8 +6,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from ...clock import Clock
 from ...contracts.context import RequestContext
@@ -17,8 +17,7 @@ from ...contracts.tracing import Span
 from ...events import Events
 from .target import TargetKind
 
-_AT_ONCE = 0.001  # seconds: what took less is counted together,
-_INSTANTLY = 0.0002  # and apart from it what took less than this
+_AT_ONCE = 0.0002  # seconds: hits that took no longer are told together
 
 _EVENT = ', "event": "request", "level": "info", "timestamp": "'
 
@@ -94,26 +93,56 @@ def written(**words: object) -> str:
 
 
 class Hit:
-    """What the line of a hit has that is the same each time, before and after what is not."""
+    """What is the same each time that this is hit, and what its line has of it: before, between and
+    after what is not. `sent`: bytes of the body. And what was hit since the log's last flush: how
+    long that `took` together, and by which client each time."""
 
-    __slots__ = ("after", "before", "kind", "method", "reference", "registry", "repository")
+    __slots__ = (
+        "after",
+        "before",
+        "between",
+        "clients",
+        "kind",
+        "kind_of_event",
+        "method",
+        "reference",
+        "registry",
+        "repository",
+        "sent",
+        "status",
+        "took",
+    )
 
     def __init__(
-        self, method: str, kind: str, registry: str, repository: str, reference: str
+        self,
+        method: str,
+        kind: str,
+        registry: str,
+        repository: str,
+        reference: str,
+        status: int,
+        sent: int,
     ) -> None:
         self.method, self.kind = method, kind
         self.registry, self.repository, self.reference = registry, repository, reference
+        self.status, self.sent = status, sent
         words = written(registry=registry, repository=repository, reference=reference)
         self.before = f'{{"method": "{method}", "kind": "{kind}", "client": "'
-        self.after = f', "outcome": "hit"{words}'
+        self.between = f'", "bytes": {sent}, "first_byte": '
+        self.after = f', "status": {status}, "outcome": "hit"{words}'
+        self.kind_of_event = kind, registry, status
+        self.took, self.clients = 0.0, list[str]()
 
 
-@dataclass(slots=True)
-class _Tally:
-    count: int = 0
-    took: float = 0.0
-    sent: int = 0
-    of: dict[tuple[Hit, str], int] = field(default_factory=dict)  # by what was hit, and by whom
+class _Together:
+    """What is told as one event."""
+
+    __slots__ = ("by", "count", "named", "sent", "took")
+
+    def __init__(self) -> None:
+        self.count, self.took, self.sent = 0, 0.0, 0
+        self.named: list[tuple[str, str, int]] = []
+        self.by: list[tuple[str, Sequence[str]]] = []
 
 
 class AccessLog:
@@ -137,7 +166,7 @@ class AccessLog:
         self._writes_hits = self._writes_misses = True
         self._is_due = False  # a flush is
         self._lines: list[str] = []
-        self._tallies: dict[tuple[str, str, int, float], _Tally] = {}
+        self._hits: list[Hit] = []  # that have clients
         self._next_second, self._stamp = 0, ""
 
     def tell(self, *, hits: bool, misses: bool) -> None:
@@ -215,9 +244,7 @@ class AccessLog:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self.flush)
 
-    def note_hit(
-        self, hit: Hit, client: str, status: int, sent: int, took: float, words: str, now: float
-    ) -> None:
+    def note_hit(self, hit: Hit, client: str, took: float, words: str, now: float) -> None:
         """A hit that was answered `now`, within `took` seconds, in one piece. `words` are about
         its client (see `written`)."""
         if not self._next_second - 1 <= now < self._next_second:
@@ -228,8 +255,8 @@ class AccessLog:
         if self._writes_hits:
             seconds = f"{took:.6f}"
             self._lines.append(
-                f'{hit.before}{client}", "bytes": {sent}, "first_byte": {seconds}, '
-                f'"last_byte": {seconds}, "status": {status}{hit.after}{words}'
+                f'{hit.before}{client}{hit.between}{seconds}, "last_byte": {seconds}'
+                f"{hit.after}{words}"
                 f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
             )
         if took > _AT_ONCE:
@@ -240,25 +267,20 @@ class AccessLog:
                     hit.repository,
                     hit.reference,
                     Outcome.HIT.value,
-                    status,
+                    hit.status,
                     client,
-                    sent,
+                    hit.sent,
                     took,
                     took,
                     hit.method,
                 )
             )
             return
-        key = (hit.kind, hit.registry, status, _INSTANTLY if took <= _INSTANTLY else _AT_ONCE)
-        try:
-            tally = self._tallies[key]
-        except KeyError:
-            tally = self._tallies[key] = _Tally()
-        tally.count += 1
-        tally.took += took
-        tally.sent += sent
-        by = (hit, client)
-        tally.of[by] = tally.of.get(by, 0) + 1
+        # What can be is left to the flush.
+        if not hit.clients:
+            self._hits.append(hit)
+        hit.clients.append(client)
+        hit.took += took
 
     def _new_second(self, now: float) -> None:
         self._stamp = time.strftime("%FT%T.", time.gmtime(now))
@@ -268,25 +290,38 @@ class AccessLog:
         """Counts and writes what has gathered. Raises what `write` does; those lines are lost."""
         self._is_due = False
         lines, self._lines = self._lines, []
-        tallies, self._tallies = self._tallies, {}
-        for (kind, registry, status, within), tally in tallies.items():
-            named, by = [], []
-            for (hit, client), count in tally.of.items():
-                if hit.reference:
-                    named.append((hit.repository, hit.reference, count))
-                    by.append((hit.method, client))
+        if self._hits:
+            self._tell_hits()
+        if lines:
+            self._write("\n".join(lines))
+
+    def _tell_hits(self) -> None:
+        hits, self._hits = self._hits, []
+        events: dict[tuple[str, str, int], _Together] = {}
+        for hit in hits:
+            event = events.get(hit.kind_of_event)
+            if event is None:
+                event = events[hit.kind_of_event] = _Together()
+            clients, hit.clients = hit.clients, []
+            count = len(clients)
+            event.count += count
+            event.took += hit.took
+            event.sent += hit.sent * count
+            hit.took = 0.0
+            if hit.reference:
+                event.named.append((hit.repository, hit.reference, count))
+                event.by.append((hit.method, clients))
+        for (kind, registry, status), event in events.items():
             self._events.emit(
                 HitsAnswered(
                     kind,
                     registry,
                     status,
-                    tally.count,
-                    tally.took,
-                    tally.sent,
-                    named,
-                    by,
-                    within,
+                    event.count,
+                    event.took,
+                    event.sent,
+                    event.named,
+                    event.by,
+                    _AT_ONCE,
                 )
             )
-        if lines:
-            self._write("\n".join(lines))
