@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from mirror.app.images import HeldImages, Keeping
+from mirror.app.images import HeldImages, Keeping, purging
 from mirror.app.resources import Process, Resources, holding_store, resources
-from mirror.config import parse
+from mirror.config import Config, parse
 from mirror.contracts.catalogue import Kept, Tagged
 from mirror.contracts.images import PurgeTotal, PurgeWanted, Sort
 from mirror.contracts.tags import TagRecord
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
+from mirror.oci.patterns import ImagePattern
 from mirror.oci.reference import Repository
 
 PLACES = [Repository("docker.io", "library/redis"), Repository("docker.io", "acme/app")]
@@ -124,6 +127,34 @@ def test_what_is_purged_of_two_repositories_at_once_is_shown_by_neither(tmp_path
             assert not await opened.links.seen(PLACES[1], Digest.of(LAYERS[1]))
 
     asyncio.run(purge())
+
+
+def test_all_others_go_on_while_a_long_list_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse(f"storage: {{path: {tmp_path}, durability: none}}\n", "mirror.yaml")
+    read = purging.read_pattern
+    readers = set[int]()
+
+    def watched(text: str, config: Config) -> ImagePattern:
+        readers.add(threading.get_ident())
+        return read(text, config)
+
+    async def purge() -> None:
+        monkeypatch.setattr(purging, "read_pattern", watched)
+        async with resources(config, Process({"docker.io"}), holding_store) as opened:
+
+            async def nothing() -> None: ...
+
+            held = HeldImages(opened, Keeping(opened, config), lambda: config, nothing)
+            names = [f"app{number}*" for number in range(100)]
+            [total] = [each async for each in held.purge(PurgeWanted(names, is_trial=True))]
+            assert isinstance(total, PurgeTotal)
+            assert len(total.unknown) == 100
+
+    asyncio.run(purge())
+    assert len(readers) == 1
+    assert threading.get_ident() not in readers
 
 
 def test_names_are_what_docker_takes(tmp_path: Path) -> None:
