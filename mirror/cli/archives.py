@@ -16,9 +16,18 @@ import typer
 from ..pullthrough.images import this_platform
 from ..quantities import size
 from ..sync.work import Asked
-from .asking import JsonOption, chunks, lines, printed
+from .asking import chunks, lines
 from .cached import expanded
-from .console import CONFIGURATION_WRONG, ConfigOption, err, explained, give_up, out
+from .console import (
+    CONFIGURATION_WRONG,
+    ConfigOption,
+    JsonOption,
+    err,
+    explained,
+    give_up,
+    out,
+    print_json,
+)
 from .warming import work_lines
 
 _SLICE = 1 << 20
@@ -194,7 +203,7 @@ async def _import(file: BinaryIO, name: str, config: Path | None, as_json: bool)
     async with contextlib.aclosing(lines(config, "import", {"name": name}, given())) as told:
         async for line in told:
             if as_json:
-                sys.stdout.write(f"{printed(line)}\n")
+                print_json(line)
             else:
                 out.print(
                     f"{line['name']}: imported, {size(line['size'])}, of which "

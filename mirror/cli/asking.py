@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ..config import Config
 from .console import err, find_mirror, give_up, load_or_exit, log_nothing
 
 Line = Mapping[str, Any]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+def asked_of_running(config: Path | None, command: str, **parameters: object) -> dict[str, Any]:
+    """What the mirror that runs answers. Where none does, or it cannot, the program ends."""
+    from ..app import NotAnswered, ask
+
+    log_nothing()
+    mirror = find_mirror(config)
+    try:
+        return dict(asyncio.run(ask(mirror.store, command, **parameters)))
+    except NotAnswered as error:
+        of = f" (as {mirror.config} says)" if mirror.config is not None else "; --config says which"
+        raise give_up(f"{error}{'' if error.is_running else of}", error.status) from None
+
+
+async def lines_of_running(
+    config: Path | None, command: str, parameters: Mapping[str, object]
+) -> AsyncGenerator[Line, None]:
+    """All that the mirror that runs answers. Where none does, or it cannot, the program ends."""
+    from ..app import NotAnswered, ask_lines
+
+    try:
+        answers = ask_lines(find_mirror(config).store, command, parameters)
+        async with contextlib.aclosing(answers):
+            async for line in answers:
+                yield line
+    except NotAnswered as error:
+        raise give_up(str(error), error.status) from None
 
 
 async def lines(
@@ -109,7 +133,3 @@ async def _images_alone(config: Config) -> AsyncIterator[Mapping[str, Any]]:
 def tell_that_none_runs(store: Path) -> None:
     """Else what is done in a folder that no mirror serves is taken for done in the mirror."""
     err.print(f"No mirror runs; this is done in its store, {store}.", markup=False)
-
-
-def printed(line: Line) -> str:
-    return json.dumps(line)  # in ASCII: names in it do nothing to a terminal

@@ -15,8 +15,18 @@ from ..clock import Clock
 from ..config import Mistake, seconds
 from ..contracts.images import Sort
 from ..quantities import ago, moment, size
-from .asking import JsonOption, last_line, lines, printed
-from .console import CONFIGURATION_WRONG, ConfigOption, err, explained, give_up, out
+from .asking import last_line, lines
+from .console import (
+    CONFIGURATION_WRONG,
+    ConfigOption,
+    JsonOption,
+    err,
+    explained,
+    give_up,
+    out,
+    print_json,
+    print_table,
+)
 
 Line = Mapping[str, Any]
 
@@ -39,7 +49,6 @@ PatternsArgument = Annotated[
 
 _PAGE = 500
 _HEADS = ("IMAGE", "DIGEST", "PLATFORMS", "SIZE", "OWN", "CHECKED", "USED", "PULLS", "STATE")
-_RIGHT = {"SIZE", "OWN", "PULLS"}
 
 
 @explained(
@@ -133,24 +142,17 @@ async def _list(pattern: str, sort: Sort, limit: int, config: Path | None, as_js
         count += len(page["images"])
         for image in page["images"]:
             if as_json:
-                sys.stdout.write(f"{printed(image)}\n")
+                print_json(image)
             else:
                 found.append(image)
     if not count and pattern and not any(sign in pattern for sign in "*?["):
         raise give_up(f"{pattern}: no such image is here")
     if not as_json:
-        _print_table(found, Clock().wall())
+        _print_images(found, Clock().wall())
 
 
-def _print_table(found: Sequence[Line], now: float) -> None:
-    rows = [_HEADS, *(_row(image, now) for image in found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if head in _RIGHT else cell.ljust(width)
-            for head, cell, width in zip(_HEADS, row, widths, strict=True)
-        ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+def _print_images(found: Sequence[Line], now: float) -> None:
+    print_table(_HEADS, [_row(image, now) for image in found], right="SIZE OWN PULLS")
 
 
 def _row(image: Line, now: float) -> tuple[str, ...]:
@@ -183,10 +185,10 @@ async def _show(name: str, config: Path | None, as_json: bool) -> None:
         raise give_up("--pieces is of one image: name it", CONFIGURATION_WRONG)
     found = await last_line(config, "image", {"image": name})
     if as_json:
-        sys.stdout.write(f"{printed(found)}\n")
+        print_json(found)
         return
     image = found["image"]
-    _print_table([image], Clock().wall())
+    _print_images([image], Clock().wall())
     out.print(f"\ndigest   {image['digest']}", markup=False)
     if image["checked_at"] is not None:
         out.print(f"checked  {moment(image['checked_at'])}", markup=False)
@@ -213,7 +215,7 @@ async def _purge(asked: Mapping[str, object], config: Path | None, as_json: bool
     async with contextlib.aclosing(lines(config, "purge", asked)) as answers:
         async for line in answers:
             if as_json:
-                sys.stdout.write(f"{printed(line)}\n")
+                print_json(line)
             elif "shared" not in line:
                 out.print(f"{line['image']}: {would} {size(line['freed'])}", markup=False)
     if as_json:

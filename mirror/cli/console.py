@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -58,6 +59,9 @@ ConfigOption = Annotated[
         "/etc/registry-mirror.",
     ),
 ]
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
 CONFIGURATIONS = (Path("mirror.yaml"), Path("/etc/registry-mirror/mirror.yaml"))
@@ -138,6 +142,23 @@ def load_or_exit(path: Path | None) -> Config:
     except ConfigError as error:
         err.print(str(error), markup=False)
         raise typer.Exit(CONFIGURATION_WRONG) from None
+
+
+def print_json(told: object) -> None:
+    """One line, in ASCII: names in it do nothing to a terminal."""
+    out.print(json.dumps(told), markup=False)
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    """`right`: the heads of columns of numbers."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    numbers = right.split()
+    for row in (heads, *rows):
+        cells = [
+            cell.rjust(width) if head in numbers else cell.ljust(width)
+            for head, cell, width in zip(heads, row, widths, strict=True)
+        ]
+        out.print("  ".join(cells).rstrip(), markup=False)
 
 
 def log_nothing() -> None:

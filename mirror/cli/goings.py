@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic import TypeAdapter
@@ -24,15 +22,15 @@ from ..contracts.activity import (
 )
 from ..logs.text import printable
 from ..quantities import binary_size, lasted, size
-from .asking import JsonOption, printed
+from .asking import asked_of_running
 from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
+    JsonOption,
     explained,
-    find_mirror,
     give_up,
-    log_nothing,
     out,
+    print_json,
 )
 
 T = TypeVar("T")
@@ -40,19 +38,6 @@ T = TypeVar("T")
 _DEBUG = 600.0  # seconds for which debug is told where no time is given
 _MOST = 20  # pulls that `why` tells
 _LEVELS = ("debug", "info", "warning", "error")
-
-
-def asked_of_running(config: Path | None, command: str, **parameters: object) -> dict[str, Any]:
-    """What the mirror that runs answers. Where none does, or it cannot, the program ends."""
-    from ..app import NotAnswered, ask
-
-    log_nothing()
-    mirror = find_mirror(config)
-    try:
-        return dict(asyncio.run(ask(mirror.store, command, **parameters)))
-    except NotAnswered as error:
-        of = f" (as {mirror.config} says)" if mirror.config is not None else "; --config says which"
-        raise give_up(f"{error}{'' if error.is_running else of}", error.status) from None
 
 
 def read_as(kind: type[T], told: object) -> T:
@@ -70,7 +55,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     told = asked_of_running(config, "status")
     found = read_as(Status, told)
     if as_json:
-        out.print(printed(told), markup=False)
+        print_json(told)
     else:
         for line in status_lines(found):
             out.print(line, markup=False)
@@ -209,7 +194,7 @@ def why(
     told = asked_of_running(config, "why", subject=subject)
     found = read_as(Why, told)
     if as_json:
-        out.print(printed(told), markup=False)
+        print_json(told)
     else:
         for line in why_lines(found):
             out.print(line, markup=False)
@@ -333,6 +318,6 @@ def log(
         asked["requests"] = requests
     told = asked_of_running(config, "log", **asked)
     if as_json:
-        out.print(printed(told), markup=False)
+        print_json(told)
     else:
         out.print(_log(read_as(LogState, told)), markup=False)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from ..config import ConfigError, store_of
-from .console import ConfigOption, err, explained, find_mirror, give_up, log_nothing, out
+from .console import (
+    ConfigOption,
+    JsonOption,
+    err,
+    explained,
+    find_mirror,
+    give_up,
+    log_nothing,
+    out,
+    print_json,
+)
 
 _UNCHANGED = "the mirror goes on with the configuration that it has"
 
@@ -61,7 +67,7 @@ def _is(path: Path, other: str | None) -> bool:
 @explained("restart", failed="the workers that were not replaced go on")
 def restart(
     config: ConfigOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a step.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Replace the workers of the mirror that runs, one by one, with no connection refused or cut:
     each by one that serves before the other accepts no more. What it answers then, it ends (for
@@ -73,7 +79,7 @@ def restart(
     async def follow(store: Path) -> None:
         async for line in ask_lines(store, "restart", {}):
             if as_json:
-                out.print(json.dumps(line), markup=False)
+                print_json(line)
             elif line["ended"]:
                 out.print(f"worker {line['worker']}: {line['instead_of']} has ended")
             else:

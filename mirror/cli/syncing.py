@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +12,19 @@ from typing import Annotated, Any
 import typer
 
 from ..quantities import size
-from .console import ConfigOption, err, explained, find_mirror, give_up, log_nothing, out, register
-from .warming import JsonOption, print_json, show_work
+from .asking import lines_of_running
+from .console import (
+    ConfigOption,
+    JsonOption,
+    err,
+    explained,
+    give_up,
+    log_nothing,
+    print_json,
+    print_table,
+    register,
+)
+from .warming import show_work
 
 NamesArgument = Annotated[
     list[str] | None,
@@ -37,7 +48,7 @@ def list(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     elif not entries:
         err.print("The mirror has no entries of sync: see mirror.yaml.")
     else:
-        _print_table([_row(entry) for entry in entries])
+        print_table(_COLUMNS, [_row(entry) for entry in entries])
         for entry in entries:
             for failure in (entry["last"] or {}).get("failures", ()):
                 err.print(f"{entry['name']}: {failure}", markup=False)
@@ -69,30 +80,16 @@ register(sync, list, run)
 
 async def _entries(config: Path | None) -> Sequence[Line]:
     found = []
-    async with contextlib.aclosing(_lines(config, "sync-list", {})) as lines:
+    async with contextlib.aclosing(lines_of_running(config, "sync-list", {})) as lines:
         async for line in lines:
             found.append(line)  # noqa: PERF401
     return found
 
 
 async def _run(names: Sequence[str], as_json: bool, config: Path | None) -> bool:
-    lines = _lines(config, "sync-run", {"names": names})
+    lines = lines_of_running(config, "sync-run", {"names": names})
     async with contextlib.aclosing(lines):
         return await show_work(lines, as_json)
-
-
-async def _lines(
-    config: Path | None, command: str, parameters: Mapping[str, object]
-) -> AsyncGenerator[Line, None]:
-    from ..app import NotAnswered, ask_lines
-
-    try:
-        answers = ask_lines(find_mirror(config).store, command, parameters)
-        async with contextlib.aclosing(answers):
-            async for line in answers:
-                yield line
-    except NotAnswered as error:
-        raise give_up(str(error), error.status) from None
 
 
 def _row(entry: Line) -> Sequence[str]:
@@ -118,10 +115,3 @@ def _row(entry: Line) -> Sequence[str]:
 def _time(at: float | None) -> str:
     """By this host's clock on the wall."""
     return "" if at is None else datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-    for row in (_COLUMNS, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        out.print("  ".join(cells).rstrip(), markup=False)

@@ -11,9 +11,18 @@ from pathlib import Path
 from ..contracts.activity import Top
 from ..logs.text import printable
 from ..quantities import lasted, size
-from .asking import JsonOption, printed
-from .console import ConfigOption, explained, find_mirror, give_up, log_nothing, out
-from .goings import asked_of_running, pull_line, read_as
+from .asking import asked_of_running
+from .console import (
+    ConfigOption,
+    JsonOption,
+    explained,
+    find_mirror,
+    give_up,
+    log_nothing,
+    out,
+    print_json,
+)
+from .goings import pull_line, read_as
 
 _BEAT = 1.0  # seconds
 _LINES = 10  # of each kind
@@ -31,7 +40,7 @@ def top(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     if as_json or not out.is_terminal:
         told = asked_of_running(config, "top")
         if as_json:
-            out.print(printed(told), markup=False)
+            print_json(told)
         else:
             for line in top_lines(read_as(Top, told)):
                 out.print(line, markup=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from .asking import tell_that_none_runs
 from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
+    JsonOption,
     err,
     explained,
     find_mirror,
@@ -30,6 +30,7 @@ from .console import (
     load_or_exit,
     log_nothing,
     out,
+    print_json,
 )
 from .progress import Shown
 
@@ -59,7 +60,6 @@ ComposeOption = Annotated[
         "--compose", metavar="FILE", help="A compose file, whatever its name.", show_default=False
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 Line = Mapping[str, Any]
 
@@ -220,10 +220,6 @@ async def _lines_beside(
                         yield rendered(told)
     except CannotStart as error:
         raise give_up(str(error)) from None
-
-
-def print_json(line: Line) -> None:
-    out.print(json.dumps(line), markup=False)
 
 
 def _print_ended(line: Line) -> None:
