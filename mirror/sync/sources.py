@@ -144,6 +144,16 @@ class Gathering:
             self._mistake(shown, 1, "neither a compose file nor Kubernetes objects")
 
     def _compose(self, path: str, document: dict[str, Any]) -> None:
+        """With what it includes, and what that does, in their order."""
+        waiting = [(path, document)]
+        while waiting:
+            waiting += reversed(self._one_compose(*waiting.pop()))
+
+    def _one_compose(
+        self, path: str, document: dict[str, Any]
+    ) -> Sequence[tuple[str, dict[str, Any]]]:
+        """What it includes that was not read yet."""
+        more = []
         variables = {**_beside(path), **self._variables}
         reading = compose.ComposeFile(variables, self._beside_compose)
         for one in reading.images(path, document):
@@ -164,7 +174,8 @@ class Gathering:
             real = os.path.realpath(place)
             if real not in self._included and compose.is_compose(other):
                 self._included.add(real)
-                self._compose(place, other)
+                more.append((place, other))
+        return more
 
     def _beside_compose(self, file: str, name: str) -> tuple[str, object]:
         path = str(Path("." if file == "-" else file).parent / os.path.expanduser(name))

@@ -226,3 +226,13 @@ def test_a_file_that_includes_itself_by_ever_longer_paths_is_read_once(tmp_path:
     found = gathered(tmp_path / "compose.yaml")
     assert names(found) == ["redis:7"]
     assert found.mistakes == []
+
+
+def test_files_that_include_one_another_make_no_stack(tmp_path: Path) -> None:
+    for number in range(1200):
+        (tmp_path / f"{number}.yaml").write_text(
+            f"include: [{number + 1}.yaml]\nservices: {{a: {{image: redis:{number}}}}}\n"
+        )
+    (tmp_path / "1200.yaml").write_text("services: {a: {image: redis:last}}\n")
+    found = gathered(tmp_path / "0.yaml")
+    assert names(found) == [*(f"redis:{number}" for number in range(1200)), "redis:last"]
