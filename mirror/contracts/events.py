@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..oci.digest import Digest
 from ..oci.reference import Repository
@@ -15,8 +16,7 @@ from ..oci.reference import Repository
 # Requests.
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAnswered:
+class RequestAnswered(NamedTuple):  # made in a quarter of the time: one each request
     """One request is over. `kind`: blob, manifest, tag, tags, referrers, ping or other; `outcome`:
     see Outcome. `registry`, `repository` and `reference` are "" where the request named none.
     `status` None: the client left before it was answered. `sent`: bytes of a body that were handed
