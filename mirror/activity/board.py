@@ -126,8 +126,10 @@ class Board:
             self._clients.append((minute, {}))
             self._slow.append((minute, []))
         clients, slow = self._clients[-1][1], self._slow[-1][1]
-        if request.client in clients or len(clients) < _CLIENTS:
-            counted = clients.setdefault(request.client, Counter())
+        counted = clients.get(request.client)
+        if counted is None and len(clients) < _CLIENTS:
+            counted = clients[request.client] = Counter()
+        if counted is not None:
             counted["requests"] += request.count
             counted["misses"] += request.count if request.outcome in _MISSES else 0
             counted["bytes"] += request.sent

@@ -39,7 +39,10 @@ class Shares(Generic[K, V]):
 
     def put(self, owner: str, key: K, value: V) -> None:
         """A new one."""
-        self._of.setdefault(owner, OrderedDict())[key] = value
+        values = self._of.get(owner)
+        if values is None:
+            values = self._of[owner] = OrderedDict()
+        values[key] = value
         self._count += 1
         self.grew(owner, self._weight(value))
 

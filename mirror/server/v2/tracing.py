@@ -44,10 +44,10 @@ def begins(tracer: Tracer, exchange: Exchange, headers: Mapping[str, str]) -> No
 def ends(exchange: Exchange) -> None:
     """It has been answered, or its client has left. The next request of the connection is the same
     task's."""
-    enter(None)
     span = exchange.span
     if span is None:
         return
+    enter(None)
     failed = exchange.outcome is Outcome.FAILED and exchange.status is not None
     span.set(
         _said(
