@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,6 +74,17 @@ async def test_tags_shows_what_a_tag_pointed_to(memory: EmbeddedTags, command: C
         [str(NEW), written(TODAY - 2 * DAY), written(TODAY - 2 * DAY)],
         [str(OLD), written(TODAY - 10 * DAY), written(TODAY - 3 * DAY)],
     ]
+
+
+async def test_tags_tells_programs_the_same(memory: EmbeddedTags, command: Command) -> None:
+    told = json.loads(command("tags", "redis:7", "--json").stdout)
+    assert told["name"] == "docker.io/library/redis:7"
+    assert {event["digest"] for event in told["history"]} == {str(OLD), str(NEW)}
+    assert told["pinned"] is None
+    await memory.freeze(REDIS, "7", OLD)
+    assert json.loads(command("tags", "redis:7", "--json").stdout)["pinned"] == str(OLD)
+    nothing = command("tags", "nope:1", "--json")
+    assert (nothing.status, json.loads(nothing.stdout)["history"]) == (1, [])
 
 
 async def test_tags_shows_that_a_tag_was_gone(memory: EmbeddedTags, command: Command) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..config import ConfigError, store_of
 from .console import (
@@ -24,7 +26,10 @@ _UNCHANGED = "the mirror goes on with the configuration that it has"
 
 
 @explained("reload", failed="the mirror goes on as before")
-def reload(config: ConfigOption = None) -> None:
+def reload(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Have the mirror that runs read its configuration again, with no pull cut (exit 1 if it could
     not)."""
     from ..app import NotAnswered, ask
@@ -38,6 +43,8 @@ def reload(config: ConfigOption = None) -> None:
         raise give_up(f"no mirror was asked: {_UNCHANGED}, if one runs") from None
     except NotAnswered as error:
         raise give_up(str(error)) from None
+    if as_json:
+        print_json(answer)
     for words in answer["words"]:
         err.print(words, markup=False)
     if answer["result"] == "refused":
@@ -52,7 +59,8 @@ def reload(config: ConfigOption = None) -> None:
         raise give_up(
             f"the mirror was started with {began}, and goes by that as it is now: not by {config}"
         )
-    out.print("The new configuration counts.")
+    if not as_json:
+        out.print("The new configuration counts.")
 
 
 def _is(path: Path, other: str | None) -> bool:
@@ -77,14 +85,18 @@ def restart(
     log_nothing()
 
     async def follow(store: Path) -> None:
-        async for line in ask_lines(store, "restart", {}):
-            if as_json:
-                print_json(line)
-            elif line["ended"]:
-                out.print(f"worker {line['worker']}: {line['instead_of']} has ended")
-            else:
-                words = f"serves in place of {line['instead_of']}, after {line['seconds']:.1f} s"
-                out.print(f"worker {line['worker']}: {line['pid']} {words}")
+        async with contextlib.aclosing(ask_lines(store, "restart", {})) as lines:
+            async for line in lines:
+                tell(line)
+
+    def tell(line: Mapping[str, Any]) -> None:
+        if as_json:
+            print_json(line)
+        elif line["ended"]:
+            out.print(f"worker {line['worker']}: {line['instead_of']} has ended")
+        else:
+            words = f"serves in place of {line['instead_of']}, after {line['seconds']:.1f} s"
+            out.print(f"worker {line['worker']}: {line['pid']} {words}")
 
     try:
         store = find_mirror(None).store if config is None else store_of(config)

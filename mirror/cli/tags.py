@@ -21,12 +21,14 @@ from ..quantities import moment
 from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
+    JsonOption,
     explained,
     find_mirror,
     give_up,
     load_or_exit,
     log_nothing,
     out,
+    print_json,
 )
 
 T = TypeVar("T")
@@ -40,7 +42,11 @@ ImageArgument = Annotated[
 
 
 @explained("tags redis:7", failed="nothing is known of it")
-def tags(image: ImageArgument, config: ConfigOption = None) -> None:
+def tags(
+    image: ImageArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
     """Show what a tag pointed to, and since when, as far as this mirror has seen it."""
     loaded = load_or_exit(find_mirror(config).config)
     repository, tag = _tag(image, loaded)
@@ -50,11 +56,25 @@ def tags(image: ImageArgument, config: ConfigOption = None) -> None:
 
     events, frozen = _with_tag_memory(loaded, look)
     name = f"{repository}:{tag}"
-    if events:
+    configured = _configured(loaded, repository, tag)
+    if as_json:
+        told = [
+            {
+                "digest": None if event.digest is None else str(event.digest),
+                "first_seen": event.first_seen,
+                "last_seen": event.last_seen,
+            }
+            for event in events
+        ]
+        pinned = configured if frozen is None else str(frozen)
+        print_json({"name": name, "history": told, "pinned": pinned})
+    elif events:
         _print_history(name, events)
+    if as_json and (events or pinned):
+        return
     if frozen is not None:
         out.print(f"{name} is frozen to {frozen}, by command.", markup=False)
-    elif (configured := _configured(loaded, repository, tag)) is not None:
+    elif configured is not None:
         out.print(f"{name} is frozen to {configured}, by the configuration.", markup=False)
     elif not events:
         raise give_up(f"nothing is known of {name}: no one has pulled it through this mirror")

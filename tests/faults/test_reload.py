@@ -35,8 +35,8 @@ def registry(*urls: str, **more: Any) -> dict[str, Any]:
     return {"endpoints": [{"url": url, "trust": "tags"} for url in urls], **more}
 
 
-async def reload(mirror: Mirror) -> Done:
-    return await ran("reload", "--config", mirror.config)
+async def reload(mirror: Mirror, *words: str) -> Done:
+    return await ran("reload", *words, "--config", mirror.config)
 
 
 async def reloaded(mirror: Mirror, **keys: Any) -> Done:
@@ -90,10 +90,12 @@ async def test_a_mistake_leaves_all_as_it_was_and_its_line_is_named(
     mirror = await house.mirror(workers=workers)
     whole = mirror.config.read_text()
     mirror.config.write_text(f"{whole[:-1]},\n'ofline': 'true'}}\n")
-    done = await reload(mirror)
+    done = await reload(mirror, "--json")
     mistake = f"{mirror.config}:2: ofline: found a key that is not known, write offline"
     assert done.status == 1
     assert mistake in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["result"], told["words"]) == ("refused", [mistake])
     assert "goes on with the configuration that it has" in done.stderr
     await eventually(lambda: mirror.events("configuration_mistake"))  # the log is written behind
     assert [line["mistake"] for line in mirror.events("configuration_mistake")] == [mistake]
