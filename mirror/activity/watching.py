@@ -25,13 +25,13 @@ from ..contracts.events import (
 )
 from ..contracts.registry import Outcome
 from ..events import Events
-from ..quantities import lasted
+from ..quantities import binary_size, lasted
 from .endpoints import EndpointBook
 from .news import Asked, Counts, Evicted, News
 from .reasons import Reasons
 from .shares import Shares
 from .steps import step_of
-from .words import LEFT, printable
+from .words import HITS, LEFT, printable
 
 _REQUESTS = 1000  # that are told one by one, of one second; clients have equal shares
 _HITS = 2000  # kinds of hits
@@ -42,8 +42,6 @@ _HAPPENINGS = 50
 _EVICTED = 1000
 
 _TOLD = ("blob", "manifest", "tag", "referrers", "tags")
-
-_HITS_OUTCOMES = (Outcome.HIT, Outcome.REVALIDATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ class Watch:
         self._first_bytes[step_of(event.first_byte)] += 1
         counted = self._counted
         counted["requests"] += 1
-        counted["hits"] += event.outcome in _HITS_OUTCOMES
+        counted["hits"] += event.outcome in HITS
         counted["sent"] += event.sent
         if event.kind not in _TOLD or not event.repository:
             return
@@ -318,7 +316,7 @@ class Watch:
                 "evicted",
                 "info",
                 "",
-                f"{count} pieces of content made room: {size} bytes",
+                f"{count} pieces of content made room: {binary_size(size)}",
                 count,
             )
             happenings["evicted", ""] = told

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from ..contracts.registry import Outcome
 from ..logs.text import printable as printable
-from ..oci.registries import DOCKER_HUB
+from ..oci.registries import short_name
 
-_HITS = (Outcome.HIT, Outcome.REVALIDATED)
+HITS = (Outcome.HIT, Outcome.REVALIDATED)
 _MISSES = (Outcome.FILLED, Outcome.JOINED)
 
 
@@ -20,9 +20,7 @@ def image_name(registry: str, repository: str, reference: str, default_registry:
     >>> image_name("ghcr.io", "acme/app", "", "docker.io")
     'ghcr.io/acme/app'
     """
-    name = repository
-    if registry == DOCKER_HUB:
-        name = name.removeprefix("library/")
+    name = short_name(registry, repository)
     if registry != default_registry:
         name = f"{registry}/{name}"
     if not reference:
@@ -53,5 +51,5 @@ def summary(outcomes: Mapping[str, int]) -> str:
     }
     told = [f"{word} {count}" for word, count in parts.items() if count]
     if not told:
-        told = [f"HIT {sum(outcomes.get(outcome, 0) for outcome in _HITS)}"]
+        told = [f"HIT {sum(outcomes.get(outcome, 0) for outcome in HITS)}"]
     return f"{', '.join(told)}/{total}"

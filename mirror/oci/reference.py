@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .digest import Digest
 from .errors import NameInvalid, TagInvalid
-from .registries import DOCKER_HUB, looks_like_registry, official, parse_registry
+from .registries import DOCKER_HUB, looks_like_registry, official, parse_registry, short_name
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -84,8 +84,7 @@ class ImageReference:
         registry, name = self.repository.registry, self.repository.name
         if registry != DOCKER_HUB:
             return str(self)
-        short = name.removeprefix("library/")
-        return f"{name if '/' in short else short}{self._end}"
+        return f"{short_name(registry, name)}{self._end}"
 
     @property
     def _end(self) -> str:

@@ -97,6 +97,16 @@ def official(registry: str, name: str) -> str:
     return f"library/{name}" if registry == DOCKER_HUB and "/" not in name else name
 
 
+def short_name(registry: str, name: str) -> str:
+    """As people write it, which `official` reads: the way back.
+
+    >>> short_name("docker.io", "library/redis"), short_name("docker.io", "library/a/b")
+    ('redis', 'library/a/b')
+    """
+    short = name.removeprefix("library/") if registry == DOCKER_HUB else name
+    return name if "/" in short else short
+
+
 def url_of(registry: str) -> str:
     """Where the registry of this name (in its one form) is asked, if nothing else is known.
 
