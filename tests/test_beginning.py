@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from typer.main import get_command
@@ -60,3 +62,17 @@ def test_init_prints_and_names_what_cannot_be_written(tmp_path: Path) -> None:
     assert "nowhere/mirror.yaml cannot be written: no such file or directory" in done.stderr
     assert run("init", tmp_path).status == 0
     assert (tmp_path / "mirror.yaml").is_file()
+
+
+def test_a_shell_completes_commands_by_the_script_that_is_printed() -> None:
+    assert "_REGISTRY_MIRROR_COMPLETE" in run("completion", "bash").stdout
+    asked = {"COMP_WORDS": "registry-mirror do", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("registry-mirror")],
+        env={**os.environ, **asked, "_REGISTRY_MIRROR_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["doctor"]
+    assert "-completion" not in run("--help").stdout  # one way to have it

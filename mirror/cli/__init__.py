@@ -14,7 +14,7 @@ from .. import __version__
 from ..config import Config
 from ..logs import drain, log_as, log_json, open_streams
 from .archives import export, import_
-from .beginning import completion, init
+from .beginning import completion, get_ready_to_complete, init
 from .cached import images, purge
 from .checking import check
 from .console import (
@@ -44,6 +44,7 @@ from .welcome import welcome
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,  # a command of its own prints it
 )
 DAMAGED = 1
 
@@ -58,6 +59,7 @@ def main() -> None:
     """The entry point of `registry-mirror`."""
     open_streams()
     watch_output()
+    get_ready_to_complete()
     try:
         app()
     except CannotPrint as error:

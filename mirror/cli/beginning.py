@@ -13,6 +13,7 @@ import typer
 from .console import err, explained, give_up, out
 
 _NAME = "mirror.yaml"
+_COMPLETING = "_REGISTRY_MIRROR_COMPLETE"
 _PRINTED = Path("-")
 
 
@@ -67,6 +68,14 @@ def _write(path: Path, text: str, force: bool) -> None:
         new.unlink(missing_ok=True)
 
 
+def get_ready_to_complete() -> None:
+    """Where a shell asks by the script of `completion`, it is answered in its own words."""
+    if _COMPLETING in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
+
+
 @explained(
     "completion bash > /etc/bash_completion.d/registry-mirror",
     'completion zsh > "${fpath[1]}/_registry-mirror"',
@@ -79,6 +88,6 @@ def completion(
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     script = get_completion_script(
-        prog_name="registry-mirror", complete_var="_REGISTRY_MIRROR_COMPLETE", shell=shell.value
+        prog_name="registry-mirror", complete_var=_COMPLETING, shell=shell.value
     )
     out.print(script, markup=False)
