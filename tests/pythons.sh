@@ -31,7 +31,7 @@ for version in 3.11 3.12 3.13; do
         touch "$environment/.dev"
     fi
     echo "unit tests on Python $version:"
-    "$environment/bin/pytest" -q -n 2 -p no:cacheprovider \
+    "$environment/bin/pytest" -q -n 4 -p no:cacheprovider \
         --ignore tests/e2e --ignore tests/faults --ignore tests/deploy --ignore tests/bench ||
         failed="$failed $version"
     ran="$ran $version"
