@@ -1,3 +1,3 @@
 """A pull-through container registry mirror."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
