@@ -21,6 +21,8 @@ from ..waiting import until
 from .checkout import copy_of_checkout
 from .someone import Someone, someone
 
+pytestmark = pytest.mark.xdist_group("image")  # the image is built once for all
+
 IMAGE = "registry-mirror:tried"
 MB = 1_000_000
 

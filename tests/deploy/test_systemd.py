@@ -18,6 +18,8 @@ from ..waiting import until
 from .booted import Machine, booted
 from .checkout import copy_of_checkout
 
+pytestmark = pytest.mark.xdist_group("systemd")  # one machine is booted for all
+
 UNIT = "registry-mirror.service"
 CONFIGURATION = "/etc/registry-mirror/mirror.yaml"
 MB = 1_000_000

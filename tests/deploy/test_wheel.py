@@ -15,6 +15,8 @@ import pytest
 
 from ..e2e.programs import REPOSITORY, needs, unavailable
 
+pytestmark = pytest.mark.xdist_group("wheel")  # the wheel is built once for all
+
 ZSH = """
 zmodload zsh/zpty
 zpty shell "zsh -f"

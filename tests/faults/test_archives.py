@@ -14,8 +14,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mirror.oci.manifests import OCI_INDEX
 
 from ..commands import Done, ran
@@ -217,11 +215,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("workers", [1])
 async def test_what_strangers_write_is_refused_and_nothing_of_it_is_kept(
-    house: House, tmp_path: Path, workers: int
+    house: House, tmp_path: Path
 ) -> None:
-    mirror = await house.mirror(workers=workers)
+    mirror = await house.mirror()
     file = tmp_path / "site.tar"
     for name, (data, told) in REFUSED.items():
         file.write_bytes(data)
