@@ -305,7 +305,7 @@ async def test_a_worker_that_is_started_while_a_configuration_comes_is_sent_it(
 ) -> None:
     ports = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "workers": 2}
     config, process = situation.config(**ports), Process({"docker.io"})
-    workers = Workers(config, [], Metrics(process.events, process.registries), process.events)
+    workers = Workers(config, [[]] * 4, Metrics(process.events, process.registries), process.events)
     opens, reloads = asyncio.open_unix_connection, list[asyncio.Task[Sequence[str]]]()
 
     async def comes(**arguments: Any) -> Any:

@@ -121,7 +121,7 @@ async def running(
                 operations.console,
                 manager.given,
             ) as follow_for_admin,
-            pull_ports(config, manager.given) as ports,
+            pull_ports(config, manager.given) as [ports],
             serving_pulls(config, opened, metrics, watch, ports) as pulls,
             notifier.watched(),
             operating(operations),

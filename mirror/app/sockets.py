@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -69,15 +69,26 @@ def _listening(descriptor: int, name: str) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def pull_ports(config: Config, given: Given) -> AsyncIterator[Sequence[Port]]:
-    """The mirror's ports: those that were given, in place of those in `listen`, else these; all of
-    them, or none. Raises CannotStart."""
+async def pull_ports(config: Config, given: Given) -> AsyncIterator[Sequence[Sequence[Port]]]:
+    """The mirror's ports, for each of its workers: those that were given, in place of those in
+    `listen`, else these; all of them, or none. Raises CannotStart.
+
+    What was given is shared by all workers. Of what is opened here each has its own, among which
+    the kernel deals connections out (SO_REUSEPORT): of sockets that are shared, the worker that
+    wakes first takes all that have come. They stay open while a worker is replaced: whoever has
+    connected meanwhile waits for the next one.
+    """
     passed, _ = given.of(config)
-    ports = _passed(config, passed) if passed else await _opened(config)
+    ports = [_passed(config, passed)] * config.workers if passed else await _opened(config)
     try:
         yield ports
     finally:
-        for port in ports:
+        _close(ports)
+
+
+def _close(ports: Iterable[Iterable[Port]]) -> None:
+    for each in ports:
+        for port in each:
             port.socket.close()
 
 
@@ -94,7 +105,7 @@ def _passed(config: Config, sockets: Sequence[socket.socket]) -> Sequence[Port]:
     return ports
 
 
-async def _opened(config: Config) -> Sequence[Port]:
+async def _opened(config: Config) -> Sequence[Sequence[Port]]:
     ports: list[Port] = []
     failures = []
     for each in config.listen:
@@ -105,10 +116,25 @@ async def _opened(config: Config) -> Sequence[Port]:
         else:
             ports += [Port(one, each.tls) for one in found]
     if failures:
-        for port in ports:
-            port.socket.close()
+        _close([ports])
         raise CannotStart("\n".join(map(str, failures)))
-    return ports
+    if config.workers == 1:
+        return [ports]
+    # By now it is known that nobody else listens there, of which sockets that share a port with
+    # others (SO_REUSEPORT) would not be told.
+    places = [(port.socket.family, port.socket.getsockname(), port.tls) for port in ports]
+    _close([ports])
+    shared: list[list[Port]] = []
+    try:
+        for _ in range(config.workers):
+            shared.append([])
+            for family, address, tls in places:
+                one = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
+                shared[-1].append(Port(one, tls))
+    except OSError as error:
+        _close(shared)
+        raise CannotStart(f"{LISTEN}: {error.strerror or error}") from error
+    return shared
 
 
 def address_of(listening: socket.socket) -> str:

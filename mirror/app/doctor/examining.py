@@ -143,6 +143,9 @@ async def at_start(config: Config, usage: Callable[[], Usage]) -> None:
         found.append(
             bad("doctor", f"not done within {_AT_START_WITHIN:g} s", "run registry-mirror doctor")
         )
+    except OSError as error:  # such as no descriptor left, of which the log tells by itself
+        log.warning("doctor_failed", reason=error.strerror)
+        return
     except Exception:  # a look at the mirror is never what ends it
         log.exception("doctor_failed")
         return

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -49,7 +50,7 @@ class Workers:
     def __init__(
         self,
         config: Config,
-        ports: Sequence[Port],
+        ports: Sequence[Sequence[Port]],
         metrics: Metrics,
         events: Events,
         board: Board | None = None,
@@ -166,7 +167,10 @@ class Workers:
         given = self._given
         ours, theirs = socket.socketpair()
         process = multiprocessing.get_context("spawn").Process(
-            target=live, args=(given, theirs, self._ports), name=f"worker-{number}", daemon=True
+            target=live,
+            args=(given, theirs, self._ports[number]),
+            name=f"worker-{number}",
+            daemon=True,
         )
         try:
             with held_back():
@@ -307,6 +311,8 @@ class Workers:
         self._workers[number] = old
 
     async def _end(self) -> None:
+        for port in chain(*self._ports):  # else whoever connects now would wait for the end
+            port.socket.close()
         for worker in self._all():
             worker.process.terminate()
         if not await self._ended(_KILL_AFTER):

@@ -65,10 +65,11 @@ async def test_f40_a_worker_is_killed_while_another_follows_its_fill(house: Hous
 
 
 def _workers(mirror: Mirror) -> int:
-    """How many processes listen on its port."""
+    """How many workers listen on its port."""
     listening = {inode for inode, _, state in _sockets() if state == "0A"}
     listening &= {inode for inode, address, _ in _sockets() if address[0][1] == PORT}
-    return sum(bool(listening & _open_sockets(pid)) for pid in mirror.processes())
+    others = set(mirror.processes()) - {mirror.pid}  # the parent only holds the sockets
+    return sum(bool(listening & _open_sockets(pid)) for pid in others)
 
 
 def _worker_of(mirror: Mirror, client: aiohttp.ClientResponse) -> int:
