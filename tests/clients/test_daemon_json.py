@@ -54,7 +54,7 @@ def test_a_mirror_that_is_there_with_a_slash_is_there() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "word"),
     [
-        ('{\n  "debug": true,\n}', 3, 1, "no JSON"),
+        ('{\n  "debug": true,\n  1}', 3, 3, "no JSON"),
         ('{"debug": true', 1, 15, "no JSON"),
         ("{} {}", 1, 4, "no JSON"),
         ("\n [1]", 2, 2, "no JSON object"),

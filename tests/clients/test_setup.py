@@ -77,12 +77,12 @@ def test_new_files_can_be_read_by_all_whatever_the_umask(host: Path) -> None:
 
 def test_a_broken_file_is_left_alone_and_named_with_its_place(host: Path) -> None:
     file = host / DAEMON
-    file.write_text('{\n  "debug": true,\n}\n')
+    file.write_text('{\n  "debug": true,\n  1}\n')
     status, _, err = setup(host, "docker", "--write")
     assert status == 1
-    assert "/etc/docker/daemon.json:3:1: it is no JSON" in err
+    assert "/etc/docker/daemon.json:3:3: it is no JSON" in err
     assert "Nothing was written." in err
-    assert file.read_text() == '{\n  "debug": true,\n}\n'
+    assert file.read_text() == '{\n  "debug": true,\n  1}\n'
     assert os.listdir(file.parent) == ["daemon.json"]
 
 

@@ -26,6 +26,20 @@ class Certificate:
     server: Path
 
 
+# From Python 3.13 on, an authority has to say that it signs, and of whose key a certificate is.
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def issue(folder: Path, names: tuple[str, ...]) -> Certificate:
     """Makes an authority, and a certificate for these names and addresses."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
@@ -33,12 +47,17 @@ def issue(folder: Path, names: tuple[str, ...]) -> Certificate:
     authority = (
         _builder(authority_name, authority_name, authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), False)
+        .add_extension(_SIGNS, critical=True)
         .sign(authority_key, hashes.SHA256())
     )
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         _builder(x509.Name([]), authority_name, key)
         .add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), critical=True)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), False
+        )
         .sign(authority_key, hashes.SHA256())
     )
     made = Certificate(names, folder / "authority.pem", folder / "server.pem")
