@@ -13,7 +13,7 @@ run: $(VENV)/.run
 	@$(BIN)/registry-mirror serve --config $(CONFIG)
 
 test: check programs
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup
 	@./tests/pythons.sh
 
 # A minute on two cores, and nothing but Python needed. Half of a test's time is waiting: so there
