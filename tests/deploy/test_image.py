@@ -101,7 +101,7 @@ class Container:
 
 
 @pytest.fixture(scope="module")
-def container(user, image, configuration, origin) -> Container:
+def container(user, image, configuration, origin) -> Iterator[Container]:
     address = loopback_address()
     mirror = {
         "listen": f"{address}:5000",
@@ -124,8 +124,11 @@ def container(user, image, configuration, origin) -> Container:
         *("--security-opt", "no-new-privileges", "--stop-timeout", "40"),
         image,
     )
-    until(container.is_healthy, lambda: container.podman("logs", container.name))
-    return container
+    try:
+        until(container.is_healthy, lambda: container.podman("logs", container.name))
+        yield container
+    finally:  # its processes have ids of their own, and do not end with the user's
+        container.podman("rm", "--force", "--time", "0", container.name)
 
 
 def test_the_image_runs_as_a_number_and_says_what_it_is(configuration, root):
