@@ -17,7 +17,6 @@ from ..pullthrough.images import this_platform
 from ..quantities import size
 from ..sync.work import Asked
 from .asking import chunks, lines
-from .cached import expanded
 from .console import (
     CONFIGURATION_WRONG,
     ConfigOption,
@@ -28,6 +27,7 @@ from .console import (
     out,
     print_json,
 )
+from .named import names_of, platforms_of
 from .warming import work_lines
 
 _SLICE = 1 << 20
@@ -65,15 +65,10 @@ def export(
 ) -> None:
     """Write whole images into one file: an OCI image layout in a tar, which import, skopeo, podman
     and containerd (ctr image import) read. What is missing is fetched first."""
-    names = [name for text in images for name in expanded(text)]
+    names = names_of(images)
     if not names:
         raise give_up("no image is named", CONFIGURATION_WRONG)
-    platforms = list(dict.fromkeys(platform or [])) or [this_platform()]
-    for name in platforms:
-        if name != "all" and name.count("/") not in (1, 2):
-            raise give_up(
-                f"--platform {name}: write one such as linux/arm64, or all", CONFIGURATION_WRONG
-            )
+    platforms = platforms_of(platform or []) or [this_platform()]
     if output == "-" and sys.stdout.isatty():
         raise give_up("a tar is nothing for a terminal: write -o FILE", CONFIGURATION_WRONG)
     if Path(output).is_dir():

@@ -27,6 +27,7 @@ from .console import (
     print_json,
     print_table,
 )
+from .named import names_of
 
 Line = Mapping[str, Any]
 
@@ -111,7 +112,7 @@ def purge(
     What other images need stays; running pulls and downloads go on. Pinned images stay, and so does
     a second tier: what it has comes from there. On a terminal it asks first, unless each image is
     named with its tag."""
-    names = [name for text in patterns or [] for name in expanded(text)]
+    names = names_of(patterns or [])
     asked: dict[str, object] = {"patterns": names, "with_pinned": pinned, "is_trial": dry_run}
     if older:
         try:
@@ -237,18 +238,6 @@ async def _purge(asked: Mapping[str, object], config: Path | None, as_json: bool
 
 def _status(total: Line) -> int:
     return int(bool(total["unknown"]) or (not total["images"] and bool(total["skipped"])))
-
-
-def expanded(text: str) -> Sequence[str]:
-    """The names of a list, or this one."""
-    if not text.startswith("@"):
-        return [text]
-    try:
-        read = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise give_up(f"{text}: {error}", CONFIGURATION_WRONG) from None
-    names = (line.partition("#")[0].strip() for line in read.splitlines())
-    return [name for name in names if name]
 
 
 def _is_broad(names: Sequence[str]) -> bool:

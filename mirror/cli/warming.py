@@ -16,7 +16,7 @@ from ..config import Config
 from ..contracts.sync import rendered
 from ..pullthrough.images import this_platform
 from ..quantities import size
-from ..sync.sources import Gathering, Wish
+from ..sync.sources import Gathering
 from ..sync.work import Asked
 from .asking import tell_that_none_runs
 from .console import (
@@ -32,6 +32,7 @@ from .console import (
     out,
     print_json,
 )
+from .named import platforms_of
 from .progress import Shown
 
 ImagesArgument = Annotated[
@@ -125,15 +126,8 @@ def _asked(
         raise typer.Exit(CONFIGURATION_WRONG)
     if not found.wishes:
         raise give_up("no image is named: see --help", CONFIGURATION_WRONG)
-    for name in platforms:
-        if name != "all" and name.count("/") not in (1, 2):
-            words = f"--platform {name}: write one such as linux/arm64, or all"
-            raise give_up(words, CONFIGURATION_WRONG)
-    return [Asked(wish.image, _platforms(wish, platforms)) for wish in found.wishes]
-
-
-def _platforms(wish: Wish, given: Sequence[str]) -> Sequence[str]:
-    return list(dict.fromkeys(given)) or [wish.platform or this_platform()]
+    given = platforms_of(platforms)
+    return [Asked(wish.image, given or [wish.platform or this_platform()]) for wish in found.wishes]
 
 
 async def _ready(asked: Sequence[Asked], config: Path | None, as_json: bool) -> bool:
