@@ -44,8 +44,9 @@ class Node:
         opened = await self._running.enter_async_context(
             assembly.resources(given, process, assembly.sharing_store)
         )
-        ports = await self._running.enter_async_context(
-            assembly.pull_ports(given, assembly.ServiceManager().given)
+        alone = given.model_copy(update={"workers": 1})  # on a port of its own
+        [ports] = await self._running.enter_async_context(
+            assembly.pull_ports(alone, assembly.ServiceManager().given)
         )
         watch = Watch(process.events, process.clock, network_of)
         await self._running.enter_async_context(
