@@ -13,8 +13,12 @@ run: $(VENV)/.run
 	@$(BIN)/registry-mirror serve --config $(CONFIG)
 
 test: check programs
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup || $(AGAIN)
 	@./tests/pythons.sh
+
+# Tests that failed beside others run once more, alone: real programs on a full machine are late at
+# times. Both reports are printed. What fails twice fails, and so does a run with over ten failures.
+AGAIN = $(BIN)/python -m tests.failed_alone
 
 # A minute on two cores, and nothing but Python needed. Half of a test's time is waiting: so there
 # are twice as many workers as cores.

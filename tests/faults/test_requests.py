@@ -163,9 +163,10 @@ NAMES = [
 
 
 def series(metrics: str) -> set[str]:
-    """The names and labels of all samples."""
+    """The names and labels of all samples that requests may bring about: not of upkeep, which runs
+    when it is time for it."""
     lines = (line for line in metrics.splitlines() if not line.startswith("#"))
-    return {line.rpartition(" ")[0] for line in lines}
+    return {line.rpartition(" ")[0] for line in lines if "_upkeep_" not in line}
 
 
 async def refuse(mirror: Mirror, names: list[str], counted: int) -> set[str]:

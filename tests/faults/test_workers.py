@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -134,7 +135,10 @@ async def test_workers_end_with_their_parent_however_young(
     assert mirror.process is not None
     mirror.process.wait()
     await eventually(lambda: not family(mirror), SOON)
-    assert "Traceback" not in mirror.words()
+    # Python's own words where a process is told nothing: its parent ended before it could. No code
+    # of ours runs there yet.
+    untold = r"(EOFError: Ran out of input|UnpicklingError: pickle data was truncated)"
+    assert mirror.words().count("Traceback") == len(re.findall(untold, mirror.words()))
     await mirror.start()  # the port is free
     assert await mirror.stop() == 0
 
