@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from math import inf
 from typing import Protocol
 
@@ -35,14 +36,34 @@ def left(asker: Asker) -> float:
     return asker.deadline - asyncio.get_running_loop().time()
 
 
+class PrincipalKind(StrEnum):
+    """`OPERATOR` is whoever may use the control socket: no account, and may do everything."""
+
+    ANONYMOUS = "anonymous"
+    USER = "user"
+    ROBOT = "robot"
+    OPERATOR = "operator"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a client has proven to be; `name` "" for one that has proven nothing."""
+    """Who a client has proven to be; `name` "" for one that has proven nothing. A robot's name is
+    `organisation+robot`.
+
+    `scopes`: what the token that was shown is for, in the words of a token's `access` claim, as
+    (repository, action) pairs; None where a login was shown, which is for all that its owner may.
+    A token never adds a right: its owner's rights are looked at when it is used. `read_only`: a
+    personal access token that only pulls.
+    """
 
     name: str
+    kind: PrincipalKind = PrincipalKind.USER
+    scopes: frozenset[tuple[str, str]] | None = None
+    read_only: bool = False
 
 
-ANONYMOUS = Principal("")
+ANONYMOUS = Principal("", PrincipalKind.ANONYMOUS)
+OPERATOR = Principal("operator", PrincipalKind.OPERATOR)
 
 
 @dataclass(frozen=True, slots=True)

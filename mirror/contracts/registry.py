@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
@@ -193,32 +193,48 @@ class Reader(Protocol):
         """Tags in the upstream's order, at most `count`, after `last`."""
 
 
-class Writer(Protocol):
-    """Push. What a method has returned for can be read; until then nobody has seen any of it."""
+class Body(Protocol):
+    """The body of a request, as it comes. Raises Interrupted when it ends before it is whole."""
 
-    async def push_blob(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        digest: Digest,
-        data: AsyncIterator[bytes],
-    ) -> None:
-        """Takes a blob in one piece ("Single POST"). Raises DigestInvalid, and keeps nothing, when
-        it is another than `digest`."""
+    @property
+    def size(self) -> int | None:
+        """Bytes of the whole, None where the client did not say."""
+
+    async def read(self) -> bytes:
+        """The next bytes, at most some hundred KiB; b"" at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a manifest's PUT is answered with. `subject` is the digest that it refers to, which the
+    registry has taken note of (the OCI-Subject header)."""
+
+    descriptor: Descriptor
+    subject: Digest | None = None
+
+
+class Writer(Protocol):
+    """Push. What a method has returned for can be read; until then nobody has seen any of it.
+
+    A session is what the specification calls an upload: nobody guesses its id, and it is of one
+    repository. A method that is given another raises UploadUnknown.
+    """
 
     async def begin_upload(self, context: RequestContext, repository: Repository) -> str:
-        """Opens a session for a blob of this repository, and gives its id, which nobody guesses."""
+        """Opens a session, and gives its id."""
 
     async def append(
         self,
         context: RequestContext,
         repository: Repository,
         session: str,
-        start: int,
-        data: AsyncIterator[bytes],
+        start: int | None,
+        data: Body,
     ) -> int:
         """Takes what follows the first `start` bytes of the session; returns how many it has then.
-        Raises RangeInvalid when it has more or less than `start`."""
+        Without `start` the bytes follow whatever is there. Raises UploadRangeInvalid when the
+        session has more or less than `start`, and then has what it had. What of `data` has come
+        before its end fails stays."""
 
     async def uploaded(self, context: RequestContext, repository: Repository, session: str) -> int:
         """How many bytes the session has, from which an upload that broke goes on."""
@@ -226,8 +242,24 @@ class Writer(Protocol):
     async def finish_upload(
         self, context: RequestContext, repository: Repository, session: str, digest: Digest
     ) -> None:
-        """Makes the session's bytes a blob, and ends it. Raises DigestInvalid when they are another
-        than `digest`."""
+        """Makes the session's bytes a blob of the repository, and ends it. Raises
+        ContentMismatch when they are another than `digest`; the session is ended then too."""
+
+    async def cancel_upload(
+        self, context: RequestContext, repository: Repository, session: str
+    ) -> None:
+        """Ends the session, and keeps nothing of it."""
+
+    async def mount(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        source: Repository | None,
+    ) -> bool:
+        """Makes a blob that another repository has one of this repository; False where it cannot
+        be: the client is to send it. Without `source` any repository that the principal may pull
+        from will do."""
 
     async def put_manifest(
         self,
@@ -236,9 +268,11 @@ class Writer(Protocol):
         reference: str | Digest,
         data: bytes,
         media_type: str,
-    ) -> Descriptor:
+    ) -> Stored:
         """Keeps these very bytes; a tag points to them from then on, and to what it pointed to
-        before until then. Raises BlobUnknown when the repository lacks what they refer to."""
+        before until then. Raises ManifestInvalid for what is none, ContentMismatch when they
+        are another than the reference, ManifestBlobUnknown when the repository lacks what they
+        refer to."""
 
 
 class Deleter(Protocol):

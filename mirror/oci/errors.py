@@ -152,6 +152,72 @@ class Untrustworthy(RegistryError):
     status = 502
 
 
+# Of repositories of one's own. Codes are the specification's ("Error Codes").
+
+
+class Unauthorized(RegistryError):
+    """Who asks is to log in first, or has shown a login that is none. `scope` is what a token has
+    to be for, "" for a login alone."""
+
+    code = "UNAUTHORIZED"
+    status = 401
+
+    def __init__(self, message: str, *, scope: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.scope = scope
+
+
+class UploadUnknown(Unknown):
+    code = "BLOB_UPLOAD_UNKNOWN"
+
+
+class UploadInvalid(BadRequest):
+    code = "BLOB_UPLOAD_INVALID"
+
+
+class UploadRangeInvalid(UploadInvalid):
+    """A chunk that does not follow what the session has: `size` bytes."""
+
+    status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the upload goes on at byte {size}")
+        self.size = size
+
+
+class SizeInvalid(BadRequest):
+    code = "SIZE_INVALID"
+
+
+class ContentMismatch(BadRequest):
+    """What was pushed is not what its digest names."""
+
+    code = "DIGEST_INVALID"
+
+
+class ManifestInvalid(BadRequest):
+    code = "MANIFEST_INVALID"
+
+
+class ManifestBlobUnknown(Unknown):
+    """A manifest refers to what its repository lacks."""
+
+    code = "MANIFEST_BLOB_UNKNOWN"
+
+
+class Interrupted(BadRequest):
+    """The client left, or its body ended, before all of it was here."""
+
+    code = "BLOB_UPLOAD_INVALID"
+
+
+class StorageFull(RegistryError):
+    """There is no room for what is pushed, now."""
+
+    code = "UNAVAILABLE"
+    status = 507
+
+
 LONGEST_MESSAGE = 1000
 """Characters that a client is told, and shows to its user."""
 

@@ -1,0 +1,55 @@
+"""Bytes that clients push, before anybody knows their digest; and content that must stay."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..oci.digest import Digest
+from .registry import Body
+
+
+class Uploads(Protocol):
+    """Sessions of a store, shared by its processes: one may begin a session and another end it.
+
+    The bytes of a session take room as those of a download do. A session that nobody has written to
+    for a day is removed. Every method but `begin` raises UploadUnknown for a session that is none.
+    """
+
+    async def begin(self, repository: str) -> str:
+        """Opens a session for this repository, and gives its id: 128 random bits or more, in
+        letters and digits."""
+
+    async def append(self, repository: str, session: str, start: int | None, body: Body) -> int:
+        """As Writer.append. One writer at a time: raises Unavailable while another one writes.
+        Raises StoreFull."""
+
+    async def size(self, repository: str, session: str) -> int:
+        """Bytes of it that are here."""
+
+    async def finish(self, repository: str, session: str, digest: Digest) -> int:
+        """Makes it content of the store that is held, durably, and ends the session; returns its
+        size. Where the store has that content already, it is kept once. Raises ContentMismatch,
+        and removes the session, when the bytes are another than `digest`."""
+
+    async def cancel(self, repository: str, session: str) -> None:
+        """Removes it."""
+
+
+class HeldContent(Protocol):
+    """Content that is never evicted: what was pushed is nowhere else."""
+
+    async def put_held(self, digest: Digest, data: bytes) -> None:
+        """Small content, whole: it is here, durably, and held, when this returns. Raises StoreFull,
+        and ContentMismatch when the bytes are another."""
+
+    async def hold(self, digest: Digest) -> int | None:
+        """Has content that is here stay, from now on; its size, None when it is not here."""
+
+    async def release(self, digest: Digest, held_before: float) -> int:
+        """Removes content that was held, unless it was held anew at or after `held_before` (seconds
+        since the epoch), is pinned, or is needed by content of the mirror's: then it is evicted
+        like any other. Returns the bytes that were removed.
+
+        What holds it again meanwhile waits until the file is gone, and then finds that it is not
+        here: content is never removed behind a `hold`, `put_held` or `finish` that has returned.
+        """
