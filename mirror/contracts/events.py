@@ -405,6 +405,64 @@ class SyncEnded:
     seconds: float
 
 
+# Repositories of one's own. `by`: the name of the principal that did it.
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPushed:
+    """A repository has this blob from now on; also where its bytes were here before."""
+
+    repository: Repository
+    digest: Digest
+    size: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPushed:
+    """`tag` points to it from now on, and pointed to `before` until then; "" where it was pushed by
+    its digest alone."""
+
+    repository: Repository
+    digest: Digest
+    media_type: str
+    size: int
+    tag: str
+    before: Digest | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagDeleted:
+    repository: Repository
+    tag: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestDeleted:
+    """With all tags that pointed to it."""
+
+    repository: Repository
+    digest: Digest
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobDeleted:
+    repository: Repository
+    digest: Digest
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryChanged:
+    """Its visibility, its settings; or it was deleted."""
+
+    repository: Repository
+    by: str
+
+
 # Processes.
 
 

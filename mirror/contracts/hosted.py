@@ -114,6 +114,14 @@ class Missing(Exception):
         self.digests = tuple(digests)
 
 
+class Needed(Exception):
+    """A manifest of the repository refers to the blob that was to be deleted. Nothing changed."""
+
+    def __init__(self, manifest: Digest) -> None:
+        super().__init__(manifest)
+        self.manifest = manifest
+
+
 class TagImmutable(Exception):
     """The tag is set already, and its repository has it stay. Nothing was recorded."""
 
@@ -200,12 +208,15 @@ class HostedRecords(Protocol):
 
     async def delete_repository(self, repository: str, now: float, by: str) -> bool: ...
 
-    async def delete_tag(self, repository: str, tag: str, now: float, by: str) -> bool: ...
+    async def delete_tag(self, repository: str, tag: str, now: float, by: str) -> bool:
+        """Raises TagImmutable."""
 
     async def delete_manifest(self, repository: str, digest: Digest, now: float, by: str) -> bool:
-        """With its tags. One that an index refers to may go too, as the specification has it."""
+        """With its tags. One that an index refers to may go too, as the specification has it.
+        Raises TagImmutable where one of its tags is to stay."""
 
-    async def delete_blob(self, repository: str, digest: Digest) -> bool: ...
+    async def delete_blob(self, repository: str, digest: Digest) -> bool:
+        """Raises Needed."""
 
     async def usage(self, namespace: str) -> int:
         """Bytes of all content of the namespace, each digest once."""

@@ -1,0 +1,1 @@
+"""Repositories of one's own: pushed here, kept here, answered from here."""
