@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +37,30 @@ class Right(StrEnum):
 
     PULL = "pull"
     PUSH = "push"
+
+
+TOKEN_PREFIX, ROBOT_PREFIX = "rmt_", "rmr_"
+"""What the secrets of personal access tokens and of robots begin with: by it they are known from
+passwords before any is hashed, and by those who look for secrets that were published."""
+
+
+def new_secret(prefix: str) -> str:
+    """A prefix, and 256 random bits in letters, digits, `-` and `_`."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def secret_hash(secret: str) -> bytes:
+    """What is kept of a secret. SHA-256 does where nobody can guess (NIST SP 800-63B, 5.1.2.2)."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Passwords(Protocol):
+    """Hashes of passwords that people choose."""
+
+    async def hash(self, password: str) -> str:
+        """A bcrypt hash. Raises ValueError above 72 bytes of UTF-8, which bcrypt does not take."""
+
+    async def matches(self, password: str, hash: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
