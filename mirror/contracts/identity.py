@@ -270,3 +270,27 @@ class IdentityRecords(Protocol):
     async def audit(
         self, count: int, before: float | None, actor: str, target: str
     ) -> Sequence[AuditEntry]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that a user has signed in by. `password_mark`: SHA-256 of the password's hash as it
+    was then: with another password the session is over."""
+
+    user: str
+    password_mark: bytes
+    created_at: float
+    expires_at: float
+
+
+class SessionRecords(Protocol):
+    """Sessions of the page, by the SHA-256 of what is in the browser's cookie. Every method is one
+    transaction."""
+
+    async def add_session(self, key: bytes, session: Session, most: int) -> None:
+        """Of this user, the `most` newest stay; sessions that have expired go."""
+
+    async def session(self, key: bytes) -> Session | None:
+        """Also one that has expired."""
+
+    async def remove_session(self, key: bytes) -> None: ...

@@ -6,8 +6,8 @@ import hashlib
 import tomllib
 from pathlib import Path
 
-STATIC = Path(__file__).parent.parent.parent / "mirror" / "server" / "admin" / "static"
-OWN = {"page.css", "page.js", "theme.js", "icon.svg", "VENDORED.toml"}
+STATIC = Path(__file__).parent.parent.parent / "mirror" / "server" / "browsing" / "static"
+OWN = {"theme.js", "icon.svg", "VENDORED.toml"}
 
 
 def vendored() -> list[dict[str, str]]:

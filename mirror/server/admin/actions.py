@@ -12,8 +12,8 @@ from aiohttp import web
 
 from ...contracts.images import ImagesUnavailable, Purged, PurgeTotal, PurgeWanted, UnknownImage
 from ...quantities import size
+from ..browsing.bodies import form_of
 from ..control import CommandFailed, Tells
-from .bodies import form_of
 from .console import Console
 from .failures import read_only
 from .guard import COOKIE, Guard

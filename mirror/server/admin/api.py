@@ -15,13 +15,15 @@ from ...contracts import activity as told
 from ...contracts import images as told_of_images
 from ...contracts.activity import UnknownSubject
 from ...contracts.images import ImagesUnavailable, PurgeTotal, PurgeWanted, Sort, UnknownImage
+from ..browsing.bodies import Body, whole_number
+from ..browsing.browsers import refuse_other_sites
+from ..browsing.failures import Refused
+from ..browsing.openapi import Operation, Parameter, document
 from ..control import CommandFailed, Tells
-from .bodies import Body, whole_number
 from .console import Console
-from .failures import Refused, read_only
-from .guard import COOKIE, Guard, refuse_other_sites
+from .failures import read_only
+from .guard import COOKIE, Guard
 from .live import Streams, as_json
-from .openapi import Operation, Parameter, document
 
 BASE = "/api/v1"
 _MOST_PULLS = 1000
@@ -44,7 +46,7 @@ class _Route:
 def add_api(application: web.Application, console: Console, guard: Guard, streams: Streams) -> None:
     """All of it, and its description at openapi.json."""
     routes = [*_READS, *_WRITES, _events(streams)]
-    described = document(BASE, [each.operation for each in routes])
+    described = document(BASE, [each.operation for each in routes], _ABOUT)
 
     def checked(route: _Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -283,6 +285,7 @@ async def _told_by_lines(
     return response
 
 
+_ABOUT = "What changes something is answered only with admin.write: true."
 _NAME = Parameter("name", "string", "", is_path=True)
 
 _READS = (

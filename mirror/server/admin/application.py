@@ -10,12 +10,13 @@ from aiohttp import hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
 from ...clock import Clock
+from ..browsing.browsers import HEADERS
+from ..browsing.failures import Refused
 from ..http.browsers import is_loopback
 from .actions import Actions
 from .api import add_api
 from .console import Admission, Admissions, Console
-from .failures import Refused
-from .guard import HEADERS, Guard, refuse_other_names
+from .guard import Guard, refuse_other_names
 from .health import add_health
 from .login import add_login
 from .page import Page

@@ -1,18 +1,8 @@
-"""Why something on the page or of the API is not done, in one form for both."""
+"""Why nothing is changed by an admin port that is read-only."""
 
 from __future__ import annotations
 
-
-class Refused(Exception):
-    """`status` is HTTP's, `code` is for programs, the message for people. `retry_after`: seconds
-    after which it may be tried again, where that helps."""
-
-    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None):
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.retry_after = retry_after
+from ..browsing.failures import Refused
 
 
 def read_only() -> Refused:

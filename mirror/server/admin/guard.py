@@ -23,10 +23,12 @@ from aiohttp import hdrs
 from cachetools import TTLCache
 
 from ...clock import Clock
+from ..browsing.browsers import refuse_other_sites, same
+from ..browsing.failures import Refused
 from ..http.browsers import is_loopback_url, names_loopback
 from ..http.networks import network_of
 from .console import Admissions
-from .failures import Refused, read_only
+from .failures import read_only
 
 COOKIE = "registry_mirror_session"
 PROOF = "X-CSRF-Token"
@@ -38,20 +40,6 @@ LIFE = 12 * 3600
 _TRIES = 10
 _WINDOW = 60  # seconds
 _CLIENTS = 1024  # whose wrong tokens are counted: the latest ones
-
-HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with no-referrer a form's Origin is null
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-"""Of every answer that a browser may show. The page has no script, style or picture that is not a
-file of its own; names in it come from strangers."""
 
 
 class Guard:
@@ -95,7 +83,7 @@ class Guard:
         if wrong >= _TRIES:
             words = f"too many wrong tokens: try again in {_WINDOW} s"
             raise Refused(429, "TOOMANYREQUESTS", words, retry_after=_WINDOW)
-        if wanted is not None and _same(shown, wanted):
+        if wanted is not None and same(shown, wanted):
             return True
         self._wrong[key] = wrong + 1
         return False
@@ -107,7 +95,7 @@ class Guard:
 
     def _is_session(self, cookie: str) -> bool:
         until, _, signature = cookie.partition(".")
-        if not _same(signature, self._sign(until)):
+        if not same(signature, self._sign(until)):
             return False
         return self._clock.wall() < int(until)
 
@@ -126,24 +114,12 @@ class Guard:
         refuse_other_sites(headers)
         by_browser = hdrs.ORIGIN in headers or "Sec-Fetch-Site" in headers or bool(cookie)
         if by_browser or PROOF in headers:
-            if not _same(headers.get(PROOF, ""), self.proof):
+            if not same(headers.get(PROOF, ""), self.proof):
                 words = "this page is older than the mirror that runs: load it again"
                 raise Refused(403, "STALE_PAGE", words)
         elif headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip() != "application/json":
             words = "what changes something has a JSON body: Content-Type: application/json"
             raise Refused(415, "UNSUPPORTED", words)
-
-
-def refuse_other_sites(headers: Mapping[str, str], *allowed: str) -> None:
-    """Raises Refused for what a page of another site has asked for. `allowed`: what Sec-Fetch-Site
-    may say besides."""
-    site = headers.get("Sec-Fetch-Site", "same-origin").strip(" \t").lower()
-    origin = headers.get(hdrs.ORIGIN)
-    own = headers.get(hdrs.HOST, "")
-    if site not in ("same-origin", *allowed) or (
-        origin is not None and origin.partition("://")[2] != own
-    ):
-        raise Refused(403, "OTHER_SITE", "pages of other sites may not ask here")
 
 
 def refuse_other_names(headers: Mapping[str, str]) -> None:
@@ -154,8 +130,3 @@ def refuse_other_names(headers: Mapping[str, str]) -> None:
     origin = headers.get(hdrs.ORIGIN)
     if origin is not None and not is_loopback_url(origin):
         raise Refused(403, "OTHER_SITE", "pages of other sites may not ask here")
-
-
-def _same(shown: str, wanted: str) -> bool:
-    """In a time that says nothing of how much of it is right."""
-    return hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), wanted.encode())

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import structlog
 from aiohttp import hdrs, web
 
+from ..browsing.failures import Refused
 from ..http.networks import network_of
-from .failures import Refused
 
 log = structlog.get_logger()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import aiohttp_jinja2
 from aiohttp import hdrs, web
 
-from .bodies import form_of
-from .failures import Refused
-from .guard import COOKIE, LIFE, Guard, refuse_other_sites
+from ..browsing.bodies import form_of
+from ..browsing.browsers import refuse_other_sites
+from ..browsing.failures import Refused
+from .guard import COOKIE, LIFE, Guard
 
 
 def add_login(application: web.Application, guard: Guard) -> None:

@@ -15,14 +15,16 @@ from aiohttp import hdrs, web
 from ... import quantities
 from ...contracts.activity import UnknownSubject
 from ...contracts.images import ImagesUnavailable, Sort, UnknownImage
+from ..browsing import TEMPLATES
+from ..browsing.assets import Assets
+from ..browsing.browsers import refuse_other_sites
+from ..browsing.failures import Refused
 from . import view
-from .assets import Assets
 from .console import Console
-from .failures import Refused
-from .guard import COOKIE, Guard, refuse_other_sites
+from .guard import COOKIE, Guard
 from .live import Picture, Streams
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_HERE = Path(__file__).parent
 _PULLS = 50
 _HAPPENINGS = 30
 _IMAGES = 20
@@ -38,13 +40,13 @@ class Page:
     def __init__(self, application: web.Application, console: Console, guard: Guard) -> None:
         self._console = console
         self._guard = guard
-        self._assets = Assets()
+        self._assets = Assets(_HERE / "static")
         self.streams = Streams()
         self._host = socket.gethostname()
         self._picture = Picture(self._paint, self._changed, self.streams)
         self._env = aiohttp_jinja2.setup(
             application,
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            loader=jinja2.FileSystemLoader([_HERE / "templates", TEMPLATES]),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
@@ -64,7 +66,7 @@ class Page:
         get("/pulls/{id}", self._seen(self._pull))
         get("/images", self._seen(self._images))
         get("/images/detail", self._seen(self._image))
-        get("/static/{name}", self._assets.answer)
+        get("/static/{name}", self._file)
 
     # Who may.
 
@@ -186,6 +188,13 @@ class Page:
         return self._rendered(
             request, "image.html", {**shown, "detail": detail, "here": here, "why_not": ""}
         )
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        name, version = request.match_info["name"], request.query.get("v")
+        answer = self._assets.answer(request, name, version)
+        if answer is None:
+            raise web.HTTPNotFound(text="there is no such file\n")
+        return answer
 
     # Words.
 

@@ -1,16 +1,17 @@
-"""The page's scripts and styles, as they lie beside this module: read once, and told apart by their
-bytes."""
+"""Scripts and styles of pages: read once, and told apart by their bytes."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import hdrs, web
 
-_FOLDER = Path(__file__).parent / "static"
+SHARED = Path(__file__).parent / "static"
+"""Those that all pages have in common."""
+
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -26,9 +27,9 @@ class _Asset:
     tag: str
 
 
-def _read() -> Mapping[str, _Asset]:
+def _read(folders: Sequence[Path]) -> Mapping[str, _Asset]:
     found = {}
-    for path in sorted(_FOLDER.iterdir()):
+    for path in (path for folder in folders for path in sorted(folder.iterdir())):
         if path.suffix in _TYPES:
             body = path.read_bytes()
             tag = hashlib.sha256(body).hexdigest()[:16]
@@ -37,19 +38,23 @@ def _read() -> Mapping[str, _Asset]:
 
 
 class Assets:
-    """A URL made by `url` names the file's bytes, so that browsers may keep them for ever."""
+    """The shared files and those of `folder`. A URL made by `url` names the file's bytes, so that
+    browsers may keep them for ever."""
 
-    def __init__(self) -> None:
-        self._found = _read()
+    def __init__(self, folder: Path) -> None:
+        self._found = _read((SHARED, folder))
 
     def url(self, name: str) -> str:
         return f"/static/{name}?v={self._found[name].tag}"
 
-    async def answer(self, request: web.Request) -> web.Response:
-        asset = self._found.get(request.match_info["name"])
+    def answer(
+        self, request: web.BaseRequest, name: str, version: str | None
+    ) -> web.Response | None:
+        """`version`: what the URL's query says; None when there is no such file."""
+        asset = self._found.get(name)
         if asset is None:
-            raise web.HTTPNotFound(text="there is no such file\n")
-        kept = _FOR_EVER if request.query.get("v") == asset.tag else "no-cache"
+            return None
+        kept = _FOR_EVER if version == asset.tag else "no-cache"
         headers = {hdrs.ETAG: f'"{asset.tag}"', hdrs.CACHE_CONTROL: kept}
         if any(tag.value in (asset.tag, "*") for tag in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)

@@ -30,7 +30,13 @@ class Operation:
     gives: str = "application/json"
 
 
-def document(base: str, operations: Sequence[Operation]) -> Mapping[str, Any]:
+def document(
+    base: str,
+    operations: Sequence[Operation],
+    description: str,
+    logins: Sequence[str] = ("bearer",),
+) -> Mapping[str, Any]:
+    """`logins`: the schemes of HTTP (RFC 9110, section 11) by which a program says who it is."""
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
@@ -39,17 +45,19 @@ def document(base: str, operations: Sequence[Operation]) -> Mapping[str, Any]:
         "info": {
             "title": "registry-mirror",
             "version": __version__,
-            "description": "Times are seconds since the epoch, durations seconds, sizes bytes. "
-            "What changes something is answered only with admin.write: true.",
+            "description": f"{_UNITS} {description}",
         },
         "servers": [{"url": base}],
         "paths": paths,
         "components": {
             "schemas": {"Error": _ERROR},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {each: {"type": "http", "scheme": each} for each in logins},
         },
-        "security": [{}, {"token": []}],
+        "security": [{}, *({each: []} for each in logins)],
     }
+
+
+_UNITS = "Times are seconds since the epoch, durations seconds, sizes bytes."
 
 
 _ERROR = {
