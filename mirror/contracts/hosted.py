@@ -5,7 +5,8 @@ Records are rows in a database that several nodes may share. Every method is one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -129,8 +130,12 @@ class TagImmutable(Exception):
 class HostedRecords(Protocol):
     """Repositories, and what is in them. `now` is seconds since the epoch; `by` a principal's name.
 
-    Each blob and manifest has a `not before`, before which no collection removes it: to record,
-    link, mount, and to ask for it with `renew`, sets it to `now + GRACE`.
+    Each blob and manifest of a repository has the time when somebody last relied on it: to record,
+    link or mount it, to put a manifest that refers to it, and to ask for it with `renew`, set it to
+    `now`. No collection takes it out before its grace has passed since. So a collection and a push,
+    each one transaction, never both find what they go by: the push sets the time of all that it
+    refers to, in the rows that a collection would delete, and raises Missing for those that are
+    gone.
     """
 
     # Pull.
@@ -139,8 +144,10 @@ class HostedRecords(Protocol):
 
     async def resolve(self, repository: str, tag: str) -> HostedTag | None: ...
 
-    async def has_manifest(self, repository: str, digest: Digest) -> bool:
-        """Cheap: for pulls."""
+    async def has_manifest(
+        self, repository: str, digest: Digest, renew: float | None = None
+    ) -> bool:
+        """Cheap: for pulls. `renew` as of `blob`."""
 
     async def manifest(self, repository: str, digest: Digest) -> HostedManifest | None: ...
 
@@ -152,6 +159,11 @@ class HostedRecords(Protocol):
         self, repository: str, count: int | None = None, last: str | None = None
     ) -> Sequence[HostedTag]:
         """In the lexical order of the specification (by code points), after `last`."""
+
+    async def manifests(
+        self, repository: str, count: int | None = None, after: Digest | None = None
+    ) -> Sequence[HostedManifest]:
+        """All of the repository, with tags and without, in the order of their digests."""
 
     async def referrers(
         self, repository: str, subject: Digest, artifact_type: str | None = None
@@ -182,7 +194,8 @@ class HostedRecords(Protocol):
     async def mount(
         self, repository: str, digest: Digest, sources: Sequence[str], now: float, by: str
     ) -> bool:
-        """As `add_blob`, of a blob that one of these repositories has; False when none has it."""
+        """As `add_blob`, of a blob that one of these repositories has, which is relied on there,
+        too; False when none has it."""
 
     async def owners(self, digest: Digest, count: int = 100) -> Sequence[str]:
         """Repositories that have this blob, for mounts that name none."""
@@ -223,25 +236,57 @@ class HostedRecords(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Garbage:
-    """What a collection may remove: links of blobs that no manifest of their repository refers to,
-    and content that no repository has."""
+class LooseBlob:
+    """A blob that no manifest of its repository refers to. `owners`: how many repositories have it,
+    this one among them."""
 
-    links: int
-    content: Sequence[tuple[Digest, int]]
+    repository: str
+    digest: Digest
+    size: int
+    owners: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What no record needs. `repositories` have nothing in them, never had a manifest, and are
+    private and without settings, as a push makes them: the next one makes them again."""
+
+    blobs: Sequence[LooseBlob] = ()
+    repositories: Sequence[str] = ()
 
 
 class CollectionRecords(Protocol):
-    """What garbage collection asks of the records (see mirror/hosted/garbage.py)."""
+    """What garbage collection asks of the records (see mirror/hosted/garbage.py). Every method
+    raises where a record cannot be read, and then has changed nothing."""
 
-    async def marked(self, now: float, count: int) -> Garbage:
-        """Marks what no record needs and whose `not before` has passed, at most `count` digests;
-        forgets marks of what is needed again. Raises, and has marked nothing, where any record
-        cannot be read."""
+    def alone(self) -> AbstractAsyncContextManager[bool]:
+        """While the context lasts, no other process that shares the records collects; False where
+        another one does. The lock is the database's, and ends with its holder."""
 
-    async def swept(self, marked_before: float, now: float, count: int) -> Garbage:
-        """Looks at what was marked before that moment once more, and takes the records of what is
-        still not needed out, in one transaction; the content of it may be released."""
+    async def garbage(self, relied_before: float, count: int) -> Garbage:
+        """What no record needs and nobody has relied on since that moment; at most `count` of each.
+        Changes nothing."""
 
-    async def dangling(self, after: Digest | None, count: int) -> Sequence[Digest]:
-        """Content that records need, in the order of digests, to be looked for in the store."""
+    async def remove(self, garbage: Garbage, relied_before: float) -> Garbage:
+        """Looks at each of these once more, and takes out what is still garbage, in one
+        transaction; gives what was taken out. Its content stays."""
+
+    async def expire(
+        self,
+        repository: str,
+        tags: Sequence[HostedTag],
+        manifests: Sequence[HostedManifest],
+        relied_before: float,
+        now: float,
+        by: str,
+    ) -> tuple[Sequence[HostedTag], Sequence[HostedManifest]]:
+        """Takes out, in one transaction, the tags that still point where these do and have not
+        moved since, immutable or not; then the manifests that no tag and no manifest that stays
+        refers to, and nobody has relied on since `relied_before`. Gives what was taken out."""
+
+    async def needed(self, digests: Collection[Digest]) -> Collection[Digest]:
+        """Which of these any repository has, as a blob or as a manifest, or a manifest of any
+        refers to."""
+
+    async def content(self, after: Digest | None, count: int) -> Sequence[Digest]:
+        """All content that repositories have, once each, in the order of digests."""

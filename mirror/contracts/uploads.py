@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..oci.digest import Digest
@@ -35,6 +37,15 @@ class Uploads(Protocol):
         """Removes it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """`held_at`: when it was last held anew, in seconds since the epoch."""
+
+    digest: Digest
+    size: int
+    held_at: float
+
+
 class HeldContent(Protocol):
     """Content that is never evicted: what was pushed is nowhere else."""
 
@@ -53,3 +64,10 @@ class HeldContent(Protocol):
         What holds it again meanwhile waits until the file is gone, and then finds that it is not
         here: content is never removed behind a `hold`, `put_held` or `finish` that has returned.
         """
+
+    async def held(self, held_before: float, after: Digest | None, count: int) -> Sequence[Held]:
+        """What is held, and was not held anew at or after that moment, in the order of digests."""
+
+    async def keep(self, digests: Collection[Digest]) -> Sequence[Digest]:
+        """Holds what is here of these and not held, as after the index was lost; leaves what is
+        held as it is, with its time. Gives those that are not here."""
