@@ -163,7 +163,7 @@ def uncommented(text: str, block: str) -> str:
 
 @pytest.mark.parametrize("block", shipped_examples(), ids=lambda block: block.split()[1])
 def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
-    for name in ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem"):
+    for name in ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem", "records"):
         (tmp_path / name).write_text(SECRET)
     (tmp_path / "admin").write_text(ADMIN_TOKEN)
     with_certificates(tmp_path)
@@ -215,9 +215,10 @@ def test_the_shipped_file_has_its_examples():
         "pin:",
         "access:",
         "sync:",
+        "hosted:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 17
+    assert len(shipped_examples()) == 18
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ secrets already read) or raise ConfigError, whose text is for the user as it sta
 """
 
 from .admin import AdminConfig
+from .hosted import HostedConfig
 from .listening import ListenConfig, TlsConfig
 from .logins import (
     IDENTITY_TOKEN_USER,
@@ -51,6 +52,7 @@ __all__ = [
     "EnvironmentProxies",
     "EnvironmentProxy",
     "FreshnessConfig",
+    "HostedConfig",
     "LimitsConfig",
     "ListenConfig",
     "Mistake",

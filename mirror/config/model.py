@@ -19,6 +19,7 @@ from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from . import certificates, logins, places, proxies, values
 from .admin import AdminConfig, admin_section
 from .certificates import Pem
+from .hosted import HostedConfig
 from .listening import ListenConfig, TlsConfig, at, listen_list
 from .log import LogConfig
 from .logins import Secret
@@ -297,8 +298,9 @@ def _only_docker_hub() -> dict[str, RegistryConfig]:
 
 class Config(Section):
     """A mirror, wholly described. Without `tls` it speaks plain HTTP wherever it listens. Each name
-    in `registries` is what image names begin with. `pin`: images, as `parse_image` reads them,
-    frozen to a digest, or to what they were at a time."""
+    in `registries` is what image names begin with. `hosted` None: nothing can be pushed here.
+    `pin`: images, as `parse_image` reads them, frozen to a digest, or to what they were at a
+    time."""
 
     listen: Annotated[tuple[ListenConfig, ...], BeforeValidator(listen_list)] = (
         at(f"{places.LOOPBACK}:5000"),
@@ -306,6 +308,7 @@ class Config(Section):
     admin: Annotated[AdminConfig, BeforeValidator(admin_section)] = AdminConfig()
     workers: Annotated[int, BeforeValidator(values.count(values.MAX_WORKERS))] = 1
     tls: TlsConfig | None = None
+    hosted: HostedConfig | None = None
     storage: Annotated[StorageConfig, BeforeValidator(or_empty)] = Field(
         default_factory=StorageConfig
     )

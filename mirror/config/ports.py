@@ -1,4 +1,4 @@
-"""Rules that bind the keys of the ports: `listen`, `tls` and `admin`."""
+"""Rules that bind the keys of the ports: `listen`, `hosted.listen`, `tls` and `admin`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _port_twice(data: dict[str, Any]) -> Found:
         admin = _admin_address(data)
     except Mistake:
         return
-    listens = list(_listens(data))
+    listens = [*_listens(data), *_hosted_listens(data)]
     for number, (place, address) in enumerate(listens):
         for _, other in listens[:number]:
             if _clash(address, other):
@@ -65,32 +65,52 @@ def _clash(one: Address, other: Address) -> bool:
 
 def _admin_or_listen(data: dict[str, Any], listen: Location) -> tuple[Location, str]:
     """Which of the two keys was written, and has to be another, and the other."""
-    if "admin" not in data:
+    if "admin" not in data or listen[0] == "hosted":
         return listen, "admin"
     return (("admin", "listen") if isinstance(data["admin"], dict) else ("admin",)), "listen"
 
 
 def _listens(data: dict[str, Any]) -> Iterator[tuple[Location, Address]]:
-    """Those that are addresses, with their places."""
     if "listen" not in data:
         yield from ((("listen",), each.address) for each in Config().listen)
         return
-    given = data["listen"]
-    for index, item in enumerate(given if isinstance(given, list) else [given]):
-        place: Location = ("listen", index) if isinstance(given, list) else ("listen",)
+    yield from _addresses(data["listen"], ("listen",))
+
+
+def _hosted_listens(data: dict[str, Any]) -> Iterator[tuple[Location, Address]]:
+    yield from _addresses(_hosted(data).get("listen", ()), ("hosted", "listen"))
+
+
+def _hosted(data: dict[str, Any]) -> dict[str, Any]:
+    section = data.get("hosted")
+    return section if isinstance(section, dict) else {}
+
+
+def _addresses(given: object, key: Location) -> Iterator[tuple[Location, Address]]:
+    """Those that are addresses, with their places."""
+    for place, item in _items(given, key):
         with contextlib.suppress(Mistake):
             [section] = listen_list([item])
             yield place, places.address(section.get("address"))
 
 
+def _items(given: object, key: Location) -> Iterator[tuple[Location, object]]:
+    """Of one that may be written alone, or as a list."""
+    if not isinstance(given, list | tuple):
+        yield key, given
+        return
+    for index, item in enumerate(given):
+        yield (*key, index), item
+
+
 def _without_tls(data: dict[str, Any]) -> Found:
     """Whoever writes that an address speaks TLS expects that it does."""
-    given = data.get("listen")
     if data.get("tls") is not None:
         return
-    for index, item in enumerate(given if isinstance(given, list) else [given]):
+    listens = _items(data.get("listen"), ("listen",))
+    hosted = _items(_hosted(data).get("listen"), ("hosted", "listen"))
+    for place, item in (*listens, *hosted):
         if isinstance(item, dict) and item.get("tls") == "true":
-            place: Location = ("listen", index) if isinstance(given, list) else ("listen",)
             write = "the section tls, with cert and key, beside listen"
             yield (*place, "tls"), Mistake("true without a certificate", write)
 

@@ -14,6 +14,7 @@ from . import proxies, values
 from .admin import AdminConfig
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
+from .hosted import HostedConfig
 from .listening import ListenConfig, TlsConfig
 from .log import LogConfig
 from .model import (
@@ -180,6 +181,7 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "admin": AdminConfig,
     "listen": ListenConfig,
     "tls": TlsConfig,
+    "hosted": HostedConfig,
     "log": LogConfig,
     "storage": StorageConfig,
     "tags": TagsConfig,
@@ -194,6 +196,7 @@ _SECTIONS: dict[str | int, type[Section]] = {
 # Sections in the list at a key of the first level.
 _LISTED: dict[str | int, type[Section]] = {
     "access": AccessConfig,
+    "hosted": ListenConfig,
     "listen": ListenConfig,
     "sync": SyncConfig,
 }

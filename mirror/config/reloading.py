@@ -12,6 +12,8 @@ _FIXED: Sequence[tuple[str, ...]] = (
     ("listen",),
     ("admin", "listen"),
     ("workers",),
+    # Ports again, and all that is opened for them.
+    ("hosted",),
     # Files that are open, the store's lock, and threads that were told what to keep to.
     ("storage", "path"),
     ("storage", "max_size"),
