@@ -106,7 +106,7 @@ class _Stacking:
     ) -> Reader:
         tier = self._opened.tier
         upstream: Upstream = Offline()
-        if self._upstreams is not None:
+        if self._upstreams is not None and endpoints:
             self._pools[name] = self._upstreams.pool(endpoints, self._generation)
             upstream = self._upstreams.upstream(name)
         content = upstream if tier is None else Tiered(upstream, tier)

@@ -27,6 +27,7 @@ def contradictions(data: dict[str, Any]) -> Found:
     yield from _registries_twice(_section(data, "registries"))
     yield from _redis_keys(_section(data, "tags"))
     yield from _hosts_twice(_section(data, "registries"))
+    yield from _hosted(data)
     yield from _access(data.get("access"))
     yield from _pins(data)
     yield from _syncs(data)
@@ -109,6 +110,25 @@ def _redis_keys(tags: dict[str, Any]) -> Found:
         yield ("tags", sources[1]), Mistake(f"a password besides {sources[0]}", "one of them")
     if "ca_file" in tags and url.scheme != "rediss":
         yield ("tags", "ca_file"), Mistake("a key of rediss:// at redis://", "store: rediss://…")
+
+
+def _hosted(data: dict[str, Any]) -> Found:
+    """Registries of which some repositories are one's own."""
+    found = [
+        name
+        for name, registry in _section(data, "registries").items()
+        if isinstance(registry, dict) and registry.get("hosted") is True
+    ]
+    if found and data.get("hosted") is None:
+        yield (
+            ("registries", found[0], "hosted"),
+            Mistake("true, and there is no section hosted", "hosted: {listen: 0.0.0.0:5002} too"),
+        )
+    for name in found[1:]:
+        yield (
+            ("registries", name, "hosted"),
+            Mistake(f"true, as at {found[0]}", "hosted: true at one registry"),
+        )
 
 
 def _endpoints(endpoints: object, place: Location) -> Found:

@@ -239,9 +239,11 @@ class RegistryConfig(Section):
     """One registry. Of `freshness` the first that means a tag is for it. `allow_private`: networks,
     and host names in lower case. `hosts`: the names of this mirror, in lower case, by which clients
     mean this registry. `proxy` None: as the environment says. `ca_file`: trusted besides the
-    system's. `client`: for endpoints whose trust is tags, as `credentials` are."""
+    system's. `client`: for endpoints whose trust is tags, as `credentials` are. `hosted`: its
+    repositories are looked for among one's own first; it may be without `endpoints` then."""
 
     endpoints: tuple[EndpointConfig, ...]
+    hosted: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
     credentials: Logins = ()
     proxy: ProxyKey = None
     ca_file: CaFile = None
@@ -277,7 +279,7 @@ def _own_endpoint(name: str) -> str:
 
 
 def _with_endpoints(registries: object) -> Any:
-    """A registry without endpoints has the one that its name says."""
+    """A registry without endpoints has the one that its name says; a hosted one has none."""
     if registries is None:
         registries = {DOCKER_HUB: {}}
     if not isinstance(registries, dict):
@@ -287,7 +289,8 @@ def _with_endpoints(registries: object) -> Any:
         if registry is None:
             registry = {}
         if isinstance(registry, dict) and registry.get("endpoints") is None:
-            registry = {**registry, "endpoints": [{"url": _own_endpoint(name)}]}
+            own = [] if registry.get("hosted") is True else [{"url": _own_endpoint(name)}]
+            registry = {**registry, "endpoints": own}
         filled[name] = registry
     return filled
 
