@@ -33,6 +33,7 @@ from .identity import (
     Role,
     User,
 )
+from .webhooks import Delivery, Subject, Webhook
 
 
 class AdministrationError(Exception):
@@ -49,7 +50,8 @@ class NotAllowed(AdministrationError):
 
 class NotThere(AdministrationError):
     """There is no such thing, as far as the principal may know. `kind`: user, organisation, robot,
-    token, repository, tag, manifest or member."""
+    token, repository, tag, manifest,
+    member, webhook or delivery."""
 
     def __init__(self, kind: str, name: str, message: str = "") -> None:
         super().__init__(message or f"there is no {kind} {name}")
@@ -205,6 +207,14 @@ class RetentionPlan:
     tags: tuple[str, ...]
     manifests: tuple[Digest, ...]
     is_trial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewWebhook:
+    """`secret`, by which its deliveries are signed, is shown this once."""
+
+    webhook: Webhook
+    secret: str
 
 
 # What is done. A secret comes in as it is, and is kept as a hash.
@@ -382,6 +392,38 @@ class Images(Protocol):
         """With its tags."""
 
 
+class Webhooks(Protocol):
+    """For maintainers of the `namespace`; those of "", which are told of all, for administrators.
+    One that is not the principal's is NotThere."""
+
+    async def list(self, context: RequestContext, namespace: str) -> Sequence[Webhook]: ...
+
+    async def add(
+        self,
+        context: RequestContext,
+        namespace: str,
+        url: str,
+        subjects: Sequence[Subject],
+        pattern: str = "*",
+        secret: str = "",
+    ) -> NewWebhook:
+        """Without a `secret` one is made."""
+
+    async def switch(self, context: RequestContext, id: str, *, disabled: bool) -> Webhook: ...
+
+    async def remove(self, context: RequestContext, id: str) -> None: ...
+
+    async def ping(self, context: RequestContext, id: str) -> Delivery:
+        """Has it told of nothing, to try it."""
+
+    async def deliveries(
+        self, context: RequestContext, id: str, count: int = 50, before: float | None = None
+    ) -> Sequence[Delivery]:
+        """The newest first."""
+
+    async def redeliver(self, context: RequestContext, id: str, delivery: str) -> Delivery: ...
+
+
 class Administration(Protocol):
     @property
     def users(self) -> Users: ...
@@ -400,6 +442,9 @@ class Administration(Protocol):
 
     @property
     def images(self) -> Images: ...
+
+    @property
+    def webhooks(self) -> Webhooks: ...
 
     async def audit(
         self,
