@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -58,14 +58,15 @@ class Happening:
 class Webhook:
     """`namespace`: the organisation or the user whose it is; "" for those of administrators, which
     are told of all. `pattern` means repositories' names as a Grant's does: without the namespace,
-    `*` any characters; those of administrators the whole name. `host`: where it is (`name:port`),
-    what deliveries take turns by. `waiting` and `dropped`: its deliveries, the latter since ever.
+    `*` any characters; those of administrators the whole name.
+
+    `waiting` and `dropped`: its deliveries, the latter since ever. `failures`: attempts in a row
+    that nobody took; nothing of it is due before `rests_until`.
     """
 
     id: str
     namespace: str
     url: str
-    host: str
     subjects: tuple[Subject, ...]
     pattern: str = "*"
     created_at: float = 0.0
@@ -73,6 +74,8 @@ class Webhook:
     is_disabled: bool = False
     waiting: int = 0
     dropped: int = 0
+    failures: int = 0
+    rests_until: float = 0.0
 
     def wants(self, happening: Happening) -> bool:
         """Whether it is to be told; never of a ping."""
@@ -84,6 +87,25 @@ class Webhook:
             return False
         namespace, _, rest = happening.repository.partition("/")
         return namespace == self.namespace and fnmatchcase(rest, self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver has answered; `words`: the beginning of its body, for people, escaped."""
+
+    status: int
+    words: str
+
+
+class NotReceived(Exception):
+    """There was no answer; the message says why, in words fit for whoever has made the webhook."""
+
+
+class Poster(Protocol):
+    """The way to receivers."""
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """No redirect is followed. Raises NotReceived, within seconds."""
 
 
 class DeliveryState(StrEnum):
@@ -147,9 +169,9 @@ class WebhookRecords(Protocol):
         """False where its namespace has MOST_WEBHOOKS."""
 
     async def set_webhook(self, webhook: Webhook, secret: str | None = None) -> bool:
-        """With the address, the host, the subjects, the pattern and `is_disabled` of this one; and
-        the secret where one is given. False where there is none of its id. What waits for one that
-        is disabled stays, and is not due."""
+        """Takes over the address, the subjects, the pattern and `is_disabled` of this one, and the
+        secret where one is given; it rests no more. False where there is none of its id. What waits
+        for one that is disabled stays, and is not due."""
 
     async def remove_webhook(self, id: str) -> bool:
         """With its deliveries."""
@@ -167,12 +189,13 @@ class WebhookRecords(Protocol):
         now: float,
         until: float,
         count: int,
-        hosts: Collection[str] = (),
-        namespaces: Collection[str] = (),
+        but_webhooks: Collection[str] = (),
+        but_namespaces: Collection[str] = (),
     ) -> Sequence[Due]:
-        """At most `count` deliveries that are due, the oldest of each host and one of each, and
-        none for these hosts and namespaces. Nobody else is given them before `until`, when they are
-        due again: who claimed them may have died."""
+        """At most `count` deliveries that are due: one of each webhook, which is its oldest, and
+        none of these webhooks and namespaces; first the one that has been due for longest. Nobody
+        else is given them before `until`, when they are due again: who claimed them may have died.
+        """
 
     async def attempted(
         self,
@@ -182,13 +205,16 @@ class WebhookRecords(Protocol):
         status: int | None,
         words: str,
         next_at: float | None = None,
+        rests_until: float | None = None,
     ) -> None:
         """One more attempt was made, and the claim is over. `next_at` where the state is WAITING.
-        Nothing where the delivery is gone."""
+        `rests_until`: where nobody took it; it counts as one more of the webhook's failures, and
+        without it they are forgotten, as is its rest. Nothing where the delivery is gone."""
 
     async def redeliver(self, id: str, webhook: str, now: float) -> Delivery | None:
         """Makes one that is over wait again, due at once, as if it had not been tried. One that
-        waits is due at once. None where that webhook has none of this id."""
+        waits is due at once; the webhook rests no more. None where that webhook has none of this
+        id."""
 
     async def deliveries(
         self, webhook: str, count: int = 50, before: float | None = None
