@@ -8,8 +8,10 @@ import pytest
 
 from mirror.contracts.catalogue import Catalogue, CatalogueNotes
 from mirror.contracts.content import ContentStore
+from mirror.contracts.hosted import CollectionRecords, HostedRecords
 from mirror.contracts.registry import Reader
 from mirror.contracts.tags import TagStore
+from mirror.contracts.uploads import HeldContent
 from mirror.contracts.upstream import StreamContent, Upstream
 from mirror.upstream.pool.pool import Pool
 
@@ -29,6 +31,9 @@ from . import fakes
         (TagStore, fakes.FakeTags),
         (Catalogue, fakes.MemoryCatalogue),
         (CatalogueNotes, fakes.MemoryCatalogue),
+        (HostedRecords, fakes.MemoryRecords),
+        (CollectionRecords, fakes.MemoryRecords),
+        (HeldContent, fakes.MemoryHeld),
     ],
 )
 def test_every_method_of_the_contract_is_there_with_its_parameters(

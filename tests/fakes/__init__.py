@@ -10,6 +10,8 @@
     MemoryContent    a ContentStore without a disk
     MemoryTier       a SecondTier in memory, which can be told to hang or fail
     FakeTags         a TagStore in a dict
+    MemoryRecords    HostedRecords and CollectionRecords by brute force
+    MemoryHeld       a HeldContent without a disk
     MemoryCatalogue  a Catalogue by brute force
     FakeActivity     an Activity that says what it was given (`fakes.activity`)
     FakeImages       a CachedImages with the images that it was given (`fakes.images`)
@@ -24,6 +26,7 @@ from .catalogue import MemoryCatalogue
 from .clock import HandClock
 from .content import MemoryContent
 from .events import Answers, Recorder
+from .hosted import MemoryHeld, MemoryRecords
 from .registry import FakeRegistry
 from .requests import CONTEXT, REDIS, request_of
 from .tags import FakeTags
@@ -41,6 +44,8 @@ __all__ = [
     "HandClock",
     "MemoryCatalogue",
     "MemoryContent",
+    "MemoryHeld",
+    "MemoryRecords",
     "MemoryTier",
     "NamedStream",
     "NamedUpstream",
