@@ -9,6 +9,7 @@ import pytest
 from mirror.contracts.catalogue import Catalogue, CatalogueNotes
 from mirror.contracts.content import ContentStore
 from mirror.contracts.hosted import CollectionRecords, HostedRecords
+from mirror.contracts.identity import IdentityRecords
 from mirror.contracts.registry import Reader
 from mirror.contracts.tags import TagStore
 from mirror.contracts.uploads import HeldContent
@@ -32,6 +33,7 @@ from . import fakes
         (Catalogue, fakes.MemoryCatalogue),
         (CatalogueNotes, fakes.MemoryCatalogue),
         (HostedRecords, fakes.MemoryRecords),
+        (IdentityRecords, fakes.MemoryIdentity),
         (CollectionRecords, fakes.MemoryRecords),
         (HeldContent, fakes.MemoryHeld),
     ],

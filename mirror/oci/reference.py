@@ -17,9 +17,14 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 MAX_NAME = 255
 
 
+def is_name(text: str) -> bool:
+    """Whether this is a repository's name."""
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
 def parse_name(text: str) -> str:
     """A repository's name, unchanged. Raises NameInvalid."""
-    if len(text) > MAX_NAME or not _NAME.fullmatch(text):
+    if not is_name(text):
         raise NameInvalid(text)
     return text
 

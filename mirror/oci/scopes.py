@@ -9,7 +9,14 @@ last. Some registries name a single word (`aws`, `*`), which says nothing of wha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
+from .reference import is_name
+
+MOST_ASKED = 100
+"""Repositories that one token may be for; a push that mounts from each asks for all of them."""
+
+_MOST_ACTIONS = 16
 _LONGEST = 2048  # characters of a URL that they may take together; what is beyond is left out
 _MOST_NAMED = 64
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -19,10 +26,41 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 # not known today.
 _READING = re.compile(r"pull|list|read|[a-z]+(?:[_/.-][a-z]+)*[_/.-]read")
 
+CATALOG = "registry:catalog"
+"""What lists all repositories, as a scope names it; no repository's name has a colon."""
+
+CATALOG_ACTIONS = ("*", "search")
+"""What clients ask to do with it: `*` for /v2/_catalog, `search` for `docker search`."""
+
 
 def pull_of(repository: str) -> str:
     """The scope for reading this repository."""
     return f"repository:{repository}:pull"
+
+
+def scope_of(repository: str, actions: Iterable[str]) -> str:
+    """The scope for these actions in this repository."""
+    return f"repository:{repository}:{','.join(actions)}"
+
+
+def asked_scopes(texts: Iterable[str]) -> Mapping[str, frozenset[str]]:
+    """What a client asks a token for: by a repository's name, or CATALOG, what it wants to do
+    there. `texts`: the values of its `scope` parameters, each of one scope or several. What is no
+    scope of these is left out, and so is what is beyond MOST_ASKED: the token is then not for it.
+    """
+    found: dict[str, set[str]] = {}
+    for text in texts:
+        for scope in text.split(maxsplit=MOST_ASKED)[:MOST_ASKED]:
+            kind, _, rest = scope.partition(":")
+            name, _, actions = rest.rpartition(":")
+            if f"{kind}:{name}" == CATALOG:
+                name = CATALOG
+            elif kind != "repository" or not is_name(name):
+                continue
+            if name in found or len(found) < MOST_ASKED:
+                words = actions.split(",", _MOST_ACTIONS)[:_MOST_ACTIONS]
+                found.setdefault(name, set()).update(word for word in words if word)
+    return {name: frozenset(actions) for name, actions in found.items()}
 
 
 def reading(named: str, opaque: bool) -> str:

@@ -12,6 +12,7 @@
     FakeTags         a TagStore in a dict
     MemoryRecords    HostedRecords and CollectionRecords by brute force
     MemoryHeld       a HeldContent without a disk
+    MemoryIdentity   IdentityRecords without a database
     MemoryCatalogue  a Catalogue by brute force
     FakeActivity     an Activity that says what it was given (`fakes.activity`)
     FakeImages       a CachedImages with the images that it was given (`fakes.images`)
@@ -27,6 +28,7 @@ from .clock import HandClock
 from .content import MemoryContent
 from .events import Answers, Recorder
 from .hosted import MemoryHeld, MemoryRecords
+from .identity import MemoryIdentity
 from .registry import FakeRegistry
 from .requests import CONTEXT, REDIS, request_of
 from .tags import FakeTags
@@ -45,6 +47,7 @@ __all__ = [
     "MemoryCatalogue",
     "MemoryContent",
     "MemoryHeld",
+    "MemoryIdentity",
     "MemoryRecords",
     "MemoryTier",
     "NamedStream",

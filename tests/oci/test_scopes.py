@@ -6,7 +6,7 @@ from string import ascii_lowercase
 
 import pytest
 
-from mirror.oci.scopes import pull_of, reading
+from mirror.oci.scopes import MOST_ASKED, asked_scopes, pull_of, reading
 
 
 def test_the_mirrors_own_scope_is_that_of_the_specification() -> None:
@@ -65,3 +65,30 @@ def test_how_many_are_asked_for_is_bounded() -> None:
     assert len(reading(named, opaque=False)) < 2048
     named = "repository:a:" + ",".join(f"{a}{b}_read" for a in ascii_lowercase for b in "abcdefgh")
     assert len(reading(named, opaque=False).split(",")) == 64
+
+
+@pytest.mark.parametrize(
+    ("texts", "asked"),
+    [
+        (["repository:team/app:pull"], {"team/app": {"pull"}}),
+        (["repository:a/b:pull repository:a/b:pull,push"], {"a/b": {"pull", "push"}}),
+        (["repository:a/b:pull", "repository:c/d:*"], {"a/b": {"pull"}, "c/d": {"*"}}),
+        (["registry:catalog:*"], {"registry:catalog": {"*"}}),
+        (["registry:other:*", "registry:*", "", " ", ":::", "x", "repository:a/b"], {}),
+        (["repository:a/b:pull:x"], {}),
+        (["repository:../x:pull", "repository:A:pull", "repository::pull"], {}),
+        (["repository(plugin):a/b:pull"], {}),
+        (["repository:a/b:"], {"a/b": set()}),
+        ([f"repository:{'a' * 256}:pull"], {}),
+    ],
+)
+def test_what_clients_ask_a_token_for(texts: list[str], asked: dict[str, set[str]]) -> None:
+    assert asked_scopes(texts) == asked
+
+
+def test_a_token_is_for_so_many_repositories_and_no_more() -> None:
+    many = " ".join(f"repository:a/r{number}:pull" for number in range(1000))
+    assert len(asked_scopes([many])) == MOST_ASKED
+    assert len(asked_scopes(many.split())) == MOST_ASKED
+    actions = ",".join(map(str, range(1000)))
+    assert len(asked_scopes([f"repository:a/b:{actions}"])["a/b"]) < 20
