@@ -1,0 +1,169 @@
+"""What is in a repository: its tags, and what they point to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from ...contracts.administration import (
+    Child,
+    Layer,
+    ManifestDetail,
+    NotAllowed,
+    NotThere,
+    NotValid,
+    TagEntry,
+    TagList,
+)
+from ...contracts.context import RequestContext
+from ...contracts.hosted import HostedManifest, HostedRepository, HostedTag, TagMove
+from ...contracts.identity import Action
+from ...contracts.registry import Deleter, Reader
+from ...oci.digest import Digest
+from ...oci.errors import Denied, RegistryError, Unknown
+from ...oci.manifests import Manifest, read_manifest
+from ...oci.patterns import Patterns
+from ...oci.reference import Repository, parse_reference
+from . import names
+from .gate import Gate
+
+_MOST_CHILDREN = 200  # of an index whose sizes are summed up
+
+
+class HostedImages:
+    def __init__(self, gate: Gate, registry: str, reader: Reader, deleter: Deleter) -> None:
+        """`reader` and `deleter` do what they are asked to: who may is asked here."""
+        self._gate = gate
+        self._records = gate.hosted
+        self._registry = registry
+        self._reader = reader
+        self._deleter = deleter
+
+    async def tags(
+        self,
+        context: RequestContext,
+        repository: str,
+        count: int = 100,
+        after: str | None = None,
+    ) -> TagList:
+        settings = await self._gate.sees_repository(context, repository)
+        count = names.count(count)
+        found = await self._records.tags(repository, count + 1, after)
+        shown = found[:count]
+        entries = [await self._entry(settings, each) for each in shown]
+        return TagList(tuple(entries), shown[-1].name if len(found) > count else None)
+
+    async def history(
+        self, context: RequestContext, repository: str, tag: str, count: int = 100
+    ) -> Sequence[TagMove]:
+        await self._gate.sees_repository(context, repository)
+        found = await self._records.history(repository, tag, names.count(count))
+        if not found:
+            raise NotThere("tag", tag, f"{repository} has never had a tag {tag}")
+        return found
+
+    async def manifest(
+        self, context: RequestContext, repository: str, reference: str
+    ) -> ManifestDetail:
+        await self._gate.sees_repository(context, repository)
+        digest = await self._digest(repository, reference)
+        found = await self._records.manifest(repository, digest)
+        if found is None:
+            raise NotThere("manifest", str(digest), f"{repository} has no manifest {digest}")
+        read = await self._read(context, repository, found)
+        tags = [each.name for each in await self._records.tags(repository) if each.digest == digest]
+        return ManifestDetail(
+            found,
+            await self._size(repository, found),
+            tuple(tags),
+            tuple(_layers(read)),
+            tuple([each async for each in self._children(repository, read)]),
+            tuple(await self._records.referrers(repository, digest)),
+        )
+
+    async def remove_tag(self, context: RequestContext, repository: str, tag: str) -> None:
+        target = f"{repository}:{tag}"
+        await self._gate.acts(context, repository, Action.DELETE, "tag remove", target)
+        try:
+            await self._deleter.delete_tag(context, Repository(self._registry, repository), tag)
+        except Unknown:
+            raise NotThere("tag", tag, f"{repository} has no tag {tag}") from None
+        except Denied as error:
+            raise NotAllowed(error.message) from None
+        self._gate.done(context, "tag remove", target)
+
+    async def remove_manifest(self, context: RequestContext, repository: str, digest: str) -> None:
+        target = f"{repository}@{digest}"
+        await self._gate.acts(context, repository, Action.DELETE, "manifest remove", target)
+        parsed = await self._digest(repository, digest)
+        try:
+            await self._deleter.delete_manifest(
+                context, Repository(self._registry, repository), parsed
+            )
+        except Unknown:
+            raise NotThere("manifest", digest, f"{repository} has no manifest {digest}") from None
+        except Denied as error:
+            raise NotAllowed(error.message) from None
+        self._gate.done(context, "manifest remove", target)
+
+    async def _digest(self, repository: str, reference: str) -> Digest:
+        try:
+            parsed = parse_reference(reference)
+        except RegistryError as error:
+            raise NotValid(error.message) from None
+        if isinstance(parsed, Digest):
+            return parsed
+        found = await self._records.resolve(repository, parsed)
+        if found is None:
+            raise NotThere("tag", parsed, f"{repository} has no tag {parsed}")
+        return found.digest
+
+    async def _entry(self, repository: HostedRepository, tag: HostedTag) -> TagEntry:
+        found = await self._records.manifest(repository.name, tag.digest)
+        manifest = found or HostedManifest(tag.digest, "", 0)  # gone since the tags were listed
+        return TagEntry(
+            tag.name,
+            tag.digest,
+            manifest.media_type,
+            await self._size(repository.name, manifest),
+            manifest.platforms,
+            tag.moved_at,
+            tag.moved_by,
+            manifest.artifact_type,
+            Patterns(repository.immutable).match(
+                Repository(self._registry, repository.name), tag.name
+            ),
+        )
+
+    async def _size(self, repository: str, manifest: HostedManifest) -> int:
+        size = manifest.image_size
+        for digest in manifest.manifests[:_MOST_CHILDREN]:
+            child = await self._records.manifest(repository, digest)
+            size += 0 if child is None else child.image_size
+        return size
+
+    async def _read(
+        self, context: RequestContext, repository: str, manifest: HostedManifest
+    ) -> Manifest | None:
+        """The manifest's own words; None where its bytes are lost."""
+        try:
+            content = await self._reader.manifest(
+                context, Repository(self._registry, repository), manifest.digest
+            )
+            return read_manifest(content.data, manifest.media_type)
+        except RegistryError:
+            return None
+
+    async def _children(self, repository: str, manifest: Manifest | None) -> AsyncIterator[Child]:
+        for child in manifest.children if manifest is not None else ():
+            found = await self._records.manifest(repository, child.descriptor.digest)
+            yield Child(
+                child.descriptor.digest,
+                child.descriptor.media_type,
+                child.platform,
+                None if found is None else found.image_size,
+            )
+
+
+def _layers(manifest: Manifest | None) -> Iterable[Layer]:
+    for each in manifest.blobs if manifest is not None else ():
+        yield Layer(each.digest, each.media_type, each.size or 0)
