@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from ..contracts.administration import (
@@ -87,8 +87,8 @@ async def _user_add(on: Administration, by: RequestContext, given: Parameters) -
     )
 
 
-async def _user_passwd(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.users.set_password(by, given["name"], given["password"])
+async def _user_passwd(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.users.set_password(by, given["name"], given["password"])
 
 
 async def _user_set(on: Administration, by: RequestContext, given: Parameters) -> object:
@@ -104,8 +104,8 @@ async def _user_show(on: Administration, by: RequestContext, given: Parameters) 
     return await on.users.one(by, given["name"])
 
 
-async def _user_remove(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.users.remove(by, given["name"])
+async def _user_remove(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.users.remove(by, given["name"])
 
 
 async def _user_import(on: Administration, by: RequestContext, given: Parameters) -> object:
@@ -127,17 +127,17 @@ async def _org_quota(on: Administration, by: RequestContext, given: Parameters) 
     return await on.organisations.set_quota(by, given["name"], given["quota"])
 
 
-async def _org_remove(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.organisations.remove(by, given["name"])
+async def _org_remove(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.organisations.remove(by, given["name"])
 
 
 async def _org_members(on: Administration, by: RequestContext, given: Parameters) -> object:
     return await on.organisations.members(by, given["name"])
 
 
-async def _org_member(on: Administration, by: RequestContext, given: Parameters) -> object:
+async def _org_member(on: Administration, by: RequestContext, given: Parameters) -> None:
     role = None if given["role"] is None else Role(given["role"])
-    return await on.organisations.set_member(by, given["name"], given["user"], role)
+    await on.organisations.set_member(by, given["name"], given["user"], role)
 
 
 # Robots and tokens.
@@ -154,8 +154,8 @@ async def _robot_add(on: Administration, by: RequestContext, given: Parameters) 
     )
 
 
-async def _robot_remove(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.robots.remove(by, given["organisation"], given["name"])
+async def _robot_remove(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.robots.remove(by, given["organisation"], given["name"])
 
 
 async def _token_list(on: Administration, by: RequestContext, given: Parameters) -> object:
@@ -168,8 +168,8 @@ async def _token_add(on: Administration, by: RequestContext, given: Parameters) 
     )
 
 
-async def _token_remove(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.tokens.remove(by, given["user"], given["id"])
+async def _token_remove(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.tokens.remove(by, given["user"], given["id"])
 
 
 # Repositories, and what is in them.
@@ -210,8 +210,8 @@ def _rule(given: Mapping[str, Any]) -> RetentionRule:
     )
 
 
-async def _repo_remove(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.repositories.remove(by, given["name"])
+async def _repo_remove(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.repositories.remove(by, given["name"])
 
 
 async def _repo_tags(on: Administration, by: RequestContext, given: Parameters) -> object:
@@ -226,12 +226,12 @@ async def _repo_image(on: Administration, by: RequestContext, given: Parameters)
     return await on.images.manifest(by, given["name"], given["reference"])
 
 
-async def _repo_untag(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.images.remove_tag(by, given["name"], given["tag"])
+async def _repo_untag(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.images.remove_tag(by, given["name"], given["tag"])
 
 
-async def _repo_delete(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.images.remove_manifest(by, given["name"], given["digest"])
+async def _repo_delete(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.images.remove_manifest(by, given["name"], given["digest"])
 
 
 async def _retention_run(on: Administration, by: RequestContext, given: Parameters) -> object:
@@ -260,8 +260,8 @@ async def _webhook_switch(on: Administration, by: RequestContext, given: Paramet
     return await on.webhooks.switch(by, given["id"], disabled=given["disabled"])
 
 
-async def _webhook_remove(on: Administration, by: RequestContext, given: Parameters) -> object:
-    return await on.webhooks.remove(by, given["id"])
+async def _webhook_remove(on: Administration, by: RequestContext, given: Parameters) -> None:
+    await on.webhooks.remove(by, given["id"])
 
 
 async def _webhook_ping(on: Administration, by: RequestContext, given: Parameters) -> object:

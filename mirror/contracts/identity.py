@@ -58,9 +58,14 @@ class Passwords(Protocol):
     """Hashes of passwords that people choose."""
 
     async def hash(self, password: str) -> str:
-        """A bcrypt hash. Raises ValueError above 72 bytes of UTF-8, which bcrypt does not take."""
+        """A bcrypt hash. Raises ValueError, whose message says why, for what bcrypt does not take:
+        more than 72 bytes of UTF-8, control characters."""
 
     async def matches(self, password: str, hash: str) -> bool: ...
+
+    def imported(self, hash: str) -> str:
+        """A bcrypt hash that another program has made, as it is kept. Raises ValueError, whose
+        message says what is wrong with it, for anything else."""
 
 
 @dataclass(frozen=True, slots=True)

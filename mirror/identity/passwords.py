@@ -10,7 +10,6 @@ COST = 10
 """The logarithm of the rounds: 60 ms, which a `docker login` does not feel."""
 
 _MOST_BYTES = 72  # bcrypt reads no further, and its library refuses more
-_LEAST = 8  # characters (NIST SP 800-63B, 3.1.1.2)
 _HIGHEST_COST = 14  # a login of a second
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 _NOBODY = bcrypt.hashpw(b"nobody has this password", bcrypt.gensalt(COST))
@@ -23,8 +22,6 @@ class PasswordInvalid(ValueError):
 def hash_password(password: str) -> str:
     """Raises PasswordInvalid for what cannot be a password."""
     data = password.encode("utf-8", "surrogatepass")
-    if len(password) < _LEAST:
-        raise PasswordInvalid(f"a password has {_LEAST} characters or more")
     if len(data) > _MOST_BYTES:
         raise PasswordInvalid(
             f"a password has {_MOST_BYTES} bytes at most (bcrypt reads no further); this has "

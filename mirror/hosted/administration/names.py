@@ -18,8 +18,7 @@ RESERVED = frozenset({"operator", "anonymous", "v1", "v2", "token"})
 paths. `library` is none of them: it is special to clients at Docker Hub alone."""
 
 LONGEST_NAME = 64
-LEAST_PASSWORD, LONGEST_PASSWORD = 8, 72
-"""Characters (NIST SP 800-63B, 5.1.1.2), and bytes: bcrypt reads no more."""
+LEAST_PASSWORD = 8  # characters (NIST SP 800-63B, 5.1.1.2)
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _PATTERN = re.compile(r"[a-z0-9*?._/-]{1,255}")
@@ -52,21 +51,10 @@ def repository(name: str) -> str:
     return name
 
 
-def password(text: str) -> str:
-    if not text:
-        raise NotValid("the password is empty")
-    if any(ord(sign) < 32 for sign in text):
-        raise NotValid("the password has a line break or another control character in it")
-    if len(text.encode()) > LONGEST_PASSWORD:
-        raise NotValid(f"the password has more than {LONGEST_PASSWORD} bytes, which bcrypt takes")
-    return text
-
-
-def chosen_password(text: str) -> str:
-    """As `password`, of somebody who is not the operator."""
-    if len(password(text)) < LEAST_PASSWORD:
+def chosen_password(text: str) -> None:
+    """What somebody chooses who is not the operator."""
+    if len(text) < LEAST_PASSWORD:
         raise NotValid(f"the password has less than {LEAST_PASSWORD} characters: write more")
-    return text
 
 
 def grants(given: Sequence[Grant], organisation: str) -> tuple[Grant, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ...contracts.administration import (
@@ -19,7 +18,6 @@ from ...contracts.identity import Passwords, Role, User
 from . import names
 from .gate import Gate
 
-_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}")
 _MOST_LINES = 100_000
 _MOST_REFUSED = 1000
 
@@ -62,7 +60,7 @@ class HostedUsers:
         await self._gate.administers(context, "user add", name)
         names.account(name, "a user")
         user = User(name, administrator, self._gate.clock.wall())
-        hash = await self._passwords.hash(_password(context, password))
+        hash = await self._hash(context, password)
         if not await self._records.add_user(user, hash):
             raise await self._taken(name)
         self._gate.done(context, "user add", name, "as an administrator" if administrator else "")
@@ -81,7 +79,7 @@ class HostedUsers:
         else:
             await self._gate.administers(context, "user passwd", name)
         await self._user(name)
-        hash = await self._passwords.hash(_password(context, password))
+        hash = await self._hash(context, password)
         if not await self._records.set_password(name, hash):
             raise NotThere("user", name)
         self._gate.done(context, "user passwd", name)
@@ -124,8 +122,7 @@ class HostedUsers:
             name, _, hash = line.strip().partition(":")
             try:
                 names.account(name, "a user")
-                if not _BCRYPT.fullmatch(hash):
-                    raise NotValid("its hash is none of bcrypt: write the line by htpasswd -B")
+                hash = self._imported(hash)
                 if await self._records.set_password(name, hash):
                     updated.append(name)
                 elif await self._records.add_user(User(name, False, self._gate.clock.wall()), hash):
@@ -155,9 +152,19 @@ class HostedUsers:
         is_user = await self._records.user(name) is not None
         return AlreadyThere(f"there is {'a user' if is_user else 'an organisation'} {name} already")
 
+    async def _hash(self, context: RequestContext, password: str) -> str:
+        """The operator's own machine may have the passwords that the operator likes."""
+        if context.principal.kind is not PrincipalKind.OPERATOR:
+            names.chosen_password(password)
+        if not password:
+            raise NotValid("the password is empty")
+        try:
+            return await self._passwords.hash(password)
+        except ValueError as error:
+            raise NotValid(str(error)) from None
 
-def _password(context: RequestContext, text: str) -> str:
-    """The operator's own machine may have the passwords that the operator likes."""
-    if context.principal.kind is PrincipalKind.OPERATOR:
-        return names.password(text)
-    return names.chosen_password(text)
+    def _imported(self, hash: str) -> str:
+        try:
+            return self._passwords.imported(hash)
+        except ValueError as error:
+            raise NotValid(str(error)) from None

@@ -65,7 +65,6 @@ class HostedWebhooks:
             secrets.token_hex(8),
             namespace,
             url,
-            host,
             wanted,
             names.webhook_pattern(pattern),
             self._gate.clock.wall(),
