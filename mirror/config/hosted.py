@@ -12,11 +12,12 @@ from pydantic import BeforeValidator, SecretStr
 
 from ..oci.errors import quoted
 from . import logins, places, values
+from .collection import CollectionConfig
 from .document import Location
 from .listening import ListenConfig, listen_list
 from .logins import Secret
 from .problems import Mistake
-from .section import Section, or_none_listed
+from .section import Section, or_empty, or_none_listed
 
 _PASSWORDS = ("records_password_file", "records_password_env")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -82,6 +83,8 @@ class HostedConfig(Section):
     records_password_env: Annotated[
         Secret | None, BeforeValidator(logins.password_from_environment)
     ] = None
+
+    gc: Annotated[CollectionConfig, BeforeValidator(or_empty)] = CollectionConfig()
 
     @property
     def records_password(self) -> Secret | None:

@@ -463,6 +463,38 @@ class RepositoryChanged:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class CollectionEnded:
+    """A garbage collection has ended `at` this time, in seconds since the epoch. `result`: done,
+    stopped or failed. It took out so many blobs of repositories, so many repositories, and so many
+    pieces of content, which gave back `freed` bytes."""
+
+    result: str
+    at: float
+    blobs: int
+    repositories: int
+    content: int
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldContentChecked:
+    """So many pieces of content that repositories need are not in the store."""
+
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionEnded:
+    """The retention rules of all repositories were followed; `failed`: of so many they could not
+    be."""
+
+    at: float
+    tags: int
+    manifests: int
+    failed: int
+
+
 # Processes.
 
 
