@@ -495,6 +495,28 @@ class RetentionEnded:
     failed: int
 
 
+class WebhookAttempted:
+    """A receiver was sent a delivery. `result`: delivered (2xx), refused (it will be refused
+    again), later (it is tried again), or unreachable (there was no answer; so it is, too). `ended`:
+    it is not tried again. `took`: seconds."""
+
+    result: str
+    ended: bool
+    took: float
+
+
+@dataclass(frozen=True, slots=True)
+class WebhooksCounted:
+    """What waits to be delivered, of all webhooks. `oldest`: for how many seconds the oldest of it
+    has, 0 where nothing waits. `dropped`: what found no room in a queue, since ever; `given_up`:
+    what became too old, since it was counted before."""
+
+    waiting: int
+    oldest: float
+    dropped: int
+    given_up: int
+
+
 # Processes.
 
 

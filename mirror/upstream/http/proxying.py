@@ -127,7 +127,7 @@ class Proxied:
         url: URL,
         headers: Mapping[str, str],
         reason: Reason,
-        form: Mapping[str, str] | None,
+        form: Mapping[str, str] | bytes | None,
     ) -> aiohttp.ClientResponse:
         """The answer of who is asked by this proxy. Where the proxy refuses its login, the password
         is read again, and shown once more if it is another one; else it rests.
@@ -156,7 +156,7 @@ class Proxied:
         method: str,
         url: URL,
         headers: Mapping[str, str],
-        form: Mapping[str, str] | None,
+        form: Mapping[str, str] | bytes | None,
     ) -> aiohttp.ClientResponse:
         """For https the proxy connects us (CONNECT), for http it asks for us: its login is in the
         one request that it reads itself."""
