@@ -14,6 +14,7 @@ from mirror.contracts.registry import Reader
 from mirror.contracts.tags import TagStore
 from mirror.contracts.uploads import HeldContent
 from mirror.contracts.upstream import StreamContent, Upstream
+from mirror.contracts.webhooks import WebhookRecords
 from mirror.upstream.pool.pool import Pool
 
 from . import fakes
@@ -36,6 +37,7 @@ from . import fakes
         (IdentityRecords, fakes.MemoryIdentity),
         (CollectionRecords, fakes.MemoryRecords),
         (HeldContent, fakes.MemoryHeld),
+        (WebhookRecords, fakes.MemoryWebhooks),
     ],
 )
 def test_every_method_of_the_contract_is_there_with_its_parameters(

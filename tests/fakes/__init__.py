@@ -11,6 +11,7 @@
     MemoryTier       a SecondTier in memory, which can be told to hang or fail
     FakeTags         a TagStore in a dict
     MemoryRecords    HostedRecords and CollectionRecords by brute force
+    MemoryWebhooks   WebhookRecords by brute force
     MemoryHeld       a HeldContent without a disk
     MemoryIdentity   IdentityRecords without a database
     MemoryCatalogue  a Catalogue by brute force
@@ -34,6 +35,7 @@ from .requests import CONTEXT, REDIS, request_of
 from .tags import FakeTags
 from .tier import MemoryTier
 from .upstream import FakeStream, FakeUpstream, NamedStream, NamedUpstream, manifest_of
+from .webhooks import MemoryWebhooks
 
 __all__ = [
     "CONTEXT",
@@ -50,6 +52,7 @@ __all__ = [
     "MemoryIdentity",
     "MemoryRecords",
     "MemoryTier",
+    "MemoryWebhooks",
     "NamedStream",
     "NamedUpstream",
     "Recorder",

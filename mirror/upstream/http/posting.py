@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from ... import __version__
@@ -34,14 +35,24 @@ class GuardedPoster:
     connection of its own, whose address is checked as it is made: what a name meant before proves
     nothing. To be made in a running loop."""
 
-    def __init__(self, allowed: Allowed, ways: Ways, timeout: float = _TIMEOUT) -> None:
+    def __init__(
+        self,
+        allowed: Allowed,
+        ways: Ways,
+        *,
+        authorities: str = "",
+        timeout: float = _TIMEOUT,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        """`authorities` (PEM) are trusted besides the system's. One exchange takes `timeout`
+        seconds at most."""
         self._allowed = allowed
         self._routes = ways.environment
         self._guard = Guard(allowed)
-        self._resolver = Resolver(_DNS)
+        self._resolver = resolver or Resolver(_DNS)
         self._proxied = Proxied(self._guard, self._resolver, ways.logins)
         self._timeout = timeout
-        self._tls = verifying_context()
+        self._tls = verifying_context(authorities)
         self._sessions: dict[tuple[Reason, bool], aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
@@ -52,11 +63,8 @@ class GuardedPoster:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """No redirect is followed. Raises NotReceived."""
-        try:
-            at = URL(url)
-            named = self._allowed.names(at.host or "")
-        except ValueError:
-            raise NotReceived("not a URL that can be asked") from None
+        at = _read(url)
+        named = self._allowed.names(at.host or "")
         reason = Reason.ALLOWED if named else Reason.REFERRED
         proxy = self._routes.proxy_for(str(at))
         asked = Asked("webhook", at, False, proxy, False, self._timeout)
@@ -111,6 +119,16 @@ class GuardedPoster:
             return socket.socket(family, kind, protocol)
 
         return make
+
+
+def _read(url: str) -> URL:
+    try:
+        at = URL(url)
+    except ValueError:
+        at = URL()
+    if at.scheme not in ("http", "https") or not at.host:
+        raise NotReceived("not a URL that can be asked: https://host/path is meant")
+    return at
 
 
 async def _answer(response: aiohttp.ClientResponse) -> Answer:
