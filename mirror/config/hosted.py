@@ -18,6 +18,7 @@ from .listening import ListenConfig, listen_list
 from .logins import Secret
 from .problems import Mistake
 from .section import Section, or_empty, or_none_listed
+from .webhooks import WebhooksConfig
 
 _PASSWORDS = ("records_password_file", "records_password_env")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -83,6 +84,7 @@ class HostedConfig(Section):
     records_password_env: Annotated[
         Secret | None, BeforeValidator(logins.password_from_environment)
     ] = None
+    webhooks: Annotated[WebhooksConfig, BeforeValidator(or_empty)] = WebhooksConfig()
 
     gc: Annotated[CollectionConfig, BeforeValidator(or_empty)] = CollectionConfig()
 

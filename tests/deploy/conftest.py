@@ -44,6 +44,8 @@ from mirror.contracts.events import (
     UpstreamHedged,
     UpstreamRead,
     UpstreamRejected,
+    WebhookAttempted,
+    WebhooksCounted,
     WorkerReplaced,
 )
 from mirror.contracts.registry import Outcome
@@ -152,6 +154,9 @@ def busy() -> Iterator[Callable[[], bytes]]:
             yield ConfigReloaded(result)
         yield SyncBegun("bases")
         yield SyncEnded("bases", "failed", 3, 1, 500, 2.0)
+        for result in ("delivered", "refused", "later", "unreachable"):
+            yield WebhookAttempted(result, True, 0.1)
+        yield WebhooksCounted(waiting=3, oldest=7200.0, dropped=1, given_up=1)
 
     def scrape() -> bytes:
         for event in happen():

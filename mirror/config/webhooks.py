@@ -1,0 +1,23 @@
+"""The section `hosted: webhooks`: where they may go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from . import certificates, places
+from .certificates import Pem
+from .places import Network
+from .section import Section, or_none_listed
+
+
+class WebhooksConfig(Section):
+    """`allow_private`: networks, and host names in lower case, that are not public and that users
+    may have told all the same. `ca_file`: trusted besides the system's."""
+
+    allow_private: Annotated[
+        tuple[Annotated[Network | str, BeforeValidator(places.private_place)], ...],
+        BeforeValidator(or_none_listed),
+    ] = ()
+    ca_file: Annotated[Pem | None, BeforeValidator(certificates.authorities)] = None
