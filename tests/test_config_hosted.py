@@ -121,3 +121,12 @@ def test_it_needs_a_restart() -> None:
     counts, kept = following(running, written)
     assert counts.hosted is None
     assert kept == ["hosted"]
+
+
+def test_where_webhooks_may_go() -> None:
+    hosted = parse(
+        'hosted: {hosts: [a.lan], webhooks: {allow_private: [10.1.2.0/24, ci.lan, "*.corp.lan"]}}'
+    ).hosted
+    assert hosted is not None
+    assert list(map(str, hosted.webhooks.allow_private)) == ["10.1.2.0/24", "ci.lan", "*.corp.lan"]
+    assert problems_of("hosted: {hosts: [a.lan], webhooks: {allow_private: ['http://ci.lan']}}")
