@@ -85,7 +85,6 @@ class HostedConfig(Section):
         Secret | None, BeforeValidator(logins.password_from_environment)
     ] = None
     webhooks: Annotated[WebhooksConfig, BeforeValidator(or_empty)] = WebhooksConfig()
-
     gc: Annotated[CollectionConfig, BeforeValidator(or_empty)] = CollectionConfig()
 
     @property

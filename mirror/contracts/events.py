@@ -495,6 +495,7 @@ class RetentionEnded:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
 class WebhookAttempted:
     """A receiver was sent a delivery. `result`: delivered (2xx), refused (it will be refused
     again), later (it is tried again), or unreachable (there was no answer; so it is, too). `ended`:
