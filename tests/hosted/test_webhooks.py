@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.events import WebhookAttempted, WebhooksCounted
+from mirror.contracts.events import ContentCommitted, WebhookAttempted, WebhooksCounted
 from mirror.contracts.webhooks import (
     MOST_WAITING,
     Answer,
@@ -23,9 +23,11 @@ from mirror.contracts.webhooks import (
     Webhook,
 )
 from mirror.hosted.webhooks.envelope import Source
+from mirror.hosted.webhooks.fills import FillTeller
 from mirror.hosted.webhooks.schedule import GIVE_UP
 from mirror.hosted.webhooks.sender import Webhooks
 from mirror.oci.digest import Digest
+from mirror.oci.reference import Repository
 from mirror.tasks import beside
 from tests.fakes import MemoryWebhooks, Recorder
 from tests.jumping import jump
@@ -336,5 +338,29 @@ def test_records_that_fail_for_a_while_are_asked_again() -> None:
         async with beside(house.sender().run(), "webhooks"):
             await asyncio.sleep(30)
         assert await state_of(house, "one") == [(DeliveryState.DELIVERED, 1)]
+
+    jump(scenario())
+
+
+def test_fills_of_the_mirror_are_told_to_who_wants_them() -> None:
+    async def scenario() -> None:
+        house = House()
+        time = asyncio.get_running_loop().time
+        fill = ContentCommitted(DIGEST, 5, Repository("docker.io", "library/redis"), [], "", [])
+        teller = FillTeller(house.records, house.events, Clock(time, time))
+        async with beside(teller.run(), "fills"), beside(house.sender().run(), "webhooks"):
+            house.events.emit(fill)
+            await asyncio.sleep(10)
+            await house.records.add_webhook(hook("all", "", "*", Subject.FILL), "s")
+            await house.records.add_webhook(hook("team", "team", "*", Subject.FILL), "s")
+            await asyncio.sleep(10)
+            for _ in range(3):
+                house.events.emit(fill)
+            await asyncio.sleep(10)
+        assert [name for _, name, _, _ in house.posts] == ["all"] * 3
+        event = json.loads(house.posts[-1][3])["events"][0]
+        assert event["action"] == "fill"
+        assert event["target"]["repository"] == "docker.io/library/redis"
+        assert event["target"]["size"] == 5
 
     jump(scenario())
