@@ -99,7 +99,7 @@ def open_file(
     """
     make_folder(path.parent)
     path = path.parent.resolve() / path.name  # SQLITE_OPEN_NOFOLLOW minds links in parents too
-    with _opening(path, waits=busy_ms > 0):
+    with opening(path, waits=busy_ms > 0):
         if damaged is not None and identity_of(path) == damaged:
             _set_aside(path, "damaged")
         try:
@@ -162,7 +162,7 @@ class Patience:
 
 
 @contextlib.contextmanager
-def _opening(path: Path, *, waits: bool = True) -> Iterator[None]:
+def opening(path: Path, *, waits: bool = True) -> Iterator[None]:
     """One process at a time: else one sets aside what the other has just begun.
 
     Raises OSError.
