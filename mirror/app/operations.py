@@ -15,6 +15,7 @@ from ..tasks import beside
 from . import doctor
 from .activity import LiveActivity
 from .ahead import Ahead
+from .collecting import Collecting, collecting_commands
 from .images import HeldImages, Keeping, image_commands
 from .log_control import LogSwitch
 from .reloading import Reloader, following_hangups
@@ -45,6 +46,8 @@ class Operations:
         self.log = log
         self.restart = restart
         self.keeping = Keeping(opened, config)
+        self.collecting: Collecting | None = None
+        """Where there are repositories of one's own."""
         self.images: CachedImages = HeldImages(
             opened, self.keeping, lambda: self.config, reloader.begin_anew
         )
@@ -74,6 +77,7 @@ class Operations:
             **image_commands(self.images),
             **self.activity.commands(),
             **self.log.commands(),
+            **collecting_commands(lambda: self.collecting),
             **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
         }
 

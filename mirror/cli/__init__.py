@@ -17,6 +17,7 @@ from .archives import export, import_
 from .beginning import completion, get_ready_to_complete, init
 from .cached import images, purge
 from .checking import check
+from .collecting import gc
 from .console import (
     CANNOT_START,
     CannotPrint,
@@ -137,6 +138,7 @@ register(
     completion,
     doctor,
     export,
+    gc,
     images,
     import_,
     init,

@@ -201,12 +201,14 @@ class ManifestDetail:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPlan:
-    """What the rules take away of a repository; `is_trial`: would. `manifests`: without a tag."""
+    """What the rules take away of a repository; `is_trial`: would. `manifests`: without a tag.
+    `why`: the reasons, which name the rule, of the tags and then of the manifests."""
 
     repository: str
     tags: tuple[str, ...]
     manifests: tuple[Digest, ...]
     is_trial: bool
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -117,13 +117,16 @@ class Collector:
         plan: CollectionPlan,
         events: Events,
         clock: Clock,
+        first: Callable[[], Awaitable[object]],
         pause: float = _PAUSE,
     ) -> None:
+        """`first`: what is done before each run that is due (retention)."""
         self._records = records
         self._held = held
         self._plan = plan
         self._events = events
         self._clock = clock
+        self._first = first
         self._pause = pause
         self._jumps = ClockJumps(clock)
         self._running = asyncio.Lock()
@@ -148,7 +151,9 @@ class Collector:
                 await asyncio.sleep(min(left, _LOOK))
                 self._jumps.look()
             else:
-                with contextlib.suppress(Exception):  # told, and counted
+                with contextlib.suppress(Exception):  # both tell it themselves
+                    await self._first()
+                with contextlib.suppress(Exception):
                     await self.collect()
 
     async def forecast(self) -> Forecast:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -78,11 +77,15 @@ class Retention:
     async def run(self) -> Followed:
         """The rules of all repositories. One that cannot be followed holds up no other."""
         tags = manifests = failed = 0
-        async for found in self._with_rules():
+        try:
+            repositories = [found async for found in self._with_rules()]
+        except Exception as error:
+            log.error("retention_failed", repository="", exc_info=error)
+            self._events.emit(RetentionEnded(self._now(), 0, 0, 1))
+            return Followed(failed=1)
+        for found in repositories:
             try:
                 gone = await self._apply(found, self._now(), BY)
-            except asyncio.CancelledError:
-                raise
             except Exception as error:
                 failed += 1
                 log.error("retention_failed", repository=found.name, exc_info=error)

@@ -28,12 +28,16 @@ class Place:
         self.records = records or MemoryRecords()
         self.held = MemoryHeld(lambda: self.hand.wall)
         self.events = Recorder()
+        self.firsts = 0
         self.plan = CollectionPlan(**{"grace": DAY, **plan})  # type: ignore[arg-type]
         self.collector = self.another()
 
     def another(self) -> Collector:
+        async def first() -> None:
+            self.firsts += 1
+
         return Collector(
-            self.records, self.held, self.plan, self.events, self.hand.clock(), pause=0
+            self.records, self.held, self.plan, self.events, self.hand.clock(), first, pause=0
         )
 
     async def blob(self, data: bytes, repository: str = APP) -> Digest:
@@ -339,3 +343,17 @@ async def test_runs_of_one_process_follow_each_other() -> None:
     )
     assert len(ended) == 3
     assert records.most == 1
+
+
+async def test_the_schedule_runs_what_comes_first_and_then_the_collection() -> None:
+    place = Place(every=0.01)
+    task = asyncio.create_task(place.collector.run())
+    try:
+        async with asyncio.timeout(10):
+            while not place.events.of(CollectionEnded):
+                place.hand.now += 1
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    assert place.firsts >= 1
