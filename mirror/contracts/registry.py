@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
@@ -202,6 +202,11 @@ class Body(Protocol):
 
     async def read(self) -> bytes:
         """The next bytes, at most some hundred KiB; b"" at the end."""
+
+    async def pour(self, take: Callable[[bytes | memoryview], None]) -> None:
+        """Hands what is left of it to `take`, piece by piece and in order, in threads that are not
+        the event loop's. A piece is good until `take` returns. Raises what `take` raises; what
+        follows is then not taken."""
 
 
 @dataclass(frozen=True, slots=True)

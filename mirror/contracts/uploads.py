@@ -23,7 +23,7 @@ class Uploads(Protocol):
 
     async def append(self, repository: str, session: str, start: int | None, body: Body) -> int:
         """As Writer.append. One writer at a time: raises Unavailable while another one writes.
-        Raises StoreFull."""
+        Raises StoreFull, and then the session has what it had."""
 
     async def size(self, repository: str, session: str) -> int:
         """Bytes of it that are here."""
@@ -31,7 +31,8 @@ class Uploads(Protocol):
     async def finish(self, repository: str, session: str, digest: Digest) -> int:
         """Makes it content of the store that is held, durably, and ends the session; returns its
         size. Where the store has that content already, it is kept once. Raises ContentMismatch,
-        and removes the session, when the bytes are another than `digest`."""
+        and removes the session, when the bytes are another than `digest`; StoreFull, where the
+        session stays; Unavailable while another one writes."""
 
     async def cancel(self, repository: str, session: str) -> None:
         """Removes it."""
@@ -54,7 +55,8 @@ class HeldContent(Protocol):
         and ContentMismatch when the bytes are another."""
 
     async def hold(self, digest: Digest) -> int | None:
-        """Has content that is here stay, from now on; its size, None when it is not here."""
+        """Has content that is here stay, from now on; its size, None when it is not here. Raises
+        StoreFull where that cannot be recorded."""
 
     async def release(self, digest: Digest, held_before: float) -> int:
         """Removes content that was held, unless it was held anew at or after `held_before` (seconds

@@ -5,6 +5,7 @@ Blocking, all of it; opening and setting aside take microseconds on a disk that 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -21,6 +22,9 @@ from .files import words
 log = structlog.get_logger()
 
 READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+HELD = stat.S_ISVTX
+"""Set in the mode of a file that has to stay: a bit that means nothing to Linux on files."""
 
 # No fault of the content.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -61,6 +65,34 @@ class BlobFiles:
         self.set_aside(digest)
         self._found_damaged(digest)
         return None
+
+    def is_held(self, digest: Digest) -> bool:
+        """Whether the file says that it has to stay. Raises OSError."""
+        try:
+            return bool(self.path(digest).lstat().st_mode & HELD)
+        except FileNotFoundError:
+            return False
+
+    def mark(self, digest: Digest, marked: Callable[[int], None]) -> int | None:
+        """Has the file say that it is to stay; its size, None when it is not here. `marked` is
+        given a descriptor on one that did not say so before, to be closed. Raises OSError."""
+        try:
+            found = self.path(digest).lstat()
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            if not found.st_mode & HELD:
+                fd = os.open(self.path(digest), READ_ONLY)
+                marked(fd)
+                os.fchmod(fd, stat.S_IMODE(found.st_mode) | HELD)
+        except FileNotFoundError:
+            return None
+        return found.st_size
+
+    def unmark(self, digest: Digest) -> None:
+        """The file may go. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            path = self.path(digest)
+            path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~HELD)
 
     def set_aside(self, digest: Digest) -> None:
         """Moves the file into quarantine."""

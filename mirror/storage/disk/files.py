@@ -7,13 +7,14 @@ import errno
 import os
 import pwd
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
 
 from ...oci.digest import ALGORITHMS, Digest
 from ..owner import make_folder
+from .ingest_key import UPLOADS
 from .space import FULL
 
 log = structlog.get_logger()
@@ -80,16 +81,22 @@ def _refuse_others(root: Path) -> None:
             raise PermissionError(errno.EACCES, f"{name} belongs to another user")
 
 
-def unlink_all(paths: Iterable[Path]) -> dict[Path, float]:
-    """Those that were there, and when they were written, in seconds since the epoch. Raises
-    OSError, but not for what is gone already."""
-    removed = {}
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            written = path.lstat().st_mtime
-            path.unlink()
-            removed[path] = written
-    return removed
+def write_all(fd: int, data: bytes | memoryview, at: int) -> None:
+    """Raises OSError."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, at)
+        at += written
+        view = view[written:]
+
+
+def sync_directory(path: Path) -> None:
+    """The names in it are on the disk when this returns. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read_whole(fd: int, limit: int) -> bytes:
@@ -125,3 +132,4 @@ def _relative_directories() -> Iterator[Path]:
     for kind in (Path("blobs"), Path("partials")):
         yield kind
         yield from (kind / algorithm for algorithm in ALGORITHMS)
+    yield Path("partials") / UPLOADS

@@ -8,6 +8,7 @@ Losing the database loses the order of eviction, nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
@@ -19,12 +20,14 @@ from ...oci.digest import Digest
 from ..shared_database import SharedDatabase
 from ..sqlite_files import Rows, rows
 from .index_schema import index_schema
-from .ingest_key import IngestKey
+from .ingest_key import IngestKey, PartialKey, key_named
 
 log = structlog.get_logger()
 
 # Milliseconds that a write waits for another process's (see Patience).
 _BUSY_MS = 2000
+
+_LATEST = "SELECT max(used_at) FROM content WHERE held IS NULL"
 
 _BEFORE = 0.001  # seconds
 _CLOCKS_AGREE = 1.0  # seconds: a use that is noted further in the future was noted by a wrong clock
@@ -46,7 +49,7 @@ WITH RECURSIVE pinned (digest) AS (
 
 _KEPT = """
 SELECT coalesce(sum((size + block - 1) / block * block), 0) FROM content, totals
-WHERE digest IN (SELECT digest FROM pinned)
+WHERE content.held IS NULL AND digest IN (SELECT digest FROM pinned)
 """
 
 _GUESTS = """
@@ -55,20 +58,14 @@ WHERE guest AND digest NOT IN (SELECT digest FROM pinned)
 """
 
 _OLDEST = """
-SELECT digest, size, used_at FROM content WHERE digest NOT IN (SELECT digest FROM pinned)
+SELECT digest, size, used_at FROM content
+WHERE held IS NULL AND digest NOT IN (SELECT digest FROM pinned)
 ORDER BY used_at, rank DESC LIMIT ?
 """
 
 _OLDEST_GUESTS = """
 SELECT digest, size, used_at FROM content WHERE guest AND digest NOT IN (SELECT digest FROM pinned)
 ORDER BY used_at, rank DESC LIMIT ?
-"""
-
-
-_REMOVE_UNNEEDED = """
-DELETE FROM content WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM needs WHERE child = ?1)
-    AND NOT EXISTS (SELECT 1 FROM pins WHERE digest = ?1)
-RETURNING size
 """
 
 
@@ -160,11 +157,13 @@ class Index:
         came: IngestKey | None = None,
         *,
         guest: bool = False,
-    ) -> None:
-        """Records content that is visible now; the reservation ends of what `came`."""
+    ) -> bool:
+        """Records content that is visible now; the reservation ends of what `came`. Whether it is
+        held, as it was before."""
         with self.database.transaction() as db:
-            guest = _forget(db, digest, came or IngestKey(digest), guest)
-            _add(db, digest, size, now, needs, guest)
+            before = _forget(db, digest, came or IngestKey(digest))
+            _add(db, digest, size, now, needs, before.of(guest))
+            return before.held is not None
 
     def admit(
         self,
@@ -181,9 +180,9 @@ class Index:
         Raises Exceeded as `reserve`.
         """
         with self.database.transaction() as db:
-            guest = _forget(db, digest, IngestKey(digest), guest)
-            self._refuse_more(db, self.taken(size), 0, ceiling)
-            _add(db, digest, size, now, needs, guest)
+            before = _forget(db, digest, IngestKey(digest))
+            self.refuse_more(db, self.taken(size), 0, ceiling)
+            _add(db, digest, size, now, needs, before.of(guest))
 
     def remove(self, digests: Sequence[Digest]) -> int:
         """Forgets this content; returns the bytes of it that were recorded."""
@@ -197,37 +196,33 @@ class Index:
             ]
         return sum(map(self.taken, sizes))
 
-    def remove_unneeded(self, digests: Sequence[Digest]) -> dict[Digest, int]:
-        """Forgets those that no content needs that is recorded, nor is pinned to stay; one after
-        the other, so that what needs others is to be named before them. Returns their sizes."""
-        removed: dict[Digest, int] = {}
-        with self.database.transaction() as db:
-            for digest in digests:
-                for (size,) in rows(db, _REMOVE_UNNEEDED, str(digest)):
-                    removed[digest] = size
-        return removed
-
     def touch(self, uses: Sequence[tuple[Digest, float]], now: float) -> None:
         """Notes when content, and with it all that it needs, was last used."""
         with self.database.transaction() as db:
             _none_in_the_future(db, now, min([now, *(when for _, when in uses)]))
             db.executemany(_TOUCH, [(when, str(digest)) for digest, when in uses])
 
+    def held_bytes(self) -> int:
+        """Bytes of what is held."""
+        [(size,)] = self.database.read("SELECT held FROM totals")
+        return int(size)
+
     def oldest_use(self) -> float | None:
-        """When what was not used for longest was used, in seconds since the epoch."""
-        [(oldest,)] = self.database.read("SELECT min(used_at) FROM content")
+        """When what was not used for longest, and may be evicted, was used, in seconds since the
+        epoch."""
+        [(oldest,)] = self.database.read("SELECT min(used_at) FROM content WHERE held IS NULL")
         return float(oldest) if oldest is not None else None
 
     def has_clock(self, now: float) -> None:
         """Sees to it that no content was used later than now: the clock may have been set back."""
-        [(latest,)] = self.database.read("SELECT max(used_at) FROM content")
+        [(latest,)] = self.database.read(_LATEST)
         if latest is not None and latest > now + _CLOCKS_AGREE:
             with self.database.transaction() as db:
                 _none_in_the_future(db, now, now)
 
     def reserve(
         self,
-        key: IngestKey,
+        key: PartialKey,
         size: int,
         total: int | None,
         ceiling: int = 0,
@@ -246,14 +241,14 @@ class Index:
                 db, "SELECT coalesce(max(size), 0) FROM reserved WHERE digest = ?", str(key)
             )
             if size > held:
-                self._refuse_more(db, size, held, ceiling)
+                self.refuse_more(db, size, held, ceiling)
             db.execute(
                 "INSERT INTO reserved VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) "
                 "DO UPDATE SET size = ?2, total = coalesce(?3, total), guest = ?4",
                 (str(key), size, total, guest),
             )
 
-    def keep(self, key: IngestKey, size: int) -> None:
+    def keep(self, key: PartialKey, size: int) -> None:
         """Reserves what is there of a partial whose writer has stopped, whether it fits or not."""
         with self.database.transaction() as db:
             db.execute(
@@ -262,17 +257,17 @@ class Index:
                 (str(key), self.taken(size)),
             )
 
-    def release(self, key: IngestKey) -> None:
+    def release(self, key: PartialKey) -> None:
         """Gives a reservation back."""
         with self.database.transaction() as db:
             db.execute("DELETE FROM reserved WHERE digest = ?", (str(key),))
 
-    def held(self, key: IngestKey) -> int:
+    def held(self, key: PartialKey) -> int:
         """Bytes that are reserved for this."""
         found = self.database.read("SELECT size FROM reserved WHERE digest = ?", str(key))
         return found[0][0] if found else 0
 
-    def others(self, key: IngestKey) -> int:
+    def others(self, key: PartialKey) -> int:
         """Bytes of all content, and of what is reserved for anything but this."""
         [(size,)] = self.database.read(
             "SELECT bytes + reserved - coalesce((SELECT size FROM reserved WHERE digest = ?), 0) "
@@ -286,22 +281,22 @@ class Index:
         found = self.database.read("SELECT total FROM reserved WHERE digest = ?", str(key))
         return found[0][0] if found else None
 
-    def reservations(self) -> list[IngestKey]:
+    def reservations(self) -> list[PartialKey]:
         found = self.database.read("SELECT digest FROM reserved")
-        names = [IngestKey.named(*name.split(":", 1)) for (name,) in found]
+        names = [key_named(*name.split(":", 1)) for (name,) in found]
         return [key for key in names if key is not None]
 
     def evictable(self, guests: bool = False) -> int:
-        """Bytes of content that is not pinned: of all, or of guests alone."""
+        """Bytes of content that is neither held nor pinned: of all, or of guests alone."""
         if guests:
             [(size,)] = self.database.scan(_PINNED + _GUESTS)
             return int(size)
         [(kept,)] = self.database.scan(_PINNED + _KEPT)
-        return self.usage().content_bytes - int(kept)
+        return self.usage().content_bytes - self.held_bytes() - int(kept)
 
     def oldest(self, count: int = 64, guests: bool = False) -> list[Entry]:
         """The least recently used content, what needs others before what is needed; without what
-        is pinned."""
+        is held or pinned."""
         return _entries(
             self.database.scan(_PINNED + (_OLDEST_GUESTS if guests else _OLDEST), count)
         )
@@ -320,20 +315,35 @@ class Index:
         found = self.database.scan("SELECT name, digest FROM pins ORDER BY name")
         return {str(name): Digest.parse(str(digest)) for name, digest in found}
 
-    def _refuse_more(self, db: apsw.Connection, size: int, held: int, ceiling: int) -> None:
-        """Raises Exceeded when `size` bytes, in place of the `held`, are too many."""
+    def refuse_more(self, db: apsw.Connection, size: int, held: int, ceiling: int) -> None:
+        """Within a transaction. Raises Exceeded when `size` bytes, in place of the `held`, are too
+        many."""
         [(there,)] = rows(db, "SELECT bytes + reserved FROM totals")
         excess = there - held + size - max(self.max_bytes, ceiling)
         if excess > 0:
             raise Exceeded(min(excess, size - held), there)
 
 
-def _forget(db: apsw.Connection, digest: Digest, came: IngestKey, guest: bool) -> bool:
-    """Deletes what is recorded of a digest. Returns whether the next record of it is a guest's, if
-    a guest brings it: not where one was another's before."""
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Of content: whether it is a guest's, and when it was held last."""
+
+    guest: bool = True
+    held: float | None = None
+
+    def of(self, guest: bool) -> _Standing:
+        """Its next record's, which a guest brings or not: what was another's before stays so."""
+        return replace(self, guest=guest and self.guest)
+
+
+def _forget(db: apsw.Connection, digest: Digest, came: IngestKey) -> _Standing:
+    """Deletes what is recorded of a digest; its standing goes over to the next record of it."""
     db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
-    before = rows(db, "DELETE FROM content WHERE digest = ? RETURNING guest", str(digest))
-    return guest and before != [(0,)]
+    for guest, held in rows(
+        db, "DELETE FROM content WHERE digest = ? RETURNING guest, held", str(digest)
+    ):
+        return _Standing(bool(guest), held)
+    return _Standing()
 
 
 def _add(
@@ -342,7 +352,7 @@ def _add(
     size: int,
     now: float,
     needs: Sequence[Digest],
-    guest: bool,
+    standing: _Standing,
 ) -> None:
     ranks = [
         rank
@@ -351,8 +361,8 @@ def _add(
     ]
     rank = 1 + max(ranks, default=0) if needs else 0
     db.execute(
-        "INSERT INTO content (digest, size, used_at, rank, guest) VALUES (?, ?, ?, ?, ?)",
-        (str(digest), size, now, rank, guest),
+        "INSERT INTO content (digest, size, used_at, rank, guest, held) VALUES (?, ?, ?, ?, ?, ?)",
+        (str(digest), size, now, rank, standing.guest, standing.held),
     )
     if needs:
         db.executemany(
@@ -370,11 +380,11 @@ def _add(
 def _none_in_the_future(db: apsw.Connection, now: float, used: float) -> None:
     """Moves what a clock that was ahead has noted back, in the order in which it was used: it was
     used before whatever is `used` from now on."""
-    [(latest,)] = rows(db, "SELECT max(used_at) FROM content")
+    [(latest,)] = rows(db, _LATEST)
     if latest is not None and latest > now + _CLOCKS_AGREE:
         log.warning("clock_set_back", seconds=round(latest - now))
         db.execute(
-            "UPDATE content SET used_at = used_at - ?2 WHERE used_at > ?1",
+            "UPDATE content SET used_at = used_at - ?2 WHERE held IS NULL AND used_at > ?1",
             (now, latest - used + _BEFORE),
         )
 

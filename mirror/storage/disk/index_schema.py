@@ -9,7 +9,8 @@ from ..sqlite_files import Schema
 # `totals` is kept by triggers, so that no path through the code can forget to count. `block` is
 # what the file system gives a file at least: sizes of content are counted in whole blocks.
 # A content's rank is 0 for what refers to nothing, 1 for a manifest, 2 for an index: among equals
-# in age, what needs others goes before what is needed. `guest`: see Index.
+# in age, what needs others goes before what is needed. `guest`: see Index. `held`: when content
+# was held last, NULL for what may be evicted. What is held is in no index that eviction looks at.
 _VERSIONS = (
     """
 CREATE TABLE content (
@@ -57,12 +58,42 @@ CREATE TRIGGER reserved_out AFTER DELETE ON reserved BEGIN
     UPDATE totals SET reserved = reserved - old.size,
         guests = guests - old.guest * old.size; END;
 """,
+    """
+ALTER TABLE content ADD COLUMN held REAL;
+ALTER TABLE totals ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+DROP INDEX content_by_use;
+CREATE INDEX content_by_use ON content (used_at, rank DESC) WHERE held IS NULL;
+CREATE INDEX held_content ON content (digest) WHERE held IS NOT NULL;
+DROP TRIGGER content_in;
+DROP TRIGGER content_out;
+CREATE TRIGGER content_in AFTER INSERT ON content BEGIN
+    UPDATE totals SET entries = entries + 1,
+        bytes = bytes + (new.size + block - 1) / block * block,
+        guests = guests + new.guest * ((new.size + block - 1) / block * block),
+        held = held + (new.held IS NOT NULL) * ((new.size + block - 1) / block * block); END;
+CREATE TRIGGER content_change AFTER UPDATE OF size, guest, held ON content BEGIN
+    UPDATE totals SET
+        bytes = bytes - (old.size + block - 1) / block * block
+            + (new.size + block - 1) / block * block,
+        guests = guests - old.guest * ((old.size + block - 1) / block * block)
+            + new.guest * ((new.size + block - 1) / block * block),
+        held = held - (old.held IS NOT NULL) * ((old.size + block - 1) / block * block)
+            + (new.held IS NOT NULL) * ((new.size + block - 1) / block * block); END;
+CREATE TRIGGER content_out AFTER DELETE ON content BEGIN
+    UPDATE totals SET entries = entries - 1,
+        bytes = bytes - (old.size + block - 1) / block * block,
+        guests = guests - old.guest * ((old.size + block - 1) / block * block),
+        held = held - (old.held IS NOT NULL) * ((old.size + block - 1) / block * block);
+    DELETE FROM needs WHERE parent = old.digest; END;
+""",
 )
 
 # Whenever the file system's block is not the one that was counted with: a new database, one of the
 # first version, a store that was moved.
 _COUNT_ANEW = """
 UPDATE totals SET block = ?1,
+    held = (SELECT coalesce(sum((size + ?1 - 1) / ?1 * ?1), 0) FROM content
+        WHERE held IS NOT NULL),
     bytes = (SELECT coalesce(sum((size + ?1 - 1) / ?1 * ?1), 0) FROM content),
     guests = (SELECT coalesce(sum((size + ?1 - 1) / ?1 * ?1), 0) FROM content WHERE guest)
         + (SELECT coalesce(sum(size), 0) FROM reserved WHERE guest)

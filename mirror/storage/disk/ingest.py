@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from ...clock import Clock
 from ...oci.digest import Digest
@@ -15,11 +14,9 @@ from ...threads import Threads
 from .async_index import AsyncIndex
 from .blob_files import READ_ONLY, BlobFiles
 from .files import prepare
-from .ingest_key import IngestKey
+from .ingest_key import IngestKey, PartialKey
 from .partial import DiskFollowed, DiskPartial, LockedFile, lock_partial
-from .space import FULL, SpaceManager
-
-T = TypeVar("T")
+from .space import SpaceManager
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +49,16 @@ class Ingest:
         self._clock = clock
         self._policy = policy
 
-    def path(self, key: IngestKey) -> Path:
+    def path(self, key: PartialKey) -> Path:
         """The path of this key's partial, whether or not it exists."""
-        return self._root / "partials" / key.digest.algorithm / key.name
+        return self._root / "partials" / key.folder / key.name
 
     async def begin(self, digest: Digest, source: str) -> DiskPartial | None:
         """As ContentStore.partial."""
         key = IngestKey.of(digest, source)
-        partial, fault = await self._making_names(self._begin, key, self._is_guest(source))
+        partial, fault = await self._space.making_names(
+            self._files, self._begin, key, self._is_guest(source)
+        )
         if partial is not None and fault is not None:
             # What was written before cannot be read: the next writer begins anew.
             await partial.discard()
@@ -70,8 +69,8 @@ class Ingest:
         self, digest: Digest, data: bytes, refers_to: Sequence[Digest], source: str
     ) -> bool:
         """As ContentStore.put."""
-        partial, kept = await self._making_names(
-            self._put, digest, data, refers_to, self._is_guest(source)
+        partial, kept = await self._space.making_names(
+            self._files, self._put, digest, data, refers_to, self._is_guest(source)
         )
         if partial is None:
             return kept
@@ -95,23 +94,13 @@ class Ingest:
 
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         """Publishes, records and closes it (see partial.Shelf)."""
-        await self._making_names(self._publish, partial, refers_to)
+        await self._space.making_names(self._files, self._publish, partial, refers_to)
 
     def _is_guest(self, source: str) -> bool:
         return bool(source) and self._policy.is_guest(source)
 
     def _announced(self, key: IngestKey) -> int | None:
         return self._async_index.known(self._async_index.index.announced, key)
-
-    async def _making_names(self, work: Callable[..., T], *arguments: object) -> T:
-        """Does `work` on a thread; where the file system takes no other file, something is evicted
-        for it."""
-        try:
-            return await self._files.run(work, *arguments)
-        except OSError as error:
-            if error.errno not in FULL or not await self._space.make_names():
-                raise
-        return await self._files.run(work, *arguments)
 
     # What follows runs on a thread.
 

@@ -1,4 +1,5 @@
-"""What is on its way to the disk: content of a digest, from one source.
+"""What is on its way to the disk: content of a digest, from one source; or an upload, whose digest
+nobody knows yet.
 
 Until it is proven, what a source has sent is that source's word. So each goes on only with what it
 has sent itself: strangers who answer for the same digest neither spoil what others read, nor read
@@ -9,12 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Self
 
-from ...oci.digest import Digest
+from ...oci.digest import ALGORITHMS, Digest
 
 _NAME = re.compile(r"([0-9a-f]+)(?:\.([0-9a-f]{16}))?")
+_SESSION = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{16})")
+
+UPLOADS = "uploads"
+FOLDERS = (*ALGORITHMS, UPLOADS)
+"""Of partials: those of each kind."""
+
+
+def _mark(name: str) -> str:
+    """Of any name, fit for a file's."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +39,7 @@ class IngestKey:
     @classmethod
     def of(cls, digest: Digest, source: str) -> Self:
         """Of a source with this name, which may be any."""
-        return cls(digest, hashlib.sha256(source.encode()).hexdigest()[:16] if source else "")
+        return cls(digest, _mark(source) if source else "")
 
     @classmethod
     def named(cls, algorithm: str, name: str) -> Self | None:
@@ -41,9 +53,59 @@ class IngestKey:
         return cls(Digest.parse(f"{algorithm}:{found[1]}"), found[2] or "")
 
     @property
+    def folder(self) -> str:
+        return self.digest.algorithm
+
+    @property
     def name(self) -> str:
         """Of its file."""
         return f"{self.digest.hex}.{self.source}" if self.source else self.digest.hex
 
     def __str__(self) -> str:
-        return f"{self.digest.algorithm}:{self.name}"
+        return f"{self.folder}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """An upload. `repository` is a mark of its name: whoever names another finds no session."""
+
+    session: str
+    repository: str
+
+    @classmethod
+    def new(cls, repository: str) -> Self:
+        return cls(secrets.token_hex(16), _mark(repository))
+
+    @classmethod
+    def of(cls, session: str, repository: str) -> Self | None:
+        """None where a session's id is not of this form."""
+        return cls.named(f"{session}.{_mark(repository)}")
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        """What a file of this name is; None when it is nothing of the kind."""
+        found = _SESSION.fullmatch(name)
+        return cls(found[1], found[2]) if found else None
+
+    @property
+    def folder(self) -> str:
+        return UPLOADS
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.session}.{self.repository}"
+
+    def __str__(self) -> str:
+        return f"{self.folder}:{self.name}"
+
+
+PartialKey = IngestKey | SessionKey
+
+
+def key_named(folder: str, name: str) -> PartialKey | None:
+    """What a file of this name in this folder is; None when it is nothing of the kind.
+
+    Raises DigestInvalid when there is no such digest.
+    """
+    return SessionKey.named(name) if folder == UPLOADS else IngestKey.named(folder, name)

@@ -12,18 +12,18 @@ from pathlib import Path
 
 from ...oci.digest import Digest
 from ...oci.errors import DigestInvalid
-from .ingest_key import IngestKey
+from .ingest_key import IngestKey, PartialKey, key_named
 from .partial import lock_partial
 from .sparse_spans import note_of
 
 
 @contextlib.contextmanager
-def left(path: Path) -> Iterator[tuple[IngestKey, int] | None]:
+def left(path: Path) -> Iterator[tuple[PartialKey, int] | None]:
     """What a partial is, and its size, while no writer can begin; None when it is being
     written, or is no partial. Blocking."""
     try:
-        key = IngestKey.named(path.parent.name, path.name)
-        fd = lock_partial(path) if key else None
+        key = key_named(path.parent.name, path.name)
+        fd = lock_partial(path, flags=0) if key else None
     except (OSError, DigestInvalid):
         key = fd = None
     if key is None or fd is None:
@@ -47,7 +47,8 @@ def remove_all(root: Path, digest: Digest) -> list[IngestKey]:
     removed = []
     for path in (root / "partials" / digest.algorithm).glob(f"{digest.hex}*"):
         with left(path) as found:
-            if found is not None and found[0].digest == digest:
+            key = found[0] if found else None
+            if isinstance(key, IngestKey) and key.digest == digest:
                 remove(path)
-                removed.append(found[0])
+                removed.append(key)
     return removed

@@ -22,7 +22,9 @@ from ...oci.errors import Untrustworthy
 from ...threads import Threads
 from ..owner import give, make_folder
 from . import writeback
-from .ingest_key import IngestKey
+from .blob_files import HELD
+from .files import sync_directory
+from .ingest_key import IngestKey, PartialKey
 from .open_file import DiskFile
 from .space import FULL, ForGuests, SpaceClaim
 from .sparse_spans import SparseSpans, note_of, noted
@@ -43,9 +45,9 @@ class SpaceAccount(Protocol):
 
     async def make_once(self, size: int) -> bool: ...
 
-    async def keep(self, key: IngestKey, size: int) -> None: ...
+    async def keep(self, key: PartialKey, size: int) -> None: ...
 
-    async def release(self, key: IngestKey) -> None: ...
+    async def release(self, key: PartialKey) -> None: ...
 
 
 class Shelf(Protocol):
@@ -232,17 +234,21 @@ class DiskPartial:
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
 
     def publish(self, target: Path) -> None:
-        """Gives the proven file its name in `target`. Blocking."""
+        """Gives the proven file its name in `target`; where content of this name is held, in its
+        place. Blocking."""
         self._ahead.end()
-        if self._sync:
-            os.fdatasync(self._fd)
+        held = _is_held(target)
+        if held:
+            os.fchmod(self._fd, 0o600 | HELD)
+        if self._sync or held:
+            os.fsync(self._fd) if held else os.fdatasync(self._fd)
         try:
             os.rename(self._path, target)
         except FileNotFoundError:  # the first of its directory
             make_folder(target.parent)
             os.rename(self._path, target)
-        if self._sync:
-            _sync_directory(target.parent)
+        if self._sync or held:
+            sync_directory(target.parent)
 
     def _place(self, at: int, pieces: Sequence[bytes], vouched: bool) -> None:
         with self._hashing:
@@ -357,6 +363,13 @@ def held(path: Path) -> int:
     return taken
 
 
+def _is_held(path: Path) -> bool:
+    try:
+        return bool(path.lstat().st_mode & HELD)
+    except FileNotFoundError:
+        return False
+
+
 def _names(path: Path, fd: int) -> bool:
     """Whether this name means the open file."""
     try:
@@ -365,14 +378,15 @@ def _names(path: Path, fd: int) -> bool:
         return False
 
 
-def lock_partial(path: Path) -> int | None:
-    """Opens or makes the partial at `path` and locks it; None when another holds the lock.
+def lock_partial(path: Path, flags: int = os.O_CREAT) -> int | None:
+    """Opens or makes the partial at `path` and locks it; None when another holds the lock. With
+    other `flags` none is made.
 
     Blocking. Raises OSError. A symbolic link planted there is refused (ELOOP), a hard link
     removed: what is written here would be written into the file of somebody else.
     """
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             give(fd, path.parent)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -389,12 +403,4 @@ def lock_partial(path: Path) -> int | None:
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
         os.close(fd)

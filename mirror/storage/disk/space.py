@@ -8,6 +8,7 @@ import errno
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 import structlog
@@ -15,12 +16,15 @@ import structlog
 from ...clock import Clock
 from ...contracts.content import Entry, StoreFull
 from ...oci.digest import Digest
+from ...threads import Threads
 from .async_index import AsyncIndex
 from .free_space import FreeSpace
 from .index import Exceeded
-from .ingest_key import IngestKey
+from .ingest_key import IngestKey, PartialKey
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a file system that has no room, or of a limit on what there may be."""
@@ -75,7 +79,7 @@ class SpaceClaim:
     """Room for `size` bytes in all of a partial, `more` of which are not on the disk yet. It
     will have `total` bytes when it is whole, where that is known. `guest`: see Index."""
 
-    key: IngestKey
+    key: PartialKey
     size: int
     more: int
     total: int | None = None
@@ -117,6 +121,7 @@ class SpaceManager:
         settle: Callable[[], Awaitable[None]],
     ) -> None:
         self.bounds = bounds
+        self.index = async_index
         self._root = root
         self._async_index = async_index
         self._clock = clock
@@ -152,6 +157,11 @@ class SpaceManager:
         async with self._evicting:
             await self._make_for(claim)
 
+    def reserve_here(self, claim: SpaceClaim) -> bool:
+        """As `reserve`, in this thread, which is not the event loop's; False where something would
+        have to be evicted. Blocking; raises StoreFull, OSError."""
+        return self._take(claim) is None
+
     def admit(
         self, digest: Digest, size: int, now: float, needs: Sequence[Digest], guest: bool
     ) -> bool:
@@ -162,7 +172,7 @@ class SpaceManager:
         lack = self._take(claim, record=lambda: index.admit(digest, size, now, needs, guest=guest))
         return lack is None
 
-    async def keep(self, key: IngestKey, size: int) -> None:
+    async def keep(self, key: PartialKey, size: int) -> None:
         """Reserves what is on the disk of a partial whose writer has stopped."""
         await self._async_index.note(self._async_index.index.keep, key, size)
 
@@ -174,7 +184,7 @@ class SpaceManager:
         async with self._evicting:
             return await self.make(size) > 0
 
-    async def release(self, key: IngestKey) -> None:
+    async def release(self, key: PartialKey) -> None:
         await self._async_index.note(self._async_index.index.release, key)
 
     async def make(self, wanted: int, guests: bool = False) -> int:
@@ -249,6 +259,16 @@ class SpaceManager:
             found.append(entry)
             size += index.taken(entry.size)
         return found
+
+    async def making_names(self, files: Threads, work: Callable[..., T], *arguments: object) -> T:
+        """Does `work` on one of these threads; where the file system takes no other file, something
+        is evicted for it."""
+        try:
+            return await files.run(work, *arguments)
+        except OSError as error:
+            if error.errno not in FULL or not await self.make_names():
+                raise
+        return await files.run(work, *arguments)
 
     async def make_names(self) -> bool:
         """Evicts where the file system takes no other file; whether it may take one now."""

@@ -2,6 +2,7 @@
 
 blobs/<algorithm>/<2 hex>/<hex>     proven content, never altered
 partials/<algorithm>/<hex>.<source> being written, or waiting to be resumed
+partials/uploads/<session>.<mark>   what clients push, before it is told what it is (see uploads.py)
 quarantine/<hex>.<n>                what was found damaged, for a person to look at
 index.db                            sizes, last use, what needs what (see index.py)
 """
@@ -20,7 +21,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import Entry, Usage
-from ...contracts.events import ContentEvicted, ContentPurged, ContentQuarantined
+from ...contracts.events import ContentQuarantined
 from ...contracts.registry import Outcome
 from ...events import Events
 from ...oci.digest import Digest
@@ -30,14 +31,18 @@ from ...times import STORES
 from .async_index import AsyncIndex
 from .blob_files import BlobFiles
 from .files import StorageUnusable as StorageUnusable
-from .files import hash_of, prepare, read_whole, unlink_all, words
+from .files import hash_of, prepare, read_whole, words
 from .free_space import FreeSpace
+from .held import DiskHeld
+from .held_index import HeldIndex
 from .index import Index
 from .ingest import Ingest, IngestPolicy
 from .left_partials import remove_all
 from .open_file import StoredFile
 from .partial import DiskFollowed, DiskPartial
+from .removal import Removal
 from .space import Bounds, SpaceManager
+from .uploads import DiskUploads
 from .uses import Uses
 
 log = structlog.get_logger()
@@ -81,11 +86,21 @@ class DiskContent:
         )
         self.blobs = BlobFiles(root, lambda digest: events.emit(ContentQuarantined(digest)))
         self._files = Threads(4, "files")
+        self._removal = Removal(self.blobs, self.async_index, self._clock, events)
+        self.held = DiskHeld(
+            root,
+            self.blobs,
+            self._files,
+            self.space,
+            self.async_index,
+            self._removal,
+            self._clock,
+        )
+        self.uploads = DiskUploads(root, self._files, self.space, self.held, self._clock)
         policy = IngestPolicy(sync, is_guest)
         self.ingest = Ingest(
             root, self.blobs, self._files, self.space, self.async_index, self._clock, policy
         )
-        self._unrecorded: set[Digest] = set()  # evicted, as the index could not be told
         self._behind: set[asyncio.Future[object]] = set()
         self._tidying: asyncio.Future[object] | None = None
 
@@ -140,7 +155,7 @@ class DiskContent:
             await self.quarantine(digest, "its bytes have changed")
             return None
         if self._recorded(digest) is None:
-            await self.async_index.note(self._index.add, digest, len(data), self._clock.wall())
+            await self.on_files(self._record, digest, len(data))
         return data
 
     async def partial(self, digest: Digest, source: str = "") -> DiskPartial | None:
@@ -172,13 +187,10 @@ class DiskContent:
         return await self.async_index.ask(self._index.pins)
 
     async def purge(self, digests: Sequence[Digest]) -> Mapping[Digest, int]:
-        """Removes what of this no content needs that is here, nor is pinned; what needs others is
-        to be named first. So goes what is left of their downloads, but what is being downloaded
-        comes anew. Returns the sizes of what was here. Raises OSError, apsw.Error."""
-        removed = await self.async_index.ask(self._index.remove_unneeded, digests)
-        await self.on_files(unlink_all, [self.blobs.path(digest) for digest in removed])
-        for digest, size in removed.items():
-            self._events.emit(ContentPurged(digest, size))
+        """Removes what of this no content needs that is here, nor is pinned or held; what needs
+        others is to be named first. So goes what is left of their downloads, but what is being
+        downloaded comes anew. Returns the sizes of what was here. Raises OSError, apsw.Error."""
+        removed = await self.on_files(self._removal.purge, digests)
         for digest in digests:
             if digest in removed or self._recorded(digest) is None:
                 for key in await self.on_files(remove_all, self.root, digest):
@@ -190,18 +202,11 @@ class DiskContent:
         return self._recorded(digest)
 
     async def delete(self, digest: Digest) -> None:
-        await self._unlink([digest])
-        await self.async_index.note(self._index.remove, [digest])
+        await self.evict([digest])
 
     async def evict(self, digests: Sequence[Digest]) -> int:
-        """Removes this content; returns the bytes that were recorded of it. Raises OSError, and
-        apsw.Error when the index takes no record of it: it is told the next time."""
-        await self._unlink(digests)
-        before, self._unrecorded = self._unrecorded, self._unrecorded | set(digests)
-        again = [digest for digest in before if not self.blobs.path(digest).exists()]
-        gone = await self.async_index.ask(self._index.remove, [*digests, *again])
-        self._unrecorded -= {*digests, *before}
-        return gone
+        """As Removal.evict."""
+        return await self.on_files(self._removal.evict, digests)
 
     async def page(self, after: Digest | None, limit: int) -> Sequence[Entry]:
         return await self.async_index.ask(self._index.entries, str(after or ""), limit)
@@ -231,8 +236,10 @@ class DiskContent:
         return True
 
     async def quarantine(self, digest: Digest, reason: str) -> None:
-        """Moves damaged content aside: it is a miss from now on, and will be filled again."""
-        log.error("content_quarantined", digest=str(digest), reason=reason)
+        """Moves damaged content aside: it is a miss from now on, and will be filled again. What is
+        held was pushed, and has to be pushed again: it is nowhere else."""
+        held = await self.on_files(self.blobs.is_held, digest)
+        log.error("content_quarantined", digest=str(digest), reason=reason, pushed=held)
         await self.on_files(self.blobs.set_aside, digest)
         self._events.emit(ContentQuarantined(digest))
         await self.async_index.note(self._index.remove, [digest])
@@ -242,20 +249,6 @@ class DiskContent:
         return await self._files.run(work, *arguments)
 
     # Inside.
-
-    async def _unlink(self, digests: Sequence[Digest]) -> None:
-        """Raises OSError. What another process has removed before is for that one to tell."""
-        index = self.async_index
-        known = {digest: index.known(self._index.entry, digest) for digest in digests}
-        removed = await self.on_files(unlink_all, list(map(self.blobs.path, digests)))
-        now = self._clock.wall()
-        for digest, entry in known.items():
-            written = removed.get(self.blobs.path(digest))
-            if written is not None:
-                age = max(0.0, now - written)
-                unused = None if entry is None else max(0.0, now - entry.used_at)
-                size = 0 if entry is None else entry.size
-                self._events.emit(ContentEvicted(digest, size, unused, age))
 
     def _doubt(self, digest: Digest, reason: str) -> None:
         """A reader could not read this content: it is looked at, behind."""
@@ -283,13 +276,20 @@ class DiskContent:
         """Takes a file without a record into the account, once its bytes are proven."""
         if not await self.verify(digest):
             return False
-        await self.async_index.note(
-            self._index.add, digest, os.fstat(fd).st_size, self._clock.wall()
-        )
+        await self.on_files(self._record, digest, os.fstat(fd).st_size)
         if self._tidying is None or self._tidying.done():
             # It was here, whether there was room for it or not.
             self._tidying = self._do_behind(self._tidy())
         return True
+
+    def _record(self, digest: Digest, size: int) -> None:
+        """What is here and proven; it stays if its file says so. Blocking."""
+        now = self._clock.wall()
+        if self.blobs.is_held(digest):
+            held = HeldIndex(self._index)
+            self.async_index.note_here(held.hold, digest, now, lambda: size)
+        else:
+            self.async_index.note_here(self._index.add, digest, size, now)
 
     async def _tidy(self) -> None:
         try:

@@ -21,7 +21,7 @@ from ...oci.errors import DigestInvalid
 from ..sqlite_files import Identity
 from .files import words
 from .index import Exceeded
-from .ingest_key import IngestKey
+from .ingest_key import FOLDERS, IngestKey, PartialKey, SessionKey
 from .left_partials import left, remove
 from .partial import held
 from .store import DiskContent
@@ -98,13 +98,13 @@ class Upkeep:
         for path in await self._partials():
             key = await store.on_files(self._forget, path)
             if key is not None:
-                log.info("partial_forgotten", digest=str(key.digest))
+                log.info("partial_forgotten", partial=str(key))
                 await store.space.release(key)
         await self.settle()
         await store.space.tidy()
 
     async def _partials(self) -> list[Path]:
-        folders = [self._store.root / "partials" / algorithm for algorithm in ALGORITHMS]
+        folders = [self._store.root / "partials" / folder for folder in FOLDERS]
         return [path for each in folders for path in await self._store.on_files(_sorted, each)]
 
     async def _adopt(self, digest: Digest) -> None:
@@ -118,7 +118,9 @@ class Upkeep:
         store, index = self._store, self._store.async_index.index
         for key in await store.async_index.ask(index.reservations):
             if not await store.on_files(store.ingest.path(key).exists):
-                if await store.async_index.ask(index.size, key.digest) is None:
+                if isinstance(key, IngestKey) and (
+                    await store.async_index.ask(index.size, key.digest) is None
+                ):
                     await self._adopt(key.digest)
                 await store.space.release(key)
 
@@ -226,7 +228,7 @@ class Upkeep:
             log.exception("upkeep_failed", work=name)
         self._events.emit(UpkeepEnded(name, time.time(), went_well))
 
-    def _forget(self, path: Path) -> IngestKey | None:
+    def _forget(self, path: Path) -> PartialKey | None:
         """Removes a partial that is old, and has no writer. Blocking."""
         try:
             if time.time() - path.lstat().st_mtime < self._policy.partial_ttl:
@@ -250,6 +252,10 @@ class Upkeep:
             known = index.held(key)
             if size and known == index.taken(taken):
                 return
+            if not size and isinstance(key, SessionKey):  # whose first bytes are yet to come
+                if known:
+                    self._store.async_index.note_here(index.release, key)
+                return
             try:
                 if size and taken <= known:
                     self._store.async_index.ask_here(index.keep, key, taken)
@@ -260,7 +266,7 @@ class Upkeep:
             except Exceeded as error:
                 log.info(
                     "partial_forgotten",
-                    digest=str(key.digest),
+                    partial=str(key),
                     reason=f"{error.lacking} bytes too many",
                 )
             remove(path)
