@@ -34,6 +34,10 @@ from .console import (
 )
 from .doctor import doctor
 from .goings import log, status, why
+from .hosting.accounts import org, user
+from .hosting.repositories import repo, retention
+from .hosting.robots import robot, token
+from .hosting.webhooks import audit, webhook
 from .running import reload, restart
 from .setup import setup
 from .syncing import sync
@@ -134,6 +138,7 @@ def version() -> None:
 
 register(
     app,
+    audit,
     check,
     completion,
     doctor,
@@ -160,6 +165,13 @@ register(
     why,
 )
 app.add_typer(sync, name="sync")
+app.add_typer(user, name="user")
+app.add_typer(org, name="org")
+app.add_typer(robot, name="robot")
+app.add_typer(token, name="token")
+app.add_typer(repo, name="repo")
+app.add_typer(retention, name="retention")
+app.add_typer(webhook, name="webhook")
 
 
 async def _verify(config: Config) -> tuple[int, int]:

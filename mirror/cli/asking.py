@@ -50,7 +50,7 @@ async def lines(
     given: AsyncIterator[bytes] | None = None,
 ) -> AsyncGenerator[Line, None]:
     """What this command answers. What it cannot do ends the program."""
-    from ..app import CommandFailed, NotAnswered, TakesBytes, Tells, ask_lines
+    from ..app import NotAnswered, ask_lines
 
     log_nothing()
     mirror = find_mirror(config)
@@ -64,19 +64,65 @@ async def lines(
     except NotAnswered as error:
         if error.is_running:
             raise give_up(str(error), error.status) from None
-    async with _images_alone(load_or_exit(mirror.config)) as commands:
-        here = commands[command]
-        if isinstance(here, TakesBytes) and given is not None:
-            answers_here = here.run(parameters, given)
-        else:
-            assert isinstance(here, Tells)  # noqa: S101 - as its name says
-            answers_here = here.run(parameters)
-        try:
-            async with contextlib.aclosing(answers_here):
-                async for line in answers_here:
-                    yield line
-        except CommandFailed as error:
-            raise give_up(error.message, error.status) from None
+    async with (
+        _images_alone(load_or_exit(mirror.config)) as commands,
+        contextlib.aclosing(_run_here(commands[command], parameters, given)) as told,
+    ):
+        async for line in told:
+            yield line
+
+
+async def hosted_lines(
+    config: Path | None,
+    command: str,
+    parameters: Mapping[str, object],
+    given: AsyncIterator[bytes] | None = None,
+) -> AsyncGenerator[Line, None]:
+    """As `lines`, of a command about repositories of one's own. Where no mirror runs it is done to
+    their records, also before the first start."""
+    from ..app import CannotStart, NotAnswered, ask_lines, hosting_alone
+
+    log_nothing()
+    mirror = find_mirror(config)
+    try:
+        async with contextlib.aclosing(
+            ask_lines(mirror.store, command, parameters, given)
+        ) as answers:
+            async for line in answers:
+                yield line
+        return
+    except NotAnswered as error:
+        if error.is_running:
+            raise give_up(str(error), error.status) from None
+    loaded = load_or_exit(mirror.config)
+    try:
+        async with (
+            hosting_alone(loaded) as commands,
+            contextlib.aclosing(_run_here(commands[command], parameters, given)) as told,
+        ):
+            async for line in told:
+                yield line
+    except CannotStart as error:
+        raise give_up(str(error)) from None
+
+
+async def _run_here(
+    command: Any, parameters: Mapping[str, object], given: AsyncIterator[bytes] | None
+) -> AsyncGenerator[Line, None]:
+    """What a command answers that this process has done itself."""
+    from ..app import CommandFailed, TakesBytes, Tells
+
+    if isinstance(command, TakesBytes) and given is not None:
+        answers = command.run(parameters, given)
+    else:
+        assert isinstance(command, Tells)  # noqa: S101 - as its name says
+        answers = command.run(parameters)
+    try:
+        async with contextlib.aclosing(answers):
+            async for line in answers:
+                yield line
+    except CommandFailed as error:
+        raise give_up(error.message, error.status) from None
 
 
 async def last_line(config: Path | None, command: str, parameters: Mapping[str, object]) -> Line:

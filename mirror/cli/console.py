@@ -229,12 +229,15 @@ def explained(*examples: str, failed: str = "it could not be done") -> Callable[
     return note
 
 
-def register(app: typer.Typer, *commands: Callable[..., Any]) -> None:
-    """Makes these functions commands of the program, or of a group of it, with their epilogs."""
+def register(app: typer.Typer, *commands: Callable[..., Any], without: str = "") -> None:
+    """Makes these functions commands of the program, or of a group of it, with their epilogs.
+    `without`: what their names begin with, and their commands' names do not."""
     for command in commands:
         told = inspect.cleandoc(command.__doc__ or "").split("\n\n")
         app.command(
-            name=command.__name__.rstrip("_").replace("_", "-"),  # `import_`: Python's own word
+            name=command.__name__.removeprefix(without)
+            .rstrip("_")
+            .replace("_", "-"),  # `import_`: Python's own word
             help="\n\n".join(" ".join(paragraph.split()) for paragraph in told),
             epilog=_epilogs.get(command) or _epilog((), ""),
         )(command)

@@ -35,7 +35,7 @@ from .reading import load, load_again, parse, store_of
 from .reloading import NEEDS_RESTART, following
 from .sync import ClockWindow, SyncConfig
 from .sync import name_of as sync_name
-from .values import digest_or_time, seconds, tagged_image
+from .values import digest_or_time, seconds, size_or_none, tagged_image
 
 __all__ = [
     "IDENTITY_TOKEN_USER",
@@ -78,6 +78,7 @@ __all__ = [
     "parse",
     "registry_name",
     "seconds",
+    "size_or_none",
     "store_of",
     "sync_name",
     "tagged_image",

@@ -1,0 +1,1 @@
+"""The commands about repositories of one's own."""
