@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 STATIC = Path(__file__).parent.parent.parent / "mirror" / "server" / "browsing" / "static"
-OWN = {"theme.js", "icon.svg", "VENDORED.toml"}
+OWN = {"frame.css", "frame.js", "theme.js", "icon.svg", "VENDORED.toml"}
 
 
 def vendored() -> list[dict[str, str]]:

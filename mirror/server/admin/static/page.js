@@ -1,22 +1,8 @@
-// What the page does by itself: parts replaced as they come, dialogs, copying, the theme.
+// What the page does by itself, beside frame.js: parts replaced as they come, dialogs.
 // It never makes HTML of text: what comes from the server is escaped there.
 "use strict";
 (() => {
-  const byId = (id) => document.getElementById(id);
-
-  // Times, as the reader's clock has them.
-  const localTimes = (root) => {
-    for (const each of root.querySelectorAll("time[data-clock]")) {
-      const at = new Date(each.dateTime);
-      if (Number.isNaN(at.getTime())) continue;
-      const day = at.toDateString() === new Date().toDateString() ? "" :
-        `${at.toLocaleDateString(undefined, { month: "short", day: "numeric" })} `;
-      const seconds = each.dataset.clock === "short" ? undefined : "2-digit";
-      each.textContent = day + at.toLocaleTimeString("en-GB",
-        { hour: "2-digit", minute: "2-digit", second: seconds });
-      each.title = at.toString();
-    }
-  };
+  const { byId, localTimes, say } = globalThis.frame;
 
   // Parts are changed where they differ: focus, selection and what is opened stay.
   const callbacks = {
@@ -29,16 +15,6 @@
     localTimes(fresh);
     Idiomorph.morph(part, Array.from(fresh.childNodes), { morphStyle: "innerHTML", callbacks });
     htmx.process(part);
-  };
-
-  // What came of an action, for eyes and ears.
-  let silence;
-  const say = (text, look = "good") => {
-    const said = byId("said");
-    said.className = look;
-    said.textContent = text;
-    clearTimeout(silence);
-    silence = setTimeout(() => { said.textContent = ""; }, look === "bad" ? 15000 : 5000);
   };
 
   // The stream, as long as the page is seen.
@@ -78,43 +54,16 @@
   document.addEventListener("visibilitychange", () => document.hidden ? rest() : listen());
   window.addEventListener("pagehide", rest);
 
-  const copy = async (button) => {
-    const text = button.dataset.copy;
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {  // no clipboard on plain HTTP
-      const field = document.createElement("textarea");
-      field.value = text;
-      field.className = "unseen";
-      button.after(field);
-      field.select();
-      const done = document.execCommand("copy");
-      field.remove();
-      button.focus();
-      if (!done) return say(`copy this yourself: ${text}`, "bad");
-    }
-    say(`copied: ${text}`);
-  };
-
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
-    if (button.dataset.copy !== undefined) copy(button);
     if (button.dataset.sort !== undefined) {
       byId("images-sort").value = button.dataset.sort;
       htmx.trigger("#images-form", "submit");
     }
-    if (button.id === "theme") {
-      const root = document.documentElement;
-      const isDark = root.dataset.theme ? root.dataset.theme === "dark" :
-        matchMedia("(prefers-color-scheme: dark)").matches;
-      root.dataset.theme = isDark ? "light" : "dark";
-      try { localStorage.setItem("theme", root.dataset.theme); } catch { /* not kept */ }
-    }
   });
 
   document.addEventListener("DOMContentLoaded", () => {
-    localTimes(document);
     if (!document.hidden) listen();
     const dialog = byId("dialog");
     document.body.addEventListener("htmx:afterSwap", (event) => {
