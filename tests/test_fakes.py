@@ -9,7 +9,7 @@ import pytest
 from mirror.contracts.catalogue import Catalogue, CatalogueNotes
 from mirror.contracts.content import ContentStore
 from mirror.contracts.hosted import CollectionRecords, HostedRecords
-from mirror.contracts.identity import IdentityRecords
+from mirror.contracts.identity import IdentityRecords, SessionRecords
 from mirror.contracts.registry import Reader
 from mirror.contracts.tags import TagStore
 from mirror.contracts.uploads import HeldContent
@@ -37,6 +37,7 @@ from . import fakes
         (IdentityRecords, fakes.MemoryIdentity),
         (CollectionRecords, fakes.MemoryRecords),
         (HeldContent, fakes.MemoryHeld),
+        (SessionRecords, fakes.MemorySessions),
         (WebhookRecords, fakes.MemoryWebhooks),
     ],
 )

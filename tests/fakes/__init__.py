@@ -32,6 +32,7 @@ from .hosted import MemoryHeld, MemoryRecords
 from .identity import MemoryIdentity
 from .registry import FakeRegistry
 from .requests import CONTEXT, REDIS, request_of
+from .sessions import MemorySessions
 from .tags import FakeTags
 from .tier import MemoryTier
 from .upstream import FakeStream, FakeUpstream, NamedStream, NamedUpstream, manifest_of
@@ -51,6 +52,7 @@ __all__ = [
     "MemoryHeld",
     "MemoryIdentity",
     "MemoryRecords",
+    "MemorySessions",
     "MemoryTier",
     "MemoryWebhooks",
     "NamedStream",

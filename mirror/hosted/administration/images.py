@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from fnmatch import fnmatchcase
 
 from ...contracts.administration import (
     Child,
@@ -21,7 +22,6 @@ from ...contracts.registry import Deleter, Reader
 from ...oci.digest import Digest
 from ...oci.errors import Denied, RegistryError, Unknown
 from ...oci.manifests import Manifest, read_manifest
-from ...oci.patterns import Patterns
 from ...oci.reference import Repository, parse_reference
 from . import names
 from .gate import Gate
@@ -129,9 +129,7 @@ class HostedImages:
             tag.moved_at,
             tag.moved_by,
             manifest.artifact_type,
-            Patterns(repository.immutable).match(
-                Repository(self._registry, repository.name), tag.name
-            ),
+            any(fnmatchcase(tag.name, pattern) for pattern in repository.immutable),
         )
 
     async def _size(self, repository: str, manifest: HostedManifest) -> int:

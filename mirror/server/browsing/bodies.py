@@ -27,11 +27,14 @@ def _invalid(words: str) -> Refused:
     return Refused(400, "INVALID", words)
 
 
-async def form_of(request: web.Request) -> MultiMapping[Any]:
+async def form_of(request: web.BaseRequest) -> MultiMapping[Any]:
     try:
         return await request.post()
     except (ValueError, LookupError, AssertionError):  # what aiohttp finds wrong in a form
         raise _invalid("the body is no form") from None
+
+
+_LARGEST = 1e18
 
 
 class Body:
@@ -41,7 +44,7 @@ class Body:
         self._keys = keys
 
     @classmethod
-    async def read(cls, request: web.Request) -> Body:
+    async def read(cls, request: web.BaseRequest) -> Body:
         try:
             found = json.loads(await request.read() or b"{}")
         except (ValueError, RecursionError):
@@ -66,6 +69,8 @@ class Body:
         found = self._keys.pop(name, None)
         if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
             raise _invalid(f"{name} is a number")
+        if found is not None and not -_LARGEST < found < _LARGEST:  # NaN neither
+            raise _invalid(f"{name} is a number below {_LARGEST:g}")
         return found
 
     def yes_or_no(self, name: str) -> bool:
@@ -73,6 +78,23 @@ class Body:
         if not isinstance(found, bool):
             raise _invalid(f"{name} is true or false")
         return found
+
+    def has(self, name: str) -> bool:
+        return name in self._keys
+
+    def text_or_none(self, name: str) -> str | None:
+        """None where it is not given."""
+        return self.text(name) if name in self._keys else None
+
+    def yes_no_or_none(self, name: str) -> bool | None:
+        """None where it is not given."""
+        return self.yes_or_no(name) if name in self._keys else None
+
+    def objects(self, name: str) -> Sequence[Body]:
+        found = self._keys.pop(name, [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise _invalid(f"{name} is a list of objects")
+        return [Body(each) for each in found]
 
     def end(self) -> None:
         if self._keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     body: Mapping[str, str] | None = None
     gives: str = "application/json"
+    status: int = 200
 
 
 def document(
@@ -78,12 +80,13 @@ _FAILURE = {
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    shown = operation.path.strip("/").replace("/{name}", "_one")
+    shown = re.sub(r"\{\w+\}", "one", operation.path.strip("/"))
+    shown = re.sub(r"[^a-z0-9]+", "_", shown)
     found: dict[str, Any] = {
         "operationId": f"{operation.method.lower()}_{shown}",
         "summary": operation.summary,
         "responses": {
-            "200": {"description": "Done", "content": {operation.gives: {}}},
+            str(operation.status): {"description": "Done", "content": {operation.gives: {}}},
             "default": _FAILURE,
         },
     }

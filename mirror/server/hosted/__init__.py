@@ -1,0 +1,1 @@
+"""Hosted names: repositories of one's own, and the page for people."""

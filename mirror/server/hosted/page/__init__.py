@@ -1,0 +1,1 @@
+"""The page of hosted names, for people, and its API for programs."""
