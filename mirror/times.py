@@ -22,6 +22,7 @@ class Deadlines:
     blob: float = 90.0  # until the first byte: a turn (30), trouble (30), and a try under way
     tags: float = 60.0  # some registries take minutes for such a list; no pull needs it
     referrers: float = 15.0
+    push: float = 300.0  # what ends a push, its body apart: it may have to be hashed anew
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,7 @@ async def serving_admin(
                 images = _images(use.value.registry, opened, now)
                 return await images.missing(image.repository, image.reference, wanted)
 
-        _, passed = given.of(config)
+        passed = given.of(config).admin
         host = _widest([each.getsockname()[0] for each in passed] or [config.admin.listen.host])
 
         def admission() -> Admission:

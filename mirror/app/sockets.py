@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from ..clients.urls import Reach, reach
-from ..config import Address, Config
+from ..config import Address, Config, ListenConfig
 from ..server.http.accepting import BACKLOG, Port, open_sockets
 from .resources import CannotStart
 
@@ -20,7 +20,16 @@ log = structlog.get_logger()
 
 _FIRST = 3  # sd_listen_fds(3): the first descriptor that is passed on
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-LISTEN, ADMIN = "listen", "admin"
+LISTEN, ADMIN, HOSTED = "listen", "admin", "hosted"
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Sockets that stand for those of a key, and are opened for none."""
+
+    listen: Sequence[socket.socket]
+    admin: Sequence[socket.socket]
+    hosted: Sequence[socket.socket]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +38,20 @@ class Given:
 
     sockets: Sequence[tuple[str, socket.socket]] = ()
 
-    def of(self, config: Config) -> tuple[Sequence[socket.socket], Sequence[socket.socket]]:
-        """Those of `listen`, and those of `admin`. One without such a name is admin's where that is
-        its port, and else listen's."""
-        pulls: list[socket.socket] = []
-        admin: list[socket.socket] = []
+    def of(self, config: Config) -> Passed:
+        """One without such a name is admin's or hosted's where that has its port, and else
+        listen's."""
+        ports = {config.admin.listen.port: ADMIN}
+        ports |= {each.address.port: HOSTED for each in _hosted_at(config)}
+        found: dict[str, list[socket.socket]] = {LISTEN: [], ADMIN: [], HOSTED: []}
         for name, each in self.sockets:
-            is_admin = name == ADMIN or (
-                name != LISTEN and each.getsockname()[1] == config.admin.listen.port
-            )
-            (admin if is_admin else pulls).append(each)
-        return pulls, admin
+            key = name if name in found else ports.get(each.getsockname()[1], LISTEN)
+            found[key].append(each)
+        return Passed(found[LISTEN], found[ADMIN], found[HOSTED])
+
+
+def _hosted_at(config: Config) -> Sequence[ListenConfig]:
+    return () if config.hosted is None else config.hosted.listen
 
 
 def given_sockets(environment: MutableMapping[str, str]) -> Given:
@@ -78,12 +90,22 @@ async def pull_ports(config: Config, given: Given) -> AsyncIterator[Sequence[Seq
     wakes first takes all that have come. They stay open while a worker is replaced: whoever has
     connected meanwhile waits for the next one.
     """
-    passed, _ = given.of(config)
-    ports = [_passed(config, passed)] * config.workers if passed else await _opened(config)
+    passed = given.of(config)
+    found: list[Sequence[Sequence[Port]]] = []
     try:
-        yield ports
+        for sockets, listens, key in (
+            (passed.listen, config.listen, LISTEN),
+            (passed.hosted, _hosted_at(config), HOSTED),
+        ):
+            hosted = key == HOSTED
+            if sockets:
+                found.append([_passed(sockets, listens, hosted)] * config.workers)
+            elif listens:
+                found.append(await _opened(listens, config.workers, hosted))
+        yield [[port for ports in each for port in ports] for each in zip(*found, strict=True)]
     finally:
-        _close(ports)
+        for each in found:
+            _close(each)
 
 
 def _close(ports: Iterable[Iterable[Port]]) -> None:
@@ -92,33 +114,38 @@ def _close(ports: Iterable[Iterable[Port]]) -> None:
             port.socket.close()
 
 
-def _passed(config: Config, sockets: Sequence[socket.socket]) -> Sequence[Port]:
-    plain = {each.address.port for each in config.listen if not each.tls}
-    encrypted = {each.address.port for each in config.listen if each.tls}
+def _passed(
+    sockets: Sequence[socket.socket], listens: Sequence[ListenConfig], hosted: bool
+) -> Sequence[Port]:
+    plain = {each.address.port for each in listens if not each.tls}
+    encrypted = {each.address.port for each in listens if each.tls}
     ports = []
     for each in sockets:
         port = each.getsockname()[1]
-        ports.append(Port(each, tls=port in encrypted or port not in plain))
+        ports.append(Port(each, port in encrypted or port not in plain, hosted))
     names = [address_of(each) for each in sockets]
-    written = [str(each) for each in config.listen]
+    written = [str(each) for each in listens]
     log.info("sockets_passed_on", sockets=names, instead_of=written)
     return ports
 
 
-async def _opened(config: Config) -> Sequence[Sequence[Port]]:
+async def _opened(
+    listens: Sequence[ListenConfig], workers: int, hosted: bool
+) -> Sequence[Sequence[Port]]:
+    key = "hosted.listen" if hosted else LISTEN
     ports: list[Port] = []
     failures = []
-    for each in config.listen:
+    for each in listens:
         try:
             found = await open_sockets(each.address.host, each.address.port, BACKLOG)
         except OSError as error:
-            failures.append(cannot_listen(LISTEN, each.address, error))
+            failures.append(cannot_listen(key, each.address, error))
         else:
-            ports += [Port(one, each.tls) for one in found]
+            ports += [Port(one, each.tls, hosted) for one in found]
     if failures:
         _close([ports])
         raise CannotStart("\n".join(map(str, failures)))
-    if config.workers == 1:
+    if workers == 1:
         return [ports]
     # By now it is known that nobody else listens there, of which sockets that share a port with
     # others (SO_REUSEPORT) would not be told.
@@ -126,14 +153,14 @@ async def _opened(config: Config) -> Sequence[Sequence[Port]]:
     _close([ports])
     shared: list[list[Port]] = []
     try:
-        for _ in range(config.workers):
+        for _ in range(workers):
             shared.append([])
             for family, address, tls in places:
                 one = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
-                shared[-1].append(Port(one, tls))
+                shared[-1].append(Port(one, tls, hosted))
     except OSError as error:
         _close(shared)
-        raise CannotStart(f"{LISTEN}: {error.strerror or error}") from error
+        raise CannotStart(f"{key}: {error.strerror or error}") from error
     return shared
 
 

@@ -24,6 +24,7 @@ class Outcome(StrEnum):
     FILLED = "filled"  # fetched now
     JOINED = "joined"  # being fetched already, for somebody else
     PASSED = "passed"  # handed through, never kept (tag lists)
+    CHANGED = "changed"  # what was pushed or deleted, as the client wanted it
     FAILED = "failed"
 
 

@@ -189,6 +189,12 @@ class SizeInvalid(BadRequest):
     code = "SIZE_INVALID"
 
 
+class TooLarge(SizeInvalid):
+    """A manifest of more bytes than any registry has to take ("Pushing Manifests")."""
+
+    status = 413
+
+
 class ContentMismatch(BadRequest):
     """What was pushed is not what its digest names."""
 

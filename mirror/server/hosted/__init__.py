@@ -1,1 +1,2 @@
-"""Hosted names: repositories of one's own, and the page for people."""
+"""Hosted names: repositories of one's own, by the whole OCI distribution-spec 1.1, and the page for
+people."""

@@ -54,10 +54,12 @@ Make = Callable[[socket.socket, bytes, Answer | None], asyncio.Protocol]
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A socket that listens, and whether TLS is spoken with those who connect to it."""
+    """A socket that listens; whether TLS is spoken with those who connect to it, and whether they
+    mean what is hosted here, whatever their Host says."""
 
     socket: socket.socket
     tls: bool = False
+    hosted: bool = False
 
 
 class Acceptor:

@@ -20,8 +20,8 @@ from ...contracts.registry import Outcome
 from ...events import Events
 from ...oci.errors import BadRequest, RegistryError
 from ...tasks import until
-from ..v2.endpoints import COMMON
 from ..v2.failures import failure
+from ..v2.reading import COMMON
 from ..v2.target import TargetKind
 from .accepting import Acceptor, Port
 from .aiohttp_parts import KeptAlive
@@ -198,6 +198,39 @@ class Listener:
             return await self._handler(request)
         finally:
             self._running.discard(task)
+
+
+class Listeners:
+    """Several, that begin and end together."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._all = list(listeners)
+
+    def add(self, listener: Listener) -> None:
+        """Before they are started."""
+        self._all.append(listener)
+
+    @property
+    def connections(self) -> int:
+        return sum(each.connections for each in self._all)
+
+    def start(self) -> None:
+        for each in self._all:
+            each.start()
+
+    def limit(self, idle: float, patience: float) -> None:
+        for each in self._all:
+            each.limit(idle, patience)
+
+    def show(self, tls: ssl.SSLContext | None) -> None:
+        for each in self._all:
+            each.show(tls)
+
+    async def retire(self, stop: asyncio.Event) -> None:
+        await asyncio.gather(*(each.retire(stop) for each in self._all))
+
+    async def stop(self, grace: float) -> None:
+        await asyncio.gather(*(each.stop(grace) for each in self._all))
 
 
 def _without_tls() -> bytes:

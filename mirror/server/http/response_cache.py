@@ -11,14 +11,15 @@ An answer from here has a request id only where the client has sent one. To make
 into the head takes 0.33 µs, where the answer is found, made and logged in 2.1 µs, and in 4.2 µs
 with the calls that a socket needs: 8 %, for what has nothing in it to be traced.
 
-Nothing has to be told to the table when content or a tag changes: an entry lives for seconds, a
-tag's for a quarter of one, and never beyond the moment at which its Age or its freshness ends.
+Nothing has to be told to the table when mirrored content or a tag changes: an entry lives for
+seconds, a tag's for a quarter of one, and never beyond the moment at which its Age or its freshness
+ends. An entry of a repository of one's own asks each time whether anything has changed there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -43,6 +44,9 @@ _CONTENT_LIFE = 10.0  # seconds; what a digest names does not change, but may be
 # All nodes are to agree within a second on what is frozen (see TagStore.freeze), of which a tag
 # memory's own copy takes up to three quarters.
 _TAG_LIFE = 0.25
+# Of what is hosted. What changes on this host is seen at once, on others that share the records
+# when this is over: all have to have it within seconds that somebody may not read any more.
+_HOSTED_LIFE = 1.0
 
 # Of an answer's life: after this part of it one request renews it. When all that are under way find
 # it over together, the last of them waits for all.
@@ -135,6 +139,8 @@ class _Prepared:
     until: float
     asked: Asked
     method: str
+    still: Callable[[], bool] | None = None
+    """Whether it is the answer still; None: nothing but time changes that."""
     told: Hit | None = None
     told_not_modified: Hit | None = None
     """Made when there is one to tell: most of what is prepared is asked for once."""
@@ -188,7 +194,7 @@ class ResponseCache:
         if fields is None:
             return None
         prepared = self._prepared.get((line, fields.host))
-        if prepared is None:
+        if prepared is None or (prepared.still is not None and not prepared.still()):
             return None
         began = self._monotonic()
         if began >= prepared.renew_at:
@@ -208,15 +214,18 @@ class ResponseCache:
         self._log.note_hit(told, client, self._monotonic() - began, fields.words, now)
         return answer
 
-    def put(self, answer: PublicAnswer) -> None:
+    def put(self, answer: PublicAnswer, still: Callable[[], bool] | None = None) -> None:
         """Puts into the table what a GET was answered with; where the answer has headers for who
-        has it already, HEAD and If-None-Match of it too."""
+        has it already, HEAD and If-None-Match of it too. `still`: it is given as long as this
+        says so, which is asked each time."""
         target, host, body = answer.asked.target, answer.asked.host, answer.body
-        if self._has_ended or len(body) > LARGEST:
+        if self._has_ended or len(body) > LARGEST or (still is not None and not still()):
             return
         if not _LINE.fullmatch(target) or not host.isascii():
             return
-        most = _CONTENT_LIFE if answer.life is None else min(answer.life, _TAG_LIFE)
+        most = _CONTENT_LIFE if still is None else _HOSTED_LIFE
+        if answer.life is not None:
+            most = min(answer.life, _TAG_LIFE)
         now = self._monotonic()
         renew_at, until = now + most * _RENEWED, now + most
         head = _head(200, {"Content-Length": str(len(body)), **answer.headers})
@@ -227,7 +236,7 @@ class ResponseCache:
             key = (f"{method} {target} HTTP/1.1".encode(), host.encode())
             self._forget(key)
             self._prepared[key] = _Prepared(
-                head, sent, etag, other, renew_at, until, answer.asked, method
+                head, sent, etag, other, renew_at, until, answer.asked, method, still
             )
             self._bytes += _cost(key, self._prepared[key])
         while self._bytes > _TABLE_BYTES:

@@ -19,6 +19,8 @@ _OF_KIND: Mapping[TargetKind, float] = {
     TargetKind.BLOB: DEADLINES.blob,
     TargetKind.TAGS: DEADLINES.tags,
     TargetKind.REFERRERS: DEADLINES.referrers,
+    TargetKind.CATALOG: DEADLINES.tags,
+    TargetKind.UPLOAD: DEADLINES.push,
 }
 
 

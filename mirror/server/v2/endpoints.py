@@ -1,72 +1,31 @@
-"""The endpoints of the registry protocol (OCI distribution-spec 1.1, "Pull" and "Content
-Discovery"): what each of them asks of the Reader, and makes of its answer.
-
-What is stored is served as it is: every Accept header that clients send allows it, so nothing is
-negotiated, converted or compressed.
-"""
+"""The endpoints of the mirror's names (OCI distribution-spec 1.1, "Pull" and "Content Discovery"):
+which repository a request means, and what is answered at other paths."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
 from ...clock import Clock
-from ...contracts.registry import BytesContent, Outcome, Resolved, TagPage
+from ...contracts.registry import Outcome
 from ...contracts.tracing import Tracer
-from ...oci.digest import Digest
-from ...oci.errors import NameUnknown, RegistryError, Unsupported
-from ...oci.ranges import ContentRange
-from ...oci.reference import Repository
+from ...oci.errors import RegistryError, Unsupported
 from ...switch import Use
 from ..http.browsers import is_browser, refuse_pages
-from ..http.public_answers import Asked, public_answer
-from ..http.request_ids import HEADER
-from ..http.response_cache import LARGEST, ResponseCache
+from ..http.public_answers import PublicAnswer
+from ..http.response_cache import ResponseCache
 from .access_log import Exchange
-from .answering import Responder, in_memory
-from .conditions import asked, etag, not_modified, wanted
-from .deadlines import in_time, with_deadline
+from .answering import Responder
 from .failures import failure
+from .reading import JSON, Reading, answer_whole
 from .serving import Serving
-from .target import (
-    HEALTH,
-    Target,
-    TargetKind,
-    is_endpoint,
-    parse_artifact_type,
-    parse_count,
-    parse_marker,
-    parse_path,
-    parse_query,
-    split,
-)
+from .target import HEALTH, TargetKind, is_endpoint, parse_path, parse_query, split
 from .tracing import begins
 from .welcome import welcome
 
-COMMON: Mapping[str, str] = {
-    "Docker-Distribution-Api-Version": "registry/2.0",
-    "Server": "registry-mirror",
-    "X-Content-Type-Options": "nosniff",  # a browser is not to make a page of somebody's blob
-}
-
-_JSON: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
-_TEXT: Mapping[str, str] = {hdrs.CONTENT_TYPE: "text/plain; charset=utf-8"}
+TEXT: Mapping[str, str] = {hdrs.CONTENT_TYPE: "text/plain; charset=utf-8"}
 _READS = (hdrs.METH_GET, hdrs.METH_HEAD)
-
-# RFC 9211. What is stale was served from here in spite of its age.
-_CACHE_STATUS = {
-    Outcome.HIT: "hit",
-    Outcome.PREFETCHED: "hit",
-    Outcome.REVALIDATED: "fwd=stale; detail=unchanged",
-    Outcome.STALE: "hit; detail=stale",
-    Outcome.FILLED: "fwd=miss",
-    Outcome.JOINED: "fwd=miss; collapsed",
-    Outcome.PASSED: "fwd=bypass",
-}
-_FETCHED = (Outcome.FILLED, Outcome.JOINED)
 
 
 class Endpoints:
@@ -82,14 +41,13 @@ class Endpoints:
     ) -> None:
         self._tracer = tracer
         self._use = use
-        self._registry = use.value.registry
         self._naming = use.value.naming
         self._responder = responder
         self._response_cache = response_cache
-        self._clock = clock
+        self._reading = Reading(use.value.registry, responder, self._keep, clock)
 
     async def answer(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
-        refuse_pages(request.headers, _own_address(request))
+        refuse_pages(request.headers, own_address(request))
         path, raw_query = split(request.raw_path)
         if request.method not in _READS and is_endpoint(path):
             raise Unsupported("a mirror is for reading: push to the registry itself")
@@ -98,13 +56,13 @@ class Endpoints:
             told = b"ok\n"
             if path == "/" and is_browser(request.headers):
                 told = welcome(request.headers.get(hdrs.HOST, ""), request.scheme)
-            return await self._whole(request, exchange, 200, _TEXT, told)
+            return await self._whole(request, exchange, 200, TEXT, told)
         target = parse_path(path)
         if target.kind is TargetKind.PING:
             if target.before:
                 self._naming.base(target.before)
             exchange.kind, exchange.outcome = TargetKind.PING, Outcome.HIT
-            return await self._whole(request, exchange, 200, _JSON, b"{}")
+            return await self._whole(request, exchange, 200, JSON, b"{}")
         query = parse_query(raw_query)
         repository = self._naming.repository(
             target.name, query.get("ns"), request.headers.get(hdrs.HOST, ""), target.before
@@ -114,153 +72,7 @@ class Endpoints:
         exchange.reference = str(target.reference)
         if self._tracer is not None:
             begins(self._tracer, exchange, request.headers)
-        is_head = request.method == hdrs.METH_HEAD
-        exchange.context = context = with_deadline(exchange.context, target.kind, is_head=is_head)
-        match target:
-            case Target(TargetKind.BLOB, _, Digest() as digest) if is_head:
-                return await self._stat(request, exchange, repository, digest)
-            case Target(TargetKind.BLOB, _, Digest() as digest):
-                return await self._blob(request, exchange, repository, digest)
-            case Target(TargetKind.MANIFEST, _, Digest() as digest):
-                content = await in_time(
-                    context, self._registry.manifest(context, repository, digest)
-                )
-                return await self._manifest(request, exchange, content, None)
-            case Target(TargetKind.TAG, _, str() as tag):
-                resolved = await in_time(context, self._registry.resolve(context, repository, tag))
-                digest = resolved.descriptor.digest
-                content = await in_time(
-                    context, self._registry.manifest(context, repository, digest)
-                )
-                return await self._manifest(request, exchange, content, resolved)
-            case Target(TargetKind.TAGS):
-                return await self._tags(request, exchange, repository, target, query)
-            case Target(TargetKind.REFERRERS, _, Digest() as digest):
-                return await self._referrers(request, exchange, repository, digest, query)
-        raise NameUnknown("there is no such endpoint")
-
-    async def _manifest(
-        self,
-        request: web.BaseRequest,
-        exchange: Exchange,
-        content: BytesContent,
-        resolved: Resolved | None,
-    ) -> web.StreamResponse:
-        exchange.outcome = _outcome(content, resolved)
-        digest = content.descriptor.digest
-        headers = {
-            hdrs.CONTENT_TYPE: content.descriptor.media_type,
-            **_validators(digest),
-            **_provenance(exchange.outcome),
-        }
-        if resolved is not None:
-            exchange.digest, exchange.age = str(digest), resolved.age
-            headers |= _age(resolved.outcome, resolved.age, "what this tag points to")
-        if exchange.outcome is Outcome.HIT and (resolved is None or resolved.fresh_for > 0):
-            life = None
-            if resolved is not None:
-                since = self._clock.monotonic() - exchange.arrived
-                life = min(resolved.fresh_for, 1 - resolved.age % 1) - since
-            self._prepare(request, exchange, headers, content.data, headers, life)
-        if _matches(request, digest):
-            return await self._whole(request, exchange, 304, headers, None)
-        return await self._whole(request, exchange, 200, headers, content.data)
-
-    async def _stat(
-        self, request: web.BaseRequest, exchange: Exchange, repository: Repository, digest: Digest
-    ) -> web.StreamResponse:
-        """HEAD of a blob, and GET by whom has it already: nothing is fetched for it."""
-        context = exchange.context
-        descriptor = await in_time(context, self._registry.stat(context, repository, digest))
-        exchange.outcome = Outcome.PASSED
-        headers = {hdrs.ACCEPT_RANGES: "bytes", **_validators(digest)}
-        if _matches(request, digest):
-            return await self._whole(request, exchange, 304, headers, None)
-        headers[hdrs.CONTENT_TYPE] = descriptor.media_type
-        if descriptor.size is not None:
-            headers[hdrs.CONTENT_LENGTH] = str(descriptor.size)
-        return await self._whole(request, exchange, 200, headers, None)
-
-    async def _blob(
-        self, request: web.BaseRequest, exchange: Exchange, repository: Repository, digest: Digest
-    ) -> web.StreamResponse:
-        if _matches(request, digest):
-            return await self._stat(request, exchange, repository, digest)
-        part = asked(request.headers.get(hdrs.RANGE), request.headers.get(hdrs.IF_RANGE), digest)
-        context = exchange.context
-        content = await in_time(context, self._registry.blob(context, repository, digest, part))
-        try:
-            exchange.outcome = content.outcome
-            size = content.descriptor.size
-            status, start, stop = 200, 0, size
-            headers = {
-                hdrs.CONTENT_TYPE: content.descriptor.media_type,
-                hdrs.ACCEPT_RANGES: "bytes",
-                **_validators(digest),
-                **_provenance(exchange.outcome),
-            }
-            part = wanted(
-                request.headers.get(hdrs.RANGE), request.headers.get(hdrs.IF_RANGE), digest, size
-            )
-            if part is not None and part.stop is not None:
-                status, start, stop = 206, part.start, part.stop
-                headers[hdrs.CONTENT_RANGE] = str(ContentRange(start, stop, size))
-            elif exchange.outcome is Outcome.HIT and size is not None and size <= LARGEST:
-                data = in_memory(content.fileno(), size)
-                if data is not None:
-                    self._prepare(request, exchange, headers, data, None, None)
-                    return await self._whole(request, exchange, status, headers, data)
-            return await self._responder.content(
-                request, exchange, status, _head(exchange, headers), content, start, stop
-            )
-        finally:
-            content.close()
-
-    async def _tags(
-        self,
-        request: web.BaseRequest,
-        exchange: Exchange,
-        repository: Repository,
-        target: Target,
-        query: Mapping[str, str],
-    ) -> web.StreamResponse:
-        count, last = parse_count(query.get("n")), parse_marker(query.get("last"))
-        # The specification wants nothing for n=0, and no Link header.
-        page = TagPage(())
-        if count != 0:
-            context = exchange.context
-            page = await in_time(context, self._registry.tags(context, repository, count, last))
-        exchange.outcome = Outcome.PASSED
-        headers: dict[str, str] = {**_JSON, **_provenance(exchange.outcome)}
-        if page.last is not None:
-            fields = {"n": count, "last": page.last, "ns": query.get("ns")}
-            following = urlencode({key: value for key, value in fields.items() if value})
-            headers[hdrs.LINK] = f'<{target.base}/{target.name}/tags/list?{following}>; rel="next"'
-        body = json.dumps({"name": target.name, "tags": list(page.tags)}).encode()
-        return await self._whole(request, exchange, 200, headers, body)
-
-    async def _referrers(
-        self,
-        request: web.BaseRequest,
-        exchange: Exchange,
-        repository: Repository,
-        digest: Digest,
-        query: Mapping[str, str],
-    ) -> web.StreamResponse:
-        artifact_type = parse_artifact_type(query.get("artifactType"))
-        context = exchange.context
-        content = await in_time(
-            context, self._registry.referrers(context, repository, digest, artifact_type)
-        )
-        exchange.outcome = content.outcome
-        headers = {
-            hdrs.CONTENT_TYPE: content.descriptor.media_type,
-            **_provenance(exchange.outcome),
-            **_age(exchange.outcome, content.age, "who refers to this digest"),
-        }
-        if artifact_type is not None:
-            headers["OCI-Filters-Applied"] = "artifactType"
-        return await self._whole(request, exchange, 200, headers, content.data)
+        return await self._reading.answer(request, exchange, repository, target, query)
 
     async def refuse(
         self, request: web.BaseRequest, exchange: Exchange, error: RegistryError
@@ -268,36 +80,12 @@ class Endpoints:
         exchange.outcome = Outcome.FAILED
         answer = failure(error, exchange.kind, exchange.agent, exchange.context.request_id)
         exchange.error = f"{answer.code}: {error.message}"
-        headers = {**_JSON, **answer.headers}
+        headers = {**JSON, **answer.headers}
         return await self._whole(request, exchange, answer.status, headers, answer.body)
 
-    def _prepare(
-        self,
-        request: web.BaseRequest,
-        exchange: Exchange,
-        headers: Mapping[str, str],
-        body: bytes,
-        not_modified: Mapping[str, str] | None,
-        life: float | None,
-    ) -> None:
-        """What was answered here is answered from the response cache from now on, where anybody may
-        have it, and it is still what would be answered."""
-        answer = public_answer(
-            exchange.context,
-            Asked(
-                request.raw_path,
-                request.headers.get(hdrs.HOST, ""),
-                exchange.kind,
-                exchange.registry,
-                exchange.repository,
-                exchange.reference,
-            ),
-            {**COMMON, **headers},
-            body,
-            None if not_modified is None else {**COMMON, **not_modified},
-            life,
-        )
-        if answer is not None and self._use.is_current:
+    def _keep(self, answer: PublicAnswer) -> None:
+        """Answered from the response cache from now on, if it is still what would be answered."""
+        if self._use.is_current:
             self._response_cache.put(answer)
 
     async def _whole(
@@ -308,51 +96,10 @@ class Endpoints:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> web.StreamResponse:
-        head = _head(exchange, headers)
-        return await self._responder.whole(request, exchange, status, head, body)
+        return await answer_whole(self._responder, request, exchange, status, headers, body)
 
 
-def _head(exchange: Exchange, headers: Mapping[str, str]) -> dict[str, str]:
-    """All headers of an answer that goes the ordinary way."""
-    return {**COMMON, **headers, HEADER: exchange.context.request_id}
-
-
-def _own_address(request: web.BaseRequest) -> str:
+def own_address(request: web.BaseRequest) -> str:
     """The address of this machine that the client is connected to."""
     transport = request.transport
     return str(((transport and transport.get_extra_info("sockname")) or ("",))[0])
-
-
-def _matches(request: web.BaseRequest, digest: Digest) -> bool:
-    return not_modified(request.headers.getall(hdrs.IF_NONE_MATCH, []), digest)
-
-
-def _validators(digest: Digest) -> dict[str, str]:
-    return {"Docker-Content-Digest": str(digest), hdrs.ETAG: etag(digest)}
-
-
-def _outcome(content: BytesContent, resolved: Resolved | None) -> Outcome:
-    """Of a tag's two steps, the one that went further away."""
-    if resolved is None:
-        return content.outcome
-    known = resolved.outcome in (Outcome.HIT, Outcome.REVALIDATED)
-    return content.outcome if known and content.outcome in _FETCHED else resolved.outcome
-
-
-def _provenance(outcome: Outcome) -> dict[str, str]:
-    """Where the answer comes from."""
-    if outcome not in _CACHE_STATUS:
-        return {}
-    return {"Cache-Status": f"registry-mirror; {_CACHE_STATUS[outcome]}"}
-
-
-def _age(outcome: Outcome, seconds: float, what: str) -> dict[str, str]:
-    """How old the upstream's word is, of what it may change its mind on: a tag, a list. What a
-    digest names is good for ever."""
-    age = max(0, int(seconds))
-    headers: dict[str, str] = {hdrs.AGE: str(age)}
-    if outcome is Outcome.STALE:
-        headers["Warning"] = (
-            f'299 - "older than its TTL: {what} was last confirmed {age} seconds ago"'
-        )
-    return headers

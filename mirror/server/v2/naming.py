@@ -43,7 +43,7 @@ class Naming:
         """
         said = {
             "?ns=": parse_registry(ns) if ns else None,
-            "its Host": self.hosts.get(_without_port(host)),
+            "its Host": self.hosts.get(without_port(host)),
             "its path before /v2/": self.base(before) if before else None,
         }
         first, slash, rest = name.partition("/")
@@ -96,10 +96,10 @@ def _without_api(name: str) -> str:
     return name.removeprefix("v2/") if name.count("/") == 2 else name
 
 
-def _without_port(host: str) -> str:
+def without_port(host: str) -> str:
     """A Host header (RFC 9110, 7.2) as `hosts` has it.
 
-    >>> _without_port("GHCR.mirror.lan.:5000"), _without_port("[::1]:5000")
+    >>> without_port("GHCR.mirror.lan.:5000"), without_port("[::1]:5000")
     ('ghcr.mirror.lan', '[::1]')
     """
     name, colon, port = host.strip(" \t").rpartition(":")

@@ -29,7 +29,8 @@ HEALTH = ("/", "/healthz")
 
 class TargetKind(StrEnum):
     """What was asked for, as metrics and logs call it. `PING` is any question of whether the mirror
-    is there. `MANIFEST` is one asked for by digest: a tag fails in other ways."""
+    is there. `MANIFEST` is one asked for by digest: a tag fails in other ways. `UPLOAD` and
+    `CATALOG` are hosted names' alone."""
 
     PING = "ping"
     MANIFEST = "manifest"
@@ -37,6 +38,8 @@ class TargetKind(StrEnum):
     BLOB = "blob"
     TAGS = "tags"
     REFERRERS = "referrers"
+    UPLOAD = "upload"
+    CATALOG = "catalog"
     OTHER = "other"
 
 
@@ -53,6 +56,10 @@ class Target:
     name: str = ""
     reference: Digest | str = ""
     before: str = ""
+
+    @property
+    def is_manifest(self) -> bool:
+        return self.kind in (TargetKind.MANIFEST, TargetKind.TAG)
 
     @property
     def base(self) -> str:

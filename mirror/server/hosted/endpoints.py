@@ -1,0 +1,196 @@
+"""The endpoints of hosted names: who asks, what for, and what is answered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from urllib.parse import urlencode
+
+from aiohttp import hdrs, web
+
+from ...clock import Clock
+from ...contracts.context import ANONYMOUS
+from ...contracts.identity import Refusal
+from ...contracts.registry import Outcome
+from ...contracts.tracing import Tracer
+from ...oci.errors import RegistryError, Unauthorized, Unsupported
+from ...oci.reference import Repository
+from ..http.browsers import refuse_pages
+from ..http.public_answers import PublicAnswer
+from ..http.response_cache import ResponseCache
+from ..v2.access_log import Exchange
+from ..v2.answering import Responder
+from ..v2.endpoints import TEXT, own_address
+from ..v2.reading import JSON, Reading, answer_whole
+from ..v2.target import (
+    HEALTH,
+    Target,
+    TargetKind,
+    parse_count,
+    parse_marker,
+    parse_query,
+    split,
+)
+from ..v2.tracing import begins
+from .bodies import RequestBody
+from .failures import failure
+from .pushing import Pushing
+from .serving import HostedServing
+from .target import methods_of, parse_hosted
+
+_MOST_LISTED = 1000
+"""Tags, or repositories, in an answer to who names no number."""
+
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
+
+
+class Endpoints:
+    """Answers one request."""
+
+    def __init__(
+        self,
+        serving: HostedServing,
+        responder: Responder,
+        response_cache: ResponseCache,
+        clock: Clock,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._serving = serving
+        self._registry = serving.registry
+        self._responder = responder
+        self._response_cache = response_cache
+        self._clock = clock
+        self._tracer = tracer
+        self._methods: tuple[str, ...] = ()
+
+    async def answer(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        path, raw_query = split(request.raw_path)
+        site = self._serving.sites.get(path.split("/", 2)[1])
+        if site is not None:
+            await self._authenticate(request, exchange)
+            return await site(request, exchange)
+        if path in HEALTH:
+            exchange.kind, exchange.outcome = TargetKind.PING, Outcome.HIT
+            return await self._whole(request, exchange, 200, TEXT, b"ok\n")
+        refuse_pages(request.headers, own_address(request))
+        target = parse_hosted(path)
+        exchange.kind = target.kind
+        self._methods = methods_of(target)
+        await self._authenticate(request, exchange)
+        if request.method not in self._methods:
+            raise Unsupported(f"{target.kind} is not asked for in this way")
+        query = parse_query(raw_query)
+        if target.kind is TargetKind.PING:
+            return await self._ping(request, exchange)
+        if target.kind is TargetKind.CATALOG:
+            return await self._catalog(request, exchange, query)
+        repository = Repository(self._serving.name, target.name)
+        exchange.registry, exchange.repository = repository.registry, repository.name
+        if target.kind is not TargetKind.UPLOAD:  # whose id nobody else is to know
+            exchange.reference = str(target.reference)
+        if self._tracer is not None:
+            begins(self._tracer, exchange, request.headers)
+        return await self._of_repository(request, exchange, repository, target, query)
+
+    async def _of_repository(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        repository: Repository,
+        target: Target,
+        query: Mapping[str, str],
+    ) -> web.StreamResponse:
+        body = RequestBody(request, self._serving.patience)
+        pushing = Pushing(self._registry, self._responder, request, exchange, body)
+        match target.kind, request.method:
+            case TargetKind.UPLOAD, hdrs.METH_POST:
+                return await pushing.begin(repository, query)
+            case TargetKind.UPLOAD, hdrs.METH_PATCH:
+                return await pushing.append(repository, str(target.reference))
+            case TargetKind.UPLOAD, hdrs.METH_PUT:
+                return await pushing.finish(repository, str(target.reference), query)
+            case TargetKind.UPLOAD, hdrs.METH_DELETE:
+                return await pushing.cancel(repository, str(target.reference))
+            case TargetKind.UPLOAD, _:
+                return await pushing.status(repository, str(target.reference))
+            case _, hdrs.METH_PUT:
+                return await pushing.put_manifest(repository, target.reference)
+            case _, hdrs.METH_DELETE:
+                return await pushing.delete(repository, target)
+        still = self._serving.marks.still(repository.name)
+        reading = Reading(self._registry, self._responder, self._keep(still), self._clock)
+        if target.kind is TargetKind.TAGS:
+            query = {"n": str(_MOST_LISTED), **query}
+        return await reading.answer(request, exchange, repository, target, query)
+
+    async def _authenticate(self, request: web.BaseRequest, exchange: Exchange) -> None:
+        """Finds out who asks. Raises Unauthorized for a login that is none."""
+        found = await self._serving.authenticator.authenticate(
+            request.headers.get(hdrs.AUTHORIZATION), exchange.context.client
+        )
+        if isinstance(found, Refusal):
+            raise Unauthorized(found.reason, retry_after=found.retry_after or None)
+        exchange.context = dataclasses.replace(exchange.context, principal=found)
+
+    async def _ping(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        """Where clients begin to log in: only for who has done so."""
+        if exchange.context.principal == ANONYMOUS:
+            raise Unauthorized("log in first")
+        exchange.outcome = Outcome.HIT
+        return await self._whole(request, exchange, 200, JSON, b"{}")
+
+    async def _catalog(
+        self, request: web.BaseRequest, exchange: Exchange, query: Mapping[str, str]
+    ) -> web.StreamResponse:
+        count, last = parse_count(query.get("n")), parse_marker(query.get("last"))
+        page = await self._registry.repositories(
+            exchange.context, self._serving.name, _MOST_LISTED if count is None else count, last
+        )
+        exchange.outcome = Outcome.HIT
+        headers = dict(JSON)
+        if page.last is not None:
+            following = urlencode({"n": count or _MOST_LISTED, "last": page.last})
+            headers[hdrs.LINK] = f'</v2/_catalog?{following}>; rel="next"'
+        body = json.dumps({"repositories": [each.name for each in page.repositories]}).encode()
+        return await self._whole(request, exchange, 200, headers, body)
+
+    async def refuse(
+        self, request: web.BaseRequest, exchange: Exchange, error: RegistryError
+    ) -> web.StreamResponse:
+        exchange.outcome = Outcome.FAILED
+        challenge = ""
+        if isinstance(error, Unauthorized):
+            challenge = self._serving.challenge(error.scope, self._origin(request))
+        answer = failure(
+            error,
+            exchange.kind,
+            exchange.context.request_id,
+            methods=self._methods,
+            challenge=challenge,
+        )
+        exchange.error = f"{answer.code}: {error.message}"
+        headers = {**JSON, **answer.headers}
+        return await self._whole(request, exchange, answer.status, headers, answer.body)
+
+    def _origin(self, request: web.BaseRequest) -> str:
+        """What the client calls this registry. Its Host may be anything."""
+        if self._serving.url is not None:
+            return self._serving.url
+        host = request.headers.get(hdrs.HOST, "").strip(" \t")
+        return f"{request.scheme}://{host if _HOST.fullmatch(host) else own_address(request)}"
+
+    def _keep(self, still: Callable[[], bool]) -> Callable[[PublicAnswer], None]:
+        """Answered from the response cache as long as nothing changes in the repository."""
+        return lambda answer: self._response_cache.put(answer, still)
+
+    async def _whole(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> web.StreamResponse:
+        return await answer_whole(self._responder, request, exchange, status, headers, body)
