@@ -93,6 +93,19 @@ def _build(
     return Image(digest, media_types, image.blobs, image.manifests, image.manifest_of)
 
 
+def write_archive(image: Image, path: Path) -> None:
+    """An OCI image layout in a tar, with this image alone."""
+    index = _descriptor(image.media_types["index"], image.digest, image.manifests[image.digest])
+    index["annotations"] = {"io.containerd.image.name": "local.test/image:latest"}
+    files = [
+        ("oci-layout", 0o644, _json({"imageLayoutVersion": "1.0.0"})),
+        ("index.json", 0o644, _json({"schemaVersion": 2, "manifests": [index]})),
+    ]
+    for digest, data in (image.blobs | image.manifests).items():
+        files.append((f"blobs/{digest.replace(':', '/')}", 0o644, data))
+    path.write_bytes(_tar(files))
+
+
 def push(image: Image, registry: str, repository: str, tag: str = "latest") -> None:
     """Pushes to a registry that asks for no login, by the OCI distribution-spec ("Pushing")."""
     base = f"{registry}/v2/{repository}"

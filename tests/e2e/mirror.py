@@ -48,6 +48,11 @@ class Mirror:
         self.configuration.write_text(json.dumps(self._keys))  # YAML contains JSON
         self._program: Program | None = None
 
+    def configure(self, **keys: Any) -> None:
+        """With these keys, too, when it is started next."""
+        self._keys |= keys
+        self.configuration.write_text(json.dumps(self._keys))
+
     def start(self) -> Mirror:
         """Starts it, and waits until it answers."""
         argv = [sys.executable, "-m", "mirror", "serve", "--config", str(self.configuration)]

@@ -1,0 +1,306 @@
+"""Repositories of one's own, by the clients that people push and pull with.
+
+Two registries run for all tests: `plain` is one process with a port of its own, `tls` two workers
+with a Host name at the mirror's port and a certificate by an authority of the test's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..deploy.kubernetes_programs import NotAvailable as NoHelm
+from ..deploy.kubernetes_programs import program
+from .certificates import Certificate, issue
+from .images import OCI, build_thin, write_archive
+from .mirror import Mirror, endpoint
+from .newer_clients import NotAvailable, root_of
+from .programs import Programs, accepts, needs, run, unavailable
+from .pushers import (
+    BuildahPusher,
+    ContainerdPusher,
+    DockerPusher,
+    DockerSidContainerdPusher,
+    DockerSidPusher,
+    HelmPusher,
+    PodmanPusher,
+    Pusher,
+    Refused,
+    SkopeoPusher,
+)
+
+NAME = "registry.corp.test"
+PASSWORD = "correct horse battery"
+NOWHERE = endpoint("http://127.0.0.1:1")
+INDEX = "application/vnd.oci.image.index.v1+json"
+ACCEPT = ", ".join([INDEX, OCI["manifest"], "application/vnd.docker.distribution.manifest.v2+json"])
+
+PUSHERS: Mapping[str, type[Pusher]] = {
+    "docker": DockerPusher,
+    "docker-sid": DockerSidPusher,
+    "docker-sid-containerd-store": DockerSidContainerdPusher,
+    "containerd": ContainerdPusher,
+    "podman": PodmanPusher,
+    "skopeo": SkopeoPusher,
+    "buildah": BuildahPusher,
+    "helm": HelmPusher,
+}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """`name` is what references begin with. ann maintains the organisation team; bob has nothing
+    but his own repositories."""
+
+    name: str
+    url: str
+    context: ssl.SSLContext | None
+    mirror: Mirror
+
+    def ask(
+        self, method: str, path: str, user: str = "ann", **headers: str
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """One request, with no client's ways about it; "" shows no login."""
+        login = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
+        shown = {"Authorization": f"Basic {login}"} if user else {}
+        headers = {"Host": self.name, "Accept": ACCEPT, **shown, **headers}
+        request = urllib.request.Request(self.url + path, headers=headers, method=method)
+        handler = urllib.request.HTTPSHandler(context=self.context)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
+        try:
+            with opener.open(request, timeout=30) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+    def has(self, repository: str, tag: str) -> bool:
+        return self.ask("HEAD", f"/v2/{repository}/manifests/{tag}")[0] == 200
+
+    def command(self, *words: str) -> str:
+        """One of the mirror's own commands."""
+        config = ("--config", self.mirror.configuration)
+        return run(sys.executable, "-m", "mirror", *words, *config).stdout
+
+
+def _start(programs: Programs, certificate: Certificate | None) -> Registry:
+    """With its users, as an operator makes them."""
+    mirror = Mirror(programs, NOWHERE)
+    port = 5002
+    hosted: dict[str, Any] = {"listen": f"{mirror.address}:{port}"}
+    keys: dict[str, Any] = {}
+    context = None
+    if certificate is not None:
+        port = 5000
+        hosted = {"hosts": [NAME]}
+        keys = {"tls": {"cert": str(certificate.server)}, "workers": 2}
+        context = ssl.create_default_context(cafile=certificate.authority)
+        context.check_hostname = False
+    mirror.configure(hosted=hosted, **keys)
+    mirror.start()
+    mirror.program.wait_until(lambda: accepts(mirror.address, port), "it listens for pushes")
+    scheme = "https" if certificate else "http"
+    host = NAME if certificate else mirror.address
+    registry = Registry(f"{host}:{port}", f"{scheme}://{mirror.address}:{port}", context, mirror)
+    password = programs.folder / "password"
+    password.write_text(PASSWORD)
+    for user in ("ann", "bob"):
+        registry.command("user", "add", user, "--password-file", str(password))
+    registry.command("org", "add", "team")
+    registry.command("org", "member", "team", "ann", "maintainer")
+    return registry
+
+
+@pytest.fixture(scope="module")
+def certificate() -> Iterator[Certificate]:
+    with Programs() as programs:
+        yield issue(programs.folder, (NAME,))
+
+
+@pytest.fixture(scope="module")
+def registries(certificate: Certificate) -> Iterator[Mapping[str, Registry]]:
+    with Programs() as one, Programs() as other, ThreadPoolExecutor(2) as threads:
+        plain = threads.submit(_start, one, None)
+        tls = threads.submit(_start, other, certificate)
+        yield {"plain": plain.result(), "tls": tls.result()}
+        for each in (one, other):
+            for log in each.folder.glob("*.log"):
+                print(f"--- {log}\n{log.read_text(errors='replace')[-20_000:]}")
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def registry(registries: Mapping[str, Registry], request: pytest.FixtureRequest) -> Registry:
+    return registries[request.param]
+
+
+@pytest.fixture(scope="module")
+def hosts(registries: Mapping[str, Registry], certificate: Certificate) -> Path:
+    path = certificate.authority.parent / "hosts"
+    path.write_text(f"127.0.0.1 localhost\n{registries['tls'].mirror.address} {NAME}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pushers(hosts: Path, certificate: Certificate) -> Iterator[Mapping[str, Pusher]]:
+    """Every client, begun when it is first asked for."""
+    archive = certificate.authority.parent / "image.tar"
+    write_archive(build_thin("pushed", OCI), archive)
+    begun: list[Programs] = []
+
+    class Begun(dict[str, Pusher]):
+        def __missing__(self, name: str) -> Pusher:
+            kind = PUSHERS[name]
+            _have(kind)
+            programs = Programs()
+            begun.append(programs)
+            self[name] = kind(programs.__enter__(), hosts, certificate.authority)
+            self[name].load(archive)
+            return self[name]
+
+    try:
+        yield Begun()
+    finally:
+        for programs in begun:
+            for log in programs.folder.glob("*.log"):
+                print(f"--- {log}\n{log.read_text(errors='replace')[-20_000:]}")
+            programs.__exit__()
+
+
+def _have(kind: type[Pusher]) -> None:
+    try:
+        if kind.suite:
+            root_of(kind.suite)
+        else:
+            needs(*kind.programs)
+        if kind is HelmPusher:
+            program("helm")
+    except (NotAvailable, NoHelm) as error:
+        unavailable(str(error))
+
+
+@pytest.mark.parametrize("name", PUSHERS)
+def test_log_in_push_pull_again_and_log_out(
+    name: str, registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    client, repository = pushers[name], f"team/{name}"
+    reference = f"{registry.name}/{repository}:1.0.0"
+    with pytest.raises(Refused):
+        client.push(reference)
+    client.log_in(registry.name, "ann", PASSWORD)
+    client.push(reference)
+    assert registry.has(repository, "1.0.0")
+    client.push(reference)
+    client.pull(reference)
+    client.log_out(registry.name)
+    with pytest.raises(Refused):
+        client.pull(reference)
+
+
+def test_a_wrong_password_and_another_organisation_are_refused(
+    registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    skopeo = pushers["skopeo"]
+    with pytest.raises(Refused, match=r"(?i)unauthorized|invalid username"):
+        skopeo.log_in(registry.name, "ann", "wrong")
+    skopeo.log_in(registry.name, "bob", PASSWORD)
+    with pytest.raises(Refused, match=r"(?i)denied"):
+        skopeo.push(f"{registry.name}/team/bobs:1")
+    skopeo.push(f"{registry.name}/bob/own:1")
+    assert registry.has("bob/own", "1") is False  # ann
+    skopeo.log_out(registry.name)
+
+
+@pytest.mark.parametrize("name", ["docker", "docker-sid-containerd-store", "podman"])
+def test_a_layer_that_another_repository_has_is_mounted(
+    name: str, registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    client = pushers[name]
+    client.log_in(registry.name, "ann", PASSWORD)
+    client.push(f"{registry.name}/team/{name}-first:1")
+    client.push(f"{registry.name}/team/{name}-second:1")
+    assert registry.has(f"team/{name}-second", "1")
+    client.pull(f"{registry.name}/team/{name}-second:1")
+    client.log_out(registry.name)
+
+
+def test_skopeo_copies_lists_syncs_and_deletes(
+    registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    skopeo = pushers["skopeo"]
+    assert isinstance(skopeo, SkopeoPusher)
+    skopeo.log_in(registry.name, "ann", PASSWORD)
+    first, second = f"{registry.name}/team/copied", f"{registry.name}/team/copy"
+    skopeo.push(f"{first}:b")
+    skopeo.push(f"{first}:a")
+    skopeo.copy(f"{first}:a", f"{second}:1")
+    assert skopeo.tags(first) == ["a", "b"]
+    assert len(list(skopeo.sync(first).iterdir())) == 2
+    skopeo.delete(f"{first}:a")  # the manifest, and so both
+    assert not registry.has("team/copied", "b")
+    assert registry.has("team/copy", "1")
+    skopeo.log_out(registry.name)
+
+
+def test_an_index_that_buildah_has_built_has_its_parts(
+    registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    buildah = pushers["buildah"]
+    buildah.log_in(registry.name, "ann", PASSWORD)
+    buildah.push(f"{registry.name}/team/both:1")
+    status, headers, body = registry.ask("GET", "/v2/team/both/manifests/1")
+    assert (status, headers["Content-Type"]) == (200, INDEX)
+    for part in json.loads(body)["manifests"]:
+        assert registry.has("team/both", part["digest"])
+    buildah.log_out(registry.name)
+
+
+@pytest.mark.parametrize("name", ["docker", "docker-sid", "podman"])
+def test_search_finds_what_one_may_see(
+    name: str, registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    skopeo, client = pushers["skopeo"], pushers[name]
+    skopeo.log_in(registry.name, "ann", PASSWORD)
+    for repository in ("findable-open", "findable-closed"):
+        skopeo.push(f"{registry.name}/team/{repository}:1")
+    skopeo.log_out(registry.name)
+    registry.command("repo", "set", "team/findable-open", "--public")
+    assert isinstance(client, DockerPusher | PodmanPusher)
+    assert client.search(registry.name, "findable") == ["team/findable-open"]
+    client.log_in(registry.name, "ann", PASSWORD)
+    both = ["team/findable-closed", "team/findable-open"]
+    if name != "podman":  # which shows /v1/search no login
+        assert sorted(client.search(registry.name, "findable")) == both
+    assert client.search(registry.name, "findable-closed") == both[:1]
+    client.log_out(registry.name)
+
+
+def test_the_catalog_is_in_pages_and_by_rights(
+    registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    skopeo = pushers["skopeo"]
+    skopeo.log_in(registry.name, "ann", PASSWORD)
+    for repository in ("catalog/a", "catalog/b", "catalog/c"):
+        skopeo.push(f"{registry.name}/team/{repository}:1")
+    skopeo.log_out(registry.name)
+    _, headers, body = registry.ask("GET", "/v2/_catalog?n=2&last=team/catalog/")
+    assert json.loads(body)["repositories"] == ["team/catalog/a", "team/catalog/b"]
+    assert headers["Link"].endswith('>; rel="next"')
+    following = headers["Link"].partition("<")[2].partition(">")[0]
+    _, _, body = registry.ask("GET", following)
+    assert json.loads(body)["repositories"][0] == "team/catalog/c"
+    registry.command("repo", "set", "team/catalog/c", "--public")
+    for user in ("bob", ""):
+        _, _, body = registry.ask("GET", "/v2/_catalog", user)
+        shown = json.loads(body)["repositories"]
+        assert "team/catalog/c" in shown
+        assert "team/catalog/a" not in shown
