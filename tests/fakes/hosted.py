@@ -144,7 +144,7 @@ class MemoryRecords:
             for name, one in sorted(self.there.items())
             if (last is None or name > last)
             and _is_seen(one.record, seen)
-            and (query in name or query in one.record.description)
+            and query.lower() in f"{name}\n{one.record.description}".lower()
         ]
         return found[:count]
 

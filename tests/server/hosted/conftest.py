@@ -21,6 +21,7 @@ from mirror.contracts.identity import Action, Refusal
 from mirror.hosted.registry import HostedRegistry, Shelves
 from mirror.identity.guard import Guard
 from mirror.server.hosted.handler import HostedNames
+from mirror.server.hosted.search import Search
 from mirror.server.hosted.serving import HostedServing
 from mirror.server.http.listening import Listener
 from mirror.server.http.response_cache import ResponseCache
@@ -187,7 +188,15 @@ async def hosted(sender: Sender, patience: float = 10.0) -> AsyncIterator[Door]:
     registry = Guard(HostedRegistry("hosted", records, shelves, rights, told, clock), rights)
     log = AccessLog(lines.append, told)
     cache = ResponseCache(log)
-    serving = HostedServing("hosted", registry, _OnePassword(), challenge, marks, patience=patience)
+    serving = HostedServing(
+        "hosted",
+        registry,
+        _OnePassword(),
+        challenge,
+        marks,
+        sites={"v1": Search(records, rights)},
+        patience=patience,
+    )
     handler = HostedNames(serving, sender, log=log, response_cache=cache, clock=clock)
     listener = Listener(handler, await ports(), response_cache=cache, events=told)
     listener.start()
