@@ -7,7 +7,7 @@ control socket, may do everything; an administrator likewise, but for secrets of
 maintainer what is of the organisation; a user what is the own. Each raises NotAllowed for who may
 see the thing and not do it, NotThere for what is not there or is not for this principal's eyes, in
 the same words, and NotValid for what is written wrong. What changes anything is in the audit log,
-and so is what was refused. Robots, and who shows a token for pulls alone, change nothing.
+and so is what was refused. Robots, and who shows a token, see repositories and change nothing.
 """
 
 from __future__ import annotations

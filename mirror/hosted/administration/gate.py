@@ -39,8 +39,11 @@ class Gate:
     # Who asks.
 
     async def user(self, context: RequestContext) -> User | None:
-        """The user that asks, as the records have it now; None for anybody else."""
-        if context.principal.kind is not PrincipalKind.USER:
+        """The user that asks, as the records have it now; None for anybody else, and for who shows
+        a token: that is there for images, and was given for no more."""
+        principal = context.principal
+        is_whole = principal.scopes is None and not principal.read_only
+        if principal.kind is not PrincipalKind.USER or not is_whole:
             return None
         found = await self.identity.user(context.principal.name)
         return None if found is None or found.is_disabled else found
@@ -50,6 +53,12 @@ class Gate:
             return True
         user = await self.user(context)
         return user is not None and user.is_administrator
+
+    async def is_self_or_administrator(self, context: RequestContext, name: str) -> bool:
+        user = await self.user(context)
+        if user is not None and user.name == name:
+            return True
+        return await self.is_administrator(context)
 
     def is_user(self, context: RequestContext, name: str) -> bool:
         principal = context.principal
@@ -64,19 +73,11 @@ class Gate:
             return Role.MAINTAINER
         return dict(await self.identity.memberships(user.name)).get(namespace)
 
-    def _may_change(self, context: RequestContext) -> bool:
-        """A token's bearer, and a robot, are there for images: what they may was given them for
-        that, and ends."""
-        principal = context.principal
-        if principal.kind is PrincipalKind.OPERATOR:
-            return True
-        is_whole = principal.scopes is None and not principal.read_only
-        return principal.kind is PrincipalKind.USER and is_whole
-
     # What may be done.
 
-    def changes(self, context: RequestContext, action: str, target: str) -> None:
-        if not self._may_change(context):
+    async def changes(self, context: RequestContext, action: str, target: str) -> None:
+        is_operator = context.principal.kind is PrincipalKind.OPERATOR
+        if not is_operator and await self.user(context) is None:
             self.refused(context, action, target)
             raise NotAllowed("sign in as a user, with a password, to change this")
 
@@ -84,7 +85,7 @@ class Gate:
         self, context: RequestContext, action: str, target: str, *, changes: bool = True
     ) -> None:
         if changes:
-            self.changes(context, action, target)
+            await self.changes(context, action, target)
         if not await self.is_administrator(context):
             if changes:
                 self.refused(context, action, target)
@@ -112,7 +113,7 @@ class Gate:
         if await self.identity.user(name) is None:
             await self.maintains(context, name, action, changes=changes)
             return
-        if not (self.is_user(context, name) or await self.is_administrator(context)):
+        if not await self.is_self_or_administrator(context, name):
             raise NotThere("organisation", name)
         await self._maintains(context, name, action, changes)
 
@@ -120,7 +121,7 @@ class Gate:
         self, context: RequestContext, name: str, action: str, changes: bool
     ) -> None:
         if changes:
-            self.changes(context, action, name)
+            await self.changes(context, action, name)
         if await self.is_administrator(context):
             return
         if await self.role(context, name) is not Role.MAINTAINER:
@@ -139,7 +140,7 @@ class Gate:
     ) -> HostedRepository:
         """That a repository may be changed in this way."""
         found = await self.sees_repository(context, name)
-        self.changes(context, action, target or name)
+        await self.changes(context, action, target or name)
         if not await self.may(context, right, name):
             self.refused(context, action, target or name)
             raise NotAllowed(f"this is for maintainers of {found.namespace}")

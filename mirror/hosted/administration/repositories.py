@@ -59,7 +59,7 @@ class HostedRepositories:
         self, context: RequestContext, name: str, visibility: Visibility
     ) -> RepositoryEntry:
         names.repository(name)
-        self._gate.changes(context, "repo add", name)
+        await self._gate.changes(context, "repo add", name)
         await self._may_make(context, name)
         if await self._records.repository(name) is not None:
             raise AlreadyThere(f"there is a repository {name} already")

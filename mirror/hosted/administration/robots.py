@@ -93,7 +93,7 @@ class HostedTokens:
         expires_in: float | None = None,
     ) -> NewToken:
         await self._is_for(context, user)
-        self._gate.changes(context, "token add", user)
+        await self._gate.changes(context, "token add", user)
         if context.principal.kind is not PrincipalKind.OPERATOR and not self._gate.is_user(
             context, user
         ):
@@ -122,7 +122,7 @@ class HostedTokens:
 
     async def remove(self, context: RequestContext, user: str, id: str) -> None:
         await self._is_for(context, user)
-        self._gate.changes(context, "token remove", user)
+        await self._gate.changes(context, "token remove", user)
         there = await self._records.tokens(user)
         found = next((each for each in there if id in (each.id, each.name)), None)
         if found is None or not await self._records.remove_token(user, found.id):
@@ -130,8 +130,6 @@ class HostedTokens:
         self._gate.done(context, "token remove", user, found.name)
 
     async def _is_for(self, context: RequestContext, user: str) -> None:
-        is_own = self._gate.is_user(context, user)
-        if not is_own and not await self._gate.is_administrator(context):
-            raise NotThere("user", user)
-        if await self._records.user(user) is None:
+        is_for = await self._gate.is_self_or_administrator(context, user)
+        if not is_for or await self._records.user(user) is None:
             raise NotThere("user", user)

@@ -49,8 +49,7 @@ class HostedUsers:
         return await self._records.users()
 
     async def one(self, context: RequestContext, name: str) -> UserDetail:
-        is_own = self._gate.is_user(context, name)
-        if not is_own and not await self._gate.is_administrator(context):
+        if not await self._gate.is_self_or_administrator(context, name):
             raise NotThere("user", name)
         return UserDetail(await self._user(name), tuple(await self._records.memberships(name)))
 
@@ -71,7 +70,7 @@ class HostedUsers:
     ) -> None:
         is_own = self._gate.is_user(context, name)
         if is_own:
-            self._gate.changes(context, "user passwd", name)
+            await self._gate.changes(context, "user passwd", name)
             known = await self._records.password_hash(name)
             if known is None or not await self._passwords.matches(before or "", known):
                 self._gate.refused(context, "user passwd", name)
