@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from mirror.clock import Clock
 from mirror.contracts.webhooks import MOST_WORDS, NotReceived
 from mirror.upstream.egress import Allowed
-from mirror.upstream.http.posting import GuardedPoster
+from mirror.upstream.http.posting import GuardedPoster, refusal
 from mirror.upstream.http.proxying import ProxyLogins, Ways
 from mirror.upstream.proxies import Proxy, Routes
 
@@ -176,3 +176,11 @@ async def test_certificates_are_verified(tmp_path: Path, receiver: Receiver) -> 
         trusting = GuardedPoster(Allowed.parse(LOOPBACK), ways, authorities=trusted)
         assert (await trusting.post(url, {}, b"")).status == 200
         await trusting.close()
+
+
+def test_what_a_url_alone_shows() -> None:
+    allowed = Allowed.parse(["10.1.0.0/16", "ci.lan"])
+    for url in ("https://8.8.8.8/x", "http://10.1.2.3:8080/", "https://ci.lan/", "https://a.b/"):
+        assert refusal(url, allowed) is None, url
+    for url in ("http://127.0.0.1/", "http://10.2.0.1/", "http://[::1]/", "ftp://a.b/", "nonsense"):
+        assert refusal(url, allowed) is not None, url

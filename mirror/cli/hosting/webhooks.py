@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -87,13 +88,20 @@ def webhook_list(
             ",".join(webhook["subjects"]),
             webhook["pattern"],
             str(webhook["waiting"]),
-            "disabled" if webhook["is_disabled"] else "good",
+            _state(webhook),
         ),
         as_json=as_json,
         right="WAITING",
     )
     if not found:
         err.print("There are no webhooks " + (f"of {org}." if org else "of all: --org ORG?"))
+
+
+def _state(webhook: Mapping[str, Any]) -> str:
+    if webhook["is_disabled"]:
+        return "disabled"
+    failures = webhook["failures"]
+    return f"failed {failures} times in a row" if failures else "good"
 
 
 @explained("webhook remove 5f0c9d1e2a3b4c5d", failed="there is none of this id")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,7 @@ from ... import __version__
 from ...contracts.webhooks import MOST_WORDS, Answer, NotReceived
 from ...oci.errors import quoted
 from ...tls import verifying_context
-from ..egress import Allowed, Guard, ReferralRefused
+from ..egress import Allowed, Guard, Reach, ReferralRefused, reach_of
 from ..failures import FailureKind, Unreached
 from .heads import Connector
 from .proxying import Proxied, Ways
@@ -27,6 +28,10 @@ _TIMEOUT = 10.0
 _DNS = 5.0
 _LONGEST_LINE = 8 * 1024
 _MOST_FIELDS = 100
+_NOT_PUBLIC = (
+    "at an address that is not public; an operator may list it ({host}) in mirror.yaml, under "
+    "hosted: webhooks: allow_private"
+)
 _FAILURES = (aiohttp.ClientError, OSError, ValueError, RefusedByProxy, Unresolvable)
 
 
@@ -121,6 +126,21 @@ class GuardedPoster:
         return make
 
 
+def refusal(url: str, allowed: Allowed) -> str | None:
+    """Why nothing would be posted to this address, as far as the URL alone shows it."""
+    try:
+        host = _read(url).host or ""
+    except NotReceived as error:
+        return str(error)
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if allowed.names(host) or allowed.covers(address) or reach_of(address) is Reach.PUBLIC:
+        return None
+    return _NOT_PUBLIC.format(host=host)
+
+
 def _read(url: str) -> URL:
     try:
         at = URL(url)
@@ -148,10 +168,7 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
 def _words(error: Exception, asked: Asked) -> str:
     """Never with the URL's path or query, in which receivers have their secrets."""
     if isinstance(getattr(error, "os_error", error), ReferralRefused):
-        return (
-            f"{asked.where}: at an address that is not public; an operator may list it "
-            f"({asked.url.host}) in mirror.yaml, under hosted: webhooks: allow_private"
-        )
+        return f"{asked.where}: {_NOT_PUBLIC.format(host=asked.url.host)}"
     if isinstance(error, Unresolvable):
         return str(
             Unreached(f"{asked.where}: its name cannot be resolved: {error}", FailureKind.DNS)
