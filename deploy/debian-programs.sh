@@ -18,6 +18,8 @@ else
     need podman podman
     need skopeo skopeo
     need redis-server redis-server
+    # initdb is outside of PATH, in a folder for each version.
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
     need docker-registry docker-registry
     need nginx nginx-light
     need squid squid

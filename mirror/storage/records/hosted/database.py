@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -46,6 +47,7 @@ class Database:
 
     def __init__(self, engine: Engine, clock: Clock, readers: int, writers: int) -> None:
         self.engine = engine
+        self.folder = Path(engine.url.database or "").parent  # of SQLite's file
         self._clock = clock
         self._reading = Threads(readers, "records_read")
         self._writing = Threads(writers, "records_write")
@@ -73,6 +75,10 @@ class Database:
         except asyncio.CancelledError:
             write.is_wanted = False
             raise
+
+    async def aside(self, work: Callable[[Database], T]) -> T:
+        """What `work` returns, which takes a connection of its own."""
+        return await self._ask(self._reading, work, self)
 
     async def close(self) -> None:
         """When all that was asked for is done."""

@@ -13,7 +13,7 @@ from ....contracts.webhooks import MOST_WAITING, DeliveryState, Happening, Subje
 from ....oci.digest import Digest
 from .tables import deliveries, webhooks
 
-_WEBHOOK = (
+WEBHOOK = (
     webhooks.c.id,
     webhooks.c.namespace,
     webhooks.c.url,
@@ -29,7 +29,7 @@ _WEBHOOK = (
 )
 # Of the namespace, and those of administrators.
 _CONCERNED = (
-    select(*_WEBHOOK)
+    select(*WEBHOOK)
     .where(webhooks.c.namespace.in_((bindparam("namespace"), "")))
     .order_by(webhooks.c.number)
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sqlalchemy import Connection, bindparam, func, select, union, union_all, update
-from sqlalchemy.dialects.sqlite import insert  # PostgreSQL's compiler takes its ON CONFLICT as well
+from sqlalchemy.dialects.postgresql import insert  # SQLite takes its ON CONFLICT as well
 
 from ....contracts.hosted import (
     HostedManifest,

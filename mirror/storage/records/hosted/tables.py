@@ -142,7 +142,7 @@ children = Table(
         ["manifests.repository_id", "manifests.digest"],
         ondelete="CASCADE",
     ),
-    Index(None, "repository_id", "digest"),
+    Index(None, "digest", "repository_id"),
     sqlite_with_rowid=False,
 )
 

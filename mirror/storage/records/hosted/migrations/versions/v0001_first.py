@@ -274,7 +274,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index(
-        "ix_children_repository_id_digest", "children", ["repository_id", "digest"], unique=False
+        "ix_children_digest_repository_id", "children", ["digest", "repository_id"], unique=False
     )
     op.create_table(
         "refs",
