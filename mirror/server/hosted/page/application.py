@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import quote, urlencode
 
 import structlog
 from aiohttp import hdrs, web
@@ -128,6 +129,8 @@ class HostedPage:
         visit.signed_in = await self._doorman.recognise(visit)
         if visit.signed_in is not None:
             visit.context = replace(visit.context, principal=Principal(visit.signed_in.user))
+        elif not changes and request.headers.get("Sec-Fetch-Site") in _LINKED:
+            return await self._once_more(visit)
         found = self._routes.find(request.method, visit.path)
         if not isinstance(found, tuple):
             status = 405 if found else 404
@@ -145,6 +148,14 @@ class HostedPage:
             if route.again is not None and refused.status in (400, 403, 409, 404):
                 return await self._again(visit, route, refused)
             return await self._failed(visit, refused)
+
+    async def _once_more(self, visit: Visit) -> web.StreamResponse:
+        """Has the browser ask from a page of this very site, so that its cookie comes, too."""
+        onward = "/" + quote(visit.path.lstrip("/"), safe="/:")
+        if visit.query:
+            onward += f"?{urlencode(visit.query)}"
+        shown = {"onward": onward}
+        return await self._desk.rendered(visit, "again.html", shown)
 
     async def _again(self, visit: Visit, route: Route, refused: Refused) -> web.StreamResponse:
         """The page whose form was not taken, with why; only what went wrong, if that page may not
