@@ -17,7 +17,7 @@ from ...contracts.registry import Outcome
 from ...contracts.tracing import Tracer
 from ...oci.errors import RegistryError, Unauthorized, Unsupported
 from ...oci.reference import Repository
-from ..http.browsers import refuse_pages
+from ..http.browsers import is_browser, refuse_pages
 from ..http.public_answers import PublicAnswer
 from ..http.response_cache import ResponseCache
 from ..v2.access_log import Exchange
@@ -37,7 +37,7 @@ from ..v2.tracing import begins
 from .bodies import RequestBody
 from .failures import failure
 from .pushing import Pushing
-from .serving import HostedServing
+from .serving import HostedServing, Page
 from .target import methods_of, parse_hosted
 
 _MOST_LISTED = 1000
@@ -71,6 +71,9 @@ class Endpoints:
         if site is not None:
             await self._authenticate(request, exchange)
             return await site(request, exchange)
+        page = self._serving.page
+        if page is not None and _is_for_people(request, path):
+            return await self._shown(request, exchange, page)
         if path in HEALTH:
             exchange.kind, exchange.outcome = TargetKind.PING, Outcome.HIT
             return await self._whole(request, exchange, 200, TEXT, b"ok\n")
@@ -134,6 +137,14 @@ class Endpoints:
             raise Unauthorized(found.reason, retry_after=found.retry_after or None)
         exchange.context = dataclasses.replace(exchange.context, principal=found)
 
+    async def _shown(
+        self, request: web.BaseRequest, exchange: Exchange, page: Page
+    ) -> web.StreamResponse:
+        exchange.outcome = Outcome.HIT
+        answer = await page(request, exchange.context)
+        body = answer.body if isinstance(answer.body, bytes) else None
+        return await self._responder.whole(request, exchange, answer.status, answer.headers, body)
+
     async def _ping(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         """Where clients begin to log in: only for who has done so."""
         if exchange.context.principal == ANONYMOUS:
@@ -194,3 +205,11 @@ class Endpoints:
         body: bytes | None,
     ) -> web.StreamResponse:
         return await answer_whole(self._responder, request, exchange, status, headers, body)
+
+
+def _is_for_people(request: web.BaseRequest, path: str) -> bool:
+    """Not the registry's, and no question of whether it is there: that is told from a person's by
+    what a browser says of itself."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return False
+    return path not in HEALTH or (path == "/" and is_browser(request.headers))

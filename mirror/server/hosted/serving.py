@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from ...contracts.context import RequestContext
 from ...contracts.identity import Authenticator
 from ...contracts.registry import Deleter, Lister, Reader, Writer
 from ..v2.access_log import Exchange
@@ -15,6 +16,11 @@ from ..v2.access_log import Exchange
 Site = Callable[[web.BaseRequest, Exchange], Awaitable[web.StreamResponse]]
 """Answers whatever is below one first part of a path, for the principal of the exchange's context.
 Raises RegistryError as long as nothing has been sent."""
+
+
+Page = Callable[[web.BaseRequest, RequestContext], Awaitable[web.Response]]
+"""Answers what is neither the registry's nor a site's, for people and for programs of theirs; finds
+out itself who asks, and raises nothing."""
 
 
 class Registry(Reader, Writer, Deleter, Lister, Protocol):
@@ -47,4 +53,5 @@ class HostedServing:
     marks: Marks
     url: str | None = None
     sites: Mapping[str, Site] = field(default_factory=dict)
+    page: Page | None = None
     patience: float = 60.0

@@ -22,7 +22,7 @@ from mirror.hosted.registry import HostedRegistry, Shelves
 from mirror.identity.guard import Guard
 from mirror.server.hosted.handler import HostedNames
 from mirror.server.hosted.search import Search
-from mirror.server.hosted.serving import HostedServing
+from mirror.server.hosted.serving import HostedServing, Page
 from mirror.server.http.listening import Listener
 from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
@@ -179,7 +179,9 @@ def challenge(scope: str, origin: str) -> str:
 
 
 @asynccontextmanager
-async def hosted(sender: Sender, patience: float = 10.0) -> AsyncIterator[Door]:
+async def hosted(
+    sender: Sender, patience: float = 10.0, page: Page | None = None
+) -> AsyncIterator[Door]:
     clock, told, lines = Clock(), Answers(), list[str]()
     records, held = MemoryRecords(), MemoryHeld(clock.wall)
     uploads, marks = MemoryUploads(held), MemoryMarks()
@@ -195,6 +197,7 @@ async def hosted(sender: Sender, patience: float = 10.0) -> AsyncIterator[Door]:
         challenge,
         marks,
         sites={"v1": Search(records, rights)},
+        page=page,
         patience=patience,
     )
     handler = HostedNames(serving, sender, log=log, response_cache=cache, clock=clock)

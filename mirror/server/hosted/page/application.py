@@ -71,9 +71,7 @@ class HostedPage:
         )
         self._api = api.Api(administration)
 
-    async def __call__(
-        self, request: web.BaseRequest, context: RequestContext
-    ) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest, context: RequestContext) -> web.Response:
         """`context`: of the request; its principal is found out here."""
         is_api = request.raw_path.startswith(_API)
         try:
@@ -90,6 +88,9 @@ class HostedPage:
             log.exception("request_failed_unexpectedly", kind="page", request_id=context.request_id)
             refused = Refused(500, "UNKNOWN", "this failed in an unexpected way; the log says more")
             answer = api.refused(refused) if is_api else _plain(refused)
+        for cookie in answer.cookies.values():
+            answer.headers.add(hdrs.SET_COOKIE, cookie.OutputString())
+        answer.cookies.clear()
         answer.headers.update(HEADERS)
         answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
         return answer
@@ -118,7 +119,7 @@ class HostedPage:
 
     # People.
 
-    async def _people(self, visit: Visit) -> web.StreamResponse:
+    async def _people(self, visit: Visit) -> web.Response:
         request = visit.request
         if visit.path.startswith("/static/"):
             name = visit.path.removeprefix("/static/")
@@ -141,7 +142,7 @@ class HostedPage:
             if changes:
                 visit.form = await read_form(request)
                 self._check_own(visit, route)
-            answer: web.StreamResponse = await route.answer(self._desk, visit)
+            answer: web.Response = await route.answer(self._desk, visit)
             return answer
         except (Refused, AdministrationError) as error:
             refused = refusal(error)
@@ -149,7 +150,7 @@ class HostedPage:
                 return await self._again(visit, route, refused)
             return await self._failed(visit, refused)
 
-    async def _once_more(self, visit: Visit) -> web.StreamResponse:
+    async def _once_more(self, visit: Visit) -> web.Response:
         """Has the browser ask from a page of this very site, so that its cookie comes, too."""
         onward = "/" + quote(visit.path.lstrip("/"), safe="/:")
         if visit.query:
@@ -157,19 +158,19 @@ class HostedPage:
         shown = {"onward": onward}
         return await self._desk.rendered(visit, "again.html", shown)
 
-    async def _again(self, visit: Visit, route: Route, refused: Refused) -> web.StreamResponse:
+    async def _again(self, visit: Visit, route: Route, refused: Refused) -> web.Response:
         """The page whose form was not taken, with why; only what went wrong, if that page may not
         be seen."""
         assert route.again is not None  # noqa: S101 - asked before
         visit.wrong = refused.message
         try:
-            answer: web.StreamResponse = await route.again(self._desk, visit)
+            answer: web.Response = await route.again(self._desk, visit)
         except (Refused, AdministrationError):
             return await self._failed(visit, refused)
         answer.set_status(refused.status)
         return answer
 
-    async def _failed(self, visit: Visit, refused: Refused) -> web.StreamResponse:
+    async def _failed(self, visit: Visit, refused: Refused) -> web.Response:
         shown = {"refused": refused}
         return await self._desk.rendered(visit, "error.html", shown, refused.status)
 
