@@ -15,9 +15,12 @@ import pytest
 
 from mirror.contracts.content import Usage
 from mirror.contracts.events import (
+    BlobDeleted,
+    BlobPushed,
     BreakerSwitched,
     CatalogueDropped,
     CertificateShown,
+    CollectionEnded,
     ConfigLoaded,
     ConfigReloaded,
     ContentEvicted,
@@ -28,15 +31,20 @@ from mirror.contracts.events import (
     FillEnded,
     FillQueued,
     FillStarted,
+    HeldContentChecked,
     LoginJudged,
+    ManifestDeleted,
+    ManifestPushed,
     Prefetched,
     PrefetchRead,
     QuotaPaused,
     QuotaReported,
     RequestAnswered,
+    RetentionEnded,
     SecondTierGiven,
     SyncBegun,
     SyncEnded,
+    TagDeleted,
     TagStoreFailed,
     TagStoreSwitched,
     UpkeepEnded,
@@ -156,6 +164,16 @@ def busy() -> Iterator[Callable[[], bytes]]:
         yield SyncEnded("bases", "failed", 3, 1, 500, 2.0)
         for result in ("delivered", "refused", "later", "unreachable"):
             yield WebhookAttempted(result, True, 0.1)
+        team = Repository("registry.corp.lan", "team/app")
+        yield BlobPushed(team, layer, 100, "ann")
+        yield ManifestPushed(team, layer, "application/x", 10, "1", None, "ann")
+        yield TagDeleted(team, "1", "ann")
+        yield ManifestDeleted(team, layer, "ann")
+        yield BlobDeleted(team, layer, "ann")
+        for at, result in enumerate(("done", "failed")):
+            yield CollectionEnded(result, 1_795_000_000.0 + at, 1, 1, 1, 100)
+        yield HeldContentChecked(1)
+        yield RetentionEnded(1_795_000_000.0, 1, 1, 1)
         yield WebhooksCounted(waiting=3, oldest=7200.0, dropped=1, given_up=1)
 
     def scrape() -> bytes:
