@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -155,6 +155,29 @@ class Authenticator(Protocol):
 
     async def login(self, name: str, password: str, client: str) -> Principal | Refusal:
         """By a name and a password, of a user (or its personal access token) or a robot."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """`expires_in` seconds from `issued_at` (seconds since the epoch)."""
+
+    token: str
+    expires_in: int
+    issued_at: float
+
+
+class TokenRealm(Protocol):
+    """Gives tokens to clients, by Docker's token specification."""
+
+    @property
+    def service(self) -> str:
+        """For whom tokens are, as challenges name it."""
+
+    async def issue(
+        self, authorization: str | None, asked: Mapping[str, frozenset[str]], client: str
+    ) -> IssuedToken | Refusal:
+        """A token for what is asked (see mirror/oci/scopes.py) as far as who shows this header
+        (Basic; None: anybody) may do it, which may be nothing. `client` as of Authenticator."""
 
 
 class Rights(Protocol):

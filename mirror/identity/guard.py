@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..contracts.context import Principal, PrincipalKind, RequestContext
-from ..contracts.identity import Action, Rights
+from ..contracts.identity import Action, AuditLog, Rights
 from ..contracts.registry import (
     Body,
     BytesContent,
@@ -48,9 +48,11 @@ class Guard:
     repository or not.
     """
 
-    def __init__(self, inner: Hosted, rights: Rights) -> None:
+    def __init__(self, inner: Hosted, rights: Rights, audit: AuditLog) -> None:
+        """`audit` is told of manifests that are pushed, of what is deleted, and of who may not."""
         self._inner = inner
         self._rights = rights
+        self._audit = audit
 
     # Reader.
 
@@ -180,30 +182,38 @@ class Guard:
         media_type: str,
     ) -> Stored:
         await self._admit_new(context, repository)
-        return await self._inner.put_manifest(context, repository, reference, data, media_type)
+        stored = await self._inner.put_manifest(context, repository, reference, data, media_type)
+        digest = str(stored.descriptor.digest)
+        self._audit.note(context, "push", _image(repository, reference), detail=digest)
+        return stored
 
     # Deleter.
 
     async def delete_tag(self, context: RequestContext, repository: Repository, tag: str) -> None:
         await self._admit(context, repository, Action.DELETE)
         await self._inner.delete_tag(context, repository, tag)
+        self._audit.note(context, "delete tag", _image(repository, tag))
 
     async def delete_manifest(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> None:
         await self._admit(context, repository, Action.DELETE)
         await self._inner.delete_manifest(context, repository, digest)
+        self._audit.note(context, "delete manifest", _image(repository, digest))
 
     async def delete_blob(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> None:
         await self._admit(context, repository, Action.DELETE)
         await self._inner.delete_blob(context, repository, digest)
+        self._audit.note(context, "delete blob", _image(repository, digest))
 
     # Inside.
 
     async def _admit(self, context: RequestContext, repository: Repository, action: Action) -> None:
         if not await self._rights.may(context.principal, action, repository.name):
+            if action is not Action.PULL and context.principal.name:
+                self._audit.note(context, action, repository.name, "refused")
             raise refusal(context.principal, repository.name, action)
 
     async def _admit_new(self, context: RequestContext, repository: Repository) -> None:
@@ -214,6 +224,10 @@ class Guard:
                 f"{repository.name!r} cannot be pushed to: a repository's name begins with an "
                 "organisation that there is, or a user, as in team/app"
             )
+
+
+def _image(repository: Repository, reference: str | Digest) -> str:
+    return f"{repository.name}{'@' if isinstance(reference, Digest) else ':'}{reference}"
 
 
 def refusal(principal: Principal, repository: str, action: Action) -> RegistryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from mirror.contracts.context import ANONYMOUS, Principal, RequestContext
 from mirror.contracts.hosted import Seen
-from mirror.contracts.identity import Action
-from mirror.contracts.registry import RepositoryPage
+from mirror.contracts.identity import Action, AuditEntry
+from mirror.contracts.registry import RepositoryPage, Stored
 from mirror.identity.guard import Guard
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Unauthorized
 from mirror.oci.reference import Repository
@@ -50,11 +52,12 @@ class Inner:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.answer: Any = True
+        self.stored = Stored(Descriptor("application/json", DIGEST, 2))
 
     def __getattr__(self, name: str) -> Any:
         async def ask(*_: object) -> Any:
             self.asked.append(name)
-            return self.answer
+            return self.stored if name == "put_manifest" else self.answer
 
         return ask
 
@@ -79,6 +82,28 @@ class Rights:
         return False
 
 
+class Audit:
+    """Of what was noted, in words."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, str]] = []
+
+    def note(
+        self,
+        context: RequestContext,
+        action: str,
+        target: str,
+        outcome: str = "done",
+        detail: str = "",
+    ) -> None:
+        self.noted.append((action, target, outcome))
+
+    async def entries(
+        self, count: int = 100, before: float | None = None, actor: str = "", target: str = ""
+    ) -> Sequence[AuditEntry]:
+        return []
+
+
 def asking(principal: Principal) -> RequestContext:
     return RequestContext("id", "192.0.2.1", principal)
 
@@ -91,7 +116,7 @@ async def ask(
 
 def guarded(*allowed: tuple[Action, str], creates: bool = True) -> tuple[Guard, Inner]:
     inner: Any = Inner()
-    return Guard(inner, Rights(*allowed, creates=creates)), inner
+    return Guard(inner, Rights(*allowed, creates=creates), Audit()), inner
 
 
 def test_nothing_that_a_registry_does_is_without_its_guard() -> None:
@@ -103,7 +128,7 @@ def test_nothing_that_a_registry_does_is_without_its_guard() -> None:
 async def test_a_method_needs_its_right_and_no_other(method: str) -> None:
     needed = ASKED[method][0]
     guard, inner = guarded((needed, APP.name))
-    assert await ask(guard, method) in (True, None)
+    assert await ask(guard, method) in (True, None, inner.stored)
     assert inner.asked == [method]
     others = [(each, APP.name) for each in Action if each is not needed]
     guard, inner = guarded(*others)
@@ -187,3 +212,27 @@ async def test_a_catalogue_with_nothing_to_show_asks_for_a_login(
         assert await guard.repositories(asking(principal), "hosted") == RepositoryPage([])
     inner.answer = RepositoryPage([APP])
     assert (await guard.repositories(asking(principal), "hosted")).repositories == [APP]
+
+
+async def test_what_was_changed_and_what_was_refused_is_noted() -> None:
+    inner: Any = Inner()
+    audit = Audit()
+    guard = Guard(inner, Rights((WRITE, APP.name), (TAKE, APP.name)), audit)
+    for method in ("put_manifest", "delete_tag", "delete_manifest", "delete_blob", "begin_upload"):
+        await ask(guard, method)
+    assert audit.noted == [
+        ("push", "team/app:v1", "done"),
+        ("delete tag", "team/app:v1", "done"),
+        ("delete manifest", f"team/app@{DIGEST}", "done"),
+        ("delete blob", f"team/app@{DIGEST}", "done"),
+    ]
+    audit.noted.clear()
+    for method in ("put_manifest", "delete_tag"):
+        with pytest.raises(Denied):
+            await ask(guard, method, ADA, SOURCE)
+    with pytest.raises(Unauthorized):
+        await ask(guard, "put_manifest", ANONYMOUS, SOURCE)
+    assert audit.noted == [
+        ("push", "other/secret", "refused"),
+        ("delete", "other/secret", "refused"),
+    ]
