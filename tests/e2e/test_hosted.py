@@ -7,6 +7,7 @@ with a Host name at the mirror's port and a certificate by an authority of the t
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import ssl
 import sys
@@ -22,6 +23,7 @@ import pytest
 
 from ..deploy.kubernetes_programs import NotAvailable as NoHelm
 from ..deploy.kubernetes_programs import program
+from ..waiting import until
 from .certificates import Certificate, issue
 from .images import OCI, build_thin, write_archive
 from .mirror import Mirror, endpoint
@@ -39,6 +41,7 @@ from .pushers import (
     Refused,
     SkopeoPusher,
 )
+from .receivers import Receiver, receiving
 
 NAME = "registry.corp.test"
 PASSWORD = "correct horse battery"
@@ -69,13 +72,18 @@ class Registry:
     mirror: Mirror
 
     def ask(
-        self, method: str, path: str, user: str = "ann", **headers: str
+        self,
+        method: str,
+        path: str,
+        user: str = "ann",
+        data: bytes | None = None,
+        **headers: str,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """One request, with no client's ways about it; "" shows no login."""
         login = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
         shown = {"Authorization": f"Basic {login}"} if user else {}
         headers = {"Host": self.name, "Accept": ACCEPT, **shown, **headers}
-        request = urllib.request.Request(self.url + path, headers=headers, method=method)
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         handler = urllib.request.HTTPSHandler(context=self.context)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
         try:
@@ -83,6 +91,25 @@ class Registry:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
+
+    def push(self, repository: str, tag: str) -> str:
+        """A small artifact, by three requests; the digest of its manifest."""
+        data = tag.encode()
+        blob = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        for path in (f"/v2/{repository}/blobs/uploads/?digest={blob}",):
+            assert self.ask("POST", path, data=data)[0] == 201
+        part = {"mediaType": "text/plain", "digest": blob, "size": len(data)}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": OCI["manifest"],
+            "artifactType": "text/plain",
+            "config": part,
+            "layers": [part],
+        }
+        path, kind = f"/v2/{repository}/manifests/{tag}", {"Content-Type": OCI["manifest"]}
+        status, headers, body = self.ask("PUT", path, data=json.dumps(manifest).encode(), **kind)
+        assert status == 201, body
+        return headers["Docker-Content-Digest"]
 
     def has(self, repository: str, tag: str) -> bool:
         return self.ask("HEAD", f"/v2/{repository}/manifests/{tag}")[0] == 200
@@ -106,6 +133,7 @@ def _start(programs: Programs, certificate: Certificate | None) -> Registry:
         keys = {"tls": {"cert": str(certificate.server)}, "workers": 2}
         context = ssl.create_default_context(cafile=certificate.authority)
         context.check_hostname = False
+    hosted["webhooks"] = {"allow_private": ["127.0.0.0/8"]}
     mirror.configure(hosted=hosted, **keys)
     mirror.start()
     mirror.program.wait_until(lambda: accepts(mirror.address, port), "it listens for pushes")
@@ -304,3 +332,49 @@ def test_the_catalog_is_in_pages_and_by_rights(
         shown = json.loads(body)["repositories"]
         assert "team/catalog/c" in shown
         assert "team/catalog/a" not in shown
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def test_a_webhook_is_told_of_pushes_and_deletes_and_survives_kill_9(
+    registry: Registry, receiver: Receiver
+) -> None:
+    made = json.loads(
+        registry.command(
+            *("webhook", "add", receiver.url, "--org", "team", "--repository", "told*"),
+            *("--on", "push", "--on", "delete", "--json"),
+        )
+    )
+    id, secret = made["webhook"]["id"], made["secret"]
+    registry.push("team/elsewhere", "1")
+    digest = registry.push("team/told", "1")
+    until(lambda: receiver.events("push") != [], registry.mirror.words)
+    (event,) = receiver.events("push")
+    target = event["target"]
+    assert (target["repository"], target["tag"]) == ("team/told", "1")
+    assert (target["digest"], event["actor"]["name"]) == (digest, "ann")
+
+    receiver.status = 503
+    registry.push("team/told", "2")
+    until(lambda: len(receiver.events("push")) == 2, registry.mirror.words)
+    registry.mirror.kill()
+    receiver.status = 200
+    registry.mirror.start()
+    (waits, *_) = json.loads(registry.command("webhook", "deliveries", id, "--json"))
+    assert waits["state"] == "waiting"
+    registry.command("webhook", "redeliver", id, waits["id"])
+    until(lambda: len(receiver.events("push")) == 3, registry.mirror.words)
+    assert receiver.events("push")[1]["id"] == receiver.events("push")[2]["id"]
+
+    assert registry.ask("DELETE", "/v2/team/told/manifests/1")[0] == 202
+    assert registry.ask("DELETE", f"/v2/team/told/manifests/{digest}")[0] == 202
+    until(lambda: len(receiver.events("delete")) == 2, registry.mirror.words)
+    assert [event["target"].get("tag") for event in receiver.events("delete")] == ["1", None]
+    registry.command("webhook", "ping", id)
+    until(lambda: receiver.events("ping") != [], registry.mirror.words)
+    assert receiver.is_signed(secret)
+    registry.command("webhook", "remove", id, "--yes")
