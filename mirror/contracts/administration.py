@@ -129,10 +129,11 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryEntry:
-    """`may`: what who asks may do with it."""
+    """`may`: what who asks may do with it. `size`: bytes of its blobs and manifests."""
 
     repository: HostedRepository
     may: tuple[Action, ...]
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

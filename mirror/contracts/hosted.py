@@ -231,6 +231,9 @@ class HostedRecords(Protocol):
     async def delete_blob(self, repository: str, digest: Digest) -> bool:
         """Raises Needed."""
 
+    async def sizes(self, repositories: Sequence[str]) -> Mapping[str, int]:
+        """Bytes of the blobs and manifests of each; of what is not there, nothing."""
+
     async def usage(self, namespace: str) -> int:
         """Bytes of all content of the namespace, each digest once."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -268,6 +268,14 @@ class MemoryRecords:
             raise Needed(manifest.digest)
         del found.blobs[digest]
         return True
+
+    async def sizes(self, repositories: Sequence[str]) -> Mapping[str, int]:
+        return {
+            name: sum(blob.size for blob in found.blobs.values())
+            + sum(each.record.size for each in found.manifests.values())
+            for name in repositories
+            if (found := self.there.get(name)) is not None
+        }
 
     async def usage(self, namespace: str) -> int:
         return sum(self._sizes(namespace).values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from ...contracts.administration import (
     AlreadyThere,
@@ -49,7 +49,8 @@ class HostedRepositories:
         count = names.count(count)
         found = await self._records.repositories(await self._seen(context), query, count + 1, after)
         shown = found[:count]
-        entries = [await self._entry(context, each) for each in shown]
+        sizes = await self._records.sizes([each.name for each in shown])
+        entries = [await self._entry(context, each, sizes) for each in shown]
         return RepositoryList(tuple(entries), shown[-1].name if len(found) > count else None)
 
     async def one(self, context: RequestContext, name: str) -> RepositoryEntry:
@@ -145,10 +146,16 @@ class HostedRepositories:
         return await self._gate.rights.seen(context.principal)
 
     async def _entry(
-        self, context: RequestContext, repository: HostedRepository
+        self,
+        context: RequestContext,
+        repository: HostedRepository,
+        sizes: Mapping[str, int] | None = None,
     ) -> RepositoryEntry:
-        may = [each for each in Action if await self._gate.may(context, each, repository.name)]
-        return RepositoryEntry(repository, tuple(may))
+        name = repository.name
+        if sizes is None:
+            sizes = await self._records.sizes([name])
+        may = [each for each in Action if await self._gate.may(context, each, name)]
+        return RepositoryEntry(repository, tuple(may), sizes.get(name, 0))
 
     def _changed(self, context: RequestContext, name: str) -> None:
         repository = Repository(self._registry, name)

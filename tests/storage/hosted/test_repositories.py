@@ -176,6 +176,15 @@ async def test_usage_counts_each_digest_once(records: RepositoryRecords) -> None
     assert await records.usage("nobody") == 110
 
 
+async def test_the_size_of_a_repository_is_that_of_its_blobs_and_manifests(
+    records: RepositoryRecords,
+) -> None:
+    await push(records, APP, "one", "layer", "config", tag="v1")
+    await push(records, "team/other", "one", "layer")
+    assert await records.sizes([APP, "team/other", "team/none"]) == {APP: 120, "team/other": 110}
+    assert await records.sizes([]) == {}
+
+
 async def test_listings_show_what_may_be_seen(records: RepositoryRecords) -> None:
     for name in ("a/one", "a/two", "b/one", "b/x_y", "b/xzy", "c/open"):
         visibility = Visibility.PUBLIC if name == "c/open" else Visibility.PRIVATE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from sqlalchemy import ColumnElement, Connection, bindparam, false, func, or_, select, true
@@ -148,6 +148,20 @@ def history(connection: Connection, repository: str, tag: str, count: int) -> Se
 
 def owners(connection: Connection, digest: Digest, count: int) -> Sequence[str]:
     return list(connection.execute(_OWNERS, {"digest": str(digest), "count": count}).scalars())
+
+
+def sizes(connection: Connection, names: Sequence[str]) -> Mapping[str, int]:
+    """By the names that are there."""
+    found: dict[str, int] = {}
+    for table in (links, manifests):
+        statement = (
+            select(repositories.c.name, func.sum(table.c.size))
+            .where(repositories.c.name.in_(names), table.c.repository_id == repositories.c.id)
+            .group_by(repositories.c.name)
+        )
+        for name, size in connection.execute(statement):
+            found[name] = found.get(name, 0) + int(size)
+    return found
 
 
 def usage(connection: Connection, namespace: str) -> int:

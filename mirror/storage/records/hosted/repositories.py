@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ....contracts.hosted import (
     HostedManifest,
@@ -134,6 +134,9 @@ class RepositoryRecords:
 
     async def delete_blob(self, repository: str, digest: Digest) -> bool:
         return await self._write(deleting.delete_blob, repository, digest)
+
+    async def sizes(self, repositories: Sequence[str]) -> Mapping[str, int]:
+        return await self._read(reading.sizes, tuple(repositories))
 
     async def usage(self, namespace: str) -> int:
         return await self._read(reading.usage, namespace)
