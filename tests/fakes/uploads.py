@@ -44,8 +44,7 @@ class MemoryUploads:
         data = self._of(repository, session)
         if start is not None and start != len(data):
             raise UploadRangeInvalid(len(data))
-        while piece := await body.read():
-            data += piece
+        await body.pour(data.extend)
         return len(data)
 
     async def size(self, repository: str, session: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from aiohttp import ClientPayloadError, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -11,6 +10,8 @@ from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from ...oci.errors import Interrupted, TooLarge
 from ...threads import aside
+from ..http.aiohttp_parts import KeptAlive, ends_connection
+from ..http.receiving import Receiver, Take
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BROKEN = (
@@ -22,12 +23,20 @@ _BROKEN = (
 )
 
 
+# Bytes. A body of more, of which the client has told the size, is received by a thread; the
+# connection ends with it. What is chunked goes through aiohttp's parser, a piece of so many at a
+# time to a thread.
+_LARGE = 2 << 20
+_PIECE = 512 << 10
+
+
 class RequestBody:
     """A Body. `patience`, in seconds: how long the client may send nothing."""
 
-    def __init__(self, request: web.BaseRequest, patience: float) -> None:
+    def __init__(self, request: web.BaseRequest, patience: float, receiver: Receiver) -> None:
         self._request = request
         self._patience = patience
+        self._receiver = receiver
         self._is_begun = False
 
     @property
@@ -50,9 +59,33 @@ class RequestBody:
         except _BROKEN as error:
             raise Interrupted(f"the body ended before it was whole ({error})") from error
 
-    async def pour(self, take: Callable[[bytes | memoryview], None]) -> None:
+    async def pour(self, take: Take) -> None:
+        if not self._is_begun:
+            self._begin()
+        request = self._request
+        if self.size is not None and self.size >= _LARGE and request.transport is not None:
+            # What came with the head. Nothing comes meanwhile: this does not wait.
+            first = _drained(request)
+            left = self.size - len(first)
+            if left >= _LARGE:
+                await self._receive(request.transport, first, left, take)
+                return
+            await aside(take, first)
         while piece := await self.read():
+            while len(piece) < _PIECE and (more := _drained(request)):
+                piece += more
             await aside(take, piece)
+
+    async def _receive(
+        self, transport: asyncio.Transport, first: bytes, left: int, take: Take
+    ) -> None:
+        ends_connection(self._request)
+        transport.pause_reading()
+        if first:
+            await aside(take, first)
+        client, protocol = transport.get_extra_info("socket"), self._request.protocol
+        tls = protocol.tls if isinstance(protocol, KeptAlive) else None
+        await self._receiver.receive(client.fileno(), tls, left, take, self._patience)
 
     async def whole(self, most: int) -> bytes:
         """All of it. Raises TooLarge for more bytes than `most`, and Interrupted."""
@@ -72,3 +105,14 @@ class RequestBody:
         expects = request.headers.get(hdrs.EXPECT, "").strip(" \t").lower() == "100-continue"
         if expects and request.version >= HttpVersion11 and request.transport is not None:
             request.transport.write(_CONTINUE)
+
+
+def _drained(request: web.BaseRequest) -> bytes:
+    """What has come and was not read. Raises Interrupted."""
+    pieces = []
+    try:
+        while piece := request.content.read_nowait():
+            pieces.append(piece)
+    except _BROKEN as error:
+        raise Interrupted(f"the body ended before it was whole ({error})") from error
+    return b"".join(pieces)

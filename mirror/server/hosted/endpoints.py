@@ -105,7 +105,7 @@ class Endpoints:
         target: Target,
         query: Mapping[str, str],
     ) -> web.StreamResponse:
-        body = RequestBody(request, self._serving.patience)
+        body = RequestBody(request, self._serving.patience, self._serving.receiver)
         pushing = Pushing(self._registry, self._responder, request, exchange, body)
         match target.kind, request.method:
             case TargetKind.UPLOAD, hdrs.METH_POST:

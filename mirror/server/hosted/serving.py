@@ -11,6 +11,7 @@ from aiohttp import web
 from ...contracts.context import RequestContext
 from ...contracts.identity import Authenticator
 from ...contracts.registry import Deleter, Lister, Reader, Writer
+from ..http.receiving import Receiver
 from ..v2.access_log import Exchange
 
 Site = Callable[[web.BaseRequest, Exchange], Awaitable[web.StreamResponse]]
@@ -55,3 +56,4 @@ class HostedServing:
     sites: Mapping[str, Site] = field(default_factory=dict)
     page: Page | None = None
     patience: float = 60.0
+    receiver: Receiver = field(default_factory=Receiver)

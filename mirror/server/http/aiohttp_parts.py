@@ -12,6 +12,13 @@ from aiohttp import web
 from .tls_sockets import TlsSocket
 
 
+def ends_connection(request: web.BaseRequest) -> None:
+    """Has the connection end with the answer to this request, which says so: what was left of its
+    body did not go through aiohttp's parser, which so waits for it."""
+    request._message = request._message._replace(should_close=True)
+    request.content.feed_eof()
+
+
 class KeptAlive(web.RequestHandler):
     """A connection of aiohttp's that tells whether and since when it waits for a request: so bytes
     can be answered before its parser sees them, and idle connections can be taken from it."""

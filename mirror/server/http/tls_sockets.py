@@ -75,6 +75,12 @@ class TlsSocket(socket.socket):
             with _as_plain():
                 return self._tls.recv(size)
 
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0, /) -> int:
+        with self._turn:
+            self._look()
+            with _as_plain():
+                return self._tls.recv_into(buffer, nbytes)
+
     def send(self, data: Any, flags: int = 0, /) -> int:
         with self._turn:
             self._look()
