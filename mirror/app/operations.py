@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
 
 from ..config import Config
+from ..contracts.administration import Administration
 from ..contracts.images import CachedImages
 from ..server.admin.console import Console
 from ..server.control import Command, one, taking_commands
 from ..tasks import beside
 from . import doctor
 from .activity import LiveActivity
+from .administering import administration_commands
 from .ahead import Ahead
 from .collecting import Collecting, collecting_commands
 from .images import HeldImages, Keeping, image_commands
@@ -47,6 +49,7 @@ class Operations:
         self.restart = restart
         self.keeping = Keeping(opened, config)
         self.collecting: Collecting | None = None
+        self.administration: Administration | None = None
         """Where there are repositories of one's own."""
         self.images: CachedImages = HeldImages(
             opened, self.keeping, lambda: self.config, reloader.begin_anew
@@ -78,6 +81,7 @@ class Operations:
             **self.activity.commands(),
             **self.log.commands(),
             **collecting_commands(lambda: self.collecting),
+            **administration_commands(lambda: self.administration),
             **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
         }
 
