@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
 
 from ..config import Config
-from ..contracts.administration import Administration
 from ..contracts.images import CachedImages
 from ..server.admin.console import Console
 from ..server.control import Command, one, taking_commands
@@ -17,7 +16,8 @@ from . import doctor
 from .activity import LiveActivity
 from .administering import administration_commands
 from .ahead import Ahead
-from .collecting import Collecting, collecting_commands
+from .collecting import collecting_commands
+from .hosted import keeping_hosted
 from .images import HeldImages, Keeping, image_commands
 from .log_control import LogSwitch
 from .reloading import Reloader, following_hangups
@@ -48,9 +48,6 @@ class Operations:
         self.log = log
         self.restart = restart
         self.keeping = Keeping(opened, config)
-        self.collecting: Collecting | None = None
-        self.administration: Administration | None = None
-        """Where there are repositories of one's own."""
         self.images: CachedImages = HeldImages(
             opened, self.keeping, lambda: self.config, reloader.begin_anew
         )
@@ -72,6 +69,7 @@ class Operations:
 
     def commands(self) -> Mapping[str, Command]:
         """By their names; those of several words with a hyphen between."""
+        hosted = self.opened.hosted
         return {
             "reload": one(self.reloader.command),
             "restart": self.restart,
@@ -80,8 +78,8 @@ class Operations:
             **image_commands(self.images),
             **self.activity.commands(),
             **self.log.commands(),
-            **collecting_commands(lambda: self.collecting),
-            **administration_commands(lambda: self.administration),
+            **administration_commands(lambda: None if hosted is None else hosted.administration),
+            **collecting_commands(lambda: None if hosted is None else hosted.collecting),
             **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
         }
 
@@ -97,5 +95,6 @@ async def operating(operations: Operations) -> AsyncIterator[None]:
             following_hangups(operations.reloader),
             beside(operations.keeping.run(), "what is kept"),
             beside(operations.sync.run(), "sync"),
+            keeping_hosted(operations.opened.hosted, operations.opened.process),
         ):
             yield

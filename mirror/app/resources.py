@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from ..clock import Clock
-from ..config import Config, EnvironmentProxies, environment
+from ..config import Config
 from ..contracts.tags import TagStore
 from ..events import Events
 from ..pullthrough.fills.parallel import ParallelPolicy
@@ -32,30 +32,17 @@ from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
 from ..tasks import beside
 from ..threads import aside
+from .cannot_start import CannotStart as CannotStart
 from .catalogue import CatalogueListener
 from .endpoints import routes_of
+from .hosted import Hosted, hosting
+from .process import Process as Process
 from .upstreams import Upstreams
 
 log = structlog.get_logger()
 
 _TAGS = "tags.db"
 _ANY = 1 << 62  # bytes
-
-
-class CannotStart(Exception):
-    """What the configuration names cannot be had here; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """What all that a process opens has in common: the bus, the clock, the proxies of the
-    environment, and the names of the registries that are configured by now, which a reload changes
-    in place."""
-
-    registries: set[str]
-    events: Events = field(default_factory=Events)
-    clock: Clock = field(default_factory=Clock)
-    proxies: EnvironmentProxies = field(default_factory=lambda: environment(os.environ))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,8 @@ class Resources:
     `catalogue` is what is here, in pages; `listener` notes in it what happens in this process.
     `upstreams` and `tier` are None where nobody is to be asked. `links` tell which of the
     configured registries' repositories have shown what, `other_links` those of registries that
-    only clients have named. `shared` is what the registries' caches are built on.
+    only clients have named. `shared` is what the registries' caches are built on. `hosted` None:
+    nothing is pushed here.
     """
 
     process: Process
@@ -79,6 +67,7 @@ class Resources:
     shared: Shared
     catalogue: CatalogueRecords
     listener: CatalogueListener
+    hosted: Hosted | None
 
     def asking_nobody(self) -> Resources:
         """The same, for answers out of what is here."""
@@ -139,6 +128,7 @@ async def resources(
         )
         stack.push_async_callback(fills.close)
         shared = Shared.over(store, tags, fills, links, referrers, clock)
+        hosted = await stack.enter_async_context(hosting(config, store, process))
         yield Resources(
             process,
             store,
@@ -151,6 +141,7 @@ async def resources(
             shared,
             catalogue,
             listener,
+            hosted,
         )
 
 

@@ -30,9 +30,11 @@ from ..oci.reference import parse_image
 from ..pullthrough.images import Images, this_platform
 from ..server.admin.console import Admission, Console
 from ..server.control import CommandFailed, Parameters, one
+from ..server.door import by_host
+from ..server.hosted.handler import HostedNames
 from ..server.http.accepting import Port
 from ..server.http.browsers import is_loopback
-from ..server.http.listening import Listener
+from ..server.http.listening import Handler, Listener, Listeners
 from ..server.http.networks import network_of
 from ..server.http.reserved_port import SparePort
 from ..server.http.response_cache import ResponseCache
@@ -46,6 +48,7 @@ from ..tls import serving_context
 from .activity import ConfigWatch, Surroundings, seeing, under_way, watching
 from .ahead import ahead
 from .catalogue import CatalogueUpkeep
+from .hosted import Hosted
 from .live import Live
 from .log_control import LogSwitch, lines_of, narrate, tell_pull
 from .logins import hindrances
@@ -181,7 +184,7 @@ async def serving_pulls(
         narrate(events)
         tracer = _tracer(config, clock, stack, metrics)
         response_cache = ResponseCache(access, clock, is_traced=tracer is not None)
-        handler = V2(
+        handler: Handler = V2(
             live.serving,
             sender,
             log=access,
@@ -190,18 +193,48 @@ async def serving_pulls(
             clock=clock,
             tracer=tracer,
         )
-        listener = Listener(
-            handler,
-            ports,
-            response_cache=response_cache,
-            idle=config.limits.idle,
-            patience=config.limits.idle,
-            events=events,
-            tls=_shown(config),
-        )
-        listener.start()
-        stack.push_async_callback(listener.stop, GRACE)
-        metrics.watch_connections(lambda: listener.connections)
+        names: list[HostedNames] = []
+
+        def hosted_names(hosted: Hosted, response_cache: ResponseCache) -> HostedNames:
+            names.append(
+                HostedNames(
+                    hosted.serving(config.limits.idle),
+                    sender,
+                    log=access,
+                    response_cache=response_cache,
+                    clock=clock,
+                    tracer=tracer,
+                )
+            )
+            return names[-1]
+
+        def listening(
+            handler: Handler, ports: Sequence[Port], response_cache: ResponseCache
+        ) -> Listener:
+            return Listener(
+                handler,
+                ports,
+                response_cache=response_cache,
+                idle=config.limits.idle,
+                patience=config.limits.idle,
+                events=events,
+                tls=_shown(config),
+            )
+
+        own = [port for port in ports if not port.hosted]
+        others = [port for port in ports if port.hosted]
+        hosted = opened.hosted
+        if hosted is not None and hosted.config.hosts:
+            at_hosts = hosted_names(hosted, response_cache)
+            handler = by_host(handler, at_hosts, frozenset(hosted.config.hosts))
+        listeners = Listeners([listening(handler, own, response_cache)])
+        if hosted is not None and others:
+            # Whatever the Host says there: so it has a table of its own.
+            hosted_cache = ResponseCache(access, clock, is_traced=tracer is not None)
+            listeners.add(listening(hosted_names(hosted, hosted_cache), others, hosted_cache))
+        listeners.start()
+        stack.push_async_callback(listeners.stop, GRACE)
+        metrics.watch_connections(lambda: listeners.connections)
         log.info(
             "serving",
             version=__version__,
@@ -222,10 +255,12 @@ async def serving_pulls(
             response_cache.clear()
             events.emit(CertificateShown(_expires(config)))
             sender.limit(config.limits.idle)
-            listener.limit(config.limits.idle, config.limits.idle)
-            listener.show(_shown(config))
+            listeners.limit(config.limits.idle, config.limits.idle)
+            listeners.show(_shown(config))
+            for each in names:
+                each.limit(config.limits.idle)
 
-        yield PullServer(follow, log_so, listener.retire)
+        yield PullServer(follow, log_so, listeners.retire)
         log.info("draining", seconds=GRACE)
 
 

@@ -17,7 +17,7 @@ from ..upstream.egress import Allowed
 from ..upstream.http.posting import GuardedPoster
 from ..upstream.http.proxying import ProxyLogins, Ways
 from .endpoints import routes_of
-from .resources import Process
+from .process import Process
 
 
 @contextlib.asynccontextmanager

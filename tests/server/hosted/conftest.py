@@ -19,6 +19,7 @@ from mirror.contracts.context import ANONYMOUS, Principal
 from mirror.contracts.hosted import Seen, Visibility
 from mirror.contracts.identity import Action, Refusal
 from mirror.hosted.registry import HostedRegistry, Shelves
+from mirror.identity.audit import HostedAudit
 from mirror.identity.guard import Guard
 from mirror.server.hosted.handler import HostedNames
 from mirror.server.hosted.search import Search
@@ -28,7 +29,7 @@ from mirror.server.http.response_cache import ResponseCache
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog
 
-from ...fakes import Answers, MemoryHeld, MemoryRecords
+from ...fakes import Answers, MemoryHeld, MemoryIdentity, MemoryRecords
 from ...fakes.uploads import MemoryShelf, MemoryUploads
 from ..conftest import ports
 
@@ -187,7 +188,9 @@ async def hosted(
     uploads, marks = MemoryUploads(held), MemoryMarks()
     rights = OwnNamespace(records)
     shelves = Shelves(MemoryShelf(held), held, uploads)  # type: ignore[arg-type]
-    registry = Guard(HostedRegistry("hosted", records, shelves, rights, told, clock), rights)
+    inner = HostedRegistry("hosted", records, shelves, rights, told, clock)
+    audit = HostedAudit(MemoryIdentity(), wall=clock.wall, monotonic=clock.monotonic)
+    registry = Guard(inner, rights, audit)
     log = AccessLog(lines.append, told)
     cache = ResponseCache(log)
     serving = HostedServing(
