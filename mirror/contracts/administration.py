@@ -13,7 +13,7 @@ and so is what was refused. Robots, and who shows a token, see repositories and 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -188,9 +188,25 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image's configuration says, in its maker's words: `created` is a time in RFC 3339,
+    `ports` are as `8080/tcp`, `steps` what its layers were made by."""
+
+    created: str = ""
+    user: str = ""
+    working_folder: str = ""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestDetail:
     """`tags`: those that point to it, and `layers` or `children`, whichever it has. `size` as of a
-    TagEntry."""
+    TagEntry. `config`: an image's, None of what is none."""
 
     manifest: HostedManifest
     size: int
@@ -198,6 +214,7 @@ class ManifestDetail:
     layers: tuple[Layer, ...]
     children: tuple[Child, ...]
     referrers: tuple[HostedManifest, ...]
+    config: ImageConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

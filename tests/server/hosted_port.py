@@ -124,19 +124,33 @@ class Audit:
         return found[:count]
 
 
+@dataclass
+class Piece:
+    data: bytes
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return self.data[offset : offset + count]
+
+    def close(self) -> None: ...
+
+
 class Shelf:
-    """A Reader of manifests and a Deleter, over the records."""
+    """A Reader and a Deleter, over the records."""
 
     def __init__(self, records: MemoryRecords, clock: HandClock) -> None:
         self._records = records
         self._clock = clock
         self.manifests: dict[Digest, tuple[str, bytes]] = {}
+        self.blobs: dict[Digest, bytes] = {}
 
     async def manifest(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
         media_type, data = self.manifests[digest]
         return BytesContent(Descriptor(digest, media_type, len(data)), data, Outcome.HIT)
+
+    async def blob(self, context: RequestContext, repository: Repository, digest: Digest) -> Piece:
+        return Piece(self.blobs[digest])
 
     async def delete_tag(self, context: RequestContext, repository: Repository, tag: str) -> None:
         name, now = repository.name, self._clock.wall
@@ -227,7 +241,8 @@ class HostedPort:
         **more: Any,
     ) -> Digest:
         """An image with a layer of its own. `more`: of its HostedManifest."""
-        config = f"config of {repository} {tags}".encode()
+        run = {"Entrypoint": [f"/bin/{repository}"], "Env": [f"TAGS={tags}"]}
+        config = json.dumps({"os": "linux", "architecture": "amd64", "config": run}).encode()
         layer = f"layer of {repository} {tags} {more.get('artifact_type')}".encode() * 1000
         found = {
             "schemaVersion": 2,
@@ -238,6 +253,7 @@ class HostedPort:
         data = json.dumps(found).encode()
         await self.records.create(repository, visibility, self.clock.wall, by)
         for blob in (config, layer):
+            self.shelf.blobs[digest_of(blob)] = blob
             now = self.clock.wall
             await self.records.add_blob(repository, digest_of(blob), len(blob), now, by)
         manifest = HostedManifest(

@@ -357,7 +357,11 @@ async def test_a_repository_shows_its_tags_and_how_they_are_pulled(house: House)
     assert page.count("immutable") == 2
     _, page = await browser.get("/r/acme/app/-/tags/v2")
     digest = house.port.records.there["acme/app"].tags["v2"].digest
-    for words in (f"docker pull {host}/acme/app@{digest}", "image.layer.v1.tar+gzip", "KiB"):
+    for words in (
+        f"docker pull {host}/acme/app@{digest}",
+        "image.layer.v1.tar+gzip",
+        "/bin/acme/app",
+    ):
         assert words in page
 
 

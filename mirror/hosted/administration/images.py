@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from ...contracts.administration import (
     Child,
+    ImageConfig,
     Layer,
     ManifestDetail,
     NotAllowed,
@@ -23,6 +24,8 @@ from ...oci.digest import Digest
 from ...oci.errors import Denied, RegistryError, Unknown
 from ...oci.manifests import Manifest, read_manifest
 from ...oci.reference import Repository, parse_reference
+from ...threads import aside, read_aside
+from ..image_configs import CONFIG_TYPES, LARGEST, image_config
 from . import names
 from .gate import Gate
 
@@ -78,6 +81,7 @@ class HostedImages:
             tuple(_layers(read)),
             tuple([each async for each in self._children(repository, read)]),
             tuple(await self._records.referrers(repository, digest)),
+            await self._config(context, repository, read),
         )
 
     async def remove_tag(self, context: RequestContext, repository: str, tag: str) -> None:
@@ -150,6 +154,29 @@ class HostedImages:
             return read_manifest(content.data, manifest.media_type)
         except RegistryError:
             return None
+
+    async def _config(
+        self, context: RequestContext, repository: str, manifest: Manifest | None
+    ) -> ImageConfig | None:
+        """None where it is none of an image, or cannot be read."""
+        found = None if manifest is None else manifest.config
+        if found is None or found.media_type not in CONFIG_TYPES:
+            return None
+        if found.size is None or found.size > LARGEST:
+            return None
+        try:
+            content = await self._reader.blob(
+                context, Repository(self._registry, repository), found.digest
+            )
+        except RegistryError:
+            return None
+        try:
+            data = await aside(content.pread, found.size, 0)
+        except OSError:
+            return None
+        finally:
+            content.close()
+        return await read_aside(image_config, data)
 
     async def _children(self, repository: str, manifest: Manifest | None) -> AsyncIterator[Child]:
         for child in manifest.children if manifest is not None else ():
