@@ -131,8 +131,7 @@ class DiskHeld:
         except FileNotFoundError:
             before = -1
         try:
-            now = self._clock.wall()
-            self._counted(self._index.hold_new, digest, size, now, key, place)
+            self._counted(self._index.hold_new, digest, size, self._clock.wall, key, place)
         except OSError as error:
             if error.errno in FULL:
                 raise DiskFull(words(error)) from error
@@ -152,11 +151,13 @@ class DiskHeld:
             os.close(fd)
 
     def _hold(self, digest: Digest) -> int | None:
-        now = self._clock.wall()
         marked: list[int] = []
         try:
             size = self._counted(
-                self._index.hold, digest, now, lambda: self._blobs.mark(digest, marked.append)
+                self._index.hold,
+                digest,
+                self._clock.wall,
+                lambda: self._blobs.mark(digest, marked.append),
             )
             for fd in marked:  # it may have come without being synced
                 os.fsync(fd)

@@ -54,17 +54,25 @@ class HeldIndex:
             unlink()
             return _remove(db, digest)
 
-    def hold(self, digest: Digest, now: float, hold: Callable[[], int | None]) -> int | None:
+    def hold(
+        self, digest: Digest, now: Callable[[], float], hold: Callable[[], int | None]
+    ) -> int | None:
         """Has this content stay, if `hold`, which is to make its file such as stays, finds one and
-        tells its size; that size."""
+        tells its size; that size. `now` is asked when nobody else writes any more: what was
+        released meanwhile was held before."""
         with self._index.database.transaction() as db:
             size = hold()
             if size is not None:
-                db.execute(_HOLD, (str(digest), size, now))
+                db.execute(_HOLD, (str(digest), size, now()))
             return size
 
     def hold_new(
-        self, digest: Digest, size: int, now: float, came: PartialKey, place: Callable[[], None]
+        self,
+        digest: Digest,
+        size: int,
+        now: Callable[[], float],
+        came: PartialKey,
+        place: Callable[[], None],
     ) -> None:
         """Has `place` give content its name, which stays from now on; the reservation ends of what
         `came`. Raises Exceeded where less is reserved, and there is no room for the rest."""
@@ -76,7 +84,7 @@ class HeldIndex:
                 self._index.refuse_more(db, taken, reserved, 0)
             place()
             db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
-            db.execute(_HOLD, (str(digest), size, now))
+            db.execute(_HOLD, (str(digest), size, now()))
 
     def release(
         self, digest: Digest, before: float, unlink: Callable[[], None], leave: Callable[[], None]

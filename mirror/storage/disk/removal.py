@@ -142,7 +142,7 @@ class Removal:
         except _IsHeld as held:
             size = held.size
             log.warning("held_content_had_no_record", digest=str(digest))
-            self._async_index.ask_here(self._held.hold, digest, self._clock.wall(), lambda: size)
+            self._async_index.ask_here(self._held.hold, digest, self._clock.wall, lambda: size)
             return None
         except apsw.FullError:  # the record finds room when the file's blocks are free
             unlinking.close()

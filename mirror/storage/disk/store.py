@@ -284,12 +284,11 @@ class DiskContent:
 
     def _record(self, digest: Digest, size: int) -> None:
         """What is here and proven; it stays if its file says so. Blocking."""
-        now = self._clock.wall()
         if self.blobs.is_held(digest):
             held = HeldIndex(self._index)
-            self.async_index.note_here(held.hold, digest, now, lambda: size)
+            self.async_index.note_here(held.hold, digest, self._clock.wall, lambda: size)
         else:
-            self.async_index.note_here(self._index.add, digest, size, now)
+            self.async_index.note_here(self._index.add, digest, size, self._clock.wall())
 
     async def _tidy(self) -> None:
         try:
