@@ -59,9 +59,13 @@ def open_at(address: str, password: str | None, clock: Clock) -> Database:
     """The PostgreSQL database at `postgresql://user@host:port/database`, which has to exist.
     Blocking. Raises RecordsUnusable."""
     try:
-        url = make_url(address)
+        url: URL | None = make_url(address)
     except ArgumentError:
-        raise RecordsUnusable("the records' address is none: write postgresql://…") from None
+        url = None
+    if url is None or url.drivername != "postgresql":
+        raise RecordsUnusable(
+            "the address of the records is none of PostgreSQL: write postgresql://user@host/database"
+        )
     if password is not None:
         url = url.set(password=password)
     shown = url.render_as_string(hide_password=True)

@@ -230,6 +230,8 @@ def mount(
     now: float,
     by: str,
 ) -> bool:
+    # Before rows of others: what waits for this namespace must not hold what its holder needs.
+    connection.execute(_LOCK, {"name": namespace_of(repository)})
     size = None
     for source in sources:
         # The row is locked by that: while it is there, its content is.
