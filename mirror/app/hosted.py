@@ -26,7 +26,7 @@ from ..upstream.http.posting import refusal
 from .cannot_start import CannotStart
 from .collecting import Collecting
 from .process import Process
-from .webhooks import sending_webhooks
+from .webhooks import sending_webhooks, telling_of_fills
 
 if TYPE_CHECKING:
     from ..identity.identity import Identity
@@ -105,6 +105,7 @@ async def hosting(
             records.accounts, records.repositories, config.hosted.url or NAME, clock
         )
         await stack.enter_async_context(identity.running())
+        await stack.enter_async_context(telling_of_fills(records.webhooks, process))
         registry = HostedRegistry(
             NAME,
             records.repositories,

@@ -73,6 +73,8 @@ class HostedAuthenticator:
         scheme, _, rest = authorization.strip().partition(" ")
         if scheme.lower() == "bearer":
             return await self._by_token(rest.strip())
+        if _read_basic(authorization) == ("", ""):  # `docker search`, where nobody is logged in
+            return ANONYMOUS
         found = await self.prove(authorization, client)
         return found if isinstance(found, Refusal) else found.principal
 

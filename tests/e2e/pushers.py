@@ -294,8 +294,9 @@ class SkopeoPusher(Pusher):
         self.skopeo("delete", self._tls(reference), f"docker://{reference}")
 
     def sync(self, repository: str) -> Path:
-        to = self.folder / "synced"
+        to = self.folder / "synced" / repository.replace("/", "-")
         words = ("--src", "docker", "--dest", "dir", "--all", self._tls(repository, "src-"))
+        to.mkdir(parents=True)
         self.skopeo("sync", *words, repository, to)
         return to
 

@@ -123,7 +123,6 @@ WRONG = [
     ("ada", "wrong"),
     ("ada", PASSWORD + "bob"),
     ("nobody", PASSWORD),
-    ("", ""),
     ("ada", ""),
     ("Ada", PASSWORD + "ada"),
     ("ada\0", PASSWORD + "ada"),
@@ -162,6 +161,12 @@ async def test_a_token_of_another_user_is_none(house: House) -> None:
 )  # fmt: skip
 async def test_no_header_is_too_strange_to_be_refused(house: House, header: str) -> None:
     assert isinstance(await house.asks(header), Refusal)
+
+
+async def test_a_login_without_a_name_and_a_password_is_none(house: House) -> None:
+    """Docker sends one over TLS when somebody searches and is not logged in."""
+    assert await house.asks(basic("", "")) == ANONYMOUS
+    assert isinstance(await house.asks(basic("", "x")), Refusal)
 
 
 async def test_half_a_character_is_no_password(house: House) -> None:
