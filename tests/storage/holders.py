@@ -21,8 +21,8 @@ from mirror.storage.disk import removal
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
-PIECES = [bytes([n]) * 5_000 for n in range(3)]
-YOUNG = 0.3  # seconds: what was held within that time is not released
+PIECES = [bytes([n]) * 5_000 for n in range(40)]
+YOUNG = 0.1  # seconds: what was held within that time is not released
 
 
 class Pieces:
@@ -73,10 +73,10 @@ def slow_disk() -> None:
     removal._Unlinking.unlink = slowly  # type: ignore[method-assign]
 
 
-async def release(store: DiskContent, data: bytes) -> None:
+async def release(store: DiskContent, _: bytes) -> None:
     before = time.time() - YOUNG
-    await asyncio.sleep(random.random() * 0.01)
-    await store.held.release(Digest.of(data), before)
+    for each in await store.held.held(before, None, 1000):
+        await store.held.release(each.digest, before)
 
 
 async def evict(store: DiskContent, data: bytes) -> None:
@@ -101,7 +101,7 @@ async def main(root: Path, role: str, seconds: float) -> None:
     until = time.time() + seconds
     turns = 0
     while time.time() < until:
-        await ROLES[role](store, random.choice(PIECES))
+        await ROLES[role](store, PIECES[turns % len(PIECES)])
         turns += 1
     print("turns", turns, flush=True)
     await store.close()
