@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .corpus import INDEX_TYPE, MANIFEST_TYPE, Blob, Manifest
-from .programs import Cost, Program, drayage, find, free_port
+from .programs import ROOT, Cost, Program, drayage, find, free_port
 
 # As dockerd asks: docker-registry hides OCI manifests from who does not name them.
 ACCEPT = f"{MANIFEST_TYPE}, {INDEX_TYPE}, */*"
@@ -54,11 +55,11 @@ class Server:
         finally:
             connection.close()
 
-    def prove(self, path: str, digest: str) -> None:
+    def prove(self, path: str, digest: str, login: Mapping[str, str] | None = None) -> None:
         """Takes the whole body, and raises WrongAnswer unless it is what the digest names."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
-            connection.request("GET", path, headers={"Accept": ACCEPT})
+            connection.request("GET", path, headers={"Accept": ACCEPT, **(login or {})})
             answer, seen = connection.getresponse(), hashlib.sha256()
             while piece := answer.read(1 << 20):
                 seen.update(piece)
@@ -69,7 +70,7 @@ class Server:
 
     def answers(self) -> bool:
         with suppress(OSError, http.client.HTTPException):
-            return self.ask("/v2/")[0] == 200
+            return self.ask("/v2/")[0] in (200, 401)
         return False
 
 
@@ -166,9 +167,36 @@ class House:
         server.program.wait_until(server.answers)
         return server
 
-    def docker_registry(self, upstream: Server) -> Server:
-        """Debian's docker-registry as a pull-through cache."""
+    def hosted(self, name: str = "mirror") -> Server:
+        """The mirror's repositories of one's own, which the user `bench` may push to."""
+        folder, port = self._room("hosted"), free_port()
+        configuration = folder / "mirror.yaml"
+        configuration.write_text(
+            json.dumps(
+                {
+                    "listen": f"127.0.0.1:{free_port()}",
+                    "admin": f"127.0.0.1:{free_port()}",
+                    "storage": {"path": str(folder / "data"), "max_size": "100GiB"},
+                    "hosted": {"listen": f"127.0.0.1:{port}"},
+                }
+            )
+        )
+        program = [sys.executable, "-m", "mirror"]
+        argv = [*program, "serve", "--config", str(configuration)]
+        server = Server(name, port, self.started(argv, folder))
+        server.program.wait_until(server.answers)
+        password = folder / "password"
+        password.write_text("bench-bench-bench")
+        add = [*program, "user", "add", "bench", "--password-file", str(password)]
+        subprocess.run(
+            [*add, "--config", str(configuration)], cwd=ROOT, check=True, capture_output=True
+        )
+        return server
+
+    def docker_registry(self, upstream: Server | None) -> Server:
+        """Debian's docker-registry as a pull-through cache, or to push to."""
         folder, port = self._room("docker-registry"), free_port()
+        proxy = {} if upstream is None else {"remoteurl": f"http://127.0.0.1:{upstream.port}"}
         configuration = folder / "config.yml"
         configuration.write_text(
             json.dumps(
@@ -180,7 +208,7 @@ class House:
                         "cache": {"blobdescriptor": "inmemory"},
                     },
                     "http": {"addr": f"127.0.0.1:{port}"},
-                    "proxy": {"remoteurl": f"http://127.0.0.1:{upstream.port}"},
+                    **({"proxy": proxy} if proxy else {}),
                 }
             )
         )
