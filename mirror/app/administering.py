@@ -19,7 +19,6 @@ from ..contracts.hosted import RetentionRule, Visibility
 from ..contracts.identity import Grant, Right, Role
 from ..contracts.webhooks import Subject
 from ..server.control import Command, CommandFailed, Parameters, Tells
-from ..threads import aside
 
 Line = Mapping[str, Any]
 _Answer = Callable[[Administration, RequestContext, Parameters], Awaitable[object]]
@@ -57,25 +56,6 @@ def _command(administration: Callable[[], Administration | None], answer: _Answe
             yield {} if each is None else rendered(each)
 
     return Tells(run)
-
-
-class Bcrypt:
-    """Passwords, hashed in threads."""
-
-    async def hash(self, password: str) -> str:
-        from ..identity.passwords import hash_password
-
-        return await aside(hash_password, password)
-
-    async def matches(self, password: str, hash: str) -> bool:
-        from ..identity.passwords import is_password
-
-        return await aside(is_password, password, hash)
-
-    def imported(self, hash: str) -> str:
-        from ..identity.passwords import imported_hash
-
-        return imported_hash(hash)
 
 
 def operator() -> RequestContext:

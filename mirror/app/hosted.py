@@ -23,6 +23,7 @@ from ..tasks import beside
 from ..threads import aside
 from ..upstream.egress import Allowed
 from ..upstream.http.posting import refusal
+from .backups import Backups
 from .cannot_start import CannotStart
 from .collecting import Collecting
 from .process import Process
@@ -31,6 +32,7 @@ from .webhooks import sending_webhooks, telling_of_fills
 if TYPE_CHECKING:
     from ..identity.identity import Identity
     from ..storage.records.hosted.accounts import AccountRecords
+    from ..storage.records.hosted.copying import RecordsCopy
     from ..storage.records.hosted.database import Database
     from ..storage.records.hosted.marking import MarkingRecords
     from ..storage.records.hosted.webhooks import HookRecords
@@ -46,6 +48,7 @@ class Records:
     repositories: MarkingRecords
     accounts: AccountRecords
     webhooks: HookRecords
+    copies: RecordsCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Hosted:
     marks: ChangeMarks
     collecting: Collecting
     administration: Administration
+    backups: Backups
     page: Page
 
     def serving(self, patience: float) -> HostedServing:
@@ -128,6 +132,7 @@ async def hosting(
             marks,
             collecting,
             administration,
+            Backups(records.copies, records.repositories, store, clock),
             _page(config.hosted, records, identity, administration, process),
         )
 
@@ -165,11 +170,15 @@ def _opened(config: Config, hosted: HostedConfig, process: Process) -> Database:
 
 def _records(database: Database, marks: ChangeMarks) -> Records:
     from ..storage.records.hosted.accounts import AccountRecords
+    from ..storage.records.hosted.copying import RecordsCopy
     from ..storage.records.hosted.marking import MarkingRecords
     from ..storage.records.hosted.webhooks import HookRecords
 
     return Records(
-        MarkingRecords(database, marks.changed), AccountRecords(database), HookRecords(database)
+        MarkingRecords(database, marks.changed),
+        AccountRecords(database),
+        HookRecords(database),
+        RecordsCopy(database),
     )
 
 

@@ -16,6 +16,7 @@ from . import doctor
 from .activity import LiveActivity
 from .administering import administration_commands
 from .ahead import Ahead
+from .backups import backup_commands
 from .collecting import collecting_commands
 from .hosted import keeping_hosted
 from .images import HeldImages, Keeping, image_commands
@@ -80,6 +81,7 @@ class Operations:
             **self.log.commands(),
             **administration_commands(lambda: None if hosted is None else hosted.administration),
             **collecting_commands(lambda: None if hosted is None else hosted.collecting),
+            **backup_commands(lambda: None if hosted is None else hosted.backups),
             **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
         }
 

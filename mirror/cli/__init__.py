@@ -35,6 +35,7 @@ from .console import (
 from .doctor import doctor
 from .goings import log, status, why
 from .hosting.accounts import org, user
+from .hosting.backups import backup, restore
 from .hosting.repositories import repo, retention
 from .hosting.robots import robot, token
 from .hosting.webhooks import audit, webhook
@@ -139,6 +140,7 @@ def version() -> None:
 register(
     app,
     audit,
+    backup,
     check,
     completion,
     doctor,
@@ -153,6 +155,7 @@ register(
     ready,
     reload,
     restart,
+    restore,
     serve,
     setup,
     status,

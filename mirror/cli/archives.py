@@ -102,14 +102,14 @@ def import_(
     oci-archive, or ctr images export. Every byte is verified, and all of it is taken, or
     nothing. With offline: true they are served for good; else their tags age as all tags do."""
     try:
-        with _opened(archive) as file:
+        with opened(archive) as file:
             asyncio.run(_import(file, name, config, as_json))
     except KeyboardInterrupt:
         raise give_up("stopped; nothing of it is kept") from None
 
 
 @contextlib.contextmanager
-def _opened(archive: str) -> Iterator[BinaryIO]:
+def opened(archive: str) -> Iterator[BinaryIO]:
     if archive == "-":
         yield sys.stdin.buffer
         return
@@ -134,16 +134,22 @@ async def _export(
         await _fetch(names, platforms, config)
     words = {"images": list(names), "platforms": list(platforms)}
     async with contextlib.aclosing(chunks(config, "export", words)) as pieces:
-        if output == "-":
-            return await _write(pieces, sys.stdout.buffer)
-        try:
-            path = _replaced(output)
-            if path is not None:
-                return await _write_whole(pieces, path)
-            with open(output, "wb") as device:
-                return await _write(pieces, device)
-        except OSError as error:
-            raise give_up(f"{output}: {error.strerror}") from None
+        return await written(pieces, output)
+
+
+async def written(pieces: AsyncIterator[bytes], output: str, *, private: bool = False) -> int:
+    """How many bytes were written into this file, or (`-`) to standard output. `private`: a file
+    that is made is for its owner alone. What cannot be ends the program."""
+    if output == "-":
+        return await _write(pieces, sys.stdout.buffer)
+    try:
+        path = _replaced(output)
+        if path is not None:
+            return await _write_whole(pieces, path, 0o600 if private else 0o666)
+        with open(output, "wb") as device:
+            return await _write(pieces, device)
+    except OSError as error:
+        raise give_up(f"{output}: {error.strerror}") from None
 
 
 async def _fetch(names: Sequence[str], platforms: Sequence[str], config: Path | None) -> None:
@@ -165,14 +171,14 @@ def _replaced(output: str) -> Path | None:
     return None if path.exists() and not path.is_file() else path.resolve()
 
 
-async def _write_whole(pieces: AsyncIterator[bytes], path: Path) -> int:
+async def _write_whole(pieces: AsyncIterator[bytes], path: Path, mode: int) -> int:
     """The file is there when all of it is, and until then what was there before. Raises OSError.
 
     Only a file is replaced so, and by a name that nobody else has: as root, /dev/null would be
     a file from then on, and another user's link in /tmp would lead to what is overwritten."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb") as file:
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             count = await _write(pieces, file)
             await asyncio.to_thread(os.fsync, file.fileno())
         part.replace(path)
@@ -190,12 +196,15 @@ async def _write(pieces: AsyncIterator[bytes], file: BinaryIO) -> int:
     return count
 
 
-async def _import(file: BinaryIO, name: str, config: Path | None, as_json: bool) -> None:
-    async def given() -> AsyncIterator[bytes]:
-        while piece := await asyncio.to_thread(file.read, _SLICE):
-            yield piece
+async def pieces_of(file: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, _SLICE):
+        yield piece
 
-    async with contextlib.aclosing(lines(config, "import", {"name": name}, given())) as told:
+
+async def _import(file: BinaryIO, name: str, config: Path | None, as_json: bool) -> None:
+    async with contextlib.aclosing(
+        lines(config, "import", {"name": name}, pieces_of(file))
+    ) as told:
         async for line in told:
             if as_json:
                 print_json(line)

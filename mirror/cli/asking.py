@@ -95,6 +95,8 @@ async def hosted_lines(
         if error.is_running:
             raise give_up(str(error), error.status) from None
     loaded = load_or_exit(mirror.config)
+    if loaded.hosted is not None:
+        tell_that_none_runs(loaded.storage.path)
     try:
         async with (
             hosting_alone(loaded) as commands,
@@ -138,7 +140,7 @@ async def chunks(
     config: Path | None, command: str, parameters: Mapping[str, object]
 ) -> AsyncGenerator[bytes, None]:
     """The bytes that this command gives. What it cannot do ends the program."""
-    from ..app import CommandFailed, GivesBytes, NotAnswered, ask_bytes
+    from ..app import NotAnswered, ask_bytes
 
     log_nothing()
     mirror = find_mirror(config)
@@ -150,15 +152,57 @@ async def chunks(
     except NotAnswered as error:
         if error.is_running:
             raise give_up(str(error), error.status) from None
-    async with _images_alone(load_or_exit(mirror.config)) as commands:
-        here = commands[command]
-        assert isinstance(here, GivesBytes)  # noqa: S101 - as its name says
-        try:
-            async with contextlib.aclosing(here.run(parameters)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except CommandFailed as error:
-            raise give_up(error.message, error.status) from None
+    async with (
+        _images_alone(load_or_exit(mirror.config)) as commands,
+        contextlib.aclosing(_bytes_here(commands[command], parameters)) as pieces,
+    ):
+        async for piece in pieces:
+            yield piece
+
+
+async def hosted_chunks(
+    config: Path | None, command: str, parameters: Mapping[str, object]
+) -> AsyncGenerator[bytes, None]:
+    """As `chunks`, of a command about repositories of one's own."""
+    from ..app import CannotStart, NotAnswered, ask_bytes, hosting_alone
+
+    log_nothing()
+    mirror = find_mirror(config)
+    try:
+        async with contextlib.aclosing(ask_bytes(mirror.store, command, parameters)) as pieces:
+            async for piece in pieces:
+                yield piece
+        return
+    except NotAnswered as error:
+        if error.is_running:
+            raise give_up(str(error), error.status) from None
+    loaded = load_or_exit(mirror.config)
+    if loaded.hosted is not None:
+        tell_that_none_runs(loaded.storage.path)
+    try:
+        async with (
+            hosting_alone(loaded) as commands,
+            contextlib.aclosing(_bytes_here(commands[command], parameters)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+    except CannotStart as error:
+        raise give_up(str(error)) from None
+
+
+async def _bytes_here(
+    command: Any, parameters: Mapping[str, object]
+) -> AsyncGenerator[bytes, None]:
+    """The bytes that a command gives that this process has done itself."""
+    from ..app import CommandFailed, GivesBytes
+
+    assert isinstance(command, GivesBytes)  # noqa: S101 - as its name says
+    try:
+        async with contextlib.aclosing(command.run(parameters)) as pieces:
+            async for piece in pieces:
+                yield piece
+    except CommandFailed as error:
+        raise give_up(error.message, error.status) from None
 
 
 @contextlib.asynccontextmanager

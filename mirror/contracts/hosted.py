@@ -5,7 +5,7 @@ Records are rows in a database that several nodes may share. Every method is one
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -293,3 +293,19 @@ class CollectionRecords(Protocol):
 
     async def content(self, after: Digest | None, count: int) -> Sequence[Digest]:
         """All content that repositories have, once each, in the order of digests."""
+
+
+class CopyRefused(Exception):
+    """A copy of records cannot be taken in; the message says why, and what to do, to a person.
+    Nothing of it was recorded."""
+
+
+class RecordCopies(Protocol):
+    """All that is recorded, accounts and webhooks too, as lines of JSON that any database takes."""
+
+    def dump(self) -> AsyncIterator[bytes]:
+        """As of one moment, some lines at a time."""
+
+    async def restore(self, lines: AsyncIterator[bytes]) -> int:
+        """Takes in a copy, whose bytes may be cut anywhere, where there are no records; how many
+        rows it has. All of it, or nothing: raises CopyRefused."""

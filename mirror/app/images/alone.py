@@ -20,7 +20,7 @@ from .keeping import Keeping
 async def images_alone(config: Config) -> AsyncIterator[Mapping[str, Command]]:
     """The commands about images. What is written belongs to the store's owner. Raises
     CannotStart."""
-    async with resources(config, Process(set(config.registries)), _held) as opened:
+    async with resources(config, Process(set(config.registries)), held_beside) as opened:
         keeping = Keeping(opened, config)
 
         async def nobody_else() -> None:
@@ -30,7 +30,8 @@ async def images_alone(config: Config) -> AsyncIterator[Mapping[str, Command]]:
 
 
 @contextlib.asynccontextmanager
-async def _held(config: Config, process: Process) -> AsyncIterator[DiskContent]:
+async def held_beside(config: Config, process: Process) -> AsyncIterator[DiskContent]:
+    """A StoreOpener: for a command that holds the store meanwhile."""
     async with store_beside(config, process) as store:
         with contextlib.ExitStack() as stack:
             try:

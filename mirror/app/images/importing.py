@@ -38,9 +38,9 @@ from ...oci.reference import ImageReference
 from ...oci.tar import Header, TarInvalid
 from ...pullthrough.recently_served import needs
 from ...threads import aside, read_aside
+from ..archive import Archive
 from ..policy import freshness_of
 from ..resources import Resources
-from .archive import Archive
 from .listing import read_name
 from .removing import remove_unneeded
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, insert, literal_column, select, text
 
+from ....contracts.hosted import CopyRefused
 from ....threads import aside
 from .database import Database
 from .opening import VERSION
@@ -26,11 +27,6 @@ _TOGETHER = 500  # rows in one statement, or one piece of a copy
 _LONGEST = 64 << 20  # bytes of one line
 
 _TABLES = {table.name: table for table in metadata.sorted_tables}
-
-
-class CopyRefused(Exception):
-    """A copy cannot be taken in; the message says why, and what to do, to a person. Nothing of it
-    was recorded."""
 
 
 class RecordsCopy:

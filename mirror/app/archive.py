@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ...oci.tar import BLOCK, END, Header, Notes, TarInvalid
+from ..oci.tar import BLOCK, END, Header, Notes, TarInvalid
 
 _SLICE = 1 << 20
 _MOST_ENTRIES = 200_000
@@ -13,7 +13,9 @@ _MOST_ENTRIES = 200_000
 class Archive:
     """Raises TarInvalid. What is not read of an entry is passed over."""
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], most: int = _MOST_ENTRIES) -> None:
+        """`most`: entries that it may have."""
+        self._most = most
         self._chunks = chunks
         self._ahead = b""
         self._left = 0  # bytes of the entry, and of its padding
@@ -33,8 +35,8 @@ class Archive:
                 notes.take(header, await self.read(header.size))
                 continue
             count += 1
-            if count > _MOST_ENTRIES:
-                raise TarInvalid(f"it has more than {_MOST_ENTRIES} entries")
+            if count > self._most:
+                raise TarInvalid(f"it has more than {self._most} entries")
             yield header
         await self._finish()
 
