@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, func, insert, literal_column, select, 
 
 from ....contracts.hosted import CopyRefused
 from ....threads import aside
-from .database import Database
+from .database import Database, begin
 from .opening import VERSION
 from .tables import metadata
 
@@ -119,6 +119,7 @@ class _Taking:
 
     def begin(self, database: Database) -> None:
         self._connection = connection = database.connect()
+        begin(connection)
         if database.engine.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))

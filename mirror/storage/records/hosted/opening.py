@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from ....clock import Clock
 from ...owner import make, make_folder
 from ...sqlite_files import opening
-from .database import Database
+from .database import Database, begin
 
 log = structlog.get_logger()
 
@@ -96,12 +96,6 @@ def _sqlite(path: Path, sync: bool) -> Engine:
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        # Not for those that read: they are in AUTOCOMMIT.
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
     return engine
 
 
@@ -138,6 +132,7 @@ def _bring_up_to_date(engine: Engine, shown: str) -> None:
             if _version(connection) == VERSION:  # the most usual: Alembic is not needed
                 return
             connection.rollback()
+            begin(connection)
             with _alone(connection):
                 version = _version(connection)
                 if version != VERSION:

@@ -132,7 +132,7 @@ _SET_TAG = _set_tag.on_conflict_do_update(
         "moved_by": _set_tag.excluded.moved_by,
     },
 )
-_ADD_MOVE = insert(tag_moves)
+_ADD_MOVE = insert(tag_moves).returning(tag_moves.c.id)
 _OLDEST_MOVE = (
     select(tag_moves.c.id)
     .where(
@@ -312,7 +312,7 @@ def note_move(
     is_new: bool = False,
 ) -> None:
     id = connection.execute(
-        _ADD_MOVE.returning(tag_moves.c.id),
+        _ADD_MOVE,
         {"repository_id": repository_id, "tag": tag, "digest": digest, "at": now, "by": by},
     ).scalar_one()
     mine = tag_moves.c.repository_id == repository_id

@@ -24,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -110,7 +111,14 @@ manifests = Table(
     Column("relied_at", Double, nullable=False),
     Column("details", Text, nullable=False),
     Index(None, "digest", "namespace_id"),
-    Index(None, "repository_id", "subject"),
+    # Most have none.
+    Index(
+        None,
+        "repository_id",
+        "subject",
+        sqlite_where=text("subject IS NOT NULL"),
+        postgresql_where=text("subject IS NOT NULL"),
+    ),
 )
 
 # Which blobs of its repository a manifest needs.
@@ -158,7 +166,6 @@ tags = Table(
         ["repository_id", "digest"], ["manifests.repository_id", "manifests.digest"]
     ),
     Index(None, "repository_id", "digest"),
-    Index(None, "repository_id", "moved_at"),
     sqlite_with_rowid=False,
 )
 

@@ -191,6 +191,8 @@ def upgrade() -> None:
         "manifests",
         ["repository_id", "subject"],
         unique=False,
+        sqlite_where=sa.text("subject IS NOT NULL"),
+        postgresql_where=sa.text("subject IS NOT NULL"),
     )
     op.create_table(
         "members",
@@ -315,7 +317,4 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_tags_repository_id_digest", "tags", ["repository_id", "digest"], unique=False
-    )
-    op.create_index(
-        "ix_tags_repository_id_moved_at", "tags", ["repository_id", "moved_at"], unique=False
     )
