@@ -130,3 +130,24 @@ def test_where_webhooks_may_go() -> None:
     assert hosted is not None
     assert list(map(str, hosted.webhooks.allow_private)) == ["10.1.2.0/24", "ci.lan", "*.corp.lan"]
     assert problems_of("hosted: {hosts: [a.lan], webhooks: {allow_private: ['http://ci.lan']}}")
+
+
+def test_a_registry_of_one_s_own_needs_no_endpoint() -> None:
+    found = parse(
+        "registries: {corp.lan: {hosted: true}, ghcr.io: }\nhosted: {listen: ':5002'}\n"
+        "default_registry: ghcr.io\n"
+    ).registries
+    assert (found["corp.lan"].hosted, found["corp.lan"].endpoints) == (True, ())
+    assert (found["ghcr.io"].hosted, len(found["ghcr.io"].endpoints)) == (False, 1)
+
+
+def test_one_registry_at_most_is_one_s_own_and_only_where_something_is_hosted() -> None:
+    default = "default_registry: a.lan\n"
+    (told,) = problems_of(default + "registries: {a.lan: {hosted: true}}\n")
+    assert "registries.a.lan.hosted" in told
+    assert "no section hosted" in told
+    (told,) = problems_of(
+        default + "hosted: {listen: ':5002'}\n"
+        "registries: {a.lan: {hosted: true}, b.lan: {hosted: true}}\n"
+    )
+    assert "registries.b.lan.hosted" in told

@@ -66,6 +66,10 @@ class Hosted:
     backups: Backups
     page: Page
 
+    async def has(self, repository: str) -> bool:
+        """Whether there is one of this name."""
+        return await self.records.repositories.repository(repository) is not None
+
     def serving(self, patience: float) -> HostedServing:
         """By what requests at hosted names are answered."""
         return HostedServing(

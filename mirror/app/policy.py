@@ -14,6 +14,7 @@ from ..oci.digest import Digest
 from ..oci.patterns import Patterns
 from ..oci.reference import parse_image
 from ..policy.access import AccessGuard, AccessRule
+from ..policy.hosted_first import HostedFirst, Unchallenged
 from ..policy.on_demand import OnDemand, Opened
 from ..policy.probe import Probed
 from ..policy.routed import Routed
@@ -104,9 +105,20 @@ class _Stacking:
     def _configured(
         self, name: str, registry: RegistryConfig, endpoints: Sequence[Endpoint]
     ) -> Reader:
+        hosted = self._opened.hosted
+        if not registry.hosted or hosted is None:
+            return self._mirrored(name, registry, endpoints)
+        own = Unchallenged(hosted.registry)
+        if not endpoints:
+            return own
+        return HostedFirst(own, hosted.has, self._mirrored(name, registry, endpoints))
+
+    def _mirrored(
+        self, name: str, registry: RegistryConfig, endpoints: Sequence[Endpoint]
+    ) -> Reader:
         tier = self._opened.tier
         upstream: Upstream = Offline()
-        if self._upstreams is not None and endpoints:
+        if self._upstreams is not None:
             self._pools[name] = self._upstreams.pool(endpoints, self._generation)
             upstream = self._upstreams.upstream(name)
         content = upstream if tier is None else Tiered(upstream, tier)

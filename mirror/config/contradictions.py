@@ -117,7 +117,7 @@ def _hosted(data: dict[str, Any]) -> Found:
     found = [
         name
         for name, registry in _section(data, "registries").items()
-        if isinstance(registry, dict) and registry.get("hosted") is True
+        if isinstance(registry, dict) and registry.get("hosted") == "true"
     ]
     if found and data.get("hosted") is None:
         yield (

@@ -289,7 +289,7 @@ def _with_endpoints(registries: object) -> Any:
         if registry is None:
             registry = {}
         if isinstance(registry, dict) and registry.get("endpoints") is None:
-            own = [] if registry.get("hosted") is True else [{"url": _own_endpoint(name)}]
+            own = [] if registry.get("hosted") == "true" else [{"url": _own_endpoint(name)}]
             registry = {**registry, "endpoints": own}
         filled[name] = registry
     return filled

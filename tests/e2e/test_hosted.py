@@ -7,6 +7,7 @@ with a Host name at the mirror's port and a certificate by an authority of the t
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import ssl
@@ -44,6 +45,7 @@ from .pushers import (
 from .receivers import Receiver, receiving
 
 NAME = "registry.corp.test"
+MIRRORED = "images.corp.test"  # what a mirror's clients call the registry of one's own
 PASSWORD = "correct horse battery"
 NOWHERE = endpoint("http://127.0.0.1:1")
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -138,7 +140,8 @@ def _start(programs: Programs, certificate: Certificate | None) -> Registry:
         context = ssl.create_default_context(cafile=certificate.authority)
         context.check_hostname = False
     hosted["webhooks"] = {"allow_private": ["127.0.0.0/8"]}
-    mirror.configure(hosted=hosted, **keys)
+    registries = {"docker.io": NOWHERE, MIRRORED: {"hosted": True}}
+    mirror.configure(hosted=hosted, registries=registries, **keys)
     mirror.start()
     mirror.program.wait_until(lambda: accepts(mirror.address, port), "it listens for pushes")
     scheme = "https" if certificate else "http"
@@ -387,3 +390,24 @@ def test_a_webhook_is_told_of_pushes_and_deletes_and_survives_kill_9(
     until(lambda: receiver.events("ping") != [], registry.mirror.words)
     assert receiver.is_signed(secret)
     registry.command("webhook", "remove", id, "--yes")
+
+
+def test_a_mirror_gives_what_is_public_to_whom_pulls_by_the_registry_s_name(
+    registry: Registry,
+) -> None:
+    """What CI has pushed, clusters pull through the mirror, which takes no login and asks none."""
+    digest = registry.push("team/shown", "1")
+    through = f"/v2/team/shown/manifests/1?ns={MIRRORED}"
+    mirror = f"{registry.mirror.address}:5000"
+    at_mirror = dataclasses.replace(
+        registry, name=mirror, url=registry.url.rpartition("//")[0] + "//" + mirror
+    )
+    status, headers, _ = at_mirror.ask("GET", through)
+    assert (status, headers["WWW-Authenticate"]) == (403, None)
+    registry.command("repo", "set", "team/shown", "--public")
+    until(lambda: at_mirror.ask("GET", through, user="")[0] == 200, registry.mirror.words)
+    status, headers, _ = at_mirror.ask("GET", through, user="")
+    assert (status, headers["Docker-Content-Digest"]) == (200, digest)
+    assert at_mirror.ask("GET", f"/v2/team/nothing/manifests/1?ns={MIRRORED}")[0] in (403, 404)
+    status, _, _ = at_mirror.ask("PUT", through, data=b"{}")
+    assert status == 405
