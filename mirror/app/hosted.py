@@ -15,6 +15,8 @@ from ..config import Config, HostedConfig
 from ..contracts.administration import Administration
 from ..hosted.registry import HostedRegistry, Shelves
 from ..identity.guard import Guard
+from ..server.hosted.challenge import REALM, bearer
+from ..server.hosted.realm import Realm
 from ..server.hosted.search import Search
 from ..server.hosted.serving import HostedServing, Page
 from ..storage.change_marks import ChangeMarks
@@ -76,17 +78,16 @@ class Hosted:
             NAME,
             self.registry,
             self.identity.authenticator,
-            _basic,
+            bearer(self.identity.realm.service),
             self.marks,
             self.config.url,
-            {"v1": Search(self.records.repositories, self.identity.rights)},
+            {
+                "v1": Search(self.records.repositories, self.identity.rights),
+                REALM: Realm(self.identity.realm),
+            },
             self.page,
             patience,
         )
-
-
-def _basic(scope: str, origin: str) -> str:
-    return 'Basic realm="registry", charset="UTF-8"'
 
 
 @contextlib.asynccontextmanager
@@ -110,7 +111,11 @@ async def hosting(
         stack.push_async_callback(database.close)
         records = _records(database, marks)
         identity = Identity(
-            records.accounts, records.repositories, config.hosted.url or NAME, clock
+            records.accounts,
+            records.repositories,
+            config.hosted.url or NAME,
+            clock,
+            marks.still,
         )
         await stack.enter_async_context(identity.running())
         await stack.enter_async_context(telling_of_fills(records.webhooks, process))

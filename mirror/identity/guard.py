@@ -111,17 +111,16 @@ class Guard:
         count: int | None = None,
         last: str | None = None,
     ) -> RepositoryPage:
-        """Those that the principal may pull from. Who has shown no login, or a token that is not
-        for listings, is told to log in when there is nothing that is public."""
+        """Those that the principal may pull from. Who shows a token that is not for listings is
+        told to have another: podman asks for one then, and not before. Who has shown no login is
+        told to log in when there is nothing that is public."""
+        principal, asked = context.principal, (CATALOG, CATALOG_ACTIONS[0])
+        scope = ":".join(asked)
+        if principal.scopes is not None and asked not in principal.scopes:
+            raise Unauthorized("the token is not for listings", scope=scope)
         page = await self._inner.repositories(context, registry, count, last)
-        if page.repositories or last is not None:
-            return page
-        principal = context.principal
-        asked = (CATALOG, CATALOG_ACTIONS[0])
-        if principal.kind is PrincipalKind.ANONYMOUS or (
-            principal.scopes is not None and asked not in principal.scopes
-        ):
-            raise Unauthorized("log in first", scope=":".join(asked))
+        if principal.kind is PrincipalKind.ANONYMOUS and not page.repositories and last is None:
+            raise Unauthorized("log in first", scope=scope)
         return page
 
     # Writer.

@@ -22,7 +22,7 @@ from .uses import Uses
 
 class Identity:
     """Of one process. `service`: the name that tokens are for, the same in all processes and
-    nodes. `generation`: see HostedRights. In use while it is `running`."""
+    nodes. `still`: see HostedRights. In use while it is `running`."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Identity:
         hosted: HostedRecords,
         service: str,
         clock: Clock,
-        generation: Callable[[], int] = lambda: 0,
+        still: Callable[[str], Callable[[], bool]] = lambda _: lambda: True,
     ) -> None:
         wall, monotonic = clock.wall, clock.monotonic
         accounts = Accounts(records, wall=wall, monotonic=monotonic)
@@ -39,9 +39,7 @@ class Identity:
         self._uses = Uses(records, wall)
         self.audit = HostedAudit(records, wall=wall, monotonic=monotonic)
         self.passwords = BcryptPasswords()
-        self.rights = HostedRights(
-            accounts, records, hosted, monotonic=monotonic, generation=generation
-        )
+        self.rights = HostedRights(accounts, records, hosted, monotonic=monotonic, still=still)
         self.authenticator = HostedAuthenticator(
             accounts, self.passwords, tokens, monotonic, self.audit.note_login, self._uses
         )

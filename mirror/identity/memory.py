@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -24,30 +25,30 @@ class ShortMemory(Generic[K, V]):
         self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
         self._readings: dict[K, asyncio.Task[V]] = {}
 
-    async def get(self, key: K, read: Callable[[], Awaitable[V]]) -> V:
+    async def get(self, key: K, read: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """What `read` gives, or gave. Raises what it raises."""
         found = self._values.get(key)
         if found is not None and self._now() < found[0]:
             return found[1]
-        readings = self._readings
-        reading = readings.get(key)
+        reading = self._readings.get(key)
         if reading is None:
-            reading = asyncio.ensure_future(self._read(self._values, key, read))
-            readings[key] = reading
-            reading.add_done_callback(lambda _: readings.pop(key, None))
+            reading = asyncio.ensure_future(read())
+            self._readings[key] = reading
+            reading.add_done_callback(partial(self._keep, key, self._now() + self._seconds))
         return await asyncio.shield(reading)  # goes on for the others when this one leaves
 
-    async def _read(
-        self, values: OrderedDict[K, tuple[float, V]], key: K, read: Callable[[], Awaitable[V]]
-    ) -> V:
-        until = self._now() + self._seconds
-        value = await read()
-        values[key] = (until, value)
-        values.move_to_end(key)
-        if len(values) > self._most:
-            values.popitem(last=False)
-        return value
+    def _keep(self, key: K, until: float, reading: asyncio.Task[V]) -> None:
+        if self._readings.get(key) is not reading:
+            return  # it was forgotten meanwhile
+        del self._readings[key]
+        if reading.cancelled() or reading.exception() is not None:
+            return
+        self._values[key] = (until, reading.result())
+        self._values.move_to_end(key)
+        if len(self._values) > self._most:
+            self._values.popitem(last=False)
 
-    def clear(self) -> None:
-        """Forgets all, also what is being read: that may be from before the change."""
-        self._values, self._readings = OrderedDict(), {}
+    def forget(self, key: K) -> None:
+        """Also what is being read: that may be from before a change."""
+        self._values.pop(key, None)
+        self._readings.pop(key, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..contracts.context import Principal, PrincipalKind
@@ -87,6 +88,12 @@ def _is_for_listings(scopes: frozenset[tuple[str, str]]) -> bool:
     return any((CATALOG, action) in scopes for action in CATALOG_ACTIONS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Visible:
+    visibility: Visibility | None
+    still: Callable[[], bool]
+
+
 class HostedRights:
     """Rights by the records, believed for a second."""
 
@@ -97,17 +104,16 @@ class HostedRights:
         hosted: HostedRecords,
         *,
         monotonic: Callable[[], float],
-        generation: Callable[[], int] = lambda: 0,
+        still: Callable[[str], Callable[[], bool]] = lambda _: lambda: True,
     ) -> None:
-        """`generation` changes with every change of a repository's visibility on this node: what
-        was read before it is forgotten, so that nobody is told that a private one is public, and
+        """`still`, of a repository before it is read: whether it is as it was then, as far as this
+        host knows. What is not is read again: nobody is told that a private one is public, and
         keeps an answer for others by it."""
         self._accounts = accounts
         self._records = records
         self._hosted = hosted
-        self._generation = generation
-        self._known_at = generation()
-        self._visibility: ShortMemory[str, Visibility | None] = ShortMemory(
+        self._still = still
+        self._visibility: ShortMemory[str, _Visible] = ShortMemory(
             BELIEVED, _MOST_REPOSITORIES, monotonic
         )
 
@@ -147,16 +153,18 @@ class HostedRights:
         return Standing(principal)
 
     async def _is_public(self, repository: str) -> bool:
-        generation = self._generation()
-        if generation != self._known_at:
-            self._visibility.clear()
-            self._known_at = generation
         found = await self._visibility.get(repository, lambda: self._read_visibility(repository))
-        return found is Visibility.PUBLIC
+        while not found.still():
+            self._visibility.forget(repository)
+            found = await self._visibility.get(
+                repository, lambda: self._read_visibility(repository)
+            )
+        return found.visibility is Visibility.PUBLIC
 
-    async def _read_visibility(self, repository: str) -> Visibility | None:
+    async def _read_visibility(self, repository: str) -> _Visible:
+        still = self._still(repository)
         found = await self._hosted.repository(repository)
-        return None if found is None else found.visibility
+        return _Visible(None if found is None else found.visibility, still)
 
     async def _is_namespace(self, name: str) -> bool:
         return (

@@ -210,8 +210,14 @@ async def test_a_catalogue_with_nothing_to_show_asks_for_a_login(
         assert refused.value.scope == "registry:catalog:*"
     else:
         assert await guard.repositories(asking(principal), "hosted") == RepositoryPage([])
+
+
+async def test_nobody_is_listed_what_is_public_and_another_token_is_not_taken() -> None:
+    guard, inner = guarded()
     inner.answer = RepositoryPage([APP])
-    assert (await guard.repositories(asking(principal), "hosted")).repositories == [APP]
+    assert (await guard.repositories(asking(ANONYMOUS), "hosted")).repositories == [APP]
+    with pytest.raises(Unauthorized):
+        await guard.repositories(asking(replace(ADA, scopes=frozenset())), "hosted")
 
 
 async def test_what_was_changed_and_what_was_refused_is_noted() -> None:

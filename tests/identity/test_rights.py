@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from mirror.contracts.context import ANONYMOUS, OPERATOR, Principal, PrincipalKind
-from mirror.contracts.hosted import HostedRecords, Seen, Visibility
+from mirror.contracts.hosted import HostedRecords, HostedRepository, Seen, Visibility
 from mirror.contracts.identity import (
     Action,
     Grant,
@@ -167,9 +168,11 @@ class House:
         records: IdentityRecords = self.identity
         hosted: HostedRecords = self.hosted
         accounts = Accounts(records, wall=lambda: clock.wall, monotonic=clock)
-        self.rights = HostedRights(
-            accounts, records, hosted, monotonic=clock, generation=lambda: self.generation
-        )
+        self.rights = HostedRights(accounts, records, hosted, monotonic=clock, still=self.still)
+
+    def still(self, repository: str) -> Callable[[], bool]:
+        then = self.generation
+        return lambda: self.generation == then
 
     async def furnish(self) -> House:
         await self.identity.add_user(User("ada", False, 0.0), "hash")
@@ -219,6 +222,20 @@ async def test_what_is_made_private_is_private_at_once_on_this_node(house: House
     assert await house.rights.may(ANONYMOUS, Action.PULL, "team/shown")
     await house.hosted.change("team/shown", visibility=Visibility.PRIVATE)
     house.generation += 1
+    assert not await house.rights.may(ANONYMOUS, Action.PULL, "team/shown")
+
+
+async def test_what_is_made_private_while_it_is_read_is_read_again(house: House) -> None:
+    read = house.hosted.repository
+
+    async def slowly(name: str) -> HostedRepository | None:
+        found = await read(name)
+        if house.generation == 0:
+            await house.hosted.change(name, visibility=Visibility.PRIVATE)
+            house.generation += 1
+        return found
+
+    house.hosted.repository = slowly  # type: ignore[method-assign]
     assert not await house.rights.may(ANONYMOUS, Action.PULL, "team/shown")
 
 

@@ -17,6 +17,7 @@ from ...contracts.registry import Outcome
 from ...contracts.tracing import Tracer
 from ...oci.errors import RegistryError, Unauthorized, Unsupported
 from ...oci.reference import Repository
+from ..http.aiohttp_parts import speaks_tls
 from ..http.browsers import is_browser, refuse_pages
 from ..http.public_answers import PublicAnswer
 from ..http.response_cache import ResponseCache
@@ -173,7 +174,8 @@ class Endpoints:
         exchange.outcome = Outcome.FAILED
         challenge = ""
         if isinstance(error, Unauthorized):
-            challenge = self._serving.challenge(error.scope, self._origin(request))
+            wrong = _wrong_with_token(request, error)
+            challenge = self._serving.challenge(error.scope, self._origin(request), wrong)
         answer = failure(
             error,
             exchange.kind,
@@ -188,9 +190,10 @@ class Endpoints:
     def _origin(self, request: web.BaseRequest) -> str:
         """What the client calls this registry. Its Host may be anything."""
         if self._serving.url is not None:
-            return self._serving.url
+            return self._serving.url.rstrip("/")
+        scheme = "https" if speaks_tls(request) else "http"
         host = request.headers.get(hdrs.HOST, "").strip(" \t")
-        return f"{request.scheme}://{host if _HOST.fullmatch(host) else own_address(request)}"
+        return f"{scheme}://{host if _HOST.fullmatch(host) else own_address(request)}"
 
     def _keep(self, still: Callable[[], bool]) -> Callable[[PublicAnswer], None]:
         """Answered from the response cache as long as nothing changes in the repository."""
@@ -213,3 +216,11 @@ def _is_for_people(request: web.BaseRequest, path: str) -> bool:
     if path == "/v2" or path.startswith("/v2/"):
         return False
     return path not in HEALTH or (path == "/" and is_browser(request.headers))
+
+
+def _wrong_with_token(request: web.BaseRequest, error: Unauthorized) -> str:
+    """By this clients tell a token that is of no use from none (RFC 6750, 3.1)."""
+    scheme = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")[0]
+    if scheme.lower() != "bearer":
+        return ""
+    return "insufficient_scope" if error.scope else "invalid_token"

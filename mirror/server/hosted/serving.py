@@ -35,9 +35,10 @@ class Marks(Protocol):
         """Whether it is as it is now."""
 
 
-Challenge = Callable[[str, str], str]
+Challenge = Callable[[str, str, str], str]
 """How a client may log in: the value of WWW-Authenticate, by what a token has to be for ("" for a
-login alone), and the origin (`scheme://host[:port]`) by which the client has asked."""
+login alone), the origin (`scheme://host[:port]`) by which the client has asked, and what is wrong
+with the token that it has shown ("" where it has shown none; RFC 6750, 3.1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ def ends_connection(request: web.BaseRequest) -> None:
     request.content.feed_eof()
 
 
+def speaks_tls(request: web.BaseRequest) -> bool:
+    """Whether the client does: aiohttp itself sees a plain connection, or none that it knows."""
+    return request.scheme == "https" or getattr(request.protocol, "tls", None) is not None
+
+
 class KeptAlive(web.RequestHandler):
     """A connection of aiohttp's that tells whether and since when it waits for a request: so bytes
     can be answered before its parser sees them, and idle connections can be taken from it."""

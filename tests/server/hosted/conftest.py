@@ -175,7 +175,7 @@ class Door:
 OCI = "application/vnd.oci.image.manifest.v1+json"
 
 
-def challenge(scope: str, origin: str) -> str:
+def challenge(scope: str, origin: str, error: str) -> str:
     return f'Basic realm="{origin}", scope="{scope}"' if scope else f'Basic realm="{origin}"'
 
 
