@@ -13,6 +13,7 @@ from aiohttp import ClientResponse, ClientSession, DummyCookieJar, encode_basic_
 
 from mirror.contracts.hosted import RetentionRule, Visibility
 from mirror.contracts.identity import Right, Role
+from mirror.oci.errors import Unavailable
 from mirror.server.hosted.page.sessions import LIFE, MOST
 
 from .hosted_port import HostedPort, password_of
@@ -741,3 +742,17 @@ async def test_a_token_that_pulls_changes_nothing_by_the_api(house: House) -> No
     ) as answer:
         assert answer.status == 403
     assert "acme/app" in house.port.records.there
+
+
+async def test_records_that_are_away_are_told_as_such(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise Unavailable("the records cannot be reached")
+
+    ada = await house.as_("ada")
+    monkeypatch.setattr(house.port.records, "repository", away)
+    answer, page = await ada.get("/r/acme/app")
+    assert (answer.status, page) == (503, "the records cannot be reached\n")
+    status, found = await program(house, "ada").ask("GET", "/repositories/acme/app")
+    assert (status, found["error"]["message"]) == (503, "the records cannot be reached")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import quote, urlencode
@@ -20,6 +21,7 @@ from ....contracts.administration import (
 )
 from ....contracts.context import Principal, RequestContext
 from ....contracts.identity import Authenticator, Refusal
+from ....oci.errors import RegistryError
 from ...browsing.assets import Assets
 from ...browsing.browsers import HEADERS, refuse_other_sites
 from ...browsing.failures import Refused
@@ -77,9 +79,16 @@ class HostedPage:
         try:
             path, query = target_of(request)
             visit = Visit(request, context.lasting(_LIFE), path, query)
-            answer = await (self._programs(visit) if is_api else self._people(visit))
+            async with asyncio.timeout(_LIFE):
+                answer = await (self._programs(visit) if is_api else self._people(visit))
         except (Refused, AdministrationError) as error:
             refused = refusal(error)
+            answer = api.refused(refused) if is_api else _plain(refused)
+        except RegistryError as error:  # the records, or the store
+            refused = Refused(error.status, error.code, error.message)
+            answer = api.refused(refused) if is_api else _plain(refused)
+        except TimeoutError:
+            refused = Refused(503, "UNAVAILABLE", f"this took more than {_LIFE:g} s: try again")
             answer = api.refused(refused) if is_api else _plain(refused)
         except web.HTTPException as error:  # a body that is too long
             refused = Refused(error.status, "INVALID", error.reason)
