@@ -83,7 +83,7 @@ class Plan:
     seed: int
     workers: int = 1
     records: str = "embedded"
-    grace: float = 3.0
+    grace: float = 2.0
     kill_every: tuple[float, float] = (4.0, 12.0)
 
 
@@ -93,6 +93,8 @@ class Torture:
     plan: Plan
     chance: random.Random = field(init=False)
     images: list[Image] = field(init=False)
+    rare: list[Image] = field(init=False)
+    """Share nothing, and are pushed again long after they were collected, or just then."""
     known: dict[tuple[str, str], Pushed] = field(init=False, default_factory=dict)
     blob_deletes: Counter[tuple[str, str]] = field(init=False, default_factory=Counter)
     blobs_deleting: Counter[tuple[str, str]] = field(init=False, default_factory=Counter)
@@ -103,6 +105,10 @@ class Torture:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.plan.seed)
         self.images = pool(self.chance)
+        self.rare = [
+            _image(self.chance, [self.chance.randbytes(self.chance.randint(1, 9_000))])
+            for _ in range(200)
+        ]
         self.url = f"http://{self.mirror.address}:{PORT}/v2/"
 
     # What is true.
@@ -143,7 +149,10 @@ class Torture:
             began = self.now()
             self.disturbed.append((began, began + 3600))
             if self.plan.workers > 1 and chance.random() < 0.5:
-                worker = chance.choice(self.mirror.processes()[1:])
+                started = {
+                    one["worker"]: one["pid"] for one in self.mirror.events("worker_started")
+                }
+                worker = chance.choice([*started.values()])
                 lives = self.lives()
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker, signal.SIGKILL)
@@ -203,7 +212,7 @@ class Client:
         actions = {
             self.push: 60,
             self.pull_one: 40,
-            self.delete_some_manifest: 12,
+            self.delete_some_manifest: 30,
             self.delete_tag: 6,
             self.delete_blob: 8,
             self.retag: 8,
@@ -246,6 +255,8 @@ class Client:
     async def push(self) -> None:
         repository = self.chance.choice(REPOSITORIES)
         image = self.chance.choice(self.torture.images)
+        if self.chance.random() < 0.5:
+            image = self.chance.choice(self.torture.rare)
         for child in image.children:
             if not await self.push_image(repository, child, child.digest):
                 return
