@@ -20,6 +20,15 @@ from .administering import NOT_CONFIGURED
 Line = Mapping[str, Any]
 
 
+_LATE = 60.0
+
+
+def late(config: CollectionConfig) -> float:
+    """By so many seconds the time may be too early when somebody last relied on something: not
+    each HEAD is written down."""
+    return min(_LATE, config.grace / 10)
+
+
 class Collecting:
     """`registry`: the name that repositories are given to others by."""
 
@@ -32,7 +41,7 @@ class Collecting:
         events: Events,
         clock: Clock,
     ) -> None:
-        self._plan = CollectionPlan(config.every, config.grace, config.at_most)
+        self._plan = CollectionPlan(config.every, config.grace + late(config), config.at_most)
         self.retention = Retention(registry, records, events, clock, lambda: self._plan.grace)
         self.collector = Collector(records, held, self._plan, events, clock, self.retention.run)
         self._monotonic = clock.monotonic

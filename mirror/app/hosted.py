@@ -27,7 +27,7 @@ from ..upstream.egress import Allowed
 from ..upstream.http.posting import refusal
 from .backups import Backups
 from .cannot_start import CannotStart
-from .collecting import Collecting
+from .collecting import Collecting, late
 from .process import Process
 from .webhooks import sending_webhooks, telling_of_fills
 
@@ -109,7 +109,7 @@ async def hosting(
         stack.callback(marks.close)
         database = await aside(_opened, config, config.hosted, process)
         stack.push_async_callback(database.close)
-        records = _records(database, marks)
+        records = _records(config.hosted, database, marks)
         identity = Identity(
             records.accounts,
             records.repositories,
@@ -177,14 +177,14 @@ def _opened(config: Config, hosted: HostedConfig, process: Process) -> Database:
         raise CannotStart(str(error)) from error
 
 
-def _records(database: Database, marks: ChangeMarks) -> Records:
+def _records(config: HostedConfig, database: Database, marks: ChangeMarks) -> Records:
     from ..storage.records.hosted.accounts import AccountRecords
     from ..storage.records.hosted.copying import RecordsCopy
     from ..storage.records.hosted.marking import MarkingRecords
     from ..storage.records.hosted.webhooks import HookRecords
 
     return Records(
-        MarkingRecords(database, marks.changed),
+        MarkingRecords(database, marks.changed, late(config.gc)),
         AccountRecords(database),
         HookRecords(database),
         RecordsCopy(database),

@@ -1,4 +1,4 @@
-"""The torture of repositories of one's own, for some seconds: see torture.py to run it for longer."""
+"""Torture for some seconds: see torture.py, which runs for as long as one likes."""
 
 from __future__ import annotations
 

@@ -556,6 +556,7 @@ async def accounts(mirror: Mirror) -> None:
     password.write_text(PASSWORD)
     commands = [["user", "add", "ann", "--administrator", "--password-file", str(password)]]
     commands += [["org", "add", name] for name in ("team", "other")]
+    commands += [["repo", "add", "other/app", "--public"]]  # what anybody may have is remembered
     for command in commands:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mirror", *command, "--config", str(mirror.config),

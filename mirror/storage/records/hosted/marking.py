@@ -19,10 +19,10 @@ from .repositories import RepositoryRecords
 
 class MarkingRecords(RepositoryRecords, CollectingRecords):
     """HostedRecords and CollectionRecords. `changed` is told of the repository once that is
-    recorded, and also where nobody knows whether it is."""
+    recorded, and also where nobody knows whether it is. `late` as of RepositoryRecords."""
 
-    def __init__(self, database: Database, changed: Callable[[str], None]) -> None:
-        RepositoryRecords.__init__(self, database)
+    def __init__(self, database: Database, changed: Callable[[str], None], late: float) -> None:
+        RepositoryRecords.__init__(self, database, late)
         CollectingRecords.__init__(self, database)
         self._changed = changed
 

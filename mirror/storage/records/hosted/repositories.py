@@ -17,13 +17,11 @@ from ....oci.digest import Digest
 from . import deleting, pushing, reading
 from .database import Database
 
-_LATE = 60.0
-
 
 class RepositoryRecords:
     """HostedRecords (see contracts)."""
 
-    def __init__(self, database: Database, late: float = _LATE) -> None:
+    def __init__(self, database: Database, late: float = 0.0) -> None:
         """The time when somebody last relied on something may be up to `late` seconds too early:
         to ask for what was asked for a moment ago only reads."""
         self._read = database.read
