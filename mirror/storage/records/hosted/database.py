@@ -52,8 +52,19 @@ def begin(connection: Connection) -> None:
 class Database:
     """Raises Unavailable from all that is asked of it while the database cannot be had."""
 
-    def __init__(self, engine: Engine, clock: Clock, readers: int, writers: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        readers: int,
+        writers: int,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """`prepare` has to be done, and to have succeeded, before the first connection. It raises
+        SQLAlchemyError."""
         self.engine = engine
+        self._prepare = prepare
+        self._preparing = threading.Lock()
         self.folder = Path(engine.url.database or "").parent  # of SQLite's file
         self._clock = clock
         self._reading = Threads(readers, "records_read")
@@ -108,7 +119,7 @@ class Database:
 
     def _failed(self, error: SQLAlchemyError) -> Unavailable:
         # Not what was asked, which may hold secrets: only what the database said.
-        reason = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+        reason = str(error.orig if isinstance(error, DBAPIError) else error)
         if self._well:  # told once, not by each ask
             log.warning("records_unavailable", reason=reason.strip())
         self._well = False
@@ -213,8 +224,12 @@ class Database:
         if self._clock.monotonic() < self._away_until:
             raise SQLAlchemyError("the database could not be reached a moment ago")
         try:
+            with self._preparing:
+                if self._prepare is not None:
+                    self._prepare()
+                    self._prepare = None
             return self.engine.connect()
-        except DBAPIError:
+        except SQLAlchemyError:
             self._away_until = self._clock.monotonic() + _AWAY
             raise
 

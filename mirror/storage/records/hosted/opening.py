@@ -10,7 +10,13 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from ....clock import Clock
 from ...owner import make, make_folder
@@ -49,20 +55,27 @@ def open_in(folder: Path, clock: Clock, *, sync: bool = True) -> Database:
         with opening(path):
             make(path)
             engine = _sqlite(path, sync)
-            _bring_up_to_date(engine, str(path))
+            try:
+                _bring_up_to_date(engine, str(path))
+            except SQLAlchemyError as error:
+                raise _unusable(engine, str(path), error) from error
+            except RecordsUnusable:
+                engine.dispose()
+                raise
     except OSError as error:
         raise RecordsUnusable(f"{path} cannot be opened: {error.strerror or error}") from error
     return Database(engine, clock, readers=2, writers=1)
 
 
 def open_at(address: str, password: str | None, clock: Clock) -> Database:
-    """The PostgreSQL database at `postgresql://user@host:port/database`, which has to exist.
+    """The PostgreSQL database at `postgresql://user@host:port/database`, which has to exist. Where
+    it cannot be reached now, it is opened when it can: a mirror starts without its engines.
     Blocking. Raises RecordsUnusable."""
     try:
         url: URL | None = make_url(address)
     except ArgumentError:
         url = None
-    if url is None or url.drivername != "postgresql":
+    if url is None or url.drivername not in ("postgresql", "postgres"):
         raise RecordsUnusable(
             "the address of the records is none of PostgreSQL: write postgresql://user@host/database"
         )
@@ -75,7 +88,23 @@ def open_at(address: str, password: str | None, clock: Clock) -> Database:
         raise RecordsUnusable(
             f"{shown} takes a library that is not installed: install registry-mirror[postgres]"
         ) from error
-    _bring_up_to_date(engine, shown)
+
+    def later() -> None:
+        try:
+            _bring_up_to_date(engine, shown)
+        except RecordsUnusable as error:
+            raise SQLAlchemyError(str(error)) from error
+
+    try:
+        _bring_up_to_date(engine, shown)
+    except OperationalError as error:
+        log.warning("records_unavailable", database=shown, reason=str(error.orig).strip())
+        return Database(engine, clock, readers=2, writers=2, prepare=later)
+    except SQLAlchemyError as error:
+        raise _unusable(engine, shown, error) from error
+    except RecordsUnusable:
+        engine.dispose()
+        raise
     return Database(engine, clock, readers=2, writers=2)
 
 
@@ -126,25 +155,24 @@ def _postgresql(url: URL) -> Engine:
     )
 
 
+def _unusable(engine: Engine, shown: str, error: SQLAlchemyError) -> RecordsUnusable:
+    engine.dispose()
+    said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    return RecordsUnusable(f"the records in {shown} cannot be opened: {said.strip()}")
+
+
 def _bring_up_to_date(engine: Engine, shown: str) -> None:
-    try:
-        with engine.connect() as connection:
-            if _version(connection) == VERSION:  # the most usual: Alembic is not needed
-                return
-            connection.rollback()
-            begin(connection)
-            with _alone(connection):
-                version = _version(connection)
-                if version != VERSION:
-                    _migrate(connection, version, shown)
-                connection.commit()
-    except SQLAlchemyError as error:
-        engine.dispose()
-        said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        raise RecordsUnusable(f"the records in {shown} cannot be opened: {said.strip()}") from error
-    except RecordsUnusable:
-        engine.dispose()
-        raise
+    """Raises SQLAlchemyError, RecordsUnusable."""
+    with engine.connect() as connection:
+        if _version(connection) == VERSION:  # the most usual: Alembic is not needed
+            return
+        connection.rollback()
+        begin(connection)
+        with _alone(connection):
+            version = _version(connection)
+            if version != VERSION:
+                _migrate(connection, version, shown)
+            connection.commit()
 
 
 @contextlib.contextmanager
