@@ -51,6 +51,7 @@ from ..oci.errors import (
     NameUnknown,
     RegistryError,
     StorageFull,
+    Unauthorized,
     Unknown,
     Unsupported,
     quoted,
@@ -58,6 +59,7 @@ from ..oci.errors import (
 from ..oci.manifests import MAX_MANIFEST, OCI_INDEX, Manifest, media_type_of
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
+from ..oci.scopes import scope_of_mount
 from ..quantities import size
 from ..threads import read_aside
 from .pushed_manifests import platform_of, read_pushed
@@ -252,7 +254,10 @@ class HostedRegistry:
         digest: Digest,
         source: Repository | None,
     ) -> bool:
-        sources = [source.name] if source is not None else await self._readable(context, digest)
+        if source is not None:
+            sources: Sequence[str] = [source.name]
+        else:
+            sources = await self._readable(context, repository, digest)
         if not sources:
             return False
         by = context.principal.name
@@ -341,11 +346,21 @@ class HostedRegistry:
 
     # Inside.
 
-    async def _readable(self, context: RequestContext, digest: Digest) -> Sequence[str]:
-        """Repositories that have this blob, and that the principal may pull from."""
+    async def _readable(
+        self, context: RequestContext, repository: Repository, digest: Digest
+    ) -> Sequence[str]:
+        """Repositories that have this blob, and that the principal may pull from. Raises
+        Unauthorized where only the token that was shown is for none of them."""
         owners = await self._records.owners(digest, _MOST_OWNERS)
-        may = self._rights.may
-        return [name for name in owners if await may(context.principal, Action.PULL, name)]
+        may, principal = self._rights.may, context.principal
+        found = [name for name in owners if await may(principal, Action.PULL, name)]
+        if not found and principal.scopes is not None:
+            whole = dataclasses.replace(principal, scopes=None)
+            for name in owners:
+                if await may(whole, Action.PULL, name):
+                    scope = scope_of_mount(repository.name, name)
+                    raise Unauthorized(f"the token is not for {name}", scope=scope)
+        return found
 
     async def _with_platform(self, record: HostedManifest, config: Descriptor) -> HostedManifest:
         if config.size is None or config.size > _LARGEST_CONFIG:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from ..contracts.context import Principal, PrincipalKind, RequestContext
@@ -25,7 +26,7 @@ from ..oci.digest import Digest
 from ..oci.errors import Denied, RegistryError, Unauthorized
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
-from ..oci.scopes import CATALOG, CATALOG_ACTIONS, scope_of
+from ..oci.scopes import CATALOG, CATALOG_ACTIONS, scope_of, scope_of_mount
 
 _ASKED: Mapping[Action, tuple[str, ...]] = {
     Action.PULL: ("pull",),
@@ -164,11 +165,18 @@ class Guard:
         source: Repository | None,
     ) -> bool:
         """A source that may not be read is answered as one that is not there: the client sends the
-        blob itself."""
+        blob itself. For one that only the token is not for, it is to get another (as Docker's
+        registry has it)."""
         await self._admit_new(context, repository)
-        if source is not None and not await self._rights.may(
-            context.principal, Action.PULL, source.name
-        ):
+        may, principal = self._rights.may, context.principal
+        if source is not None and not await may(principal, Action.PULL, source.name):
+            if principal.scopes is not None and await may(
+                replace(principal, scopes=None), Action.PULL, source.name
+            ):
+                raise Unauthorized(
+                    f"the token is not for {source.name}",
+                    scope=scope_of_mount(repository.name, source.name),
+                )
             return False
         return await self._inner.mount(context, repository, digest, source)
 

@@ -43,6 +43,15 @@ def scope_of(repository: str, actions: Iterable[str]) -> str:
     return f"repository:{repository}:{','.join(actions)}"
 
 
+def scope_of_mount(repository: str, source: str) -> str:
+    """The scopes for a push that takes a blob from another repository.
+
+    >>> scope_of_mount("team/app", "team/base")
+    'repository:team/app:pull,push repository:team/base:pull'
+    """
+    return f"{scope_of(repository, ('pull', 'push'))} {scope_of(source, ('pull',))}"
+
+
 def asked_scopes(texts: Iterable[str]) -> Mapping[str, frozenset[str]]:
     """What a client asks a token for: by a repository's name, or CATALOG, what it wants to do
     there. `texts`: the values of its `scope` parameters, each of one scope or several. What is no

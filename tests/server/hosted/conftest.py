@@ -43,6 +43,10 @@ class _OnePassword:
     async def authenticate(self, authorization: str | None, client: str) -> Principal | Refusal:
         if authorization is None:
             return ANONYMOUS
+        if authorization.startswith("Bearer "):  # the repositories that it is for
+            names = authorization.removeprefix("Bearer ").split(",")
+            scopes = {(name, action.value) for name in names for action in Action}
+            return Principal("team", scopes=frozenset(scopes))
         if authorization == "Basic slow":
             return Refusal("too many logins have failed", retry_after=7.0)
         name, _, password = base64.b64decode(authorization.partition(" ")[2]).partition(b":")
@@ -59,6 +63,8 @@ class OwnNamespace:
     records: MemoryRecords
 
     async def may(self, principal: Principal, action: Action, repository: str) -> bool:
+        if principal.scopes is not None and (repository, action.value) not in principal.scopes:
+            return False
         if principal.name == repository.partition("/")[0]:
             return True
         found = await self.records.repository(repository)

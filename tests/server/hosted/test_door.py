@@ -181,6 +181,17 @@ async def test_what_somebody_may_not_pull_is_not_mounted(door: Door) -> None:
     assert (await door.ask("GET", f"/v2/other/x/blobs/{digest}", login=other))[0] == 404
 
 
+async def test_a_token_that_is_not_for_the_source_of_a_mount_is_to_be_another(door: Door) -> None:
+    digest = await door.push_blob("team/base", b"a base")
+    for name, source in (("team/one", "&from=team/base"), ("team/two", "")):
+        path = f"/v2/{name}/blobs/uploads/?mount={digest}{source}"
+        status, headers, _ = await door.ask("POST", path, login=f"Bearer {name}")
+        wanted = f"repository:{name}:pull,push repository:team/base:pull"
+        assert (status, f'scope="{wanted}"' in headers["WWW-Authenticate"]) == (401, True)
+        status, *_ = await door.ask("POST", path, login=f"Bearer {name},team/base")
+        assert status == 201
+
+
 async def test_an_image_by_tag_and_by_digest(door: Door) -> None:
     digest = await door.push_image("team/app", "1")
     for reference in ("1", digest):
