@@ -81,21 +81,13 @@ class HostedPage:
             visit = Visit(request, context.lasting(_LIFE), path, query)
             async with asyncio.timeout(_LIFE):
                 answer = await (self._programs(visit) if is_api else self._people(visit))
-        except (Refused, AdministrationError) as error:
+        except Exception as error:
             refused = refusal(error)
-            answer = api.refused(refused) if is_api else _plain(refused)
-        except RegistryError as error:  # the records, or the store
-            refused = Refused(error.status, error.code, error.message)
-            answer = api.refused(refused) if is_api else _plain(refused)
-        except TimeoutError:
-            refused = Refused(503, "UNAVAILABLE", f"this took more than {_LIFE:g} s: try again")
-            answer = api.refused(refused) if is_api else _plain(refused)
-        except web.HTTPException as error:  # a body that is too long
-            refused = Refused(error.status, "INVALID", error.reason)
-            answer = api.refused(refused) if is_api else _plain(refused)
-        except Exception:
-            log.exception("request_failed_unexpectedly", kind="page", request_id=context.request_id)
-            refused = Refused(500, "UNKNOWN", "this failed in an unexpected way; the log says more")
+            if refused is None:
+                log.exception(
+                    "request_failed_unexpectedly", kind="page", request_id=context.request_id
+                )
+                refused = Refused(500, "UNKNOWN", "this failed unexpectedly; the log says more")
             answer = api.refused(refused) if is_api else _plain(refused)
         for cookie in answer.cookies.values():
             answer.headers.add(hdrs.SET_COOKIE, cookie.OutputString())
@@ -155,6 +147,7 @@ class HostedPage:
             return answer
         except (Refused, AdministrationError) as error:
             refused = refusal(error)
+            assert refused is not None  # noqa: S101 - it is one of those
             if route.again is not None and refused.status in (400, 403, 409, 404):
                 return await self._again(visit, route, refused)
             return await self._failed(visit, refused)
@@ -200,7 +193,8 @@ class HostedPage:
             raise Refused(403, "STALE_PAGE", "This page is out of date: load it again.")
 
 
-def refusal(error: Refused | AdministrationError) -> Refused:
+def refusal(error: Exception) -> Refused | None:
+    """What is answered for what was raised; None where nobody has thought of it."""
     match error:
         case Refused():
             return error
@@ -210,7 +204,15 @@ def refusal(error: Refused | AdministrationError) -> Refused:
             return Refused(404, "UNKNOWN", error.message)
         case AlreadyThere():
             return Refused(409, "CONFLICT", error.message)
-    return Refused(400, "INVALID", error.message)
+        case AdministrationError():
+            return Refused(400, "INVALID", error.message)
+        case RegistryError():  # the records, or the store
+            return Refused(error.status, error.code, error.message)
+        case TimeoutError():
+            return Refused(503, "UNAVAILABLE", f"this took more than {_LIFE:g} s: try again")
+        case web.HTTPException():  # a body that is too long
+            return Refused(error.status, "INVALID", error.reason)
+    return None
 
 
 def _plain(refused: Refused) -> web.Response:
