@@ -73,8 +73,6 @@ class HostedAuthenticator:
         scheme, _, rest = authorization.strip().partition(" ")
         if scheme.lower() == "bearer":
             return await self._by_token(rest.strip())
-        if _read_basic(authorization) == ("", ""):  # `docker search`, where nobody is logged in
-            return ANONYMOUS
         found = await self.prove(authorization, client)
         return found if isinstance(found, Refusal) else found.principal
 
@@ -89,6 +87,8 @@ class HostedAuthenticator:
         read = _read_basic(authorization)
         if read is None:
             return Refusal("the Authorization header is none that is known here")
+        if read == ("", ""):  # `docker search`, where nobody is logged in
+            return Proven(ANONYMOUS)
         return await self._login(*read, client)
 
     async def _login(self, name: str, password: str, client: str) -> Proven | Refusal:
