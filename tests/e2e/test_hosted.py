@@ -411,3 +411,40 @@ def test_a_mirror_gives_what_is_public_to_whom_pulls_by_the_registry_s_name(
     assert at_mirror.ask("GET", f"/v2/team/nothing/manifests/1?ns={MIRRORED}")[0] in (403, 404)
     status, _, _ = at_mirror.ask("PUT", through, data=b"{}")
     assert status == 405
+
+
+def test_a_robot_pushes_what_it_may_until_it_is_removed(
+    registry: Registry, pushers: Mapping[str, Pusher]
+) -> None:
+    """Clients that have a token already are refused, too, within seconds."""
+    robot = json.loads(
+        registry.command(
+            "robot", "add", "team", "ci", "--repository", "ci/*", "--right", "push", "--json"
+        )
+    )
+    app = f"{registry.name}/team/ci/app"
+    clients = [pushers[name] for name in ("docker", "containerd", "podman")]
+    for client in clients:
+        client.log_in(registry.name, robot["login"], robot["secret"])
+        client.push(f"{app}:1")
+        with pytest.raises(Refused, match=r"(?i)denied|unauthorized|insufficient|40[13]"):
+            client.push(f"{registry.name}/team/other:1")
+    token = registry.ask("GET", "/token?scope=repository:team/ci/app:pull", user="ann")[2]
+    shown = {"Authorization": f"Bearer {json.loads(token)['token']}"}
+    assert registry.ask("HEAD", "/v2/team/ci/app/manifests/1", user="", **shown)[0] == 200
+    registry.command("repo", "set", "team/ci/app", "--public")
+    registry.command("robot", "remove", "team", "ci", "--yes")
+    until(lambda: _is_refused(clients[0], f"{app}:2"), registry.mirror.words)
+    for client in clients[1:]:
+        assert _is_refused(client, f"{app}:2")
+    for client in clients:
+        client.log_out(registry.name)
+        client.pull(f"{app}:1")  # which is anybody's
+
+
+def _is_refused(client: Pusher, reference: str) -> bool:
+    try:
+        client.push(reference)
+    except Refused:
+        return True
+    return False
