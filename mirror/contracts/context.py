@@ -52,14 +52,16 @@ class Principal:
 
     `scopes`: what the token that was shown is for, in the words of a token's `access` claim, as
     (repository, action) pairs; None where a login was shown, which is for all that its owner may.
-    A token never adds a right: its owner's rights are looked at when it is used. `read_only`: a
-    personal access token that only pulls.
+    A token never adds a right: its owner's rights are looked at when it is used. `by_token`: a
+    personal access token was shown, which is there for images alone; `read_only`: one that only
+    pulls.
     """
 
     name: str
     kind: PrincipalKind = PrincipalKind.USER
     scopes: frozenset[tuple[str, str]] | None = None
     read_only: bool = False
+    by_token: bool = False
 
 
 ANONYMOUS = Principal("", PrincipalKind.ANONYMOUS)

@@ -125,7 +125,10 @@ class HostedAuthenticator:
         if token is None or user is None or token.user != name:
             return Refusal(_WRONG)
         self._uses.token(token.id)
-        return Proven(Principal(name, read_only=token.right is Right.PULL), f"token:{shown.hex()}")
+        return Proven(
+            Principal(name, read_only=token.right is Right.PULL, by_token=True),
+            f"token:{shown.hex()}",
+        )
 
     async def _password(
         self, name: str, user: UserAccount | None, password: str, client: str

@@ -1,4 +1,4 @@
-"""docs/start.md, as a newcomer follows it: each of its commands, in their order."""
+"""docs/start.md and docs/hosting.md, as a newcomer follows them: each command, in their order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from .conftest import Shelf
@@ -17,12 +18,19 @@ from .hub import Hub
 from .programs import REPOSITORY, accepts, loopback_address, needs, wait_until
 
 BLOCK = re.compile(r"(?m)(?:^    .+\n)+")
-PLACE = "127.0.0.1:5000"
+PLACE = "127.0.0.1:500"  # and one more figure
 
 
-def commands() -> Iterator[str]:
-    for block in BLOCK.findall((REPOSITORY / "docs/start.md").read_text()):
+def commands(page: str = "docs/start.md") -> Iterator[str]:
+    for block in BLOCK.findall(_told(page)):
         yield from (line.strip() for line in block.splitlines())
+
+
+def _told(page: str) -> str:
+    """All of the page, or the section of it behind the #."""
+    path, _, section = page.partition("#")
+    text = (REPOSITORY / path).read_text()
+    return text.partition(f"## {section}\n")[2].partition("\n## ")[0] if section else text
 
 
 def edited(file: Path, hub: str, address: str) -> None:
@@ -33,8 +41,9 @@ def edited(file: Path, hub: str, address: str) -> None:
     file.write_text(yaml.safe_dump(keys))
 
 
+@pytest.mark.parametrize("page", ["docs/start.md", "docs/hosting.md#From nothing to a push"])
 def test_every_command_of_the_page_does_what_it_says(
-    hub: Hub, shelf: Shelf, tmp_path: Path
+    hub: Hub, shelf: Shelf, tmp_path: Path, page: str
 ) -> None:
     needs("curl", "skopeo")
     shelf.origin.push(shelf.official.image, "library/busybox")
@@ -43,8 +52,8 @@ def test_every_command_of_the_page_does_what_it_says(
     serving: subprocess.Popen[bytes] | None = None
     ran = []
     try:
-        for command in commands():
-            command = command.replace(PLACE, f"{address}:5000")
+        for command in commands(page):
+            command = command.replace(PLACE, f"{address}:500")
             if command.startswith("registry-mirror serve"):
                 edited(tmp_path / "mirror.yaml", hub.url, address)
                 with (tmp_path / "log").open("wb") as log:
@@ -71,4 +80,5 @@ def test_every_command_of_the_page_does_what_it_says(
             serving.send_signal(signal.SIGTERM)
             serving.wait(30)
     assert len(ran) >= 9
-    assert (tmp_path / "second/manifest.json").is_file()
+    wanted = "hosted.tar" if "hosting" in page else "second/manifest.json"
+    assert (tmp_path / wanted).is_file()

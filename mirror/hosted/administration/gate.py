@@ -42,7 +42,7 @@ class Gate:
         """The user that asks, as the records have it now; None for anybody else, and for who shows
         a token: that is there for images, and was given for no more."""
         principal = context.principal
-        is_whole = principal.scopes is None and not principal.read_only
+        is_whole = principal.scopes is None and not principal.by_token
         if principal.kind is not PrincipalKind.USER or not is_whole:
             return None
         found = await self.identity.user(context.principal.name)

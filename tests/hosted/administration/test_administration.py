@@ -116,7 +116,7 @@ async def _ready(world: World) -> dict[str, RequestContext]:
     named = {name: world.by(name) for name in EVERYBODY}
     named["anonymous"] = NOBODY
     named["robot"] = world.by("acme+ci", PrincipalKind.ROBOT)
-    named["token"] = world.by("root", read_only=True)
+    named["token"] = world.by("root", by_token=True)
     return named
 
 
