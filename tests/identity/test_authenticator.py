@@ -116,7 +116,8 @@ async def test_a_password_a_secret_and_a_personal_token_are_logins(house: House)
     assert await house.asks(basic("team+ci", house.robot_secret)) == Principal(
         "team+ci", PrincipalKind.ROBOT
     )
-    assert await house.asks(basic("ada", house.token_secret)) == Principal("ada", read_only=True)
+    by_token = Principal("ada", read_only=True, by_token=True)
+    assert await house.asks(basic("ada", house.token_secret)) == by_token
 
 
 WRONG = [
