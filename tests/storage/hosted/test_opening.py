@@ -19,7 +19,7 @@ from mirror.clock import Clock
 from mirror.contracts.hosted import Visibility
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
-from mirror.storage.records.hosted import opening
+from mirror.storage.records.hosted import database as database_module
 from mirror.storage.records.hosted.database import Database
 from mirror.storage.records.hosted.opening import RecordsUnusable, open_at, open_in
 from mirror.storage.records.hosted.repositories import RepositoryRecords
@@ -106,7 +106,7 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
 async def test_a_write_ends_where_another_process_has_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "_BUSY_MS", 50)
+    monkeypatch.setattr(database_module, "_BUSY", 0.05)
     database = open_in(tmp_path, Clock())
     records = RepositoryRecords(database)
     await records.create("a/b", Visibility.PUBLIC, NOW, "ann")

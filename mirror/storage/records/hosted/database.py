@@ -7,7 +7,9 @@ the disk is for all of them. PostgreSQL has some, and each write is a transactio
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +40,12 @@ _TRIES = 3
 _TAKEN_BACK = ("40001", "40P01")
 """PostgreSQL's states for a serialization failure, and for a deadlock."""
 
+BUSY_MS = 10_000
+"""For which what is asked of SQLite waits for other processes."""
+
+_BUSY = 10.0  # seconds, as of a write
+_LOOK = 0.001
+
 _AWAY = 1.0
 """Seconds for which a database that could not be reached is not asked again."""
 
@@ -45,8 +53,25 @@ _AWAY = 1.0
 def begin(connection: Connection) -> None:
     """A transaction that writes. (Not by an event of SQLAlchemy: with one, each statement costs
     a third more.)"""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if connection.dialect.name != "sqlite":
+        return
+    connection.begin()
+    raw: Any = connection.connection.dbapi_connection
+    # SQLite's own wait grows to 100 ms a look: of several processes that write much, one is passed
+    # over for seconds.
+    raw.execute("PRAGMA busy_timeout = 0")
+    try:
+        for _ in range(int(_BUSY / _LOOK)):
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+            time.sleep(_LOOK)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # its error is SQLAlchemy's
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
 
 class Database:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import (
 from ....clock import Clock
 from ...owner import make, make_folder
 from ...sqlite_files import opening
-from .database import Database, begin
+from .database import BUSY_MS, Database, begin
 
 log = structlog.get_logger()
 
@@ -29,7 +29,6 @@ VERSION = "0001"
 """Of the tables that this program reads: the newest in migrations/versions."""
 
 _FILE = "hosted.db"
-_BUSY_MS = 10_000  # for which a write waits for other processes'
 _LOG_BYTES = 16 << 20
 _CACHE_KIB = 8 << 10
 
@@ -111,7 +110,7 @@ def open_at(address: str, password: str | None, clock: Clock) -> Database:
 def _sqlite(path: Path, sync: bool) -> Engine:
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
-        connect_args={"check_same_thread": False, "timeout": _BUSY_MS / 1000},
+        connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000},
         max_overflow=-1,
     )
 
@@ -121,7 +120,7 @@ def _sqlite(path: Path, sync: bool) -> Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
