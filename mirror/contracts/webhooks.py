@@ -17,6 +17,10 @@ MOST_WAITING = 1_000
 """Deliveries that wait for one webhook. What happens while there are as many is dropped for it, and
 counted."""
 
+MOST_OF_NAMESPACE = MOST_WAITING // 4
+"""So many of those are of one namespace, where the webhook is told of all and half of its room is
+taken."""
+
 MOST_KEPT = 200
 """Deliveries of one webhook that are over and stay in its log, for KEPT seconds."""
 

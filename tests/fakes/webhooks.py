@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from mirror.contracts.webhooks import (
     KEPT,
     MOST_KEPT,
+    MOST_OF_NAMESPACE,
     MOST_WAITING,
     MOST_WEBHOOKS,
     Backlog,
@@ -16,6 +17,7 @@ from mirror.contracts.webhooks import (
     DeliveryState,
     Due,
     Happening,
+    Subject,
     Webhook,
 )
 
@@ -95,7 +97,16 @@ class MemoryWebhooks:
         return self._add(self._webhooks[id][0], happening) if id in self._webhooks else None
 
     def _add(self, webhook: Webhook, happening: Happening) -> Delivery | None:
-        if self._with_counts(webhook).waiting >= MOST_WAITING:
+        namespace = happening.repository.partition("/")[0]
+        waiting = [kept.delivery.happening for kept in self._of(webhook.id) if kept.waits]
+        share = sum(each.repository.partition("/")[0] == namespace for each in waiting)
+        is_full = len(waiting) >= MOST_WAITING or (
+            not webhook.namespace
+            and happening.subject is not Subject.PING
+            and len(waiting) >= MOST_WAITING // 2
+            and share >= MOST_OF_NAMESPACE
+        )
+        if is_full:
             self._alter(webhook.id, dropped=webhook.dropped + 1)
             return None
         id = f"{next(self._ids):08x}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Connection
 
 from mirror.contracts.hosted import HostedManifest, TagImmutable
 from mirror.contracts.webhooks import (
@@ -20,6 +21,7 @@ from mirror.contracts.webhooks import (
 )
 from mirror.oci.digest import Digest
 from mirror.storage.records.hosted.database import Database
+from mirror.storage.records.hosted.deliveries import add
 from mirror.storage.records.hosted.repositories import RepositoryRecords
 from mirror.storage.records.hosted.webhooks import HookRecords
 
@@ -130,11 +132,9 @@ async def test_deliveries_are_claimed_in_turn(hooks: HookRecords) -> None:
 async def test_what_waits_is_bounded(hooks: HookRecords, database: Database) -> None:
     await hooks.add_webhook(HOOK, "s")
 
-    def fill(connection: object) -> None:
-        from mirror.storage.records.hosted.deliveries import add
-
+    def fill(connection: Connection) -> None:
         for _ in range(MOST_WAITING):
-            assert add(connection, "one", PUSHED)  # type: ignore[arg-type]
+            assert add(connection, "one", PUSHED)
 
     await database.write(fill)
     assert await hooks.tell(PUSHED) == 0
@@ -163,3 +163,18 @@ async def test_redelivery(hooks: HookRecords) -> None:
     await hooks.remove_webhook("one")
     await hooks.attempted(made.id, NOW + 3, DeliveryState.DELIVERED, 200, "")
     assert await hooks.backlog() == Backlog(0, None, 0)
+
+
+async def test_one_organisation_leaves_room_to_others_where_all_are_told_of(
+    hooks: HookRecords, database: Database
+) -> None:
+    await hooks.add_webhook(ALL, "s")
+
+    def much(connection: Connection) -> None:
+        for _ in range(MOST_WAITING // 2):
+            assert add(connection, ALL.id, PUSHED)
+
+    await database.write(much)
+    assert (await hooks.backlog()).waiting == MOST_WAITING // 2
+    assert await hooks.tell(PUSHED) == 0
+    assert await hooks.tell(replace(PUSHED, repository="other/app")) == 1

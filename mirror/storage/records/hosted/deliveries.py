@@ -7,9 +7,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from ....contracts.webhooks import MOST_WAITING, DeliveryState, Happening, Subject, Webhook
+from ....contracts.webhooks import (
+    MOST_OF_NAMESPACE,
+    MOST_WAITING,
+    DeliveryState,
+    Happening,
+    Subject,
+    Webhook,
+)
 from ....oci.digest import Digest
 from .tables import deliveries, webhooks
 
@@ -84,9 +91,29 @@ def tell(connection: Connection, namespace: str, happening: Happening) -> int:
     count = 0
     for row in connection.execute(_CONCERNED, {"namespace": namespace}).all():
         webhook = webhook_of(row)
-        if webhook.wants(happening) and add(connection, webhook.id, happening):
+        if not webhook.wants(happening):
+            continue
+        if _has_its_share(connection, webhook, namespace):
+            connection.execute(_DROP, {"of": webhook.id})
+        elif add(connection, webhook.id, happening):
             count += 1
     return count
+
+
+def _has_its_share(connection: Connection, webhook: Webhook, namespace: str) -> bool:
+    """Whether a webhook that is told of all has no more room for this namespace: others shall be
+    told of, too."""
+    if webhook.namespace or webhook.waiting < MOST_WAITING // 2:
+        return False
+    share = connection.execute(
+        select(func.count()).where(
+            deliveries.c.webhook == webhook.id,
+            deliveries.c.state == DeliveryState.WAITING.value,
+            # As `happening_text` has it. No other word of a happening may have a quotation mark.
+            deliveries.c.happening.contains(f'"repository": "{namespace}/', autoescape=True),
+        )
+    ).scalar_one()
+    return share >= MOST_OF_NAMESPACE
 
 
 def add(connection: Connection, webhook: str, happening: Happening) -> str | None:
