@@ -10,7 +10,7 @@ from .torture import Plan, torture
 
 async def test_no_pushed_image_is_lost_whatever_happens(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
-    plan = Plan(6.0, seed, workers=2, grace=2.0, kill_every=(2.0, 3.0))
+    plan = Plan(5.0, seed, workers=2, grace=2.0, kill_every=(2.0, 2.5))
     ended = await torture(tmp_path, plan)
     assert ended.done["pushes"] > 20
     assert ended.done["pulls"] > 5

@@ -18,7 +18,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -27,9 +26,9 @@ from pathlib import Path
 
 import aiohttp
 
+from mirror.app import ask
 from mirror.oci.digest import Digest
 
-from ..e2e.programs import REPOSITORY
 from ..faults.house import House, Mirror
 from ..postgres import running as postgresql
 from ..waiting import eventually
@@ -523,16 +522,8 @@ async def torture(folder: Path, plan: Plan) -> Torture:
             server = stack.enter_context(postgresql())
             records = server.url(server.make())
         house = await stack.enter_async_context(House(folder))
-        mirror = house.prepare(workers=plan.workers, log={"level": "info"})
-        config = json.loads(mirror.config.read_text())
-        config["hosted"] = {
-            "listen": f"{mirror.address}:{PORT}",
-            "records": records,
-            "gc": {"every": "1s", "grace": f"{plan.grace:g}s"},
-        }
-        mirror.config.write_text(json.dumps(config))
-        await mirror.start()
-        await accounts(mirror)
+        collections = {"every": "1s", "grace": f"{plan.grace:g}s"}
+        mirror = await hosting(house, collections, plan.workers, records)
         found = Torture(mirror, plan)
         try:
             await found.run()
@@ -550,20 +541,27 @@ async def torture(folder: Path, plan: Plan) -> Torture:
         return found
 
 
+async def hosting(
+    house: House, collections: Mapping[str, object], workers: int = 1, records: str = "embedded"
+) -> Mirror:
+    """A mirror with repositories of one's own at PORT, started; `collections`: its key `gc`."""
+    mirror = house.prepare(workers=workers, log={"level": "info"})
+    config = json.loads(mirror.config.read_text())
+    address = f"{mirror.address}:{PORT}"
+    config["hosted"] = {"listen": address, "records": records, "gc": collections}
+    mirror.config.write_text(json.dumps(config))
+    await mirror.start()
+    await accounts(mirror)
+    return mirror
+
+
 async def accounts(mirror: Mirror) -> None:
     """An administrator, and the namespaces."""
-    password = mirror.folder / "password"
-    password.write_text(PASSWORD)
-    commands = [["user", "add", "ann", "--administrator", "--password-file", str(password)]]
-    commands += [["org", "add", name] for name in ("team", "other")]
-    commands += [["repo", "add", "other/app", "--public"]]  # what anybody may have is remembered
-    for command in commands:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mirror", *command, "--config", str(mirror.config),
-            cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        output, _ = await process.communicate()
-        assert process.returncode == 0, output.decode()
+    await ask(mirror.storage, "user-add", name="ann", password=PASSWORD, administrator=True)
+    for name in ("team", "other"):
+        await ask(mirror.storage, "org-add", name=name)
+    # What anybody may have is remembered by the workers.
+    await ask(mirror.storage, "repo-add", name="other/app", visibility="public")
 
 
 def main() -> None:
