@@ -11,7 +11,7 @@ from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.disk.index import Index, _add
+from mirror.storage.disk.index import Index, Standing, _add
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
@@ -64,7 +64,7 @@ class Ballast:
                     os.link(self._file, store.blobs.path(digest))
                 with index.database.transaction() as db:  # one for all
                     for digest in digests:
-                        _add(db, digest, SIZE, 1.0, (), guest=False)
+                        _add(db, digest, SIZE, 1.0, (), Standing(guest=False))
                 await self._show(digests)
         finally:
             index.close()

@@ -33,7 +33,8 @@ class Pieces:
         self.size = len(data)
 
     async def read(self) -> bytes:
-        raise NotImplementedError
+        data, self._data = self._data, b""
+        return data
 
     async def pour(self, take: Callable[[bytes | memoryview], None]) -> None:
         for at in range(0, len(self._data), 1 << 16):

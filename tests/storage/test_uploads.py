@@ -36,7 +36,11 @@ class Pieces:
         self.size = None if end else sum(map(len, pieces))
 
     async def read(self) -> bytes:
-        raise NotImplementedError
+        if self._pieces:
+            return self._pieces.pop(0)
+        if self._end is not None:
+            raise self._end
+        return b""
 
     async def pour(self, take: Callable[[bytes | memoryview], None]) -> None:
         for piece in self._pieces:
@@ -302,8 +306,10 @@ async def test_who_is_cancelled_leaves_the_session_as_it_is(store: DiskContent) 
             begun.set()
             await never.wait()
 
-    appending = asyncio.create_task(store.uploads.append("a", session, 0, Silent(b"some")))
-    await begun.wait()
+    body = Silent(b"some")
+    body.size = None
+    appending = asyncio.create_task(store.uploads.append("a", session, 0, body))
+    await asyncio.wait_for(begun.wait(), 10)
     appending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await appending

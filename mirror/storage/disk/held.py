@@ -62,13 +62,10 @@ class DiskHeld:
     async def put_held(self, digest: Digest, data: bytes) -> None:
         if not digest.matches(data):
             raise ContentMismatch(f"the {len(data)} bytes that came are not {digest}")
-        if await self.hold(digest) is not None:
-            return
         key = SessionKey.new("")
         path = self._root / "partials" / key.folder / key.name
         try:
-            await self._space.making_names(self._files, self._write, path, data)
-            if await self._files.run(self._shelved, key, path, digest, len(data)):
+            if await self._space.making_names(self._files, self._put, key, path, digest, data):
                 return
             await self._space.reserve(SpaceClaim(key, len(data), 0, len(data)))
             await self._files.run(self.shelve, key, path, digest, len(data))
@@ -140,6 +137,13 @@ class DiskHeld:
             if before >= 0:  # its blocks come free now, not while others wait for the account
                 os.close(before)
         sync_directory(target.parent)
+
+    def _put(self, key: SessionKey, path: Path, digest: Digest, data: bytes) -> bool:
+        """Whether it is held; its file is there, where only room is lacking."""
+        if self._hold(digest) is not None:
+            return True
+        self._write(path, data)
+        return self._shelved(key, path, digest, len(data))
 
     def _write(self, path: Path, data: bytes) -> None:
         """A new file with these bytes, on the disk. Raises OSError."""

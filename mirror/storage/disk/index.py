@@ -325,25 +325,25 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class Standing:
     """Of content: whether it is a guest's, and when it was held last."""
 
     guest: bool = True
     held: float | None = None
 
-    def of(self, guest: bool) -> _Standing:
+    def of(self, guest: bool) -> Standing:
         """Its next record's, which a guest brings or not: what was another's before stays so."""
         return replace(self, guest=guest and self.guest)
 
 
-def _forget(db: apsw.Connection, digest: Digest, came: IngestKey) -> _Standing:
+def _forget(db: apsw.Connection, digest: Digest, came: IngestKey) -> Standing:
     """Deletes what is recorded of a digest; its standing goes over to the next record of it."""
     db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
     for guest, held in rows(
         db, "DELETE FROM content WHERE digest = ? RETURNING guest, held", str(digest)
     ):
-        return _Standing(bool(guest), held)
-    return _Standing()
+        return Standing(bool(guest), held)
+    return Standing()
 
 
 def _add(
@@ -352,7 +352,7 @@ def _add(
     size: int,
     now: float,
     needs: Sequence[Digest],
-    standing: _Standing,
+    standing: Standing,
 ) -> None:
     ranks = [
         rank

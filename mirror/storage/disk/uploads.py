@@ -17,9 +17,9 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ...clock import Clock
 from ...contracts.content import StoreFull
@@ -42,12 +42,16 @@ from .partial import lock_partial
 from .space import FULL, ForGuests, SpaceClaim, SpaceManager
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Loop = asyncio.AbstractEventLoop
 
 # Seconds that a session is waited for: its last writer may be about to see that its client has
 # gone, and the upkeep looks at each for a moment.
 _LOCKED_WITHIN = 2.0
 _LOCKED_EVERY = 0.01
+
+# Bytes. A body of so many is in memory before it is written, all at once.
+_SMALL = 256 << 10
 
 _NOTE = "user.registry-mirror.sha256"
 
@@ -75,10 +79,11 @@ class DiskUploads:
         return key.session
 
     async def append(self, repository: str, session: str, start: int | None, body: Body) -> int:
-        file = await self._open(repository, session)
+        if body.size is not None and body.size <= _SMALL:
+            return await self._append_whole(repository, session, start, body)
+        file = await self._locked(repository, session, _SessionFile.itself)
         try:
-            if start is not None and start != file.size:
-                raise UploadRangeInvalid(file.size)
+            file.follows(start)
             if body.size is not None:
                 file.total = file.size + body.size
             await body.pour(file.append)
@@ -89,6 +94,22 @@ class DiskUploads:
             await asyncio.shield(self._files.begin(file.leave))
         return file.size
 
+    async def _append_whole(
+        self, repository: str, session: str, start: int | None, body: Body
+    ) -> int:
+        """As `append`, in one go."""
+        pieces, broken = [], None
+        try:
+            while piece := await body.read():
+                pieces.append(piece)
+        except Interrupted as error:
+            broken = error
+        append = _SessionFile.append_whole
+        size = await self._locked(repository, session, append, start, b"".join(pieces))
+        if broken is not None:
+            raise broken
+        return size
+
     async def size(self, repository: str, session: str) -> int:
         path = self._path(_key(repository, session))
         try:
@@ -97,11 +118,7 @@ class DiskUploads:
             raise _unknown() from None
 
     async def finish(self, repository: str, session: str, digest: Digest) -> int:
-        file = await self._open(repository, session)
-        try:
-            return await asyncio.shield(self._files.begin(self._finish, file, digest))
-        finally:
-            await asyncio.shield(self._files.begin(file.close))
+        return await self._locked(repository, session, self._finish, digest)
 
     async def cancel(self, repository: str, session: str) -> None:
         key = _key(repository, session)
@@ -111,17 +128,27 @@ class DiskUploads:
             raise _unknown() from None
         await self._space.release(key)
 
-    async def _open(self, repository: str, session: str) -> _SessionFile:
-        """Locked. Raises UploadUnknown, and Unavailable where another one has it."""
-        key = _key(repository, session)
-        loop = asyncio.get_running_loop()
+    async def _locked(
+        self,
+        repository: str,
+        session: str,
+        work: Callable[Concatenate[_SessionFile, P], T],
+        *arguments: P.args,
+        **names: P.kwargs,
+    ) -> T:
+        """What `work` does, on a thread, with the session's file, which is to be left by it. Raises
+        UploadUnknown, and Unavailable where another one has it."""
+        key, loop = _key(repository, session), asyncio.get_running_loop()
         deadline = self._clock.monotonic() + _LOCKED_WITHIN
+
+        def do() -> tuple[T] | None:
+            file = _SessionFile.locked(key, self._path(key), self._space, loop)
+            return None if file is None else (work(file, *arguments, **names),)
+
         while True:
-            file = await self._files.run(
-                _SessionFile.locked, key, self._path(key), self._space, loop
-            )
-            if file is not None:
-                return file
+            done = await asyncio.shield(self._files.begin(do))
+            if done is not None:
+                return done[0]
             if self._clock.monotonic() > deadline:
                 raise Unavailable("somebody else writes to this upload", retry_after=1)
             await asyncio.sleep(_LOCKED_EVERY)
@@ -135,12 +162,15 @@ class DiskUploads:
         os.close(create(self._root, self._path(key)))
 
     def _finish(self, file: _SessionFile, digest: Digest) -> int:
-        if file.digest(digest) != digest.hex:
-            file.remove()
-            raise ContentMismatch(f"the {file.size} bytes that came are not {digest}")
-        os.fdatasync(file.fd)
-        self._held.shelve(file.key, file.path, digest, file.size)
-        return file.size
+        try:
+            if file.digest(digest) != digest.hex:
+                file.remove()
+                raise ContentMismatch(f"the {file.size} bytes that came are not {digest}")
+            os.fdatasync(file.fd)
+            self._held.shelve(file.key, file.path, digest, file.size)
+            return file.size
+        finally:
+            file.close()
 
 
 class _SessionFile:
@@ -170,6 +200,27 @@ class _SessionFile:
         except FileNotFoundError:
             raise _unknown() from None
         return None if fd is None else cls(key, path, fd, space, loop)
+
+    def itself(self) -> Self:
+        return self
+
+    def follows(self, start: int | None) -> None:
+        """Raises UploadRangeInvalid where what begins there does not."""
+        if start is not None and start != self.size:
+            raise UploadRangeInvalid(self.size)
+
+    def append_whole(self, start: int | None, data: bytes) -> int:
+        """Appends this, and leaves; the size. Raises UploadRangeInvalid, StoreFull, OSError."""
+        try:
+            self.follows(start)
+            self.total = self.size + len(data)
+            self.append(data)
+            return self.size
+        except StoreFull:
+            self.take_back()
+            raise
+        finally:
+            self.leave()
 
     def append(self, piece: bytes | memoryview) -> None:
         """Raises StoreFull, OSError."""
@@ -276,7 +327,11 @@ class _SessionFile:
         self._reserved = size
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """For what the event loop does."""
+        """For what the event loop does. Raises StoreFull on the event loop itself, where a machine
+        gives no threads."""
+        if asyncio._get_running_loop() is not None:
+            work.close()
+            raise StoreFull("there is no thread to wait on until there is room")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
