@@ -116,6 +116,15 @@ class Registry:
         assert status == 201, body
         return headers["Docker-Content-Digest"]
 
+    def asked(self, kind: str, repository: str) -> list[tuple[str, int]]:
+        """Method and status of what the mirror's log has of these requests."""
+        lines = [json.loads(line) for line in self.mirror.words().splitlines() if line[:1] == "{"]
+        return [
+            (line["method"], line["status"])
+            for line in lines
+            if line.get("kind") == kind and line.get("repository") == repository
+        ]
+
     def has(self, repository: str, tag: str) -> bool:
         return self.ask("HEAD", f"/v2/{repository}/manifests/{tag}")[0] == 200
 
@@ -268,6 +277,7 @@ def test_a_layer_that_another_repository_has_is_mounted(
     client.push(f"{registry.name}/team/{name}-first:1")
     client.push(f"{registry.name}/team/{name}-second:1")
     assert registry.has(f"team/{name}-second", "1")
+    assert ("POST", 201) in registry.asked("upload", f"team/{name}-second")
     client.pull(f"{registry.name}/team/{name}-second:1")
     client.log_out(registry.name)
 
