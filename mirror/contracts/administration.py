@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ..oci.digest import Digest
 from ..oci.manifests import Platform
 from .context import RequestContext
-from .hosted import HostedManifest, HostedRepository, RetentionRule, TagMove, Visibility
+from .hosted import HostedManifest, HostedRepository, RetentionRule, TagMove, TagOrder, Visibility
 from .identity import (
     AccessToken,
     Action,
@@ -393,8 +393,8 @@ class Images(Protocol):
         repository: str,
         count: int = 100,
         after: str | None = None,
-    ) -> TagList:
-        """By name."""
+        order: TagOrder = TagOrder.NAME,
+    ) -> TagList: ...
 
     async def history(
         self, context: RequestContext, repository: str, tag: str, count: int = 100

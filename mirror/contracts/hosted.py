@@ -79,6 +79,11 @@ class HostedTag:
     moved_by: str = ""
 
 
+class TagOrder(StrEnum):
+    NAME = "name"  # by code points
+    NEWEST = "newest"  # that which moved last first
+
+
 @dataclass(frozen=True, slots=True)
 class TagMove:
     """One entry of a tag's history; `digest` None: it was deleted."""
@@ -159,6 +164,16 @@ class HostedRecords(Protocol):
         self, repository: str, count: int | None = None, last: str | None = None
     ) -> Sequence[HostedTag]:
         """In the lexical order of the specification (by code points), after `last`."""
+
+    async def tagged(
+        self,
+        repository: str,
+        order: TagOrder,
+        count: int,
+        after: tuple[str, float] | None = None,
+    ) -> Sequence[tuple[HostedTag, HostedManifest]]:
+        """Tags with what they point to, after the one of this name and `moved_at`, which may be
+        gone, or have moved since."""
 
     async def manifests(
         self, repository: str, count: int | None = None, after: Digest | None = None

@@ -21,6 +21,7 @@ from mirror.contracts.hosted import (
     Seen,
     TagImmutable,
     TagMove,
+    TagOrder,
     Visibility,
 )
 from mirror.contracts.uploads import Held
@@ -118,6 +119,25 @@ class MemoryRecords:
         tags = () if found is None else found.tags.values()
         names = sorted(tags, key=lambda tag: tag.name)
         return [tag for tag in names if last is None or tag.name > last][:count]
+
+    async def tagged(
+        self,
+        repository: str,
+        order: TagOrder,
+        count: int,
+        after: tuple[str, float] | None = None,
+    ) -> Sequence[tuple[HostedTag, HostedManifest]]:
+        def place(name: str, moved_at: float) -> tuple[float, str]:
+            return (0.0 if order is TagOrder.NAME else -moved_at, name)
+
+        found = self.there.get(repository)
+        tags = [] if found is None else [*found.tags.values()]
+        tags.sort(key=lambda tag: place(tag.name, tag.moved_at))
+        rest = [
+            tag for tag in tags if after is None or place(tag.name, tag.moved_at) > place(*after)
+        ]
+        manifests = {} if found is None else found.manifests
+        return [(tag, manifests[tag.digest].record) for tag in rest[:count]]
 
     async def manifests(
         self, repository: str, count: int | None = None, after: Digest | None = None

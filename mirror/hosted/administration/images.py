@@ -17,11 +17,11 @@ from ...contracts.administration import (
     TagList,
 )
 from ...contracts.context import RequestContext
-from ...contracts.hosted import HostedManifest, HostedRepository, HostedTag, TagMove
+from ...contracts.hosted import HostedManifest, HostedRepository, HostedTag, TagMove, TagOrder
 from ...contracts.identity import Action
 from ...contracts.registry import Deleter, Reader
 from ...oci.digest import Digest
-from ...oci.errors import Denied, RegistryError, Unknown
+from ...oci.errors import Denied, RegistryError, Unknown, quoted
 from ...oci.manifests import Manifest, read_manifest
 from ...oci.reference import Repository, parse_reference
 from ...threads import aside, read_aside
@@ -47,13 +47,15 @@ class HostedImages:
         repository: str,
         count: int = 100,
         after: str | None = None,
+        order: TagOrder = TagOrder.NAME,
     ) -> TagList:
         settings = await self._gate.sees_repository(context, repository)
         count = names.count(count)
-        found = await self._records.tags(repository, count + 1, after)
+        marker = None if after is None else _marked(after, order)
+        found = await self._records.tagged(repository, order, count + 1, marker)
         shown = found[:count]
-        entries = [await self._entry(settings, each) for each in shown]
-        return TagList(tuple(entries), shown[-1].name if len(found) > count else None)
+        entries = [await self._entry(settings, *each) for each in shown]
+        return TagList(tuple(entries), _mark(shown[-1][0], order) if len(found) > count else None)
 
     async def history(
         self, context: RequestContext, repository: str, tag: str, count: int = 100
@@ -121,9 +123,9 @@ class HostedImages:
             raise NotThere("tag", parsed, f"{repository} has no tag {parsed}")
         return found.digest
 
-    async def _entry(self, repository: HostedRepository, tag: HostedTag) -> TagEntry:
-        found = await self._records.manifest(repository.name, tag.digest)
-        manifest = found or HostedManifest(tag.digest, "", 0)  # gone since the tags were listed
+    async def _entry(
+        self, repository: HostedRepository, tag: HostedTag, manifest: HostedManifest
+    ) -> TagEntry:
         return TagEntry(
             tag.name,
             tag.digest,
@@ -192,3 +194,18 @@ class HostedImages:
 def _layers(manifest: Manifest | None) -> Iterable[Layer]:
     for each in manifest.blobs if manifest is not None else ():
         yield Layer(each.digest, each.media_type, each.size or 0)
+
+
+def _mark(tag: HostedTag, order: TagOrder) -> str:
+    """Where the next page begins: the tag's name, after the time when it moved where that counts.
+    A colon is in no tag."""
+    return tag.name if order is TagOrder.NAME else f"{tag.moved_at!r}:{tag.name}"
+
+
+def _marked(after: str, order: TagOrder) -> tuple[str, float]:
+    """The name and the time. Raises NotValid."""
+    moved_at, _, name = ("0", "", after) if order is TagOrder.NAME else after.partition(":")
+    try:
+        return name, float(moved_at)
+    except ValueError:
+        raise NotValid(f"{quoted(after)} is no place in the tags: begin at the first") from None

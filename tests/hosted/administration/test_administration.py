@@ -16,7 +16,7 @@ from mirror.contracts.administration import (
 )
 from mirror.contracts.context import ANONYMOUS, PrincipalKind, RequestContext
 from mirror.contracts.events import RepositoryChanged
-from mirror.contracts.hosted import HostedManifest, Visibility
+from mirror.contracts.hosted import HostedManifest, TagOrder, Visibility
 from mirror.contracts.identity import Action, Grant, Right, Role, secret_hash
 from mirror.contracts.webhooks import Subject
 from mirror.oci.digest import Digest
@@ -338,6 +338,12 @@ async def test_tags_tell_sizes_platforms_and_what_stays(team: World) -> None:
     latest, v1 = (await on.images.tags(team.by("reader"), "acme/app")).tags
     assert (v1.size, v1.platforms, v1.immutable) == (4000, (arm, amd), True)
     assert (latest.size, latest.immutable, latest.moved_by) == (0, False, "writer")
+    newest = await on.images.tags(team.by("reader"), "acme/app", 1, None, TagOrder.NEWEST)
+    rest = await on.images.tags(team.by("reader"), "acme/app", 9, newest.after, TagOrder.NEWEST)
+    assert {*newest.tags, *rest.tags} == {latest, v1}
+    assert newest.tags[0].moved_at >= rest.tags[0].moved_at
+    with pytest.raises(NotValid, match="is no place"):
+        await on.images.tags(team.by("reader"), "acme/app", 9, "v1", TagOrder.NEWEST)
     shown = rendered(await on.images.tags(team.by("reader"), "acme/app", count=1))
     assert shown["after"] == "latest"
     detail = await on.images.manifest(team.by("reader"), "acme/app", "v1")

@@ -14,6 +14,7 @@ from mirror.contracts.hosted import (
     RetentionRule,
     Seen,
     TagImmutable,
+    TagOrder,
     Visibility,
 )
 from mirror.oci.digest import Digest
@@ -117,6 +118,25 @@ async def test_tags_move_and_are_remembered(records: RepositoryRecords) -> None:
         (digest("two"), "ann"),
         (digest("one"), "ann"),
     ]
+
+
+async def test_tags_with_what_they_point_to(records: RepositoryRecords) -> None:
+    times = {"a": NOW, "b": NOW + 2, "c": NOW + 2, "d": NOW + 1}
+    for name, at in times.items():
+        await records.put_manifest(APP, image(name), name, at, "ann")
+
+    async def page(
+        order: TagOrder, count: int, after: tuple[str, float] | None = None
+    ) -> list[str]:
+        found = await records.tagged(APP, order, count, after)
+        assert all(tag.digest == manifest.digest for tag, manifest in found)
+        return [tag.name for tag, _ in found]
+
+    assert await page(TagOrder.NAME, 9) == ["a", "b", "c", "d"]
+    assert await page(TagOrder.NAME, 2, ("a", 0.0)) == ["b", "c"]
+    assert await page(TagOrder.NEWEST, 9) == ["b", "c", "d", "a"]
+    assert await page(TagOrder.NEWEST, 2, ("b", NOW + 2)) == ["c", "d"]
+    assert await page(TagOrder.NEWEST, 2, ("gone", NOW + 1)) == ["a"]
 
 
 async def test_the_history_of_a_tag_is_bounded(records: RepositoryRecords) -> None:

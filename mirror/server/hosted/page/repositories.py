@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from ....contracts.administration import NotAllowed, RepositoryEntry
-from ....contracts.hosted import Visibility
+from ....contracts.hosted import TagOrder, Visibility
 from ....contracts.identity import Action
 from .desk import Desk, redirect
 from .forms import MOST_RULES, lines, one_of, rules
@@ -45,9 +45,17 @@ async def one(desk: Desk, visit: Visit) -> web.Response:
     administration, name = desk.administration, visit.names["repository"]
     entry = await administration.repositories.one(visit.context, name)
     after = visit.asked("after") or None
-    found = await administration.images.tags(visit.context, name, _PAGE, after)
-    following = found.after and f"{_at(name)}?" + urlencode({"after": found.after})
-    shown = {**_about(entry), "tags": found.tags, "after": after, "following": following}
+    order = one_of(TagOrder, visit.asked("order") or TagOrder.NAME.value, "The order")
+    found = await administration.images.tags(visit.context, name, _PAGE, after, order)
+    there = {"order": order.value, "after": found.after or ""}
+    following = found.after and f"{_at(name)}?" + urlencode(there)
+    shown = {
+        **_about(entry),
+        "tags": found.tags,
+        "after": after,
+        "following": following,
+        "order": order.value,
+    }
     return await desk.rendered(visit, "repository.html", shown)
 
 

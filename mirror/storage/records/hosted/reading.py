@@ -13,6 +13,7 @@ from ....contracts.hosted import (
     HostedTag,
     Seen,
     TagMove,
+    TagOrder,
     Visibility,
 )
 from ....oci.digest import Digest
@@ -102,6 +103,38 @@ def blob(connection: Connection, repository: str, digest: Digest) -> tuple[int, 
     """Its size, and when somebody last relied on it."""
     row = connection.execute(_BLOB, {"repository": repository, "digest": str(digest)}).first()
     return None if row is None else (row[0], row[1])
+
+
+def tagged(
+    connection: Connection,
+    repository: str,
+    order: TagOrder,
+    count: int,
+    after: tuple[str, float] | None,
+) -> Sequence[tuple[HostedTag, HostedManifest]]:
+    page = select(tags).where(_of_tags).limit(count)
+    if order is TagOrder.NAME:
+        page = page.order_by(tags.c.name)
+        if after is not None:
+            page = page.where(tags.c.name > clean(after[0]))
+    else:
+        page = page.order_by(tags.c.moved_at.desc(), tags.c.name)
+        if after is not None:
+            name, moved_at = after
+            same = (tags.c.moved_at == moved_at) & (tags.c.name > clean(name))
+            page = page.where((tags.c.moved_at < moved_at) | same)
+    found = page.subquery()
+    rows = connection.execute(
+        select(found.c.name, found.c.digest, found.c.moved_at, found.c.moved_by, *MANIFEST).where(
+            manifests.c.repository_id == found.c.repository_id,
+            manifests.c.digest == found.c.digest,
+        ),
+        {"repository": repository},
+    )
+    both = [(tag_of(row[:4]), manifest_of(row[4:])) for row in rows]
+    if order is TagOrder.NAME:
+        return sorted(both, key=lambda each: each[0].name)
+    return sorted(both, key=lambda each: (-each[0].moved_at, each[0].name))
 
 
 def list_manifests(

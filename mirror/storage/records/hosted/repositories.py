@@ -11,6 +11,7 @@ from ....contracts.hosted import (
     RetentionRule,
     Seen,
     TagMove,
+    TagOrder,
     Visibility,
 )
 from ....oci.digest import Digest
@@ -62,6 +63,15 @@ class RepositoryRecords:
         self, repository: str, count: int | None = None, last: str | None = None
     ) -> Sequence[HostedTag]:
         return await self._read(reading.list_tags, repository, count, last)
+
+    async def tagged(
+        self,
+        repository: str,
+        order: TagOrder,
+        count: int,
+        after: tuple[str, float] | None = None,
+    ) -> Sequence[tuple[HostedTag, HostedManifest]]:
+        return await self._read(reading.tagged, repository, order, count, after)
 
     async def manifests(
         self, repository: str, count: int | None = None, after: Digest | None = None
