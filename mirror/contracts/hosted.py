@@ -23,9 +23,10 @@ class Visibility(StrEnum):
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
     """Which tags stay: those that `match` (patterns as those of `freshness`), of which the `keep`
-    moved last, or moved within `younger` seconds. A rule with neither keeps all that match. Where a
-    repository has rules, a tag that no rule keeps goes, and so does a manifest without a tag once
-    it was pushed `untagged` seconds ago."""
+    moved last, or moved within `younger` seconds. A rule with neither keeps all that match, but one
+    with `untagged` alone says nothing of tags. Where a rule does, a tag that none keeps goes, with
+    its manifest; immutable ones stay. Manifests without a tag go once they were pushed `untagged`
+    seconds ago, the longest that any rule says; without it they stay."""
 
     match: tuple[str, ...] = ("*",)
     keep: int | None = None
