@@ -78,3 +78,9 @@ def test_it_is_said_once_the_mirror_answers_and_not_when_it_cannot_start(tmp_pat
     os.close(ours)
     assert "is served by another mirror already" in rest
     assert "See that it works" not in rest
+
+
+def test_where_is_pushed_to_is_told() -> None:
+    hosted = 'hosted: {listen: "127.0.0.1:5002", hosts: [registry.corp.lan]}'
+    text = said(hosted, Reach("http://127.0.0.1:5000", ""))
+    assert "hosted, to push   127.0.0.1:5002, registry.corp.lan" in text

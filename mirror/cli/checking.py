@@ -23,6 +23,7 @@ from .console import (
     log_nothing,
     out,
 )
+from .welcome import hosted_at
 
 if TYPE_CHECKING:
     from ..app.checking import Checked
@@ -54,9 +55,9 @@ def check(
     wanted = _read(images or [], loaded)
     if wanted and not online:
         raise give_up("IMAGE is for --online: nobody is asked without it", CONFIGURATION_WRONG)
-    out.print(
-        f"{config or 'the defaults'}: good. Serves {names} on {', '.join(map(str, loaded.listen))}."
-    )
+    hosts = "" if loaded.hosted is None else f" Hosts repositories at {hosted_at(loaded.hosted)}."
+    listening = ", ".join(map(str, loaded.listen))
+    out.print(f"{config or 'the defaults'}: good. Serves {names} on {listening}.{hosts}")
     _forewarn(loaded)
     if online:
         _ask(loaded, wanted)

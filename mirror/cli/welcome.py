@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..clients.urls import Reach
-from ..config import Config
+from ..config import Config, HostedConfig
 from ..oci.probe_image import REPOSITORY
 from ..oci.registries import DOCKER_HUB
 from .console import err
@@ -47,6 +47,8 @@ def lines(config: Config, path: Path | None, reach: Reach, page: str) -> Iterato
         yield f"  on other hosts    {reach.elsewhere}"
     else:
         yield '  on other hosts    not reachable: write listen: ":5000" for that'
+    if config.hosted is not None:
+        yield f"  hosted, to push   {hosted_at(config.hosted)}: see {own_name()} user, org, robot"
     yield f"  page and metrics  {page}"
     yield f"  store             {config.storage.path.absolute()}"
     yield f"  configuration     {path or 'none: the defaults'}"
@@ -61,6 +63,11 @@ def lines(config: Config, path: Path | None, reach: Reach, page: str) -> Iterato
         yield f"    docker pull {reach.here.removeprefix('http://')}/{prefix}library/busybox"
     registry = registries[0] if registries else ""
     yield f"    curl -i '{reach.here}/v2/{REPOSITORY}/manifests/1?ns={registry}'"
+
+
+def hosted_at(config: HostedConfig) -> str:
+    """Where repositories of one's own are: `127.0.0.1:5002, registry.corp.lan`."""
+    return config.url or ", ".join([*map(str, config.listen), *config.hosts])
 
 
 def _clients(config: Config, registries: Sequence[str], url: str) -> Iterator[str]:

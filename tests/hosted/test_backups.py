@@ -19,6 +19,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.oci.reference import Repository
 
+from ..postgres import running
+
 BY = RequestContext("1", "a test", OPERATOR)
 APP = Repository("hosted", "acme/app")
 LAYER = b"a layer" * 100_000
@@ -38,11 +40,11 @@ class Bytes:
         take(await self.read())
 
 
-def config(folder: Path) -> Config:
+def config(folder: Path, records: str = "embedded") -> Config:
     return parse(
         f"""
 storage: {{path: {folder}, max_size: 1GiB, min_free: 0}}
-hosted: {{listen: "127.0.0.1:5002"}}
+hosted: {{listen: "127.0.0.1:5002", records: "{records}"}}
 """,
         "mirror.yaml",
     )
@@ -103,6 +105,28 @@ async def test_what_was_backed_up_is_restored(tmp_path: Path) -> None:
             async for _ in hosted.backups.restore(cut(data)):
                 pass
         assert len((await on.images.tags(BY, "acme/app")).tags) == 1
+
+
+async def test_records_go_from_sqlite_into_postgresql_and_back(tmp_path: Path) -> None:
+    data, digest = await backup_of(tmp_path / "one")
+    with running() as server:
+        there = config(tmp_path / "two", server.url(server.make()))
+        async with hosted_alone(there) as hosted:
+            told = [line async for line in hosted.backups.restore(cut(data))]
+            assert told[-1]["content"] == 3
+            await hosted.administration.organisations.add(BY, "after")
+            again = b"".join([piece async for piece in hosted.backups.backup({})])
+            with pytest.raises(CommandFailed):
+                async for _ in hosted.backups.restore(cut(data)):
+                    pass
+    async with hosted_alone(config(tmp_path / "three")) as hosted:
+        assert [line async for line in hosted.backups.restore(cut(again))]
+        (tag,) = (await hosted.administration.images.tags(BY, "acme/app")).tags
+        assert tag.digest == digest
+        names = [
+            each.organisation.name for each in await hosted.administration.organisations.list(BY)
+        ]
+        assert names == ["acme", "after"]
 
 
 def made_anew(data: bytes, change: Callable[[str, bytes], list[tuple[str, bytes]]]) -> bytes:
