@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -187,8 +188,12 @@ def challenge(scope: str, origin: str, error: str) -> str:
 
 @asynccontextmanager
 async def hosted(
-    sender: Sender, patience: float = 10.0, page: Page | None = None
+    sender: Sender,
+    patience: float = 10.0,
+    page: Page | None = None,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
 ) -> AsyncIterator[Door]:
+    """`tls`: the server's context, and a client's."""
     clock, told, lines = Clock(), Answers(), list[str]()
     records, held = MemoryRecords(), MemoryHeld(clock.wall)
     uploads, marks = MemoryUploads(held), MemoryMarks()
@@ -210,12 +215,27 @@ async def hosted(
         patience=patience,
     )
     handler = HostedNames(serving, sender, log=log, response_cache=cache, clock=clock)
-    listener = Listener(handler, await ports(), response_cache=cache, events=told)
+    listener = Listener(
+        handler,
+        await ports(tls=tls is not None),
+        response_cache=cache,
+        events=told,
+        tls=tls[0] if tls else None,
+    )
     listener.start()
     host, port = listener.addresses[0]
-    async with aiohttp.ClientSession() as client:
+    connector = aiohttp.TCPConnector(ssl=tls[1] if tls else True)
+    async with aiohttp.ClientSession(connector=connector) as client:
         yield Door(
-            f"http://{host}:{port}", records, held, uploads, marks, told, lines, client, listener
+            f"http{'s' if tls else ''}://{host}:{port}",
+            records,
+            held,
+            uploads,
+            marks,
+            told,
+            lines,
+            client,
+            listener,
         )
     await listener.stop(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator
 
 import pytest
@@ -58,6 +59,18 @@ async def test_a_large_body_is_received_by_a_thread_and_the_connection_ends_with
     assert headers["Connection"] == "close"
     assert len(LARGE) - (1 << 20) < sum(received) <= len(LARGE)
     assert LARGE in door.held.here.values()
+
+
+async def test_over_tls_too(
+    sender: Sender, received: list[int], tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    async with hosted(sender, tls=tls) as door:
+        for _ in range(2):
+            path = await begun(door)
+            status, *_ = await door.ask("PUT", f"{path}?digest={DIGEST}", data=LARGE)
+            assert status == 201
+        assert LARGE in door.held.here.values()
+    assert len(received) == 2
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 1 << 20])
