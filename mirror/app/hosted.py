@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..config import Config, HostedConfig
 from ..contracts.administration import Administration
+from ..contracts.hosted import HOSTED
 from ..hosted.registry import HostedRegistry, Shelves
 from ..identity.guard import Guard
 from ..server.hosted.challenge import REALM, bearer
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from ..storage.records.hosted.database import Database
     from ..storage.records.hosted.marking import MarkingRecords
     from ..storage.records.hosted.webhooks import HookRecords
-
-NAME = "hosted"
-"""What logs and counts call this registry, and by which its repositories are given to others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class Hosted:
     def serving(self, patience: float) -> HostedServing:
         """By what requests at hosted names are answered."""
         return HostedServing(
-            NAME,
+            HOSTED,
             self.registry,
             self.identity.authenticator,
             bearer(self.identity.realm.service),
@@ -113,14 +111,14 @@ async def hosting(
         identity = Identity(
             records.accounts,
             records.repositories,
-            config.hosted.url or NAME,
+            config.hosted.url or HOSTED,
             clock,
             marks.still,
         )
         await stack.enter_async_context(identity.running())
         await stack.enter_async_context(telling_of_fills(records.webhooks, process))
         registry = HostedRegistry(
-            NAME,
+            HOSTED,
             records.repositories,
             Shelves(store, store.held, store.uploads),
             identity.rights,
@@ -128,7 +126,7 @@ async def hosting(
             clock,
         )
         collecting = Collecting(
-            NAME, records.repositories, store.held, config.hosted.gc, events, clock
+            HOSTED, records.repositories, store.held, config.hosted.gc, events, clock
         )
         administration = _administration(
             config.hosted, records, identity, registry, collecting, process
@@ -204,7 +202,7 @@ def _administration(
     gate = Gate(
         records.repositories, records.accounts, identity.rights, identity.audit, process.clock
     )
-    hosting = Hosting(NAME, registry, registry, process.events, collecting.follow_rules)
+    hosting = Hosting(HOSTED, registry, registry, process.events, collecting.follow_rules)
     allowed = Allowed.parse(map(str, config.webhooks.allow_private))
     return HostedAdministration(
         gate,

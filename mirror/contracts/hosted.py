@@ -14,6 +14,10 @@ from typing import Protocol
 from ..oci.digest import Digest
 from ..oci.manifests import Platform
 
+HOSTED = "hosted"
+"""What logs and counts call the registry of repositories of one's own, and by which these are given
+to others. No host has this name alone."""
+
 
 class Visibility(StrEnum):
     PUBLIC = "public"  # anybody may pull, without a login

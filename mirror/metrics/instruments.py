@@ -9,6 +9,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..contracts.events import BreakerSwitched, EndpointLeft, LoginJudged, QuotaPaused
+from ..contracts.hosted import HOSTED
 from ..events import Events
 from ..tallies import Counted, OfMany
 
@@ -33,7 +34,8 @@ class Instruments:
 
     def registry_label(self, name: str) -> str:
         """The label for a registry. "": the request named none, such as a ping."""
-        return name if not name or name in self._registries else _UNCONFIGURED
+        known = not name or name == HOSTED or name in self._registries
+        return name if known else _UNCONFIGURED
 
     def counter(self, name: str, words: str, *labels: str, prefix: str = PREFIX) -> Counter:
         full = prefix + name
