@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
+from .owner import give
+
 _SLOTS = 4096
 _BYTES = 8 * _SLOTS
 
@@ -24,6 +26,7 @@ class ChangeMarks:
         """Raises OSError."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            give(descriptor, path.parent)
             # Of a page that has no room on the disk, a write would end the process (SIGBUS).
             os.posix_fallocate(descriptor, 0, _BYTES)
             self._map = mmap.mmap(descriptor, _BYTES)
