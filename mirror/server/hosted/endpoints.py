@@ -15,6 +15,7 @@ from ...contracts.context import ANONYMOUS
 from ...contracts.identity import Refusal
 from ...contracts.registry import Outcome
 from ...contracts.tracing import Tracer
+from ...oci.digest import Digest
 from ...oci.errors import RegistryError, Unauthorized, Unsupported
 from ...oci.reference import Repository
 from ..http.aiohttp_parts import speaks_tls
@@ -23,12 +24,14 @@ from ..http.public_answers import PublicAnswer
 from ..http.response_cache import ResponseCache
 from ..v2.access_log import Exchange
 from ..v2.answering import Responder
+from ..v2.deadlines import in_time, with_deadline
 from ..v2.endpoints import TEXT, own_address
 from ..v2.reading import JSON, Reading, answer_whole
 from ..v2.target import (
     HEALTH,
     Target,
     TargetKind,
+    parse_artifact_type,
     parse_count,
     parse_marker,
     parse_query,
@@ -38,6 +41,7 @@ from ..v2.tracing import begins
 from .bodies import RequestBody
 from .failures import failure
 from .pushing import Pushing
+from .referrers import page
 from .serving import HostedServing, Page
 from .target import methods_of, parse_hosted
 
@@ -123,11 +127,41 @@ class Endpoints:
                 return await pushing.put_manifest(repository, target.reference)
             case _, hdrs.METH_DELETE:
                 return await pushing.delete(repository, target)
+        if target.kind is TargetKind.REFERRERS:
+            return await self._referrers(request, exchange, repository, target, query)
         still = self._serving.marks.still(repository.name)
         reading = Reading(self._registry, self._responder, self._keep(still), self._clock)
         if target.kind is TargetKind.TAGS:
             query = {"n": str(_MOST_LISTED), **query}
         return await reading.answer(request, exchange, repository, target, query)
+
+    async def _referrers(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        repository: Repository,
+        target: Target,
+        query: Mapping[str, str],
+    ) -> web.StreamResponse:
+        kind = parse_artifact_type(query.get("artifactType"))
+        count, last = parse_count(query.get("n")), parse_marker(query.get("last"))
+        context = with_deadline(exchange.context, target.kind, is_head=False)
+        subject = target.reference
+        assert isinstance(subject, Digest)  # noqa: S101 - see parse_path
+        content = await in_time(
+            context, self._registry.referrers(context, repository, subject, kind)
+        )
+        exchange.outcome = content.outcome
+        data, following = page(content.data, last, count)
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: content.descriptor.media_type}
+        if kind is not None:
+            headers["OCI-Filters-Applied"] = "artifactType"
+        if following is not None:
+            fields = {"artifactType": kind, "n": count, "last": following}
+            asked = urlencode({name: value for name, value in fields.items() if value})
+            place = f"/v2/{repository.name}/referrers/{subject}"
+            headers[hdrs.LINK] = f'<{place}?{asked}>; rel="next"'
+        return await self._whole(request, exchange, 200, headers, data)
 
     async def _authenticate(self, request: web.BaseRequest, exchange: Exchange) -> None:
         """Finds out who asks. Raises Unauthorized for a login that is none."""

@@ -117,6 +117,20 @@ def test_listing_referrers_of_one_artifact_type(repository: Repository, spelt: s
     assert [each["digest"] for each in answer.json["manifests"]] == [digest_of(referrers[kind])]
 
 
+def test_listing_referrers_by_pages(repository: Repository) -> None:
+    subject, referrers = referring(repository)
+    path: str | None = f"/v2/{repository.name}/referrers/{subject}?n=3"
+    found: list[list[str]] = []
+    while path is not None:
+        answer = repository.registry.ask("GET", path)
+        assert (answer.json["schemaVersion"], answer.json["mediaType"]) == (2, INDEX)
+        found.append([each["digest"] for each in answer.json["manifests"]])
+        link = LINK.fullmatch(answer.headers["Link"] or "")
+        path = link[1] if link else None
+    assert [len(each) for each in found] == [3, 1]
+    assert {each for listed in found for each in listed} == set(map(digest_of, referrers.values()))
+
+
 def test_listing_no_referrers(repository: Repository) -> None:
     """Never a 404, which would say that the registry has no such list."""
     for _ in range(2):
