@@ -59,8 +59,9 @@ class HostedRepository:
 
 @dataclass(frozen=True, slots=True)
 class HostedManifest:
-    """A manifest of one repository. `blobs` and `manifests` are what it refers to and has to stay;
-    what is foreign (non-distributable) is in neither. `image_size`: bytes of its blobs together."""
+    """A manifest of one repository. `blobs` and `manifests` are what it refers to and has to stay.
+    `foreign` (non-distributable) need not be here: of these, what the repository has when the
+    manifest is put has to stay, too. `image_size`: bytes of its blobs together."""
 
     digest: Digest
     media_type: str
@@ -74,6 +75,7 @@ class HostedManifest:
     image_size: int = 0
     pushed_at: float = 0.0
     pushed_by: str = ""
+    foreign: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def read_pushed(data: bytes, media_type: str, digest: Digest) -> tuple[Manifest,
         _annotations(read_object(data)),
         tuple(dict.fromkeys(each for each in platforms if each.os != "unknown")),
         sum(each.size or 0 for each in {each.digest: each for each in blobs}.values()),
+        foreign=tuple(dict.fromkeys(each.digest for each in manifest.foreign)),
     )
 
 

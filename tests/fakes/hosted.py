@@ -221,6 +221,8 @@ class MemoryRecords:
             raise TagImmutable
         await self.create(repository, Visibility.PRIVATE, now, by)
         here = self.there[repository]
+        sent = tuple(digest for digest in manifest.foreign if digest in here.blobs)
+        manifest = dataclasses.replace(manifest, blobs=manifest.blobs + sent, foreign=())
         for digest in manifest.blobs:
             here.blobs[digest].relied_at = max(here.blobs[digest].relied_at, now)
         for digest in manifest.manifests:

@@ -45,6 +45,23 @@ def image(name: str, *blobs: str, manifests: tuple[str, ...] = ()) -> HostedMani
     )
 
 
+async def test_a_foreign_layer_that_was_sent_stays_with_its_manifest(
+    database: Database,
+) -> None:
+    records = Both(database)
+    await records.add_blob(APP, digest("sent"), 10, NOW, "ann")
+    made = replace(image("one"), foreign=(digest("sent"), digest("sent later"), digest("not sent")))
+    await records.put_manifest(APP, made, "1", NOW, "ann")
+    await records.add_blob(APP, digest("sent later"), 10, NOW, "ann")
+    assert [each.digest for each in (await records.garbage(NOW + 1, 9)).blobs] == [
+        digest("sent later")
+    ]
+    await records.put_manifest(APP, made, "1", NOW, "ann")
+    assert await records.garbage(NOW + 1, 9) == Garbage([], [])
+    with pytest.raises(Needed):
+        await records.delete_blob(APP, digest("sent"))
+
+
 async def test_what_nothing_needs_goes_after_its_grace(database: Database) -> None:
     records = Both(database)
     for blob in ("used", "loose", "asked"):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from sqlalchemy import Connection, bindparam, func, select, union, union_all, update
+from sqlalchemy import Connection, Executable, bindparam, func, select, union, union_all, update
 from sqlalchemy.dialects.postgresql import insert  # SQLite takes its ON CONFLICT as well
 
 from ....contracts.hosted import (
@@ -118,7 +118,7 @@ _PUSHED_AGAIN = (
     .values(pushed_at=bindparam("at"), relied_at=bindparam("at"), pushed_by=bindparam("who"))
 )
 _ADD_MANIFEST = insert(manifests)
-_ADD_REFS = insert(refs)
+_ADD_REFS = insert(refs).on_conflict_do_nothing()
 _ADD_CHILDREN = insert(children)
 _TAG = select(tags.c.digest).where(
     tags.c.repository_id == bindparam("repository"), tags.c.name == bindparam("tag")
@@ -278,6 +278,10 @@ def put_manifest(
     )
     if not again.rowcount:
         _add_manifest(connection, place, manifest, now, by)
+    if manifest.foreign:  # clients may send such layers, and then rely on them here
+        asked = {"repository": place.id, "digests": sorted(map(str, manifest.foreign)), "at": now}
+        sent = connection.execute(_RELY_ON_LINKS, asked).scalars().all()
+        _refer(connection, place, manifest, _ADD_REFS, sent)
     if tag is not None:
         row = {"repository_id": place.id, "name": tag, "digest": digest}
         connection.execute(_SET_TAG, {**row, "moved_at": now, "moved_by": by})
@@ -411,19 +415,18 @@ def _add_manifest(
     connection.execute(
         _ADD_MANIFEST, {**row, **mine, "pushed_at": now, "relied_at": now, "pushed_by": by}
     )
-    for statement, digests in (
-        (_ADD_REFS, manifest.blobs),
-        (_ADD_CHILDREN, manifest.manifests),
-    ):
-        if digests:
-            connection.execute(
-                statement,
-                [
-                    {
-                        "repository_id": place.id,
-                        "manifest": str(manifest.digest),
-                        "digest": str(each),
-                    }
-                    for each in dict.fromkeys(digests)
-                ],
-            )
+    _refer(connection, place, manifest, _ADD_REFS, [str(each) for each in manifest.blobs])
+    _refer(connection, place, manifest, _ADD_CHILDREN, [str(each) for each in manifest.manifests])
+
+
+def _refer(
+    connection: Connection,
+    place: Locked,
+    manifest: HostedManifest,
+    statement: Executable,
+    digests: Sequence[str],
+) -> None:
+    mine = {"repository_id": place.id, "manifest": str(manifest.digest)}
+    if digests:
+        rows = [{**mine, "digest": each} for each in dict.fromkeys(digests)]
+        connection.execute(statement, rows)
