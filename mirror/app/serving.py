@@ -196,9 +196,11 @@ async def serving_pulls(
         names: list[HostedNames] = []
 
         def hosted_names(hosted: Hosted, response_cache: ResponseCache) -> HostedNames:
+            serving = hosted.serving(config.limits.idle)
+            stack.callback(serving.receiver.close)
             names.append(
                 HostedNames(
-                    hosted.serving(config.limits.idle),
+                    serving,
                     sender,
                     log=access,
                     response_cache=response_cache,

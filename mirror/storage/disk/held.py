@@ -140,7 +140,7 @@ class DiskHeld:
 
     def _put(self, key: SessionKey, path: Path, digest: Digest, data: bytes) -> bool:
         """Whether it is held; its file is there, where only room is lacking."""
-        if self._hold(digest) is not None:
+        if self._blobs.is_here(digest) and self._hold(digest) is not None:
             return True
         self._write(path, data)
         return self._shelved(key, path, digest, len(data))

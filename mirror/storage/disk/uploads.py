@@ -257,12 +257,13 @@ class _SessionFile:
             index = self._space.index
             if os.fstat(self.fd).st_nlink == 0:  # it was cancelled meanwhile
                 index.note_here(index.index.release, self.key)
-            elif self.size != self._before or self._reserved != self.size:
-                if self._hash is not None:
+            else:
+                if self.size != self._before and self._hash is not None:
                     with contextlib.suppress(OSError):  # then it is hashed at the end
                         note = f"{_boot()} {self.size} {self._hash.hexdigest()}"
                         os.setxattr(self.fd, _NOTE, note.encode())
-                index.note_here(index.index.keep, self.key, self.size)
+                if self._reserved != self.size:
+                    index.note_here(index.index.keep, self.key, self.size)
             self._close()
 
     def remove(self) -> None:
