@@ -51,7 +51,6 @@ from ..oci.errors import (
     NameUnknown,
     RegistryError,
     StorageFull,
-    Unauthorized,
     Unknown,
     Unsupported,
     quoted,
@@ -59,7 +58,6 @@ from ..oci.errors import (
 from ..oci.manifests import MAX_MANIFEST, OCI_INDEX, Manifest, media_type_of
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
-from ..oci.scopes import scope_of_mount
 from ..quantities import size
 from ..threads import read_aside
 from .pushed_manifests import platform_of, read_pushed
@@ -266,7 +264,7 @@ class HostedRegistry:
         if source is not None:
             sources: Sequence[str] = [source.name]
         else:
-            sources = await self._readable(context, repository, digest)
+            sources = await self._readable(context, digest)
         if not sources:
             return False
         by = context.principal.name
@@ -355,21 +353,12 @@ class HostedRegistry:
 
     # Inside.
 
-    async def _readable(
-        self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> Sequence[str]:
-        """Repositories that have this blob, and that the principal may pull from. Raises
-        Unauthorized where only the token that was shown is for none of them."""
+    async def _readable(self, context: RequestContext, digest: Digest) -> Sequence[str]:
+        """Repositories that have this blob, and that the principal may pull from, with the token
+        that was shown: for another, clients that named no source would not know what to ask."""
         owners = await self._records.owners(digest, _MOST_OWNERS)
         may, principal = self._rights.may, context.principal
-        found = [name for name in owners if await may(principal, Action.PULL, name)]
-        if not found and principal.scopes is not None:
-            whole = dataclasses.replace(principal, scopes=None)
-            for name in owners:
-                if await may(whole, Action.PULL, name):
-                    scope = scope_of_mount(repository.name, name)
-                    raise Unauthorized(f"the token is not for {name}", scope=scope)
-        return found
+        return [name for name in owners if await may(principal, Action.PULL, name)]
 
     async def _with_platform(self, record: HostedManifest, config: Descriptor) -> HostedManifest:
         if config.size is None or config.size > _LARGEST_CONFIG:

@@ -166,8 +166,15 @@ class Guard:
     ) -> bool:
         """A source that may not be read is answered as one that is not there: the client sends the
         blob itself. For one that only the token is not for, it is to get another (as Docker's
-        registry has it)."""
-        await self._admit_new(context, repository)
+        registry has it). Who is to log in is told both scopes at once: clients that ask for a
+        token at the first 401, and not at a second, would be left with one that is of no use."""
+        try:
+            await self._admit_new(context, repository)
+        except Unauthorized as error:
+            if source is None:
+                raise
+            scope = scope_of_mount(repository.name, source.name)
+            raise Unauthorized(error.message, scope=scope) from error
         may, principal = self._rights.may, context.principal
         if source is not None and not await may(principal, Action.PULL, source.name):
             if principal.scopes is not None and await may(

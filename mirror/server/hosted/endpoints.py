@@ -16,7 +16,7 @@ from ...contracts.identity import Refusal
 from ...contracts.registry import Outcome
 from ...contracts.tracing import Tracer
 from ...oci.digest import Digest
-from ...oci.errors import RegistryError, Unauthorized, Unsupported
+from ...oci.errors import ManifestUnknown, RegistryError, TagInvalid, Unauthorized, Unsupported
 from ...oci.reference import Repository
 from ..http.aiohttp_parts import speaks_tls
 from ..http.browsers import is_browser, refuse_pages
@@ -83,7 +83,7 @@ class Endpoints:
             exchange.kind, exchange.outcome = TargetKind.PING, Outcome.HIT
             return await self._whole(request, exchange, 200, TEXT, b"ok\n")
         refuse_pages(request.headers, own_address(request))
-        target = parse_hosted(path)
+        target = _target(request.method, path)
         exchange.kind = target.kind
         self._methods = methods_of(target)
         await self._authenticate(request, exchange)
@@ -242,6 +242,17 @@ class Endpoints:
         body: bytes | None,
     ) -> web.StreamResponse:
         return await answer_whole(self._responder, request, exchange, status, headers, body)
+
+
+def _target(method: str, path: str) -> Target:
+    """Raises what parse_hosted does. A tag that can be none is not there for who reads it: 404, as
+    the specification's conformance suite asks; who would write it is told what is wrong."""
+    try:
+        return parse_hosted(path)
+    except TagInvalid as error:
+        if method in (hdrs.METH_GET, hdrs.METH_HEAD):
+            raise ManifestUnknown(error.message) from error
+        raise
 
 
 def _is_for_people(request: web.BaseRequest, path: str) -> bool:
