@@ -12,7 +12,7 @@ from ..contracts.registry import Reader
 from ..contracts.upstream import Upstream
 from ..oci.digest import Digest
 from ..oci.patterns import Patterns
-from ..oci.reference import parse_image
+from ..oci.reference import Repository, parse_image
 from ..policy.access import AccessGuard, AccessRule
 from ..policy.hosted_first import HostedFirst, Unchallenged
 from ..policy.on_demand import OnDemand, Opened
@@ -99,8 +99,18 @@ class _Stacking:
                 reader, _rules(config), TagAges(reader, opened.tags, MOST, self._clock)
             )
         reader = Probed(reader, frozenset(config.registries))
-        serving = Serving(reader, _naming(config), config.limits.idle)
+        serving = Serving(reader, _naming(config), config.limits.idle, self._still(config))
         return Policy(serving, self._upstreams, self._pools, self._closing)
+
+    def _still(self, config: Config) -> Callable[[Repository], Callable[[], bool] | None]:
+        """Of repositories of one's own, what tells of their changes: what is private from now on,
+        or deleted, is given to nobody by the mirror's names either."""
+        hosted = self._opened.hosted
+        own = {name for name, registry in config.registries.items() if registry.hosted}
+        if hosted is None:
+            return lambda _: None
+        marks = hosted.marks
+        return lambda each: marks.still(each.name) if each.registry in own else None
 
     def _configured(
         self, name: str, registry: RegistryConfig, endpoints: Sequence[Endpoint]

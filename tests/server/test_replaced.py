@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from mirror.oci.errors import Denied
+from mirror.oci.reference import Repository
 from mirror.server.v2.naming import Naming
 from mirror.server.v2.serving import Serving
 
@@ -52,6 +54,26 @@ async def test_an_answer_that_would_not_be_given_any_more_is_given_once(
     port.response_cache.clear()
     go.set()
     assert (await wire.answer()).status == 200
+    await wire.ask(f"{PATH}{digest}")
+    assert (await wire.answer()).status == 403
+
+
+async def test_what_has_changed_is_asked_for_again_by_the_mirrors_names(port: Port) -> None:
+    """A repository of one's own that is private from now on: no answer of before is given."""
+    digest = port.registry.add_manifest(b"{}")
+    changes: list[str] = []
+
+    def still(repository: Repository) -> Callable[[], bool]:
+        count = changes.count(repository.name)
+        return lambda: changes.count(repository.name) == count
+
+    port.serving.replace(Serving(port.registry, still=still))
+    wire = await port.connect()
+    for _ in range(3):
+        await wire.ask(f"{PATH}{digest}")
+        assert (await wire.answer()).status == 200
+    port.registry.failures["manifest"] = Denied("private now")
+    changes.append("library/redis")
     await wire.ask(f"{PATH}{digest}")
     assert (await wire.answer()).status == 403
 

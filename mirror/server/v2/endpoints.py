@@ -3,7 +3,7 @@ which repository a request means, and what is answered at other paths."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import hdrs, web
 
@@ -44,6 +44,7 @@ class Endpoints:
         self._naming = use.value.naming
         self._responder = responder
         self._response_cache = response_cache
+        self._still: Callable[[], bool] | None = None
         self._reading = Reading(use.value.registry, responder, self._keep, clock)
 
     async def answer(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
@@ -67,6 +68,7 @@ class Endpoints:
         repository = self._naming.repository(
             target.name, query.get("ns"), request.headers.get(hdrs.HOST, ""), target.before
         )
+        self._still = self._use.value.still(repository)
         exchange.kind = target.kind
         exchange.registry, exchange.repository = repository.registry, repository.name
         exchange.reference = str(target.reference)
@@ -86,7 +88,7 @@ class Endpoints:
     def _keep(self, answer: PublicAnswer) -> None:
         """Answered from the response cache from now on, if it is still what would be answered."""
         if self._use.is_current:
-            self._response_cache.put(answer)
+            self._response_cache.put(answer, self._still)
 
     async def _whole(
         self,
