@@ -163,8 +163,7 @@ def _show_secret(made: Line, kind: str, *, as_json: bool) -> None:
     out.print(f"secret  {made['secret']}", markup=False)
     ends = made[kind]["expires_at"]
     err.print(
-        "The secret is not shown again"
-        + ("." if ends is None else f"; it is good for nothing {until(ends)}.")
+        "The secret is not shown again" + ("." if ends is None else f"; its end is {until(ends)}.")
     )
 
 
