@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ OWN = re.compile(
 
 
 class KeepsNothing(ResponseCache):
-    def put(self, answer: PublicAnswer) -> None:
+    def put(self, answer: PublicAnswer, still: Callable[[], bool] | None = None) -> None:
         """All goes around it."""
 
 
