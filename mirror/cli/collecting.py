@@ -72,9 +72,11 @@ def _show(lines: list[Line]) -> None:
         print_table(_COLUMNS, [_row(line) for line in going])
     match total["result"]:
         case "trial":
-            count = total["would_go"]
+            free = binary_size(total["would_free"])
             out.print(
-                f"A collection would free {binary_size(total['would_free'])} ({count} lines)."
+                f"A collection would remove these {total['would_go']}, and free {free}."
+                if going
+                else "A collection would remove nothing."
             )
         case "not due":
             _show_schedule(total)
