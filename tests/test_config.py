@@ -172,7 +172,13 @@ def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
     assert parse(used) != parse(shipped)
 
 
-PAGES = ("README.md", "docs/configuration.md", "docs/clients.md", "docs/upstreams.md")
+PAGES = (
+    "README.md",
+    "docs/configuration.md",
+    "docs/clients.md",
+    "docs/hosting.md",
+    "docs/upstreams.md",
+)
 
 
 def examples_of(page: str) -> list[str]:
@@ -195,7 +201,7 @@ def test_each_example_of_the_pages_is_taken(page, block, tmp_path):
 
 
 def test_the_pages_have_their_examples():
-    assert [len(examples_of(page)) for page in PAGES[:3]] == [1, 9, 1]
+    assert [len(examples_of(page)) for page in PAGES[:4]] == [1, 9, 1, 2]
     upstreams = (SHIPPED.parent / "docs/upstreams.md").read_text()
     registries = upstreams.partition("\n## What to write\n")[2].split("\n## ")[1:-1]
     for section in registries:
