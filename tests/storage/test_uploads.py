@@ -200,6 +200,34 @@ async def test_what_is_held_is_not_evicted_and_the_rest_makes_room(store: DiskCo
     assert store.usage().content_bytes == 9_008  # and nothing went in vain
 
 
+async def test_many_that_wait_for_room_at_once_leave_a_thread_to_what_makes_it(
+    store: DiskContent,
+) -> None:
+    for number in range(10):
+        await put(store, b"%d" % number * 990)
+    datas = [bytes([number]) * 900 for number in range(8)]
+    async with asyncio.timeout(10):
+        digests = await asyncio.gather(*(pushed(store, data) for data in datas))
+    assert all([await content(store, digest) for digest in digests])
+
+
+async def test_what_is_cancelled_while_it_is_finished_is_unknown(
+    store: DiskContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await store.uploads.begin(REPOSITORY)
+    await store.uploads.append(REPOSITORY, session, 0, Pieces(b"data"))
+    fdatasync = os.fdatasync
+
+    def cancelled(fd: int) -> None:
+        fdatasync(fd)
+        sessions(store)[0].unlink()
+
+    monkeypatch.setattr(os, "fdatasync", cancelled)
+    with pytest.raises(UploadUnknown):
+        await store.uploads.finish(REPOSITORY, session, Digest.of(b"data"))
+    assert files(store) == []
+
+
 async def test_what_the_mirror_has_is_kept_once_and_stays_from_then_on(store: DiskContent) -> None:
     cached = await put(store, b"same")
     assert await pushed(store, b"same") == cached

@@ -107,6 +107,7 @@ class DiskContent:
     async def close(self) -> None:
         await asyncio.gather(*self._behind, return_exceptions=True)
         await self._uses.close()
+        await self.uploads.close()
         await aside(self._files.close)
         await self.async_index.close()
 

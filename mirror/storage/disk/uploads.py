@@ -33,7 +33,7 @@ from ...oci.errors import (
     UploadRangeInvalid,
     UploadUnknown,
 )
-from ...threads import Threads
+from ...threads import Threads, aside
 from . import writeback
 from .files import hash_of, words
 from .held import DiskHeld, create, unlink
@@ -55,6 +55,8 @@ _SMALL = 256 << 10
 
 _NOTE = "user.registry-mirror.sha256"
 
+_WRITERS = 4
+
 
 class DiskUploads:
     """The Uploads of the store at `root`; `files` are the threads that touch its files."""
@@ -64,9 +66,14 @@ class DiskUploads:
     ) -> None:
         self._root = root
         self._files = files
+        # Apart from those: who writes may wait until something is evicted, which takes one of them.
+        self._writing = Threads(_WRITERS, "uploads")
         self._space = space
         self._held = held
         self._clock = clock
+
+    async def close(self) -> None:
+        await aside(self._writing.close)
 
     async def begin(self, repository: str) -> str:
         key = SessionKey.new(repository)
@@ -146,7 +153,7 @@ class DiskUploads:
             return None if file is None else (work(file, *arguments, **names),)
 
         while True:
-            done = await asyncio.shield(self._files.begin(do))
+            done = await asyncio.shield(self._writing.begin(do))
             if done is not None:
                 return done[0]
             if self._clock.monotonic() > deadline:
@@ -167,7 +174,10 @@ class DiskUploads:
                 file.remove()
                 raise ContentMismatch(f"the {file.size} bytes that came are not {digest}")
             os.fdatasync(file.fd)
-            self._held.shelve(file.key, file.path, digest, file.size)
+            try:
+                self._held.shelve(file.key, file.path, digest, file.size)
+            except FileNotFoundError:  # it was cancelled meanwhile
+                raise _unknown() from None
             return file.size
         finally:
             file.close()
