@@ -111,6 +111,14 @@ class Seen:
     patterns: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a namespace has, and may have, in bytes."""
+
+    used: int
+    limit: int
+
+
 class QuotaExceeded(Exception):
     """A namespace would have more bytes than it may. `used` is what it has now."""
 
@@ -255,6 +263,9 @@ class HostedRecords(Protocol):
 
     async def sizes(self, repositories: Sequence[str]) -> Mapping[str, int]:
         """Bytes of the blobs and manifests of each; of what is not there, nothing."""
+
+    async def quota(self, namespace: str) -> Quota | None:
+        """None where the namespace has none."""
 
     async def usage(self, namespace: str) -> int:
         """Bytes of all content of the namespace, each digest once."""

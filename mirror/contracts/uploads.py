@@ -19,7 +19,8 @@ class Uploads(Protocol):
 
     async def begin(self, repository: str) -> str:
         """Opens a session for this repository, and gives its id: 128 random bits or more, in
-        letters and digits."""
+        letters and digits. Raises RateLimited where the repository's namespace has too many open.
+        """
 
     async def append(self, repository: str, session: str, start: int | None, body: Body) -> int:
         """As Writer.append. One writer at a time: raises Unavailable while another one writes.
@@ -27,6 +28,9 @@ class Uploads(Protocol):
 
     async def size(self, repository: str, session: str) -> int:
         """Bytes of it that are here."""
+
+    async def under_way(self, repository: str) -> int:
+        """Bytes of all sessions of this repository's namespace."""
 
     async def finish(self, repository: str, session: str, digest: Digest) -> int:
         """Makes it content of the store that is held, durably, and ends the session; returns its

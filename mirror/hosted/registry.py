@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from cachetools import TTLCache
 
 from ..clock import Clock
 from ..contracts.content import ContentStore, StoredContent, StoreFull
@@ -107,6 +108,8 @@ class HostedRegistry:
         self._rights = rights
         self._events = events
         self._now = clock.wall
+        self._unbounded: TTLCache[str, None] = TTLCache(1024, 1.0, clock.monotonic)
+        """Namespaces that have no quota, for a second."""
 
     # Reader.
 
@@ -227,10 +230,25 @@ class HostedRegistry:
         start: int | None,
         data: Body,
     ) -> int:
+        await self._leave_room(repository, data.size or 0)
         try:
             return await self._uploads.append(repository.name, session, start, data)
         except StoreFull as error:
             raise _full(error) from error
+
+    async def _leave_room(self, repository: Repository, more: int) -> None:
+        """Refuses bytes that would be beyond the quota in the end, before they fill the store: of
+        what is no blob of a repository in the end, only a collection frees the room."""
+        namespace = repository.name.partition("/")[0]
+        if namespace in self._unbounded:
+            return
+        quota = await self._records.quota(namespace)
+        if quota is None:
+            self._unbounded[namespace] = None
+            return
+        asked = more + await self._uploads.under_way(repository.name)
+        if quota.used + asked > quota.limit:
+            raise _too_much(QuotaExceeded(namespace, quota.used, quota.limit, asked))
 
     async def uploaded(self, context: RequestContext, repository: Repository, session: str) -> int:
         return await self._uploads.size(repository.name, session)
@@ -238,6 +256,7 @@ class HostedRegistry:
     async def finish_upload(
         self, context: RequestContext, repository: Repository, session: str, digest: Digest
     ) -> None:
+        await self._leave_room(repository, 0)
         try:
             length = await self._uploads.finish(repository.name, session, digest)
         except StoreFull as error:

@@ -16,6 +16,7 @@ from mirror.contracts.hosted import (
     LooseBlob,
     Missing,
     Needed,
+    Quota,
     QuotaExceeded,
     RetentionRule,
     Seen,
@@ -298,6 +299,10 @@ class MemoryRecords:
             for name in repositories
             if (found := self.there.get(name)) is not None
         }
+
+    async def quota(self, namespace: str) -> Quota | None:
+        limit = self.quotas.get(namespace)
+        return None if limit is None else Quota(await self.usage(namespace), limit)
 
     async def usage(self, namespace: str) -> int:
         return sum(self._sizes(namespace).values())

@@ -50,6 +50,14 @@ class MemoryUploads:
     async def size(self, repository: str, session: str) -> int:
         return len(self._of(repository, session))
 
+    async def under_way(self, repository: str) -> int:
+        namespace = repository.partition("/")[0]
+        return sum(
+            len(data)
+            for (name, _), data in self.sessions.items()
+            if name.partition("/")[0] == namespace
+        )
+
     async def finish(self, repository: str, session: str, digest: Digest) -> int:
         data = bytes(self._of(repository, session))
         del self.sessions[repository, session]

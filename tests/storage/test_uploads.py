@@ -16,7 +16,13 @@ import pytest
 from mirror.contracts.content import StoreFull
 from mirror.events import Events
 from mirror.oci.digest import Digest
-from mirror.oci.errors import ContentMismatch, Interrupted, UploadRangeInvalid, UploadUnknown
+from mirror.oci.errors import (
+    ContentMismatch,
+    Interrupted,
+    RateLimited,
+    UploadRangeInvalid,
+    UploadUnknown,
+)
 from mirror.storage.disk import held_index, index, uploads
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
@@ -395,3 +401,23 @@ def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> 
     made.close()
     assert not list(tmp_path.glob("*.aside"))
     shutil.rmtree(tmp_path)
+
+
+async def test_a_namespace_has_so_many_uploads_open_and_no_other_is_kept_from_its_own(
+    store: DiskContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_MOST", 3)
+    begun = [await store.uploads.begin(name) for name in ("team/a", "team/b", "team/c")]
+    with pytest.raises(RateLimited, match="team has 3 uploads"):
+        await store.uploads.begin("team/d")
+    await store.uploads.begin("teams/a")
+    await store.uploads.cancel("team/b", begun[1])
+    await store.uploads.begin("team/d")
+
+
+async def test_what_a_namespace_has_in_uploads_is_counted(store: DiskContent) -> None:
+    for name, data in (("team/a", b"123"), ("team/b", b"4567"), ("teams/a", b"89")):
+        session = await store.uploads.begin(name)
+        await store.uploads.append(name, session, 0, Pieces(data))
+    assert await store.uploads.under_way("team/c") == 7
+    assert await store.uploads.under_way("other/a") == 0

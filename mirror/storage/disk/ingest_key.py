@@ -17,7 +17,7 @@ from typing import Self
 from ...oci.digest import ALGORITHMS, Digest
 
 _NAME = re.compile(r"([0-9a-f]+)(?:\.([0-9a-f]{16}))?")
-_SESSION = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{16})")
+_SESSION = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{16}-[0-9a-f]{16})")
 
 UPLOADS = "uploads"
 FOLDERS = (*ALGORITHMS, UPLOADS)
@@ -65,21 +65,31 @@ class IngestKey:
         return f"{self.folder}:{self.name}"
 
 
+def namespace_mark(repository: str) -> str:
+    """Of the namespace of this repository: the first part of its name."""
+    return _mark(repository.partition("/")[0])
+
+
+def _repository_mark(repository: str) -> str:
+    return f"{namespace_mark(repository)}-{_mark(repository)}"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """An upload. `repository` is a mark of its name: whoever names another finds no session."""
+    """An upload. `repository` is a mark of its namespace and of its name: whoever names another
+    finds no session."""
 
     session: str
     repository: str
 
     @classmethod
     def new(cls, repository: str) -> Self:
-        return cls(secrets.token_hex(16), _mark(repository))
+        return cls(secrets.token_hex(16), _repository_mark(repository))
 
     @classmethod
     def of(cls, session: str, repository: str) -> Self | None:
         """None where a session's id is not of this form."""
-        return cls.named(f"{session}.{_mark(repository)}")
+        return cls.named(f"{session}.{_repository_mark(repository)}")
 
     @classmethod
     def named(cls, name: str) -> Self | None:

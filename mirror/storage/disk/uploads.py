@@ -1,6 +1,6 @@
 """Uploads: files that grow as their bytes come, and become content when their digest is told.
 
-partials/uploads/<session>.<mark of the repository>     locked by whoever writes to it
+partials/uploads/<session>.<marks of namespace and repository>     locked by whoever writes to it
 
 All is on the disk, so that any process may go on with what another began. Beside the bytes (as an
 extended attribute, where the file system has those) stands what their SHA-256 was after the last
@@ -29,6 +29,7 @@ from ...oci.digest import Digest
 from ...oci.errors import (
     ContentMismatch,
     Interrupted,
+    RateLimited,
     Unavailable,
     UploadRangeInvalid,
     UploadUnknown,
@@ -37,7 +38,7 @@ from ...threads import Threads, aside
 from . import writeback
 from .files import hash_of, words
 from .held import DiskHeld, create, unlink
-from .ingest_key import SessionKey
+from .ingest_key import UPLOADS, SessionKey, namespace_mark
 from .partial import lock_partial
 from .space import FULL, ForGuests, SpaceClaim, SpaceManager
 
@@ -53,6 +54,8 @@ _LOCKED_EVERY = 0.01
 # Bytes. A body of so many is in memory before it is written, all at once.
 _SMALL = 256 << 10
 
+_MOST = 1000  # uploads of one namespace that are open: each is a file for a day
+
 _NOTE = "user.registry-mirror.sha256"
 
 _WRITERS = 4
@@ -65,6 +68,7 @@ class DiskUploads:
         self, root: Path, files: Threads, space: SpaceManager, held: DiskHeld, clock: Clock
     ) -> None:
         self._root = root
+        self._folder = root / "partials" / UPLOADS
         self._files = files
         # Apart from those: who writes may wait until something is evicted, which takes one of them.
         self._writing = Threads(_WRITERS, "uploads")
@@ -76,6 +80,12 @@ class DiskUploads:
         await aside(self._writing.close)
 
     async def begin(self, repository: str) -> str:
+        if len(await self._files.run(self._open, repository)) >= _MOST:
+            raise RateLimited(
+                f"{repository.partition('/')[0]} has {_MOST} uploads that were begun and neither "
+                "finished nor cancelled: they end a day after their last byte",
+                retry_after=60,
+            )
         key = SessionKey.new(repository)
         try:
             await self._space.making_names(self._files, self._create, key)
@@ -124,6 +134,9 @@ class DiskUploads:
         except FileNotFoundError:
             raise _unknown() from None
 
+    async def under_way(self, repository: str) -> int:
+        return sum(await self._files.run(self._open, repository))
+
     async def finish(self, repository: str, session: str, digest: Digest) -> int:
         return await self._locked(repository, session, self._finish, digest)
 
@@ -164,6 +177,16 @@ class DiskUploads:
         return self._root / "partials" / key.folder / key.name
 
     # What follows runs on a thread.
+
+    def _open(self, repository: str) -> list[int]:
+        """Bytes of each upload of this repository's namespace."""
+        mark, sizes = f".{namespace_mark(repository)}-", []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as found:
+            for each in found:
+                if mark in each.name:
+                    with contextlib.suppress(FileNotFoundError):  # it has just ended
+                        sizes.append(each.stat().st_size)
+        return sizes
 
     def _create(self, key: SessionKey) -> None:
         os.close(create(self._root, self._path(key)))

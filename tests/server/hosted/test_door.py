@@ -333,3 +333,25 @@ async def test_a_client_that_waits_for_a_word_to_send_its_body_gets_it(door: Doo
 )
 def test_the_door_looks_at_the_host_alone(host: str, is_its: bool) -> None:
     assert is_hosted(host, {"registry.lan"}) is is_its
+
+
+async def test_uploads_that_are_not_finished_count_as_what_is_there(door: Door) -> None:
+    door.records.quotas["team"] = 100
+
+    async def begun() -> str:
+        return (await door.ask("POST", "/v2/team/app/blobs/uploads/"))[1]["Location"]
+
+    one, other = await begun(), await begun()
+    assert (await door.ask("PATCH", one, data=b"x" * 60))[0] == 202
+    assert await door.code("PATCH", other, data=b"y" * 60) == (403, "DENIED")
+    assert (await door.ask("DELETE", one))[0] == 204
+    assert (await door.ask("PATCH", other, data=b"y" * 60))[0] == 202
+    digest = digest_of(b"y" * 60)
+    assert (await door.ask("PUT", f"{other}?digest={digest}"))[0] == 201
+
+
+async def test_what_is_beyond_a_quota_is_not_kept(door: Door) -> None:
+    door.records.quotas["team"] = 100
+    path = "/v2/team/app/blobs/uploads/?digest=" + digest_of(b"x" * 101)
+    assert await door.code("POST", path, data=b"x" * 101) == (403, "DENIED")
+    assert door.held.here == {}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mirror.contracts.hosted import QuotaExceeded, Visibility
+from mirror.contracts.hosted import Quota, QuotaExceeded, Visibility
 from mirror.contracts.identity import (
     AccessToken,
     AuditEntry,
@@ -152,11 +152,14 @@ async def test_quota(accounts: AccountRecords, database: Database) -> None:
     told = raised.value
     assert (told.namespace, told.used, told.limit, told.asked) == ("team", 25, 25, 1)
     assert await repositories.repository("team/c") is None
+    assert await repositories.quota("team") == Quota(25, 25)
     await repositories.add_blob("team/c", one, 10, NOW, "ann")
     assert await accounts.set_quota("team", None)
     assert not await accounts.set_quota("nobody", None)
     await repositories.add_blob("team/c", three, 1, NOW, "ann")
     assert await repositories.usage("team") == 26
+    assert await repositories.quota("team") is None
+    assert await repositories.quota("nobody") is None
 
 
 async def test_audit(accounts: AccountRecords) -> None:

@@ -11,6 +11,7 @@ from ....contracts.hosted import (
     HostedManifest,
     HostedRepository,
     HostedTag,
+    Quota,
     Seen,
     TagMove,
     TagOrder,
@@ -75,6 +76,7 @@ _OWNERS = (
     .limit(bindparam("count"))
 )
 _USAGE = select(namespaces.c.used).where(namespaces.c.name == bindparam("namespace"))
+_QUOTA = _USAGE.add_columns(namespaces.c.quota)
 
 
 def repository(connection: Connection, name: str) -> HostedRepository | None:
@@ -195,6 +197,11 @@ def sizes(connection: Connection, names: Sequence[str]) -> Mapping[str, int]:
         for name, size in connection.execute(statement):
             found[name] = found.get(name, 0) + int(size)
     return found
+
+
+def quota(connection: Connection, namespace: str) -> Quota | None:
+    found = connection.execute(_QUOTA, {"namespace": namespace}).first()
+    return None if found is None or found.quota is None else Quota(found.used, found.quota)
 
 
 def usage(connection: Connection, namespace: str) -> int:

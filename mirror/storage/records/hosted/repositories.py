@@ -8,6 +8,7 @@ from ....contracts.hosted import (
     HostedManifest,
     HostedRepository,
     HostedTag,
+    Quota,
     RetentionRule,
     Seen,
     TagMove,
@@ -145,6 +146,9 @@ class RepositoryRecords:
 
     async def sizes(self, repositories: Sequence[str]) -> Mapping[str, int]:
         return await self._read(reading.sizes, tuple(repositories))
+
+    async def quota(self, namespace: str) -> Quota | None:
+        return await self._read(reading.quota, namespace)
 
     async def usage(self, namespace: str) -> int:
         return await self._read(reading.usage, namespace)
