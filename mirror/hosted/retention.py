@@ -85,7 +85,7 @@ class Retention:
             return Followed(failed=1)
         for found in repositories:
             try:
-                gone = await self._apply(found, self._now(), BY)
+                gone = await self.apply(found.name)  # by its rules as they are by now
             except Exception as error:
                 failed += 1
                 log.error("retention_failed", repository=found.name, exc_info=error)

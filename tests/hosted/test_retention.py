@@ -217,6 +217,26 @@ async def test_an_old_manifest_without_a_tag_stays_while_a_push_goes_by_it() -> 
     assert len((await retention.apply("team/app")).manifests) == 1
 
 
+class Slow(MemoryRecords):
+    """Somebody takes the rules of team/other away while those of team/app are followed."""
+
+    async def tags(
+        self, repository: str, count: int | None = None, last: str | None = None
+    ) -> Sequence[HostedTag]:
+        await self.change("team/other", immutable=["*"], retention=[])
+        return await super().tags(repository, count, last)
+
+
+async def test_rules_are_followed_as_they_are_when_their_turn_comes() -> None:
+    records = Slow()
+    retention, _ = await repository(records)
+    made = HostedManifest(digest("other"), "application/x", 1)
+    await records.put_manifest("team/other", made, "v1", 1, "ann")
+    await records.change("team/other", retention=[RetentionRule(keep=0)])
+    await retention.run()
+    assert await records.resolve("team/other", "v1") is not None
+
+
 class Broken(MemoryRecords):
     async def manifests(
         self, repository: str, count: int | None = None, after: Digest | None = None

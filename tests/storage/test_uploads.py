@@ -217,6 +217,19 @@ async def test_many_that_wait_for_room_at_once_leave_a_thread_to_what_makes_it(
     assert all([await content(store, digest) for digest in digests])
 
 
+async def test_who_is_cancelled_while_it_takes_a_session_does_not_keep_it(
+    store: DiskContent,
+) -> None:
+    session = await store.uploads.begin(REPOSITORY)
+    broken = Pieces(b"data", end=Interrupted("gone"))
+    appending = asyncio.ensure_future(store.uploads.append(REPOSITORY, session, 0, broken))
+    await asyncio.sleep(0)
+    appending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await appending
+    assert await store.uploads.append(REPOSITORY, session, 0, Pieces(b"data")) == 4
+
+
 async def test_what_is_cancelled_while_it_is_finished_is_unknown(
     store: DiskContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

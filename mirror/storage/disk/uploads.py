@@ -98,7 +98,12 @@ class DiskUploads:
     async def append(self, repository: str, session: str, start: int | None, body: Body) -> int:
         if body.size is not None and body.size <= _SMALL:
             return await self._append_whole(repository, session, start, body)
-        file = await self._locked(repository, session, _SessionFile.itself)
+        taking = asyncio.ensure_future(self._locked(repository, session, _SessionFile.itself))
+        try:
+            file = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(_left)
+            raise
         try:
             file.follows(start)
             if body.size is not None:
@@ -367,6 +372,12 @@ class _SessionFile:
             work.close()
             raise StoreFull("there is no thread to wait on until there is room")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _left(taking: asyncio.Future[_SessionFile]) -> None:
+    """Nobody writes to what was taken: its lock is given back."""
+    if not taking.cancelled() and taking.exception() is None:
+        taking.result().close()
 
 
 def _key(repository: str, session: str) -> SessionKey:

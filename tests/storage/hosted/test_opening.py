@@ -164,3 +164,17 @@ async def test_postgresql_goes_and_comes_back() -> None:
         await records.add_blob("a/b", Digest.of(b"z"), 5, NOW, "ann")
         assert await records.blob("a/b", Digest.of(b"z")) == 5
         await database.close()
+
+
+async def test_what_is_refused_is_not_done_after_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = open_in(tmp_path, Clock(), sync=False)
+    records = RepositoryRecords(database)
+    with monkeypatch.context() as few:
+        few.setattr(database_module, "_MOST_WAITING", 0)
+        with pytest.raises(Unavailable):
+            await records.add_blob("team/refused", Digest.of(b"a"), 1, 1.0, "ann")
+    await records.add_blob("team/taken", Digest.of(b"a"), 1, 1.0, "ann")
+    assert await records.repository("team/refused") is None
+    await database.close()

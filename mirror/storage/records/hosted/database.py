@@ -6,7 +6,6 @@ the disk is for all of them. PostgreSQL has some, and each write is a transactio
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 import time
@@ -115,7 +114,7 @@ class Database:
         try:
             result: T = await self._ask(self._writing, self._write_together, write)
             return result
-        except asyncio.CancelledError:
+        except BaseException:  # it was cancelled, or refused: it is not to be done by others' turns
             write.is_wanted = False
             raise
 
