@@ -120,7 +120,7 @@ async def hosting(
         registry = HostedRegistry(
             HOSTED,
             records.repositories,
-            Shelves(store, store.held, store.uploads),
+            Shelves(store, store.held, store.uploads, config.limits.blob),
             identity.rights,
             events,
             clock,

@@ -52,6 +52,7 @@ from ..oci.errors import (
     NameUnknown,
     RegistryError,
     StorageFull,
+    TooLarge,
     Unknown,
     Unsupported,
     quoted,
@@ -74,11 +75,12 @@ _FRESH = 1.0  # seconds for which an answer about a tag may be given again, unle
 @dataclass(frozen=True, slots=True)
 class Shelves:
     """Where a hosted registry's content is: `store` gives it, `held` keeps it, `uploads` take it
-    in."""
+    in. `largest`: bytes of a blob, at most."""
 
     store: ContentStore
     held: HeldContent
     uploads: Uploads
+    largest: int = 1 << 40
 
 
 class HostedRegistry:
@@ -105,6 +107,7 @@ class HostedRegistry:
         self._store = shelves.store
         self._held = shelves.held
         self._uploads = shelves.uploads
+        self._largest = shelves.largest
         self._rights = rights
         self._events = events
         self._now = clock.wall
@@ -230,6 +233,8 @@ class HostedRegistry:
         start: int | None,
         data: Body,
     ) -> int:
+        if data.size is not None and data.size > self._largest:
+            raise TooLarge(f"a blob has {size(self._largest)} at most here (limits.blob)")
         await self._leave_room(repository, data.size or 0)
         try:
             return await self._uploads.append(repository.name, session, start, data)

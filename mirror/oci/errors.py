@@ -190,7 +190,8 @@ class SizeInvalid(BadRequest):
 
 
 class TooLarge(SizeInvalid):
-    """A manifest of more bytes than any registry has to take ("Pushing Manifests")."""
+    """A manifest of more bytes than any registry has to take ("Pushing Manifests"), or a blob of
+    more than this one does."""
 
     status = 413
 

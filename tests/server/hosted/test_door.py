@@ -355,3 +355,15 @@ async def test_what_is_beyond_a_quota_is_not_kept(door: Door) -> None:
     path = "/v2/team/app/blobs/uploads/?digest=" + digest_of(b"x" * 101)
     assert await door.code("POST", path, data=b"x" * 101) == (403, "DENIED")
     assert door.held.here == {}
+
+
+async def test_a_blob_that_is_larger_than_any_that_is_taken_is_refused_at_once(door: Door) -> None:
+    _, headers, _ = await door.ask("POST", "/v2/team/app/blobs/uploads/")
+    reader, writer = await asyncio.open_connection(*door.url.rpartition("/")[2].split(":"))
+    head = (
+        f"PATCH {headers['Location']} HTTP/1.1\r\nHost: x\r\nAuthorization: {LOGIN}\r\n"
+        f"Content-Length: {1 << 62}\r\n\r\nabc"
+    )
+    writer.write(head.encode())
+    assert b" 413 " in await reader.readline()
+    writer.close()
