@@ -15,6 +15,9 @@ from ..oci.manifests import MANIFEST_TYPES, Manifest, Platform, read_manifest
 _LARGEST_ANNOTATIONS = 64 << 10
 """Bytes of JSON: a list of referrers repeats each manifest's annotations, but larger ones."""
 
+_MOST = (1 << 63) - 1
+"""Bytes that are recorded of an image, whatever its manifest claims: databases take no more."""
+
 
 def read_pushed(data: bytes, media_type: str, digest: Digest) -> tuple[Manifest, HostedManifest]:
     """The manifest, and its record but for what only its config says. Raises ManifestInvalid."""
@@ -37,7 +40,7 @@ def read_pushed(data: bytes, media_type: str, digest: Digest) -> tuple[Manifest,
         _artifact_type(manifest),
         _annotations(read_object(data)),
         tuple(dict.fromkeys(each for each in platforms if each.os != "unknown")),
-        sum(each.size or 0 for each in {each.digest: each for each in blobs}.values()),
+        min(sum(each.size or 0 for each in {each.digest: each for each in blobs}.values()), _MOST),
         foreign=tuple(dict.fromkeys(each.digest for each in manifest.foreign)),
     )
 
