@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -261,7 +262,13 @@ class HostedRegistry:
     async def finish_upload(
         self, context: RequestContext, repository: Repository, session: str, digest: Digest
     ) -> None:
-        await self._leave_room(repository, 0)
+        try:
+            await self._leave_room(repository, 0)
+        except Denied:
+            # It would count for a day, and refuse what others of the namespace push.
+            with contextlib.suppress(RegistryError):
+                await self._uploads.cancel(repository.name, session)
+            raise
         try:
             length = await self._uploads.finish(repository.name, session, digest)
         except StoreFull as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -367,3 +368,17 @@ async def test_a_blob_that_is_larger_than_any_that_is_taken_is_refused_at_once(d
     writer.write(head.encode())
     assert b" 413 " in await reader.readline()
     writer.close()
+
+
+async def test_an_upload_that_is_refused_for_the_quota_does_not_count_any_more(door: Door) -> None:
+    door.records.quotas["team"] = 100
+    place = (await door.ask("POST", "/v2/team/app/blobs/uploads/"))[1]["Location"]
+
+    async def unsaid() -> AsyncIterator[bytes]:
+        yield b"x" * 101
+
+    assert (await door.ask("PATCH", place, data=unsaid()))[0] == 202
+    finish = f"{place}?digest={digest_of(b'x' * 101)}"
+    assert await door.code("PUT", finish) == (403, "DENIED")
+    other = (await door.ask("POST", "/v2/team/other/blobs/uploads/"))[1]["Location"]
+    assert (await door.ask("PATCH", other, data=b"y"))[0] == 202
