@@ -245,7 +245,8 @@ class IdentityRecords(Protocol):
     ) -> bool: ...
 
     async def remove_user(self, user: str) -> bool:
-        """With memberships and tokens; the repositories below its name stay."""
+        """With memberships and tokens. False where there is none, or it has repositories: whoever
+        is given the name next would have them."""
 
     async def organisation(self, name: str) -> Organisation | None: ...
 

@@ -129,7 +129,11 @@ class HostedRegistry:
     async def manifest(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
-        if not await self._records.has_manifest(repository.name, digest):
+        # Whoever pushes an index looks for its parts first, and does not push those that are here.
+        by = context.principal
+        pushes = by != ANONYMOUS and await self._rights.may(by, Action.PUSH, repository.name)
+        renew = self._now() if pushes else None
+        if not await self._records.has_manifest(repository.name, digest, renew):
             raise await self._unknown(
                 repository, ManifestUnknown(f"{repository.name} has no manifest {digest}")
             )

@@ -426,6 +426,13 @@ async def test_a_namespace_has_so_many_uploads_open_and_no_other_is_kept_from_it
     await store.uploads.begin("teams/a")
     await store.uploads.cancel("team/b", begun[1])
     await store.uploads.begin("team/d")
+    (forsaken,) = (path for path in sessions(store) if path.name.startswith(begun[0]))
+    long_ago = forsaken.stat().st_mtime - 3700
+    os.utime(forsaken, (long_ago, long_ago))
+    await store.uploads.begin("team/e")
+    with pytest.raises(UploadUnknown):
+        await store.uploads.size("team/a", begun[0])
+    assert await store.uploads.size("team/c", begun[2]) == 0
 
 
 async def test_what_a_namespace_has_in_uploads_is_counted(store: DiskContent) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...clock import Clock
 from ...contracts.administration import NotAllowed, NotThere
 from ...contracts.context import PrincipalKind, RequestContext
-from ...contracts.hosted import HostedRecords, HostedRepository
+from ...contracts.hosted import HostedRecords, HostedRepository, Seen
 from ...contracts.identity import (
     Action,
     AuditLog,
@@ -150,3 +150,11 @@ class Gate:
         if context.principal.kind is PrincipalKind.OPERATOR:
             return True
         return await self.rights.may(context.principal, right, repository)
+
+    async def what_is_left(self, name: str) -> str:
+        """Why a namespace that has repositories is not removed."""
+        seen = Seen(namespaces=frozenset({name}))
+        found = await self.hosted.repositories(seen, last=f"{name}/", count=1000)
+        own = [each.name for each in found if each.namespace == name]
+        shown = ", ".join(own[:5]) + (" and others" if len(own) > 5 else "")
+        return f"{name} has repositories, which are to be removed first: {shown}"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from ...contracts.administration import AlreadyThere, NotThere, OrganisationDetail
 from ...contracts.context import RequestContext
-from ...contracts.hosted import Seen
 from ...contracts.identity import Member, Organisation, Role
 from . import names
 from .gate import Gate
@@ -58,7 +57,7 @@ class HostedOrganisations:
         await self._gate.administers(context, "org remove", name)
         await self._gate.sees_organisation(context, name)
         if not await self._records.remove_organisation(name):
-            raise AlreadyThere(await self._what_is_left(name))
+            raise AlreadyThere(await self._gate.what_is_left(name))
         self._gate.done(context, "org remove", name)
 
     async def members(self, context: RequestContext, name: str) -> Sequence[Member]:
@@ -84,10 +83,3 @@ class HostedOrganisations:
         used = await self._gate.hosted.usage(organisation.name)
         role = await self._gate.role(context, organisation.name)
         return OrganisationDetail(organisation, used, role)
-
-    async def _what_is_left(self, name: str) -> str:
-        seen = Seen(namespaces=frozenset({name}))
-        found = await self._gate.hosted.repositories(seen, last=f"{name}/", count=1000)
-        own = [each.name for each in found if each.namespace == name]
-        shown = ", ".join(own[:5]) + (" and others" if len(own) > 5 else "")
-        return f"{name} has repositories, which are to be removed first: {shown}"

@@ -106,7 +106,7 @@ class HostedUsers:
         await self._gate.administers(context, "user remove", name)
         await self._keep_an_administrator(await self._user(name))
         if not await self._records.remove_user(name):
-            raise NotThere("user", name)
+            raise AlreadyThere(f"{await self._gate.what_is_left(name)}; or disable the user")
         self._gate.done(context, "user remove", name)
 
     async def import_htpasswd(self, context: RequestContext, text: str) -> HtpasswdImport:

@@ -54,7 +54,10 @@ _LOCKED_EVERY = 0.01
 # Bytes. A body of so many is in memory before it is written, all at once.
 _SMALL = 256 << 10
 
-_MOST = 1000  # uploads of one namespace that are open: each is a file for a day
+# Uploads of one namespace that are open: each is a file for a day. With so many, one that nobody
+# has written to for an hour makes way: its client was killed.
+_MOST = 1000
+_FORSAKEN = 3600.0
 
 _NOTE = "user.registry-mirror.sha256"
 
@@ -80,12 +83,7 @@ class DiskUploads:
         await aside(self._writing.close)
 
     async def begin(self, repository: str) -> str:
-        if len(await self._files.run(self._open, repository)) >= _MOST:
-            raise RateLimited(
-                f"{repository.partition('/')[0]} has {_MOST} uploads that were begun and neither "
-                "finished nor cancelled: they end a day after their last byte",
-                retry_after=60,
-            )
+        await self._files.run(self._make_way, repository, asyncio.get_running_loop())
         key = SessionKey.new(repository)
         try:
             await self._space.making_names(self._files, self._create, key)
@@ -140,7 +138,7 @@ class DiskUploads:
             raise _unknown() from None
 
     async def under_way(self, repository: str) -> int:
-        return sum(await self._files.run(self._open, repository))
+        return sum(found.st_size for _, found in await self._files.run(self._open, repository))
 
     async def finish(self, repository: str, session: str, digest: Digest) -> int:
         return await self._locked(repository, session, self._finish, digest)
@@ -183,15 +181,34 @@ class DiskUploads:
 
     # What follows runs on a thread.
 
-    def _open(self, repository: str) -> list[int]:
-        """Bytes of each upload of this repository's namespace."""
-        mark, sizes = f".{namespace_mark(repository)}-", []
+    def _open(self, repository: str) -> list[tuple[str, os.stat_result]]:
+        """The files of all uploads of this repository's namespace."""
+        mark, files = f".{namespace_mark(repository)}-", []
         with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as found:
             for each in found:
                 if mark in each.name:
                     with contextlib.suppress(FileNotFoundError):  # it has just ended
-                        sizes.append(each.stat().st_size)
-        return sizes
+                        files.append((each.name, each.stat()))
+        return files
+
+    def _make_way(self, repository: str, loop: Loop) -> None:
+        """For one upload more. Raises RateLimited."""
+        files = self._open(repository)
+        if len(files) < _MOST:
+            return
+        name, found = min(files, key=lambda file: file[1].st_mtime)
+        key = SessionKey.named(name)
+        if key is not None and found.st_mtime < self._clock.wall() - _FORSAKEN:
+            with contextlib.suppress(UploadUnknown):
+                file = _SessionFile.locked(key, self._path(key), self._space, loop)
+                if file is not None:
+                    file.remove()
+                    return
+        raise RateLimited(
+            f"{repository.partition('/')[0]} has {_MOST} uploads that were begun and neither "
+            "finished nor cancelled",
+            retry_after=60,
+        )
 
     def _create(self, key: SessionKey) -> None:
         os.close(create(self._root, self._path(key)))

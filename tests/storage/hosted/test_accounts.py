@@ -129,15 +129,17 @@ async def test_an_organisation_with_repositories_stays(
     assert await accounts.remove_organisation("team")
 
 
-async def test_repositories_of_a_removed_user_stay(
+async def test_a_user_who_has_repositories_is_not_removed(
     accounts: AccountRecords, database: Database
 ) -> None:
+    """Whoever is given the name next would have them."""
     repositories = RepositoryRecords(database)
     await accounts.add_user(ANN, "hash")
     await repositories.create("ann/app", Visibility.PRIVATE, NOW, "ann")
-    await accounts.remove_user("ann")
-    assert await repositories.repository("ann/app") is not None
-    assert await accounts.add_user(ANN, "hash")
+    assert not await accounts.remove_user("ann")
+    assert await accounts.user("ann") == ANN
+    await repositories.delete_repository("ann/app", NOW, "ann")
+    assert await accounts.remove_user("ann")
 
 
 async def test_quota(accounts: AccountRecords, database: Database) -> None:

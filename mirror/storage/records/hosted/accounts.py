@@ -301,14 +301,22 @@ def _add_user(connection: Connection, user: User, password_hash: str) -> bool:
 
 
 def _remove_user(connection: Connection, user: str) -> bool:
-    if not connection.execute(delete(users).where(users.c.name == user)).rowcount:
+    id = _empty_namespace(connection, (namespaces.c.name == user) & (namespaces.c.kind == _USER))
+    if id is None:
         return False
+    connection.execute(delete(users).where(users.c.name == user))
     connection.execute(delete(webhooks).where(webhooks.c.namespace == user))
-    mine = namespaces.c.name == user
-    connection.execute(update(namespaces).where(mine).values(kind=""))
-    used = select(repositories.c.id).where(repositories.c.namespace_id == namespaces.c.id)
-    connection.execute(delete(namespaces).where(mine, ~used.exists()))
+    connection.execute(delete(namespaces).where(namespaces.c.id == id))
     return True
+
+
+def _empty_namespace(connection: Connection, which: Any) -> int | None:
+    """The namespace, locked; None where there is none, or it has repositories."""
+    id = connection.execute(select(namespaces.c.id).where(which).with_for_update()).scalar()
+    of_it = select(repositories.c.id).where(repositories.c.namespace_id == id).limit(1)
+    if id is None or connection.execute(of_it).first() is not None:
+        return None
+    return int(id)
 
 
 def _add_organisation(connection: Connection, organisation: Organisation) -> bool:
@@ -320,10 +328,8 @@ def _add_organisation(connection: Connection, organisation: Organisation) -> boo
 
 
 def _remove_organisation(connection: Connection, name: str) -> bool:
-    locked = select(namespaces.c.id).where(_is_organisation(name)).with_for_update()
-    id = connection.execute(locked).scalar()
-    of_it = select(repositories.c.id).where(repositories.c.namespace_id == id).limit(1)
-    if id is None or connection.execute(of_it).first() is not None:
+    id = _empty_namespace(connection, _is_organisation(name))
+    if id is None:
         return False
     for column in (members.c.organisation, robots.c.organisation, webhooks.c.namespace):
         connection.execute(delete(column.table).where(column == name))
