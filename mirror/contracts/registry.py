@@ -195,7 +195,8 @@ class Reader(Protocol):
 
 
 class Body(Protocol):
-    """The body of a request, as it comes. Raises Interrupted when it ends before it is whole."""
+    """The body of a request, as it comes. Raises Interrupted when it ends before it is whole, and
+    SizeInvalid when it is whole and not of the size that the request has announced."""
 
     @property
     def size(self) -> int | None:
@@ -239,8 +240,8 @@ class Writer(Protocol):
     ) -> int:
         """Takes what follows the first `start` bytes of the session; returns how many it has then.
         Without `start` the bytes follow whatever is there. Raises UploadRangeInvalid when the
-        session has more or less than `start`, and then has what it had. What of `data` has come
-        before its end fails stays."""
+        session has more or less than `start`, and then has what it had, as where `data` raises
+        SizeInvalid. What of `data` has come before its end fails otherwise stays."""
 
     async def uploaded(self, context: RequestContext, repository: Repository, session: str) -> int:
         """How many bytes the session has, from which an upload that broke goes on."""

@@ -24,7 +24,7 @@ class Uploads(Protocol):
 
     async def append(self, repository: str, session: str, start: int | None, body: Body) -> int:
         """As Writer.append. One writer at a time: raises Unavailable while another one writes.
-        Raises StoreFull, and then the session has what it had."""
+        Raises StoreFull, or a SizeInvalid of the body's, and then the session has what it had."""
 
     async def size(self, repository: str, session: str) -> int:
         """Bytes of it that are here."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mirror.contracts.registry import Body, Outcome
 from mirror.oci.digest import Digest
-from mirror.oci.errors import ContentMismatch, UploadRangeInvalid, UploadUnknown
+from mirror.oci.errors import ContentMismatch, SizeInvalid, UploadRangeInvalid, UploadUnknown
 
 from .content import MemoryHit
 from .hosted import MemoryHeld
@@ -44,7 +44,12 @@ class MemoryUploads:
         data = self._of(repository, session)
         if start is not None and start != len(data):
             raise UploadRangeInvalid(len(data))
-        await body.pour(data.extend)
+        before = len(data)
+        try:
+            await body.pour(data.extend)
+        except SizeInvalid:
+            del data[before:]
+            raise
         return len(data)
 
     async def size(self, repository: str, session: str) -> int:

@@ -20,6 +20,7 @@ from mirror.oci.errors import (
     ContentMismatch,
     Interrupted,
     RateLimited,
+    SizeInvalid,
     UploadRangeInvalid,
     UploadUnknown,
 )
@@ -129,6 +130,19 @@ async def test_uploads_are_of_any_algorithm_and_may_be_empty(
         await store.uploads.append(REPOSITORY, session, None, Pieces(data))
     assert await store.uploads.finish(REPOSITORY, session, digest) == len(data)
     assert await content(store, digest) == data
+
+
+async def test_a_body_of_another_size_than_was_announced_is_taken_back(
+    store: DiskContent,
+) -> None:
+    session = await store.uploads.begin(REPOSITORY)
+    await store.uploads.append(REPOSITORY, session, 0, Pieces(b"kept"))
+    body = Pieces(b"one", b"two", end=SizeInvalid("there is more"))
+    with pytest.raises(SizeInvalid):
+        await store.uploads.append(REPOSITORY, session, 4, body)
+    assert await store.uploads.size(REPOSITORY, session) == 4
+    assert await store.uploads.append(REPOSITORY, session, 4, Pieces(b"more")) == 8
+    assert await store.uploads.finish(REPOSITORY, session, Digest.of(b"keptmore")) == 8
 
 
 async def test_an_upload_is_of_one_repository(store: DiskContent) -> None:

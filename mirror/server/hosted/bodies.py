@@ -8,7 +8,8 @@ from aiohttp import ClientPayloadError, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
-from ...oci.errors import Interrupted, TooLarge
+from ...contracts.registry import Body
+from ...oci.errors import Interrupted, SizeInvalid, TooLarge
 from ...threads import aside
 from ..http.aiohttp_parts import KeptAlive, ends_connection
 from ..http.receiving import Receiver, Take
@@ -105,6 +106,40 @@ class RequestBody:
         expects = request.headers.get(hdrs.EXPECT, "").strip(" \t").lower() == "100-continue"
         if expects and request.version >= HttpVersion11 and request.transport is not None:
             request.transport.write(_CONTINUE)
+
+
+class AnnouncedBody:
+    """A Body that does not say its size, of which the request has announced that it is `size`.
+    Raises SizeInvalid where there is more, before what is beyond is taken, or less."""
+
+    def __init__(self, body: Body, size: int) -> None:
+        self.size = size
+        self._body = body
+        self._came = 0
+
+    async def read(self) -> bytes:
+        piece = await self._body.read()
+        self._count(piece)
+        if not piece:
+            self._end()
+        return piece
+
+    async def pour(self, take: Take) -> None:
+        def counted(piece: bytes | memoryview) -> None:
+            self._count(piece)
+            take(piece)
+
+        await self._body.pour(counted)
+        self._end()
+
+    def _count(self, piece: bytes | memoryview) -> None:
+        self._came += len(piece)
+        if self._came > self.size:
+            raise SizeInvalid(f"{self.size} bytes were announced, and there were more")
+
+    def _end(self) -> None:
+        if self._came < self.size:
+            raise SizeInvalid(f"{self.size} bytes were announced, and there were {self._came}")
 
 
 def _drained(request: web.BaseRequest) -> bytes:

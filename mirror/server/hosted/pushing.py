@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from aiohttp import hdrs, web
 
-from ...contracts.registry import Outcome
+from ...contracts.registry import Body, Outcome
 from ...oci.digest import Digest
 from ...oci.errors import RegistryError, SizeInvalid, UploadRangeInvalid
 from ...oci.manifests import MAX_MANIFEST
@@ -22,7 +22,7 @@ from ..v2.answering import Responder
 from ..v2.deadlines import in_time
 from ..v2.reading import answer_whole
 from ..v2.target import Target
-from .bodies import RequestBody
+from .bodies import AnnouncedBody, RequestBody
 from .failures import failure
 from .serving import Registry
 from .target import parse_content_range, parse_digest
@@ -117,20 +117,14 @@ class Pushing:
     async def _append(self, repository: Repository, session: str, start: int | None = None) -> int:
         """Returns how many bytes the session has."""
         chunk = parse_content_range(self._request.headers.get(hdrs.CONTENT_RANGE))
+        body: Body = self._body
         if chunk is not None:
-            start = chunk.start
-            if self._body.size not in (None, chunk.stop - chunk.start):
-                raise SizeInvalid(
-                    f"Content-Range says {chunk.stop - chunk.start} bytes, "
-                    f"Content-Length {self._body.size}"
-                )
-        size = await self._registry.append(self._context, repository, session, start, self._body)
-        if chunk is not None and size != chunk.stop:
-            raise SizeInvalid(
-                f"Content-Range says {chunk.stop - chunk.start} bytes, and there were "
-                f"{size - chunk.start}"
-            )
-        return size
+            start, length = chunk.start, chunk.stop - chunk.start
+            if body.size is None:
+                body = AnnouncedBody(body, length)
+            elif body.size != length:
+                raise SizeInvalid(f"Content-Range says {length} bytes, Content-Length {body.size}")
+        return await self._registry.append(self._context, repository, session, start, body)
 
     async def _created(self, repository: Repository, digest: Digest) -> web.StreamResponse:
         self._exchange.reference = str(digest)

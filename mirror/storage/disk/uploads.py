@@ -30,6 +30,7 @@ from ...oci.errors import (
     ContentMismatch,
     Interrupted,
     RateLimited,
+    SizeInvalid,
     Unavailable,
     UploadRangeInvalid,
     UploadUnknown,
@@ -107,7 +108,7 @@ class DiskUploads:
             if body.size is not None:
                 file.total = file.size + body.size
             await body.pour(file.append)
-        except StoreFull:
+        except (StoreFull, SizeInvalid):
             await self._files.run(file.take_back)
             raise
         finally:

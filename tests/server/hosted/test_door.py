@@ -92,6 +92,24 @@ async def test_content_ranges(door: Door, content_range: str, status: int, code:
     assert found == (status, code)
 
 
+@pytest.mark.parametrize("sent", [b"0123456789" * 2, b"0123"])
+async def test_a_chunk_of_another_length_than_its_range_leaves_nothing(
+    door: Door, sent: bytes
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield sent[:3]
+        yield sent[3:]
+
+    _, headers, _ = await door.ask("POST", "/v2/team/app/blobs/uploads/")
+    session = headers["Location"]
+    for start in (0, 10):
+        announced = {"Content-Range": f"{start}-{start + 9}"}
+        refused = await door.code("PATCH", session, data=pieces(), headers=announced)
+        assert refused == (400, "SIZE_INVALID")
+        status, *_ = await door.ask("PATCH", session, data=b"0123456789", headers=announced)
+        assert status == 202
+
+
 async def test_a_chunk_may_come_without_a_length(door: Door) -> None:
     async def pieces():
         yield b"one "
