@@ -180,6 +180,9 @@ class HostedRecords(Protocol):
     ) -> Sequence[HostedTag]:
         """In the lexical order of the specification (by code points), after `last`."""
 
+    async def tags_of(self, repository: str, digest: Digest) -> Sequence[str]:
+        """The names of those that point to this manifest, in the order of `tags`."""
+
     async def tagged(
         self,
         repository: str,
@@ -194,6 +197,11 @@ class HostedRecords(Protocol):
         self, repository: str, count: int | None = None, after: Digest | None = None
     ) -> Sequence[HostedManifest]:
         """All of the repository, with tags and without, in the order of their digests."""
+
+    async def image_sizes(
+        self, repository: str, digests: Collection[Digest]
+    ) -> Mapping[Digest, int]:
+        """The `image_size` of each of these manifests; of what is not there, nothing."""
 
     async def referrers(
         self, repository: str, subject: Digest, artifact_type: str | None = None

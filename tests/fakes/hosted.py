@@ -121,6 +121,11 @@ class MemoryRecords:
         names = sorted(tags, key=lambda tag: tag.name)
         return [tag for tag in names if last is None or tag.name > last][:count]
 
+    async def tags_of(self, repository: str, digest: Digest) -> Sequence[str]:
+        found = self.there.get(repository)
+        tags = [] if found is None else [*found.tags.values()]
+        return sorted(tag.name for tag in tags if tag.digest == digest)
+
     async def tagged(
         self,
         repository: str,
@@ -147,6 +152,15 @@ class MemoryRecords:
         records = () if found is None else [one.record for one in found.manifests.values()]
         ordered = sorted(records, key=lambda one: str(one.digest))
         return [one for one in ordered if after is None or str(one.digest) > str(after)][:count]
+
+    async def image_sizes(
+        self, repository: str, digests: Collection[Digest]
+    ) -> Mapping[Digest, int]:
+        found = self.there.get(repository)
+        manifests = {} if found is None else found.manifests
+        return {
+            digest: manifests[digest].record.image_size for digest in digests if digest in manifests
+        }
 
     async def referrers(
         self, repository: str, subject: Digest, artifact_type: str | None = None

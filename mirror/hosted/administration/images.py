@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from ...contracts.administration import (
@@ -22,6 +22,7 @@ from ...contracts.identity import Action
 from ...contracts.registry import Deleter, Reader
 from ...oci.digest import Digest
 from ...oci.errors import Denied, RegistryError, Unknown, quoted
+from ...oci.manifests import Child as ChildManifest
 from ...oci.manifests import Manifest, read_manifest
 from ...oci.reference import Repository, parse_reference
 from ...threads import aside, read_aside
@@ -54,7 +55,8 @@ class HostedImages:
         marker = None if after is None else _marked(after, order)
         found = await self._records.tagged(repository, order, count + 1, marker)
         shown = found[:count]
-        entries = [await self._entry(settings, *each) for each in shown]
+        sizes = await self._sizes(repository, [manifest for _, manifest in shown])
+        entries = [_entry(settings, tag, manifest, sizes) for tag, manifest in shown]
         return TagList(tuple(entries), _mark(shown[-1][0], order) if len(found) > count else None)
 
     async def history(
@@ -75,13 +77,16 @@ class HostedImages:
         if found is None:
             raise NotThere("manifest", str(digest), f"{repository} has no manifest {digest}")
         read = await self._read(context, repository, found)
-        tags = [each.name for each in await self._records.tags(repository) if each.digest == digest]
+        children = read.children if read is not None else ()
+        sizes = await self._records.image_sizes(
+            repository, {*_summed(found), *(each.descriptor.digest for each in children)}
+        )
         return ManifestDetail(
             found,
-            await self._size(repository, found),
-            tuple(tags),
+            _size(found, sizes),
+            tuple(await self._records.tags_of(repository, digest)),
             tuple(_layers(read)),
-            tuple([each async for each in self._children(repository, read)]),
+            tuple(_child(each, sizes) for each in children),
             tuple(await self._records.referrers(repository, digest)),
             await self._config(context, repository, read),
         )
@@ -123,27 +128,12 @@ class HostedImages:
             raise NotThere("tag", parsed, f"{repository} has no tag {parsed}")
         return found.digest
 
-    async def _entry(
-        self, repository: HostedRepository, tag: HostedTag, manifest: HostedManifest
-    ) -> TagEntry:
-        return TagEntry(
-            tag.name,
-            tag.digest,
-            manifest.media_type,
-            await self._size(repository.name, manifest),
-            manifest.platforms,
-            tag.moved_at,
-            tag.moved_by,
-            manifest.artifact_type,
-            any(fnmatchcase(tag.name, pattern) for pattern in repository.immutable),
-        )
-
-    async def _size(self, repository: str, manifest: HostedManifest) -> int:
-        size = manifest.image_size
-        for digest in manifest.manifests[:_MOST_CHILDREN]:
-            child = await self._records.manifest(repository, digest)
-            size += 0 if child is None else child.image_size
-        return size
+    async def _sizes(
+        self, repository: str, manifests: Sequence[HostedManifest]
+    ) -> Mapping[Digest, int]:
+        """Of what these list, asked for together."""
+        listed = {digest for manifest in manifests for digest in _summed(manifest)}
+        return await self._records.image_sizes(repository, listed) if listed else {}
 
     async def _read(
         self, context: RequestContext, repository: str, manifest: HostedManifest
@@ -180,15 +170,38 @@ class HostedImages:
             content.close()
         return await read_aside(image_config, data)
 
-    async def _children(self, repository: str, manifest: Manifest | None) -> AsyncIterator[Child]:
-        for child in manifest.children if manifest is not None else ():
-            found = await self._records.manifest(repository, child.descriptor.digest)
-            yield Child(
-                child.descriptor.digest,
-                child.descriptor.media_type,
-                child.platform,
-                None if found is None else found.image_size,
-            )
+
+def _entry(
+    repository: HostedRepository,
+    tag: HostedTag,
+    manifest: HostedManifest,
+    sizes: Mapping[Digest, int],
+) -> TagEntry:
+    return TagEntry(
+        tag.name,
+        tag.digest,
+        manifest.media_type,
+        _size(manifest, sizes),
+        manifest.platforms,
+        tag.moved_at,
+        tag.moved_by,
+        manifest.artifact_type,
+        any(fnmatchcase(tag.name, pattern) for pattern in repository.immutable),
+    )
+
+
+def _summed(manifest: HostedManifest) -> Sequence[Digest]:
+    """What it lists, and is counted with it."""
+    return manifest.manifests[:_MOST_CHILDREN]
+
+
+def _size(manifest: HostedManifest, sizes: Mapping[Digest, int]) -> int:
+    return manifest.image_size + sum(sizes.get(each, 0) for each in _summed(manifest))
+
+
+def _child(child: ChildManifest, sizes: Mapping[Digest, int]) -> Child:
+    digest = child.descriptor.digest
+    return Child(digest, child.descriptor.media_type, child.platform, sizes.get(digest))
 
 
 def _layers(manifest: Manifest | None) -> Iterable[Layer]:

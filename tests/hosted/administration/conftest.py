@@ -72,6 +72,7 @@ class World:
     audit: DirectAudit
     events: Recorder
     clock: HandClock
+    content: MemoryContent
 
     def by(self, name: str, kind: PrincipalKind = PrincipalKind.USER, **how) -> RequestContext:
         return RequestContext("2", "192.0.2.7", Principal(name, kind, **how))
@@ -97,7 +98,7 @@ def world() -> World:
         MemoryWebhooks(),
         lambda url: "it is a private address" if "10.0.0.1" in url else None,
     )
-    return World(administration, identity, records, audit, events, clock)
+    return World(administration, identity, records, audit, events, clock, content)
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from mirror.contracts.administration import (
 )
 from mirror.contracts.context import ANONYMOUS, PrincipalKind, RequestContext
 from mirror.contracts.events import RepositoryChanged
-from mirror.contracts.hosted import HostedManifest, TagOrder, Visibility
+from mirror.contracts.hosted import HostedManifest, HostedRecords, TagOrder, Visibility
 from mirror.contracts.identity import Action, Grant, Right, Role, secret_hash
 from mirror.contracts.webhooks import Subject
 from mirror.oci.digest import Digest
-from mirror.oci.manifests import Platform
+from mirror.oci.manifests import OCI_INDEX, Platform
 
 from .conftest import BY_COMMAND, World
 
@@ -125,6 +125,17 @@ async def _image(world: World, repository: str, tag: str | None, **how) -> Diges
     made = HostedManifest(digest, "application/vnd.oci.image.manifest.v1+json", 500, **how)
     await world.records.put_manifest(repository, made, tag, world.clock.wall, "writer")
     return digest
+
+
+async def _pushed_index(world: World, tag: str, children: list[Digest]) -> None:
+    """One whose bytes are held, too, in acme/app."""
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    described = [{"mediaType": kind, "digest": str(each), "size": 500} for each in children]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": described}
+    data = json.dumps(document).encode()
+    made = HostedManifest(Digest.of(data), OCI_INDEX, len(data), manifests=tuple(children))
+    await world.content.put(made.digest, data)
+    await world.records.put_manifest("acme/app", made, tag, world.clock.wall, "writer")
 
 
 @pytest.mark.parametrize("deed", WHO_MAY)
@@ -354,6 +365,43 @@ async def test_tags_tell_sizes_platforms_and_what_stays(team: World) -> None:
     await on.images.remove_manifest(team.by("maintainer"), "acme/app", str(latest.digest))
     moves = await on.images.history(team.by("reader"), "acme/app", "latest")
     assert [move.digest for move in moves] == [None, latest.digest]
+
+
+async def test_what_a_page_of_tags_reads_does_not_grow_with_it(
+    team: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each read is a round trip to the database, and whoever sees the repository may ask."""
+    on, reader = team.administration, team.by("reader")
+    await on.repositories.add(BY_COMMAND, "acme/app", Visibility.PRIVATE)
+    listed = [await _image(team, "acme/app", None, image_size=each) for each in range(1, 21)]
+    for number in range(30):
+        children = tuple(listed[: number % 20 + 1])
+        await _image(team, "acme/app", f"v{number:02}", manifests=children, image_size=1000)
+    await _pushed_index(team, "pushed", listed)
+    reads: list[str] = []
+
+    def counted(name: str):
+        asked = getattr(team.records, name)
+
+        async def ask(*arguments, **more):
+            reads.append(name)
+            return await asked(*arguments, **more)
+
+        return ask
+
+    for name in [each for each in vars(HostedRecords) if not each.startswith("_")]:
+        monkeypatch.setattr(team.records, name, counted(name))
+    tags = (await on.images.tags(reader, "acme/app")).tags
+    assert len(reads) <= 5
+    assert [tag.size for tag in tags] == [210] + [
+        1000 + sum(range(1, number % 20 + 2)) for number in range(30)
+    ]
+    reads.clear()
+    detail = await on.images.manifest(reader, "acme/app", "pushed")
+    assert (detail.size, detail.tags) == (210, ("pushed",))
+    assert [child.size for child in detail.children] == [*range(1, 21)]
+    assert len(reads) <= 10
+    assert "tags" not in reads, "all of the repository are read for those of one manifest"
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,33 @@ async def test_tags_with_what_they_point_to(records: RepositoryRecords) -> None:
     assert await page(TagOrder.NEWEST, 2, ("gone", NOW + 1)) == ["a"]
 
 
+async def test_the_tags_of_one_manifest(records: RepositoryRecords) -> None:
+    for repository, name, tag in (
+        (APP, "one", "v1"),
+        (APP, "one", "Beta"),
+        (APP, "two", "v2"),
+        ("team/other", "one", "v3"),
+    ):
+        await push(records, repository, name, tag=tag)
+    assert await records.tags_of(APP, digest("one")) == ["Beta", "v1"]
+    assert await records.tags_of(APP, digest("nothing here")) == []
+
+
+async def test_sizes_of_many_images_are_told_at_once(records: RepositoryRecords) -> None:
+    meant = {digest(f"{number}"): number for number in range(1100)}  # more than one statement takes
+    for number in (0, 1, 499, 500, 1099):
+        await records.put_manifest(APP, image(f"{number}", image_size=number), None, NOW, "ann")
+    await records.put_manifest("team/other", image("2", image_size=2), None, NOW, "ann")
+    huge = image("huge", image_size=(1 << 63) - 1)
+    await records.put_manifest(APP, huge, None, NOW, "ann")
+    assert await records.image_sizes(APP, [*meant, huge.digest, digest("0")]) == {
+        **{digest(f"{number}"): number for number in (0, 1, 499, 500, 1099)},
+        huge.digest: (1 << 63) - 1,
+    }
+    assert await records.image_sizes(APP, []) == {}
+    assert await records.image_sizes("team/none", list(meant)) == {}
+
+
 async def test_the_history_of_a_tag_is_bounded(records: RepositoryRecords) -> None:
     for number in range(55):
         await push(records, APP, f"{number}", tag="v1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from sqlalchemy import (
     BindParameter,
@@ -29,9 +29,8 @@ from .database import Database
 from .deliveries import tell
 from .pushing import Locked, freed, lock, note_move
 from .tables import children, links, manifests, namespaces, refs, repositories, tags
-from .words import namespace_of
+from .words import namespace_of, slices
 
-_AT_ONCE = 500  # digests in one statement
 _LOCK = 0x6D6972726F73  # of PostgreSQL's advisory locks: whoever collects
 
 _relied_before: BindParameter[float] = bindparam("relied_before")
@@ -253,7 +252,7 @@ def _unneeded(
     """Those of these manifests that no tag refers to, and no manifest that stays."""
     leaving: set[str] = set()
     listed_by: dict[str, set[str]] = {}
-    for some in _slices(digests):
+    for some in slices(digests):
         tagged = tags.c.repository_id == place.id, tags.c.digest == manifests.c.digest
         # Locked: whoever relies on one meanwhile has done so, or waits and finds it gone.
         leaving.update(
@@ -285,7 +284,7 @@ def _unneeded(
 def _needed(connection: Connection, digests: Collection[Digest]) -> Collection[Digest]:
     """What a manifest refers to as a blob is its repository's blob: see the foreign key."""
     found: set[str] = set()
-    for some in _slices([str(each) for each in digests]):
+    for some in slices([str(each) for each in digests]):
         for table in (links, manifests, children):
             found.update(
                 connection.execute(
@@ -305,8 +304,3 @@ def _content(connection: Connection, after: Digest | None, count: int) -> Sequen
     both = union(of(links.c.digest), of(manifests.c.digest)).subquery()
     page = select(both.c.digest).order_by(both.c.digest).limit(count)
     return [Digest.parse(each) for each in connection.execute(page).scalars()]
-
-
-def _slices(digests: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(digests), _AT_ONCE):
-        yield digests[start : start + _AT_ONCE]

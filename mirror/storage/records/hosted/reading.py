@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from sqlalchemy import ColumnElement, Connection, bindparam, false, func, or_, select, true
@@ -19,7 +19,7 @@ from ....contracts.hosted import (
 )
 from ....oci.digest import Digest
 from .tables import links, manifests, namespaces, repositories, tag_moves, tags
-from .words import MANIFEST, REPOSITORY, TAG, clean, manifest_of, repository_of, tag_of
+from .words import MANIFEST, REPOSITORY, TAG, clean, manifest_of, repository_of, slices, tag_of
 
 _MOST_REFERRERS = 5_000
 _MOST = 100_000
@@ -52,6 +52,16 @@ _TAGS = (
     .where(_of_tags, tags.c.name > bindparam("last"))
     .order_by(tags.c.name)
     .limit(bindparam("count"))
+)
+# Names alone: SQLite has them in the index by digest, and with more it goes through all tags.
+_TAGS_OF = (
+    select(tags.c.name)
+    .where(_of_tags, tags.c.digest == bindparam("digest"))
+    .order_by(tags.c.name)
+    .limit(_MOST)
+)
+_IMAGE_SIZES = select(manifests.c.digest, manifests.c.image_size).where(
+    _of_manifests, manifests.c.digest.in_(bindparam("digests", expanding=True))
 )
 _REFERRERS = (
     select(*MANIFEST)
@@ -159,6 +169,23 @@ def list_tags(
         "count": _MOST if count is None else max(count, 0),
     }
     return [tag_of(row) for row in connection.execute(_TAGS, asked)]
+
+
+def tags_of(connection: Connection, repository: str, digest: Digest) -> Sequence[str]:
+    asked = {"repository": repository, "digest": str(digest)}
+    return list(connection.execute(_TAGS_OF, asked).scalars())
+
+
+def image_sizes(
+    connection: Connection, repository: str, digests: Collection[Digest]
+) -> Mapping[Digest, int]:
+    """A statement for each slice."""
+    by_text = {str(each): each for each in digests}
+    found: dict[Digest, int] = {}
+    for some in slices(list(by_text)):
+        rows = connection.execute(_IMAGE_SIZES, {"repository": repository, "digests": some})
+        found.update((by_text[digest], size) for digest, size in rows)
+    return found
 
 
 def referrers(

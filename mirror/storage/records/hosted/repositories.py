@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ....contracts.hosted import (
     HostedManifest,
@@ -65,6 +65,9 @@ class RepositoryRecords:
     ) -> Sequence[HostedTag]:
         return await self._read(reading.list_tags, repository, count, last)
 
+    async def tags_of(self, repository: str, digest: Digest) -> Sequence[str]:
+        return await self._read(reading.tags_of, repository, digest)
+
     async def tagged(
         self,
         repository: str,
@@ -78,6 +81,11 @@ class RepositoryRecords:
         self, repository: str, count: int | None = None, after: Digest | None = None
     ) -> Sequence[HostedManifest]:
         return await self._read(reading.list_manifests, repository, count, after)
+
+    async def image_sizes(
+        self, repository: str, digests: Collection[Digest]
+    ) -> Mapping[Digest, int]:
+        return await self._read(reading.image_sizes, repository, tuple(digests))
 
     async def referrers(
         self, repository: str, subject: Digest, artifact_type: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ....contracts.hosted import (
@@ -39,6 +39,7 @@ MANIFEST = (
     manifests.c.details,
 )
 
+_AT_ONCE = 500  # digests in one statement
 _NOT_IN_TEXT = str.maketrans("", "", "\0")
 
 
@@ -48,6 +49,12 @@ def clean(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.translate(_NOT_IN_TEXT).encode("utf-8", "replace").decode()
+
+
+def slices(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many as one statement takes."""
+    for start in range(0, len(digests), _AT_ONCE):
+        yield digests[start : start + _AT_ONCE]
 
 
 def namespace_of(repository: str) -> str:
