@@ -86,6 +86,8 @@ class RequestBody:
             await aside(take, first)
         client, protocol = transport.get_extra_info("socket"), self._request.protocol
         tls = protocol.tls if isinstance(protocol, KeptAlive) else None
+        if client.fileno() < 0:
+            raise Interrupted("the client left")
         await self._receiver.receive(client.fileno(), tls, left, take, self._patience)
 
     async def whole(self, most: int) -> bytes:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
+from mirror.oci.errors import Interrupted
+from mirror.server.hosted import bodies
+from mirror.server.hosted.bodies import RequestBody
 from mirror.server.http.receiving import Receiver
 from mirror.server.http.sending import Sender
+from mirror.threads import aside
 
+from ...waiting import eventually
 from .conftest import LOGIN, Door, hosted
 
 LARGE = hashlib.shake_256(b"large").digest(5 << 20)
@@ -150,3 +156,31 @@ async def test_bodies_come_side_by_side_more_than_there_are_threads(
 
     assert await asyncio.gather(*map(push, range(9))) == [201] * 9
     assert len(received) == 9
+
+
+async def test_who_leaves_while_the_first_bytes_are_written_has_interrupted_it(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody cancels what receives it."""
+    receiving: list[asyncio.Task[None]] = []
+    receive = RequestBody._receive
+
+    async def apart(self: RequestBody, transport: asyncio.Transport, *rest: Any) -> None:
+        async def gone(work: Callable[..., None], *arguments: object) -> None:
+            await aside(work, *arguments)
+            transport.abort()
+            while transport.get_extra_info("socket").fileno() >= 0:
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr(bodies, "aside", gone)
+        receiving.append(asyncio.create_task(receive(self, transport, *rest)))
+        await asyncio.shield(receiving[0])
+
+    monkeypatch.setattr(RequestBody, "_receive", apart)
+    path = await begun(door)
+    _, writer = await connect(door)
+    writer.write(head(door, "PATCH", path, f"Content-Length: {len(LARGE)}") + LARGE[:1000])
+    await eventually(lambda: receiving)
+    with pytest.raises(Interrupted):
+        await receiving[0]
+    writer.close()
