@@ -111,6 +111,10 @@ def _in_words(collected: Line) -> str:
     )
     if collected["is_cut"]:
         words += " There is more: one collection removes hosted.gc.at_most, the next one goes on."
+    if not collected["is_alone"]:
+        words += (
+            " Another process was collecting: no blobs of repositories were removed by this one."
+        )
     if collected["dangling"]:
         words += (
             f" {collected['dangling']} pieces of content that images need are missing here: see "

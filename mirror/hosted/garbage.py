@@ -78,7 +78,8 @@ class Forecast:
 class Collected:
     """What a run has done. `result`: done, or stopped (and why, in `words`). `dangling`: how many
     pieces of content records need that are not in the store. `is_cut`: it has taken out as much as
-    one run may, and left some."""
+    one run may, and left some. `is_alone`: False where another process collects, which the records
+    were left to."""
 
     result: str = "done"
     words: str = ""
@@ -88,6 +89,7 @@ class Collected:
     freed: int = 0
     dangling: int = 0
     is_cut: bool = False
+    is_alone: bool = True
     at: float = 0.0
     seconds: float = 0.0
 
@@ -100,6 +102,7 @@ class _Count:
     freed: int = 0
     dangling: int = 0
     is_cut: bool = False
+    is_alone: bool = True
 
 
 class _Stopped(Exception):
@@ -213,6 +216,7 @@ class Collector:
             count.freed,
             count.dangling,
             count.is_cut,
+            count.is_alone,
             at,
             seconds,
         )
@@ -235,6 +239,7 @@ class Collector:
             content=ended.content,
             bytes=ended.freed,
             dangling=ended.dangling,
+            is_alone=ended.is_alone,
             seconds=round(seconds, 1),
         )
         return ended
@@ -243,6 +248,7 @@ class Collector:
         plan, before = self._plan, self._before()
         count.dangling = await self._keep_needed()
         async with self._records.alone() as is_alone:
+            count.is_alone = is_alone
             if is_alone:
                 await self._take_records(plan, before, count)
         await self._take_content(plan, before, count)

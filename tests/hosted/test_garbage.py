@@ -282,9 +282,11 @@ async def test_while_another_process_collects_no_records_are_taken_out() -> None
     layer = await place.blob(b"layer")
     place.hand.now += 2 * DAY
     async with place.records.alone():
-        assert (await place.collector.collect()).blobs == 0
+        ended = await place.collector.collect()
+    assert (ended.blobs, ended.is_alone) == (0, False)
     assert await place.records.blob(APP, layer) == 5
-    assert (await place.collector.collect()).blobs == 1
+    ended = await place.collector.collect()
+    assert (ended.blobs, ended.is_alone) == (1, True)
 
 
 async def test_a_clock_that_is_set_forward_takes_nobodys_grace() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +21,12 @@ from mirror.contracts.hosted import (
     TagImmutable,
 )
 from mirror.oci.digest import Digest
+from mirror.storage.records.hosted import collecting
 from mirror.storage.records.hosted.collecting import CollectingRecords
 from mirror.storage.records.hosted.database import Database
 from mirror.storage.records.hosted.repositories import RepositoryRecords
 from tests.fakes.hosted import MemoryRecords
+from tests.waiting import eventually
 
 NOW = 1_000_000.0
 APP = "team/app"
@@ -134,6 +139,39 @@ async def test_one_collects_at_a_time(database: Database) -> None:
         assert (first, second) == (True, False)
     async with other.alone() as again:
         assert again
+
+
+async def test_who_is_cancelled_keeps_no_lock_of_the_collectors(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, goes_on = threading.Event(), threading.Event()
+    lock = collecting._lock
+
+    def slow(of: Database) -> Callable[[], None] | None:
+        end = lock(of)
+        taken.set()
+        goes_on.wait(10)
+        return end
+
+    async def collect() -> None:
+        async with records.alone():
+            pass
+
+    records = CollectingRecords(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(collecting, "_lock", slow)
+        task = asyncio.create_task(collect())
+        await asyncio.to_thread(taken.wait, 10)
+        task.cancel()
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def is_free() -> bool:
+        async with records.alone() as alone:
+            return alone
+
+    await eventually(is_free)
 
 
 async def everything(records: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -93,14 +94,19 @@ class CollectingRecords:
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
-        lock = await self._database.aside(_lock)
+        taking = asyncio.ensure_future(self._database.aside(_lock))
+        try:
+            lock = await asyncio.shield(taking)
+        except asyncio.CancelledError:  # a thread may have it by now
+            taking.add_done_callback(_left)
+            raise
         if lock is None:
             yield False
             return
         try:
             yield True
         finally:
-            await aside(lock)
+            await asyncio.shield(aside(lock))
 
     async def garbage(self, relied_before: float, count: int) -> Garbage:
         return await self._read(_garbage, relied_before, count)
@@ -124,6 +130,12 @@ class CollectingRecords:
 
     async def content(self, after: Digest | None, count: int) -> Sequence[Digest]:
         return await self._read(_content, after, count)
+
+
+def _left(taking: asyncio.Future[Callable[[], None] | None]) -> None:
+    """Nobody collects under the lock that was taken: it is given back."""
+    if not taking.cancelled() and taking.exception() is None and (end := taking.result()):
+        aside(end)
 
 
 def _lock(database: Database) -> Callable[[], None] | None:
