@@ -197,7 +197,7 @@ async def serving_pulls(
 
         def hosted_names(hosted: Hosted, response_cache: ResponseCache) -> HostedNames:
             serving = hosted.serving(config.limits.idle)
-            stack.callback(serving.receiver.close)
+            stack.push_async_callback(serving.receiver.close)
             names.append(
                 HostedNames(
                     serving,

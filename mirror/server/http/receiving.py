@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...oci.errors import Interrupted
+from ...threads import aside
 from .tls_sockets import TlsSocket
 
 PIECE = 256 << 10
@@ -42,11 +43,15 @@ class Receiver:
         self._threads: list[_ReceiverThread] = []
         self._closed = False
 
-    def close(self) -> None:
-        """Ends the threads, and every body under way with Interrupted."""
+    async def close(self) -> None:
+        """Ends the threads, and every body under way with Interrupted. The loop runs meanwhile: a
+        thread may wait for it."""
         self._closed = True
         for thread in self._threads:
             thread.stop()
+        await asyncio.gather(*(aside(thread.join) for thread in self._threads))
+        for thread in self._threads:
+            thread.release()
 
     async def receive(
         self, client: int, tls: TlsSocket | None, count: int, take: Take, patience: float
@@ -82,7 +87,7 @@ class Receiver:
             try:
                 thread.start()
             except RuntimeError:
-                thread.stop()
+                thread.release()
                 if least is None:
                     raise
             else:
@@ -166,19 +171,27 @@ class _ReceiverThread:
         os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
+        """Has the thread end after the piece that is just being taken."""
+        if not self._ended:
+            self.post(self._quit)
+
+    def release(self) -> None:
+        """What it had, once it has ended."""
         if self._ended:
             return
         if self._thread.is_alive():
-            self.post(self._quit)
-            self._thread.join(_LAST_PIECE)
-            if self._thread.is_alive():
-                return  # stuck in a write to a dead disk: it may use its descriptors for ever
+            return  # stuck in a write to a dead disk: it may use its descriptors for ever
         self._ended = True
-        while self._inbox:  # nobody started it
+        while self._inbox:  # what was posted when it had looked for the last time
             self._inbox.popleft()()
         self._known.clear()
         self._epoll.close()
         os.close(self._wake)
+
+    # Called on any thread but this one, and not on the loop.
+
+    def join(self) -> None:
+        self._thread.join(_LAST_PIECE)
 
     # Called on this thread.
 

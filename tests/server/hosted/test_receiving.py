@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import ssl
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -184,3 +187,28 @@ async def test_who_leaves_while_the_first_bytes_are_written_has_interrupted_it(
     with pytest.raises(Interrupted):
         await receiving[0]
     writer.close()
+
+
+async def test_a_thread_that_waits_for_the_loop_is_not_waited_for_on_it() -> None:
+    """Whoever writes may wait until the loop has made room."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.send(b"first piece")
+    loop, is_taking, had = asyncio.get_running_loop(), threading.Event(), list[bytes]()
+
+    def take(piece: bytes | memoryview) -> None:
+        is_taking.set()
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).result()
+        had.append(bytes(piece))
+
+    receiver = Receiver(threads=1)
+    body = asyncio.create_task(receiver.receive(ours.fileno(), None, 100, take, 10))
+    await eventually(is_taking.is_set)
+    began = time.monotonic()
+    await receiver.close()
+    assert time.monotonic() - began < 4
+    assert had == [b"first piece"]
+    with pytest.raises(Interrupted, match="stopping"):
+        await body
+    ours.close()
+    theirs.close()
