@@ -8,12 +8,19 @@ import os
 import signal
 from pathlib import Path
 
+import aiohttp
+
+from mirror.app import ask
+from mirror.oci.digest import Digest
+from mirror.oci.manifests import OCI_MANIFEST
+
 from ..faults.house import ADMIN_PORT, House, Mirror
 from ..waiting import eventually
 from .prometheus import Prometheus, scraping
 from .test_queries import dashboard, faults
 
 MIB = 1 << 20
+HOSTED_PORT = 5002
 KEYS = {
     "storage": {"max_size": "8MiB", "scrub": "100s"},
     "tags": {"store": "redis://127.0.0.1:9"},  # nobody is there
@@ -24,7 +31,7 @@ KEYS = {
 def troubled(house: House, hubs: dict[str, str], password: Path) -> Mirror:
     quick_to_age = {"freshness": {"ttl": "0s", "stale": "1h"}}
     login = {"username": "ann", "password_file": str(password)}
-    return house.prepare(
+    mirror = house.prepare(
         {"url": house.hub.url, "trust": "tags"},
         docker_io=quick_to_age,
         workers=2,
@@ -36,6 +43,34 @@ def troubled(house: House, hubs: dict[str, str], password: Path) -> Mirror:
         },
         **KEYS,
     )
+    hosted = {"listen": f"{mirror.address}:{HOSTED_PORT}", "gc": {"every": "1s", "grace": "1s"}}
+    hosted |= {"webhooks": {"allow_private": ["127.0.0.0/8"]}}
+    written = json.loads(mirror.config.read_text())
+    mirror.config.write_text(json.dumps({**written, "hosted": hosted}))
+    return mirror
+
+
+async def pushes(mirror: Mirror) -> None:
+    """What a collection finds something in, and a webhook whose receiver is down; again and
+    again."""
+    await ask(mirror.storage, "user-add", name="ann", password="secret123", administrator=True)
+    nobody = "http://127.0.0.1:9/"
+    await ask(
+        mirror.storage, "webhook-add", namespace="ann", url=nobody, pattern="*", subjects=["push"]
+    )
+    url = f"http://{mirror.address}:{HOSTED_PORT}/v2/ann/app"
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("ann", "secret123")) as client:
+        while True:
+            data = os.urandom(1000)
+            digest = str(Digest.of(data))
+            async with client.post(f"{url}/blobs/uploads/?digest={digest}", data=data) as answer:
+                assert answer.status == 201
+            part = {"mediaType": "text/plain", "digest": digest, "size": len(data)}
+            manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []}
+            async with client.put(f"{url}/manifests/1", json=manifest) as answer:
+                pushed = answer.headers["Docker-Content-Digest"]
+            await (await client.delete(f"{url}/manifests/{pushed}")).read()
+            await asyncio.sleep(0.1)
 
 
 async def pulls(mirror: Mirror, house: House) -> None:
@@ -86,7 +121,7 @@ async def test_every_panel_and_alert_of_a_real_mirror_in_trouble(program, tmp_pa
         spent.limit, house.hub.limit = 3, 10_000
         hubs = {"locked": locked.url, "spent": spent.url}
         mirror = await troubled(house, hubs, password).start()
-        pulling = asyncio.create_task(pulls(mirror, house))
+        at_work = [asyncio.create_task(each) for each in (pulls(mirror, house), pushes(mirror))]
         try:
             with scraping(
                 tmp_path / "prometheus", executable, f"{mirror.address}:{ADMIN_PORT}"
@@ -111,8 +146,10 @@ async def test_every_panel_and_alert_of_a_real_mirror_in_trouble(program, tmp_pa
                 assert {rule["health"] for rule in rules.values()} == {"ok"}
                 assert rules["RegistryMirrorDown"]["state"] == "inactive"
         finally:
-            pulling.cancel()
-            await asyncio.gather(pulling, return_exceptions=True)
+            for each in at_work:
+                each.cancel()
+            ended = await asyncio.gather(*at_work, return_exceptions=True)
+            print("what was at work ended by", ended)
 
 
 async def told(prometheus: Prometheus, expected: set[str]) -> dict:
