@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the unit tests on every Python that is promised and found here (in PATH, or pyenv's), but for
-# the one of .venv, on which `make unit` runs them. Which ones they were is said at the end; one that
-# is not here is no failure.
+# Runs the unit tests on each of these Pythons that is found here (in PATH, or pyenv's), but for the
+# one of .venv, on which `make unit` runs them: `tests/pythons.sh 3.11 3.13`. Which ones they were is
+# said at the end; one that is not here is no failure.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ sys.exit('%d.%d' % sys.version_info[:2] != '$1')" >/dev/null 2>&1; then
     done
 }
 
-for version in 3.11 3.12 3.13; do
+for version in "$@"; do
     [ "$version" != "$own" ] || continue
     python=$(find_python "$version")
     if [ -z "$python" ]; then
