@@ -205,6 +205,9 @@ class Client:
         async with aiohttp.ClientSession(
             headers=LOGIN, timeout=aiohttp.ClientTimeout(total=60)
         ) as self.http:
+            # aiohttp sends a PUT again whose connection broke: of an upload whose process was
+            # killed after it had taken the bytes, they would come twice.
+            self.http._retry_connection = False
             yield
 
     async def run(self, stop: float) -> None:
