@@ -31,9 +31,10 @@ for version in "$@"; do
         touch "$environment/.dev"
     fi
     echo "unit tests on Python $version:"
-    "$environment/bin/pytest" -q -n 4 -p no:cacheprovider \
+    "$environment/bin/pytest" -q -n 4 -o cache_dir="$environment/.pytest" \
         --ignore tests/e2e --ignore tests/faults --ignore tests/deploy --ignore tests/bench \
         --ignore tests/browser --ignore tests/hosted/spec ||
+        "$environment/bin/python" -m tests.failed_alone "$environment/.pytest" ||
         failed="$failed $version"
     ran="$ran $version"
 done
