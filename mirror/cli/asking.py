@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..config import Config
 from .console import err, find_mirror, give_up, load_or_exit, log_nothing
 
+T = TypeVar("T")
 Line = Mapping[str, Any]
+Commands = Mapping[str, Any]
+Alone = Callable[[Config], AbstractAsyncContextManager[Commands]]
+"""Opens what commands need where no mirror runs; ends the program where that cannot be."""
 
 
 def asked_of_running(config: Path | None, command: str, **parameters: object) -> dict[str, Any]:
@@ -43,36 +48,17 @@ async def lines_of_running(
         raise give_up(str(error), error.status) from None
 
 
-async def lines(
+def lines(
     config: Path | None,
     command: str,
     parameters: Mapping[str, object],
     given: AsyncIterator[bytes] | None = None,
 ) -> AsyncGenerator[Line, None]:
     """What this command answers. What it cannot do ends the program."""
-    from ..app import NotAnswered, ask_lines
-
-    log_nothing()
-    mirror = find_mirror(config)
-    try:
-        async with contextlib.aclosing(
-            ask_lines(mirror.store, command, parameters, given)
-        ) as answers:
-            async for line in answers:
-                yield line
-        return
-    except NotAnswered as error:
-        if error.is_running:
-            raise give_up(str(error), error.status) from None
-    async with (
-        _images_alone(load_or_exit(mirror.config)) as commands,
-        contextlib.aclosing(_run_here(commands[command], parameters, given)) as told,
-    ):
-        async for line in told:
-            yield line
+    return _told(_images_alone, config, command, parameters, given)
 
 
-async def hosted_lines(
+def hosted_lines(
     config: Path | None,
     command: str,
     parameters: Mapping[str, object],
@@ -80,32 +66,88 @@ async def hosted_lines(
 ) -> AsyncGenerator[Line, None]:
     """As `lines`, of a command about repositories of one's own. Where no mirror runs it is done to
     their records, also before the first start."""
-    from ..app import CannotStart, NotAnswered, ask_lines, hosting_alone
+    return _told(_hosting_alone, config, command, parameters, given)
+
+
+def chunks(
+    config: Path | None, command: str, parameters: Mapping[str, object]
+) -> AsyncGenerator[bytes, None]:
+    """The bytes that this command gives. What it cannot do ends the program."""
+    return _given(_images_alone, config, command, parameters)
+
+
+def hosted_chunks(
+    config: Path | None, command: str, parameters: Mapping[str, object]
+) -> AsyncGenerator[bytes, None]:
+    """As `chunks`, of a command about repositories of one's own."""
+    return _given(_hosting_alone, config, command, parameters)
+
+
+def _told(
+    alone: Alone,
+    config: Path | None,
+    command: str,
+    parameters: Mapping[str, object],
+    given: AsyncIterator[bytes] | None,
+) -> AsyncGenerator[Line, None]:
+    from ..app import ask_lines
+
+    return _asked_or_done(
+        config,
+        lambda store: ask_lines(store, command, parameters, given),
+        alone,
+        lambda commands: _run_here(commands[command], parameters, given),
+    )
+
+
+def _given(
+    alone: Alone, config: Path | None, command: str, parameters: Mapping[str, object]
+) -> AsyncGenerator[bytes, None]:
+    from ..app import ask_bytes
+
+    return _asked_or_done(
+        config,
+        lambda store: ask_bytes(store, command, parameters),
+        alone,
+        lambda commands: _bytes_here(commands[command], parameters),
+    )
+
+
+async def _asked_or_done(
+    config: Path | None,
+    ask: Callable[[Path], AsyncGenerator[T, None]],
+    alone: Alone,
+    do: Callable[[Commands], AsyncGenerator[T, None]],
+) -> AsyncGenerator[T, None]:
+    """What the mirror answers that runs; where none does, what `do` gives, with the commands of
+    `alone`."""
+    from ..app import NotAnswered
 
     log_nothing()
     mirror = find_mirror(config)
     try:
-        async with contextlib.aclosing(
-            ask_lines(mirror.store, command, parameters, given)
-        ) as answers:
-            async for line in answers:
-                yield line
+        async with contextlib.aclosing(ask(mirror.store)) as answers:
+            async for each in answers:
+                yield each
         return
     except NotAnswered as error:
         if error.is_running:
             raise give_up(str(error), error.status) from None
-    loaded = load_or_exit(mirror.config)
-    if loaded.hosted is not None:
-        tell_that_none_runs(loaded.storage.path)
-    try:
-        async with (
-            hosting_alone(loaded) as commands,
-            contextlib.aclosing(_run_here(commands[command], parameters, given)) as told,
-        ):
-            async for line in told:
-                yield line
-    except CannotStart as error:
-        raise give_up(str(error)) from None
+    async with (
+        alone(load_or_exit(mirror.config)) as commands,
+        contextlib.aclosing(do(commands)) as done,
+    ):
+        async for each in done:
+            yield each
+
+
+async def last_line(config: Path | None, command: str, parameters: Mapping[str, object]) -> Line:
+    """As `lines`: the only one, or the last."""
+    found: Line = {}
+    async with contextlib.aclosing(lines(config, command, parameters)) as answers:
+        async for line in answers:
+            found = line
+    return found
 
 
 async def _run_here(
@@ -127,69 +169,6 @@ async def _run_here(
         raise give_up(error.message, error.status) from None
 
 
-async def last_line(config: Path | None, command: str, parameters: Mapping[str, object]) -> Line:
-    """As `lines`: the only one, or the last."""
-    found: Line = {}
-    async with contextlib.aclosing(lines(config, command, parameters)) as answers:
-        async for line in answers:
-            found = line
-    return found
-
-
-async def chunks(
-    config: Path | None, command: str, parameters: Mapping[str, object]
-) -> AsyncGenerator[bytes, None]:
-    """The bytes that this command gives. What it cannot do ends the program."""
-    from ..app import NotAnswered, ask_bytes
-
-    log_nothing()
-    mirror = find_mirror(config)
-    try:
-        async with contextlib.aclosing(ask_bytes(mirror.store, command, parameters)) as pieces:
-            async for piece in pieces:
-                yield piece
-        return
-    except NotAnswered as error:
-        if error.is_running:
-            raise give_up(str(error), error.status) from None
-    async with (
-        _images_alone(load_or_exit(mirror.config)) as commands,
-        contextlib.aclosing(_bytes_here(commands[command], parameters)) as pieces,
-    ):
-        async for piece in pieces:
-            yield piece
-
-
-async def hosted_chunks(
-    config: Path | None, command: str, parameters: Mapping[str, object]
-) -> AsyncGenerator[bytes, None]:
-    """As `chunks`, of a command about repositories of one's own."""
-    from ..app import CannotStart, NotAnswered, ask_bytes, hosting_alone
-
-    log_nothing()
-    mirror = find_mirror(config)
-    try:
-        async with contextlib.aclosing(ask_bytes(mirror.store, command, parameters)) as pieces:
-            async for piece in pieces:
-                yield piece
-        return
-    except NotAnswered as error:
-        if error.is_running:
-            raise give_up(str(error), error.status) from None
-    loaded = load_or_exit(mirror.config)
-    if loaded.hosted is not None:
-        tell_that_none_runs(loaded.storage.path)
-    try:
-        async with (
-            hosting_alone(loaded) as commands,
-            contextlib.aclosing(_bytes_here(commands[command], parameters)) as pieces,
-        ):
-            async for piece in pieces:
-                yield piece
-    except CannotStart as error:
-        raise give_up(str(error)) from None
-
-
 async def _bytes_here(
     command: Any, parameters: Mapping[str, object]
 ) -> AsyncGenerator[bytes, None]:
@@ -206,7 +185,7 @@ async def _bytes_here(
 
 
 @contextlib.asynccontextmanager
-async def _images_alone(config: Config) -> AsyncIterator[Mapping[str, Any]]:
+async def _images_alone(config: Config) -> AsyncIterator[Commands]:
     from ..app import CannotStart, images_alone
 
     if not config.storage.path.is_dir():
@@ -214,6 +193,19 @@ async def _images_alone(config: Config) -> AsyncIterator[Mapping[str, Any]]:
     tell_that_none_runs(config.storage.path)
     try:
         async with images_alone(config) as commands:
+            yield commands
+    except CannotStart as error:
+        raise give_up(str(error)) from None
+
+
+@contextlib.asynccontextmanager
+async def _hosting_alone(config: Config) -> AsyncIterator[Commands]:
+    from ..app import CannotStart, hosting_alone
+
+    if config.hosted is not None:
+        tell_that_none_runs(config.storage.path)
+    try:
+        async with hosting_alone(config) as commands:
             yield commands
     except CannotStart as error:
         raise give_up(str(error)) from None

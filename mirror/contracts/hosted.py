@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ..oci.digest import Digest
 from ..oci.manifests import Platform
+from ..oci.reference import namespace_of
 
 HOSTED = "hosted"
 """What logs and counts call the registry of repositories of one's own, and by which these are given
@@ -54,7 +55,7 @@ class HostedRepository:
     @property
     def namespace(self) -> str:
         """The organisation or the user whose it is: the first part of its name."""
-        return self.name.partition("/")[0]
+        return namespace_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ from ..oci.errors import (
 )
 from ..oci.manifests import MAX_MANIFEST, OCI_INDEX, Manifest, media_type_of
 from ..oci.ranges import ByteRange
-from ..oci.reference import Repository
+from ..oci.reference import Repository, namespace_of
 from ..quantities import size
 from ..threads import read_aside
 from .pushed_manifests import platform_of, read_pushed
@@ -249,7 +249,7 @@ class HostedRegistry:
     async def _leave_room(self, repository: Repository, more: int) -> None:
         """Refuses bytes that would be beyond the quota in the end, before they fill the store: of
         what is no blob of a repository in the end, only a collection frees the room."""
-        namespace = repository.name.partition("/")[0]
+        namespace = namespace_of(repository.name)
         if namespace in self._unbounded:
             return
         quota = await self._records.quota(namespace)

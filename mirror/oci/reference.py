@@ -29,6 +29,11 @@ def parse_name(text: str) -> str:
     return text
 
 
+def namespace_of(name: str) -> str:
+    """The first part of a repository's name: whose it is, where a registry has owners."""
+    return name.partition("/")[0]
+
+
 def parse_tag(text: str) -> str:
     """A tag, unchanged. Raises TagInvalid."""
     if not _TAG.fullmatch(text):

@@ -12,6 +12,7 @@ from ...contracts.identity import AuditEntry, Passwords, Role
 from ...contracts.registry import Deleter, Reader
 from ...contracts.webhooks import WebhookRecords
 from ...events import Events
+from ...oci.reference import namespace_of
 from . import names
 from .gate import Gate
 from .images import HostedImages
@@ -66,7 +67,7 @@ class HostedAdministration:
         target: str = "",
     ) -> Sequence[AuditEntry]:
         if not await self._gate.is_administrator(context):
-            role = await self._gate.role(context, target.partition("/")[0]) if target else None
+            role = await self._gate.role(context, namespace_of(target)) if target else None
             if role is not Role.MAINTAINER:
                 raise NotAllowed(
                     "this is for administrators, and of an organisation for its maintainers"

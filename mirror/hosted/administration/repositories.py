@@ -18,7 +18,7 @@ from ...contracts.events import RepositoryChanged
 from ...contracts.hosted import HostedRepository, RetentionRule, Seen, Visibility
 from ...contracts.identity import Action
 from ...events import Events
-from ...oci.reference import Repository
+from ...oci.reference import Repository, namespace_of
 from . import names
 from .gate import Gate
 
@@ -123,7 +123,7 @@ class HostedRepositories:
         return plan
 
     async def _may_make(self, context: RequestContext, name: str) -> None:
-        gate, namespace = self._gate, name.partition("/")[0]
+        gate, namespace = self._gate, namespace_of(name)
         is_there = (
             await gate.identity.organisation(namespace) is not None
             or await gate.identity.user(namespace) is not None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ...oci.digest import ALGORITHMS, Digest
+from ...oci.reference import namespace_of
 
 _NAME = re.compile(r"([0-9a-f]+)(?:\.([0-9a-f]{16}))?")
 _SESSION = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{16}-[0-9a-f]{16})")
@@ -67,7 +68,7 @@ class IngestKey:
 
 def namespace_mark(repository: str) -> str:
     """Of the namespace of this repository: the first part of its name."""
-    return _mark(repository.partition("/")[0])
+    return _mark(namespace_of(repository))
 
 
 def _repository_mark(repository: str) -> str:

@@ -35,6 +35,7 @@ from ...oci.errors import (
     UploadRangeInvalid,
     UploadUnknown,
 )
+from ...oci.reference import namespace_of
 from ...threads import Threads, aside
 from . import writeback
 from .files import hash_of, words
@@ -206,7 +207,7 @@ class DiskUploads:
                     file.remove()
                     return
         raise RateLimited(
-            f"{repository.partition('/')[0]} has {_MOST} uploads that were begun and neither "
+            f"{namespace_of(repository)} has {_MOST} uploads that were begun and neither "
             "finished nor cancelled",
             retry_after=60,
         )

@@ -24,13 +24,14 @@ from sqlalchemy import (
 from ....contracts.hosted import Garbage, HostedManifest, HostedTag, LooseBlob, Visibility
 from ....contracts.webhooks import Happening, Subject
 from ....oci.digest import Digest
+from ....oci.reference import namespace_of
 from ....threads import aside
 from ...owner import give
 from .database import Database
 from .deliveries import tell
 from .pushing import Locked, freed, lock, note_move
 from .tables import children, links, manifests, namespaces, refs, repositories, tags
-from .words import namespace_of, slices
+from .words import slices
 
 _LOCK = 0x6D6972726F73  # of PostgreSQL's advisory locks: whoever collects
 

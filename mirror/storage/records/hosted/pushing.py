@@ -24,6 +24,7 @@ from ....contracts.hosted import (
 )
 from ....contracts.webhooks import Happening, Subject
 from ....oci.digest import Digest
+from ....oci.reference import namespace_of
 from .deliveries import tell
 from .reading import repository as read_repository
 from .tables import (
@@ -36,7 +37,7 @@ from .tables import (
     tag_moves,
     tags,
 )
-from .words import manifest_row, namespace_of
+from .words import manifest_row
 
 _MOST_MOVES = 100
 """Entries of one tag's history."""

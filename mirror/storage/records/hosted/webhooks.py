@@ -19,10 +19,11 @@ from ....contracts.webhooks import (
     Happening,
     Webhook,
 )
+from ....oci.reference import namespace_of
 from .database import Database
 from .deliveries import WEBHOOK, add, happening_of, tell, webhook_of
 from .tables import deliveries, webhooks
-from .words import clean, namespace_of
+from .words import clean
 
 _WAITING = DeliveryState.WAITING.value
 _GIVEN_UP = "given up: nobody took it for too long"

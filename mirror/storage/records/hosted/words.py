@@ -57,10 +57,6 @@ def slices(digests: Sequence[str]) -> Iterator[Sequence[str]]:
         yield digests[start : start + _AT_ONCE]
 
 
-def namespace_of(repository: str) -> str:
-    return repository.partition("/")[0]
-
-
 def repository_of(row: Sequence[Any]) -> HostedRepository:
     name, visibility, created_at, pushed_at, description, immutable, retention = row
     return HostedRepository(
