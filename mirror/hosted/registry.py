@@ -130,9 +130,8 @@ class HostedRegistry:
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> BytesContent:
         # Whoever pushes an index looks for its parts first, and does not push those that are here.
-        by = context.principal
-        pushes = by != ANONYMOUS and await self._rights.may(by, Action.PUSH, repository.name)
-        renew = self._now() if pushes else None
+        # Not without a login: each pull of what is public would be written down.
+        renew = await self._pushing(context, repository)
         if not await self._records.has_manifest(repository.name, digest, renew):
             raise await self._unknown(
                 repository, ManifestUnknown(f"{repository.name} has no manifest {digest}")
@@ -155,11 +154,14 @@ class HostedRegistry:
         """Now, if this client may go by what it finds: it does not push a blob that is here, and
         relies on it for the manifest. containerd asks without its login first, where that is
         enough."""
-        principal = context.principal
-        may_push = principal == ANONYMOUS or await self._rights.may(
-            principal, Action.PUSH, repository.name
-        )
-        return self._now() if may_push else None
+        if context.principal == ANONYMOUS:
+            return self._now()
+        return await self._pushing(context, repository)
+
+    async def _pushing(self, context: RequestContext, repository: Repository) -> float | None:
+        """Now, if the principal may push."""
+        may = await self._rights.may(context.principal, Action.PUSH, repository.name)
+        return self._now() if may else None
 
     async def blob(
         self,

@@ -85,10 +85,9 @@ class DiskUploads:
         await aside(self._writing.close)
 
     async def begin(self, repository: str) -> str:
-        await self._files.run(self._make_way, repository, asyncio.get_running_loop())
-        key = SessionKey.new(repository)
+        key, loop = SessionKey.new(repository), asyncio.get_running_loop()
         try:
-            await self._space.making_names(self._files, self._create, key)
+            await self._space.making_names(self._files, self._create, key, repository, loop)
         except OSError as error:
             if error.errno in FULL:
                 raise StoreFull(words(error)) from error
@@ -212,7 +211,8 @@ class DiskUploads:
             retry_after=60,
         )
 
-    def _create(self, key: SessionKey) -> None:
+    def _create(self, key: SessionKey, repository: str, loop: Loop) -> None:
+        self._make_way(repository, loop)
         os.close(create(self._root, self._path(key)))
 
     def _finish(self, file: _SessionFile, digest: Digest) -> int:
