@@ -11,14 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from ...oci.errors import Interrupted
 from ...threads import aside
+from .socket_threads import Job, SocketThread
 from .tls_sockets import TlsSocket
 
 PIECE = 256 << 10
@@ -27,7 +25,6 @@ written, and hashed."""
 
 _TURN = 4  # pieces that one socket may have taken before the next has its turn
 _TICK = 0.5  # seconds between two looks for clients that are silent
-_LAST_PIECE = 5.0  # seconds to wait for it when stopping
 
 Take = Callable[[bytes | memoryview], None]
 
@@ -67,13 +64,13 @@ class Receiver:
         """
         thread = self._thread()
         reception = _Reception(os.dup(client), tls, count, take, patience)
-        thread.bodies += 1
+        thread.jobs += 1
         thread.post(lambda: thread.begin(reception))
         try:
             await asyncio.wait([reception.ended])
             reception.ended.result()
         finally:
-            thread.bodies -= 1
+            thread.jobs -= 1
             reception.over = True
             thread.post(lambda: thread.drop(reception))
 
@@ -81,8 +78,8 @@ class Receiver:
         """The one with the least to do."""
         if self._closed:
             raise Interrupted("the server is stopping")
-        least = min(self._threads, key=lambda thread: thread.bodies, default=None)
-        if least is None or (least.bodies and len(self._threads) < self._count):
+        least = min(self._threads, key=lambda thread: thread.jobs, default=None)
+        if least is None or (least.jobs and len(self._threads) < self._count):
             thread = _ReceiverThread()
             try:
                 thread.start()
@@ -96,38 +93,18 @@ class Receiver:
         return least
 
 
-class _Reception:
+class _Reception(Job):
     """A body on its way: `left` bytes are to come."""
 
-    __slots__ = ("_loop", "ended", "left", "over", "patience", "since", "socket", "take", "tls")
+    __slots__ = ("left", "patience", "take")
 
     def __init__(
         self, socket: int, tls: TlsSocket | None, count: int, take: Take, patience: float
     ) -> None:
-        self.socket = socket
-        self.tls = tls
+        super().__init__(socket, tls)
         self.left = count
         self.take = take
         self.patience = patience
-        self.since = 0.0  # when it was begun to be waited for
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-        self.over = False
-
-    def report(self, error: BaseException | None) -> None:
-        """From the thread to the loop."""
-        self.over = True
-        with suppress(RuntimeError):  # the loop is closed, and whoever waited is gone with it
-            self._loop.call_soon_threadsafe(self._settle, error)
-
-    def _settle(self, error: BaseException | None) -> None:
-        if self.ended.done():
-            return
-        if error is None:
-            self.ended.set_result(None)
-        else:
-            self.ended.set_exception(error)
-            self.ended.exception()  # whoever waited for it may be cancelled
 
     def receive(self, buffer: memoryview) -> int | None:
         """Bytes that came into `buffer`; 0 at the client's end, None when there are none now."""
@@ -140,102 +117,24 @@ class _Reception:
             return None
 
 
-class _ReceiverThread:
-    """One receiver thread. What is not said to be the loop's is touched by this thread alone."""
-
+class _ReceiverThread(SocketThread[_Reception]):
     def __init__(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._wake, select.EPOLLIN)
-        self._known: set[int] = set()  # sockets that epoll has
-        self._waiting: dict[int, _Reception] = {}
-        self._ready: deque[_Reception] = deque()
-        self._inbox: deque[Callable[[], None]] = deque()
+        super().__init__("receiver", select.EPOLLIN, _TICK)
         self._buffer = memoryview(bytearray(PIECE))
-        self._checked = 0.0
-        self._stopping = False
-        self.bodies = 0  # the loop's
-        self._ended = False  # the loop's
-
-    # Called on the loop.
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def post(self, command: Callable[[], None]) -> None:
-        if self._ended:
-            command()  # there is no thread any more that could be using the descriptors
-            return
-        self._inbox.append(command)
-        os.eventfd_write(self._wake, 1)
-
-    def stop(self) -> None:
-        """Has the thread end after the piece that is just being taken."""
-        if not self._ended:
-            self.post(self._quit)
-
-    def release(self) -> None:
-        """What it had, once it has ended."""
-        if self._ended:
-            return
-        if self._thread.is_alive():
-            return  # stuck in a write to a dead disk: it may use its descriptors for ever
-        self._ended = True
-        while self._inbox:  # what was posted when it had looked for the last time
-            self._inbox.popleft()()
-        self._known.clear()
-        self._epoll.close()
-        os.close(self._wake)
-
-    # Called on any thread but this one, and not on the loop.
-
-    def join(self) -> None:
-        self._thread.join(_LAST_PIECE)
-
-    # Called on this thread.
-
-    def begin(self, reception: _Reception) -> None:
-        if self._ended:
-            reception.report(Interrupted("the server is stopping"))
-        else:
-            self._ready.append(reception)
 
     def drop(self, reception: _Reception) -> None:
-        self._waiting.pop(reception.socket, None)
-        if reception.socket in self._known:
-            self._known.discard(reception.socket)
-            self._epoll.unregister(reception.socket)
+        self._forget(reception.socket)
         os.close(reception.socket)
 
-    def _run(self) -> None:
-        while not self._stopping:
-            for descriptor, _ in self._epoll.poll(self._pause()):
-                if descriptor == self._wake:
-                    os.eventfd_read(self._wake)
-                elif (reception := self._waiting.pop(descriptor, None)) is not None:
-                    self._ready.append(reception)
-            while self._inbox:
-                self._inbox.popleft()()
-            for _ in range(len(self._ready)):
-                reception = self._ready.popleft()
-                if not reception.over:
-                    self._advance(reception)
-            self._give_up_silent()
-        for reception in [*self._ready, *self._waiting.values()]:
-            if not reception.over:
-                reception.report(Interrupted("the server is stopping"))
-
-    def _pause(self) -> float | None:
-        if self._ready or self._stopping:
-            return 0
-        return _TICK if self._waiting else None
+    def _cut(self, reception: _Reception) -> None:
+        reception.report(Interrupted("the server is stopping"))
 
     def _advance(self, reception: _Reception) -> None:
         try:
             for _ in range(_TURN):
                 count = reception.receive(self._buffer)
                 if count is None:
+                    reception.since = time.monotonic()
                     self._wait(reception)
                     return
                 if count == 0:
@@ -255,24 +154,8 @@ class _ReceiverThread:
         else:
             self._ready.append(reception)
 
-    def _wait(self, reception: _Reception) -> None:
-        self._waiting[reception.socket] = reception
-        reception.since = time.monotonic()
-        if reception.socket in self._known:
-            self._epoll.modify(reception.socket, select.EPOLLIN | select.EPOLLONESHOT)
-        else:
-            self._epoll.register(reception.socket, select.EPOLLIN | select.EPOLLONESHOT)
-            self._known.add(reception.socket)
-
-    def _give_up_silent(self) -> None:
-        now = time.monotonic()
-        if now - self._checked < _TICK:
-            return
-        self._checked = now
+    def _give_up(self, now: float) -> None:
         for reception in list(self._waiting.values()):
             if now - reception.since > reception.patience:
                 del self._waiting[reception.socket]
                 reception.report(Interrupted(f"nothing was sent for {reception.patience:g} s"))
-
-    def _quit(self) -> None:
-        self._stopping = True
