@@ -160,6 +160,24 @@ class Stores:
     descriptors: float = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Nodes that fetch together. `lease`: after which a holder that is silent is none any more, and
+    `renew`: between two times that it says it is there; a pause of others' clients stays below 3 s
+    by them. `connect`: to another node, before it counts as gone; `rests`: for which one that did
+    not answer is not asked. `silent`: for a node's next bytes, while it holds the lease. `here`:
+    for which others are sent to who has just fetched a content. `small`: for which a manifest or a
+    small blob is waited for at its holder."""
+
+    lease: float = 2.0
+    renew: float = 0.5
+    connect: float = 0.5
+    rests: float = 5.0
+    silent: float = 2.0
+    here: float = 600.0
+    small: float = 5.0
+
+
 DEADLINES = Deadlines()
 ANSWERS = Answers()
 TROUBLE = Trouble()
@@ -169,3 +187,4 @@ BODIES = Bodies()
 DOWNLOADS = Downloads()
 TURNS = Turns()
 STORES = Stores()
+FLEET = Fleet()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..oci.digest import Digest
@@ -51,3 +53,48 @@ class SecondTier(Protocol):
 
     async def close(self) -> None:
         """Returns at once, also when the tier hangs."""
+
+
+class FarFault(Exception):
+    """The object store does not do what is asked; the message has its words, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class FarObject:
+    """`name` is the object's key without the prefix; `digest` None: none of ours. `at`: when it was
+    written or renewed, in seconds since the epoch, by the store's clock."""
+
+    name: str
+    digest: Digest | None
+    size: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FarPage:
+    """`following`: what the next page comes after; None: there is no other page."""
+
+    objects: tuple[FarObject, ...]
+    following: str | None
+
+
+class FarContent(Protocol):
+    """What can be done with a second tier beside reading and writing it, where it is an object
+    store. Each raises FarFault, and none hangs: they bound their time."""
+
+    async def page(self, after: str, limit: int) -> FarPage:
+        """Objects in the order of their names, after this one ("" for the first page)."""
+
+    async def remove(self, names: Collection[str]) -> int:
+        """Removes them, and says how many were there."""
+
+    async def set_aside(self, digest: Digest) -> None:
+        """What is there of this digest is wrong: it is moved to where it is read by nobody but
+        people, so that a right one can take its place."""
+
+    async def renew(self, digest: Digest) -> None:
+        """It was used: its time is now."""
+
+    async def presigned(self, digest: Digest, seconds: int) -> str:
+        """A URL by which a client GETs this digest until then, signed for the endpoint that clients
+        see."""

@@ -1,0 +1,98 @@
+"""Mirrors that fetch together: who of them fetches a content, and what the others read from it.
+
+A lease is thrift and not a lock: content is named by its digest, so two nodes that fetch the same
+waste bytes and harm nothing. Whatever is wrong with leases, nodes or what they say, a node fetches
+for itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..oci.digest import Digest
+from ..oci.ranges import ByteRange
+from .second_tier import TierStream
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A content of a registry. What registries send is not shared before it is proven."""
+
+    registry: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Another node that fetches a content, or has it. `url` is one of the nodes' (see Nodes)."""
+
+    url: str
+
+
+class Lease(Protocol):
+    """This node fetches a content, and the others read from it. It is kept up by itself until it is
+    given back, or the process dies."""
+
+    async def has_come(self) -> None:
+        """The content is here whole: for a while, others are still sent here for it."""
+
+    async def give_back(self) -> None:
+        """Somebody else may fetch it now. Returns at once, also when Redis hangs."""
+
+
+class Leases(Protocol):
+    """Who fetches what."""
+
+    async def ask(self, wanted: Wanted) -> Lease | Holder | None:
+        """The lease, for whoever asks first; who has it, for all others; None when nobody can say,
+        which takes `STORES.redis` seconds at most, and no time while that lasts.
+
+        A holder that dies is none any more after `FLEET.lease` seconds."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A node gives this content to as many as it may: these others are reading it too, and give
+    what they have."""
+
+    urls: Collection[str]
+
+
+class Peers(Protocol):
+    """The other nodes' content, as it comes to them. Nothing of it is proven."""
+
+    async def content(
+        self, url: str, wanted: Wanted, range: ByteRange | None = None
+    ) -> TierStream | Elsewhere | None:
+        """What that node has, or is fetching: from `range.start` on, at the pace at which it comes
+        there. A stream ends early, with SecondTierFault, when the node fails. None when it has
+        nothing of it, or does not answer in time.
+
+        A node answers out of what is there and what runs there. It never asks a third node or an
+        upstream for another's sake, so no two wait for one another."""
+
+    async def close(self) -> None: ...
+
+
+class Nodes(Protocol):
+    """The nodes of the fleet, as a list, DNS or Redis names them. It may lag by some seconds."""
+
+    @property
+    def own(self) -> str:
+        """The URL by which others reach this one."""
+
+    def knows(self, url: str) -> bool:
+        """Whether this is one of the fleet: no other URL is ever asked, whoever names it."""
+
+    def url_of(self, mark: str) -> str | None:
+        """The node of this `mark_of`, which stands in the ids of uploads."""
+
+
+def mark_of(url: str) -> str:
+    """What tells a node from the others in a few letters: ten hex digits of its URL's SHA-256."""
+    return hashlib.sha256(url.encode()).hexdigest()[:10]
