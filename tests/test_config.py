@@ -31,6 +31,7 @@ SHIPPED = Path(__file__).parent.parent / "mirror.yaml"
 HUB = "https://registry-1.docker.io"
 SECRET = "hunter2-s3cr3t"
 ADMIN_TOKEN = "0123456789abcdef0123456789abcdef"
+FLEET_SECRET = "0123456789abcdef" * 2
 
 
 def parse(text: str) -> Config:
@@ -139,9 +140,9 @@ def test_the_shipped_file_is_the_default_but_for_its_path():
 def with_certificates(folder: Path) -> None:
     """The files that examples of ca_file and client name."""
     issued = certificates.issue(folder, ("mirror",))
-    for name in ("mirror.pem", "mirror-key.pem"):
+    for name in ("mirror.pem", "mirror-key.pem", "node.pem", "node-key.pem"):
         (folder / name).write_bytes(issued.server.read_bytes())
-    for name in ("corp-ca.pem", "clients-ca.pem"):
+    for name in ("corp-ca.pem", "clients-ca.pem", "fleet-ca.pem"):
         (folder / name).write_bytes(issued.authority.read_bytes())
 
 
@@ -163,11 +164,13 @@ def uncommented(text: str, block: str) -> str:
 
 @pytest.mark.parametrize("block", shipped_examples(), ids=lambda block: block.split()[1])
 def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
-    for name in ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem", "records"):
-        (tmp_path / name).write_text(SECRET)
+    for name in ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem", "records", "fleet"):
+        (tmp_path / name).write_text(SECRET if name != "fleet" else FLEET_SECRET)
     (tmp_path / "admin").write_text(ADMIN_TOKEN)
     with_certificates(tmp_path)
     shipped = SHIPPED.read_text()
+    if "#fleet:" in block:
+        shipped = shipped.replace("store: embedded", "store: redis://redis.example.com:6379/0")
     used = uncommented(shipped, block).replace("/run/secrets", str(tmp_path))
     assert parse(used) != parse(shipped)
 
@@ -222,9 +225,10 @@ def test_the_shipped_file_has_its_examples():
         "access:",
         "sync:",
         "hosted:",
+        "fleet:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 18
+    assert len(shipped_examples()) == 19
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 from ..clock import Clock
-from ..config import Config
+from ..config import Config, FleetConfig
+from ..config.fleet import address_of
 from ..quantities import binary_size, part_of
 from ..storage.disk.shortages import bytes_kept
 
@@ -17,6 +19,8 @@ _SOON = timedelta(days=14)
 def forewarned(config: Config) -> Iterator[str]:
     """In sentences that begin with the key. Blocking."""
     yield from _evictions(config)
+    if config.fleet is not None:
+        yield from _unreachable(config.fleet)
     words = certificate_trouble(config, Clock().wall())
     if words is not None:
         yield words
@@ -29,6 +33,18 @@ def _evictions(config: Config) -> Iterator[str]:
             f"storage.max_size: {binary_size(most)}, and more is in {config.storage.path}: "
             f"to serve by this would evict {part_of(kept - most, kept)}, what was used longest ago"
         )
+
+
+def _unreachable(fleet: FleetConfig) -> Iterator[str]:
+    """What no node on another host reaches."""
+    url, listen = fleet.own_url, fleet.listen
+    address = address_of(url)
+    if address is not None and address.is_loopback:
+        yield f"fleet.url: {url}, which only nodes on this host reach"
+    elif listen.is_loopback:
+        yield f"fleet.listen: {listen}, where only nodes on this host reach {url}"
+    if listen.port not in (0, urlsplit(url).port):
+        yield f"fleet.url: {url}, and the peer port is {listen.port}: something has to lead there"
 
 
 def certificate_trouble(config: Config, wall: float) -> str | None:

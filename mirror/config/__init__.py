@@ -5,6 +5,7 @@ secrets already read) or raise ConfigError, whose text is for the user as it sta
 """
 
 from .admin import AdminConfig
+from .fleet import DnsName, FleetConfig
 from .hosted import HostedConfig
 from .listening import ListenConfig, TlsConfig
 from .logins import (
@@ -48,9 +49,11 @@ __all__ = [
     "Config",
     "ConfigError",
     "Credentials",
+    "DnsName",
     "EndpointConfig",
     "EnvironmentProxies",
     "EnvironmentProxy",
+    "FleetConfig",
     "FreshnessConfig",
     "HostedConfig",
     "LimitsConfig",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ..oci.errors import BadRequest, quoted
 from ..oci.reference import ImageReference, parse_image
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
-from . import certificates, hosted, places, sync
+from . import certificates, fleet, hosted, places, sync
 from .document import Location
 from .model import AccessConfig, ClientConfig, Credentials, FreshnessConfig, ProxyConfig
 from .ports import Found, pair_contradictions, port_contradictions
@@ -33,6 +33,9 @@ def contradictions(data: dict[str, Any]) -> Found:
     yield from _syncs(data)
     if isinstance(data.get("hosted"), dict):
         yield from hosted.mistakes(data["hosted"], _section(data, "registries"))
+    if isinstance(data.get("fleet"), dict):
+        yield from fleet.mistakes(data["fleet"], _section(data, "tags"))
+        yield from _client(data["fleet"].get("client"), ("fleet", "client"))
     for name, registry in _section(data, "registries").items():
         if isinstance(registry, dict):
             yield from _endpoints(registry.get("endpoints"), ("registries", name, "endpoints"))

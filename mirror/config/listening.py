@@ -1,4 +1,5 @@
-"""The keys `listen` and `tls`: where clients ask, and whether they ask by HTTPS."""
+"""The keys `listen`, `tls` and `client`: where clients ask, and what the mirror shows to them and
+to others."""
 
 from __future__ import annotations
 
@@ -60,3 +61,15 @@ class TlsConfig(Section):
     def facts(self) -> Facts:
         """What the certificate says."""
         return facts_of(self.cert.text.get_secret_value())
+
+
+class ClientConfig(Section):
+    """The certificate that is shown to an endpoint, or a node, that asks for one. Use `pem`."""
+
+    cert: Annotated[Pem, BeforeValidator(certificates.certificate)]
+    key: Annotated[Pem | None, BeforeValidator(certificates.key)] = None
+
+    @property
+    def pem(self) -> SecretStr:
+        """Certificate and key."""
+        return certificates.pair(self.cert, self.key)

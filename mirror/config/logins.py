@@ -24,6 +24,7 @@ IDENTITY_TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105 - no 
 MAX_SECRET = 64 * 1024  # bytes; the longest tokens in use are a few KiB
 
 _LEAST_TOKEN = 16  # characters: 64 bits where they are hexadecimal
+_LEAST_FLEET_SECRET = 32
 
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PLAIN = re.compile(r"[\x21-\x7e]+")
@@ -82,6 +83,16 @@ def admin_token_from_file(value: object) -> Secret:
     return _from_file(value, _admin_token)
 
 
+def fleet_secret_from_file(value: object) -> Secret:
+    """The file's text, less one trailing newline: what the nodes of a fleet share."""
+    return _from_file(value, _fleet_secret)
+
+
+def fleet_secret_from_environment(value: object) -> Secret:
+    """The variable's value."""
+    return _from_environment(value, _fleet_secret)
+
+
 def identity_token_from_file(value: object) -> Secret:
     """The file's text, less one trailing newline."""
     return _from_file(value, _identity_token)
@@ -120,7 +131,7 @@ def _from_file(value: object, check: Check) -> Secret:
 
 
 def _from_environment(value: object, check: Check) -> Secret:
-    again = partial(_checked, _look_up, value, check)
+    again = partial(_checked, variable, value, check)
     return Secret(again(), again, None)
 
 
@@ -150,7 +161,8 @@ def _read(value: object) -> str:
     return secret
 
 
-def _look_up(value: object) -> str:
+def variable(value: object) -> str:
+    """The value of the environment's variable of this name."""
     write = "the name of an environment variable that is set and not empty"
     secret = os.environ.get(text(value, write))
     if secret is None:
@@ -193,6 +205,15 @@ def _admin_token(secret: str) -> str:
         write = "a long one that nobody knows, such as `openssl rand -hex 32` makes"
         raise Mistake(f"a token of fewer than {_LEAST_TOKEN} signs", write)
     return token
+
+
+def _fleet_secret(secret: str) -> str:
+    if not _PLAIN.fullmatch(secret):
+        raise Mistake("a secret with spaces or lines in it", "one word")
+    if len(secret) < _LEAST_FLEET_SECRET:
+        write = "a long one that nobody knows, such as `openssl rand -hex 32` makes"
+        raise Mistake(f"a secret of fewer than {_LEAST_FLEET_SECRET} signs", write)
+    return secret
 
 
 def _shown(given: str) -> str:

@@ -19,7 +19,9 @@ from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from . import certificates, logins, places, proxies, values
 from .admin import AdminConfig, admin_section
 from .certificates import Pem
+from .fleet import FleetConfig
 from .hosted import HostedConfig
+from .listening import ClientConfig as ClientConfig
 from .listening import ListenConfig, TlsConfig, at, listen_list
 from .log import LogConfig
 from .logins import Secret
@@ -163,18 +165,6 @@ def _proxy(section: object) -> object:
 ProxyKey = Annotated[ProxyConfig | None, BeforeValidator(_proxy)]
 
 
-class ClientConfig(Section):
-    """The certificate that is shown to an endpoint that asks for one. Use `pem`."""
-
-    cert: Annotated[Pem, BeforeValidator(certificates.certificate)]
-    key: Annotated[Pem | None, BeforeValidator(certificates.key)] = None
-
-    @property
-    def pem(self) -> SecretStr:
-        """Certificate and key."""
-        return certificates.pair(self.cert, self.key)
-
-
 CaFile = Annotated[Pem | None, BeforeValidator(certificates.authorities)]
 TokenRealm = Annotated[str | None, BeforeValidator(places.realm_url)]
 
@@ -302,6 +292,7 @@ def _only_docker_hub() -> dict[str, RegistryConfig]:
 class Config(Section):
     """A mirror, wholly described. Without `tls` it speaks plain HTTP wherever it listens. Each name
     in `registries` is what image names begin with. `hosted` None: nothing can be pushed here.
+    `fleet` None: this mirror fetches for itself alone.
     `pin`: images, as `parse_image` reads them, frozen to a digest, or to what they were at a
     time."""
 
@@ -312,6 +303,7 @@ class Config(Section):
     workers: Annotated[int, BeforeValidator(values.count(values.MAX_WORKERS))] = 1
     tls: TlsConfig | None = None
     hosted: HostedConfig | None = None
+    fleet: FleetConfig | None = None
     storage: Annotated[StorageConfig, BeforeValidator(or_empty)] = Field(
         default_factory=StorageConfig
     )

@@ -1,4 +1,5 @@
-"""Rules that bind the keys of the ports: `listen`, `hosted.listen`, `tls` and `admin`."""
+"""Rules that bind the keys of the ports: `listen`, `hosted.listen`, `fleet.listen`, `tls` and
+`admin`."""
 
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ def port_contradictions(data: dict[str, Any]) -> Found:
     yield from _admin(data)
     yield from _port_twice(data)
     yield from _without_tls(data)
-    tls = data.get("tls")
-    if isinstance(tls, dict) and not set(tls) - set(TlsConfig.model_fields):
-        yield from pair_contradictions(tls, ("tls",), certificates.server_certificate)
+    for section, place in ((data, ()), (_section(data, "fleet"), ("fleet",))):
+        tls = section.get("tls")
+        if isinstance(tls, dict) and not set(tls) - set(TlsConfig.model_fields):
+            yield from pair_contradictions(tls, (*place, "tls"), certificates.server_certificate)
 
 
 def pair_contradictions(section: dict[str, Any], place: Location, read: Any) -> Found:
@@ -45,7 +47,7 @@ def _port_twice(data: dict[str, Any]) -> Found:
         admin = _admin_address(data)
     except Mistake:
         return
-    listens = [*_listens(data), *_hosted_listens(data)]
+    listens = [*_listens(data), *_listens_of(data, "hosted"), *_listens_of(data, "fleet")]
     for number, (place, address) in enumerate(listens):
         for _, other in listens[:number]:
             if _clash(address, other):
@@ -65,7 +67,7 @@ def _clash(one: Address, other: Address) -> bool:
 
 def _admin_or_listen(data: dict[str, Any], listen: Location) -> tuple[Location, str]:
     """Which of the two keys was written, and has to be another, and the other."""
-    if "admin" not in data or listen[0] == "hosted":
+    if "admin" not in data or listen[0] != "listen":
         return listen, "admin"
     return (("admin", "listen") if isinstance(data["admin"], dict) else ("admin",)), "listen"
 
@@ -77,12 +79,12 @@ def _listens(data: dict[str, Any]) -> Iterator[tuple[Location, Address]]:
     yield from _addresses(data["listen"], ("listen",))
 
 
-def _hosted_listens(data: dict[str, Any]) -> Iterator[tuple[Location, Address]]:
-    yield from _addresses(_hosted(data).get("listen", ()), ("hosted", "listen"))
+def _listens_of(data: dict[str, Any], section: str) -> Iterator[tuple[Location, Address]]:
+    yield from _addresses(_section(data, section).get("listen", ()), (section, "listen"))
 
 
-def _hosted(data: dict[str, Any]) -> dict[str, Any]:
-    section = data.get("hosted")
+def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    section = data.get(key)
     return section if isinstance(section, dict) else {}
 
 
@@ -108,7 +110,7 @@ def _without_tls(data: dict[str, Any]) -> Found:
     if data.get("tls") is not None:
         return
     listens = _items(data.get("listen"), ("listen",))
-    hosted = _items(_hosted(data).get("listen"), ("hosted", "listen"))
+    hosted = _items(_section(data, "hosted").get("listen"), ("hosted", "listen"))
     for place, item in (*listens, *hosted):
         if isinstance(item, dict) and item.get("tls") == "true":
             write = "the section tls, with cert and key, beside listen"

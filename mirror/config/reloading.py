@@ -14,6 +14,7 @@ _FIXED: Sequence[tuple[str, ...]] = (
     ("workers",),
     # Ports again, and all that is opened for them.
     ("hosted",),
+    ("fleet",),
     # Files that are open, the store's lock, and threads that were told what to keep to.
     ("storage", "path"),
     ("storage", "max_size"),
