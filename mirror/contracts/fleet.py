@@ -16,6 +16,9 @@ from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
 from .second_tier import TierStream
 
+SOURCE = "fleet"
+"""As which the other nodes are counted among the endpoints."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -27,9 +30,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Another node that fetches a content, or has it. `url` is one of the nodes' (see Nodes)."""
+    """Another node that fetches a content, or has it (`is_here`). `url` is one of the nodes' (see
+    Nodes). `note`: what is written of it where all nodes read it."""
 
     url: str
+    is_here: bool = False
+    note: bytes = b""
 
 
 class Lease(Protocol):
@@ -46,11 +52,14 @@ class Lease(Protocol):
 class Leases(Protocol):
     """Who fetches what."""
 
-    async def ask(self, wanted: Wanted) -> Lease | Holder | None:
+    async def ask(self, wanted: Wanted, instead: Holder | None = None) -> Lease | Holder | None:
         """The lease, for whoever asks first; who has it, for all others; None when nobody can say,
         which takes `STORES.redis` seconds at most, and no time while that lasts.
 
-        A holder that dies is none any more after `FLEET.lease` seconds."""
+        A holder that dies is none any more after `FLEET.lease` seconds. `instead`: the lease is
+        taken from this one, which was said to have the content, and does not give it.
+
+        What the processes of one node hold, each of them holds: a node is never its own holder."""
 
     async def close(self) -> None: ...
 
@@ -76,7 +85,18 @@ class Peers(Protocol):
         A node answers out of what is there and what runs there. It never asks a third node or an
         upstream for another's sake, so no two wait for one another."""
 
+    def is_away(self, url: str) -> bool:
+        """Whether that node was not there when it was asked, less than `FLEET.rests` seconds ago:
+        till then `content` is None at once."""
+
     async def close(self) -> None: ...
+
+
+class Holding(Protocol):
+    """What this process fetches for the others, too."""
+
+    def fetches(self, wanted: Wanted) -> bool:
+        """Whether it holds the lease: there may be nothing of it yet, and will be."""
 
 
 class Nodes(Protocol):
