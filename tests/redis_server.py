@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from .e2e.certificates import Certificate, issue
@@ -43,6 +44,10 @@ class RedisServer:
         scheme = "redis" if self.certificate is None else "rediss"
         return f"{scheme}://{self.host}:{self.port}/0"
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def __enter__(self) -> RedisServer:
         return self
 
@@ -53,7 +58,7 @@ class RedisServer:
         """Starts it and waits until it accepts; `settings` are redis.conf's, `-` written `_`."""
         lines = {
             "bind": self._address,
-            "port": str(self.port),
+            **self._listening(),
             "dir": str(self.folder),
             "save": '""',
             "appendonly": "no",
@@ -62,6 +67,15 @@ class RedisServer:
             "repl-timeout": "2",
             "shutdown-timeout": "0",
         }
+        lines |= {name.replace("_", "-"): value for name, value in settings.items()}
+        return self._run(lines)
+
+    def start_sentinel(self, lines: Mapping[str, str]) -> RedisServer:
+        """As a sentinel, by sentinel.conf of these lines beside address, certificate, password."""
+        return self._run({"bind": self._address, **self._listening(), **lines}, "--sentinel")
+
+    def _listening(self) -> dict[str, str]:
+        lines = {"port": str(self.port)}
         if self.password is not None:
             lines["requirepass"] = self.password
         if self.certificate is not None:
@@ -73,14 +87,16 @@ class RedisServer:
                 "tls-ca-cert-file": str(self.certificate.authority),
                 "tls-auth-clients": "no",
             }
-        lines |= {name.replace("_", "-"): value for name, value in settings.items()}
+        return lines
+
+    def _run(self, lines: Mapping[str, str], *arguments: str) -> RedisServer:
         configuration = self.folder / "redis.conf"
         configuration.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
         program = shutil.which("redis-server", path=PATH)
         assert program is not None
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, str(configuration)],
+                [program, str(configuration), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

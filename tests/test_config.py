@@ -164,7 +164,8 @@ def uncommented(text: str, block: str) -> str:
 
 @pytest.mark.parametrize("block", shipped_examples(), ids=lambda block: block.split()[1])
 def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
-    for name in ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem", "records", "fleet"):
+    secrets = ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem", "sentinels", "records")
+    for name in (*secrets, "fleet"):
         (tmp_path / name).write_text(SECRET if name != "fleet" else FLEET_SECRET)
     (tmp_path / "admin").write_text(ADMIN_TOKEN)
     with_certificates(tmp_path)
@@ -204,7 +205,7 @@ def test_each_example_of_the_pages_is_taken(page, block, tmp_path):
 
 
 def test_the_pages_have_their_examples():
-    assert [len(examples_of(page)) for page in PAGES[:4]] == [1, 9, 1, 2]
+    assert [len(examples_of(page)) for page in PAGES[:4]] == [1, 10, 1, 2]
     upstreams = (SHIPPED.parent / "docs/upstreams.md").read_text()
     registries = upstreams.partition("\n## What to write\n")[2].split("\n## ")[1:-1]
     for section in registries:
@@ -228,7 +229,7 @@ def test_the_shipped_file_has_its_examples():
         "fleet:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 19
+    assert len(shipped_examples()) == 20
 
 
 @pytest.mark.parametrize(
@@ -946,6 +947,20 @@ A_REDIS = "write embedded, or redis://host:6379/0"
             "tags.store",
             "a rediss:// URL that",
             "write rediss://",
+        ),
+        (
+            "tags:\n  store: redis+sentinel://h:26379",
+            2,
+            "tags.store",
+            "a redis+sentinel:// URL that",
+            "h3:26379/mymaster/0",
+        ),
+        (
+            "tags:\n  store: redis://h\n  sentinel_password_file: {file}",
+            3,
+            "tags.sentinel_password_file",
+            "a key of sentinels",
+            "store: redis+sentinel://",
         ),
         ("tags:\n  store: redis://h\n  ca_file: {file}", 3, "tags.ca_file", "", "store: rediss://"),
         ("tags:\n  password_file: {file}", 2, "tags.password_file", "embedded", "store: redis://"),

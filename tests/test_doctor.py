@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from mirror.app.doctor import host
+from mirror.app.doctor import host, network
 from mirror.app.doctor.findings import Mark
 from mirror.config import parse
 
 from .commands import ran
 from .e2e.programs import loopback_address
 from .fakes.hub import status
+from .redis_server import RedisServer
 from .running import LAYER, RunningMirror
 from .waiting import eventually
 
@@ -218,3 +219,19 @@ async def test_what_cannot_work_is_in_the_log_once_the_mirror_has_started(tmp_pa
     assert set(told) == {"room", "redis", f"http://{address}:2"}
     assert "connection refused" in told[f"http://{address}:2"]["reason"]
     assert all(line["mend"] for line in told.values())
+
+
+async def test_what_is_wrong_with_a_shared_tag_memory_is_told(tmp_path: Path) -> None:
+    async def told(server: RedisServer) -> list[tuple[Mark, str, str]]:
+        config = parse(f"tags: {{store: '{server.url}'}}", "mirror.yaml")
+        return [(each.mark, each.words, each.mend) async for each in network.tags(config)]
+
+    with RedisServer(tmp_path / "redis") as server:
+        ((mark, words, _),) = await told(server)
+        assert (mark, words) == (Mark.BAD, f"{server.host}:6379: connection refused")
+        server.start(maxmemory="1gb", maxmemory_policy="allkeys-lru", replicaof="127.9.9.9 1")
+        replica, policy = await told(server)
+        assert replica[0] is Mark.BAD
+        assert "name its master" in replica[2]
+        assert policy[0] is Mark.WARN
+        assert "allkeys-lru" in policy[1]

@@ -20,6 +20,7 @@ from ..pullthrough.fills.queue import FillLimits
 from ..pullthrough.fills.table import Fills
 from ..pullthrough.second_tier import TierKeeper, TierState
 from ..pullthrough.shared import Shared
+from ..redis_url import RedisAccess
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.shortages import shortages
 from ..storage.disk.space import Bounds
@@ -206,18 +207,25 @@ def _opened(config: Config, bounds: Bounds, process: Process) -> DiskContent:
 
 def tag_store(config: Config, clock: Clock, events: Events) -> TagStore:
     """The configured tag memory."""
-    if config.tags.store is None:
+    access = redis_access(config)
+    if access is None:
         return EmbeddedTags(config.storage.path / _TAGS, clock, events)
     # Not before it is needed: what it is made of takes 5 MB and a tenth of the time to start.
     from ..storage.tags.redis import RedisTags
 
-    password = config.tags.password
-    return RedisTags(
-        config.tags.store.get_secret_value(),
-        password.get_secret_value() if password else None,
-        events,
-        clock,
-        ca_file=config.tags.ca_file,
+    return RedisTags(access, events, clock)
+
+
+def redis_access(config: Config) -> RedisAccess | None:
+    """To the Redis of `tags.store`; None where that is embedded."""
+    tags = config.tags
+    if tags.store is None:
+        return None
+    return RedisAccess(
+        tags.store.get_secret_value(),
+        tags.password.get_secret_value() if tags.password else None,
+        tags.ca_file,
+        tags.sentinel_password_file.get_secret_value() if tags.sentinel_password_file else None,
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..oci.errors import BadRequest, quoted
 from ..oci.reference import ImageReference, parse_image
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
+from ..redis_url import parse_redis_url
 from . import certificates, fleet, hosted, places, sync
 from .document import Location
 from .model import AccessConfig, ClientConfig, Credentials, FreshnessConfig, ProxyConfig
@@ -92,18 +92,21 @@ def _registries_twice(registries: dict[str, Any]) -> Found:
             yield ("registries", given), mistake
 
 
+_OF_REDIS = ("password_file", "password_env", "ca_file", "sentinel_password_file")
+
+
 def _redis_keys(tags: dict[str, Any]) -> Found:
     try:
         store = places.tag_store(tags.get("store", "embedded"))
     except Mistake:
         return
     sources = [key for key in ("password_file", "password_env") if key in tags]
-    url = urlsplit(store.get_secret_value()) if store else None
-    if url is None:
-        for key in (key for key in ("password_file", "password_env", "ca_file") if key in tags):
+    if store is None:
+        for key in (key for key in _OF_REDIS if key in tags):
             write = "store: redis://host:6379/0 beside it, or leave it out"
             yield ("tags", key), Mistake("a key of Redis at the embedded store", write)
         return
+    url = parse_redis_url(store.get_secret_value())
     if url.password and sources:
         yield (
             ("tags", "store"),
@@ -111,8 +114,12 @@ def _redis_keys(tags: dict[str, Any]) -> Found:
         )
     if len(sources) > 1:
         yield ("tags", sources[1]), Mistake(f"a password besides {sources[0]}", "one of them")
-    if "ca_file" in tags and url.scheme != "rediss":
+    if "ca_file" in tags and not url.tls:
         yield ("tags", "ca_file"), Mistake("a key of rediss:// at redis://", "store: rediss://…")
+    if "sentinel_password_file" in tags and url.master is None:
+        write = "store: redis+sentinel://host:26379,host:26379/master/0, or leave it out"
+        mistake = Mistake("a key of sentinels at a Redis without them", write)
+        yield ("tags", "sentinel_password_file"), mistake
 
 
 def _hosted(data: dict[str, Any]) -> Found:

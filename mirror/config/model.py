@@ -76,15 +76,20 @@ class LimitsConfig(Section):
 
 
 class TagsConfig(Section):
-    """The tag memory. `store` is None for the embedded one, else a Redis URL as it was written.
+    """The tag memory. `store` is None for the embedded one, else a Redis URL as it was written (see
+    mirror/redis_url.py).
 
-    `password`, where there is one, goes before the URL's own. `ca_file` is PEM, for rediss://.
+    `password`, where there is one, goes before the URL's own. `ca_file` is PEM, for TLS.
+    `sentinel_password_file` holds what sentinels ask for, if they do.
     """
 
     store: Annotated[SecretStr | None, BeforeValidator(places.tag_store)] = None
     password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = None
     password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
     ca_file: Annotated[Path | None, BeforeValidator(values.readable_file)] = None
+    sentinel_password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = (
+        None
+    )
 
     @property
     def password(self) -> SecretStr | None:

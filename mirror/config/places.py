@@ -17,6 +17,7 @@ from ..oci.errors import NameInvalid, quoted
 from ..oci.layout import Layout, layouts
 from ..oci.reference import parse_name
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
+from ..redis_url import SCHEMES, parse_redis_url
 from .problems import Mistake
 from .values import text
 
@@ -236,34 +237,22 @@ def tag_store(value: object) -> SecretStr | None:
     if given == "embedded":
         return None
     scheme, separator, _ = given.partition("://")
-    if scheme not in ("redis", "rediss") or not separator:
+    if scheme not in SCHEMES or not separator:
         shown = "another store" if re.search("[:@]", given) else quoted(given)
         raise Mistake(shown, write)
-    if not _is_redis_url(given):
+    try:
+        url = parse_redis_url(given)
+        is_good = all(is_host(host) or _is(IPv6Address, host) for host, _ in url.places)
+    except ValueError:
+        is_good = False
+    if not is_good or not _VISIBLE.fullmatch(given):
+        where = "h1:26379,h2:26379,h3:26379/mymaster/0" if "+" in scheme else "host:6379/0"
         raise Mistake(
             f"a {scheme}:// URL that cannot be read",
-            f"{scheme}://user:password@host:6379/0; in the password, %40 for @, %2F for /, "
+            f"{scheme}://user:password@{where}; in the password, %40 for @, %2F for /, "
             "%3A for :, %3F for ?, %23 for # and %25 for %, or use password_file instead",
         )
     return SecretStr(given)
-
-
-def _is_redis_url(given: str) -> bool:
-    """With a host, and nothing behind the database's number."""
-    try:
-        url = urlsplit(given)
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        return False
-    return (
-        _VISIBLE.fullmatch(given) is not None
-        and url.netloc.count("@") <= 1
-        and (is_host(host) or _is(IPv6Address, host))
-        and port != 0
-        and re.fullmatch(r"/?[0-9]{0,5}", url.path) is not None
-        and "?" not in given
-        and "#" not in given
-    )
 
 
 def private_place(value: object) -> Network | str:

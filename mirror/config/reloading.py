@@ -30,6 +30,7 @@ _FIXED: Sequence[tuple[str, ...]] = (
     ("tags", "password_file"),
     ("tags", "password_env"),
     ("tags", "ca_file"),
+    ("tags", "sentinel_password_file"),
 )
 NEEDS_RESTART: Sequence[str] = tuple(".".join(path) for path in _FIXED)
 """Keys of mirror.yaml. All others take effect at a reload."""

@@ -20,6 +20,7 @@ from mirror.oci.patterns import Patterns
 from mirror.oci.reference import Repository
 from mirror.policy.access import AccessGuard, AccessRule
 from mirror.policy.tag_age import TagAges
+from mirror.redis_url import RedisAccess
 from mirror.storage.tags import redis_history
 from mirror.storage.tags.embedded import EmbeddedTags
 from mirror.storage.tags.history_bounds import MOST
@@ -51,7 +52,7 @@ async def tags(
         return
     monkeypatch.setattr(redis_history, "MOST_TAGS", 100)
     with RedisServer(tmp_path / "redis") as server:
-        redis = RedisTags(server.start().url, None, Events(), clock, limit=30.0)
+        redis = RedisTags(RedisAccess(server.start().url), Events(), clock, limit=30.0)
         yield redis
         await redis.close()
 

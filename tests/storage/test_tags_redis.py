@@ -15,6 +15,7 @@ from mirror.contracts.events import TagStoreFailed
 from mirror.contracts.tags import TagStoreError
 from mirror.events import Events
 from mirror.oci.reference import Repository
+from mirror.redis_url import RedisAccess
 from mirror.storage.tags import redis as tags_redis
 from mirror.storage.tags import redis_history
 from mirror.storage.tags.redis import LIMIT, RedisTags
@@ -87,13 +88,11 @@ async def connect(server: RedisServer, errors: Errors) -> AsyncIterator[Connect]
         ca_file: Path | None = None,
     ) -> RedisTags:
         store = RedisTags(
-            url or server.url,
-            password,
+            RedisAccess(url or server.url, password, ca_file),
             errors,
             clock or Clock(),
             limit=limit,
             pauses=pauses,
-            ca_file=ca_file,
         )
         stores.append(store)
         return store
@@ -862,7 +861,7 @@ class TestTls:
 )
 def test_a_url_of_another_form_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ValueError) as raised:
-        RedisTags(url, None, Events(), Clock())
+        RedisTags(RedisAccess(url), Events(), Clock())
     assert "secret" not in str(raised.value)
 
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from urllib.parse import urlsplit
 
 from ...config import Config
-from ...contracts.tags import TagStoreError
-from ...oci.reference import ImageReference, Repository
-from ...oci.registries import DOCKER_HUB
+from ...oci.reference import ImageReference
+from ...redis_url import parse_redis_url
 from ...threads import aside
 from ...upstream.client.checkup import Mark as Step
 from ..checking import Checked, checked_endpoints
 from ..endpoints import configured_endpoints, host_of, routes_of
 from ..logins import refusals
-from ..resources import Process, tag_store
+from ..resources import Process, redis_access
 from .findings import Diagnosis, Mark, bad, good, warn
 
 _CONNECTED_WITHIN = 5.0  # seconds
 _AT_ONCE = 16
-_ANSWERED_WITHIN = 10.0  # seconds, the tag memory
+_ANSWERED_WITHIN = 5.0  # seconds, each step of the tag memory
 _MARKS = {Step.GOOD: Mark.GOOD, Step.NOTE: Mark.WARN, Step.BAD: Mark.BAD}
 
 
@@ -97,26 +95,36 @@ async def _connects(place: str) -> str:
 
 async def tags(config: Config) -> AsyncGenerator[Diagnosis, None]:
     """Whether the shared tag memory answers. The embedded one is a part of the store."""
-    if config.tags.store is None:
+    access = redis_access(config)
+    if access is None:
         return
-    process = Process(set())
-    store = tag_store(config, process.clock, process.events)
-    place = urlsplit(config.tags.store.get_secret_value())
-    where = f"{place.hostname}:{place.port or 6379}"
-    try:
-        async with asyncio.timeout(_ANSWERED_WITHIN):
-            await store.history(Repository(DOCKER_HUB, "library/hello-world"), "latest")
-    except (TagStoreError, TimeoutError) as error:
-        reason = str(error) or f"no answer within {_ANSWERED_WITHIN:g} s"
-        yield bad(
+    # Not before it is needed: see tag_store.
+    from ...storage.redis_checkup import redis_facts
+
+    where = parse_redis_url(access.url).where
+    facts = await redis_facts(access, _ANSWERED_WITHIN)
+    lost = {place: fault for place, fault in facts.sentinels.items() if fault}
+    for place, fault in lost.items():
+        yield warn(
             "redis",
-            f"{where}: {reason}",
-            "start it, or correct tags.store; meanwhile each tag is asked of its registry",
+            f"the sentinel {place}: {fault}",
+            "start it, or correct tags.store; the others are asked meanwhile",
         )
+    meanwhile = "meanwhile each tag is asked of its registry"
+    if facts.fault:
+        mend = f"start it, or correct tags.store; {meanwhile}"
+        yield bad("redis", f"{where}: {facts.fault}", mend)
+    elif not facts.master:
+        mend = f"name its master in tags.store, or its sentinels; {meanwhile}"
+        yield bad("redis", f"{where} is a replica, and takes no writes", mend)
     else:
-        yield good("redis", f"{where} answers")
-    finally:
-        await store.close()
+        yield good("redis", f"{where} answers" + (", and is the master" if facts.sentinels else ""))
+    if facts.policy.startswith("allkeys"):
+        yield warn(
+            "redis",
+            f"its maxmemory-policy is {facts.policy}: it may drop pins, and the history of tags",
+            "have it volatile-ttl in redis.conf",
+        )
 
 
 async def logins(config: Config, names: Sequence[str]) -> AsyncGenerator[Diagnosis, None]:

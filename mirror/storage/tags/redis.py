@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,11 +22,12 @@ from ...contracts.tags import TagEvent, TagListing, TagRecord, TagStoreError
 from ...events import Events
 from ...oci.digest import Digest
 from ...oci.reference import Repository
+from ...redis_url import RedisAccess
 from ...times import STORES
+from ..redis_client import failure_kind, is_other_type, redis_client
 from ..shares import ByRepository
 from .encoding import decode, encode, known_tag, tag_key
 from .health import Health
-from .redis_client import failure_kind, is_other_type, redis_client
 from .redis_frozen import FrozenTags
 from .redis_history import COUNTS, FORGOTTEN, HISTORY, NOTE, forgotten_names, noting, read_event
 
@@ -75,23 +75,19 @@ class RedisTags:
 
     def __init__(
         self,
-        url: str,
-        password: str | None,
+        access: RedisAccess,
         events: Events,
         clock: Clock,
         *,
-        ca_file: Path | None = None,
         limit: float = LIMIT,
         pauses: tuple[float, float] = (1.0, 5.0),
     ) -> None:
-        """`url` is `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, whose
-        certificate is verified, by `ca_file` when one is given, else by the system's authorities.
-        `password` goes before the URL's. No operation takes longer than `limit`; `pauses` are the
-        shortest and the longest between two tries to reach a Redis that is away. All in seconds.
+        """No operation takes longer than `limit`; `pauses` are the shortest and the longest between
+        two tries to reach a Redis that is away. All in seconds.
 
         Raises ValueError, without the password, for a URL of another form.
         """
-        self._client: Redis = redis_client(url, password, ca_file, limit)
+        self._client: Redis = redis_client(access, limit)
         self._limit = limit
         self._events = events
         self._clock = clock

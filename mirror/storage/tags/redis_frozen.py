@@ -15,7 +15,7 @@ from ...clock import Clock
 from ...contracts.tags import TagStoreError
 from ...oci.digest import Digest
 from ...oci.errors import DigestInvalid
-from .redis_client import is_other_type
+from ..redis_client import is_other_type
 
 log = structlog.get_logger()
 
