@@ -1,0 +1,201 @@
+"""Three nodes of one fleet, over a Redis and an object store, behind one address.
+
+    async with Fleet(folder) as fleet:
+        digest = fleet.origin.blob(90 * MIB, "seed")
+        pulls = await fleet.pulls(digest, clients=2)
+
+Every node reaches Redis and the object store over a line of its own, and is reached by the others
+over one: each of them can be cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ...e2e.programs import loopback_address
+from ...redis_server import RedisServer
+from ...waiting import eventually
+from ..house import Mirror
+from .front import Front
+from .lines import Line
+from .origin import Origin
+from .pulls import Pull, pull
+from .seaweed import BUCKET, KEY, SECRET, Seaweed
+
+PEERS = 5002  # the port at which nodes ask one another
+
+
+class Node(Mirror):
+    """One of the fleet. `peers`: the line by which the others reach it."""
+
+    peers: Line
+    redis: Line
+    far: Line
+
+    def freeze(self) -> None:
+        """SIGSTOP, with all its workers."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+
+class Fleet:
+    """See the module. Use as a context: leaving ends all of it.
+
+    `far`: whether there is an object store. `keys` are added to each node's mirror.yaml.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        count: int = 3,
+        far: bool = True,
+        speed: float = 30e6,
+        **keys: Any,
+    ) -> None:
+        self.folder = folder
+        self.origin = Origin(speed)
+        self.redis = RedisServer(folder / "redis")
+        self.far = Seaweed(folder / "far") if far else None
+        self.nodes: list[Node] = []
+        self.front: Front
+        self._count = count
+        self._keys = keys
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with self._stack as stack:
+            await stack.enter_async_context(self.origin)
+            stack.enter_context(self.redis)
+            if self.far is not None:  # it takes longest: the rest comes up meanwhile
+                stack.callback(self.far.kill)
+                self.far.launch()
+            self.redis.start()
+            (self.folder / "secret").write_text("the secret of a fleet under test, 256 bits\n")
+            (self.folder / "s3-secret").write_text(SECRET)
+            for number in range(self._count):
+                self.nodes.append(await self._node(number, stack))
+            if self.far is not None:
+                await asyncio.to_thread(self.far.ready)
+            await asyncio.gather(*(node.start() for node in self.nodes))
+            self.front = stack.enter_context(Front(self.folder, list(self.nodes)))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _node(self, number: int, stack: contextlib.AsyncExitStack) -> Node:
+        async def line(host: str, port: int) -> Line:
+            return await stack.enter_async_context(Line((host, port)))
+
+        listens = loopback_address()
+        peers = await line(listens, PEERS)
+        redis = await line(self.redis.host, self.redis.port)
+        keys = dict(self._keys)
+        storage = {"max_size": "4GiB", **keys.pop("storage", {})}
+        endpoints = [{"url": await self.origin.for_node(), "trust": "tags"}]
+        if self.far is not None:
+            far = await line(self.far.host, self.far.port)
+            storage["s3"] = {
+                "bucket": BUCKET,
+                "endpoint": f"http://{far.host}:{far.port}",
+                "region": "us-east-1",
+                "access_key_id": KEY,
+                "secret_access_key_file": str(self.folder / "s3-secret"),
+            }
+        node = Node(
+            self.folder / f"node{number}",
+            {
+                "registries": {"docker.io": {"endpoints": endpoints}},
+                "tags": {"store": f"redis://{redis.host}:{redis.port}/0"},
+                "fleet": {
+                    "listen": f"{listens}:{PEERS}",
+                    "url": f"http://{peers.host}:{peers.port}",
+                    "secret_file": str(self.folder / "secret"),
+                    "nodes": "redis",
+                },
+                "storage": storage,
+                **keys,
+            },
+        )
+        node.peers, node.redis = peers, redis
+        if self.far is not None:
+            node.far = far
+        stack.callback(node.kill)
+        return node
+
+    # What happens to it.
+
+    async def holder(self, digest: str, came: int = 1 << 20) -> Node:
+        """The node that fetches it now, as soon as so many bytes have come to it."""
+        await eventually(lambda: self.origin.bytes_of[digest] >= came, 30)
+        return self.nodes[self.origin.asked_by[digest][-1]]
+
+    async def pulls(
+        self, digest: str, nodes: Sequence[Node] | None = None, clients: int = 1
+    ) -> list[Pull]:
+        """So many clients of each of these nodes, by its own address, all at once."""
+        return await asyncio.gather(
+            *(pull(node.url, digest) for node in nodes or self.nodes for _ in range(clients))
+        )
+
+    async def everywhere(self, tag: str) -> None:
+        """The manifest is known to every node: pulls of what it names have begun."""
+        for node in self.nodes:
+            answer = await node.manifest(tag, name="library/app")
+            assert answer.status == 200, answer.body
+
+    # What must hold.
+
+    @contextlib.asynccontextmanager
+    async def _bucket(self) -> AsyncIterator[Any]:
+        from obstore.store import S3Store
+
+        assert self.far is not None
+        yield S3Store(
+            BUCKET,
+            endpoint=self.far.url,
+            region="us-east-1",
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+
+    async def far_content(self) -> dict[str, bool]:
+        """Whether what the object store has by a digest's name is right, by digest."""
+        found: dict[str, bool] = {}
+        async with self._bucket() as bucket:
+            for page in await asyncio.to_thread(lambda: list(bucket.list())):
+                for meta in page:
+                    hexes = re.findall(r"[0-9a-f]{64}", meta["path"])
+                    if not hexes:
+                        continue
+                    got = await bucket.get_async(meta["path"])
+                    data = bytes(await got.bytes_async())
+                    digest = f"sha256:{hexes[-1]}"
+                    found[digest] = hashlib.sha256(data).hexdigest() == hexes[-1]
+        return found
+
+    def near_content_is_right(self) -> bool:
+        return not any(node.rotten() for node in self.nodes)
+
+    def words(self) -> str:
+        return "\n".join(f"--- {node.folder.name}\n{node.words()[-8000:]}" for node in self.nodes)
