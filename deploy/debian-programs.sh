@@ -22,6 +22,7 @@ else
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
     need docker-registry docker-registry
     need nginx nginx-light
+    need haproxy haproxy
     need squid squid
     need tinyproxy tinyproxy
     need docker-credential-ecr-login amazon-ecr-credential-helper

@@ -1,6 +1,6 @@
 """The whole matrix, by hand: a row for each thing that happens.
 
-    python -m tests.faults.fleet [--size MIB] [--workers N] [--far no] [scene ...]
+python -m tests.faults.fleet [--size MIB] [--workers N] [--far no] [scene ...]
 
 """
 

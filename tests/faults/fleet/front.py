@@ -21,7 +21,8 @@ defaults
     timeout connect 1s
     timeout client 5m
     timeout server 5m
-    option httpchk GET /readyz
+    option httpchk
+    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost
     default-server check inter 250ms fastinter 250ms downinter 250ms fall 2 rise 1 \
 on-marked-down shutdown-sessions
     timeout check 1s

@@ -22,8 +22,8 @@ REPOSITORY = "library/app"
 class Origin(Hub):
     """Every node asks at a URL of its own: so it is known who has asked.
 
-    `speed`: bytes a second of all its answers together. `requests_of` and `bytes_of` count GETs of blobs and what
-    was sent of them, by digest; `asked_by`: who began them, in turn.
+    `speed`: bytes a second of all its answers together. `requests_of` and `bytes_of` count GETs of
+    blobs and what was sent of them, by digest; `asked_by`: who began them, in turn.
     """
 
     def __init__(self, speed: float = 30e6) -> None:
