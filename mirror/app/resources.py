@@ -14,11 +14,12 @@ from ..clock import Clock
 from ..config import Config
 from ..contracts.tags import TagStore
 from ..events import Events
+from ..pullthrough.far_uploads import FarNotes
 from ..pullthrough.fills.parallel import ParallelPolicy
 from ..pullthrough.fills.patience import DownloadPatience
 from ..pullthrough.fills.queue import FillLimits
 from ..pullthrough.fills.table import Fills
-from ..pullthrough.second_tier import TierKeeper, TierState
+from ..pullthrough.second_tier import TierState
 from ..pullthrough.shared import Shared
 from ..redis_url import RedisAccess
 from ..storage.disk.service import bounds_of, serving
@@ -232,14 +233,14 @@ def redis_access(config: Config) -> RedisAccess | None:
 def _second_tier(
     stack: contextlib.AsyncExitStack, config: Config, store: DiskContent, process: Process
 ) -> TierState | None:
-    """What is behind the store, if anything, and what gives it the content of the configured
-    registries; closed with the stack."""
+    """What is behind the store, if anything; closed with the stack."""
     if config.storage.second_tier is None:
         return None
     tier = FolderTier(config.storage.second_tier)
     stack.push_async_callback(tier.close)
     state = TierState(tier, process.events, process.clock)
-    stack.push_async_callback(TierKeeper(state, store, process.registries).close)
+    stack.push_async_callback(state.close)
+    stack.push_async_callback(FarNotes(state, store.far).close)
     return state
 
 

@@ -27,6 +27,7 @@ from ..logs import LogSettings, log_as, settings
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
+from ..pullthrough.far_uploads import FarUploads
 from ..pullthrough.images import Images, this_platform
 from ..server.admin.console import Admission, Console
 from ..server.control import CommandFailed, Parameters, one
@@ -339,10 +340,13 @@ async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> 
     metrics.watch(store.usage, store.space.disk)
     policy = UpkeepPolicy(partial_ttl=config.storage.partial_ttl, scrub=config.storage.scrub)
     catalogue = CatalogueUpkeep(opened.catalogue, store, opened.tags, process.events, process.clock)
-    async with (
-        beside(Upkeep(store, policy, process.events).run(), "upkeep"),
-        beside(catalogue.run(), "upkeep of the catalogue"),
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        upkeep = Upkeep(store, policy, process.events).run()
+        await stack.enter_async_context(beside(upkeep, "upkeep"))
+        await stack.enter_async_context(beside(catalogue.run(), "upkeep of the catalogue"))
+        if opened.tier is not None:
+            uploads = FarUploads(opened.tier, store.far, process.clock)
+            await stack.enter_async_context(beside(uploads.run(), "uploads to the second tier"))
         yield
     await opened.listener.flush()
     await catalogue.end()

@@ -143,12 +143,14 @@ class ContentCommitted:
 @dataclass(frozen=True, slots=True)
 class ContentEvicted:
     """Content was removed to make room. `size`: bytes, 0 where they are not known. `unused` is how
-    many seconds ago it was used last, `age` how many ago it was written; None: not known."""
+    many seconds ago it was used last, `age` how many ago it was written; None: not known.
+    `is_due`: a second tier, where there is one, was yet to be given it."""
 
     digest: Digest
     size: int
     unused: float | None = None
     age: float | None = None
+    is_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,47 @@ class ContentQuarantined:
 
 @dataclass(frozen=True, slots=True)
 class SecondTierGiven:
-    """The second tier was to keep a piece of content; whether it does."""
+    """The second tier was to keep a piece of content; whether it does. `sent`: bytes that it was
+    given, 0 where it had it. What it does not keep is tried again. Told by the process that keeps
+    the store's house, of what all of the node have brought."""
 
     kept: bool
+    digest: Digest
+    sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SecondTierMissed:
+    """Content was evicted that the second tier was yet to be given."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecondTierBacklog:
+    """So many pieces of content are yet to be given to the second tier; the oldest came here so
+    many seconds ago, 0 where all of them were here before there was one."""
+
+    count: int
+    oldest: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecondTierAsked:
+    """The second tier was asked for content: `result` is hit, miss, or away, where it was not asked
+    as it was too slow a moment ago."""
+
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondTierWrong:
+    """What the second tier has of a digest is wrong. `set_aside`: whether it was moved to where
+    nobody reads it."""
+
+    digest: Digest
+    set_aside: bool
 
 
 @dataclass(frozen=True, slots=True)

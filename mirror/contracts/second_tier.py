@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
+from .content import StoredContent
 from .files import OpenFile
 
 
@@ -98,3 +100,60 @@ class FarContent(Protocol):
     async def presigned(self, digest: Digest, seconds: int) -> str:
         """A URL by which a client GETs this digest until then, signed for the endpoint that clients
         see."""
+
+
+class FarStanding(IntEnum):
+    """Of content that is here: whether the second tier has it too. `WRONG`: what it has is wrong,
+    and is yet to be replaced."""
+
+    NOT_YET = 0
+    FAR = 1
+    WRONG = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Content that is to be given to the second tier. `came`: when it came here, in seconds since
+    the epoch; 0: before that was recorded. `is_wrong`: in place of something that is there."""
+
+    digest: Digest
+    size: int
+    came: float
+    is_wrong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is due. `oldest`: when what waits for longest came, in seconds since the epoch; without
+    what was here before there was a second tier."""
+
+    count: int
+    oldest: float | None
+
+
+class FarRecords(Protocol):
+    """Which content of the store is in the second tier too, as all processes of this node see it.
+    Recorded with the content itself: it outlives them, and ends with it. Raises nothing: where its
+    records cannot be read, nothing is far, and nothing is due."""
+
+    def is_far(self, digest: Digest) -> bool:
+        """Of what is here: a few microseconds. What is not here is not known to be."""
+
+    async def uploaded(self, digest: Digest, within: float) -> bool:
+        """Returns when it is far, has gone from here, or so many seconds have passed; whether it
+        is far."""
+
+    async def note(self, digest: Digest, standing: FarStanding) -> None: ...
+
+    async def sources(self) -> Sequence[str]:
+        """Marks of who brought what is due, 256 at most; "" where nobody has recorded it."""
+
+    async def due(
+        self, source: str, newest: bool, passed_over: Collection[Digest], count: int
+    ) -> Sequence[Due]:
+        """Of this source, what came last, or first."""
+
+    async def backlog(self) -> Backlog: ...
+
+    async def open(self, digest: Digest) -> StoredContent | None:
+        """The content, which is not used by that."""

@@ -7,7 +7,11 @@ from ..contracts.events import (
     ContentEvicted,
     ContentPurged,
     ContentQuarantined,
+    SecondTierAsked,
+    SecondTierBacklog,
     SecondTierGiven,
+    SecondTierMissed,
+    SecondTierWrong,
     TagStoreFailed,
     TagStoreSwitched,
     UpkeepEnded,
@@ -106,15 +110,61 @@ def _upkeep(make: Instruments) -> None:
 
 
 def _second_tier(make: Instruments) -> None:
-    given = make.counter(
-        "second_tier_kept", "Pieces of content that were given to the second tier, which keeps them"
+    asked = make.counter(
+        "second_tier_asks",
+        "Times that the second tier was asked for content that is not here, by result: hit, miss, "
+        "or away (not asked, as it was too slow a moment ago)",
+        "result",
     )
-    dropped = make.counter(
+    make.events.listen(SecondTierAsked, lambda event: asked.labels(event.result).inc())
+    kept = make.counter(
+        "second_tier_kept",
+        "Pieces of content that were due to be given to the second tier, and that it has now",
+    )
+    failed = make.counter(
+        "second_tier_failed",
+        "Times that the second tier did not take a piece of content: it is tried again",
+    )
+    sent = make.counter("second_tier_sent_bytes", "Bytes of content given to the second tier")
+
+    def given(event: SecondTierGiven) -> None:
+        (kept if event.kept else failed).inc()
+        sent.inc(event.sent)
+
+    make.events.listen(SecondTierGiven, given)
+    missed = make.counter(
         "second_tier_dropped",
-        "Pieces of content that the second tier was to keep and does not: it failed, or was slower "
-        "than they came",
+        "Pieces of content evicted here before the second tier was given them: they come from "
+        "upstream the next time",
     )
-    make.events.listen(SecondTierGiven, lambda event: (given if event.kept else dropped).inc())
+    make.events.listen(SecondTierMissed, lambda _: missed.inc())
+    waiting = make.gauge(
+        "second_tier_backlog",
+        "Pieces of content here that the second tier is yet to be given",
+        of_many="max",
+    )
+    oldest = make.gauge(
+        "second_tier_backlog_oldest_seconds",
+        "How long the oldest of them has been here; 0 where none has come since there is a second "
+        "tier",
+        of_many="max",
+    )
+
+    def backlog(event: SecondTierBacklog) -> None:
+        waiting.set(event.count)
+        oldest.set(event.oldest)
+
+    make.events.listen(SecondTierBacklog, backlog)
+    wrong = make.counter(
+        "second_tier_wrong",
+        "Times that the second tier had other bytes than a digest says, by whether they were set "
+        "aside there (yes or no). They were fetched from upstream",
+        "set_aside",
+    )
+    make.events.listen(
+        SecondTierWrong,
+        lambda event: wrong.labels("yes" if event.set_aside else "no").inc(),
+    )
 
 
 def _tags(make: Instruments) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
@@ -17,16 +16,21 @@ import structlog
 from cachetools import TTLCache
 
 from ..clock import Clock
-from ..contracts.content import ContentStore
 from ..contracts.context import Asker
 from ..contracts.events import (
-    ContentCommitted,
-    SecondTierGiven,
+    SecondTierAsked,
+    SecondTierWrong,
     UpstreamRead,
     UpstreamRejected,
 )
 from ..contracts.registry import BytesContent, Outcome, TagPage
-from ..contracts.second_tier import SecondTier, SecondTierFault, TierStream
+from ..contracts.second_tier import (
+    FarContent,
+    FarFault,
+    SecondTier,
+    SecondTierFault,
+    TierStream,
+)
 from ..contracts.upstream import StreamContent, Upstream
 from ..events import Events
 from ..oci.descriptor import OCTET_STREAM, Descriptor
@@ -45,6 +49,7 @@ NAME = "second-tier"
 
 _MOST_PASSED_OVER = 4096  # digests
 _PASSED_OVER_FOR = 600.0  # seconds
+_MOST_SET_ASIDE = 16  # at the same time; of more it is only remembered that they are wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +70,31 @@ class TierState:
     """What is known of the tier, by all that ask it."""
 
     def __init__(
-        self, tier: SecondTier, events: Events, clock: Clock, patience: TierPatience | None = None
+        self,
+        tier: SecondTier,
+        events: Events,
+        clock: Clock,
+        patience: TierPatience | None = None,
+        far: FarContent | None = None,
     ) -> None:
+        """`far`: what else can be done with the tier, where it is an object store."""
         self.tier = tier
+        self.far = far
         self.events = events
         self.clock = clock
         self.patience = patience or TierPatience()
         self._away_until = float("-inf")
-        self._wrong: TTLCache[Digest, None] = TTLCache(
+        self._wrong: TTLCache[Digest, bool] = TTLCache(
             _MOST_PASSED_OVER, _PASSED_OVER_FOR, clock.monotonic
         )
+        self._setting_aside: dict[Digest, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """What is being set aside is not waited for: it is found wrong again."""
+        tasks = list(self._setting_aside.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def is_away(self) -> bool:
@@ -90,21 +110,31 @@ class TierState:
         """Whether what the tier has of this digest was of no use a moment ago."""
         return digest in self._wrong
 
-    def wrong(self, digest: Digest) -> None:
-        self._wrong[digest] = None
+    def is_to_be_replaced(self, digest: Digest) -> bool:
+        """Whether what the tier has of this digest is wrong, and was not set aside."""
+        return self._wrong.get(digest, False)
+
+    def broke_off(self, digest: Digest) -> None:
+        """The tier did not give the rest of it. An object store has an object whole, or not: it may
+        be good. A file may not."""
+        self._wrong[digest] = self.is_to_be_replaced(digest) or self.far is None
 
     def replaced(self, digest: Digest) -> None:
         self._wrong.pop(digest, None)
 
     async def get(self, digest: Digest, range: ByteRange | None) -> TierStream | None:
-        if self.is_away or self.is_wrong(digest):
+        stream = None
+        if self.is_away:
+            self.events.emit(SecondTierAsked("away"))
             return None
-        try:
-            async with asyncio.timeout(self.patience.ask):
-                return await self.tier.get(digest, range)
-        except TimeoutError:
-            self.hangs("get")
-            return None
+        if not self.is_wrong(digest):
+            try:
+                async with asyncio.timeout(self.patience.ask):
+                    stream = await self.tier.get(digest, range)
+            except TimeoutError:
+                self.hangs("get")
+        self.events.emit(SecondTierAsked("miss" if stream is None else "hit"))
+        return stream
 
     async def has(self, digest: Digest) -> bool:
         """Whether the tier has something of this name, which `get` would give."""
@@ -118,9 +148,28 @@ class TierState:
             return False
 
     def reject(self, digest: Digest, reason: str) -> None:
+        """What the tier has of this digest is wrong. It is not read again from here, and moved away
+        behind, so that nobody else reads it."""
         log.error("second_tier_is_wrong", digest=str(digest), reason=reason)
-        self.wrong(digest)
+        self._wrong[digest] = True
         self.events.emit(UpstreamRejected("", NAME))
+        if self.far is None or len(self._setting_aside) >= _MOST_SET_ASIDE:
+            self.events.emit(SecondTierWrong(digest, set_aside=False))
+        elif digest not in self._setting_aside:
+            task = asyncio.create_task(self._set_aside(self.far, digest))
+            self._setting_aside[digest] = task
+            task.add_done_callback(lambda _: self._setting_aside.pop(digest, None))
+
+    async def _set_aside(self, far: FarContent, digest: Digest) -> None:
+        try:
+            await far.set_aside(digest)
+        except FarFault as error:
+            log.error("second_tier_wrong_not_set_aside", digest=str(digest), reason=str(error))
+            self.events.emit(SecondTierWrong(digest, set_aside=False))
+            return
+        self.replaced(digest)
+        log.warning("second_tier_wrong_set_aside", digest=str(digest))
+        self.events.emit(SecondTierWrong(digest, set_aside=True))
 
 
 class _TierBody:
@@ -145,7 +194,7 @@ class _TierBody:
             state.hangs("read")
             raise SecondTierFault("the second tier is too slow") from None
         except SecondTierFault:
-            state.wrong(self._digest)
+            state.broke_off(self._digest)
             raise
         finally:
             self._waited += state.clock.monotonic() - began
@@ -318,74 +367,3 @@ class Tiered:
 
 def _matches(data: bytes, digest: Digest) -> bool:
     return digest.matches(data)
-
-
-class TierKeeper:
-    """Gives the tier what was committed, one after the other, behind the answers: of each registry
-    in turn. Of too much the latest of the registry that has most is dropped, as is what the tier
-    does not take: that comes from the upstream the next time."""
-
-    def __init__(
-        self, state: TierState, store: ContentStore, registries: Collection[str], most: int = 1024
-    ) -> None:
-        self._state = state
-        self._store = store
-        self._registries = registries
-        self._most = most
-        self._waiting: dict[str, deque[Digest]] = {}  # of each registry
-        self._something = asyncio.Event()  # waits
-        self._task = asyncio.create_task(self._run(), name="second tier")
-        state.events.listen(ContentCommitted, self._committed)
-
-    async def close(self) -> None:
-        """What has not been given is not: it comes from the upstream the next time."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    def _committed(self, event: ContentCommitted) -> None:
-        if event.repository.registry not in self._registries or set(event.sources) == {NAME}:
-            return
-        self._waiting.setdefault(event.repository.registry, deque()).append(event.digest)
-        self._something.set()
-        if sum(map(len, self._waiting.values())) > self._most:
-            max(self._waiting.values(), key=len).pop()
-            self._state.events.emit(SecondTierGiven(kept=False))
-
-    async def _run(self) -> None:
-        while True:
-            await self._something.wait()
-            for registry in list(self._waiting):
-                await self._give_next(registry)
-            if not self._waiting:
-                self._something.clear()
-
-    async def _give_next(self, registry: str) -> None:
-        waiting = self._waiting[registry]
-        if not waiting:
-            del self._waiting[registry]
-            return
-        digest, kept = waiting.popleft(), False
-        try:
-            kept = await self._give(digest)
-        except TimeoutError:
-            self._state.hangs("put")
-        except Exception:
-            log.exception("second_tier_not_given", digest=str(digest))
-        self._state.events.emit(SecondTierGiven(kept))
-
-    async def _give(self, digest: Digest) -> bool:
-        state, patience = self._state, self._state.patience
-        content = None if state.is_away else await self._store.open(digest)
-        if content is None:
-            return False
-        try:
-            size = content.descriptor.size or 0
-            async with asyncio.timeout(patience.put + size / patience.speed):
-                if not state.is_wrong(digest) and await state.tier.contains(digest):
-                    return True
-                kept = await state.tier.put(digest, content, size)
-        finally:
-            content.close()
-        if kept:
-            state.replaced(digest)
-        return kept

@@ -41,7 +41,11 @@ from mirror.contracts.events import (
     QuotaReported,
     RequestAnswered,
     RetentionEnded,
+    SecondTierAsked,
+    SecondTierBacklog,
     SecondTierGiven,
+    SecondTierMissed,
+    SecondTierWrong,
     SyncBegun,
     SyncEnded,
     TagDeleted,
@@ -123,8 +127,14 @@ def busy() -> Iterator[Callable[[], bytes]]:
                 )
         for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut", "proxy"):
             yield UpstreamAsked("docker.io", "hub", "GET", status, 0.1)
-        yield SecondTierGiven(kept=True)
-        yield SecondTierGiven(kept=False)
+        yield SecondTierGiven(kept=True, digest=layer, sent=1000)
+        yield SecondTierGiven(kept=False, digest=layer)
+        yield SecondTierMissed(layer, 1000)
+        yield SecondTierBacklog(3, 100.0)
+        for result in ("hit", "miss", "away"):
+            yield SecondTierAsked(result)
+        yield SecondTierWrong(layer, set_aside=True)
+        yield SecondTierWrong(layer, set_aside=False)
         yield UpstreamRead("docker.io", "hub", 100)
         yield UpstreamRejected("docker.io", "hub")
         yield CatalogueDropped(3)

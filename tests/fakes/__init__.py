@@ -9,6 +9,8 @@
                      `fakes.shelf`)
     MemoryContent    a ContentStore without a disk
     MemoryTier       a SecondTier in memory, which can be told to hang or fail
+    MemoryFarContent the FarContent of one
+    MemoryFar        a FarRecords of a MemoryContent
     FakeTags         a TagStore in a dict
     MemoryRecords    HostedRecords and CollectionRecords by brute force
     MemoryWebhooks   WebhookRecords by brute force
@@ -34,7 +36,7 @@ from .registry import FakeRegistry
 from .requests import CONTEXT, REDIS, request_of
 from .sessions import MemorySessions
 from .tags import FakeTags
-from .tier import MemoryTier
+from .tier import MemoryFar, MemoryFarContent, MemoryTier
 from .upstream import FakeStream, FakeUpstream, NamedStream, NamedUpstream, manifest_of
 from .webhooks import MemoryWebhooks
 
@@ -49,6 +51,8 @@ __all__ = [
     "HandClock",
     "MemoryCatalogue",
     "MemoryContent",
+    "MemoryFar",
+    "MemoryFarContent",
     "MemoryHeld",
     "MemoryIdentity",
     "MemoryRecords",

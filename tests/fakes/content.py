@@ -213,6 +213,9 @@ class MemoryContent:
     def is_here(self, digest: Digest) -> bool:
         return digest in self._kept
 
+    def size(self, digest: Digest) -> int:
+        return len(self._kept[digest].data)
+
     async def pin(self, name: str, digest: Digest) -> None:
         self.pins[name] = digest
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from mirror.contracts.events import ContentCommitted
 from mirror.contracts.files import OpenFile
-from mirror.contracts.second_tier import SecondTierFault
+from mirror.contracts.second_tier import (
+    Backlog,
+    Due,
+    FarFault,
+    FarObject,
+    FarPage,
+    FarStanding,
+    SecondTierFault,
+)
+from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.ranges import ByteRange
+
+from .content import MemoryContent, MemoryHit
 
 _PIECE = 1 << 20
 
@@ -80,3 +93,115 @@ class MemoryTier:
 
     async def close(self) -> None:
         pass
+
+
+class MemoryFarContent:
+    """The FarContent of a MemoryTier. `refuses`: it does nothing that is asked of it. `now`: when
+    what has no time in `times` was written."""
+
+    def __init__(self, tier: MemoryTier) -> None:
+        self._tier = tier
+        self.times: dict[str, float] = {}
+        self.others: dict[str, int] = {}  # objects that are none of ours, with their sizes
+        self.aside: dict[Digest, bytes] = {}
+        self.refuses = False
+        self.now = 0.0
+
+    async def page(self, after: str, limit: int) -> FarPage:
+        self._check()
+        sizes = {str(digest): len(data) for digest, data in self._tier.kept.items()} | self.others
+        names = sorted(name for name in sizes if name > after)
+        objects = [
+            FarObject(
+                name,
+                None if name in self.others else Digest.parse(name),
+                sizes[name],
+                self.times.get(name, self.now),
+            )
+            for name in names[:limit]
+        ]
+        return FarPage(tuple(objects), names[limit - 1] if len(names) > limit else None)
+
+    async def remove(self, names: Collection[str]) -> int:
+        self._check()
+        count = 0
+        for name in names:
+            if name in self.others:
+                del self.others[name]
+                count += 1
+            elif self._tier.kept.pop(Digest.parse(name), None) is not None:
+                count += 1
+        return count
+
+    async def set_aside(self, digest: Digest) -> None:
+        self._check()
+        self.aside[digest] = self._tier.kept.pop(digest)
+
+    async def renew(self, digest: Digest) -> None:
+        self._check()
+        self.times[str(digest)] = self.now
+
+    async def presigned(self, digest: Digest, seconds: int) -> str:
+        self._check()
+        return f"https://far.example/{digest.hex}?for={seconds}"
+
+    def _check(self) -> None:
+        if self.refuses:
+            raise FarFault("told to")
+
+
+class MemoryFar:
+    """A FarRecords of a MemoryContent: what the bus says was committed is due."""
+
+    def __init__(self, store: MemoryContent, events: Events) -> None:
+        self._store = store
+        self._due: dict[Digest, tuple[str, float]] = {}
+        self._standing: dict[Digest, FarStanding] = {}
+        events.listen(ContentCommitted, self._committed)
+
+    def _committed(self, event: ContentCommitted) -> None:
+        self._due[event.digest] = event.repository.registry, float(len(self._due) + 1)
+        self._standing[event.digest] = FarStanding.NOT_YET
+
+    def _of(self, source: str) -> list[tuple[float, Digest]]:
+        return sorted(
+            (
+                (came, digest)
+                for digest, (its, came) in self._due.items()
+                if its == source
+                and self._store.is_here(digest)
+                and self._standing[digest] is not FarStanding.FAR
+            ),
+            key=lambda each: each[0],
+        )
+
+    def is_far(self, digest: Digest) -> bool:
+        return self._store.is_here(digest) and self._standing.get(digest) is FarStanding.FAR
+
+    async def uploaded(self, digest: Digest, within: float) -> bool:
+        async with asyncio.timeout(within):
+            while not self.is_far(digest):
+                await asyncio.sleep(0.01)
+        return True
+
+    async def note(self, digest: Digest, standing: FarStanding) -> None:
+        self._standing[digest] = standing
+
+    async def sources(self) -> Sequence[str]:
+        return [source for source in {its for its, _ in self._due.values()} if self._of(source)]
+
+    async def due(
+        self, source: str, newest: bool, passed_over: Collection[Digest], count: int
+    ) -> Sequence[Due]:
+        found = [each for each in self._of(source) if each[1] not in passed_over]
+        chosen = (found[::-1] if newest else found)[:count]
+        return [
+            Due(digest, self._store.size(digest), came, self._standing[digest] is FarStanding.WRONG)
+            for came, digest in chosen
+        ]
+
+    async def backlog(self) -> Backlog:
+        return Backlog(sum(len(self._of(source)) for source in await self.sources()), None)
+
+    async def open(self, digest: Digest) -> MemoryHit | None:
+        return await self._store.open(digest)

@@ -59,6 +59,36 @@ async def test_the_second_tier_opens_nothing_to_another_repository(house: House)
         assert (await second.ask(f"/v2/{OTHER}/{path}")).status == 404
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_was_due_when_the_mirror_was_killed_is_given_by_the_next(
+    house: House, workers: int
+) -> None:
+    layer = os.urandom(4 * MIB)
+    house.hub.add_image(REDIS, "7", layer)
+    tier = house.folder / "tier"
+    tier.touch()  # it takes nothing
+    mirror = await sharing(house, workers=workers)
+    await pull(mirror, layer)
+    mirror.kill()
+    tier.unlink()
+    await mirror.start()
+    await kept(mirror, 2)
+    assert {path.name for path in tier.rglob("*") if path.is_file()} >= {
+        digest_of(layer).removeprefix("sha256:")
+    }
+
+
+async def test_what_was_here_before_there_was_a_second_tier_is_given_to_it(house: House) -> None:
+    layer = os.urandom(MIB)
+    house.hub.add_image(REDIS, "7", layer)
+    storage = {"path": str(house.folder / "near"), "max_size": "1GiB"}
+    mirror = await house.mirror(storage=storage)
+    await pull(mirror, layer)
+    await mirror.stop()
+    later = await house.mirror(storage={**storage, "second_tier": str(house.folder / "tier")})
+    await kept(later, 2)
+
+
 def lies(tier: Path) -> None:
     for path in tier.rglob("*"):
         if path.is_file():

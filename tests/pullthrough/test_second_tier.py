@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.content import ContentStore
 from mirror.contracts.context import RequestContext
-from mirror.contracts.events import ContentCommitted, SecondTierGiven, UpstreamRejected
+from mirror.contracts.events import (
+    ContentCommitted,
+    SecondTierGiven,
+    SecondTierWrong,
+    UpstreamRejected,
+)
 from mirror.contracts.registry import FileContent
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
@@ -19,16 +24,30 @@ from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.policy.visibility import Proofs, RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.far_uploads import FarNotes, FarUploads, UploadPace
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.second_tier import NAME, Tiered, TierKeeper, TierState
+from mirror.pullthrough.second_tier import NAME, Tiered, TierState
 from mirror.pullthrough.shared import Shared
 from mirror.storage.records.links import LinkRecords
+from mirror.tasks import beside
 
-from ..fakes import FakeTags, FakeUpstream, MemoryContent, MemoryTier, Recorder, manifest_of
+from ..fakes import (
+    FakeTags,
+    FakeUpstream,
+    MemoryContent,
+    MemoryFar,
+    MemoryFarContent,
+    MemoryTier,
+    Recorder,
+    manifest_of,
+)
 
 REDIS = Repository("docker.io", "library/redis")
 ASKER = RequestContext("1", "10.0.0.1")
 SMALL, LARGE = b"small" * 1000, bytes(range(256)) * 16_384  # 4 MiB
+QUICK = UploadPace(
+    look=0.05, pause=0.02, longest_pause=0.1, passed_over=0.1, longest_passed_over=0.2
+)
 MOST = 2.0  # seconds by which a tier delays a pull at most
 
 
@@ -43,10 +62,17 @@ async def state(tier: MemoryTier, told: Recorder) -> TierState:
 
 
 @pytest.fixture
-async def keeper(state: TierState, store: MemoryContent) -> AsyncIterator[TierKeeper]:
-    keeper = TierKeeper(state, store, ["docker.io"])
-    yield keeper
-    await keeper.close()
+def records(store: MemoryContent, told: Recorder) -> MemoryFar:
+    return MemoryFar(store, told)
+
+
+@pytest.fixture
+async def uploads(state: TierState, records: MemoryFar) -> AsyncIterator[None]:
+    notes = FarNotes(state, records)
+    async with beside(FarUploads(state, records, Clock(), QUICK).run(), "uploads"):
+        yield
+    await notes.close()
+    await state.close()
 
 
 @pytest.fixture
@@ -105,14 +131,14 @@ async def test_a_manifest_of_the_tier_is_not_asked_of_the_upstream(
 
 
 async def test_what_was_fetched_is_given_to_the_tier(
-    tiered: PullThrough, keeper: TierKeeper, tier: MemoryTier, upstream: FakeUpstream,
+    tiered: PullThrough, uploads: None, tier: MemoryTier, upstream: FakeUpstream,
     told: Recorder,
 ) -> None:  # fmt: skip
     manifest = manifest_of(LARGE)
     digest = upstream.push("7", manifest, LARGE)
     await tiered.manifest(ASKER, REDIS, digest)
     await whole(await tiered.blob(ASKER, REDIS, Digest.of(LARGE)))
-    await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(True)] * 2)
+    await eventually(lambda: [given.kept for given in told.of(SecondTierGiven)] == [True] * 2)
     assert await tier.contains(digest)
     assert await tier.contains(Digest.of(LARGE))
 
@@ -159,7 +185,7 @@ async def test_a_tier_that_breaks_off_is_followed_by_the_upstream_from_there(
 @pytest.mark.parametrize("wrong", [b"\0" * len(LARGE), LARGE[:-1], LARGE + b"\0"])
 async def test_a_lying_tier_is_found_out_and_put_right(
     tiered: PullThrough,
-    keeper: TierKeeper,
+    uploads: None,
     tier: MemoryTier,
     upstream: FakeUpstream,
     told: Recorder,
@@ -170,7 +196,7 @@ async def test_a_lying_tier_is_found_out_and_put_right(
     keep(tier, wrong, digest)
     assert await whole(await tiered.blob(ASKER, REDIS, digest)) == LARGE
     assert told.of(UpstreamRejected) == [UpstreamRejected("", NAME)]
-    await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(True)])
+    await eventually(lambda: [given.kept for given in told.of(SecondTierGiven)] == [True])
     assert tier.kept[digest] == LARGE
 
 
@@ -182,9 +208,9 @@ async def test_a_wrong_manifest_of_the_tier_is_passed_over(
     assert (await tiered.manifest(ASKER, REDIS, digest)).data == manifest_of(SMALL)
 
 
-async def test_what_a_full_tier_does_not_take_is_counted(
+async def test_what_a_full_tier_does_not_take_is_counted_and_given_again(
     tiered: PullThrough,
-    keeper: TierKeeper,
+    uploads: None,
     tier: MemoryTier,
     upstream: FakeUpstream,
     told: Recorder,
@@ -192,7 +218,10 @@ async def test_what_a_full_tier_does_not_take_is_counted(
     tier.takes = False
     upstream.push("7", manifest_of(SMALL), SMALL)
     assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(SMALL))) == SMALL
-    await eventually(lambda: told.of(SecondTierGiven) == [SecondTierGiven(False)])
+    await eventually(lambda: len(told.of(SecondTierGiven)) == 2)
+    tier.takes = True
+    await eventually(lambda: told.of(SecondTierGiven)[-1].kept)
+    assert tier.kept == {Digest.of(SMALL): SMALL}
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE])
@@ -258,7 +287,7 @@ async def test_what_the_repository_has_shown_comes_from_the_tier_without_an_ask(
 @pytest.mark.parametrize("data", [SMALL, LARGE])
 async def test_a_tier_that_hangs_or_fails_in_any_operation_holds_no_pull_back(
     guard: RepositoryVisibility,
-    keeper: TierKeeper,
+    uploads: None,
     tier: MemoryTier,
     upstream: FakeUpstream,
     operation: str,
@@ -281,7 +310,7 @@ async def test_a_tier_that_hangs_or_fails_in_any_operation_holds_no_pull_back(
 
 async def test_a_tier_that_loses_its_files_is_given_them_again_when_they_come_again(
     tiered: PullThrough,
-    keeper: TierKeeper,
+    uploads: None,
     tier: MemoryTier,
     upstream: FakeUpstream,
     store: MemoryContent,
@@ -296,19 +325,71 @@ async def test_a_tier_that_loses_its_files_is_given_them_again_when_they_come_ag
         await store.delete(digest)
 
 
-async def test_one_registrys_flood_pushes_out_nothing_that_the_tier_is_to_be_given_of_another(
-    state: TierState, tier: MemoryTier, store: ContentStore, told: Recorder
+async def test_one_registrys_flood_keeps_back_nothing_that_the_tier_is_to_be_given_of_another(
+    state: TierState, tier: MemoryTier, store: MemoryContent, told: Recorder
 ) -> None:
-    keeper = TierKeeper(state, store, ["docker.io", "ghcr.io"], most=4)
-    rare = await _committed(store, told, "ghcr.io", b"rare")
+    records = MemoryFar(store, told)
     flood = [await _committed(store, told, "docker.io", bytes([n])) for n in range(20)]
-    await eventually(lambda: len(told.of(SecondTierGiven)) == 21)
-    assert rare in tier.kept
-    assert [digest in tier.kept for digest in flood] == [True] * 3 + [False] * 17
-    await keeper.close()
+    rare = await _committed(store, told, "ghcr.io", b"rare")
+    one_by_one = FarUploads(state, records, Clock(), replace(QUICK, at_once=1))
+    async with beside(one_by_one.run(), "uploads"):
+        await eventually(lambda: len(told.of(SecondTierGiven)) == 21)
+    given = [event.digest for event in told.of(SecondTierGiven)]
+    assert given.index(rare) < 3
+    assert given.index(flood[0]) < 5 > given.index(flood[-1])  # the oldest and the newest in turn
+    assert set(tier.kept) == {rare, *flood}
 
 
-async def _committed(store: ContentStore, told: Recorder, registry: str, data: bytes) -> Digest:
+async def test_what_is_wrong_in_an_object_store_is_set_aside_there_and_put_right(
+    store: MemoryContent, tier: MemoryTier, upstream: FakeUpstream, tags: FakeTags, fills: Fills,
+    told: Recorder, wrong_far: Digest,
+) -> None:  # fmt: skip
+    far, records = MemoryFarContent(tier), MemoryFar(store, told)
+    state = TierState(tier, told, Clock(), far=far)
+    notes = FarNotes(state, records)
+    cache = PullThrough(Tiered(upstream, state), Shared.over(store, tags, fills))
+    wrong = tier.kept[wrong_far]
+    async with beside(FarUploads(state, records, Clock(), QUICK).run(), "uploads"):
+        assert await whole(await cache.blob(ASKER, REDIS, wrong_far)) == LARGE
+        await eventually(lambda: tier.kept.get(wrong_far) == LARGE)
+    assert far.aside == {wrong_far: wrong}
+    assert told.of(SecondTierWrong) == [SecondTierWrong(wrong_far, set_aside=True)]
+    await cache.close()
+    await notes.close()
+    await state.close()
+
+
+async def test_what_is_wrong_and_cannot_be_set_aside_is_put_over(
+    store: MemoryContent, tier: MemoryTier, upstream: FakeUpstream, tags: FakeTags, fills: Fills,
+    told: Recorder, wrong_far: Digest,
+) -> None:  # fmt: skip
+    far, records = MemoryFarContent(tier), MemoryFar(store, told)
+    far.refuses = True
+    state = TierState(tier, told, Clock(), far=far)
+    notes = FarNotes(state, records)
+    cache = PullThrough(Tiered(upstream, state), Shared.over(store, tags, fills))
+    async with beside(FarUploads(state, records, Clock(), QUICK).run(), "uploads"):
+        assert await whole(await cache.blob(ASKER, REDIS, wrong_far)) == LARGE
+        await eventually(lambda: tier.kept[wrong_far] == LARGE)
+    assert told.of(SecondTierWrong) == [SecondTierWrong(wrong_far, set_aside=False)]
+    await cache.close()
+    await notes.close()
+    await state.close()
+
+
+@pytest.fixture(params=["other bytes", "shorter", "longer"])
+def wrong_far(request: pytest.FixtureRequest, tier: MemoryTier, upstream: FakeUpstream) -> Digest:
+    upstream.push("7", manifest_of(LARGE), LARGE)
+    wrongs = {
+        "other bytes": bytes(len(LARGE)),
+        "shorter": LARGE[:-1],
+        "longer": LARGE + bytes(1),
+    }
+    keep(tier, wrongs[request.param], Digest.of(LARGE))
+    return Digest.of(LARGE)
+
+
+async def _committed(store: MemoryContent, told: Recorder, registry: str, data: bytes) -> Digest:
     digest = Digest.of(data)
     await store.put(digest, data)
     repository = Repository(registry, "library/redis")

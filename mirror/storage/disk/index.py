@@ -57,16 +57,25 @@ SELECT coalesce(sum((size + block - 1) / block * block), 0) FROM content, totals
 WHERE guest AND digest NOT IN (SELECT digest FROM pinned)
 """
 
-_OLDEST = """
-SELECT digest, size, used_at FROM content
+# Of the oldest, what is in the second tier goes first: it comes back from there. Only among so many
+# times as many as are asked for: where little is there, the oldest go as they always do.
+_LOOKED_AT = 4
+_FAR_FIRST = """
+SELECT digest, size, used_at FROM ({oldest} ORDER BY used_at, rank DESC LIMIT ?1 * ?2)
+ORDER BY far = 1 DESC, used_at, rank DESC LIMIT ?1
+"""
+_OLDEST = _FAR_FIRST.format(
+    oldest="""
+SELECT digest, size, used_at, rank, far FROM content
 WHERE held IS NULL AND digest NOT IN (SELECT digest FROM pinned)
-ORDER BY used_at, rank DESC LIMIT ?
 """
-
-_OLDEST_GUESTS = """
-SELECT digest, size, used_at FROM content WHERE guest AND digest NOT IN (SELECT digest FROM pinned)
-ORDER BY used_at, rank DESC LIMIT ?
+)
+_OLDEST_GUESTS = _FAR_FIRST.format(
+    oldest="""
+SELECT digest, size, used_at, rank, far FROM content
+WHERE guest AND digest NOT IN (SELECT digest FROM pinned)
 """
+)
 
 
 class Exceeded(Exception):
@@ -162,7 +171,7 @@ class Index:
         held, as it was before."""
         with self.database.transaction() as db:
             before = _forget(db, digest, came or IngestKey(digest))
-            _add(db, digest, size, now, needs, before.of(guest))
+            _add(db, digest, size, now, needs, before.of(guest, came.source if came else ""))
             return before.held is not None
 
     def admit(
@@ -174,6 +183,7 @@ class Index:
         ceiling: int = 0,
         *,
         guest: bool = False,
+        source: str = "",
     ) -> None:
         """As `add`, for content that will be visible in a moment: it needs no reservation.
 
@@ -182,7 +192,7 @@ class Index:
         with self.database.transaction() as db:
             before = _forget(db, digest, IngestKey(digest))
             self.refuse_more(db, self.taken(size), 0, ceiling)
-            _add(db, digest, size, now, needs, before.of(guest))
+            _add(db, digest, size, now, needs, before.of(guest, source))
 
     def remove(self, digests: Sequence[Digest]) -> int:
         """Forgets this content; returns the bytes of it that were recorded."""
@@ -295,11 +305,10 @@ class Index:
         return self.usage().content_bytes - self.held_bytes() - int(kept)
 
     def oldest(self, count: int = 64, guests: bool = False) -> list[Entry]:
-        """The least recently used content, what needs others before what is needed; without what
-        is held or pinned."""
-        return _entries(
-            self.database.scan(_PINNED + (_OLDEST_GUESTS if guests else _OLDEST), count)
-        )
+        """The least recently used content, what needs others before what is needed, and what is
+        in the second tier before what is not yet; without what is held or pinned."""
+        query = _PINNED + (_OLDEST_GUESTS if guests else _OLDEST)
+        return _entries(self.database.scan(query, count, _LOOKED_AT))
 
     def pin(self, name: str, digest: Digest | None) -> None:
         """Keeps this content, and all that it needs, whatever its age; in place of what was kept
@@ -326,23 +335,26 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Of content: whether it is a guest's, and when it was held last."""
+    """Of content: whether it is a guest's, when it was held last, whether it is in the second tier
+    (see far_index.py), and whose it is: a mark of its source, "" where that is not known."""
 
     guest: bool = True
     held: float | None = None
+    far: int = 0
+    source: str = ""
 
-    def of(self, guest: bool) -> Standing:
+    def of(self, guest: bool, source: str) -> Standing:
         """Its next record's, which a guest brings or not: what was another's before stays so."""
-        return replace(self, guest=guest and self.guest)
+        return replace(self, guest=guest and self.guest, source=source)
 
 
 def _forget(db: apsw.Connection, digest: Digest, came: IngestKey) -> Standing:
     """Deletes what is recorded of a digest; its standing goes over to the next record of it."""
     db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
-    for guest, held in rows(
-        db, "DELETE FROM content WHERE digest = ? RETURNING guest, held", str(digest)
+    for guest, held, far in rows(
+        db, "DELETE FROM content WHERE digest = ? RETURNING guest, held, far", str(digest)
     ):
-        return Standing(bool(guest), held)
+        return Standing(bool(guest), held, far)
     return Standing()
 
 
@@ -361,8 +373,18 @@ def _add(
     ]
     rank = 1 + max(ranks, default=0) if needs else 0
     db.execute(
-        "INSERT INTO content (digest, size, used_at, rank, guest, held) VALUES (?, ?, ?, ?, ?, ?)",
-        (str(digest), size, now, rank, standing.guest, standing.held),
+        "INSERT INTO content (digest, size, used_at, rank, guest, held, source, came, far) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?3, ?8)",
+        (
+            str(digest),
+            size,
+            now,
+            rank,
+            standing.guest,
+            standing.held,
+            standing.source,
+            standing.far,
+        ),
     )
     if needs:
         db.executemany(

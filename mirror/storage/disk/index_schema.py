@@ -11,6 +11,8 @@ from ..sqlite_files import Schema
 # A content's rank is 0 for what refers to nothing, 1 for a manifest, 2 for an index: among equals
 # in age, what needs others goes before what is needed. `guest`: see Index. `held`: when content
 # was held last, NULL for what may be evicted. What is held is in no index that eviction looks at.
+# `source`, `came` and `far`: who brought content, when, and whether it is in the second tier too
+# (see far_index.py).
 _VERSIONS = (
     """
 CREATE TABLE content (
@@ -85,6 +87,12 @@ CREATE TRIGGER content_out AFTER DELETE ON content BEGIN
         guests = guests - old.guest * ((old.size + block - 1) / block * block),
         held = held - (old.held IS NOT NULL) * ((old.size + block - 1) / block * block);
     DELETE FROM needs WHERE parent = old.digest; END;
+""",
+    """
+ALTER TABLE content ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE content ADD COLUMN came REAL NOT NULL DEFAULT 0;
+ALTER TABLE content ADD COLUMN far INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX not_far ON content (source, came) WHERE far <> 1 AND NOT guest AND held IS NULL;
 """,
 )
 

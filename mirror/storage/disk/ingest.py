@@ -70,7 +70,12 @@ class Ingest:
     ) -> bool:
         """As ContentStore.put."""
         partial, kept = await self._space.making_names(
-            self._files, self._put, digest, data, refers_to, self._is_guest(source)
+            self._files,
+            self._put,
+            IngestKey.of(digest, source),
+            data,
+            refers_to,
+            self._is_guest(source),
         )
         if partial is None:
             return kept
@@ -129,10 +134,11 @@ class Ingest:
         return DiskPartial(file, self._files, self._space, self, sync=self._policy.sync)
 
     def _put(
-        self, digest: Digest, data: bytes, refers_to: Sequence[Digest], guest: bool
+        self, came: IngestKey, data: bytes, refers_to: Sequence[Digest], guest: bool
     ) -> tuple[DiskPartial | None, bool]:
         """The whole way of small content in one go, and whether it is kept; the partial, where room
         is lacking."""
+        digest = came.digest
         partial = self._locked(IngestKey(digest), guest)
         if partial is None:  # another process is just writing it
             return None, False
@@ -140,7 +146,7 @@ class Ingest:
             partial.begin_anew()
             # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
             now = self._clock.wall()
-            if not self._space.admit(digest, len(data), now, refers_to, guest):
+            if not self._space.admit(came, len(data), now, refers_to, guest):
                 return partial, False
             partial.take(data)
             partial.publish(self._blobs.path(digest))

@@ -23,6 +23,7 @@ from ...events import Events
 from ...oci.digest import Digest
 from .async_index import AsyncIndex
 from .blob_files import HELD, BlobFiles
+from .far_index import FarIndex
 from .held_index import HeldIndex
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ class Removal:
         self._blobs = blobs
         self._async_index = async_index
         self._held = HeldIndex(async_index.index)
+        self._far = FarIndex(async_index.index)
         self._clock = clock
         self._events = events
         self._unrecorded: set[Digest] = set()  # evicted, as the index could not be told
@@ -86,6 +88,7 @@ class Removal:
         gone = 0
         for digest in dict.fromkeys([*digests, *again]):
             entry = self._async_index.known(self._async_index.index.entry, digest)
+            is_due = self._async_index.known(self._far.is_due, digest) or False
             unlinking = _Unlinking(self._blobs.path(digest), unmarked_only=True)
             try:
                 size = self._remove(self._held.evict, digest, unlinking)
@@ -98,7 +101,7 @@ class Removal:
                     unused = None if entry is None else max(0.0, now - entry.used_at)
                     age = max(0.0, now - unlinking.written)
                     known = 0 if entry is None else entry.size
-                    self._events.emit(ContentEvicted(digest, known, unused, age))
+                    self._events.emit(ContentEvicted(digest, known, unused, age, is_due))
             gone += self._async_index.index.taken(size or 0)
         return gone
 

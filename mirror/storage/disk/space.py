@@ -163,14 +163,17 @@ class SpaceManager:
         return self._take(claim) is None
 
     def admit(
-        self, digest: Digest, size: int, now: float, needs: Sequence[Digest], guest: bool
+        self, came: IngestKey, size: int, now: float, needs: Sequence[Digest], guest: bool
     ) -> bool:
         """Records content that will be visible in a moment, if there is room for it now. Blocking;
         raises StoreFull, OSError."""
-        index = self._async_index.index
+        index, digest = self._async_index.index, came.digest
         claim = SpaceClaim(IngestKey(digest), size, size, guest=guest)
-        lack = self._take(claim, record=lambda: index.admit(digest, size, now, needs, guest=guest))
-        return lack is None
+
+        def record() -> None:
+            index.admit(digest, size, now, needs, guest=guest, source=came.source)
+
+        return self._take(claim, record=record) is None
 
     async def keep(self, key: PartialKey, size: int) -> None:
         """Reserves what is on the disk of a partial whose writer has stopped."""

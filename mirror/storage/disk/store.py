@@ -30,6 +30,7 @@ from ...threads import Threads, aside
 from ...times import STORES
 from .async_index import AsyncIndex
 from .blob_files import BlobFiles
+from .far import DiskFar
 from .files import StorageUnusable as StorageUnusable
 from .files import hash_of, prepare, read_whole, words
 from .free_space import FreeSpace
@@ -96,6 +97,7 @@ class DiskContent:
             self._removal,
             self._clock,
         )
+        self.far = DiskFar(self.blobs, self.async_index, self._clock, self._doubt)
         self.uploads = DiskUploads(root, self._files, self.space, self.held, self._clock)
         policy = IngestPolicy(sync, is_guest)
         self.ingest = Ingest(

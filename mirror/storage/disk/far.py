@@ -1,0 +1,92 @@
+"""What of the content is in the second tier too, for whoever gives it there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
+
+import apsw
+import structlog
+
+from ...clock import Clock
+from ...contracts.registry import Outcome
+from ...contracts.second_tier import Backlog, Due, FarStanding
+from ...oci.digest import Digest
+from ...oci.errors import Unavailable
+from .async_index import AsyncIndex
+from .blob_files import BlobFiles
+from .far_index import FarIndex
+from .open_file import StoredFile
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_LOOK = 0.1  # seconds between two looks at whether another process has brought something far
+
+
+class DiskFar:
+    """A FarRecords: of this index, and the files beside it."""
+
+    def __init__(
+        self,
+        blobs: BlobFiles,
+        async_index: AsyncIndex,
+        clock: Clock,
+        doubt: Callable[[Digest, str], None],
+    ) -> None:
+        """`doubt`: is told of content that could not be read."""
+        self._blobs = blobs
+        self._async_index = async_index
+        self._index = FarIndex(async_index.index)
+        self._clock = clock
+        self._doubt = doubt
+
+    def is_far(self, digest: Digest) -> bool:
+        return self._async_index.known(self._index.standing, digest) is FarStanding.FAR
+
+    async def note(self, digest: Digest, standing: FarStanding) -> None:
+        await self._async_index.note(self._index.note, digest, standing)
+
+    async def sources(self) -> Sequence[str]:
+        return await self._ask(self._index.sources) or ()
+
+    async def due(
+        self, source: str, newest: bool, passed_over: Collection[Digest], count: int
+    ) -> Sequence[Due]:
+        return await self._ask(self._index.due, source, newest, passed_over, count) or ()
+
+    async def backlog(self) -> Backlog:
+        return await self._ask(self._index.backlog) or Backlog(0, None)
+
+    async def open(self, digest: Digest) -> StoredFile | None:
+        try:
+            fd = self._blobs.open(digest)
+        except Unavailable:  # descriptors have run out: clients come first
+            return None
+        if fd is None:
+            return None
+        size = os.fstat(fd).st_size
+        if size != self._async_index.known(self._async_index.index.size, digest):
+            os.close(fd)  # who opens it to read it sees to that
+            return None
+        return StoredFile(fd, digest, size, Outcome.HIT, lambda reason: self._doubt(digest, reason))
+
+    async def uploaded(self, digest: Digest, within: float) -> bool:
+        deadline = self._clock.monotonic() + within
+        while (standing := self._async_index.known(self._index.standing, digest)) is not None:
+            if standing is FarStanding.FAR:
+                return True
+            if self._clock.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_LOOK)
+        return False
+
+    async def _ask(self, work: Callable[..., T], *arguments: object) -> T | None:
+        try:
+            return await self._async_index.ask(work, *arguments)
+        except (apsw.Error, OSError) as error:
+            log.warning("index_does_not_answer", reason=str(error))
+            return None
