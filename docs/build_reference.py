@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "reference.md"
 
 _LEVELS = ("debug", "info", "warning", "error", "exception")
 _COMMENT = re.compile(r" *# (\S.*)")  # more spaces are those of a key that is commented out
-_KEY = re.compile(r"#?( *)(?:- )?\{?([a-z_.]+):(?: |$)")
+_KEY = re.compile(r"#?( *)(?:- )?\{?([a-z0-9_.]+):(?: |$)")
 
 
 def reference() -> str:

@@ -165,7 +165,7 @@ def uncommented(text: str, block: str) -> str:
 @pytest.mark.parametrize("block", shipped_examples(), ids=lambda block: block.split()[1])
 def test_each_example_of_the_shipped_file_is_taken(block, tmp_path):
     secrets = ("hub", "ghcr", "corp", "proxy", "redis", "redis-ca.pem", "sentinels", "records")
-    for name in (*secrets, "fleet"):
+    for name in (*secrets, "fleet", "s3"):
         (tmp_path / name).write_text(SECRET if name != "fleet" else FLEET_SECRET)
     (tmp_path / "admin").write_text(ADMIN_TOKEN)
     with_certificates(tmp_path)
@@ -205,7 +205,7 @@ def test_each_example_of_the_pages_is_taken(page, block, tmp_path):
 
 
 def test_the_pages_have_their_examples():
-    assert [len(examples_of(page)) for page in PAGES[:4]] == [1, 10, 1, 2]
+    assert [len(examples_of(page)) for page in PAGES[:4]] == [1, 11, 1, 2]
     upstreams = (SHIPPED.parent / "docs/upstreams.md").read_text()
     registries = upstreams.partition("\n## What to write\n")[2].split("\n## ")[1:-1]
     for section in registries:
@@ -229,7 +229,7 @@ def test_the_shipped_file_has_its_examples():
         "fleet:",
     ):
         assert word in examples
-    assert len(shipped_examples()) == 20
+    assert len(shipped_examples()) == 21
 
 
 @pytest.mark.parametrize(

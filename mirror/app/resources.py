@@ -12,6 +12,8 @@ import structlog
 
 from ..clock import Clock
 from ..config import Config
+from ..config.model import StorageConfig
+from ..contracts.second_tier import FarContent, SecondTier
 from ..contracts.tags import TagStore
 from ..events import Events
 from ..pullthrough.far_uploads import FarNotes
@@ -234,14 +236,29 @@ def _second_tier(
     stack: contextlib.AsyncExitStack, config: Config, store: DiskContent, process: Process
 ) -> TierState | None:
     """What is behind the store, if anything; closed with the stack."""
-    if config.storage.second_tier is None:
+    found = _tier(config.storage)
+    if found is None:
         return None
-    tier = FolderTier(config.storage.second_tier)
+    tier, far = found
     stack.push_async_callback(tier.close)
-    state = TierState(tier, process.events, process.clock)
+    state = TierState(tier, process.events, process.clock, far=far)
     stack.push_async_callback(state.close)
     stack.push_async_callback(FarNotes(state, store.far).close)
     return state
+
+
+def _tier(storage: StorageConfig) -> tuple[SecondTier, FarContent | None] | None:
+    if storage.second_tier is not None:
+        return FolderTier(storage.second_tier), None
+    if storage.s3 is None:
+        return None
+    # Not before it is needed: it is an extra, and of 16 MB.
+    from ..storage.second_tier.s3 import S3Tier
+    from ..storage.second_tier.s3_content import S3Content
+    from .buckets import bucket_in
+
+    bucket = bucket_in(storage.s3)
+    return S3Tier(bucket), S3Content(bucket)
 
 
 @contextlib.asynccontextmanager

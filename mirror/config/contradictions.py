@@ -13,7 +13,7 @@ from ..oci.errors import BadRequest, quoted
 from ..oci.reference import ImageReference, parse_image
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
 from ..redis_url import parse_redis_url
-from . import certificates, fleet, hosted, places, sync
+from . import certificates, fleet, hosted, places, s3, sync
 from .document import Location
 from .model import AccessConfig, ClientConfig, Credentials, FreshnessConfig, ProxyConfig
 from .ports import Found, pair_contradictions, port_contradictions
@@ -30,6 +30,7 @@ def contradictions(data: dict[str, Any]) -> Found:
     yield from _hosted(data)
     yield from _access(data.get("access"))
     yield from _pins(data)
+    yield from s3.mistakes(_section(data, "storage"))
     yield from _syncs(data)
     if isinstance(data.get("hosted"), dict):
         yield from hosted.mistakes(data["hosted"], _section(data, "registries"))

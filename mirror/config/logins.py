@@ -103,6 +103,16 @@ def identity_token_from_environment(value: object) -> Secret:
     return _from_environment(value, _identity_token)
 
 
+def secret_key_from_file(value: object) -> Secret:
+    """The file's text, less one trailing newline: what signs requests, and is never sent."""
+    return _from_file(value, _secret_key)
+
+
+def secret_key_from_environment(value: object) -> Secret:
+    """The variable's value."""
+    return _from_environment(value, _secret_key)
+
+
 def credential_helper(value: object) -> str:
     """What follows `docker-credential-` in the name of a program on the PATH."""
     write = "the name alone, such as ecr-login for the program docker-credential-ecr-login"
@@ -190,6 +200,12 @@ def _is_utf8(secret: str) -> bool:
 def _identity_token(secret: str) -> str:
     if not _PLAIN.fullmatch(secret):
         raise Mistake("an identity token with spaces or lines in it", "the token as issued")
+    return secret
+
+
+def _secret_key(secret: str) -> str:
+    if not _PLAIN.fullmatch(secret):
+        raise Mistake("a secret key with spaces or lines in it", "the key as issued")
     return secret
 
 

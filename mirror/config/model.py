@@ -26,6 +26,7 @@ from .listening import ListenConfig, TlsConfig, at, listen_list
 from .log import LogConfig
 from .logins import Secret
 from .places import Network
+from .s3 import S3Config
 from .section import Seconds, Section, or_empty, or_none_listed
 from .sync import SyncConfig
 from .tracing import TracingConfig
@@ -42,7 +43,7 @@ def _default_storage_path() -> Path:
 class StorageConfig(Section):
     """Where content rests. `max_size` in bytes. `durability` full: a blob is on
     the disk before it is visible; none: it may be damaged there after a power cut. `second_tier`: a
-    folder of content behind it, None for none."""
+    folder of content behind it, None for none; `s3`: a bucket instead."""
 
     path: Annotated[Path, BeforeValidator(values.path)] = Field(
         default_factory=_default_storage_path
@@ -55,6 +56,7 @@ class StorageConfig(Section):
     partial_ttl: Seconds = 86400.0
     scrub: Seconds = 7 * 86400.0
     second_tier: Annotated[Path | None, BeforeValidator(values.path_or_none)] = None
+    s3: S3Config | None = None
     pin: Annotated[
         tuple[Annotated[str, BeforeValidator(values.image_pattern)], ...],
         BeforeValidator(or_none_listed),

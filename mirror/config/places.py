@@ -161,6 +161,12 @@ def collector_url(value: object) -> str:
     return origin + url.path
 
 
+def object_store_url(value: object) -> str:
+    """Where an S3-compatible store answers, without the bucket: with a path where it has one."""
+    url, origin = _http_url(value, "https://s3.example.com")
+    return origin + url.path.rstrip("/")
+
+
 def mirror_url(value: object) -> str:
     """A mirror's own URL as clients take it: scheme, host and port, and nothing behind them."""
     url, origin = _http_url(value, "http://mirror.lan:5000")

@@ -32,6 +32,7 @@ from .model import (
     TagsConfig,
 )
 from .problems import ConfigError, Mistake, Problem, kind
+from .s3 import S3Config
 from .section import Section
 from .sync import SyncConfig
 
@@ -184,6 +185,7 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "hosted": HostedConfig,
     "log": LogConfig,
     "storage": StorageConfig,
+    "s3": S3Config,
     "tags": TagsConfig,
     "limits": LimitsConfig,
     "credentials": Credentials,
@@ -205,6 +207,7 @@ _LISTED: dict[str | int, type[Section]] = {
 _MEANT = {
     "password": "password_file, with the path of a file that holds it",
     "token": "token_file, with the path of a file that holds it",
+    "secret_access_key": "secret_access_key_file, with the path of a file that holds it",
     "identity_token": "identity_token_file, with the path of a file that holds it",
 }
 

@@ -23,6 +23,8 @@ _FIXED: Sequence[tuple[str, ...]] = (
     ("storage", "partial_ttl"),
     ("storage", "scrub"),
     ("storage", "second_tier"),
+    # Connections to it, each with a login.
+    ("storage", "s3"),
     # A thread, and a connection to the collector.
     ("tracing",),
     # Connections to the tag memory, of which each has a login.

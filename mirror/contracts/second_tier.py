@@ -47,8 +47,9 @@ class SecondTier(Protocol):
         not, or no byte of that range."""
 
     async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
-        """Keeps the first `size` bytes of this open file, in place of what it has of that digest;
-        others see all of them, or none. Whether it does."""
+        """Keeps the first `size` bytes of this open file; others see all of them, or none. Whether
+        it does. What it has of that digest may stay instead: who knows that to be wrong sets it
+        aside first (`FarContent`), where that can be done."""
 
     async def contains(self, digest: Digest) -> bool:
         """Whether the tier has something of this name."""
@@ -88,7 +89,7 @@ class FarContent(Protocol):
         """Objects in the order of their names, after this one ("" for the first page)."""
 
     async def remove(self, names: Collection[str]) -> int:
-        """Removes them, and says how many were there."""
+        """Removes them, and says how many are gone now."""
 
     async def set_aside(self, digest: Digest) -> None:
         """What is there of this digest is wrong: it is moved to where it is read by nobody but

@@ -1,0 +1,270 @@
+"""A bucket of an S3-compatible store as a second tier.
+
+    <prefix><algorithm>/<2 hex>/<hex>   content, as an object that is never replaced
+
+Servers differ in what they hold to. `If-None-Match: *` is the one condition that all know: of
+several that put the same content, one wins. Ceph's gateway ignores it at the end of a multipart
+upload, so that there the content is looked for first. An upload that is cancelled, or whose file
+cannot be read, is aborted: else its parts would stay, and be paid for, without being seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import obstore
+import structlog
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import S3Store
+
+from ...contracts.files import OpenFile
+from ...contracts.second_tier import SecondTierFault
+from ...oci.digest import Digest
+from ...oci.ranges import ByteRange
+from ...threads import aside
+from ...times import STORES
+from .bucket import FAILURES, Bucket, reason_of
+
+log = structlog.get_logger()
+
+_PIECE = 1 << 20
+_LEAST_PIECE = 512 << 10  # as they come, they are of some 100 KiB: each costs a way to the loop
+_PART = 16 << 20  # of an upload; a smaller content goes in one request
+_MOST_PARTS = 10_000  # that S3 takes
+_PARTS_AT_ONCE = 3
+_LARGE_AT_ONCE = 2  # uploads in parts: each holds its parts in memory
+_SLOWEST = 1 << 20  # bytes/s, below which an upload is given up
+_REST = 0.2  # seconds
+_ATTRIBUTES = {"Content-Type": "application/octet-stream"}
+
+
+def name_of(digest: Digest) -> str:
+    """The object of a content, below the prefix."""
+    return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
+
+
+class S3Tier:
+    """A SecondTier."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._store: S3Store = bucket.opened()
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._uploads: dict[asyncio.Task[bool], _Source] = {}
+        self._is_closed = False
+
+    async def get(self, digest: Digest, range: ByteRange | None = None) -> S3Stream | None:
+        options: obstore.GetOptions = {}
+        if range is not None and range.stop is not None:
+            options["range"] = (range.start, range.stop)
+        elif range is not None:
+            options["range"] = {"offset": range.start}
+        try:
+            async with asyncio.timeout(STORES.far_answer):
+                found = await obstore.get_async(self._store, name_of(digest), options=options)
+        except FAILURES as error:
+            self._tell("get", error)
+            return None
+        return S3Stream(found)
+
+    async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
+        """As the contract has it. What is there already stays, and counts as kept if its size is
+        right."""
+        if self._is_closed:
+            return False
+        try:
+            source = _Source(file.again(), size)  # the caller may be cancelled, and close it
+        except OSError as error:
+            self._tell("put", error)
+            return False
+        task = asyncio.create_task(self._put(name_of(digest), source))
+        self._uploads[task] = source
+        task.add_done_callback(self._over)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            source.give_up()
+            raise
+
+    async def contains(self, digest: Digest) -> bool:
+        try:
+            return await self._size(name_of(digest)) is not None
+        except FAILURES as error:
+            self._tell("look", error)
+            return False
+
+    async def close(self) -> None:
+        """Uploads are given up. obstore's threads are given the time to come to rest: a process
+        that ends while they hand something to Python may abort."""
+        self._is_closed = True
+        for source in self._uploads.values():
+            source.give_up()
+        if self._uploads:
+            await asyncio.wait(self._uploads, timeout=_REST)
+        await asyncio.sleep(_REST)
+
+    def _over(self, task: asyncio.Task[bool]) -> None:
+        self._uploads.pop(task).close()
+        _looked_at(task)  # the caller may have been cancelled
+
+    async def _put(self, name: str, source: _Source) -> bool:
+        try:
+            if source.size <= _PART:
+                return await self._put_whole(name, source)
+            async with self._large:
+                return await self._put_parts(name, source)
+        except FAILURES as error:
+            self._tell("put", error)
+            return False
+
+    async def _put_whole(self, name: str, source: _Source) -> bool:
+        data = await aside(source.whole)
+        with contextlib.suppress(AlreadyExistsError):
+            async with asyncio.timeout(STORES.far_answer + source.size / _SLOWEST):
+                await obstore.put_async(
+                    self._store, name, data, mode="create", attributes=dict(_ATTRIBUTES)
+                )
+                return True
+        return await self._is_right(name, source.size)
+
+    async def _put_parts(self, name: str, source: _Source) -> bool:
+        if await self._size(name) is None:
+            uploading = asyncio.ensure_future(
+                obstore.put_async(
+                    self._store,
+                    name,
+                    iter(source),
+                    attributes=dict(_ATTRIBUTES),
+                    chunk_size=max(_PART, -(-source.size // _MOST_PARTS)),
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+            )
+            source.is_read_by(uploading)
+            try:
+                async with asyncio.timeout(STORES.far_answer + source.size / _SLOWEST):
+                    await asyncio.shield(uploading)
+            except TimeoutError:
+                source.give_up()  # cancelled, it would leave its parts
+                raise
+        return await self._is_right(name, source.size)
+
+    async def _is_right(self, name: str, size: int) -> bool:
+        found = await self._size(name)
+        if found != size:
+            log.warning("second_tier_has_another_size", name=name, size=found, wanted=size)
+        return found == size
+
+    async def _size(self, name: str) -> int | None:
+        """Of an object; None where there is none. Raises FAILURES."""
+        try:
+            async with asyncio.timeout(STORES.far_answer):
+                return int((await obstore.head_async(self._store, name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def _tell(self, operation: str, error: BaseException) -> None:
+        if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
+            return
+        log.warning("second_tier_failed", operation=operation, reason=reason_of(error))
+
+
+class S3Stream:
+    """A TierStream."""
+
+    def __init__(self, found: obstore.GetResult) -> None:
+        self.size = int(found.meta["size"])
+        self.start, self._stop = found.range
+        self._position = self.start
+        self._pieces = found.stream(_LEAST_PIECE)
+        self._reading: asyncio.Future[bytes] | None = None
+        self._rest = b""  # of a piece that was too large
+        self._is_open = True
+
+    async def read(self) -> bytes:
+        if not self._rest:
+            self._rest = await self._next()
+        piece, self._rest = self._rest[:_PIECE], self._rest[_PIECE:]
+        self._position += len(piece)
+        return piece
+
+    async def _next(self) -> bytes:
+        if not self._is_open or self._position >= self._stop:
+            return b""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(anext(self._pieces))
+        try:
+            piece = await asyncio.shield(self._reading)
+        except StopAsyncIteration:
+            raise SecondTierFault("the object has become shorter") from None
+        except FAILURES as error:
+            raise SecondTierFault(reason_of(error)) from error
+        finally:
+            if self._reading.done():
+                self._reading = None
+        return piece
+
+    async def close(self) -> None:
+        self._is_open = False
+        if self._reading is not None:
+            self._reading.add_done_callback(_looked_at)
+            self._reading.cancel()
+            self._reading = None
+
+
+class _GivenUp(OSError):
+    """Nobody wants this upload any more."""
+
+
+class _Source:
+    """The first `size` bytes of a file, for obstore, which reads them on a thread of its own. What
+    it raises aborts the upload."""
+
+    def __init__(self, file: OpenFile, size: int) -> None:
+        self.size = size
+        self._file = file
+        self._is_given_up = False
+        self._reader: asyncio.Future[obstore.PutResult] | None = None
+
+    def is_read_by(self, upload: asyncio.Future[obstore.PutResult]) -> None:
+        """Until it has ended, it may be reading the file, though nobody waits for it."""
+        self._reader = upload
+
+    def __iter__(self) -> Iterator[bytes]:
+        at = 0
+        while at < self.size:
+            piece = self._read(min(_PIECE, self.size - at), at)
+            at += len(piece)
+            yield piece
+
+    def whole(self) -> bytes:
+        """Raises OSError."""
+        return b"".join(self)
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+
+    def close(self) -> None:
+        if self._reader is None or self._reader.done():
+            self._file.close()
+        else:
+            self._reader.add_done_callback(self._ended)
+
+    def _ended(self, upload: asyncio.Future[obstore.PutResult]) -> None:
+        _looked_at(upload)
+        self._file.close()
+
+    def _read(self, count: int, at: int) -> bytes:
+        if self._is_given_up:
+            raise _GivenUp("given up")
+        piece = self._file.pread(count, at)
+        if not piece:
+            raise OSError(f"the file ends at {at}, before {self.size}")
+        return piece
+
+
+def _looked_at(future: asyncio.Future[Any]) -> None:
+    """Its failure is nobody's to hear of any more."""
+    if not future.cancelled():
+        future.exception()

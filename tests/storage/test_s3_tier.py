@@ -1,0 +1,115 @@
+"""A bucket as a second tier: a real SeaweedFS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+
+from mirror.contracts.second_tier import FarFault, SecondTier
+from mirror.oci.digest import Digest
+from mirror.storage.second_tier.bucket import Bucket
+from mirror.storage.second_tier.s3 import S3Tier, name_of
+from mirror.storage.second_tier.s3_content import S3Content
+
+from ..seaweed import KEY, SECRET, Seaweed, seaweed_running
+from .second_tier_contract import DATA, DIGEST, SecondTierContract, got, put
+
+
+@pytest.fixture(scope="module")
+def seaweed() -> Iterator[Seaweed]:
+    with seaweed_running() as server:
+        yield server
+
+
+def bucket(seaweed: Seaweed, name: str, prefix: str = "below/this/") -> Bucket:
+    return Bucket(name, seaweed.endpoint, prefix=prefix, key=lambda: (KEY, SECRET))
+
+
+@pytest.fixture
+def name(seaweed: Seaweed) -> str:
+    return seaweed.bucket()
+
+
+@pytest.fixture
+async def tier(seaweed: Seaweed, name: str) -> AsyncIterator[S3Tier]:
+    tier = S3Tier(bucket(seaweed, name))
+    yield tier
+    await tier.close()
+
+
+@pytest.fixture
+async def broken(seaweed: Seaweed) -> AsyncIterator[S3Tier]:
+    tier = S3Tier(bucket(seaweed, "no-such-bucket"))
+    yield tier
+    await tier.close()
+
+
+@pytest.fixture
+def content(seaweed: Seaweed, name: str) -> S3Content:
+    return S3Content(bucket(seaweed, name))
+
+
+class TestS3Tier(SecondTierContract):
+    """The contract."""
+
+    @pytest.fixture(autouse=True)
+    def _content(self, content: S3Content) -> None:
+        self.content = content
+
+    async def make_way(self, tier: SecondTier) -> None:
+        await self.content.set_aside(DIGEST)
+
+
+async def test_a_large_content_goes_in_parts(tier: S3Tier, seaweed: Seaweed, name: str) -> None:
+    data = os.urandom(40 << 20)
+    digest = Digest.of(data)
+    assert await put(tier, data, digest)
+    assert seaweed.objects(name) == {f"below/this/sha256/{digest.hex[:2]}/{digest.hex}": len(data)}
+    assert await got(tier, digest) == data
+    assert await put(tier, data, digest)  # it is there
+
+
+async def test_pages_have_all_in_order_with_the_time_of_their_use(
+    tier: S3Tier, content: S3Content, seaweed: Seaweed, name: str
+) -> None:
+    digests = sorted((Digest.of(bytes([n])) for n in range(7)), key=name_of)
+    for digest in digests:
+        assert await put(tier, b"x" * 5, digest)
+    seaweed.write(name, "below/this/zzz", b"none of ours")
+    before = (await content.page("", 100)).objects
+    assert [o.digest for o in before] == [*digests, None]
+    assert all(o.size == 5 for o in before[:-1])
+    await content.renew(digests[3])
+    await content.set_aside(digests[0])
+    after, found = "", []
+    while True:
+        page = await content.page(after, 3)
+        assert len(page.objects) <= 3
+        found += page.objects
+        if page.following is None:
+            break
+        after = page.following
+    assert [o.digest for o in found] == [None, *digests[1:], None]
+    assert found[0].name == "aside/" + name_of(digests[0])
+    assert await content.remove([name_of(d) for d in digests[2:]]) == 5
+    assert [o.digest for o in (await content.page("", 9)).objects] == [None, digests[1], None]
+    assert not [n for n in seaweed.objects(name) if "/used/" in n]
+
+
+async def test_a_presigned_url_leads_to_the_bytes(tier: S3Tier, content: S3Content) -> None:
+    await put(tier, DATA, DIGEST)
+    url = await content.presigned(DIGEST, 60)
+    with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
+        assert answer.read() == DATA
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+
+
+async def test_its_faults_are_told_in_the_words_of_the_server(seaweed: Seaweed, name: str) -> None:
+    content = S3Content(replace(bucket(seaweed, name), key=lambda: (KEY, "wrong")))
+    with pytest.raises(FarFault, match="SignatureDoesNotMatch: The request signature we"):
+        await content.page("", 10)
