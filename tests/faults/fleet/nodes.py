@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...e2e.programs import loopback_address
+from ...redis_sentinels import Guarded, guarded
 from ...redis_server import RedisServer
 from ...waiting import eventually
 from ..house import Mirror
@@ -52,7 +53,8 @@ class Node(Mirror):
 class Fleet:
     """See the module. Use as a context: leaving ends all of it.
 
-    `far`: whether there is an object store. `keys` are added to each node's mirror.yaml.
+    `far`: whether there is an object store. `sentinels`: Redis is three that fail over, `guarded`,
+    and no line leads to them. `keys` are added to each node's mirror.yaml.
     """
 
     def __init__(
@@ -61,13 +63,16 @@ class Fleet:
         *,
         count: int = 3,
         far: bool = True,
+        sentinels: bool = False,
         speed: float = 30e6,
         **keys: Any,
     ) -> None:
         self.folder = folder
         self.origin = Origin(speed)
         self.redis = RedisServer(folder / "redis")
+        self.guarded: Guarded | None = None
         self.far = Seaweed(folder / "far") if far else None
+        self._sentinels = sentinels
         self.nodes: list[Node] = []
         self.front: Front
         self._count = count
@@ -82,7 +87,10 @@ class Fleet:
                 stack.callback(self.far.kill)
                 self.far.launch()
             self.redis.start()
-            (self.folder / "secret").write_text("the secret of a fleet under test, 256 bits\n")
+            if self._sentinels:
+                servers = guarded(self.folder, password=SECRET, sentinel_password=SECRET)
+                self.guarded = await asyncio.to_thread(stack.enter_context, servers)
+            (self.folder / "secret").write_text(f"{'5ec4e7' * 8}\n")
             (self.folder / "s3-secret").write_text(SECRET)
             for number in range(self._count):
                 self.nodes.append(await self._node(number, stack))
@@ -124,7 +132,7 @@ class Fleet:
             self.folder / f"node{number}",
             {
                 "registries": {"docker.io": {"endpoints": endpoints}},
-                "tags": {"store": f"redis://{redis.host}:{redis.port}/0"},
+                "tags": self._tags(redis),
                 "fleet": {
                     "listen": f"{listens}:{PEERS}",
                     "url": f"http://{peers.host}:{peers.port}",
@@ -140,6 +148,13 @@ class Fleet:
             node.far = far
         stack.callback(node.kill)
         return node
+
+    def _tags(self, redis: Line) -> dict[str, str]:
+        if self.guarded is None:
+            return {"store": f"redis://{redis.host}:{redis.port}/0"}
+        secret = str(self.folder / "s3-secret")
+        url = self.guarded.url
+        return {"store": url, "password_file": secret, "sentinel_password_file": secret}
 
     # What happens to it.
 

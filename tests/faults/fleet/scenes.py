@@ -156,6 +156,17 @@ async def holder_alone(going: Going) -> AsyncIterator[None]:
         line.mend()
 
 
+@contextlib.asynccontextmanager
+async def master_killed(going: Going) -> AsyncIterator[None]:
+    guarded = going.fleet.guarded
+    assert guarded is not None
+    old = await asyncio.to_thread(guarded.master)
+    old.kill()
+    yield
+    await asyncio.to_thread(guarded.fails_over_from, old)
+
+
+WITH_SENTINELS: dict[str, Scene] = {"Redis: fail-over": master_killed}
 SCENES: dict[str, Scene] = {
     "nothing": nothing,
     "holder: kill -9": holder_killed,
