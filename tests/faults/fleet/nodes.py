@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -179,35 +179,37 @@ class Fleet:
 
     # What must hold.
 
-    @contextlib.asynccontextmanager
-    async def _bucket(self) -> AsyncIterator[Any]:
+    def _bucket(self) -> Any:
         from obstore.store import S3Store
 
         assert self.far is not None
-        yield S3Store(
+        return S3Store(
             BUCKET,
             endpoint=self.far.url,
             region="us-east-1",
             access_key_id=KEY,
             secret_access_key=SECRET,
-            virtual_hosted_style_request=False,
             client_options={"allow_http": True},
         )
+
+    async def far_names(self) -> set[str]:
+        """The digests of which the object store has something."""
+        return {digest for digest, _ in await self._far_objects()}
 
     async def far_content(self) -> dict[str, bool]:
         """Whether what the object store has by a digest's name is right, by digest."""
         found: dict[str, bool] = {}
-        async with self._bucket() as bucket:
-            for page in await asyncio.to_thread(lambda: list(bucket.list())):
-                for meta in page:
-                    hexes = re.findall(r"[0-9a-f]{64}", meta["path"])
-                    if not hexes:
-                        continue
-                    got = await bucket.get_async(meta["path"])
-                    data = bytes(await got.bytes_async())
-                    digest = f"sha256:{hexes[-1]}"
-                    found[digest] = hashlib.sha256(data).hexdigest() == hexes[-1]
+        bucket = self._bucket()
+        for digest, name in await self._far_objects():
+            data = bytes(await (await bucket.get_async(name)).bytes_async())
+            found[digest] = hashlib.sha256(data).hexdigest() == digest.removeprefix("sha256:")
         return found
+
+    async def _far_objects(self) -> list[tuple[str, str]]:
+        """Digests and names of all content: what is beside it, such as `used/`, is passed over."""
+        names = [meta["path"] async for page in self._bucket().list() for meta in page]
+        found = [(re.fullmatch(r"sha256/../([0-9a-f]{64})", name), name) for name in names]
+        return [(f"sha256:{match[1]}", name) for match, name in found if match]
 
     def near_content_is_right(self) -> bool:
         return not any(node.rotten() for node in self.nodes)

@@ -34,7 +34,8 @@ SLACK = 0.1  # of a blob's bytes: what was in buffers when connections were give
 
 @dataclass
 class Blob:
-    """`everyone`: when Redis or a line was harmed, each node may have fetched for itself."""
+    """`harms`: nodes that were killed or held still before it was far. `everyone`: Redis was, or a
+    line, so that each node may have fetched for itself."""
 
     digest: str
     size: int
@@ -55,7 +56,9 @@ class Torture:
     done: Counter[str] = field(default_factory=Counter)
     pulls: list[Pull] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
-    """What is harmed now: nodes, redis, far, lines."""
+    """What is harmed now: node, redis, far, lines."""
+    far: set[str] = field(default_factory=set)
+    """Digests that the object store had when it was asked last."""
 
     async def run(self) -> None:
         end = asyncio.get_running_loop().time() + self.seconds
@@ -70,9 +73,8 @@ class Torture:
         while asyncio.get_running_loop().time() < end:
             blob = self._some(chance)
             self.going[blob.digest] += 1
-            if "redis" in self.broken or any(each.startswith("line") for each in self.broken):
-                blob.everyone = True
-            blob.harms += len(self.broken)
+            for name in self.broken:
+                _suffers(blob, name)
             try:
                 pulled = await pull(self.fleet.front.url, blob.digest, tries=TRIES)
             finally:
@@ -103,21 +105,23 @@ class Torture:
             if name in self.broken:
                 continue
             self.broken.add(name)
-            self._note(name)
+            await self._note(name)
             self.done[name.rstrip("0123456789")] += 1
             try:
                 async with harm():
                     await asyncio.sleep(self.chance.uniform(0.2, 5))
             finally:
-                self._note(name)
+                await self._note(name)
                 self.broken.discard(name)
 
-    def _note(self, name: str) -> None:
-        """This happens to what is pulled now."""
+    async def _note(self, name: str) -> None:
+        """This happens to what is pulled now, and to what is only on the disks of nodes."""
+        with contextlib.suppress(Exception):  # the store is the one that is harmed
+            async with asyncio.timeout(1):
+                self.far = await self.fleet.far_names()
         for blob in self.blobs:
-            if self.going[blob.digest]:
-                blob.harms += 1
-                blob.everyone |= name == "redis" or name.startswith("line")
+            if self.going[blob.digest] or blob.digest not in self.far:
+                _suffers(blob, name)
 
     def _some_harm(self) -> tuple[str, Callable[[], AbstractAsyncContextManager[None]]]:
         fleet, chance = self.fleet, self.chance
@@ -189,6 +193,11 @@ class Torture:
             f"p99 {gaps[len(gaps) * 99 // 100]:.2f} s; of {len(once)} large ones that nothing "
             f"happened to {sum(sent) / max(1, len(sent)):.3f} x was sent"
         )
+
+
+def _suffers(blob: Blob, name: str) -> None:
+    blob.harms += name == "node"
+    blob.everyone |= name == "redis" or name.startswith("line")
 
 
 @contextlib.asynccontextmanager
