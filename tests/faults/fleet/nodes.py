@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import signal
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +25,13 @@ from typing import Any, Self
 from ...e2e.programs import loopback_address
 from ...redis_sentinels import Guarded, guarded
 from ...redis_server import RedisServer
+from ...seaweed import KEY, SECRET, Seaweed
 from ...waiting import eventually
 from ..house import Mirror
 from .front import Front
 from .lines import Line
 from .origin import Origin
 from .pulls import Pull, pull
-from .seaweed import BUCKET, KEY, SECRET, Seaweed
 
 PEERS = 5002  # the port at which nodes ask one another
 
@@ -71,7 +72,9 @@ class Fleet:
         self.origin = Origin(speed)
         self.redis = RedisServer(folder / "redis")
         self.guarded: Guarded | None = None
-        self.far = Seaweed(folder / "far") if far else None
+        self.far: Seaweed | None = None
+        self.bucket = "bucket0"  # the first that is made
+        self._has_far = far
         self._sentinels = sentinels
         self.nodes: list[Node] = []
         self.front: Front
@@ -83,19 +86,22 @@ class Fleet:
         async with self._stack as stack:
             await stack.enter_async_context(self.origin)
             stack.enter_context(self.redis)
-            if self.far is not None:  # it takes longest: the rest comes up meanwhile
+            if self._has_far:
+                its = stack.enter_context(tempfile.TemporaryDirectory(prefix="weed"))
+                self.far = Seaweed(Path(its))  # a socket's path is short
                 stack.callback(self.far.kill)
-                self.far.launch()
+                starts = asyncio.create_task(asyncio.to_thread(self.far.start))
             self.redis.start()
             if self._sentinels:
                 servers = guarded(self.folder, password=SECRET, sentinel_password=SECRET)
                 self.guarded = await asyncio.to_thread(stack.enter_context, servers)
             (self.folder / "secret").write_text(f"{'5ec4e7' * 8}\n")
-            (self.folder / "s3-secret").write_text(SECRET)
+            (self.folder / "password").write_text(SECRET)
             for number in range(self._count):
                 self.nodes.append(await self._node(number, stack))
-            if self.far is not None:
-                await asyncio.to_thread(self.far.ready)
+            if self.far is not None:  # it takes longest: the rest came up meanwhile
+                await starts
+                assert self.far.bucket() == self.bucket
             await asyncio.gather(*(node.start() for node in self.nodes))
             self.front = stack.enter_context(Front(self.folder, list(self.nodes)))
             self._stack = stack.pop_all()
@@ -120,14 +126,9 @@ class Fleet:
         storage = {"max_size": "4GiB", **keys.pop("storage", {})}
         endpoints = [{"url": await self.origin.for_node(), "trust": "tags"}]
         if self.far is not None:
-            far = await line(self.far.host, self.far.port)
-            storage["s3"] = {
-                "bucket": BUCKET,
-                "endpoint": f"http://{far.host}:{far.port}",
-                "region": "us-east-1",
-                "access_key_id": KEY,
-                "secret_access_key_file": str(self.folder / "s3-secret"),
-            }
+            far = await line(*self.far.place)
+            endpoint = f"http://{far.host}:{far.port}"
+            storage["s3"] = self.far.storage(self.bucket, endpoint=endpoint)["s3"]
         node = Node(
             self.folder / f"node{number}",
             {
@@ -152,7 +153,7 @@ class Fleet:
     def _tags(self, redis: Line) -> dict[str, str]:
         if self.guarded is None:
             return {"store": f"redis://{redis.host}:{redis.port}/0"}
-        secret = str(self.folder / "s3-secret")
+        secret = str(self.folder / "password")
         url = self.guarded.url
         return {"store": url, "password_file": secret, "sentinel_password_file": secret}
 
@@ -184,8 +185,8 @@ class Fleet:
 
         assert self.far is not None
         return S3Store(
-            BUCKET,
-            endpoint=self.far.url,
+            self.bucket,
+            endpoint=self.far.endpoint,
             region="us-east-1",
             access_key_id=KEY,
             secret_access_key=SECRET,

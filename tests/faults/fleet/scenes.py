@@ -119,8 +119,7 @@ async def far_killed(going: Going) -> AsyncIterator[None]:
     assert going.fleet.far is not None
     going.fleet.far.kill()
     yield
-    going.fleet.far.launch()
-    await asyncio.to_thread(going.fleet.far.ready)
+    await asyncio.to_thread(going.fleet.far.start)
 
 
 @contextlib.asynccontextmanager

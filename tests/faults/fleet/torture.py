@@ -158,8 +158,7 @@ class Torture:
         else:
             far.kill()
             yield
-            far.launch()
-            await asyncio.to_thread(far.ready)
+            await asyncio.to_thread(far.start)
 
     # What must hold.
 
