@@ -171,9 +171,12 @@ class Fleet:
     """Nodes that fetch together. `lease`: after which a holder that is silent is none any more, and
     `renew`: between two times that it says it is there; a pause of others' clients stays below 3 s
     by them. `connect`: to another node, before it counts as gone; `rests`: for which one that did
-    not answer is not asked. `silent`: for a node's next bytes, while it holds the lease. `here`:
-    for which others are sent to who has just fetched a content. `small`: for which a manifest or a
-    small blob is waited for at its holder."""
+    not answer is not asked. `silent`: half of it for a node's next bytes, then as long for a word
+    that it lives. `here`: for which others are sent to who has just fetched a content. `small`: for
+    which a manifest or a small blob is waited for at its holder; `beside`: for what another process
+    of that node may fetch. `look`: between two looks at which nodes there are, and between two
+    times that a node enters itself; `listed`: for which it is one of them then, and `forgotten`:
+    after which its entry is taken out."""
 
     lease: float = 2.0
     renew: float = 0.5
@@ -182,6 +185,10 @@ class Fleet:
     silent: float = 2.0
     here: float = 600.0
     small: float = 5.0
+    beside: float = 1.0
+    look: float = 5.0
+    listed: float = 15.0
+    forgotten: float = 60.0
 
 
 DEADLINES = Deadlines()

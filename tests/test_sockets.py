@@ -33,7 +33,8 @@ async def test_workers_share_what_was_passed_on_and_have_their_own_of_what_was_n
     passed = listening()
     written = parse(0).model_copy(update={"workers": 2})
     async with pull_ports(written, Given([("listen", passed)])) as ports:
-        assert [[port.hosted for port in each] for each in ports] == [[False, True]] * 2
+        found = [[port.section for port in each] for each in ports]
+        assert found == [["listen", "hosted"]] * 2
         assert [each[0].socket for each in ports] == [passed, passed]
         one, other = (each[1].socket for each in ports)
         assert one is not other

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -43,6 +44,9 @@ from .hosted import Hosted, hosting
 from .process import Process as Process
 from .upstreams import Upstreams
 
+if TYPE_CHECKING:
+    from .fleet import Neighbours
+
 log = structlog.get_logger()
 
 _TAGS = "tags.db"
@@ -58,6 +62,7 @@ class Resources:
     configured registries' repositories have shown what, `other_links` those of registries that
     only clients have named. `shared` is what the registries' caches are built on. `hosted` None:
     nothing is pushed here.
+    `fleet` None: there are no other nodes.
     """
 
     process: Process
@@ -72,6 +77,7 @@ class Resources:
     catalogue: CatalogueRecords
     listener: CatalogueListener
     hosted: Hosted | None
+    fleet: Neighbours | None
 
     def asking_nobody(self) -> Resources:
         """The same, for answers out of what is here."""
@@ -124,6 +130,7 @@ async def resources(
         upstreams = Upstreams(events, clock, accounts, routes_of(process.proxies))
         stack.push_async_callback(upstreams.close)
         tier = _second_tier(stack, config, store, process)
+        fleet = await _fleet(stack, config, process)
         fills = Fills(
             store,
             events,
@@ -146,6 +153,7 @@ async def resources(
             catalogue,
             listener,
             hosted,
+            fleet,
         )
 
 
@@ -230,6 +238,18 @@ def redis_access(config: Config) -> RedisAccess | None:
         tags.ca_file,
         tags.sentinel_password_file.get_secret_value() if tags.sentinel_password_file else None,
     )
+
+
+async def _fleet(
+    stack: contextlib.AsyncExitStack, config: Config, process: Process
+) -> Neighbours | None:
+    """The other nodes, as long as the stack lasts."""
+    access = redis_access(config)
+    if config.fleet is None or access is None:
+        return None
+    from .fleet import neighbours
+
+    return await stack.enter_async_context(neighbours(config.fleet, access, process))
 
 
 def _second_tier(

@@ -57,9 +57,21 @@ from .operations import Operations, operating
 from .reloading import Reloader
 from .resources import CannotStart, Process, Resources, holding_store, resources, store_beside
 from .service_manager import ServiceManager
-from .sockets import ADMIN, Given, address_of, cannot_listen, facts, pull_ports
+from .sockets import (
+    ADMIN,
+    FLEET,
+    HOSTED,
+    LISTEN,
+    Given,
+    address_of,
+    cannot_listen,
+    facts,
+    pull_ports,
+)
 
 log = structlog.get_logger()
+
+Retire = Callable[[asyncio.Event], Awaitable[None]]
 
 Follow = Callable[[Config], None]
 """Has what runs go on by another configuration."""
@@ -156,7 +168,7 @@ class PullServer:
 
     follow: Follow
     log: Callable[[LogSettings], None]
-    retire: Callable[[asyncio.Event], Awaitable[None]]
+    retire: Retire
 
 
 @contextlib.asynccontextmanager
@@ -224,8 +236,8 @@ async def serving_pulls(
                 tls=_shown(config),
             )
 
-        own = [port for port in ports if not port.hosted]
-        others = [port for port in ports if port.hosted]
+        own = [port for port in ports if port.section == LISTEN]
+        others = [port for port in ports if port.section == HOSTED]
         hosted = opened.hosted
         if hosted is not None and hosted.config.hosts:
             at_hosts = hosted_names(hosted, response_cache)
@@ -235,6 +247,17 @@ async def serving_pulls(
             # Whatever the Host says there: so it has a table of its own.
             hosted_cache = ResponseCache(access, clock, is_traced=tracer is not None)
             listeners.add(listening(hosted_names(hosted, hosted_cache), others, hosted_cache))
+        retire: Retire = listeners.retire
+        if opened.fleet is not None:
+            from .fleet import serving_peers
+
+            at_peers = [port for port in ports if port.section == FLEET]
+            giving = opened.fleet.giving(opened.store, opened.fills, config.workers > 1)
+            unused = ResponseCache(access, clock)
+            peers = await stack.enter_async_context(
+                serving_peers(opened.fleet, giving, at_peers, sender, unused)
+            )
+            retire = _at_once(retire, peers.retire)
         listeners.start()
         stack.push_async_callback(listeners.stop, GRACE)
         metrics.watch_connections(lambda: listeners.connections)
@@ -263,8 +286,17 @@ async def serving_pulls(
             for each in names:
                 each.limit(config.limits.idle)
 
-        yield PullServer(follow, log_so, listeners.retire)
+        yield PullServer(follow, log_so, retire)
         log.info("draining", seconds=GRACE)
+
+
+def _at_once(*ends: Retire) -> Retire:
+    """All of these, at once."""
+
+    async def retire(stop: asyncio.Event) -> None:
+        await asyncio.gather(*(end(stop) for end in ends))
+
+    return retire
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 _FIRST = 3  # sd_listen_fds(3): the first descriptor that is passed on
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-LISTEN, ADMIN, HOSTED = "listen", "admin", "hosted"
+LISTEN, ADMIN, HOSTED, FLEET = "listen", "admin", "hosted", "fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,13 @@ class Given:
 
 def _hosted_at(config: Config) -> Sequence[ListenConfig]:
     return () if config.hosted is None else config.hosted.listen
+
+
+def _peers_at(config: Config) -> Sequence[ListenConfig]:
+    if config.fleet is None:
+        return ()
+    tls = config.fleet.tls is not None
+    return [ListenConfig.model_construct(address=config.fleet.listen, tls=tls)]
 
 
 def given_sockets(environment: MutableMapping[str, str]) -> Given:
@@ -96,12 +103,12 @@ async def pull_ports(config: Config, given: Given) -> AsyncIterator[Sequence[Seq
         for sockets, listens, key in (
             (passed.listen, config.listen, LISTEN),
             (passed.hosted, _hosted_at(config), HOSTED),
+            ((), _peers_at(config), FLEET),
         ):
-            hosted = key == HOSTED
             if sockets:
-                found.append([_passed(sockets, listens, hosted)] * config.workers)
+                found.append([_passed(sockets, listens, key)] * config.workers)
             elif listens:
-                found.append(await _opened(listens, config.workers, hosted))
+                found.append(await _opened(listens, config.workers, key))
         yield [[port for ports in each for port in ports] for each in zip(*found, strict=True)]
     finally:
         for each in found:
@@ -115,14 +122,14 @@ def _close(ports: Iterable[Iterable[Port]]) -> None:
 
 
 def _passed(
-    sockets: Sequence[socket.socket], listens: Sequence[ListenConfig], hosted: bool
+    sockets: Sequence[socket.socket], listens: Sequence[ListenConfig], section: str
 ) -> Sequence[Port]:
     plain = {each.address.port for each in listens if not each.tls}
     encrypted = {each.address.port for each in listens if each.tls}
     ports = []
     for each in sockets:
         port = each.getsockname()[1]
-        ports.append(Port(each, port in encrypted or port not in plain, hosted))
+        ports.append(Port(each, port in encrypted or port not in plain, section))
     names = [address_of(each) for each in sockets]
     written = [str(each) for each in listens]
     log.info("sockets_passed_on", sockets=names, instead_of=written)
@@ -130,9 +137,9 @@ def _passed(
 
 
 async def _opened(
-    listens: Sequence[ListenConfig], workers: int, hosted: bool
+    listens: Sequence[ListenConfig], workers: int, section: str
 ) -> Sequence[Sequence[Port]]:
-    key = "hosted.listen" if hosted else LISTEN
+    key = LISTEN if section == LISTEN else f"{section}.listen"
     ports: list[Port] = []
     failures = []
     for each in listens:
@@ -141,7 +148,7 @@ async def _opened(
         except OSError as error:
             failures.append(cannot_listen(key, each.address, error))
         else:
-            ports += [Port(one, each.tls, hosted) for one in found]
+            ports += [Port(one, each.tls, section) for one in found]
     if failures:
         _close([ports])
         raise CannotStart("\n".join(map(str, failures)))
@@ -157,7 +164,7 @@ async def _opened(
             shared.append([])
             for family, address, tls in places:
                 one = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
-                shared[-1].append(Port(one, tls, hosted))
+                shared[-1].append(Port(one, tls, section))
     except OSError as error:
         _close(shared)
         raise CannotStart(f"{key}: {error.strerror or error}") from error

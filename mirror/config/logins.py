@@ -28,6 +28,7 @@ _LEAST_FLEET_SECRET = 32
 
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PLAIN = re.compile(r"[\x21-\x7e]+")
+_LINE = re.compile(r"[\x20-\x7e]+")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, 2.1
 
 
@@ -224,8 +225,8 @@ def _admin_token(secret: str) -> str:
 
 
 def _fleet_secret(secret: str) -> str:
-    if not _PLAIN.fullmatch(secret):
-        raise Mistake("a secret with spaces or lines in it", "one word")
+    if not _LINE.fullmatch(secret):
+        raise Mistake("a secret that is not one line of ASCII", "openssl rand -hex 32 makes one")
     if len(secret) < _LEAST_FLEET_SECRET:
         write = "a long one that nobody knows, such as `openssl rand -hex 32` makes"
         raise Mistake(f"a secret of fewer than {_LEAST_FLEET_SECRET} signs", write)

@@ -558,6 +558,41 @@ class WebhooksCounted:
     given_up: int
 
 
+# The nodes of a fleet.
+
+
+@dataclass(frozen=True, slots=True)
+class FleetNodesCounted:
+    """So many nodes are known, this one among them."""
+
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswered:
+    """Another node was answered at the peer port. `result`: here (from the disk), growing (as it
+    came), elsewhere, nothing, cut (in the midst), or refused; then `reason` says why."""
+
+    result: str
+    sent: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFollowing:
+    """So many more streams of growing content are read by other nodes; -1: one less."""
+
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAsked:
+    """Another node was asked for content. `result`: stream, elsewhere, nothing, away, refused, or
+    wrong."""
+
+    result: str
+
+
 # Processes.
 
 

@@ -27,9 +27,10 @@ from ...oci.errors import RegistryError, Unavailable, Untrustworthy
 from ...oci.ranges import ByteRange
 from ...oci.reference import Repository
 from ...threads import aside
+from ...times import TROUBLE
 from ..publishing import publish
 from .download import Download, DownloadPolicy
-from .fill import Fill
+from .fill import Fill, FillReader
 from .following import WriterGone, follow
 from .parallel import ALONE, ParallelPolicy
 from .patience import DownloadPatience, Patience
@@ -94,6 +95,14 @@ class Fills:
     def running(self, registry: str, digest: Digest) -> Fill | None:
         """The fill of this digest from this registry, if there is one that can be joined."""
         return self._fills.get((registry, digest))
+
+    def along(self, asker: Asker, fill: Fill, part: ByteRange | None) -> FillReader:
+        """A reader of a running fill, for another node: who waits there is a client, too."""
+        fill.first_byte = max(fill.first_byte, TROUBLE.other)
+        fill.is_whole |= part is None
+        if self.running(fill.repository.registry, fill.digest) is fill:
+            self._asks(asker, fill)
+        return fill.reader(Outcome.JOINED, fill.repository, part, asker.client)
 
     def join(
         self,

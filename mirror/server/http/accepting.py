@@ -54,12 +54,13 @@ Make = Callable[[socket.socket, bytes, Answer | None], asyncio.Protocol]
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A socket that listens; whether TLS is spoken with those who connect to it, and whether they
-    mean what is hosted here, whatever their Host says."""
+    """A socket that listens; whether TLS is spoken with those who connect to it, and the section of
+    the configuration whose port it is: listen, hosted (they mean what is hosted here, whatever
+    their Host says), or fleet."""
 
     socket: socket.socket
     tls: bool = False
-    hosted: bool = False
+    section: str = "listen"
 
 
 class Acceptor:

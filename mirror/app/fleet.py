@@ -1,0 +1,137 @@
+"""Mirrors that fetch together: what a process has open for them.
+
+What only they need is imported here, and only where there is a section `fleet`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..config import DnsName, FleetConfig
+from ..contracts.fleet import Holding, Wanted
+from ..peering import Proof
+from ..pullthrough.fills.table import Fills
+from ..pullthrough.giving import Giving
+from ..redis_url import RedisAccess
+from ..server.http.accepting import Port
+from ..server.http.listening import Listener
+from ..server.http.response_cache import ResponseCache
+from ..server.http.sending import Sender
+from ..server.peers.handler import PeerPort
+from ..storage.disk.store import DiskContent
+from ..tasks import beside
+from ..times import EXCHANGES, STORES
+from ..tls import serving_context, verifying_context
+from ..upstream.http.resolver import Resolver
+from ..upstream.peers.client import HttpPeers
+from ..upstream.peers.nodes import Find, FleetNodes, by_dns, listed
+from .process import Process
+
+_GRACE = 1.0
+"""Seconds that nodes have to read on, when the mirror has stopped: they go on elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The other nodes: which there are, and what they give. `proof`: how all of them know one
+    another. `holding`: what this process fetches for them."""
+
+    config: FleetConfig
+    process: Process
+    proof: Proof
+    nodes: FleetNodes
+    peers: HttpPeers
+    holding: Holding
+
+    def giving(self, store: DiskContent, fills: Fills, processes: bool) -> Giving:
+        """What this node gives to them. `processes`: there are others of this node."""
+        process = self.process
+        return Giving(
+            store, fills, self.holding, process.events, process.clock, processes=processes
+        )
+
+
+@contextlib.asynccontextmanager
+async def neighbours(
+    fleet: FleetConfig, access: RedisAccess, process: Process
+) -> AsyncIterator[Neighbours]:
+    """Raises nothing where Redis, DNS or other nodes are away."""
+    async with contextlib.AsyncExitStack() as stack:
+        resolver = Resolver(EXCHANGES.dns)
+        stack.push_async_callback(resolver.close)
+        find = naming(fleet, access, process, resolver, stack)
+        nodes = FleetNodes(fleet.own_url, find, process.events)
+        await stack.enter_async_context(beside(nodes.run(), "nodes of the fleet"))
+        proof = Proof(fleet.secret, fleet.own_url, process.clock.wall)
+        peers = HttpPeers(
+            nodes, proof, process.events, process.clock, resolver, peers_context(fleet)
+        )
+        stack.push_async_callback(peers.close)
+        yield Neighbours(fleet, process, proof, nodes, peers, _Nobody())
+
+
+def naming(
+    fleet: FleetConfig,
+    access: RedisAccess,
+    process: Process,
+    resolver: Resolver,
+    stack: contextlib.AsyncExitStack,
+) -> Find:
+    """Who names the nodes. In Redis, this one enters itself."""
+    if isinstance(fleet.nodes, DnsName):
+        scheme = urlsplit(fleet.own_url).scheme
+        return by_dns(scheme, fleet.nodes.name, fleet.nodes.port, resolver)
+    if fleet.nodes != "redis":
+        return listed(fleet.nodes)
+    from ..storage.fleet.nodes import RedisNodes
+    from ..storage.redis_client import redis_client
+
+    client = redis_client(access, STORES.redis)
+    nodes = RedisNodes(client, fleet.own_url, fleet.secret, process.clock, 4 * STORES.redis)
+    stack.push_async_callback(nodes.close)
+    return nodes.enter_and_find
+
+
+def peers_context(fleet: FleetConfig) -> ssl.SSLContext | None:
+    """By what other nodes are verified; None where none speaks TLS."""
+    if fleet.tls is None:
+        return None
+    authorities = fleet.ca_file.text.get_secret_value() if fleet.ca_file else ""
+    return verifying_context(authorities, fleet.client_pem)
+
+
+class _Nobody:
+    """A Holding of nothing."""
+
+    def fetches(self, wanted: Wanted) -> bool:
+        return False
+
+
+@contextlib.asynccontextmanager
+async def serving_peers(
+    known: Neighbours,
+    giving: Giving,
+    ports: Sequence[Port],
+    sender: Sender,
+    unused: ResponseCache,
+) -> AsyncIterator[Listener]:
+    """The peer port, and what answers there. `unused`: nothing is answered from it."""
+    process, tls = known.process, known.config.tls
+    authorities = tls.client_ca.text.get_secret_value() if tls and tls.client_ca else None
+    listener = Listener(
+        PeerPort(giving, known.proof, sender, process.events, process.clock),
+        ports,
+        response_cache=unused,
+        events=process.events,
+        tls=serving_context(tls.pem, authorities) if tls else None,
+    )
+    listener.start()
+    try:
+        yield listener
+    finally:
+        await listener.stop(_GRACE)
+        await giving.close()

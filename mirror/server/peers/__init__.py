@@ -1,0 +1,1 @@
+"""The peer port, where the other nodes of a fleet ask this one."""

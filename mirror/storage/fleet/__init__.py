@@ -1,0 +1,1 @@
+"""What the nodes of a fleet know of one another, in Redis."""

@@ -1,0 +1,1 @@
+"""The other nodes of a fleet: which there are, and what they give."""
