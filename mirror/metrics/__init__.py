@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from ..contracts.content import Usage
 from ..events import Events
 from ..tallies import Journal, Key, Numbers, Together
-from . import ahead, answers, content, downloads, hosted, processes, upstreams, webhooks
+from . import ahead, answers, content, downloads, hosted, peers, processes, upstreams, webhooks
 from .collected import Disk, Store, Workers
 from .instruments import Instruments
 
@@ -36,7 +36,17 @@ class Metrics:
         self._shown.register(self._together)
         self._connections = processes.connections(self._make)
         self._spans_sent, self._spans_dropped = processes.spans(self._make)
-        for subject in (answers, downloads, ahead, content, upstreams, processes, hosted, webhooks):
+        for subject in (
+            answers,
+            downloads,
+            ahead,
+            content,
+            upstreams,
+            processes,
+            hosted,
+            webhooks,
+            peers,
+        ):
             subject.count(self._make)
 
     def exposition(self) -> bytes:

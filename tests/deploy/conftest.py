@@ -31,10 +31,14 @@ from mirror.contracts.events import (
     FillEnded,
     FillQueued,
     FillStarted,
+    FleetNodesCounted,
     HeldContentChecked,
     LoginJudged,
     ManifestDeleted,
     ManifestPushed,
+    PeerAnswered,
+    PeerAsked,
+    PeerFollowing,
     Prefetched,
     PrefetchRead,
     QuotaPaused,
@@ -127,6 +131,11 @@ def busy() -> Iterator[Callable[[], bytes]]:
                 )
         for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut", "proxy"):
             yield UpstreamAsked("docker.io", "hub", "GET", status, 0.1)
+        yield FleetNodesCounted(3)
+        yield PeerAnswered("growing", 1000)
+        yield PeerAnswered("refused", reason="clock")
+        yield PeerFollowing(1)
+        yield PeerAsked("stream")
         yield SecondTierGiven(kept=True, digest=layer, sent=1000)
         yield SecondTierGiven(kept=False, digest=layer)
         yield SecondTierMissed(layer, 1000)
