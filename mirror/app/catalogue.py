@@ -33,6 +33,7 @@ from ..contracts.events import (
     TagMoved,
     WorkerReplaced,
 )
+from ..contracts.hosted import HOSTED
 from ..contracts.tags import TagStore, TagStoreError
 from ..events import Events
 from ..oci.digest import Digest
@@ -174,6 +175,8 @@ class CatalogueListener:
                 self._something.set()
 
     def _committed(self, event: ContentCommitted) -> None:
+        if event.repository.registry == HOSTED:  # whose records are elsewhere
+            return
         now = self._clock.wall()
         self._add(
             event.repository.registry,

@@ -10,7 +10,7 @@ from typing import Any
 from ..clock import Clock
 from ..config.collection import CollectionConfig
 from ..contracts.administration import RetentionPlan
-from ..contracts.uploads import HeldContent
+from ..contracts.uploads import CollectedContent
 from ..events import Events
 from ..hosted.garbage import Collected, CollectionPlan, Collector, Forecast
 from ..hosted.retention import BY, Records, Retention
@@ -36,7 +36,7 @@ class Collecting:
         self,
         registry: str,
         records: Records,
-        held: HeldContent,
+        held: CollectedContent,
         config: CollectionConfig,
         events: Events,
         clock: Clock,
@@ -45,6 +45,10 @@ class Collecting:
         self.retention = Retention(registry, records, events, clock, lambda: self._plan.grace)
         self.collector = Collector(records, held, self._plan, events, clock, self.retention.run)
         self._monotonic = clock.monotonic
+
+    def grace(self) -> float:
+        """Seconds for which what nobody relies on any more stays."""
+        return self._plan.grace
 
     async def run(self) -> None:
         """Both, whenever they are due, for ever."""

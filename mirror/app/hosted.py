@@ -7,15 +7,20 @@ where there are any.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config import Config, HostedConfig
+from ..config.model import StorageConfig
 from ..contracts.administration import Administration
 from ..contracts.hosted import HOSTED
-from ..hosted.registry import HostedRegistry, Shelves
+from ..hosted.far import BucketShelf, HeldHere
+from ..hosted.registry import Far, HostedRegistry, Shelves
 from ..identity.guard import Guard
+from ..pullthrough.fills.table import Fills
+from ..pullthrough.hosted_content import HostedContent, ObjectStore
 from ..server.hosted.challenge import REALM, bearer
 from ..server.hosted.realm import Realm
 from ..server.hosted.search import Search
@@ -41,6 +46,10 @@ if TYPE_CHECKING:
     from ..storage.records.hosted.webhooks import HookRecords
 
 
+_PREFIX = "hosted/"
+"""Below that of the mirror's content, whose sweep leaves alone what is none of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """Of one database, by their subjects."""
@@ -54,7 +63,8 @@ class Records:
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """`registry`: for requests whose principal is known, each method for who may do it. `marks`:
-    which repositories have changed. `page`: for people, and its API."""
+    which repositories have changed. `page`: for people, and its API. `held_here`: where an object
+    store keeps what is pushed."""
 
     config: HostedConfig
     records: Records
@@ -65,6 +75,7 @@ class Hosted:
     administration: Administration
     backups: Backups
     page: Page
+    held_here: HeldHere | None
 
     async def has(self, repository: str) -> bool:
         """Whether there is one of this name."""
@@ -88,9 +99,18 @@ class Hosted:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    shelf: BucketShelf
+    content: HostedContent
+
+    def far(self) -> Far:
+        return Far(self.shelf, self.content)
+
+
 @contextlib.asynccontextmanager
 async def hosting(
-    config: Config, store: DiskContent, process: Process
+    config: Config, store: DiskContent, fills: Fills, process: Process
 ) -> AsyncIterator[Hosted | None]:
     """Opens what is configured: None where nothing is. Raises CannotStart."""
     if config.hosted is None:
@@ -107,7 +127,8 @@ async def hosting(
         stack.callback(marks.close)
         database = await aside(_opened, config, config.hosted, process)
         stack.push_async_callback(database.close)
-        records = _records(config.hosted, database, marks)
+        is_far = config.storage.s3 is not None
+        records = _records(config.hosted, database, marks, is_far)
         identity = Identity(
             records.accounts,
             records.repositories,
@@ -117,16 +138,28 @@ async def hosting(
         )
         await stack.enter_async_context(identity.running())
         await stack.enter_async_context(telling_of_fills(records.webhooks, process))
+        bucket = _bucket(stack, config.storage, store, fills, records, process)
         registry = HostedRegistry(
             HOSTED,
             records.repositories,
-            Shelves(store, store.held, store.uploads, config.limits.blob),
+            Shelves(
+                store,
+                store.held,
+                store.uploads,
+                config.limits.blob,
+                None if bucket is None else bucket.far(),
+            ),
             identity.rights,
             events,
             clock,
         )
         collecting = Collecting(
-            HOSTED, records.repositories, store.held, config.hosted.gc, events, clock
+            HOSTED,
+            records.repositories,
+            store.held if bucket is None else bucket.shelf,
+            config.hosted.gc,
+            events,
+            clock,
         )
         administration = _administration(
             config.hosted, records, identity, registry, collecting, process
@@ -141,6 +174,9 @@ async def hosting(
             administration,
             Backups(records.copies, records.repositories, store, clock),
             _page(config.hosted, records, identity, administration, process),
+            None
+            if bucket is None
+            else HeldHere(bucket.shelf, store.held, records.repositories, clock, collecting.grace),
         )
 
 
@@ -153,6 +189,9 @@ async def keeping_hosted(hosted: Hosted | None, process: Process) -> AsyncIterat
     async with (
         beside(hosted.collecting.run(), "collections"),
         sending_webhooks(hosted.config, hosted.records.webhooks, process),
+        contextlib.nullcontext()
+        if hosted.held_here is None
+        else beside(hosted.held_here.run(), "hosted content brought far"),
     ):
         yield
 
@@ -175,14 +214,42 @@ def _opened(config: Config, hosted: HostedConfig, process: Process) -> Database:
         raise CannotStart(str(error)) from error
 
 
-def _records(config: HostedConfig, database: Database, marks: ChangeMarks) -> Records:
+def _bucket(
+    stack: contextlib.AsyncExitStack,
+    config: StorageConfig,
+    store: DiskContent,
+    fills: Fills,
+    records: Records,
+    process: Process,
+) -> _Bucket | None:
+    """Where content is kept for all nodes, beside what the mirror's side has there."""
+    if config.s3 is None:
+        return None
+    from ..storage.second_tier.s3 import S3Tier
+    from ..storage.second_tier.s3_content import S3Content
+    from .buckets import bucket_in
+
+    cache = bucket_in(config.s3)
+    own = dataclasses.replace(cache, prefix=f"{cache.prefix}{_PREFIX}")
+    tier, content = S3Tier(own), S3Content(own)
+    stack.push_async_callback(tier.close)
+    objects = ObjectStore(tier, content, process.events)
+    stack.push_async_callback(objects.close)
+    shelf = BucketShelf(tier, content, records.repositories, store, process.clock)
+    return _Bucket(shelf, HostedContent(HOSTED, objects, store, fills, process.clock))
+
+
+def _records(config: HostedConfig, database: Database, marks: ChangeMarks, is_far: bool) -> Records:
     from ..storage.records.hosted.accounts import AccountRecords
     from ..storage.records.hosted.copying import RecordsCopy
+    from ..storage.records.hosted.far import rely_on, rely_on_nothing
     from ..storage.records.hosted.marking import MarkingRecords
     from ..storage.records.hosted.webhooks import HookRecords
 
     return Records(
-        MarkingRecords(database, marks.changed, late(config.gc)),
+        MarkingRecords(
+            database, marks.changed, late(config.gc), rely_on if is_far else rely_on_nothing
+        ),
         AccountRecords(database),
         HookRecords(database),
         RecordsCopy(database),

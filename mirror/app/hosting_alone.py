@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 from ..config import Config
+from ..pullthrough.fills.table import Fills
 from ..server.control import Command
 from .administering import NOT_CONFIGURED, administration_commands
 from .backups import backup_commands
@@ -20,10 +21,11 @@ from .resources import CannotStart, Process
 async def hosted_alone(config: Config) -> AsyncIterator[Hosted]:
     """What is hosted; also before the first start. Raises CannotStart."""
     process = Process(set(config.registries))
-    async with (
-        held_beside(config, process) as store,
-        hosting(config, store, process) as hosted,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(held_beside(config, process))
+        fills = Fills(store, process.events, process.clock)
+        stack.push_async_callback(fills.close)
+        hosted = await stack.enter_async_context(hosting(config, store, fills, process))
         if hosted is None:
             raise CannotStart(NOT_CONFIGURED)
         yield hosted

@@ -14,6 +14,7 @@ import structlog
 from ..clock import Clock
 from ..config import Config
 from ..config.model import StorageConfig
+from ..contracts.hosted import HOSTED
 from ..contracts.second_tier import FarContent, SecondTier
 from ..contracts.tags import TagStore
 from ..events import Events
@@ -139,7 +140,7 @@ async def resources(
         )
         stack.push_async_callback(fills.close)
         shared = Shared.over(store, tags, fills, links, referrers, clock)
-        hosted = await stack.enter_async_context(hosting(config, store, process))
+        hosted = await stack.enter_async_context(hosting(config, store, fills, process))
         yield Resources(
             process,
             store,
@@ -210,7 +211,7 @@ def _opened(config: Config, bounds: Bounds, process: Process) -> DiskContent:
             sync=config.storage.durability == "full",
             clock=process.clock,
             events=process.events,
-            is_guest=lambda source: source not in process.registries,
+            is_guest=lambda source: source not in process.registries and source != HOSTED,
         )
     except StorageUnusable as error:
         raise CannotStart(str(error)) from error

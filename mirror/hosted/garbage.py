@@ -20,7 +20,7 @@ import structlog
 from ..clock import Clock
 from ..contracts.events import CollectionEnded, HeldContentChecked
 from ..contracts.hosted import CollectionRecords, Garbage, LooseBlob
-from ..contracts.uploads import Held, HeldContent
+from ..contracts.uploads import CollectedContent, Held
 from ..events import Events
 from ..oci.digest import Digest
 from .clock_jumps import ClockJumps
@@ -116,7 +116,7 @@ class Collector:
     def __init__(
         self,
         records: CollectionRecords,
-        held: HeldContent,
+        held: CollectedContent,
         plan: CollectionPlan,
         events: Events,
         clock: Clock,
@@ -246,12 +246,22 @@ class Collector:
 
     async def _collect(self, count: _Count) -> None:
         plan, before = self._plan, self._before()
-        count.dangling = await self._keep_needed()
+        if not self._held.is_shared:
+            count.dangling = await self._keep_needed()
         async with self._records.alone() as is_alone:
             count.is_alone = is_alone
             if is_alone:
-                await self._take_records(plan, before, count)
-        await self._take_content(plan, before, count)
+                await self._collect_shared(plan, before, count)
+        if not self._held.is_shared:
+            await self._take_content(plan, before, count)
+
+    async def _collect_shared(self, plan: CollectionPlan, before: float, count: _Count) -> None:
+        """What all that share the records have, the content too where they share that."""
+        if self._held.is_shared:
+            count.dangling = await self._keep_needed()
+        await self._take_records(plan, before, count)
+        if self._held.is_shared:
+            await self._take_content(plan, before, count)
 
     async def _take_records(self, plan: CollectionPlan, before: float, count: _Count) -> None:
         found = await self._records.garbage(before, plan.at_most)
@@ -316,7 +326,11 @@ class Collector:
     async def _restore(self) -> None:
         for pause in (*_AGAIN, None):
             try:
-                await self._keep_needed()
+                shared = self._held.is_shared
+                alone = self._records.alone() if shared else contextlib.nullcontext(True)
+                async with alone as is_alone:
+                    if is_alone:  # else another process does it
+                        await self._keep_needed()
                 return
             except Exception as error:
                 log.warning("hosted_content_not_looked_at", reason=f"{error}")

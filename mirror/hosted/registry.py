@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from cachetools import TTLCache
 
 from ..clock import Clock
-from ..contracts.content import ContentStore, StoredContent, StoreFull
+from ..contracts.content import ContentStore, StoreFull
 from ..contracts.context import ANONYMOUS, RequestContext
 from ..contracts.events import (
     BlobDeleted,
@@ -22,6 +22,7 @@ from ..contracts.events import (
     ManifestPushed,
     TagDeleted,
 )
+from ..contracts.far_shelf import FarReader, FarShelf, Gone
 from ..contracts.hosted import (
     HostedManifest,
     HostedRecords,
@@ -34,6 +35,7 @@ from ..contracts.identity import Action, Rights
 from ..contracts.registry import (
     Body,
     BytesContent,
+    FileContent,
     Outcome,
     RepositoryPage,
     Resolved,
@@ -54,6 +56,7 @@ from ..oci.errors import (
     RegistryError,
     StorageFull,
     TooLarge,
+    Unavailable,
     Unknown,
     Unsupported,
     quoted,
@@ -67,21 +70,36 @@ from .pushed_manifests import platform_of, read_pushed
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 _LARGEST_CONFIG = 1 << 20  # bytes: of a larger one the platform is not looked for
 _MOST_OWNERS = 20  # repositories that are looked at for a mount that names none
 _MOST_NAMED = 5  # digests that an error names
 _FRESH = 1.0  # seconds for which an answer about a tag may be given again, unless something changes
 
 
+_TRIES = 3  # of what is recorded, when its content is removed just then
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """Where content is kept for all nodes: `shelf` takes it, `reader` gives it."""
+
+    shelf: FarShelf
+    reader: FarReader
+
+
 @dataclass(frozen=True, slots=True)
 class Shelves:
     """Where a hosted registry's content is: `store` gives it, `held` keeps it, `uploads` take it
-    in. `largest`: bytes of a blob, at most."""
+    in. `largest`: bytes of a blob, at most. `far`: where it is kept instead, so that what is here
+    is a copy."""
 
     store: ContentStore
     held: HeldContent
     uploads: Uploads
     largest: int = 1 << 40
+    far: Far | None = None
 
 
 class HostedRegistry:
@@ -109,6 +127,7 @@ class HostedRegistry:
         self._held = shelves.held
         self._uploads = shelves.uploads
         self._largest = shelves.largest
+        self._far = shelves.far
         self._rights = rights
         self._events = events
         self._now = clock.wall
@@ -136,7 +155,7 @@ class HostedRegistry:
             raise await self._unknown(
                 repository, ManifestUnknown(f"{repository.name} has no manifest {digest}")
             )
-        data = await self._store.read(digest, MAX_MANIFEST)
+        data = await self._read(digest, MAX_MANIFEST)
         if data is None:
             raise _lost(repository, digest)
         return BytesContent(Descriptor(media_type_of(data), digest, len(data)), data, Outcome.HIT)
@@ -169,13 +188,18 @@ class HostedRegistry:
         repository: Repository,
         digest: Digest,
         part: ByteRange | None = None,
-    ) -> StoredContent:
+    ) -> FileContent:
         if await self._records.blob(repository.name, digest) is None:
             raise await self._no_blob(repository, digest)
         content = await self._store.open(digest)
-        if content is None:
+        if content is not None:
+            return content
+        if self._far is None:
             raise _lost(repository, digest)
-        return content
+        try:
+            return await self._far.reader.blob(context, repository, digest, part)
+        except BlobUnknown as error:
+            raise _lost(repository, digest) from error
 
     async def referrers(
         self,
@@ -275,13 +299,18 @@ class HostedRegistry:
             with contextlib.suppress(RegistryError):
                 await self._uploads.cancel(repository.name, session)
             raise
+        bring = None if self._far is None else self._far.shelf.bring_file
         try:
-            length = await self._uploads.finish(repository.name, session, digest)
+            length = await self._uploads.finish(repository.name, session, digest, bring)
         except StoreFull as error:
             raise _full(error) from error
         by = context.principal.name
+        records = self._records
         try:
-            await self._records.add_blob(repository.name, digest, length, self._now(), by)
+            await self._kept(
+                digest,
+                lambda: records.add_blob(repository.name, digest, length, self._now(), by),
+            )
         except QuotaExceeded as error:
             raise _too_much(error) from error
         self._events.emit(BlobPushed(repository, digest, length, by))
@@ -298,15 +327,20 @@ class HostedRegistry:
         digest: Digest,
         source: Repository | None,
     ) -> bool:
-        if source is not None:
-            sources: Sequence[str] = [source.name]
-        else:
+        if source is None:
             sources = await self._readable(context, digest)
+        elif await self._records.blob(source.name, digest) is not None:
+            sources = [source.name]
+        else:
+            sources = ()
         if not sources:
             return False
         by = context.principal.name
+        records = self._records
         try:
-            return await self._records.mount(repository.name, digest, sources, self._now(), by)
+            return await self._kept(
+                digest, lambda: records.mount(repository.name, digest, sources, self._now(), by)
+            )
         except QuotaExceeded as error:
             raise _too_much(error) from error
 
@@ -329,7 +363,14 @@ class HostedRegistry:
         try:
             await self._held.put_held(digest, data)
             tag = None if isinstance(reference, Digest) else reference
-            before = await self._records.put_manifest(repository.name, record, tag, now, by)
+            if self._far is not None:
+                await self._far.shelf.bring(digest)
+            before = await self._kept(
+                digest,
+                lambda: self._records.put_manifest(repository.name, record, tag, now, by),
+            )
+            if self._far is not None:
+                await self._held.let_go(digest)
         except StoreFull as error:
             raise _full(error) from error
         except QuotaExceeded as error:
@@ -390,6 +431,23 @@ class HostedRegistry:
 
     # Inside.
 
+    async def _read(self, digest: Digest, limit: int) -> bytes | None:
+        data = await self._store.read(digest, limit)
+        if data is None and self._far is not None:
+            data = await self._far.reader.read(digest, limit)
+        return data
+
+    async def _kept(self, digest: Digest, record: Callable[[], Awaitable[T]]) -> T:
+        """What `record` gives, which records content that is kept for all nodes. Where a collection
+        has just removed it, it is brought there again first."""
+        for _ in range(_TRIES):
+            try:
+                return await record()
+            except Gone:
+                if self._far is None or await self._far.shelf.bring(digest) is None:
+                    break
+        raise Unavailable(f"{digest} was removed just now: push it again", retry_after=1)
+
     async def _readable(self, context: RequestContext, digest: Digest) -> Sequence[str]:
         """Repositories that have this blob, and that the principal may pull from, with the token
         that was shown: for another, clients that named no source would not know what to ask."""
@@ -400,7 +458,7 @@ class HostedRegistry:
     async def _with_platform(self, record: HostedManifest, config: Descriptor) -> HostedManifest:
         if config.size is None or config.size > _LARGEST_CONFIG:
             return record
-        data = await self._store.read(config.digest, _LARGEST_CONFIG)
+        data = await self._read(config.digest, _LARGEST_CONFIG)
         platform = None if data is None else platform_of(data)
         return record if platform is None else dataclasses.replace(record, platforms=(platform,))
 

@@ -442,6 +442,8 @@ class MemoryHeld:
     """A HeldContent without a disk. `here` is all that the store has, `at` since when it is held;
     what is in `here` alone may be evicted."""
 
+    is_shared = False
+
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.here: dict[Digest, bytes] = {}
@@ -458,6 +460,9 @@ class MemoryHeld:
             return None
         self.at[digest] = self._now()
         return len(self.here[digest])
+
+    async def let_go(self, digest: Digest) -> None:
+        self.at.pop(digest, None)
 
     async def release(self, digest: Digest, held_before: float) -> int:
         if digest not in self.at or self.at[digest] >= held_before:

@@ -6,10 +6,11 @@ import secrets
 from dataclasses import dataclass, field
 
 from mirror.contracts.registry import Body, Outcome
+from mirror.contracts.uploads import Bring
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ContentMismatch, SizeInvalid, UploadRangeInvalid, UploadUnknown
 
-from .content import MemoryHit
+from .content import MemoryFile, MemoryHit
 from .hosted import MemoryHeld
 
 
@@ -63,8 +64,12 @@ class MemoryUploads:
             if name.partition("/")[0] == namespace
         )
 
-    async def finish(self, repository: str, session: str, digest: Digest) -> int:
+    async def finish(
+        self, repository: str, session: str, digest: Digest, bring: Bring | None = None
+    ) -> int:
         data = bytes(self._of(repository, session))
+        if bring is not None:
+            await bring(digest, MemoryFile.of(data), len(data))
         del self.sessions[repository, session]
         if not digest.matches(data):
             raise ContentMismatch(f"the bytes are not {digest}")

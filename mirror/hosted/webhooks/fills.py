@@ -9,6 +9,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.events import ContentCommitted
+from ...contracts.hosted import HOSTED
 from ...contracts.webhooks import Happening, Subject, WebhookRecords
 from ...events import Events
 
@@ -33,7 +34,7 @@ class FillTeller:
         events.listen(ContentCommitted, self._committed)
 
     def _committed(self, event: ContentCommitted) -> None:
-        if len(self._waiting) >= _MOST:
+        if len(self._waiting) >= _MOST or event.repository.registry == HOSTED:
             return
         repository = f"{event.repository.registry}/{event.repository.name}"
         self._waiting.append(

@@ -40,6 +40,8 @@ MODE = 0o600 | HELD
 class DiskHeld:
     """The HeldContent of the store at `root`; `files` are the threads that touch its files."""
 
+    is_shared = False
+
     def __init__(
         self,
         root: Path,
@@ -77,6 +79,9 @@ class DiskHeld:
     async def hold(self, digest: Digest) -> int | None:
         return await self._files.run(self._hold, digest)
 
+    async def let_go(self, digest: Digest) -> None:
+        await self._files.run(self.leave, digest)
+
     async def release(self, digest: Digest, held_before: float) -> int:
         return await self._files.run(self._removal.release, digest, held_before)
 
@@ -98,6 +103,10 @@ class DiskHeld:
             self._place(key, path, digest, size)
         except Exceeded as lack:
             raise StoreFull(f"{lack.lacking} bytes are lacking") from lack
+
+    def leave(self, digest: Digest) -> None:
+        """As `let_go`. Blocking; raises StoreFull, OSError."""
+        self._counted(self._index.let_go, digest, lambda: self._blobs.unmark(digest))
 
     def _shelved(self, key: SessionKey, path: Path, digest: Digest, size: int) -> bool:
         """As `shelve`; False where no room was promised, and there is none."""

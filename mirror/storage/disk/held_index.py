@@ -103,6 +103,12 @@ class HeldIndex:
             unlink()
             return _remove(db, digest)
 
+    def let_go(self, digest: Digest, leave: Callable[[], None]) -> None:
+        """Has `leave` make its file such as may be evicted."""
+        with self._index.database.transaction() as db:
+            leave()
+            db.execute("UPDATE content SET held = NULL WHERE digest = ?", (str(digest),))
+
     def is_held(self, digest: Digest) -> bool:
         found = self._index.database.read("SELECT held FROM content WHERE digest = ?", str(digest))
         return bool(found) and found[0][0] is not None

@@ -25,6 +25,7 @@ from ...clock import Clock
 from ...contracts.content import StoreFull
 from ...contracts.files import Hasher
 from ...contracts.registry import Body
+from ...contracts.uploads import Bring
 from ...oci.digest import Digest
 from ...oci.errors import (
     ContentMismatch,
@@ -41,6 +42,7 @@ from . import writeback
 from .files import hash_of, words
 from .held import DiskHeld, create, unlink
 from .ingest_key import UPLOADS, SessionKey, namespace_mark
+from .open_file import DiskFile
 from .partial import lock_partial
 from .space import FULL, ForGuests, SpaceClaim, SpaceManager
 
@@ -141,8 +143,28 @@ class DiskUploads:
     async def under_way(self, repository: str) -> int:
         return sum(found.st_size for _, found in await self._files.run(self._open, repository))
 
-    async def finish(self, repository: str, session: str, digest: Digest) -> int:
-        return await self._locked(repository, session, self._finish, digest)
+    async def finish(
+        self, repository: str, session: str, digest: Digest, bring: Bring | None = None
+    ) -> int:
+        if bring is None:
+            return await self._locked(repository, session, self._finish, digest)
+        # Held by its lock meanwhile, as by a writer.
+        taking = asyncio.ensure_future(self._locked(repository, session, self._proven, digest))
+        try:
+            file = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(_left)
+            raise
+        try:
+            opened = DiskFile.reopened(file.fd)
+            try:
+                await bring(digest, opened, file.size)
+            finally:
+                opened.close()
+        except BaseException:
+            await asyncio.shield(self._files.begin(file.close))
+            raise
+        return await asyncio.shield(self._writing.begin(self._shelve_brought, file, digest))
 
     async def cancel(self, repository: str, session: str) -> None:
         key = _key(repository, session)
@@ -216,18 +238,33 @@ class DiskUploads:
         os.close(create(self._root, self._path(key)))
 
     def _finish(self, file: _SessionFile, digest: Digest) -> int:
+        return self._shelve(self._proven(file, digest), digest)
+
+    def _proven(self, file: _SessionFile, digest: Digest) -> _SessionFile:
+        """Itself, on the disk; closed, where it raises."""
         try:
             if file.digest(digest) != digest.hex:
                 file.remove()
                 raise ContentMismatch(f"the {file.size} bytes that came are not {digest}")
             os.fdatasync(file.fd)
-            try:
-                self._held.shelve(file.key, file.path, digest, file.size)
-            except FileNotFoundError:  # it was cancelled meanwhile
-                raise _unknown() from None
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _shelve(self, file: _SessionFile, digest: Digest) -> int:
+        try:
+            self._held.shelve(file.key, file.path, digest, file.size)
             return file.size
+        except FileNotFoundError:  # it was cancelled meanwhile
+            raise _unknown() from None
         finally:
             file.close()
+
+    def _shelve_brought(self, file: _SessionFile, digest: Digest) -> int:
+        size = self._shelve(file, digest)
+        self._held.leave(digest)
+        return size
 
 
 class _SessionFile:

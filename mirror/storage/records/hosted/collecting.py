@@ -127,7 +127,7 @@ class CollectingRecords:
         return await self._write(_expire, repository, tags, manifests, relied_before, now, by)
 
     async def needed(self, digests: Collection[Digest]) -> Collection[Digest]:
-        return await self._read(_needed, digests)
+        return await self._read(needed, digests)
 
     async def content(self, after: Digest | None, count: int) -> Sequence[Digest]:
         return await self._read(_content, after, count)
@@ -294,7 +294,7 @@ def _unneeded(
         leaving -= needed
 
 
-def _needed(connection: Connection, digests: Collection[Digest]) -> Collection[Digest]:
+def needed(connection: Connection, digests: Collection[Digest]) -> Collection[Digest]:
     """What a manifest refers to as a blob is its repository's blob: see the foreign key."""
     found: set[str] = set()
     for some in slices([str(each) for each in digests]):

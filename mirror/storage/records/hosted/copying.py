@@ -19,14 +19,15 @@ from sqlalchemy import Connection, Table, func, insert, literal_column, select, 
 from ....contracts.hosted import CopyRefused
 from ....threads import aside
 from .database import Database, begin
-from .opening import VERSION
-from .tables import metadata
+from .tables import contents, metadata
 
 _KIND = "hosted records"
+_VERSION = "0001"  # of what a copy has: it may be older than that of the tables
 _TOGETHER = 500  # rows in one statement, or one piece of a copy
 _LONGEST = 64 << 20  # bytes of one line
 
-_TABLES = {table.name: table for table in metadata.sorted_tables}
+_COPIED = [table for table in metadata.sorted_tables if table is not contents]
+_TABLES = {table.name: table for table in _COPIED}
 
 
 class RecordsCopy:
@@ -78,8 +79,8 @@ def _lines(database: Database) -> Generator[bytes, None, None]:
 def _written(connection: Connection) -> Generator[bytes, None, None]:
     total = 0
     try:
-        yield _line({"kind": _KIND, "version": VERSION})
-        for table in metadata.sorted_tables:
+        yield _line({"kind": _KIND, "version": _VERSION})
+        for table in _COPIED:
             streamed = connection.execution_options(yield_per=_TOGETHER)
             rows = streamed.execute(select(table).order_by(*table.primary_key.columns))
             for some in rows.mappings().partitions(_TOGETHER):
@@ -123,7 +124,7 @@ class _Taking:
         if database.engine.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        for table in metadata.sorted_tables:
+        for table in _COPIED:
             if connection.execute(select(literal_column("1")).select_from(table).limit(1)).first():
                 raise CopyRefused(
                     "there are records already: restore into an empty folder or database"
@@ -167,10 +168,10 @@ class _Taking:
         if not self._has_begun:
             if value["kind"] != _KIND:
                 raise ValueError("its first line says something else")
-            if value["version"] != VERSION:
+            if value["version"] != _VERSION:
                 raise CopyRefused(
-                    f"the copy is of version {value['version']}, and this program takes {VERSION}: "
-                    "restore it with the program that wrote it, then start this one"
+                    f"the copy is of version {value['version']}, and this program takes "
+                    f"{_VERSION}: restore it with the program that wrote it, then start this one"
                 )
             self._has_begun = True
         elif isinstance(value, dict):
@@ -196,7 +197,7 @@ def _read(value: Any) -> Any:
 
 def _count_on(connection: Connection) -> None:
     """Numbers that PostgreSQL gives from now on follow those that were taken in."""
-    for table in metadata.sorted_tables:
+    for table in _COPIED:
         column = table.autoincrement_column
         if column is not None:
             connection.execute(

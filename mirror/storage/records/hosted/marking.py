@@ -12,18 +12,21 @@ from ....contracts.hosted import (
     Visibility,
 )
 from ....oci.digest import Digest
-from .collecting import CollectingRecords
 from .database import Database
-from .repositories import RepositoryRecords
+from .far import FarContentRecords
+from .repositories import Rely, RepositoryRecords
 
 
-class MarkingRecords(RepositoryRecords, CollectingRecords):
-    """HostedRecords and CollectionRecords. `changed` is told of the repository once that is
-    recorded, and also where nobody knows whether it is. `late` as of RepositoryRecords."""
+class MarkingRecords(RepositoryRecords, FarContentRecords):
+    """HostedRecords, CollectionRecords and FarRecords. `changed` is told of the repository once
+    that is recorded, and also where nobody knows whether it is. `late` and `rely` as of
+    RepositoryRecords."""
 
-    def __init__(self, database: Database, changed: Callable[[str], None], late: float) -> None:
-        RepositoryRecords.__init__(self, database, late)
-        CollectingRecords.__init__(self, database)
+    def __init__(
+        self, database: Database, changed: Callable[[str], None], late: float, rely: Rely
+    ) -> None:
+        RepositoryRecords.__init__(self, database, late, rely)
+        FarContentRecords.__init__(self, database)
         self._changed = changed
 
     async def put_manifest(

@@ -25,7 +25,7 @@ from .database import BUSY_MS, Database, begin
 
 log = structlog.get_logger()
 
-VERSION = "0001"
+VERSION = "0002"
 """Of the tables that this program reads: the newest in migrations/versions."""
 
 _FILE = "hosted.db"

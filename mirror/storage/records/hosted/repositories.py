@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from ....contracts.hosted import (
     HostedManifest,
@@ -18,17 +21,23 @@ from ....contracts.hosted import (
 from ....oci.digest import Digest
 from . import deleting, pushing, reading
 from .database import Database
+from .far import rely_on_nothing
+
+T = TypeVar("T")
+Rely = Callable[[Connection, Digest, float], None]
 
 
 class RepositoryRecords:
     """HostedRecords (see contracts)."""
 
-    def __init__(self, database: Database, late: float = 0.0) -> None:
+    def __init__(self, database: Database, late: float = 0.0, rely: Rely = rely_on_nothing) -> None:
         """The time when somebody last relied on something may be up to `late` seconds too early:
-        to ask for what was asked for a moment ago only reads."""
+        to ask for what was asked for a moment ago only reads. `rely`: what a push relies on beside
+        the records (see far.py)."""
         self._read = database.read
         self._write = database.write
         self._late = late
+        self._rely = rely
 
     # Pull.
 
@@ -110,12 +119,12 @@ class RepositoryRecords:
     async def add_blob(
         self, repository: str, digest: Digest, size: int, now: float, by: str
     ) -> None:
-        await self._write(pushing.add_blob, repository, digest, size, now, by)
+        await self._push(digest, now, pushing.add_blob, repository, digest, size, now, by)
 
     async def mount(
         self, repository: str, digest: Digest, sources: Sequence[str], now: float, by: str
     ) -> bool:
-        return await self._write(pushing.mount, repository, digest, sources, now, by)
+        return await self._push(digest, now, pushing.mount, repository, digest, sources, now, by)
 
     async def owners(self, digest: Digest, count: int = 100) -> Sequence[str]:
         return await self._read(reading.owners, digest, count)
@@ -123,7 +132,14 @@ class RepositoryRecords:
     async def put_manifest(
         self, repository: str, manifest: HostedManifest, tag: str | None, now: float, by: str
     ) -> Digest | None:
-        return await self._write(pushing.put_manifest, repository, manifest, tag, now, by)
+        return await self._push(
+            manifest.digest, now, pushing.put_manifest, repository, manifest, tag, now, by
+        )
+
+    async def _push(
+        self, digest: Digest, now: float, work: Callable[..., T], *arguments: object
+    ) -> T:
+        return await self._write(_relying, self._rely, digest, now, work, arguments)
 
     # Management.
 
@@ -160,3 +176,15 @@ class RepositoryRecords:
 
     async def usage(self, namespace: str) -> int:
         return await self._read(reading.usage, namespace)
+
+
+def _relying(
+    connection: Connection,
+    rely: Rely,
+    digest: Digest,
+    now: float,
+    work: Callable[..., T],
+    arguments: Sequence[object],
+) -> T:
+    rely(connection, digest, now)
+    return work(connection, *arguments)

@@ -300,3 +300,16 @@ deliveries = Table(
     CheckConstraint("(next_at IS NULL) = (state <> 'waiting')", name="waits_for_a_time"),
     Index(None, "webhook", "state", "number"),
 )
+
+# What may be in the object store, where there is one. `held_at`: when somebody last brought it
+# there, or relied on it being there; `removing_at`: when somebody began to remove it. It is of that
+# store, and no part of a copy of the records.
+contents = Table(
+    "contents",
+    metadata,
+    Column("digest", DIGEST, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("held_at", Double, nullable=False, index=True),
+    Column("removing_at", Double),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,211 @@
+"""Hosted content in an object store: what is pushed is there before the push is answered.
+
+    the file on the disk, whole and proven → a row that says that it may be there (see FarRecords)
+    → the object → the records of the repository, in a transaction that locks that row
+
+So a row without an object is of a push that was cut, and goes with a collection, and an object
+without a row is of nobody. What is on the disk is from then on a copy, evicted as any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+
+import structlog
+
+from ..clock import Clock
+from ..contracts.content import ContentStore
+from ..contracts.far_shelf import FarRecords, FarShelf, Kept
+from ..contracts.files import OpenFile
+from ..contracts.hosted import CollectionRecords
+from ..contracts.second_tier import FarContent, FarObject, SecondTier
+from ..contracts.uploads import Held, HeldContent
+from ..oci.digest import Digest
+from ..oci.errors import Unavailable
+
+log = structlog.get_logger()
+
+_REMOVED_WITHIN = 15.0  # seconds that a push waits for the removal of the same content
+_ABANDONED_AFTER = 1.0  # seconds, after which it is asked whether that still goes on
+_LOOK = 0.05
+_PAGE = 1000  # objects
+_SLICE = 500  # pieces of content that are held here
+_EVERY = 3600.0  # seconds between two looks at what is held here
+_AGAIN = 30.0  # seconds until what was not brought there is tried again
+_RETRY_AFTER = 5.0
+
+
+def name_of(digest: Digest) -> str:
+    """The object of a content, below the prefix of hosted content."""
+    return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
+
+
+class BucketShelf:
+    """A FarShelf's keeping; and what a collection asks of held content, of all nodes together."""
+
+    is_shared = True
+
+    def __init__(
+        self,
+        tier: SecondTier,
+        content: FarContent,
+        records: FarRecords,
+        store: ContentStore,
+        clock: Clock,
+    ) -> None:
+        self._tier = tier
+        self._content = content
+        self._records = records
+        self._store = store
+        self._clock = clock
+
+    async def bring_file(self, digest: Digest, file: OpenFile, size: int) -> None:
+        await self._hold(digest, size)
+        # Asked first: of a large one, to find out by putting it takes as long as to put it.
+        if await self._tier.contains(digest) or await self._tier.put(digest, file, size):
+            return
+        raise Unavailable(
+            "the object store, which keeps what is pushed, does not take it now: push it again",
+            retry_after=_RETRY_AFTER,
+        )
+
+    async def bring(self, digest: Digest) -> int | None:
+        content = await self._store.open(digest)
+        if content is None:
+            return await self._size(digest)
+        try:
+            size = content.descriptor.size or 0
+            await self.bring_file(digest, content, size)
+            return size
+        finally:
+            content.close()
+
+    async def _size(self, digest: Digest) -> int | None:
+        """Of what is there, which is held from now on."""
+        stream = await self._tier.get(digest)
+        if stream is None:
+            return None
+        await stream.close()
+        await self._hold(digest, stream.size)
+        return stream.size if await self._tier.contains(digest) else None
+
+    async def _hold(self, digest: Digest, size: int) -> None:
+        """Raises Unavailable."""
+        began = looked = self._clock.monotonic()
+        while not await self._records.hold(digest, size, self._clock.wall()):
+            now = self._clock.monotonic()
+            if now - began > _REMOVED_WITHIN:
+                message = "the same content is just being removed: push it again"
+                raise Unavailable(message, retry_after=_RETRY_AFTER)
+            if now - looked > _ABANDONED_AFTER:
+                looked = now
+                await self._records.abandoned(digest)
+            await asyncio.sleep(_LOOK)
+
+    # For collections, of which one goes on at a time.
+
+    async def release(self, digest: Digest, held_before: float) -> int:
+        """Raises FarFault; then it is gone, or goes with the next collection."""
+        now = self._clock.wall()
+        size = await self._records.begin_removal(digest, held_before, now)
+        if size is None:
+            return 0
+        await self._content.remove([name_of(digest)])
+        await self._records.end_removal(digest)
+        return size
+
+    async def held(self, held_before: float, after: Digest | None, count: int) -> Sequence[Held]:
+        if after is None:
+            await self._adopt(held_before)
+        return await self._records.held_far(held_before, after, count)
+
+    async def keep(self, digests: Collection[Digest]) -> Sequence[Digest]:
+        """Brings there what is here of these and not there; gives those that are neither. Raises
+        FarFault, Unavailable."""
+        there = await self._there(digests)
+        lacking = [digest for digest in digests if digest not in there]
+        return [digest for digest in lacking if await self.bring(digest) is None]
+
+    async def _there(self, digests: Collection[Digest]) -> set[Digest]:
+        """Which of these the object store lists."""
+        names = {name_of(digest): digest for digest in digests}
+        last = max(names)
+        there: set[Digest] = set()
+        after = min(names)[:-1]
+        async for one in self._listed(after):
+            if one.name in names:
+                there.add(names[one.name])
+            if one.name >= last:
+                break
+        return there
+
+    async def _adopt(self, written_before: float) -> None:
+        """Rows for objects that have none: their push was cut, or the records are of a backup."""
+        found: list[Kept] = []
+        adopted = 0
+        async for one in self._listed(""):
+            if one.digest is not None and one.at < written_before:
+                found.append(Kept(one.digest, one.size, one.at))
+            if len(found) >= _PAGE:
+                adopted += await self._records.adopt(found)
+                found = []
+        adopted += await self._records.adopt(found)
+        if adopted:
+            log.warning("hosted_objects_without_records", count=adopted)
+
+    async def _listed(self, after: str) -> AsyncIterator[FarObject]:
+        following: str | None = after
+        while following is not None:
+            page = await self._content.page(following, _PAGE)
+            for one in page.objects:
+                yield one
+            following = page.following
+
+
+class HeldHere:
+    """What is held on this node's disk, as it was pushed before there was an object store, or a
+    push of it was cut: brought there, and from then on a copy. `grace`: seconds, after which what
+    no record needs is nobody's."""
+
+    def __init__(
+        self,
+        shelf: FarShelf,
+        held: HeldContent,
+        records: CollectionRecords,
+        clock: Clock,
+        grace: Callable[[], float],
+    ) -> None:
+        self._shelf = shelf
+        self._held = held
+        self._records = records
+        self._clock = clock
+        self._grace = grace
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            pause = _EVERY
+            try:
+                await self.look()
+            except Exception as error:  # the disk, the records, or the object store
+                log.warning("hosted_content_still_held", reason=str(error))
+                pause = _AGAIN
+            await asyncio.sleep(pause)
+
+    async def look(self) -> None:
+        """Once at all of it. Raises what the shelf, the records or the disk have raised."""
+        count = size = 0
+        after: Digest | None = None
+        while page := await self._held.held(float("inf"), after, _SLICE):
+            after = page[-1].digest
+            needed = set(await self._records.needed([one.digest for one in page]))
+            for one in page:
+                if one.digest in needed:
+                    if await self._shelf.bring(one.digest) is not None:
+                        await self._held.let_go(one.digest)
+                        count, size = count + 1, size + one.size
+                elif one.held_at < (before := self._clock.wall() - self._grace()):
+                    await self._held.release(one.digest, before)
+        if count:
+            log.info("hosted_content_brought_far", count=count, bytes=size, is_all=True)
