@@ -1,6 +1,6 @@
 """The whole matrix, by hand: a row for each thing that happens.
 
-python -m tests.faults.fleet [--size MIB] [--workers N] [--far no] [--sentinels] [scene ...]
+python -m tests.faults.fleet [--size MIB] [--workers N] [--far no] [scene ...]
 """
 
 from __future__ import annotations
@@ -11,21 +11,39 @@ import contextlib
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..bodies import MIB
 from .nodes import Fleet
-from .scenes import SCENES, WITH_SENTINELS, Seen, seen
+from .scenes import SCENES, WITH_DISKS, WITH_SENTINELS, Scene, Seen, seen
+
+_DISK = 600 * MIB
 
 
 async def _run(folder: Path, asked: argparse.Namespace) -> bool:
+    """Every fleet has those scenes that need it as it is."""
     good = True
-    async with Fleet(
-        folder, far=asked.far == "yes", sentinels=asked.sentinels, workers=asked.workers
-    ) as fleet:
-        print(f"{'':32} {'requests':>8} {'sent':>6} {'whole':>8} {'gap':>6}  far", flush=True)
-        scenes = WITH_SENTINELS if asked.sentinels else SCENES
-        for name in asked.scene or scenes:
-            saw = await seen(fleet, scenes[name], asked.size * MIB)
+    print(f"{'':32} {'requests':>8} {'sent':>6} {'whole':>8} {'gap':>6}  far", flush=True)
+    fleets: list[tuple[dict[str, Scene], dict[str, Any]]] = [
+        (SCENES, {}),
+        (WITH_DISKS, {"disk": _DISK}),
+        (WITH_SENTINELS, {"sentinels": True}),
+    ]
+    for number, (scenes, keys) in enumerate(fleets):
+        named = [name for name in scenes if not asked.scene or name in asked.scene]
+        if named:
+            fleet = Fleet(
+                folder / f"{number}", far=asked.far == "yes", workers=asked.workers, **keys
+            )
+            good &= await _seen(fleet, {name: scenes[name] for name in named}, asked)
+    return good
+
+
+async def _seen(fleet: Fleet, scenes: dict[str, Scene], asked: argparse.Namespace) -> bool:
+    good = True
+    async with fleet:
+        for name, scene in scenes.items():
+            saw = await seen(fleet, scene, asked.size * MIB)
             far = await fleet.far_content() if fleet.far is not None else {}
             whole = f"{len(saw.others) - len(saw.failed)}/{len(saw.others)}"
             row = f"{name:32} {saw.requests:8} {saw.sent:5.2f}x {whole:>8} {saw.gap:5.2f}s"
@@ -47,11 +65,10 @@ def _told(row: str, saw: Seen, far: bool) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fleet")
-    parser.add_argument("scene", nargs="*", choices=[[], *SCENES, *WITH_SENTINELS])
+    parser.add_argument("scene", nargs="*", choices=[[], *SCENES, *WITH_DISKS, *WITH_SENTINELS])
     parser.add_argument("--size", type=int, default=90, help="of the blob, in MiB")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--far", choices=["yes", "no"], default="yes")
-    parser.add_argument("--sentinels", action="store_true", help="Redis is three that fail over")
     parser.add_argument("--words", action="store_true", help="what the nodes wrote")
     asked = parser.parse_args()
     with contextlib.ExitStack() as stack:

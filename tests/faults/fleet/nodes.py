@@ -27,6 +27,7 @@ from ...redis_sentinels import Guarded, guarded
 from ...redis_server import RedisServer
 from ...seaweed import KEY, SECRET, Seaweed
 from ...waiting import eventually
+from ..disk.mounts import Mounts
 from ..house import Mirror
 from .front import Front
 from .lines import Line
@@ -55,7 +56,8 @@ class Fleet:
     """See the module. Use as a context: leaving ends all of it.
 
     `far`: whether there is an object store. `sentinels`: Redis is three that fail over, `guarded`,
-    and no line leads to them. `keys` are added to each node's mirror.yaml.
+    and no line leads to them. `disk`: bytes of a file system of each node's own, to be filled up;
+    that needs root. `keys` are added to each node's mirror.yaml.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class Fleet:
         count: int = 3,
         far: bool = True,
         sentinels: bool = False,
+        disk: int = 0,
         speed: float = 30e6,
         **keys: Any,
     ) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.origin = Origin(speed)
         self.redis = RedisServer(folder / "redis")
@@ -76,6 +80,8 @@ class Fleet:
         self.bucket = "bucket0"  # the first that is made
         self._has_far = far
         self._sentinels = sentinels
+        self._disk = disk
+        self._mounts = Mounts(folder)
         self.nodes: list[Node] = []
         self.front: Front
         self._count = count
@@ -85,6 +91,7 @@ class Fleet:
     async def __aenter__(self) -> Self:
         async with self._stack as stack:
             await stack.enter_async_context(self.origin)
+            stack.enter_context(self._mounts)
             stack.enter_context(self.redis)
             if self._has_far:
                 its = stack.enter_context(tempfile.TemporaryDirectory(prefix="weed"))
@@ -124,6 +131,8 @@ class Fleet:
         redis = await line(self.redis.host, self.redis.port)
         keys = dict(self._keys)
         storage = {"max_size": "4GiB", **keys.pop("storage", {})}
+        if self._disk:
+            storage["path"] = str(self._mounts.tmpfs(self._disk))
         endpoints = [{"url": await self.origin.for_node(), "trust": "tags"}]
         if self.far is not None:
             far = await line(*self.far.place)

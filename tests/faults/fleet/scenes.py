@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from ...waiting import eventually
+from ..disk.mounts import fill_up, given_back
 from .nodes import Fleet, Node
 from .pulls import Pull, pull
 
@@ -165,6 +166,31 @@ async def master_killed(going: Going) -> AsyncIterator[None]:
     await asyncio.to_thread(guarded.fails_over_from, old)
 
 
+@contextlib.asynccontextmanager
+async def holder_full(going: Going) -> AsyncIterator[None]:
+    with given_back(fill_up(going.holder.storage)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def follower_full(going: Going) -> AsyncIterator[None]:
+    with given_back(fill_up(going.follower.storage)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def all_full(going: Going) -> AsyncIterator[None]:
+    with contextlib.ExitStack() as stack:
+        for node in going.fleet.nodes:
+            stack.enter_context(given_back(fill_up(node.storage)))
+        yield
+
+
+WITH_DISKS: dict[str, Scene] = {
+    "holder's disk full": holder_full,
+    "follower's disk full": follower_full,
+    "all disks full": all_full,
+}
 WITH_SENTINELS: dict[str, Scene] = {"Redis: fail-over": master_killed}
 SCENES: dict[str, Scene] = {
     "nothing": nothing,
