@@ -1,6 +1,8 @@
 """The whole matrix, by hand: a row for each thing that happens.
 
-python -m tests.faults.fleet [--size MIB] [--workers N] [--far no] [scene ...]
+    python -m tests.faults.fleet [--size MIB] [--workers N] [--far no] [scene ...]
+
+As root, it runs in a network of its own, where its rules of iptables touch nobody else.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -15,9 +18,10 @@ from typing import Any
 
 from ..bodies import MIB
 from .nodes import Fleet
-from .scenes import SCENES, WITH_DISKS, WITH_SENTINELS, Scene, Seen, seen
+from .scenes import SCENES, WITH_DISKS, WITH_IPTABLES, WITH_SENTINELS, Scene, Seen, seen
 
 _DISK = 600 * MIB
+_ALONE = "FLEET_IS_IN_A_NETWORK_OF_ITS_OWN"  # in the environment
 
 
 async def _run(folder: Path, asked: argparse.Namespace) -> bool:
@@ -25,7 +29,7 @@ async def _run(folder: Path, asked: argparse.Namespace) -> bool:
     good = True
     print(f"{'':32} {'requests':>8} {'sent':>6} {'whole':>8} {'gap':>6}  far", flush=True)
     fleets: list[tuple[dict[str, Scene], dict[str, Any]]] = [
-        (SCENES, {}),
+        (SCENES | WITH_IPTABLES, {}),
         (WITH_DISKS, {"disk": _DISK}),
         (WITH_SENTINELS, {"sentinels": True}),
     ]
@@ -65,12 +69,19 @@ def _told(row: str, saw: Seen, far: bool) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fleet")
-    parser.add_argument("scene", nargs="*", choices=[[], *SCENES, *WITH_DISKS, *WITH_SENTINELS])
+    names = (*SCENES, *WITH_IPTABLES, *WITH_DISKS, *WITH_SENTINELS)
+    parser.add_argument("scene", nargs="*", choices=[[], *names])
     parser.add_argument("--size", type=int, default=90, help="of the blob, in MiB")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--far", choices=["yes", "no"], default="yes")
     parser.add_argument("--words", action="store_true", help="what the nodes wrote")
     asked = parser.parse_args()
+    if _ALONE not in os.environ:
+        words = (sys.executable, "-m", "tests.faults.fleet", *sys.argv[1:])
+        os.environ[_ALONE] = "yes"
+        os.execvp(
+            "unshare", ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "", *words)
+        )
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet")))
         sys.exit(0 if asyncio.run(_run(folder, asked)) else 1)

@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
+from ...e2e.programs import run
 from ...waiting import eventually
 from ..disk.mounts import fill_up, given_back
+from .lines import Line
 from .nodes import Fleet, Node
 from .pulls import Pull, pull
 
@@ -186,6 +188,45 @@ async def all_full(going: Going) -> AsyncIterator[None]:
         yield
 
 
+@contextlib.asynccontextmanager
+async def _dropped(*lines: Line) -> AsyncIterator[None]:
+    """The kernel drops each packet to and from these; nobody is told. In a network of one's own:
+    see `__main__`."""
+    for line in lines:
+        _rule("-I", line)
+    yield
+    for line in lines:
+        _rule("-D", line)
+
+
+def _rule(what: str, line: Line) -> None:
+    for side in ("-s", "-d"):
+        run("iptables", what, "INPUT", side, line.host, "-j", "DROP")
+
+
+def holder_dropped(going: Going) -> AbstractAsyncContextManager[None]:
+    return _dropped(going.holder.peers)
+
+
+def redis_dropped(going: Going) -> AbstractAsyncContextManager[None]:
+    return _dropped(*(node.redis for node in going.fleet.nodes))
+
+
+def far_dropped(going: Going) -> AbstractAsyncContextManager[None]:
+    return _dropped(*(node.far for node in going.fleet.nodes))
+
+
+def all_dropped(going: Going) -> AbstractAsyncContextManager[None]:
+    holder = going.holder
+    return _dropped(holder.peers, holder.redis, holder.far)
+
+
+WITH_IPTABLES: dict[str, Scene] = {
+    "iptables: holder from nodes": holder_dropped,
+    "iptables: all from Redis": redis_dropped,
+    "iptables: all from S3": far_dropped,
+    "iptables: holder from all three": all_dropped,
+}
 WITH_DISKS: dict[str, Scene] = {
     "holder's disk full": holder_full,
     "follower's disk full": follower_full,
