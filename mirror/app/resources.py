@@ -15,6 +15,7 @@ from ..clock import Clock
 from ..config import Config
 from ..config.model import StorageConfig
 from ..contracts.hosted import HOSTED
+from ..contracts.records import Links
 from ..contracts.second_tier import FarContent, SecondTier
 from ..contracts.tags import TagStore
 from ..events import Events
@@ -25,7 +26,6 @@ from ..pullthrough.fills.queue import FillLimits
 from ..pullthrough.fills.table import Fills
 from ..pullthrough.second_tier import TierState
 from ..pullthrough.shared import Shared
-from ..redis_url import RedisAccess
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.shortages import shortages
 from ..storage.disk.space import Bounds
@@ -38,6 +38,7 @@ from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
 from ..tasks import beside
 from ..threads import aside
+from .among_nodes import among_nodes, redis_access
 from .cannot_start import CannotStart as CannotStart
 from .catalogue import CatalogueListener
 from .endpoints import routes_of
@@ -69,8 +70,8 @@ class Resources:
     process: Process
     store: DiskContent
     tags: TagStore
-    links: LinkRecords
-    other_links: LinkRecords
+    links: Links
+    other_links: Links
     upstreams: Upstreams | None
     tier: TierState | None
     fills: Fills
@@ -120,12 +121,15 @@ async def resources(
         await stack.enter_async_context(beside(listener.run(), "catalogue"))
         tags = tag_store(config, clock, events)
         stack.push_async_callback(tags.close)
-        links = LinkRecords(folder / "links.db", clock, store.blobs.is_here)
+        links: Links = LinkRecords(folder / "links.db", clock, store.blobs.is_here)
         stack.push_async_callback(links.close)
         other_links = LinkRecords(folder / "links-others.db", clock, store.blobs.is_here)
         stack.push_async_callback(other_links.close)
         referrers = ReferrerRecords(folder / "referrers.db", clock)
         stack.push_async_callback(referrers.close)
+        among = await stack.enter_async_context(among_nodes(config, process))
+        if among is not None:
+            links = among.links(links)
         accounts = AccountRecords(folder)
         stack.push_async_callback(aside, accounts.close)
         upstreams = Upstreams(events, clock, accounts, routes_of(process.proxies))
@@ -139,7 +143,8 @@ async def resources(
             *_fill_limits(config),
         )
         stack.push_async_callback(fills.close)
-        shared = Shared.over(store, tags, fills, links, referrers, clock)
+        absences = None if among is None else among.absences
+        shared = Shared.over(store, tags, fills, links, referrers, clock, absences)
         hosted = await stack.enter_async_context(hosting(config, store, fills, process))
         yield Resources(
             process,
@@ -226,19 +231,6 @@ def tag_store(config: Config, clock: Clock, events: Events) -> TagStore:
     from ..storage.tags.redis import RedisTags
 
     return RedisTags(access, events, clock)
-
-
-def redis_access(config: Config) -> RedisAccess | None:
-    """To the Redis of `tags.store`; None where that is embedded."""
-    tags = config.tags
-    if tags.store is None:
-        return None
-    return RedisAccess(
-        tags.store.get_secret_value(),
-        tags.password.get_secret_value() if tags.password else None,
-        tags.ca_file,
-        tags.sentinel_password_file.get_secret_value() if tags.sentinel_password_file else None,
-    )
 
 
 async def _fleet(

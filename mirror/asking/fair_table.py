@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -48,6 +48,10 @@ class FairTable(Generic[K, V]):
     def forget(self, registry: str) -> None:
         """All that this registry has."""
         self._count -= len(self._registries.pop(registry, ()))
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        for values in self._registries.values():
+            yield from values.items()
 
     def _drop_from(self, registry: str) -> None:
         values = self._registries[registry]

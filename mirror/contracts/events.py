@@ -262,8 +262,8 @@ class TagStoreFailed:
 
 @dataclass(frozen=True, slots=True)
 class TagStoreSwitched:
-    """From now on the tag memory does, or does not, what it is there for. `ability`: read, write,
-    reach (Redis) or history (Redis)."""
+    """From now on the tag memory does, or does not, what it is there for. `ability`: read, write;
+    of Redis also reach, history, or share (what nodes tell one another beside tags)."""
 
     store: str
     ability: str

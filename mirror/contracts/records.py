@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..oci.digest import Digest
+from ..oci.errors import Denied, Unknown
 from ..oci.reference import Repository
 
 
@@ -22,6 +23,10 @@ class Links(Protocol):
         """When the repository was last known to show it, in seconds since the epoch. A few
         microseconds."""
 
+    async def seen_elsewhere(self, repository: Repository, digest: Digest) -> float | None:
+        """As `seen`, to another node that this one trusts; None too where none can say, which takes
+        `STORES.redis` seconds at most, and no time while that lasts."""
+
     async def is_shown(self, digest: Digest) -> bool:
         """Whether any repository is known to show it."""
 
@@ -29,6 +34,31 @@ class Links(Protocol):
         """This repository is not known to show these, until it does again."""
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A digest that a repository was said to lack: `since` so many seconds ago, and believed for
+    `pause` seconds from then on."""
+
+    kind: type[Unknown] | type[Denied]
+    message: str
+    pause: float
+    since: float = 0.0
+
+
+class Absences(Protocol):
+    """What other nodes were told is missing. Its faults are its own."""
+
+    def note(self, repository: Repository, digest: Digest, absence: Absence) -> None:
+        """Tells the others, soon."""
+
+    async def told(self, repository: Repository, digest: Digest) -> Absence | None:
+        """What another node was told; None too where none can say, which takes `STORES.redis`
+        seconds at most, and no time while that lasts."""
+
+    def forget(self, repository: Repository, digest: Digest) -> None:
+        """Nobody is to believe that any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 A digest that came through one repository is given through another only when that one has shown it
 too: its registry pointed a tag at it, delivered it, or says so when asked with HEAD. So knowing a
 digest does not open a private image. Nobody else's word counts: not an accelerator's, which may
-answer anything for any digest, and not the tag memory's, which others may write to.
+answer anything for any digest, and not the tag memory's, which others may write to. The nodes of a
+fleet trust one another, by their secret: what one has been shown counts for all.
 """
 
 from __future__ import annotations
@@ -228,6 +229,10 @@ class RepositoryVisibility(Guarding):
         if seen is not None and self._clock.wall() - seen < self._proofs.good:
             return None
         self._refused.check(repository, digest, self._refused_for(repository, digest))
+        elsewhere = await self._links.seen_elsewhere(repository, digest)
+        if elsewhere is not None and self._clock.wall() - elsewhere < self._proofs.good:
+            self._seen[key] = elsewhere
+            return None
         try:
             asking = context.lasting(ANSWERS.ask)
             found, _ = await self._asks.answer(

@@ -93,7 +93,7 @@ class PullThrough:
         fill = self._fills.running(repository.registry, digest)
         if fill is not None and fill.size is not None:
             return Descriptor(OCTET_STREAM, digest, fill.size)
-        self._check_known(repository, digest)
+        await self._ask_known(repository, digest)
         asking = context.lasting(ANSWERS.ask)
         found, _ = await self._stats.answer(
             asking, (repository, digest), lambda: self._ask_stat(asking, repository, digest)
@@ -139,7 +139,7 @@ class PullThrough:
             return content
         if part == ByteRange(0):
             part = None
-        self._check_known(repository, digest)
+        await self._ask_known(repository, digest)
         promised = self.has_promised(repository, digest)
         trouble = self._policy.trouble
         # Nobody waits for what is fetched ahead: it has no patience of its own.
@@ -222,9 +222,9 @@ class PullThrough:
         """Whether clients were told of it: by a manifest that they have from here, or a tag."""
         return self._served.made(repository, digest)
 
-    def _check_known(self, repository: Repository, digest: Digest) -> None:
+    async def _ask_known(self, repository: Repository, digest: Digest) -> None:
         """Raises what the upstream said of a missing digest, while that is believed."""
-        self._shared.missing.check(repository, digest, self._believed(repository, digest))
+        await self._shared.missing.ask(repository, digest, self._believed(repository, digest))
 
     def _note_unknown(self, repository: Repository, digest: Digest, error: Unknown) -> None:
         believed = self._believed(repository, digest)

@@ -49,7 +49,8 @@ class Manifests:
         if found is not None:
             return found
         promised = self._shared.served.made(repository, digest)
-        self._shared.missing.check(repository, digest, self._policy.believed(repository, promised))
+        believed = self._policy.believed(repository, promised)
+        await self._shared.missing.ask(repository, digest, believed)
         doubts = self._policy.trouble.doubts(promised)
         return await self._fetched(context, repository, digest, promised, doubts)
 

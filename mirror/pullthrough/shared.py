@@ -10,7 +10,7 @@ from ..asking.backoff import Backoff
 from ..asking.negative_cache import NegativeCache
 from ..clock import Clock
 from ..contracts.content import ContentStore
-from ..contracts.records import Links, NoReferrerLists, ReferrerLists
+from ..contracts.records import Absences, Links, NoReferrerLists, ReferrerLists
 from ..contracts.registry import BytesContent
 from ..contracts.tags import TagStore
 from ..events import Events
@@ -54,8 +54,10 @@ class Shared:
         links: Links | None = None,
         referrers: ReferrerLists | None = None,
         clock: Clock | None = None,
+        absences: Absences | None = None,
     ) -> Shared:
-        """Over these stores, with nothing remembered yet."""
+        """Over these stores, with nothing remembered yet. `absences`: what other nodes were told is
+        missing, where they share it."""
         clock = clock or Clock()
         return cls(
             store,
@@ -65,7 +67,7 @@ class Shared:
             referrers or NoReferrerLists(),
             clock,
             RecentlyServed(store, clock),
-            NegativeCache(clock),
+            NegativeCache(clock, absences),
             LRUCache(_MANIFEST_BYTES, getsizeof=lambda content: len(content.data)),
             Backoff(clock.monotonic),
             Backoff(clock.monotonic),

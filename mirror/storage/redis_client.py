@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import RedisSSLContext
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -61,6 +62,20 @@ def redis_client(access: RedisAccess, limit: float) -> Redis:
         **options,
     )
     return Redis.from_pool(pool)
+
+
+async def exchanged(pipeline: Pipeline, limit: float) -> list[Any]:
+    """All answers within `limit` seconds; of a command that was refused, a ResponseError. Raises
+    whatever the library makes of what is at the other end."""
+    task = asyncio.current_task()
+    cancelled = 0 if task is None else task.cancelling()
+    try:
+        async with asyncio.timeout(limit):
+            return await pipeline.execute(raise_on_error=False)
+    finally:
+        # The library loses a cancellation that comes while it connects: its task would never end.
+        if task is not None and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
 
 
 async def asked_sentinels(access: RedisAccess, limit: float) -> Mapping[str, str]:

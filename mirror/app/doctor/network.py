@@ -11,10 +11,11 @@ from ...oci.reference import ImageReference
 from ...redis_url import parse_redis_url
 from ...threads import aside
 from ...upstream.client.checkup import Mark as Step
+from ..among_nodes import redis_access
 from ..checking import Checked, checked_endpoints
 from ..endpoints import configured_endpoints, host_of, routes_of
 from ..logins import refusals
-from ..resources import Process, redis_access
+from ..resources import Process
 from .findings import Diagnosis, Mark, bad, good, warn
 
 _CONNECTED_WITHIN = 5.0  # seconds

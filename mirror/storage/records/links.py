@@ -117,6 +117,9 @@ class LinkRecords:
             row = self._first(_SEEN, (_key(digest), str(repository)))
         return None if row is None else float(row)
 
+    async def seen_elsewhere(self, repository: Repository, digest: Digest) -> float | None:
+        return None
+
     async def is_shown(self, digest: Digest) -> bool:
         if any(key.endswith(f":{digest.hex}") for key, _ in self._unwritten.items()):
             return True

@@ -24,7 +24,7 @@ from ...oci.digest import Digest
 from ...oci.reference import Repository
 from ...redis_url import RedisAccess
 from ...times import STORES
-from ..redis_client import failure_kind, is_other_type, redis_client
+from ..redis_client import exchanged, failure_kind, is_other_type, redis_client
 from ..shares import ByRepository
 from .encoding import decode, encode, known_tag, tag_key
 from .health import Health
@@ -311,8 +311,7 @@ class RedisTags:
     async def _exchange(self, pipeline: Pipeline) -> list[Any]:
         """All answers; of a command that was refused, a ResponseError. Raises TagStoreError."""
         try:
-            async with asyncio.timeout(self._limit):
-                return await pipeline.execute(raise_on_error=False)
+            return await exchanged(pipeline, self._limit)
         except Exception as error:  # whatever the client makes of whatever is at the other end
             raise TagStoreError(failure_kind(error)) from error
 

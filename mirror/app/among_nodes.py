@@ -1,0 +1,58 @@
+"""What the nodes that share a Redis tell one another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from ..config import Config
+from ..contracts.records import Absences, Links
+from ..redis_url import RedisAccess
+from ..tasks import beside
+from .process import Process
+
+
+@dataclass(frozen=True, slots=True)
+class AmongNodes:
+    """`links`: of this node's own, those that others of its fleet count too."""
+
+    links: Callable[[Links], Links]
+    absences: Absences
+
+
+@contextlib.asynccontextmanager
+async def among_nodes(config: Config, process: Process) -> AsyncIterator[AmongNodes | None]:
+    """None where the tag memory is embedded: then there is one node."""
+    access = redis_access(config)
+    if access is None:
+        yield None
+        return
+    # Not before it is needed: see tag_store.
+    from ..storage.among_nodes.absences import SharedAbsences
+    from ..storage.among_nodes.exchange import Exchange
+    from ..storage.among_nodes.links import FleetLinks
+
+    exchange = Exchange(access, process.events)
+    fleet, clock = config.fleet, process.clock
+
+    def links(own: Links) -> Links:
+        return own if fleet is None else FleetLinks(own, exchange, fleet.secret, clock)
+
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(exchange.close)
+        await stack.enter_async_context(beside(exchange.run(), "among nodes"))
+        yield AmongNodes(links, SharedAbsences(exchange, clock))
+
+
+def redis_access(config: Config) -> RedisAccess | None:
+    """To the Redis of `tags.store`; None where that is embedded."""
+    tags = config.tags
+    if tags.store is None:
+        return None
+    return RedisAccess(
+        tags.store.get_secret_value(),
+        tags.password.get_secret_value() if tags.password else None,
+        tags.ca_file,
+        tags.sentinel_password_file.get_secret_value() if tags.sentinel_password_file else None,
+    )
