@@ -172,17 +172,18 @@ class Fleet:
     `renew`: between two times that it says it is there; a pause of others' clients stays below 3 s
     by them. `connect`: to another node, before it counts as gone; `rests`: for which one that did
     not answer is not asked. `silent`: half of it for a node's next bytes, then as long for a word
-    that it lives. `here`: for which others are sent to who has just fetched a content. `small`: for
-    which a manifest or a small blob is waited for at its holder; `beside`: for what another process
-    of that node may fetch. `look`: between two looks at which nodes there are, and between two
-    times that a node enters itself; `listed`: for which it is one of them then, and `forgotten`:
-    after which its entry is taken out."""
+    that it lives, while its lease is looked at every `again`. `here`: for which others are sent to
+    who has just fetched a content. `small`: for which a manifest or a small blob is waited for at
+    its holder; `beside`: for what another process of that node may fetch. `look`: between two looks
+    at which nodes there are, and between two times that a node enters itself; `listed`: for which
+    it is one of them then, and `forgotten`: after which its entry is taken out."""
 
-    lease: float = 2.0
-    renew: float = 0.5
+    lease: float = 1.5
+    renew: float = 0.4
     connect: float = 0.5
     rests: float = 5.0
     silent: float = 2.0
+    again: float = 0.25
     here: float = 600.0
     small: float = 5.0
     beside: float = 1.0

@@ -270,9 +270,38 @@ class TagStoreSwitched:
     works: bool
 
 
+# Nodes that fetch together.
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesSwitched:
+    """From now on it can, or cannot, be said which node fetches what."""
+
+    works: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FleetAsked:
+    """Who fetches a content was asked. `result`: fetches (this node does, for all), follows (it
+    reads from another), or alone (it fetches for itself: nobody can say, or who does is not
+    reached). `waited`: seconds until that had answered."""
+
+    result: str
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class FleetWentOn:
+    """The node that was read from has failed, or was silent. `result`: who brings the rest, as of
+    FleetAsked; `silent`: seconds from its last bytes until that had answered."""
+
+    result: str
+    silent: float
+
+
 # Upstreams. `registry` is whose content was asked for, as the configuration or the client calls it;
-# "" for the second tier, which keeps that of all. `endpoint` is its name in the configuration; all
-# that clients have named are one.
+# "" for the second tier, which keeps that of all, and for other nodes. `endpoint` is its name in
+# the configuration; all that clients have named are one.
 
 
 @dataclass(frozen=True, slots=True)

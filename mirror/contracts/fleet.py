@@ -17,7 +17,7 @@ from ..oci.ranges import ByteRange
 from .second_tier import TierStream
 
 SOURCE = "fleet"
-"""As which the other nodes are counted among the endpoints."""
+"""As which the other nodes are counted among the endpoints, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,9 @@ class Nodes(Protocol):
     def knows(self, url: str) -> bool:
         """Whether this is one of the fleet: no other URL is ever asked, whoever names it."""
 
+    async def look(self) -> None:
+        """Finds out anew which nodes there are: somebody has told of one that is not known."""
+
     def url_of(self, mark: str) -> str | None:
         """The node of this `mark_of`, which stands in the ids of uploads."""
 
@@ -116,3 +119,13 @@ class Nodes(Protocol):
 def mark_of(url: str) -> str:
     """What tells a node from the others in a few letters: ten hex digits of its URL's SHA-256."""
     return hashlib.sha256(url.encode()).hexdigest()[:10]
+
+
+def source_of(url: str) -> str:
+    """As what this node's bytes are noted: who lies is told from the others."""
+    return f"{SOURCE} {mark_of(url)}"
+
+
+def is_of_fleet(source: str) -> bool:
+    """Whether another node is noted so: it has fetched what came from there."""
+    return source.partition(" ")[0] == SOURCE

@@ -17,7 +17,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 from ..contracts.content import Usage
 from ..events import Events
 from ..tallies import Journal, Key, Numbers, Together
-from . import ahead, answers, content, downloads, hosted, peers, processes, upstreams, webhooks
+from . import (
+    ahead,
+    answers,
+    content,
+    downloads,
+    hosted,
+    leases,
+    peers,
+    processes,
+    upstreams,
+    webhooks,
+)
 from .collected import Disk, Store, Workers
 from .instruments import Instruments
 
@@ -45,6 +56,7 @@ class Metrics:
             processes,
             hosted,
             webhooks,
+            leases,
             peers,
         ):
             subject.count(self._make)

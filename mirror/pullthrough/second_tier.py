@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -23,7 +23,7 @@ from ..contracts.events import (
     UpstreamRead,
     UpstreamRejected,
 )
-from ..contracts.registry import BytesContent, Outcome, TagPage
+from ..contracts.registry import BytesContent, Outcome
 from ..contracts.second_tier import (
     FarContent,
     FarFault,
@@ -41,6 +41,7 @@ from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from ..threads import read_aside
 from ..times import STORES
+from .forwarding import ForwardingUpstream
 
 log = structlog.get_logger()
 
@@ -285,11 +286,11 @@ class TieredStream:
             await self._upstream.close()
 
 
-class Tiered:
+class Tiered(ForwardingUpstream):
     """An Upstream: the second tier where that has the content, else `inner`."""
 
     def __init__(self, inner: Upstream, state: TierState) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._state = state
 
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
@@ -337,32 +338,6 @@ class Tiered:
             range.stop if range else None,
             lambda rest: self._inner.blob(asker, repository, digest, rest),
         )
-
-    async def resolve(
-        self, asker: Asker, repository: Repository, tag: str, passed_over: Collection[Digest] = ()
-    ) -> Descriptor:
-        return await self._inner.resolve(asker, repository, tag, passed_over)
-
-    async def stat(self, asker: Asker, repository: Repository, digest: Digest) -> Descriptor:
-        return await self._inner.stat(asker, repository, digest)
-
-    async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
-        return await self._inner.referrers(asker, repository, digest)
-
-    async def tags(
-        self,
-        asker: Asker,
-        repository: Repository,
-        count: int | None = None,
-        last: str | None = None,
-    ) -> TagPage:
-        return await self._inner.tags(asker, repository, count, last)
-
-    def is_down(self, repository: Repository, tag: str) -> bool:
-        return self._inner.is_down(repository, tag)
-
-    def is_scarce(self) -> bool:
-        return self._inner.is_scarce()
 
 
 def _matches(data: bytes, digest: Digest) -> bool:

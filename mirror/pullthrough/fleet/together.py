@@ -1,0 +1,233 @@
+"""The fleet around a registry's endpoints: who fetches a content is asked before it is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from ...contracts.context import Asker
+from ...contracts.events import FleetAsked, FleetWentOn
+from ...contracts.fleet import Wanted
+from ...contracts.registry import BytesContent, Outcome
+from ...contracts.second_tier import SecondTierFault
+from ...contracts.upstream import StreamContent, Upstream
+from ...oci.descriptor import Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import Unavailable, Untrustworthy
+from ...oci.manifests import MAX_MANIFEST, media_type_of
+from ...oci.ranges import ByteRange
+from ...oci.reference import Repository
+from ...threads import read_aside
+from ...times import BODIES
+from ..forwarding import ForwardingUpstream
+from .fetches import Fetch
+from .following import Body, Following
+
+log = structlog.get_logger()
+
+
+class Together(ForwardingUpstream):
+    """An Upstream: content by its digest comes from the node that fetches it; if that is this one,
+    or nobody, from `inner`. What only the registry may say is asked of `inner`."""
+
+    def __init__(self, inner: Upstream, following: Following) -> None:
+        super().__init__(inner)
+        self._following = following
+
+    async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
+        wanted = Wanted(repository.registry, digest)
+        fetches = self._following.fetches
+        began = self._following.clock.monotonic()
+        found = await self._following.find(wanted, None, self._following.times.small)
+        if isinstance(found, Body):
+            content = await self._small(found)
+            self._tell("alone" if content is None else "follows", began)
+            return content or await self._inner.manifest(asker, repository, digest)
+        if found is None:
+            self._tell("alone", began)
+            return await self._inner.manifest(asker, repository, digest)
+        self._tell("fetches", began)
+        failed = True
+        fetches.begin(found)
+        try:
+            content = await self._inner.manifest(asker, repository, digest)
+            failed = False
+        finally:
+            fetches.end(found, failed)
+        fetches.expect(found)
+        return content
+
+    async def blob(
+        self,
+        asker: Asker,
+        repository: Repository,
+        digest: Digest,
+        range: ByteRange | None = None,
+        vouched: bool = False,
+    ) -> StreamContent:
+        if vouched:
+            return await self._inner.blob(asker, repository, digest, range, vouched)
+        wanted = Wanted(repository.registry, digest)
+        if self._following.following[wanted]:
+            # At the other node each would have to be brought from where it begins.
+            raise Unavailable("what another node brings comes over one connection")
+
+        async def ask(range: ByteRange | None, since: float | None = None) -> Leg:
+            found = await self._following.find(wanted, range, BODIES.longest, since)
+            if isinstance(found, Body):
+                return Leg(found, None)
+            if found is None:
+                return Leg(await self._inner.blob(asker, repository, digest, range), None)
+            return await self._fetched(found, asker, repository, range)
+
+        began = self._following.clock.monotonic()
+        first = await ask(range)
+        self._tell(first.called, began)
+        return FleetStream(first, range, ask, self._following)
+
+    def _tell(self, result: str, began: float) -> None:
+        waited = self._following.clock.monotonic() - began
+        self._following.events.emit(FleetAsked(result, waited))
+
+    async def _fetched(
+        self, fetch: Fetch, asker: Asker, repository: Repository, range: ByteRange | None
+    ) -> Leg:
+        fetches = self._following.fetches
+        fetches.begin(fetch)
+        try:
+            digest = fetch.wanted.digest
+            return Leg(await self._inner.blob(asker, repository, digest, range), fetch)
+        except BaseException:
+            fetches.end(fetch, failed=True)
+            raise
+
+    async def _small(self, body: Body) -> BytesContent | None:
+        """The manifest that another node gives, if that is one."""
+        size, digest = body.descriptor.size or 0, body.descriptor.digest
+        try:
+            if size > MAX_MANIFEST:
+                return None
+            data = b""
+            async with asyncio.timeout(self._following.times.small):
+                while len(data) < size:
+                    data += await body.read()
+            if not await read_aside(digest.matches, data):
+                body.reject("the bytes of the manifest are not its digest's")
+                return None
+            media_type = await read_aside(media_type_of, data)
+        except (SecondTierFault, TimeoutError, Unavailable, Untrustworthy):
+            return None
+        finally:
+            await body.close()
+        descriptor = Descriptor(media_type, digest, len(data))
+        return BytesContent(descriptor, data, Outcome.HIT, vouched=False, source=body.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A part of the way. `fetch`: as which it is fetched for all nodes."""
+
+    stream: StreamContent
+    fetch: Fetch | None
+
+    @property
+    def called(self) -> str:
+        """As of FleetAsked."""
+        if self.fetch is not None:
+            return "fetches"
+        return "follows" if isinstance(self.stream, Body) else "alone"
+
+
+class FleetStream:
+    """A StreamContent: from another node as far as that goes, and on from whoever brings the rest.
+
+    `ask` finds who brings what of the range is left, since the last bytes came.
+    """
+
+    def __init__(
+        self,
+        first: Leg,
+        range: ByteRange | None,
+        ask: Callable[[ByteRange | None, float], Awaitable[Leg]],
+        following: Following,
+    ) -> None:
+        self.start = self._position = first.stream.start
+        self._leg = first
+        self._stop = range.stop if range else None
+        self._ask = ask
+        self._following = following
+        self._skip = 0  # bytes that come, and have come before
+        self._has_failed = False
+        self._broken: str | None = None  # why what has brought it so far brings no more
+        self._came_at = following.clock.monotonic()  # its last bytes
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self._leg.stream.descriptor
+
+    @property
+    def source(self) -> str:
+        return self._leg.stream.source
+
+    @property
+    def vouched(self) -> bool:
+        return self._leg.stream.vouched
+
+    @property
+    def kept(self) -> bool:
+        return self._leg.stream.kept
+
+    @property
+    def reject(self) -> Callable[[str], None]:
+        """Of whoever's bytes were read last: it may be called when others' have come."""
+        return self._leg.stream.reject
+
+    async def read(self) -> bytes:
+        while True:
+            if self._broken is not None:
+                await self._go_on(self._broken)
+            try:
+                piece = await self._leg.stream.read()
+            except SecondTierFault as error:
+                self._broken = str(error)
+                continue
+            except Exception:
+                self._has_failed = True
+                raise
+            passed = min(self._skip, len(piece))
+            self._skip -= passed
+            self._position += len(piece) - passed
+            if passed < len(piece) or not piece:
+                self._came_at = self._following.clock.monotonic()
+                return piece[passed:]
+
+    async def close(self) -> None:
+        leg, fetch = self._leg, self._leg.fetch
+        self._leg = Leg(leg.stream, None)
+        if fetch is not None:
+            self._following.fetches.end(fetch, self._has_failed)
+        await leg.stream.close()
+
+    async def _go_on(self, reason: str) -> None:
+        """Cancelled, it is called again."""
+        await self._leg.stream.close()
+        rest = None
+        if self._position or self._stop is not None:
+            rest = ByteRange(self._position, self._stop)
+        leg = await self._ask(rest, self._came_at)
+        silent = self._following.clock.monotonic() - self._came_at
+        self._following.events.emit(FleetWentOn(leg.called, silent))
+        log.info(
+            "node_broke_off",
+            source=self._leg.stream.source,
+            digest=str(self.descriptor.digest),
+            offset=self._position,
+            reason=reason,
+            goes_on_from=leg.stream.source,
+            silent=round(silent, 2),
+        )
+        self._leg, self._broken = leg, None
+        self._skip = self._position - leg.stream.start
