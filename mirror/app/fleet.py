@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ..config import DnsName, FleetConfig
-from ..contracts.fleet import Holding, Wanted
 from ..peering import Proof
 from ..pullthrough.fills.table import Fills
+from ..pullthrough.fleet.fetches import Fetches
+from ..pullthrough.fleet.following import Following
 from ..pullthrough.giving import Giving
 from ..redis_url import RedisAccess
 from ..server.http.accepting import Port
@@ -23,6 +24,8 @@ from ..server.http.response_cache import ResponseCache
 from ..server.http.sending import Sender
 from ..server.peers.handler import PeerPort
 from ..storage.disk.store import DiskContent
+from ..storage.fleet.leases import RedisLeases
+from ..storage.redis_client import redis_client
 from ..tasks import beside
 from ..times import EXCHANGES, STORES
 from ..tls import serving_context, verifying_context
@@ -38,20 +41,25 @@ _GRACE = 1.0
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """The other nodes: which there are, and what they give. `proof`: how all of them know one
-    another. `holding`: what this process fetches for them."""
+    another. `following`: whom this process follows, and what it fetches for them."""
 
     config: FleetConfig
     process: Process
     proof: Proof
     nodes: FleetNodes
     peers: HttpPeers
-    holding: Holding
+    following: Following
 
     def giving(self, store: DiskContent, fills: Fills, processes: bool) -> Giving:
         """What this node gives to them. `processes`: there are others of this node."""
         process = self.process
         return Giving(
-            store, fills, self.holding, process.events, process.clock, processes=processes
+            store,
+            fills,
+            self.following.fetches,
+            process.events,
+            process.clock,
+            processes=processes,
         )
 
 
@@ -71,7 +79,13 @@ async def neighbours(
             nodes, proof, process.events, process.clock, resolver, peers_context(fleet)
         )
         stack.push_async_callback(peers.close)
-        yield Neighbours(fleet, process, proof, nodes, peers, _Nobody())
+        client = redis_client(access, STORES.redis)
+        leases = RedisLeases(client, fleet.own_url, fleet.secret, process.events)
+        stack.push_async_callback(leases.close)
+        fetches = Fetches(leases, process.events)
+        stack.push_async_callback(fetches.close)
+        following = Following(fetches, peers, nodes, process.events, process.clock)
+        yield Neighbours(fleet, process, proof, nodes, peers, following)
 
 
 def naming(
@@ -88,7 +102,6 @@ def naming(
     if fleet.nodes != "redis":
         return listed(fleet.nodes)
     from ..storage.fleet.nodes import RedisNodes
-    from ..storage.redis_client import redis_client
 
     client = redis_client(access, STORES.redis)
     nodes = RedisNodes(client, fleet.own_url, fleet.secret, process.clock, 4 * STORES.redis)
@@ -102,13 +115,6 @@ def peers_context(fleet: FleetConfig) -> ssl.SSLContext | None:
         return None
     authorities = fleet.ca_file.text.get_secret_value() if fleet.ca_file else ""
     return verifying_context(authorities, fleet.client_pem)
-
-
-class _Nobody:
-    """A Holding of nothing."""
-
-    def fetches(self, wanted: Wanted) -> bool:
-        return False
 
 
 @contextlib.asynccontextmanager

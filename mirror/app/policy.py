@@ -22,6 +22,7 @@ from ..policy.tag_age import TagAges
 from ..policy.unconfigured import Shown, UnconfiguredGuard
 from ..policy.visibility import RepositoryVisibility, anybody, nobody
 from ..pullthrough.cache import PullThrough
+from ..pullthrough.fleet.together import Together
 from ..pullthrough.freshness import Freshness, FreshnessRule, Rules
 from ..pullthrough.policy import CachePolicy, Pins
 from ..pullthrough.prefetch import Prefetcher
@@ -131,14 +132,16 @@ class _Stacking:
         if self._upstreams is not None:
             self._pools[name] = self._upstreams.pool(endpoints, self._generation)
             upstream = self._upstreams.upstream(name)
-        content = upstream if tier is None else Tiered(upstream, tier)
+        fleet = None if self._upstreams is None else self._opened.fleet
+        content = upstream if fleet is None else Together(upstream, fleet.following)
+        content = content if tier is None else Tiered(content, tier)
         cache = self._cache(self._closing, registry, content, self._opened.shared)
         visible = RepositoryVisibility(
             cache,
             upstream,
             self._opened.links,
             self._clock,
-            strangers=_strangers(tier, endpoints),
+            strangers=_strangers(tier, endpoints, fleet is not None),
             promised=cache.has_promised,
         )
         self._closing.push_async_callback(visible.close)
@@ -202,10 +205,10 @@ class _Stacking:
 
 
 def _strangers(
-    tier: TierState | None, endpoints: Sequence[Endpoint]
+    tier: TierState | None, endpoints: Sequence[Endpoint], has_nodes: bool
 ) -> Callable[[Digest], Awaitable[bool]]:
     """Whether anybody but the registry may deliver a digest (see RepositoryVisibility)."""
-    if any(one.trust != "tags" for one in endpoints):
+    if has_nodes or any(one.trust != "tags" for one in endpoints):
         return anybody
     return nobody if tier is None else tier.has
 

@@ -42,6 +42,10 @@ class Lease(Protocol):
     """This node fetches a content, and the others read from it. It is kept up by itself until it is
     given back, or the process dies."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another node has it by now: this one stood still."""
+
     async def has_come(self) -> None:
         """The content is here whole: for a while, others are still sent here for it."""
 

@@ -54,6 +54,10 @@ class MemoryLease:
     wanted: Wanted
     holder: Holder
 
+    @property
+    def is_lost(self) -> bool:
+        return self.redis.held.get(self.wanted) != self.holder
+
     async def has_come(self) -> None:
         if self.redis.held.get(self.wanted, self.holder) == self.holder:
             self.redis.held[self.wanted] = Holder(self.holder.url, is_here=True)

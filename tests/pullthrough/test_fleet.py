@@ -329,3 +329,19 @@ async def test_what_another_brings_is_not_asked_for_in_parts(upstream: FakeUpstr
     assert all(part is None or part.stop is None for _, part in second.peers.asked)
     assert len(second.peers.asked) <= 2
     await asyncio.gather(*(node.close() for node in fleet.mine))
+
+
+async def test_who_has_stood_still_follows_who_fetches_by_now(
+    fleet: _Fleet, upstream: FakeUpstream
+) -> None:
+    first, second, _ = fleet.mine
+    held = stands_still(upstream, HALF)
+    own = asyncio.create_task(first.pull())
+    await eventually(lambda: came(first))
+    fleet.redis.kill(first.url)
+    assert await second.pull() == LARGE
+    before = upstream.blob_bytes
+    held.set()
+    assert await own == LARGE
+    assert upstream.blob_bytes - before <= upstream.piece
+    assert [event.result for event in first.told.of(FleetWentOn)] == ["follows"]

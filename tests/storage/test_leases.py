@@ -197,3 +197,19 @@ async def test_what_the_tag_memory_has_waited_for_is_not_waited_for_again(one: L
     one.told.emit(TagStoreSwitched("redis", "reach", works=False))
     assert await one.ask(WANTED) is None
     await eventually(lambda: one.works == [False, True])
+
+
+async def test_who_stood_still_learns_that_another_has_it(
+    one: Leases, two: Leases, raw: Redis
+) -> None:
+    lease = await one.ask(WANTED)
+    assert lease is not None
+    assert not isinstance(lease, Holder)
+    await raw.flushall()  # a Redis that has lost all: it is taken again
+    async with asyncio.timeout(10):
+        while not await raw.exists(KEY):
+            await asyncio.sleep(0.02)
+        assert not lease.is_lost
+        while isinstance(await two.ask(WANTED), Holder):  # or it was quicker to renew
+            await raw.delete(KEY)
+    await eventually(lambda: lease.is_lost)

@@ -41,18 +41,21 @@ class Fetches:
         events.listen(FillQueued, self._queued)
 
     def fetches(self, wanted: Wanted) -> bool:
-        return wanted in self._fetches
+        fetch = self._fetches.get(wanted)
+        return fetch is not None and not fetch.lease.is_lost
 
     async def ask(self, wanted: Wanted, instead: Holder | None = None) -> Fetch | Holder | None:
         """As Leases.ask. What is got is to be begun, or goes back by itself."""
         fetch = self._fetches.get(wanted)
-        if fetch is not None:
+        if fetch is not None and not fetch.lease.is_lost:
             return fetch
         answer = await self._leases.ask(wanted, instead)
         if answer is None or isinstance(answer, Holder):
             return answer
-        fetch = self._fetches.setdefault(wanted, Fetch(wanted, answer))
-        self.expect(fetch)
+        fetch = self._fetches.get(wanted)
+        if fetch is None or fetch.lease.is_lost:  # else it was asked for twice
+            fetch = self._fetches[wanted] = Fetch(wanted, answer)
+            self.expect(fetch)
         return fetch
 
     def begin(self, fetch: Fetch) -> None:
@@ -63,7 +66,7 @@ class Fetches:
     def end(self, fetch: Fetch, failed: bool) -> None:
         """The stream has ended."""
         fetch.streams -= 1
-        if failed and not fetch.streams:
+        if failed and not fetch.streams and self._fetches.get(fetch.wanted) is fetch:
             self._give_back(fetch.wanted)
 
     def expect(self, fetch: Fetch) -> None:

@@ -187,6 +187,9 @@ class FleetStream:
 
     async def read(self) -> bytes:
         while True:
+            fetch = self._leg.fetch
+            if fetch is not None and fetch.lease.is_lost and self._stop is None:
+                self._broken = "another node fetches it by now"
             if self._broken is not None:
                 await self._go_on(self._broken)
             try:
@@ -213,7 +216,7 @@ class FleetStream:
 
     async def _go_on(self, reason: str) -> None:
         """Cancelled, it is called again."""
-        await self._leg.stream.close()
+        await self.close()
         rest = None
         if self._position or self._stop is not None:
             rest = ByteRange(self._position, self._stop)

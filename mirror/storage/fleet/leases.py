@@ -38,9 +38,12 @@ if held and held ~= ARGV[1] and held ~= ARGV[2] and held ~= ARGV[3] then return 
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
 return false
 """
+# Where it has lapsed, and nobody has taken it, it is this node's still.
 _RENEW = """
-if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local held = redis.pcall('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
 """
 _GIVE_BACK = """
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -215,8 +218,8 @@ class RedisLeases:
         _, *answers = await self._exchange(pipeline)
         for lease, answer in zip(held, answers, strict=True):
             if answer == 0 and self.leaves(lease):
-                # It had lapsed: this process stood still, or Redis was away or has lost it. What
-                # is being fetched is fetched on; others fetch it, too.
+                # This process stood still, or did not reach Redis for a while.
+                lease.is_lost = True
                 log.info("lease_lost", key=lease.key)
 
     def _tags_tell(self, event: TagStoreSwitched) -> None:
@@ -278,6 +281,7 @@ class _Lease:
         self.key = key
         self.mine = mine
         self.has = has
+        self.is_lost = False
         self._leases = leases
 
     async def has_come(self) -> None:
