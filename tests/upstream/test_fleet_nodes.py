@@ -71,6 +71,17 @@ async def test_naming_is_read_again_and_again() -> None:
     task.cancel()
 
 
+async def test_a_node_that_has_just_started_and_is_told_nothing_asks_again_soon() -> None:
+    naming = Naming(B)
+    naming.fails = True
+    nodes = FleetNodes(A, naming, Recorder(), every=3600)
+    task = asyncio.create_task(nodes.run())
+    await eventually(lambda: naming.looks)
+    naming.fails = False
+    await eventually(lambda: nodes.knows(B))
+    task.cancel()
+
+
 async def test_no_more_are_known_than_a_process_bears() -> None:
     nodes = FleetNodes(A, listed([f"http://h{n}:1" for n in range(MOST + 10)]), Recorder())
     await nodes.look()

@@ -24,6 +24,10 @@ _AT_A_TIME = 50
 """Nodes whose naming is read a second, at most: of a large fleet it is read less often, so that who
 names them bears all who read it."""
 
+_FIRST = 1.0
+"""Seconds between two looks of a node that has just started, and knows nobody: until then it fetches
+for itself."""
+
 Find = Callable[[], Awaitable[Collection[str]]]
 """Who is named now. Raises OSError, also where that cannot be said."""
 
@@ -61,7 +65,9 @@ class FleetNodes:
         """Keeps up with who is named, without an end."""
         while True:
             await self.look()
-            await asyncio.sleep(max(self._every, len(self._urls) / _AT_A_TIME))
+            knows_nobody = self._is_failing and len(self._urls) == 1
+            every = min(_FIRST, self._every) if knows_nobody else self._every
+            await asyncio.sleep(max(every, len(self._urls) / _AT_A_TIME))
 
     async def look(self) -> None:
         """Reads once who is named."""

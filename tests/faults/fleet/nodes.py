@@ -110,6 +110,7 @@ class Fleet:
                 await starts
                 assert self.far.bucket() == self.bucket
             await asyncio.gather(*(node.start() for node in self.nodes))
+            await eventually(self._know_one_another, 30)
             self.front = stack.enter_context(Front(self.folder, list(self.nodes)))
             self._stack = stack.pop_all()
         return self
@@ -165,6 +166,10 @@ class Fleet:
         secret = str(self.folder / "password")
         url = self.guarded.url
         return {"store": url, "password_file": secret, "sentinel_password_file": secret}
+
+    def _know_one_another(self) -> bool:
+        told = [node.events("fleet_nodes") for node in self.nodes]
+        return all(each and each[-1]["known"] == self._count for each in told)
 
     # What happens to it.
 
