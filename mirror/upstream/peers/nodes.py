@@ -25,7 +25,7 @@ _AT_A_TIME = 50
 names them bears all who read it."""
 
 _FIRST = 1.0
-"""Seconds between two looks of a node that has just started, and knows nobody: until then it fetches
+"""Seconds between two looks of a node that has just started and knows nobody: so long it fetches
 for itself."""
 
 Find = Callable[[], Awaitable[Collection[str]]]
