@@ -71,7 +71,7 @@ async def neighbours(
     async with contextlib.AsyncExitStack() as stack:
         resolver = Resolver(EXCHANGES.dns)
         stack.push_async_callback(resolver.close)
-        find = naming(fleet, access, process, resolver, stack)
+        find = naming(fleet, access, process, resolver, stack, enters=True)
         nodes = FleetNodes(fleet.own_url, find, process.events)
         await stack.enter_async_context(beside(nodes.run(), "nodes of the fleet"))
         proof = Proof(fleet.secret, fleet.own_url, process.clock.wall)
@@ -94,8 +94,10 @@ def naming(
     process: Process,
     resolver: Resolver,
     stack: contextlib.AsyncExitStack,
+    *,
+    enters: bool,
 ) -> Find:
-    """Who names the nodes. In Redis, this one enters itself."""
+    """Who names the nodes. In Redis, this one `enters` itself, where it serves."""
     if isinstance(fleet.nodes, DnsName):
         scheme = urlsplit(fleet.own_url).scheme
         return by_dns(scheme, fleet.nodes.name, fleet.nodes.port, resolver)
@@ -106,7 +108,7 @@ def naming(
     client = redis_client(access, STORES.redis)
     nodes = RedisNodes(client, fleet.own_url, fleet.secret, process.clock, 4 * STORES.redis)
     stack.push_async_callback(nodes.close)
-    return nodes.enter_and_find
+    return nodes.enter_and_find if enters else nodes.find
 
 
 def peers_context(fleet: FleetConfig) -> ssl.SSLContext | None:

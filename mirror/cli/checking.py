@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,7 +48,7 @@ def check(
 ) -> None:
     """Read the configuration, tell every mistake in it, and which of its logins the registries
     have refused to the mirror that serves. With --online, ask every endpoint as the mirror does,
-    and the Redis of tags.store (exit 1 if one fails)."""
+    the Redis of tags.store and the fleet's nodes (exit 1 if one fails)."""
     config = find_mirror(config).config
     loaded = load_or_exit(config)
     names = ", ".join(sorted(loaded.registries))
@@ -104,39 +104,43 @@ def _ask(config: Config, images: Sequence[ImageReference]) -> None:
         out.print("offline: true. The mirror asks no registry, and none was asked.")
         return
     try:
-        bad, count, memory = asyncio.run(_ask_each(config, images))
+        bad, count, failed = asyncio.run(_ask_each(config, images))
     except Denied as error:
         raise give_up(f"IMAGE: {error.message}", CONFIGURATION_WRONG) from None
-    if not memory:
-        out.print("\nThe tag memory failed.")
+    for what in failed:
+        out.print(f"\nThe {what} failed.")
     if bad:
         out.print(f"\n{bad} of {count} endpoints failed.")
-    if bad or not memory:
+    if bad or failed:
         raise typer.Exit(FAILED)
     out.print(f"\n{'The endpoint is' if count == 1 else f'All {count} endpoints are'} good.")
 
 
-async def _ask_each(config: Config, images: Sequence[ImageReference]) -> tuple[int, int, bool]:
-    """How many of the endpoints failed, and how many there are; whether the shared tag memory is
-    good, or there is none."""
+async def _ask_each(
+    config: Config, images: Sequence[ImageReference]
+) -> tuple[int, int, Collection[str]]:
+    """How many of the endpoints failed, and how many there are; what else of what several nodes
+    share did."""
     from ..app import checked_endpoints
     from ..app.doctor.findings import Mark
-    from ..app.doctor.network import tags
+    from ..app.doctor.network import fleet, tags
 
     count = bad = 0
-    memory_is_good = True
+    failed: dict[str, None] = {}
     with err.status("asking …"):
         async for checked in checked_endpoints(config, images):
             count += 1
             bad += not checked.is_good
             _print(checked)
-        async for found in tags(config):
-            memory_is_good = memory_is_good and found.mark is not Mark.BAD
-            mark = {Mark.GOOD: "ok", Mark.WARN: "note", Mark.BAD: "FAIL"}[found.mark]
-            told = Text(f"\n  {mark:<6}", style=_STYLES[mark])
-            words = f"{found.words}; {found.mend}" if found.mend else found.words
-            out.print(told + Text(f"{found.subject:<12}{words}"))
-    return bad, count, memory_is_good
+        for what, look in (("tag memory", tags(config)), ("fleet", fleet(config))):
+            async for found in look:
+                if found.mark is Mark.BAD:
+                    failed[what] = None
+                mark = {Mark.GOOD: "ok", Mark.WARN: "note", Mark.BAD: "FAIL"}[found.mark]
+                told = Text(f"\n  {mark:<6}", style=_STYLES[mark])
+                words = f"{found.words}; {found.mend}" if found.mend else found.words
+                out.print(told + Text(f"{found.subject:<11} {words}"))
+    return bad, count, failed
 
 
 def _print(checked: Checked) -> None:

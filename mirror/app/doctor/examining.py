@@ -60,6 +60,8 @@ async def examined(
             yield found
         async for found in network.tags(config):
             yield found
+        async for found in network.fleet(config):
+            yield found
     async for found in network.logins(config, names):
         yield found
     try:
@@ -159,7 +161,7 @@ async def at_start(config: Config, usage: Callable[[], Usage]) -> None:
 async def _first_look(config: Config, usage: Usage) -> AsyncGenerator[Diagnosis, None]:
     for found in await _of_host(config, usage):
         yield found
-    for look in (network.tags(config), network.connections(config)):
+    for look in (network.tags(config), network.fleet(config), network.connections(config)):
         async with contextlib.aclosing(look):
             async for found in look:
                 yield found

@@ -128,6 +128,16 @@ async def tags(config: Config) -> AsyncGenerator[Diagnosis, None]:
         )
 
 
+async def fleet(config: Config) -> AsyncGenerator[Diagnosis, None]:
+    """The other nodes, if there are to be any."""
+    if config.fleet is None:
+        return
+    from .fleet import nodes
+
+    async for found in nodes(config):
+        yield found
+
+
 async def logins(config: Config, names: Sequence[str]) -> AsyncGenerator[Diagnosis, None]:
     for name in names:
         for words in await aside(refusals, config, name):
