@@ -60,12 +60,13 @@ class Partial(Protocol):
 
     @property
     def vouched_ahead(self) -> Sequence[tuple[int, int]]:
-        """What of `ahead` the registry itself has sent: readers may have it unproven."""
+        """What of `ahead` the registry itself has sent, or somebody else who is not doubted (see
+        StreamContent): readers may have it unproven."""
 
     async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
         """Writes these pieces, the first of them to the offset `at`, off the event loop. What is
         there below `offset` is passed over; what follows on it is hashed, and `offset` moves over
-        what is there behind. `vouched`: the registry itself has sent them.
+        what is there behind. `vouched`: as in `vouched_ahead`.
 
         Raises StoreFull when there is no room for them, OSError for other faults of the disk. Then
         `offset` tells how much was taken all the same.

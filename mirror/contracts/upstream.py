@@ -16,8 +16,8 @@ from .registry import BytesContent, TagPage
 class StreamContent(Protocol):
     """A remote's body, unverified: only fills read it. The holder closes it.
 
-    It may change endpoints on its way: `source`, `vouched` and `reject` are those of the endpoint
-    whose bytes were read last.
+    It may change endpoints on its way: `source`, `vouched`, `doubted` and `reject` are those of the
+    endpoint whose bytes were read last.
     """
 
     @property
@@ -40,6 +40,12 @@ class StreamContent(Protocol):
     def kept(self) -> bool:
         """Whether the bytes were kept by mirrors, of whatever repository (see SecondTier): that
         they are there says nothing of who may see them."""
+
+    @property
+    def doubted(self) -> bool:
+        """Whether clients wait for a while, until the bytes are proven: those of a stranger, who
+        could give any. Of the registry, and of this mirror's own kind, they get all at once but the
+        end."""
 
     async def read(self) -> bytes:
         """The next bytes as they come, at most about a MiB; b"" at the end.
@@ -81,7 +87,8 @@ class Upstream(Protocol):
         range: ByteRange | None = None,
         vouched: bool = False,
     ) -> StreamContent:
-        """`vouched`: only from the registry itself (see StreamContent)."""
+        """`vouched`: only bytes that are not `doubted` (see StreamContent): a client gets them
+        unproven."""
 
     async def referrers(self, asker: Asker, repository: Repository, digest: Digest) -> bytes:
         """The whole index of manifests whose subject is this digest. Raises Unknown where there is

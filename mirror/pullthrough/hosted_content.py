@@ -42,7 +42,7 @@ class _Body:
     """A StreamContent: a part of an object."""
 
     vouched = True
-    kept = False
+    doubted = kept = False
     source = NAME
 
     def __init__(self, content: ObjectStore, digest: Digest, stream: TierStream) -> None:

@@ -1,8 +1,9 @@
 """The second tier in front of an upstream, and behind the disk.
 
 Content that a registry's repository shows is asked of the tier before it is asked of the upstream,
-as one more endpoint that nobody vouches for: its bytes are proven before they count. What is in the
-tier came through any repository, so it opens nothing: it counts as content that was here.
+as one more endpoint that nobody vouches for: its bytes are proven before they count, though clients
+get them meanwhile, but for the end. What is in the tier came through any repository, so it opens
+nothing: it counts as content that was here.
 """
 
 from __future__ import annotations
@@ -244,6 +245,11 @@ class TieredStream:
         return self._upstream is not None and self._upstream.vouched
 
     @property
+    def doubted(self) -> bool:
+        """The tier is of the mirror's own kind: what it has is wrong by a fault at most."""
+        return self._upstream is not None and self._upstream.doubted
+
+    @property
     def kept(self) -> bool:
         return self._upstream is None or self._upstream.kept
 
@@ -328,7 +334,7 @@ class Tiered(ForwardingUpstream):
         range: ByteRange | None = None,
         vouched: bool = False,
     ) -> StreamContent:
-        stream = None if vouched else await self._state.get(digest, range)
+        stream = await self._state.get(digest, range)
         if stream is None:
             return await self._inner.blob(asker, repository, digest, range, vouched)
         return TieredStream(
@@ -336,7 +342,7 @@ class Tiered(ForwardingUpstream):
             digest,
             stream,
             range.stop if range else None,
-            lambda rest: self._inner.blob(asker, repository, digest, rest),
+            lambda rest: self._inner.blob(asker, repository, digest, rest, vouched),
         )
 
 

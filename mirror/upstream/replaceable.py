@@ -97,6 +97,10 @@ class _Stream:
         return self._stream.vouched
 
     @property
+    def doubted(self) -> bool:
+        return self._stream.doubted
+
+    @property
     def kept(self) -> bool:
         return self._stream.kept
 

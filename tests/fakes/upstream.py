@@ -55,6 +55,10 @@ class FakeStream:
         self._upstream = upstream
         self._closed = False
 
+    @property
+    def doubted(self) -> bool:
+        return not self.vouched
+
     async def read(self) -> bytes:
         if self._upstream.before_read is not None:
             await self._upstream.before_read(self._position)
@@ -276,6 +280,10 @@ class NamedStream:
         self.source, self.descriptor, self.start, self.vouched = source, descriptor, start, vouched
         self.rejected: list[str] = []
         self.closed = False
+
+    @property
+    def doubted(self) -> bool:
+        return not self.vouched
 
     async def read(self) -> bytes:
         raise NotImplementedError

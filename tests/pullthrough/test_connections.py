@@ -66,7 +66,7 @@ class Link:
 
 
 class Stream:
-    source, vouched, kept = "link", True, False
+    source, vouched, doubted, kept = "link", True, False, False
     descriptor = Descriptor(OCTET_STREAM, DIGEST, SIZE)
 
     def __init__(self, link: Link, range: ByteRange) -> None:

@@ -230,14 +230,14 @@ class Connection:
 
     def _writer(self, stream: StreamContent) -> WriteBehind:
         """Writes what this stream's source brings, from the span's start on."""
-        sink, source, vouched = self._sink, stream.source, stream.vouched
+        sink, source, doubted = self._sink, stream.source, stream.doubted
         at = self.written = self.span.start
 
         async def write(pieces: Sequence[bytes]) -> None:
             nonlocal at
             start, at = at, at + sum(map(len, pieces))
             try:
-                await sink.take(start, pieces, source, vouched)
+                await sink.take(start, pieces, source, doubted)
             except BaseException:
                 self.lost = min(self.lost, start)
                 raise

@@ -213,7 +213,7 @@ class Fill:
         self.changed()
 
     def give(self, start: int, stop: int) -> None:
-        """These bytes, behind a gap, may be read unproven: the registry itself has sent them."""
+        """These bytes, behind a gap, may be read unproven: whoever has sent them is not doubted."""
         self._given = with_span(self._given, start, stop)
         self.changed()
 

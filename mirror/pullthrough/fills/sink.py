@@ -94,7 +94,8 @@ class Sink:
         if stream.vouched:
             self.fill.provenance = Provenance.VOUCHED
             return
-        self.fill.doubt(at, self.patience.policy.doubt)
+        if stream.doubted:
+            self.fill.doubt(at, self.patience.policy.doubt)
         self._all_comes_now = self._all_comes_now and not stream.kept
         if self.fill.provenance is not Provenance.VOUCHED:
             self.fill.provenance = Provenance.BROUGHT if self._all_comes_now else Provenance.HERE
@@ -107,7 +108,7 @@ class Sink:
                 f"the blob has more than {most} bytes, which is more than this mirror takes"
             )
 
-    async def take(self, at: int, pieces: Sequence[bytes], source: str, vouched: bool) -> None:
+    async def take(self, at: int, pieces: Sequence[bytes], source: str, doubted: bool) -> None:
         """Writes what a source has sent, from the offset `at` on, and tells the readers."""
         is_ahead = at > self.partial.offset
         while not self.is_passing:
@@ -118,11 +119,11 @@ class Sink:
             self._writing += 1
             self._written.clear()
             try:
-                await self.partial.place(at, pieces, vouched)
+                await self.partial.place(at, pieces, not doubted)
             except (StoreFull, OSError) as error:
                 fault = error
             else:
-                self._tell(at, sum(map(len, pieces)), source, is_ahead and vouched)
+                self._tell(at, sum(map(len, pieces)), source, is_ahead and not doubted)
                 return
             finally:
                 self._writing -= 1
@@ -130,7 +131,7 @@ class Sink:
                     self._written.set()
             await self._without_room(fault, trusted)
         for piece in pieces:  # one by one: the next may have to wait until this one was read
-            await self.partial.place(at, [piece], vouched)
+            await self.partial.place(at, [piece], not doubted)
             self._tell(at, len(piece), source, is_given=False)
             at += len(piece)
 

@@ -159,7 +159,7 @@ class Following:
 class Body:
     """A StreamContent from another node, until that fails: then `read` raises SecondTierFault."""
 
-    vouched = False
+    vouched = doubted = False
     kept = True
 
     def __init__(

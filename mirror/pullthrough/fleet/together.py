@@ -173,6 +173,10 @@ class FleetStream:
         return self._leg.stream.source
 
     @property
+    def doubted(self) -> bool:
+        return self._leg.stream.doubted
+
+    @property
     def vouched(self) -> bool:
         return self._leg.stream.vouched
 

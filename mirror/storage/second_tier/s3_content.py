@@ -1,7 +1,7 @@
 """What can be done with a bucket beside reading and writing content.
 
     <prefix>used/<name of the content>    an object of no bytes, written when the content was used
-    <prefix>aside/<name of the content>   what was wrong, for people to look at
+    <prefix>wrong/<name of the content>   what was wrong, for people to look at
 
 An object's time cannot be set without copying all of it, which some servers refuse, and S3 above
 5 GiB. So that a content was used is told by an object beside it, whose time counts for it.
@@ -28,7 +28,8 @@ from .s3 import name_of
 log = structlog.get_logger()
 
 _USED = "used/"
-_ASIDE = "aside/"
+_BEHIND_USED = "used0"  # no name stands between: 0 follows / in ASCII
+_WRONG = "wrong/"
 _PAGE = 1000  # that S3 gives at once
 _LARGEST_COPY = 5 << 30  # that S3 makes in one request
 _COPY = 300.0  # seconds: the server reads and writes all of it
@@ -48,8 +49,10 @@ class S3Content:
             if objects:
                 used = await self._used(after, objects[-1].name)
                 objects = [replace(o, at=max(o.at, used.get(o.name, 0.0))) for o in objects]
-        is_last = len(found) < limit or len(objects) < len(found)
-        return FarPage(tuple(objects), None if is_last else objects[-1].name)
+        following = None if len(found) < limit else found[-1].name
+        if found and found[-1].name.startswith(_USED):  # of which there may be as many again
+            following = _BEHIND_USED
+        return FarPage(tuple(objects), following)
 
     async def remove(self, names: Collection[str]) -> int:
         async with _telling(STORES.far_answer + len(names) * 0.1):
@@ -62,7 +65,7 @@ class S3Content:
             with contextlib.suppress(FileNotFoundError):
                 size = (await obstore.head_async(self._store, name))["size"]
                 if size <= _LARGEST_COPY:
-                    await obstore.copy_async(self._store, name, _ASIDE + name)
+                    await self._copied(name, _WRONG + name)
                 await obstore.delete_async(self._store, name)
 
     async def renew(self, digest: Digest) -> None:
@@ -73,6 +76,14 @@ class S3Content:
         name, during = name_of(digest), timedelta(seconds=seconds)
         async with _telling(STORES.far_answer):
             return await obstore.sign_async(self._for_clients, "GET", name, during)
+
+    async def _copied(self, name: str, to: str) -> None:
+        try:
+            await obstore.copy_async(self._store, name, to)
+        except FileNotFoundError:
+            raise
+        except FAILURES as error:  # it is not to be read, whether anybody can look at it or not
+            log.warning("second_tier_wrong_not_copied", name=name, reason=reason_of(error))
 
     async def _used(self, after: str, last: str) -> dict[str, float]:
         """When contents behind `after`, up to `last`, were said to be used."""

@@ -60,6 +60,10 @@ class BlobStream:
         return self._endpoint.trust is Trust.TAGS
 
     @property
+    def doubted(self) -> bool:
+        return not self.vouched
+
+    @property
     def kept(self) -> bool:
         return False
 

@@ -132,6 +132,10 @@ class Body:
         return self._source.vouched
 
     @property
+    def doubted(self) -> bool:
+        return self._source.doubted
+
+    @property
     def kept(self) -> bool:
         return False
 

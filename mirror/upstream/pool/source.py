@@ -107,6 +107,10 @@ class Source:
     def vouched(self) -> bool:
         return self._stream.vouched
 
+    @property
+    def doubted(self) -> bool:
+        return self._stream.doubted
+
     async def speaks(self) -> Self:
         """Returns when the next piece is here, or the end. Cancelled, it may be called again: the
         connection stays, and what comes meanwhile is not lost."""
