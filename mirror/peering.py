@@ -18,6 +18,9 @@ NODE_PATH = "/fleet/1/node"
 CONTENT_PATH = "/fleet/1/content/"
 """Before a registry and a digest."""
 
+UPLOADS_PATH = "/fleet/1/uploads/"
+"""Before the id of an upload that the node has which is asked."""
+
 ELSEWHERE = 421
 """The status of an answer that names other nodes, as `{"nodes": [URL, …]}`."""
 

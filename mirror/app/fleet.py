@@ -23,6 +23,7 @@ from ..server.http.listening import Listener
 from ..server.http.response_cache import ResponseCache
 from ..server.http.sending import Sender
 from ..server.peers.handler import PeerPort
+from ..server.peers.uploads import PeerUploads
 from ..storage.disk.store import DiskContent
 from ..storage.fleet.leases import RedisLeases
 from ..storage.redis_client import redis_client
@@ -123,6 +124,7 @@ def peers_context(fleet: FleetConfig) -> ssl.SSLContext | None:
 async def serving_peers(
     known: Neighbours,
     giving: Giving,
+    uploads: PeerUploads | None,
     ports: Sequence[Port],
     sender: Sender,
     unused: ResponseCache,
@@ -131,7 +133,7 @@ async def serving_peers(
     process, tls = known.process, known.config.tls
     authorities = tls.client_ca.text.get_secret_value() if tls and tls.client_ca else None
     listener = Listener(
-        PeerPort(giving, known.proof, sender, process.events, process.clock),
+        PeerPort(giving, uploads, known.proof, sender, process.events, process.clock),
         ports,
         response_cache=unused,
         events=process.events,

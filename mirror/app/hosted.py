@@ -16,6 +16,7 @@ from ..config import Config, HostedConfig
 from ..config.model import StorageConfig
 from ..contracts.administration import Administration
 from ..contracts.hosted import HOSTED
+from ..contracts.uploads import Bring, Uploads
 from ..hosted.far import BucketShelf, HeldHere
 from ..hosted.registry import Far, HostedRegistry, Shelves
 from ..identity.guard import Guard
@@ -39,11 +40,13 @@ from .webhooks import sending_webhooks, telling_of_fills
 
 if TYPE_CHECKING:
     from ..identity.identity import Identity
+    from ..server.peers.uploads import PeerUploads
     from ..storage.records.hosted.accounts import AccountRecords
     from ..storage.records.hosted.copying import RecordsCopy
     from ..storage.records.hosted.database import Database
     from ..storage.records.hosted.marking import MarkingRecords
     from ..storage.records.hosted.webhooks import HookRecords
+    from .fleet import Neighbours
 
 
 _PREFIX = "hosted/"
@@ -63,8 +66,8 @@ class Records:
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """`registry`: for requests whose principal is known, each method for who may do it. `marks`:
-    which repositories have changed. `page`: for people, and its API. `held_here`: where an object
-    store keeps what is pushed."""
+    which repositories have changed. `page`: for people, and its API. `held_here` and `bring`: where
+    an object store keeps what is pushed."""
 
     config: HostedConfig
     records: Records
@@ -76,10 +79,17 @@ class Hosted:
     backups: Backups
     page: Page
     held_here: HeldHere | None
+    bring: Bring | None
 
     async def has(self, repository: str) -> bool:
         """Whether there is one of this name."""
         return await self.records.repositories.repository(repository) is not None
+
+    def for_peers(self, store: DiskContent) -> PeerUploads:
+        """What other nodes ask of uploads that were begun here."""
+        from ..server.peers.uploads import PeerUploads
+
+        return PeerUploads(store.uploads, self.bring)
 
     def serving(self, patience: float) -> HostedServing:
         """By what requests at hosted names are answered."""
@@ -110,9 +120,14 @@ class _Bucket:
 
 @contextlib.asynccontextmanager
 async def hosting(
-    config: Config, store: DiskContent, fills: Fills, process: Process
+    config: Config,
+    store: DiskContent,
+    fills: Fills,
+    process: Process,
+    fleet: Neighbours | None = None,
 ) -> AsyncIterator[Hosted | None]:
-    """Opens what is configured: None where nothing is. Raises CannotStart."""
+    """Opens what is configured: None where nothing is. `fleet`: other nodes, which host the same.
+    Raises CannotStart."""
     if config.hosted is None:
         yield None
         return
@@ -145,7 +160,7 @@ async def hosting(
             Shelves(
                 store,
                 store.held,
-                store.uploads,
+                store.uploads if fleet is None else _relayed(store, fleet),
                 config.limits.blob,
                 None if bucket is None else bucket.far(),
             ),
@@ -177,6 +192,7 @@ async def hosting(
             None
             if bucket is None
             else HeldHere(bucket.shelf, store.held, records.repositories, clock, collecting.grace),
+            None if bucket is None else bucket.shelf.bring_file,
         )
 
 
@@ -212,6 +228,13 @@ def _opened(config: Config, hosted: HostedConfig, process: Process) -> Database:
         )
     except RecordsUnusable as error:
         raise CannotStart(str(error)) from error
+
+
+def _relayed(store: DiskContent, fleet: Neighbours) -> Uploads:
+    from ..hosted.relaying import RelayedUploads
+    from ..upstream.peers.uploads import PeersUploads
+
+    return RelayedUploads(store.uploads, PeersUploads(fleet.peers), fleet.nodes)
 
 
 def _bucket(

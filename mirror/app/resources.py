@@ -145,7 +145,7 @@ async def resources(
         stack.push_async_callback(fills.close)
         absences = None if among is None else among.absences
         shared = Shared.over(store, tags, fills, links, referrers, clock, absences)
-        hosted = await stack.enter_async_context(hosting(config, store, fills, process))
+        hosted = await stack.enter_async_context(hosting(config, store, fills, process, fleet))
         yield Resources(
             process,
             store,

@@ -252,10 +252,11 @@ async def serving_pulls(
             from .fleet import serving_peers
 
             at_peers = [port for port in ports if port.section == FLEET]
+            uploads = None if opened.hosted is None else opened.hosted.for_peers(opened.store)
             giving = opened.fleet.giving(opened.store, opened.fills, config.workers > 1)
             unused = ResponseCache(access, clock)
             peers = await stack.enter_async_context(
-                serving_peers(opened.fleet, giving, at_peers, sender, unused)
+                serving_peers(opened.fleet, giving, uploads, at_peers, sender, unused)
             )
             retire = _at_once(retire, peers.retire)
         listeners.start()

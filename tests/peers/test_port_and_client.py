@@ -145,7 +145,7 @@ async def listening(
     scheme = "http" if tls is None else "https"
     url = f"{scheme}://{host}:{one.getsockname()[1]}"
     gives, told, wall = Gives(), Recorder(), HandClock()
-    handler = PeerPort(gives, Proof(SECRET, url, wall), sender, told, Clock())
+    handler = PeerPort(gives, None, Proof(SECRET, url, wall), sender, told, Clock())
     unused = ResponseCache(AccessLog(lambda _: None, told))
     port = Port(one, tls is not None, "fleet")
     listener = Listener(handler, [port], response_cache=unused, events=told, tls=tls)

@@ -15,7 +15,7 @@ from ..http.aiohttp_parts import KeptAlive, ends_connection
 from ..http.receiving import Receiver, Take
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_BROKEN = (
+BROKEN = (
     ClientPayloadError,
     HttpProcessingError,
     PayloadAccessError,
@@ -57,7 +57,7 @@ class RequestBody:
                 return await self._request.content.readany()
         except TimeoutError:
             raise Interrupted(f"nothing more was sent for {self._patience:g} s") from None
-        except _BROKEN as error:
+        except BROKEN as error:
             raise Interrupted(f"the body ended before it was whole ({error})") from error
 
     async def pour(self, take: Take) -> None:
@@ -150,6 +150,6 @@ def _drained(request: web.BaseRequest) -> bytes:
     try:
         while piece := request.content.read_nowait():
             pieces.append(piece)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise Interrupted(f"the body ended before it was whole ({error})") from error
     return b"".join(pieces)

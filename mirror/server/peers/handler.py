@@ -24,12 +24,13 @@ from ...oci.digest import Digest
 from ...oci.errors import BadRequest, DigestInvalid, RangeInvalid, RegistryError
 from ...oci.ranges import ByteRange, ContentRange, format_unsatisfied, parse_range
 from ...oci.registries import is_registry, parse_registry
-from ...peering import CONTENT_PATH, ELSEWHERE, NODE_PATH, Ask, Proof, Refused
+from ...peering import CONTENT_PATH, ELSEWHERE, NODE_PATH, UPLOADS_PATH, Ask, Proof, Refused
 from ..http.networks import network_of
 from ..http.request_ids import request_id
 from ..http.sending import Sender
 from ..v2.access_log import Exchange
 from ..v2.answering import Responder
+from .uploads import PeerUploads
 
 log = structlog.get_logger()
 
@@ -84,9 +85,17 @@ class PeerPort:
     """Answers `GET` and `HEAD` of CONTENT_PATH and NODE_PATH, and nobody who does not sign."""
 
     def __init__(
-        self, gives: Gives, proof: Proof, sender: Sender, events: Events, clock: Clock
+        self,
+        gives: Gives,
+        uploads: PeerUploads | None,
+        proof: Proof,
+        sender: Sender,
+        events: Events,
+        clock: Clock,
     ) -> None:
+        """`uploads` None: nothing is hosted here."""
         self._gives = gives
+        self._uploads = uploads
         self._proof = proof
         self._responder = Responder(sender, clock, _PATIENCE)
         self._events = events
@@ -119,6 +128,8 @@ class PeerPort:
     async def _answer(
         self, request: web.BaseRequest, exchange: Exchange, node: str
     ) -> web.StreamResponse:
+        if self._uploads is not None and request.raw_path.startswith(UPLOADS_PATH):
+            return await self._uploads.answer(request)
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return await self._whole(request, exchange, _told("nothing", 405, error="only GET"))
         path = request.raw_path

@@ -7,8 +7,8 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
 
 import aiohttp
 import structlog
@@ -34,8 +34,17 @@ log = structlog.get_logger()
 
 _MOST_WORDS = 16 * KIB  # bytes of an answer that is no content
 _MOST_AWAY = 10_000  # nodes
+_MOST_MISSED = 3  # looks in a row at whether a node lives that an upload is sent to
 _MOST_ELSEWHERE = 64  # nodes that one answer names
 _TOLD = 60.0  # seconds between two lines of the log about the same node
+
+
+class Sent(Protocol):
+    """A body on its way; `size` None: not known before its end."""
+
+    size: int | None
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 class HttpPeers:
@@ -80,6 +89,28 @@ class HttpPeers:
     def is_away(self, url: str) -> bool:
         return url in self._away
 
+    @contextlib.asynccontextmanager
+    async def sending(
+        self, url: str, ask: Ask, body: Sent | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a request with this body, for which is waited as long as the node lives:
+        it may take what it needs for what it has been sent. Raises aiohttp.ClientError, OSError."""
+        asking = asyncio.ensure_future(self._ask(url, ask, body))
+        missed = 0
+        try:
+            while not (await asyncio.wait([asking], timeout=FLEET.silent))[0]:
+                missed = 0 if await self._lives(url) else missed + 1
+                if missed == _MOST_MISSED:
+                    raise aiohttp.ServerTimeoutError("it gives no sign of life")
+            response = asking.result()
+        except BaseException:
+            _drop(asking)
+            raise
+        try:
+            yield response
+        finally:
+            response.release()
+
     async def close(self) -> None:
         looks = list(self._looks.values())
         for look in looks:
@@ -104,12 +135,18 @@ class HttpPeers:
             _drop(asking)
             raise
 
-    async def _ask(self, url: str, ask: Ask) -> aiohttp.ClientResponse:
+    async def _ask(self, url: str, ask: Ask, body: Sent | None = None) -> aiohttp.ClientResponse:
         headers = {hdrs.AUTHORIZATION: self._proof.of(ask, url)}
         if ask.range:
             headers[hdrs.RANGE] = ask.range
+        if body is not None and body.size is not None:
+            headers[hdrs.CONTENT_LENGTH] = str(body.size)
         return await self._session.request(
-            ask.method, URL(url + ask.path, encoded=True), headers=headers, allow_redirects=False
+            ask.method,
+            URL(url + ask.path, encoded=True),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
         )
 
     async def _read(
