@@ -14,7 +14,7 @@ from mirror.contracts.events import FleetAsked, FleetWentOn, UpstreamRejected
 from mirror.contracts.fleet import Holder, Wanted
 from mirror.contracts.registry import FileContent
 from mirror.oci.digest import Digest
-from mirror.oci.errors import Denied, Unknown
+from mirror.oci.errors import Denied, Unknown, Untrustworthy
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
 from mirror.pullthrough.cache import PullThrough
@@ -273,6 +273,8 @@ async def test_a_node_that_lies_is_fetched_around(fleet: _Fleet, upstream: FakeU
     first, second, _ = fleet.mine
     await first.pull()
     fleet.nodes[first.url].lies = True
+    with pytest.raises(Untrustworthy):  # but for the end, its bytes were given out
+        await second.pull()
     assert await second.pull() == LARGE
     assert upstream.asked["blob"] == 2
     assert UpstreamRejected("", "fleet") in second.told.seen
