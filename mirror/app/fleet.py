@@ -80,7 +80,7 @@ async def neighbours(
             nodes, proof, process.events, process.clock, resolver, peers_context(fleet)
         )
         stack.push_async_callback(peers.close)
-        client = redis_client(access, STORES.redis)
+        client = redis_client(access, 2 * STORES.redis)
         leases = RedisLeases(client, fleet.own_url, fleet.secret, process.events)
         stack.push_async_callback(leases.close)
         fetches = Fetches(leases, process.events)

@@ -23,6 +23,7 @@ from redis.exceptions import ResponseError
 from ...contracts.events import LeasesSwitched, TagStoreSwitched
 from ...contracts.fleet import Holder, Wanted
 from ...events import Events
+from ...tasks import ended
 from ...times import FLEET, STORES
 from ..redis_client import failure_kind, is_other_type
 
@@ -58,6 +59,7 @@ return 1
 """
 
 _FETCHES, _HAS = "fetches", "has"
+_LATE = 0.05  # seconds
 _MOST_BEHIND = 1000  # exchanges that nobody waits for; of more, leases lapse by themselves
 
 
@@ -96,7 +98,8 @@ class RedisLeases:
         events: Events,
         periods: LeasePeriods | None = None,
     ) -> None:
-        """`own`: the URL of this node. The client is closed with the leases."""
+        """`own`: the URL of this node. The client, which is to be more patient than an exchange may
+        take, is closed with the leases."""
         self._client = client
         self._own = own
         self._key = hmac.digest(secret, b"registry-mirror leases 1", "sha256")
@@ -245,8 +248,7 @@ class RedisLeases:
     async def _exchange(self, pipeline: Pipeline) -> list[Any]:
         """All answers; what is of another type is the error that says so. Raises _Away."""
         try:
-            async with asyncio.timeout(self._periods.limit):
-                answers = await pipeline.execute(raise_on_error=False)
+            answers = await self._answers(pipeline)
             refused = next((one for one in answers if _is_refusal(one)), None)
             if refused is not None:  # a replica, a full one, a user who may run no scripts
                 raise refused
@@ -259,6 +261,20 @@ class RedisLeases:
             raise _Away(reason) from error
         self._is_there()
         return answers
+
+    async def _answers(self, pipeline: Pipeline) -> list[Any]:
+        """Raises TimeoutError, and whatever the client does. Where this process was late itself, as
+        it had much to do, the answer is there when time is up: it only has to be taken."""
+        asked = asyncio.ensure_future(pipeline.execute(raise_on_error=False))
+        try:
+            for seconds in (self._periods.limit, _LATE):
+                if (await asyncio.wait([asked], timeout=seconds))[0]:
+                    return asked.result()
+            raise TimeoutError
+        finally:
+            if not asked.done():
+                asked.cancel()
+                await ended([asked])
 
     async def _unless_away(self, pipeline: Pipeline) -> None:
         if self._away is None:
