@@ -90,13 +90,7 @@ async def fleet(upstream: FakeUpstream) -> AsyncIterator[_Fleet]:
 
 
 async def whole(content: FileContent) -> bytes:
-    data = bytearray()
-    try:
-        while (readable := await content.readable(len(data))) > len(data):
-            data += content.pread(readable - len(data), len(data))
-        return bytes(data)
-    finally:
-        content.close()
+    return await rest_of(content, 0)
 
 
 def stands_still(upstream: FakeUpstream, at: int, once: bool = True) -> asyncio.Event:
@@ -347,3 +341,32 @@ async def test_who_has_stood_still_follows_who_fetches_by_now(
     assert await own == LARGE
     assert upstream.blob_bytes - before <= upstream.piece
     assert [event.result for event in first.told.of(FleetWentOn)] == ["follows"]
+
+
+async def test_a_range_comes_from_who_fetches_the_whole(
+    fleet: _Fleet, upstream: FakeUpstream
+) -> None:
+    """As a client asks for it that was cut at another node."""
+    first, second, third = fleet.mine
+    held = stands_still(upstream, HALF)
+    own = asyncio.create_task(first.pull())
+    await eventually(lambda: came(first))
+    content = await second.cache.blob(ASKER, REDIS, DIGEST, ByteRange(1 << 20))
+    assert await content.readable(1 << 20) > 1 << 20  # before the whole is there
+    held.set()
+    assert await rest_of(content, 1 << 20) == LARGE[1 << 20 :]
+    assert await own == LARGE
+    part = await third.cache.blob(ASKER, REDIS, DIGEST, ByteRange(HALF, HALF + 1000))
+    assert (await rest_of(part, HALF))[:1000] == LARGE[HALF : HALF + 1000]
+    assert upstream.asked["blob"] == 1
+
+
+async def rest_of(content: FileContent, start: int) -> bytes:
+    data = bytearray()
+    try:
+        while (readable := await content.readable(start + len(data))) > start + len(data):
+            at = start + len(data)
+            data += content.pread(readable - at, at)
+        return bytes(data)
+    finally:
+        content.close()

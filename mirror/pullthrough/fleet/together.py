@@ -68,20 +68,21 @@ class Together(ForwardingUpstream):
         range: ByteRange | None = None,
         vouched: bool = False,
     ) -> StreamContent:
-        if vouched:
-            return await self._inner.blob(asker, repository, digest, range, vouched)
         wanted = Wanted(repository.registry, digest)
-        if self._following.following[wanted]:
+        if self._following.following[wanted] and not vouched:
             # At the other node each would have to be brought from where it begins.
             raise Unavailable("what another node brings comes over one connection")
+
+        def inner(range: ByteRange | None) -> Awaitable[StreamContent]:
+            return self._inner.blob(asker, repository, digest, range, vouched)
 
         async def ask(range: ByteRange | None, since: float | None = None) -> Leg:
             found = await self._following.find(wanted, range, BODIES.longest, since)
             if isinstance(found, Body):
                 return Leg(found, None)
             if found is None:
-                return Leg(await self._inner.blob(asker, repository, digest, range), None)
-            return await self._fetched(found, asker, repository, range)
+                return Leg(await inner(range), None)
+            return await self._fetched(found, inner(range))
 
         began = self._following.clock.monotonic()
         first = await ask(range)
@@ -92,14 +93,11 @@ class Together(ForwardingUpstream):
         waited = self._following.clock.monotonic() - began
         self._following.events.emit(FleetAsked(result, waited))
 
-    async def _fetched(
-        self, fetch: Fetch, asker: Asker, repository: Repository, range: ByteRange | None
-    ) -> Leg:
+    async def _fetched(self, fetch: Fetch, asked: Awaitable[StreamContent]) -> Leg:
         fetches = self._following.fetches
         fetches.begin(fetch)
         try:
-            digest = fetch.wanted.digest
-            return Leg(await self._inner.blob(asker, repository, digest, range), fetch)
+            return Leg(await asked, fetch)
         except BaseException:
             fetches.end(fetch, failed=True)
             raise
