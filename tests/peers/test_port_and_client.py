@@ -42,6 +42,7 @@ from mirror.upstream.peers.stream import PeerStream
 
 from ..e2e.certificates import issue
 from ..fakes import HandClock, Recorder
+from ..waiting import eventually
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 OWN = "http://10.9.9.9:5003"
@@ -145,7 +146,7 @@ async def listening(
     scheme = "http" if tls is None else "https"
     url = f"{scheme}://{host}:{one.getsockname()[1]}"
     gives, told, wall = Gives(), Recorder(), HandClock()
-    handler = PeerPort(gives, None, Proof(SECRET, url, wall), sender, told, Clock())
+    handler = PeerPort(gives, None, Proof(SECRET, url, wall), sender, told, Clock(wall=wall))
     unused = ResponseCache(AccessLog(lambda _: None, told))
     port = Port(one, tls is not None, "fleet")
     listener = Listener(handler, [port], response_cache=unused, events=told, tls=tls)
@@ -220,8 +221,8 @@ async def test_what_is_there_comes(
     assert (stream.start, stream.size) == (start, len(DATA))
     assert await drain(stream) == DATA[start : part.stop if part else None]
     assert node.gives.asked == [(WANTED, part, OWN)]
-    assert given.closed == 1
-    [answer] = node.told.of(PeerAnswered)
+    await eventually(lambda: given.closed == 1)
+    [answer] = await eventually(lambda: node.told.of(PeerAnswered))
     assert answer == PeerAnswered("here", len(DATA[start : part.stop if part else None]))
 
 
@@ -237,7 +238,7 @@ async def test_what_grows_comes_as_it_grows(node: Node, peers: HttpPeers, tmp_pa
         data += bytes(await stream.read())
     given.grows(len(DATA))
     assert data + await drain(stream) == DATA
-    [answer] = node.told.of(PeerAnswered)
+    [answer] = await eventually(lambda: node.told.of(PeerAnswered))
     assert answer.result == "growing"
 
 
@@ -297,7 +298,7 @@ async def test_a_fill_that_fails_cuts_the_stream(
     given.fails()
     with pytest.raises(SecondTierFault):
         await drain(stream)
-    [answer] = node.told.of(PeerAnswered)
+    [answer] = await eventually(lambda: node.told.of(PeerAnswered))
     assert answer.result == "cut"
 
 
@@ -526,7 +527,8 @@ async def test_a_reader_that_takes_nothing_holds_up_no_other(
     slow = [await peers.content(node.url, WANTED) for _ in range(12)]  # none of them is read
     async with asyncio.timeout(20):
         assert await drain(await peers.content(node.url, WANTED)) == large
-    assert node.told.of(PeerAnswered) == [PeerAnswered("here", len(large))]
+    [answer] = await eventually(lambda: node.told.of(PeerAnswered))
+    assert answer == PeerAnswered("here", len(large))
     for stream in slow:
         assert isinstance(stream, PeerStream)
         await stream.close()
