@@ -2,6 +2,7 @@
 
     python -m bench.fleet cluster                one of the presets
     python -m bench.fleet cluster --nodes 3000   and something else about it
+    python -m bench.fleet team cluster           two of them, side by side
     python -m bench.fleet cluster --ways         without peers, without the far tier, without both
 
 `inputs` says what is assumed, `images` makes what is pulled and `trace` who pulls it when; `region`

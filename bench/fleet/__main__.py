@@ -16,7 +16,7 @@ from .region import simulated
 
 _OWN = ("nodes", "regions", "zones", "near", "seed")
 _OF_IMAGES = {"images": "count", "zipf": "zipf", "median": "median", "shared": "shared"}
-_OF_LOAD = ("pulls", "waves", "spread", "hours", "warm")
+_OF_LOAD = ("pulls", "waves", "wave", "spread", "hours", "warm")
 _OF_SPEEDS = ("nic", "upstream", "upstream_all", "s3", "unpack")
 _WAYS = {
     "alone": (False, False),
@@ -30,10 +30,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(words)
     try:
-        plan = planned(options)
+        plans = [planned(preset, options) for preset in options.presets]
     except ValueError as error:
         parser.error(str(error))
-    plans = ways(plan) if options.ways else [plan]
+    if options.ways:
+        plans = [way for plan in plans for way in ways(plan)]
     found = found_of(plans)
     if options.json:
         print(json.dumps([document(*each) for each in zip(plans, found, strict=True)], indent=2))
@@ -61,10 +62,10 @@ def ways(plan: Plan) -> list[Plan]:
     ]
 
 
-def planned(options: argparse.Namespace) -> Plan:
+def planned(preset: str, options: argparse.Namespace) -> Plan:
     """The preset with what the words say of it. Raises ValueError."""
     given = {name: value for name, value in vars(options).items() if value is not None}
-    plan = PRESETS[options.preset]
+    plan = PRESETS[preset]
     plan = replace(
         plan,
         **{name: given[name] for name in (*_OWN, "far", "peers", "home") if name in given},
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         description="What a fleet of mirrors asks of its upstream, of S3 and of Redis.",
         epilog="example: python -m bench.fleet cluster --nodes 3000 --near 50e9 --ways",
     )
-    parser.add_argument("preset", choices=PRESETS, help="what all else is taken from")
+    parser.add_argument("presets", nargs="+", choices=PRESETS, help="what all else is taken from")
     for name, words in _WORDS.items():
         kind = int if name in ("nodes", "regions", "zones", "seed", "images", "waves") else float
         parser.add_argument(f"--{name.replace('_', '-')}", type=_positive(kind), help=words)
@@ -108,6 +109,7 @@ _WORDS = {
     "shared": "part of an image's layers that are those of its base",
     "pulls": "a day, of each node",
     "waves": "times a day that all nodes pull a new image",
+    "wave": "bytes of its image",
     "spread": "seconds that a wave takes",
     "hours": "that are counted",
     "warm": "hours before them",

@@ -28,8 +28,9 @@ class Catalogue:
     Contents get their numbers as they are first asked for; another catalogue of the same seed
     gives the same versions of the same images the same sizes, and by `names` one knows which."""
 
-    def __init__(self, images: Images, seed: int) -> None:
+    def __init__(self, images: Images, seed: int, wave: float = 500e6) -> None:
         self._images = images
+        self._wave = wave
         self._seed = seed
         self.sizes = array("d")
         self.names: list[tuple[int, int, int]] = []
@@ -48,7 +49,8 @@ class Catalogue:
         return math.floor(at / DAY * self._images.changes + self._phases[image % len(self._phases)])
 
     def image(self, image: int, version: int) -> Image:
-        """An image beyond `Images.count` is one that was never pulled before: a wave's."""
+        """An image beyond `Images.count` is one that was never pulled before: a wave's, of `wave`
+        bytes."""
         key = (image, version)
         found = self._versions.get(key)
         if found is None:
@@ -57,6 +59,8 @@ class Catalogue:
 
     def _made(self, image: int, version: int) -> Image:
         size, parts = self._drawn_image(random.Random(f"{self._seed} image {image}"))
+        if image >= self._images.count:
+            size = self._wave
         chance = random.Random(f"{self._seed} image {image} version {version}")
         base = self._base(_drawn(self._base_weights, random.Random(f"{self._seed} base {image}")))
         shared = base[: min(round(len(parts) * self._images.shared), len(base))]

@@ -42,12 +42,14 @@ class Images:
 @dataclass(frozen=True, slots=True)
 class Load:
     """Who pulls when. `pulls`: a day, of each node, by Poisson, whose rate swings by `swing` of
-    itself in a day. `waves`: times a day that a new image is pulled by all nodes, each at a random
-    moment within `spread` seconds. `warm`: simulated hours before the `hours` that are counted."""
+    itself in a day. `waves`: times a day that a new image of `wave` bytes is pulled by all nodes,
+    each at a random moment within `spread` seconds. `warm`: simulated hours before the `hours` that
+    are counted."""
 
     pulls: float = 20.0
     swing: float = 0.6
     waves: int = 2
+    wave: float = 500e6
     spread: float = 10.0
     hours: float = 24.0
     warm: float = 24.0

@@ -213,7 +213,7 @@ class Region:
 def simulated(plan: Plan, number: int) -> tuple[Tally, float]:
     """What is counted in one region, and the bytes that its object store has at the end."""
     share, rest = divmod(plan.nodes, plan.regions)
-    catalogue = Catalogue(plan.images, plan.seed)
+    catalogue = Catalogue(plan.images, plan.seed, plan.load.wave)
     region = Region(plan, number, share + (number < rest), catalogue)
     is_counted = False
     for pull in pulls(plan, number, region.nodes, catalogue):

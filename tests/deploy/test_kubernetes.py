@@ -36,11 +36,19 @@ EVERYTHING = (
 BALANCED = (
     "service.type=LoadBalancer,networkPolicy.enabled=false,store.storageClass=fast,replicas=2"
 )
+FLEET_OF_NODES = (
+    "kind=DaemonSet,fleet.enabled=true,fleet.redis=rediss+sentinel://s1:26379\\,s2:26379/mirror/0,"
+    "fleet.redisPassword=false,fleet.s3.bucket=ours,fleet.s3.endpoint=https://s3.corp.lan,"
+    "fleet.s3.prefix=mirror/,serviceAccountAnnotations.role=ours"
+)
 WAYS = {
     "kustomize-statefulset": "statefulset",
     "kustomize-daemonset": "daemonset",
+    "kustomize-fleet": "fleet",
     "kustomize-nodes": "nodes",
     "helm": "",
+    "helm-fleet": "values-fleet.yaml",
+    "helm-fleet-of-nodes": FLEET_OF_NODES,
     "helm-everything": EVERYTHING,
     "helm-balanced": BALANCED,
 }
@@ -75,13 +83,20 @@ def rendered(deploy, chart, program) -> Callable[[str], list[Object]]:
         if way not in seen:
             if way.startswith("helm"):
                 words = [program("helm"), "template", "registry-mirror", chart]
-                done = run(*words, *(["--set", WAYS[way]] if WAYS[way] else []))
+                done = run(*words, "--namespace", "registry-mirror", *given(chart, WAYS[way]))
             else:
                 done = run(program("kubectl"), "kustomize", deploy / "kubernetes" / WAYS[way])
             seen[way] = [each for each in yaml.safe_load_all(done.stdout) if each]
         return seen[way]
 
     return render
+
+
+def given(chart: Path, values: str) -> list[str | Path]:
+    """As words for helm: values, or the name of the chart's file of them."""
+    if values.endswith(".yaml"):
+        return ["--values", chart / values]
+    return ["--set", values] if values else []
 
 
 def only(objects: list[Object], *kinds: str) -> Object:
@@ -147,9 +162,10 @@ def test_a_service_and_a_policy_mean_the_mirror_s_pods(rendered, way):
     labels = template["metadata"]["labels"].items()
     (container,) = template["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    service = only(objects, "Service")["spec"]
-    assert service["selector"].items() <= labels
-    assert [port["targetPort"] for port in service["ports"]] == ["registry"]
+    services = [each["spec"] for each in objects if each["kind"] == "Service"]
+    assert all(service["selector"].items() <= labels for service in services)
+    targets = [port["targetPort"] for service in services for port in service["ports"]]
+    assert sorted(targets) == sorted({*ports} - {"admin"})
     for each in objects:
         if each["kind"] == "NetworkPolicy":
             assert each["spec"]["podSelector"]["matchLabels"].items() <= labels
@@ -158,6 +174,12 @@ def test_a_service_and_a_policy_mean_the_mirror_s_pods(rendered, way):
             }
             assert from_where["registry"] is None
             assert from_where["admin"]
+            if "peers" in ports:
+                (mirrors,) = from_where["peers"]
+                assert mirrors["podSelector"]["matchLabels"].items() <= labels
+        if each["kind"] == "PodDisruptionBudget":
+            assert each["spec"]["selector"]["matchLabels"]
+            assert each["spec"]["selector"]["matchLabels"].items() <= labels
         if each["kind"] == "PodMonitor":
             assert each["spec"]["selector"]["matchLabels"].items() <= labels
             assert {end["port"] for end in each["spec"]["podMetricsEndpoints"]} <= set(ports)
@@ -165,21 +187,37 @@ def test_a_service_and_a_policy_mean_the_mirror_s_pods(rendered, way):
             assert dict(labels)[each["spec"]["jobLabel"]] == "registry-mirror"
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "kustomize-nodes"])
-def test_the_configuration_is_taken_and_listens_where_the_pod_is_asked(rendered, way, tmp_path):
-    objects = rendered(way)
+def taken_of(
+    objects: list[Object], container: Object, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[config.Config, str]:
+    """The mirror's configuration, in the environment of its pod and with a Secret of its own, and
+    its text."""
     maps = [each for each in objects if "mirror.yaml" in each.get("data", {})]
     text = maps[0]["data"]["mirror.yaml"]
-    (tmp_path / "mirror.yaml").write_text(text)
-    taken = config.load(tmp_path / "mirror.yaml")
+    for name in ("secret", "s3", "redis"):
+        (folder / name).write_text("x" * 64)
+    for variable in container.get("env", []):
+        value = variable.get("value", "10.1.2.3").replace("$(POD_IP)", "10.1.2.3")
+        monkeypatch.setenv(variable["name"], value)
+    (folder / "mirror.yaml").write_text(text.replace("/run/secrets/fleet", str(folder)))
+    return config.load(folder / "mirror.yaml"), text
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "kustomize-nodes"])
+def test_the_configuration_is_taken_and_listens_where_the_pod_is_asked(
+    rendered, way, tmp_path, monkeypatch
+):
+    objects = rendered(way)
     pod = mirror_of(objects)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
+    taken, text = taken_of(objects, container, tmp_path, monkeypatch)
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert [each.address.port for each in taken.listen] == [ports["registry"]]
     assert taken.admin.listen.port == ports["admin"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert str(taken.storage.path) in mounts
-    assert f"password_file: {next(m for m in mounts if 'secrets' in m)}/hub" in text
+    assert "/run/secrets/registry-mirror" in mounts
+    assert "password_file: /run/secrets/registry-mirror/hub" in text
     paths = {name: container[name]["httpGet"] for name in container if name.endswith("Probe")}
     assert {probe["port"] for probe in paths.values()} == {"admin"}
     assert paths["readinessProbe"]["path"] == "/readyz"
@@ -187,7 +225,35 @@ def test_the_configuration_is_taken_and_listens_where_the_pod_is_asked(rendered,
     assert pod["terminationGracePeriodSeconds"] >= GRACE + 10
 
 
-@pytest.mark.parametrize("way", ["kustomize-statefulset", "helm", "helm-balanced"])
+@pytest.mark.parametrize("way", [way for way in WAYS if "fleet" in way])
+def test_the_mirrors_of_a_fleet_are_where_they_say_and_others_look(
+    rendered, way, tmp_path, monkeypatch
+):
+    objects = rendered(way)
+    found = mirror_of(objects)
+    pod = found["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    taken, text = taken_of(objects, container, tmp_path, monkeypatch)
+    assert taken.fleet is not None
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert taken.fleet.own_url == f"http://10.1.2.3:{ports['peers']}"
+    (peers,) = (
+        each for each in objects if each["kind"] == "Service" and "clusterIP" in each["spec"]
+    )
+    assert peers["spec"]["clusterIP"] == "None"
+    assert peers["spec"]["publishNotReadyAddresses"] is True
+    name = f"{peers['metadata']['name']}.registry-mirror.svc:{ports['peers']}"
+    assert f"nodes: dns://{name}" in text
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "fleet")
+    assert mount["mountPath"] == "/run/secrets/fleet"
+    if found["kind"] == "StatefulSet":
+        assert found["spec"]["replicas"] == 3
+        assert only(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize(
+    "way", ["kustomize-statefulset", "kustomize-fleet", "helm", "helm-balanced", "helm-fleet"]
+)
 def test_a_stateful_set_keeps_the_restricted_pod_security_standard(rendered, way):
     pod = mirror_of(rendered(way))["spec"]["template"]["spec"]
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
@@ -213,15 +279,18 @@ def test_a_daemon_set_is_reached_from_its_node_alone(rendered):
         assert [(port["hostPort"], port["hostIP"]) for port in published] == [(5000, "127.0.0.1")]
 
 
-def test_the_chart_and_the_manifests_make_the_same_pods(rendered):
+@pytest.mark.parametrize("way", ["statefulset", "fleet"])
+def test_the_chart_and_the_manifests_make_the_same_pods(rendered, way):
     def pods(way: str) -> Object:
         pod = json.loads(json.dumps(mirror_of(rendered(way))["spec"]["template"]["spec"]))
         for volume in pod["volumes"]:
             if "configMap" in volume:
                 volume["configMap"]["name"] = re.sub(r"-\w{10}$", "", volume["configMap"]["name"])
+        for spread in pod.get("topologySpreadConstraints", []):
+            spread["labelSelector"]["matchLabels"].pop("app.kubernetes.io/instance", None)
         return pod
 
-    assert pods("helm") == pods("kustomize-statefulset")
+    assert pods("helm-fleet" if way == "fleet" else "helm") == pods(f"kustomize-{way}")
 
 
 def test_another_configuration_rolls_the_pods(deploy, chart, program, tmp_path):
@@ -270,8 +339,9 @@ def test_alerts_and_dashboard_are_those_of_deploy(deploy, rendered, program, tmp
 
 
 def test_helm_finds_nothing_in_the_chart(chart, program):
-    for values in (WAYS["helm"], EVERYTHING, BALANCED):
-        run(program("helm"), "lint", "--strict", chart, *(["--set", values] if values else []))
+    for way, values in WAYS.items():
+        if way.startswith("helm"):
+            run(program("helm"), "lint", "--strict", chart, *given(chart, values))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +352,8 @@ def test_helm_finds_nothing_in_the_chart(chart, program):
         ("replica=2", "replica"),
         ("monitoring.podMonitor=please", "/monitoring/podMonitor"),
         ("nodes.enabled=true,service.type=ClusterIP", "nodes.url: write how nodes reach"),
+        ("fleet.enabled=true", "fleet.redis: write which Redis the mirrors share"),
+        ("fleet.redis=localhost", "/fleet/redis"),
     ],
 )
 def test_the_chart_says_what_is_wrong_with_values(chart, program, values, words):
