@@ -6,6 +6,6 @@
     python -m bench.fleet cluster --ways         without peers, without the far tier, without both
 
 `inputs` says what is assumed, `images` makes what is pulled and `trace` who pulls it when; `region`
-is the protocol of the mirrors that share one Redis and one object store; `answers` adds up.
+is the protocol of the mirrors that share an object store; `answers` adds up.
 docs/scale.md says where the distributions come from, and how near it comes to real mirrors.
 """

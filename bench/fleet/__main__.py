@@ -14,7 +14,7 @@ from .answers import Answers, answers, document, table
 from .inputs import GB, PRESETS, Plan
 from .region import simulated
 
-_OWN = ("nodes", "regions", "zones", "near", "seed")
+_OWN = ("nodes", "regions", "zones", "fleet", "near", "seed")
 _OF_IMAGES = {"images": "count", "zipf": "zipf", "median": "median", "shared": "shared"}
 _OF_LOAD = ("pulls", "waves", "wave", "spread", "hours", "warm")
 _OF_SPEEDS = ("nic", "upstream", "upstream_all", "s3", "unpack")
@@ -76,6 +76,8 @@ def planned(preset: str, options: argparse.Namespace) -> Plan:
         load=replace(plan.load, **{name: given[name] for name in _OF_LOAD if name in given}),
         speeds=replace(plan.speeds, **{name: given[name] for name in _OF_SPEEDS if name in given}),
     )
+    if plan.fleet < 1:
+        raise ValueError("a fleet has a node at least")
     if not 1 <= plan.regions <= plan.nodes:
         raise ValueError(f"{plan.nodes} nodes cannot be in {plan.regions} regions")
     return plan
@@ -89,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("presets", nargs="+", choices=PRESETS, help="what all else is taken from")
     for name, words in _WORDS.items():
-        kind = int if name in ("nodes", "regions", "zones", "seed", "images", "waves") else float
+        kind = (
+            int
+            if name in ("nodes", "regions", "zones", "fleet", "seed", "images", "waves")
+            else float
+        )
         parser.add_argument(f"--{name.replace('_', '-')}", type=_positive(kind), help=words)
     for name, words in _SWITCHES.items():
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=words)
@@ -100,8 +106,9 @@ def _parser() -> argparse.ArgumentParser:
 
 _WORDS = {
     "nodes": "mirrors, in all regions",
-    "regions": "each has a Redis and an object store of its own",
+    "regions": "each has an object store of its own",
     "zones": "of a region",
+    "fleet": "nodes that share a Redis, and one download",
     "near": f"bytes of each node's disk, as in {100 * GB:.0e}",
     "images": "how many different ones there are",
     "zipf": "exponent of their popularity",
@@ -122,7 +129,7 @@ _WORDS = {
 }
 _SWITCHES = {
     "far": "an object store in each region",
-    "peers": "one download for a region's nodes",
+    "peers": "one download for a fleet's nodes",
     "home": "other regions ask the first region's mirrors",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,8 @@ class Answers:
     s3_most: int
     s3_stored: float
     redis_average: float
-    redis_most: int
+    redis_most: float
+    redis_list: float
     seconds_p50: float
     seconds_p99: float
     cost_s3: float
@@ -64,6 +66,10 @@ def answers(plan: Plan, regions: Sequence[tuple[Tally, float]]) -> Answers:
     s3_get, s3_put = (_sum(t.s3_get for t in tallies), _sum(t.s3_put for t in tallies))
     months = _MONTH / plan.load.hours
     stored = _sum(stored for _, stored in regions)
+    protocol = plan.protocol
+    fleets = math.ceil(plan.nodes / plan.regions / plan.fleet) * plan.regions
+    in_one = min(plan.fleet, math.ceil(plan.nodes / plan.regions))
+    looks = in_one / protocol.look if plan.peers else 0.0  # a second
     across = (1 - 1 / plan.zones) * read[PEER]
     return Answers(
         name=plan.name,
@@ -83,8 +89,10 @@ def answers(plan: Plan, regions: Sequence[tuple[Tally, float]]) -> Answers:
         s3_put=s3_put / days,
         s3_most=max(max(t.s3_by_second.values(), default=0) for t in tallies),
         s3_stored=stored,
-        redis_average=_sum(t.redis for t in tallies) / (plan.load.hours * HOUR) / plan.regions,
-        redis_most=max(max(t.redis_by_second.values(), default=0) for t in tallies),
+        redis_average=_sum(t.redis for t in tallies) / (plan.load.hours * HOUR) / fleets,
+        redis_most=max(max(t.redis_by_second.values(), default=0) for t in tallies)
+        + looks * protocol.look_commands,
+        redis_list=looks * in_one * protocol.entry,
         seconds_p50=percentile(ordered, 0.5),
         seconds_p99=percentile(ordered, 0.99),
         cost_s3=months * (s3_get * prices.s3_get + s3_put * prices.s3_put)
@@ -132,8 +140,8 @@ _ROWS: tuple[tuple[str, Callable[[Answers], str]], ...] = (
     ("between nodes, a day", lambda a: _size(a.peer_bytes)),
     ("between regions, a day", lambda a: _size(a.region_bytes)),
     (
-        "Redis of a region: commands a second, in the busiest one",
-        lambda a: f"{_count(a.redis_average)}, {_count(a.redis_most)}",
+        "Redis of a fleet: commands a second, in the busiest one, to tell of nodes",
+        lambda a: f"{_count(a.redis_average)}, {_count(a.redis_most)}, {_size(a.redis_list)}/s",
     ),
     ("a pull: p50, p99", lambda a: f"{a.seconds_p50:.3g} s, {a.seconds_p99:.3g} s"),
     (

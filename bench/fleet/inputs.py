@@ -91,10 +91,15 @@ class Prices:
 class Protocol:
     """What the mirror does, and what an act of it costs in commands of Redis and requests to S3.
 
-    `followers`: how many a node gives one content to at a time. Commands: `tag_read` for each tag
-    that is asked for, `tag_write` for each that an upstream was asked about, `lease` for each ask
-    who fetches a content, `come` when it is here. `part`: from this size on an upload has parts."""
+    `look`: between two times that a node enters itself in Redis and reads the list of all, by
+    `look_commands`, an entry of which has `entry` bytes. `followers`: how many a node gives one
+    content to at a time. Commands: `tag_read` for each tag that is asked for, `tag_write` for each
+    that an upstream was asked about, `lease` for each ask who fetches a content, `come` when it is
+    here. `part`: from this size on an upload has parts."""
 
+    look: float = FLEET.look
+    look_commands: float = 5.0
+    entry: float = 110.0
     followers: int = 8
     renew: float = FLEET.renew
     here: float = FLEET.here
@@ -109,13 +114,15 @@ class Protocol:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`near`: bytes of each node's disk. `far`: an object store in each region. `peers`: one
-    download for the region's nodes. `home`: the other regions ask the first one's mirrors, which
-    ask the upstream. `zones`: between which a region's nodes are spread."""
+    download for the nodes of a fleet, which share a Redis; `fleet`: so many nodes are one. `home`:
+    the other regions ask the first one's mirrors, which ask the upstream. `zones`: between which a
+    region's nodes are spread."""
 
     name: str = "cluster"
     nodes: int = 300
     regions: int = 1
     zones: int = 3
+    fleet: int = 1000
     near: float = 100 * GB
     far: bool = True
     peers: bool = True

@@ -1,8 +1,8 @@
-"""The mirrors of one region, which share a Redis and an object store, pull by pull.
+"""The mirrors of one region, which share an object store, pull by pull.
 
-Each content that a node lacks is asked of the object store, then of Redis who fetches it. The first
-fetches it from upstream and puts it into the object store; the others read along from it, eight of
-each who has it. What is asked later comes from the object store.
+Each content that a node lacks is asked of the object store, then of Redis who of its fleet fetches
+it. The first fetches it from upstream and puts it into the object store; the others of the fleet
+read along from it, eight of each who has it. What is asked later comes from the object store.
 
 Time is reckoned, not played: a pull's end follows from what has begun before it. A link that all
 share serves in the order of asking. A node that gives a content gives each follower an equal part
@@ -27,7 +27,8 @@ _NEVER = math.inf
 @dataclass(slots=True)
 class Tally:
     """What was counted. `requests` and `bytes`: of content, by where it came from. `upstream_asks`:
-    with those about tags. `seconds`: that pulls took. `by_second`: most that was in one second."""
+    with those about tags. `seconds`: that pulls took. `s3_by_second` is of the region,
+    `redis_by_second` of its first fleet."""
 
     pulls: int = 0
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PLACES, 0))
@@ -45,12 +46,10 @@ class Tally:
 
 @dataclass(slots=True)
 class _Shared:
-    """A content as the fleet has it. `far_at`: from when the object store does. `until`: for how
-    long others are sent to who fetches or fetched it. `ends`: when it ends at who fetched it and
-    then at each follower, in the order in which they came: the n-th reads from the (n - 1) / 8-th.
-    """
+    """A content as a fleet has it. `until`: for how long others are sent to who fetches or fetched
+    it. `ends`: when it ends at who fetched it and then at each follower, in the order in which they
+    came: the n-th reads from the (n - 1) / 8-th."""
 
-    far_at: float = _NEVER
     until: float = -_NEVER
     latest: float = -_NEVER
     ends: list[float] = field(default_factory=list)
@@ -82,10 +81,11 @@ class Region:
         # Of each node, when what it has is, or was, there whole: the least recently used first.
         self._near: list[dict[int, float]] = [{} for _ in range(nodes)]
         self._used = array("d", bytes(8 * nodes))
-        self._shared: dict[int, _Shared] = {}
+        self._shared: dict[tuple[int, int], _Shared] = {}  # by content and fleet
+        self._far_at: dict[int, float] = {}  # from when the object store has a content
         self._tags: dict[tuple[int, int], float] = {}  # until when they are fresh
         self._way_out = _Link(plan.speeds.upstream_all)
-        children = max(1, min(plan.protocol.followers, nodes - 1))
+        children = max(1, min(plan.protocol.followers, min(nodes, plan.fleet) - 1))
         self._to_follower = plan.speeds.nic / children
 
     def pull(self, pull: Pull) -> float:
@@ -108,13 +108,14 @@ class Region:
         """When it is known what the tag points to. A fleet asks once in `ttl`, otherwise each node
         does."""
         plan = self._plan
-        node = -1 if plan.peers or plan.far else pull.node
-        self._redis(pull.at, plan.protocol.tag_read)
+        fleet = pull.node // plan.fleet
+        node = -1 - fleet if plan.peers or plan.far else pull.node
+        self._redis(fleet, pull.at, plan.protocol.tag_read)
         at = pull.at + plan.speeds.redis_latency
         if self._tags.get((pull.image, node), -_NEVER) >= at:
             return at
         self._tags[pull.image, node] = at + plan.protocol.ttl
-        self._redis(at, plan.protocol.tag_write)
+        self._redis(fleet, at, plan.protocol.tag_write)
         self.tally.upstream_asks += 1
         return at + plan.speeds.upstream_latency
 
@@ -127,7 +128,7 @@ class Region:
             near[number] = there
             source, end = NEAR, max(there, at + through / speeds.nic)
         else:
-            source, end = self._fetched(at, number, size, through)
+            source, end = self._fetched(at, node // self._plan.fleet, number, through)
             near[number] = end
             self._make_room(node, size)
         tally.requests[source] += 1
@@ -143,47 +144,47 @@ class Region:
             used -= sizes[oldest]
         self._used[node] = used
 
-    def _fetched(self, at: float, number: int, size: float, through: float) -> tuple[str, float]:
-        plan, speeds = self._plan, self._plan.speeds
-        shared = self._shared.get(number)
-        if shared is None:
-            shared = self._shared[number] = _Shared()
+    def _fetched(self, at: float, fleet: int, number: int, through: float) -> tuple[str, float]:
+        plan, speeds, size = self._plan, self._plan.speeds, self._catalogue.sizes[number]
         by_nic = at + through / speeds.nic
         if plan.far:
             self._s3(at, 1, 0)
             at += speeds.s3_latency
-            if shared.far_at <= at:
+            if self._far_at.get(number, _NEVER) <= at:
                 return FAR, max(by_nic, at + size / speeds.s3)
         if not plan.peers:
-            return UPSTREAM, max(by_nic, self._upstream(at, number, size, shared))
-        self._redis(at, plan.protocol.lease)
+            return UPSTREAM, max(by_nic, self._upstream(at, number))
+        self._redis(fleet, at, plan.protocol.lease)
         at += speeds.redis_latency
+        shared = self._shared.get((number, fleet))
+        if shared is None:
+            shared = self._shared[number, fleet] = _Shared()
         if shared.until > at:
-            return PEER, max(by_nic, self._followed(at, size, through, shared))
-        begins, end = at, self._upstream(at, number, size, shared)
-        held = (shared.far_at if plan.far else end) - begins
-        self._redis(end, held / plan.protocol.renew + plan.protocol.come)
+            return PEER, max(by_nic, self._followed(at, through, shared))
+        end = self._upstream(at, number)
+        held = max(end, self._far_at.get(number, end)) - at
+        self._redis(fleet, end, held / plan.protocol.renew + plan.protocol.come)
         shared.until = end + plan.protocol.here
         shared.ends, shared.latest = [end], end
         return UPSTREAM, max(by_nic, end)
 
-    def _upstream(self, at: float, number: int, size: float, shared: _Shared) -> float:
-        speeds, tally = self._plan.speeds, self.tally
+    def _upstream(self, at: float, number: int) -> float:
+        speeds, tally, size = self._plan.speeds, self.tally, self._catalogue.sizes[number]
         tally.upstream_asks += 1
         tally.fetched[self._catalogue.names[number]] = size
         if self._is_home:
             end = self._way_out.end(at + speeds.upstream_latency, size, speeds.upstream)
         else:
             end = self._way_out.end(at + speeds.home_latency, size, speeds.home)
-        if self._plan.far and shared.far_at == _NEVER:
-            shared.far_at = end + speeds.s3_latency + size / speeds.s3_put
+        if self._plan.far and number not in self._far_at:
+            self._far_at[number] = end + speeds.s3_latency + size / speeds.s3_put
             parts = math.ceil(size / self._plan.protocol.part)
             self._s3(end, 0, 1 if parts == 1 else parts + 2)
             tally.s3_in += size
             self.stored += size
         return end
 
-    def _followed(self, at: float, size: float, through: float, shared: _Shared) -> float:
+    def _followed(self, at: float, through: float, shared: _Shared) -> float:
         if at > shared.latest:  # nobody reads it now: who asks is the first of who fetched it
             del shared.ends[1:]
         speeds, followers = self._plan.speeds, self._plan.protocol.followers
@@ -205,9 +206,10 @@ class Region:
         self.tally.s3_put += puts
         self.tally.s3_by_second[int(at)] += gets + puts
 
-    def _redis(self, at: float, commands: float) -> None:
+    def _redis(self, fleet: int, at: float, commands: float) -> None:
         self.tally.redis += commands
-        self.tally.redis_by_second[int(at)] += round(commands)
+        if fleet == 0:
+            self.tally.redis_by_second[int(at)] += round(commands)
 
 
 def simulated(plan: Plan, number: int) -> tuple[Tally, float]:

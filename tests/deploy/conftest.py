@@ -33,6 +33,7 @@ from mirror.contracts.events import (
     FillStarted,
     FleetNodesCounted,
     HeldContentChecked,
+    LeasesSwitched,
     LoginJudged,
     ManifestDeleted,
     ManifestPushed,
@@ -132,14 +133,16 @@ def busy() -> Iterator[Callable[[], bytes]]:
         for status in ("200", "429", "503", "connect", "dns", "tls", "timeout", "cut", "proxy"):
             yield UpstreamAsked("docker.io", "hub", "GET", status, 0.1)
         yield FleetNodesCounted(3)
+        yield LeasesSwitched(works=False)
         yield PeerAnswered("growing", 1000)
         yield PeerAnswered("refused", reason="clock")
         yield PeerFollowing(1)
-        yield PeerAsked("stream")
+        for result in ("stream", "elsewhere", "nothing", "away", "refused", "wrong"):
+            yield PeerAsked(result)
         yield SecondTierGiven(kept=True, digest=layer, sent=1000)
         yield SecondTierGiven(kept=False, digest=layer)
         yield SecondTierMissed(layer, 1000)
-        yield SecondTierBacklog(3, 100.0)
+        yield SecondTierBacklog(3, 7200.0)
         for result in ("hit", "miss", "away"):
             yield SecondTierAsked(result)
         yield SecondTierWrong(layer, set_aside=True)

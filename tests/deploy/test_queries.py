@@ -238,9 +238,14 @@ def faults(
 
 
 def test_prometheus_answers_the_alerts_of_a_mirror_in_trouble(prometheus):
-    """Everything goes wrong at the scraped mirror but for three things that it cannot show: it is
-    up, its cache is not full, and its fills do get bytes."""
-    cannot = ("RegistryMirrorDown", "RegistryMirrorCacheNearlyFull", "RegistryMirrorFillsStuck")
+    """Everything goes wrong at the scraped mirror but for four things that it cannot show: it is
+    up, its cache is not full, its fills do get bytes, and no second node knows of other ones."""
+    cannot = (
+        "RegistryMirrorDown",
+        "RegistryMirrorCacheNearlyFull",
+        "RegistryMirrorFillsStuck",
+        "RegistryMirrorFleetApart",
+    )
     expected = dict.fromkeys(cannot, "no answer")
     until(
         lambda: faults(prometheus, alerts()) == expected,
