@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from ..config import Config
+from ..contracts.bulletins import Bulletins
 from ..contracts.records import Absences, Links
 from ..redis_url import RedisAccess
 from ..tasks import beside
@@ -15,10 +16,12 @@ from .process import Process
 
 @dataclass(frozen=True, slots=True)
 class AmongNodes:
-    """`links`: of this node's own, those that others of its fleet count too."""
+    """`links`: of this node's own, those that others of its fleet count too. `bulletins` None: it
+    is of none."""
 
     links: Callable[[Links], Links]
     absences: Absences
+    bulletins: Bulletins | None
 
 
 @contextlib.asynccontextmanager
@@ -30,6 +33,7 @@ async def among_nodes(config: Config, process: Process) -> AsyncIterator[AmongNo
         return
     # Not before it is needed: see tag_store.
     from ..storage.among_nodes.absences import SharedAbsences
+    from ..storage.among_nodes.bulletins import FleetBulletins
     from ..storage.among_nodes.exchange import Exchange
     from ..storage.among_nodes.links import FleetLinks
 
@@ -39,10 +43,11 @@ async def among_nodes(config: Config, process: Process) -> AsyncIterator[AmongNo
     def links(own: Links) -> Links:
         return own if fleet is None else FleetLinks(own, exchange, fleet.secret, clock)
 
+    bulletins = None if fleet is None else FleetBulletins(exchange, fleet.secret)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(exchange.close)
         await stack.enter_async_context(beside(exchange.run(), "among nodes"))
-        yield AmongNodes(links, SharedAbsences(exchange, clock))
+        yield AmongNodes(links, SharedAbsences(exchange, clock), bulletins)
 
 
 def redis_access(config: Config) -> RedisAccess | None:

@@ -132,7 +132,8 @@ async def resources(
             links = among.links(links)
         accounts = AccountRecords(folder)
         stack.push_async_callback(aside, accounts.close)
-        upstreams = Upstreams(events, clock, accounts, routes_of(process.proxies))
+        bulletins = None if among is None else among.bulletins
+        upstreams = Upstreams(events, clock, accounts, routes_of(process.proxies), bulletins)
         stack.push_async_callback(upstreams.close)
         tier = _second_tier(stack, config, store, process)
         fleet = await _fleet(stack, config, process)

@@ -12,12 +12,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..clock import Clock
+from ..contracts.bulletins import Bulletins
 from ..contracts.events import EndpointJoined, EndpointLeft
 from ..contracts.upstream import Upstream
 from ..events import Events
 from ..storage.records.accounts import AccountRecords
 from ..switch import Switch
 from ..tls import verifying_context
+from ..upstream.client.logins import name_of
 from ..upstream.client.remote import Remote
 from ..upstream.endpoint import Endpoint, HelperLogin
 from ..upstream.http.proxying import ProxyLogins, Ways
@@ -62,9 +64,16 @@ class Upstreams:
     as long as one has."""
 
     def __init__(
-        self, events: Events, clock: Clock, accounts: AccountRecords, routes: Routes
+        self,
+        events: Events,
+        clock: Clock,
+        accounts: AccountRecords,
+        routes: Routes,
+        bulletins: Bulletins | None = None,
     ) -> None:
-        """`routes` are the environment's, for endpoints that have none of their own."""
+        """`routes` are the environment's, for endpoints that have none of their own. `bulletins`
+        are the fleet's, where there is one."""
+        self._bulletins = bulletins
         self._events = events
         self._clock = clock
         self._accounts = accounts
@@ -198,7 +207,11 @@ class Upstreams:
             remote.ping,
             endpoint.registry,
         )
-        return _Kept(EndpointState(member, self._clock, self._events), remote)
+        state = EndpointState(member, self._clock, self._events)
+        if self._bulletins is not None and endpoint.addresses.configured:
+            remote.share(self._bulletins)
+            state.share(self._bulletins, _subject(endpoint))
+        return _Kept(state, remote)
 
     def _slots_of(self, endpoint: Endpoint) -> Slots:
         """All endpoints at a host share its connections; those of one that clients name too, also
@@ -210,6 +223,12 @@ class Upstreams:
         if slots is None:
             slots = self._slots[host, limit] = Slots(host, limit)
         return slots
+
+
+def _subject(endpoint: Endpoint) -> str:
+    """What an endpoint is to all nodes: another login may be limited apart."""
+    names = " ".join(name_of(login) for login in endpoint.logins.credentials)
+    return f"endpoint {endpoint.registry} {endpoint.url} {names}"
 
 
 def _key(endpoint: Endpoint) -> _Key:

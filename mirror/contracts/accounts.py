@@ -35,7 +35,7 @@ class Notes(Protocol):
 
 class AccountNotes(Protocol):
     """Notes of all logins, each by an endpoint's host and a login, in words that are always the
-    same. Quotas are not shared: each answer tells them, and without that a worker asks for one
-    manifest too many after a 429."""
+    same. Quotas are shared among the nodes of a fleet alone (see bulletins): each answer tells
+    them, and without that a worker asks for one manifest too many after a 429."""
 
     def login(self, account: str) -> Notes: ...

@@ -91,3 +91,26 @@ async def test_f45_what_one_node_was_told_is_missing_another_does_not_ask_for(
 
     await eventually(is_spared, 30)
     assert asked() > 0
+
+
+async def test_f45_what_is_left_of_a_quota_counts_for_all_nodes(
+    house: House, server: RedisServer
+) -> None:
+    hub = house.hub
+    hub.add_image("acme/app", "7", b"layer")
+    hub.login, hub.limit = ("ann", "secret"), 7
+    keys: dict[str, Any] = {
+        "docker_io": {
+            "credentials": {"username": "ann", "password_env": "PASSWORD"},
+            "realm": hub.realm_url,
+        },
+        "tags": {"store": server.url},
+        "env": {"PASSWORD": "secret", "SECRET": SECRET},
+    }
+    nodes = [await house.mirror(fleet=fleet(), **keys) for _ in range(2)]
+    assert (await nodes[0].manifest("7", name="acme/app")).status == 200
+
+    async def has_heard() -> bool:
+        return await nodes[1].metric("upstream_quota_remaining", login="ann") == 6
+
+    await eventually(has_heard, 30)  # though it has asked for nothing

@@ -12,6 +12,7 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.accounts import AccountNotes
+from ...contracts.bulletins import Bulletins
 from ...events import Events
 from ...oci.challenges import Challenge
 from ...oci.errors import RateLimited
@@ -55,6 +56,9 @@ class Accounts:
         events: Events,
         notes: AccountNotes | None = None,
     ) -> None:
+        url = URL(endpoint.url, encoded=True)
+        self._place = f"{origin(url)}{layouts(url.path)[0].path}"
+
         def account(login: Configured | None, number: int) -> Account:
             label = name_of(login)
             own = None
@@ -62,10 +66,7 @@ class Accounts:
                 # All endpoints at a host hear of it: projects of one registry have one login, and
                 # are shown a wrong one together. Below another path is another registry, whose
                 # users may be others. Tokens have no name: their order tells them apart.
-                url = URL(endpoint.url, encoded=True)
-                words = (
-                    f"{origin(url)}{layouts(url.path)[0].path} {label} {number} {place_of(login)}"
-                )
+                words = f"{self._place} {label} {number} {place_of(login)}"
                 told = notes.login(words) if notes else None
                 own = OwnLogin(endpoint.name, login, clock, events, told, endpoint.registry)
             low = endpoint.logins.quota_low
@@ -83,6 +84,16 @@ class Accounts:
             TTLCache[tuple[Account, str], None](_MOST_KNOWN, _KNOWN_FOR, clock.monotonic)
             for _ in range(2)
         )
+
+    def share(self, elsewhere: Bulletins) -> None:
+        """From now on other nodes are told what becomes of the logins, and what is left to them,
+        and tell it. A login is the same on all nodes by its name and its place in the list."""
+        for number, account in enumerate((self.anonymous, *self.configured)):
+            own = account.authorizer.own
+            who = f"{self._place} {own.name if own else ''} {number}"
+            account.quota.share(elsewhere, f"quota {who}")
+            if own is not None:
+                own.share(elsewhere, f"login {who}")
 
     def __len__(self) -> int:
         return len(self._all)
@@ -179,4 +190,8 @@ class Accounts:
 
     async def close(self) -> None:
         accounts = {*self._all, self.anonymous}
+        for account in accounts:
+            account.quota.leave()
+            if account.authorizer.own is not None:
+                account.authorizer.own.leave()
         await asyncio.gather(*(account.authorizer.close() for account in accounts))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -25,6 +26,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.accounts import Notes, RefusedLogin
+from ...contracts.bulletins import Bulletin, Bulletins, Words
 from ...contracts.events import LoginJudged
 from ...events import Events
 from ...oci.errors import Unavailable, Untrustworthy
@@ -109,6 +111,19 @@ class OwnLogin:
         self._until = 0.0  # monotonic: until when it rests, or is not tried again by itself
         self._deciding = asyncio.Lock()
         self._renewing: asyncio.Future[None] | None = None
+        self._elsewhere: Bulletin | None = None
+        self._said: Words | None = None  # by another node, as yet unread
+
+    def share(self, elsewhere: Bulletins, subject: str) -> None:
+        """From now on other nodes are told of a refusal, and tell it: of the same secret."""
+        self._elsewhere = elsewhere.join(subject, self._hear)
+
+    def leave(self) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere.leave()
+
+    def _hear(self, words: Words) -> None:
+        self._said = words
 
     @property
     def mend(self) -> str:
@@ -263,6 +278,7 @@ class OwnLogin:
 
     def _tell(self) -> None:
         self._judge(bool(self._why))
+        self._tell_elsewhere()
         if self._notes is None:
             return
         until = self._clock.wall() + self._until - self._clock.monotonic() if self._why else 0.0
@@ -271,11 +287,38 @@ class OwnLogin:
             RefusedLogin(self._endpoint, self.name, self._why, until, source.stamp, source.mend)
         )
 
+    def _tell_elsewhere(self) -> None:
+        if self._elsewhere is None or self.credentials is None:
+            return
+        left = self._until - self._clock.monotonic() if self._why else _BELIEVED
+        words = {
+            "why": self._why,
+            "until": self._clock.wall() + left,
+            "secret": self._elsewhere.mark(self.credentials.secret.get_secret_value()),
+        }
+        self._elsewhere.tell(words, left)
+
+    def _take_over(self, words: Words, stamp: str) -> None:
+        """What another node was told of the same secret. Raises ValueError, TypeError and
+        LookupError for words of another version."""
+        if self._elsewhere is None or self.credentials is None:
+            return
+        if words["secret"] != self._elsewhere.mark(self.credentials.secret.get_secret_value()):
+            return
+        why, left = str(words["why"]), float(words["until"]) - self._clock.wall()
+        if why and left > 0:
+            self._why, self._source.stamp = why, stamp
+            self._until = self._clock.monotonic() + min(left, _LONGEST_REST)
+            self._judge(True)
+        elif not why and self._why:
+            self._forget()
+            self._judge(False)
+
     async def listen(self) -> None:
         """Takes over what another process was told, and sees whether the secret was written anew
         while it rests: once a second, and off the event loop, since both are files. Nobody waits
         longer than a moment for it."""
-        if self._notes is None and not self._why:
+        if self._notes is None and self._said is None and not self._why:
             return
         now = self._clock.monotonic()
         if self._listening is None or self._listening.done():
@@ -299,6 +342,10 @@ class OwnLogin:
             left = said.until - self._clock.wall()
             self._until = now + min(left, _LONGEST_REST)
             self._judge(True)
+        elsewhere, self._said = self._said, None
+        if elsewhere is not None:
+            with contextlib.suppress(ValueError, TypeError, LookupError):
+                self._take_over(elsewhere, stamp)
         if self._why and stamp != self._source.stamp:
             self._until = now
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from cachetools import LRUCache
 
 from ...clock import Clock
+from ...contracts.bulletins import Bulletin, Bulletins, Words
 from ...contracts.events import QuotaPaused, QuotaReported
 from ...events import Events
 from ...oci.errors import RateLimited, quoted
@@ -28,6 +29,7 @@ _LEAST_PAUSE = 1.0
 _FIRST_GUESS = 1.0  # seconds, after a 429 that does not say; twice as many after each more in a row
 _LONGEST_GUESS = 3600.0
 _REPOSITORIES = 1024  # for which pauses are remembered
+_LONGEST_HEARD = 86400.0  # seconds, of a pause that another node was told
 _AGREE = 2  # repositories that are refused, none answered in between: the limit is the login's
 
 
@@ -70,6 +72,17 @@ class Quota:
         # Of single repositories, and whether it is for pulls alone.
         self._paused: LRUCache[tuple[str, bool], _Pause] = LRUCache(_REPOSITORIES)
         self._refused: set[str] = set()  # repositories, since the last that was answered
+        self._elsewhere: Bulletin | None = None
+
+    def share(self, elsewhere: Bulletins, subject: str) -> None:
+        """From now on other nodes are told what is left, and until when nothing is asked, and tell
+        it. Without a login they count together only where the endpoint says that it counts them as
+        one."""
+        self._elsewhere = elsewhere.join(subject, self._hear)
+
+    def leave(self) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere.leave()
 
     @property
     def left(self) -> float:
@@ -102,20 +115,55 @@ class Quota:
         if before is None or self._remaining > before or before == self._limit or self._outdated():
             self._began_at = self._clock.monotonic()
         self._read_at = self._clock.monotonic()
-        self._events.emit(
-            QuotaReported(
-                self._registry,
-                self._endpoint,
-                self._login,
-                self._limit,
-                self._remaining,
-                self._resets(),
-            )
-        )
+        self._report()
+        self._resume_if_left()
+        self._tell_others()
+        return self._remaining
+
+    def _resume_if_left(self) -> None:
         if self._remaining and self._counted and self._pulls_at:
             self._pulls_at = 0.0  # sooner than was thought; a HEAD told so
             self._tell_until()
-        return self._remaining
+
+    def _tell_others(self) -> None:
+        if self._elsewhere is None or not (self._login or self._source):
+            return
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        until = {"pulls": self._pulls_at, "asks": self._asks_at}
+        ahead = {name: wall + at - now for name, at in until.items() if at > now}
+        words: dict[str, object] = {"until": ahead, "counted": self._counted}
+        if self._limit is not None:
+            words |= {
+                "count": [self._limit, self._remaining, self._window],
+                "read": wall + self._read_at - now,
+                "began": wall + self._began_at - now,
+            }
+        kept = max((at - wall for at in ahead.values()), default=0.0)
+        self._elsewhere.tell({**words, "source": self._source}, max(kept, self._window or 60.0))
+
+    def _hear(self, words: Words) -> None:
+        if not self._login and (not self._source or words["source"] != self._source):
+            return  # who is counted by address may be counted apart
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        read = now - max(0.0, wall - float(words.get("read", 0.0)))
+        if "count" in words and read > self._read_at:
+            limit, remaining, window = words["count"]
+            if min(int(limit), int(remaining)) < 0:
+                raise ValueError(words)
+            began = now - max(0.0, wall - float(words["began"]))
+            window = None if window is None else float(window)
+            self._limit, self._remaining, self._window = int(limit), int(remaining), window
+            self._read_at, self._began_at = read, began
+            self._report()
+            self._resume_if_left()
+        until = {name: now + float(at) - wall for name, at in dict(words["until"]).items()}
+        pulls = min(until.get("pulls", 0.0), now + _LONGEST_HEARD)
+        asks = min(until.get("asks", 0.0), now + _LONGEST_HEARD)
+        if pulls > max(now, self._pulls_at) or asks > max(now, self._asks_at):
+            self._counted = bool(words["counted"])
+            self._pulls_at = max(self._pulls_at, pulls)
+            self._asks_at = max(self._asks_at, asks)
+            self._tell_until()
 
     def refused(self, repository: str, pull: bool, headers: Mapping[str, str]) -> None:
         """A 429 came, to a GET (`pull`) or a HEAD of a manifest of this repository.
@@ -145,6 +193,7 @@ class Quota:
         else:
             self._asks_at = max(self._asks_at, until)
         self._tell_until()
+        self._tell_others()
 
     def answered(self, repository: str, pull: bool, headers: Mapping[str, str]) -> None:
         """An answer to a GET (`pull`) or a HEAD of a manifest came that was no 429."""
@@ -175,6 +224,14 @@ class Quota:
                 retry_after=until,
             )
         return None
+
+    def _report(self) -> None:
+        limit, remaining = self._limit or 0, self._remaining or 0
+        self._events.emit(
+            QuotaReported(
+                self._registry, self._endpoint, self._login, limit, remaining, self._resets()
+            )
+        )
 
     def _resets(self) -> float:
         """See QuotaReported."""

@@ -11,6 +11,7 @@ from yarl import URL
 
 from ...clock import Clock
 from ...contracts.accounts import AccountNotes
+from ...contracts.bulletins import Bulletins
 from ...contracts.context import Asker
 from ...contracts.registry import BytesContent, TagPage
 from ...events import Events
@@ -74,6 +75,10 @@ class Remote:
         self._lists = Lists(endpoint, self._requests, self._manifests)
         self._events = events
         self._clock = clock
+
+    def share(self, elsewhere: Bulletins) -> None:
+        """From now on other nodes are told what becomes of the logins, and tell it."""
+        self._accounts.share(elsewhere)
 
     def look_again(self) -> None:
         """The operator has had the configuration read again, and may have seen to a login."""

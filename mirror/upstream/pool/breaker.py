@@ -122,6 +122,17 @@ class Breaker:
         self._level = min(self._level + 1, 30)
         return opened
 
+    def hold(self, now: float, reason: str, seconds: float) -> bool:
+        """Opens for so long, since others have met the trouble; whether that opened it. A trial
+        that is under way decides for itself."""
+        until = now + min(seconds, self._pauses.told or self._pauses.longest)
+        if self.trying or until <= self._until:
+            return False
+        opened, self._open = not self._open, True
+        self._until = self._told = until
+        self._last, self.reason = now, reason
+        return opened
+
     def succeeded(self) -> bool:
         """Notes a success; whether it closed the breaker. How long the pauses have grown is
         forgotten by time alone."""

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from ...asking.budgets import Budget, Budgets
 from ...asking.single_flight import NoTurn
 from ...clock import Clock
+from ...contracts.bulletins import Bulletin, Bulletins, Words
 from ...contracts.context import Asker
 from ...contracts.events import BreakerSwitched, EndpointAnswered
 from ...contracts.upstream import Upstream
@@ -44,6 +45,9 @@ _AGREE_ON_LIES = 3  # repositories of which the endpoint has sent something else
 _HEDGES = 8.0
 _HEDGES_REFILL = 0.1
 
+_REASON = 300  # characters that other nodes are told
+_LONGEST_BAN = 86400.0  # seconds, of those that others tell
+
 
 class Priority(IntEnum):
     """When an endpoint is asked, beside others: the least first."""
@@ -53,6 +57,12 @@ class Priority(IntEnum):
     SPARED = 2  # little is left of the manifests that it grants
     LAST = 3  # when no other endpoint has answered
     NEVER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Ban:
+    until: float  # seconds since the epoch
+    reason: str
 
 
 async def _no_ping() -> None:
@@ -101,6 +111,14 @@ class EndpointState:
         self._told = Told(member.registry, member.name, clock, events, self.__repr__)
         self._back: LRUCache[Repository, float] = LRUCache(_REPOSITORIES)
         self._back_with_all = 0.0
+        self._elsewhere: Bulletin | None = None
+        self._bans: dict[str, _Ban] = {}  # that all nodes have
+
+    def share(self, elsewhere: Bulletins, subject: str) -> None:
+        """From now on other nodes are told what this endpoint has said of itself for all that we
+        ask, and tell it: lies, and limits for which it named a time. What only this node may meet,
+        as that it cannot be reached, is not for others."""
+        self._elsewhere = elsewhere.join(subject, self._hear)
 
     def __repr__(self) -> str:
         """In one line, for logs: what is open of the breakers that count for all questions, speed
@@ -123,6 +141,8 @@ class EndpointState:
 
     async def close(self) -> None:
         """Ends the endpoint's health check."""
+        if self._elsewhere is not None:
+            self._elsewhere.leave()
         await self._health.close()
 
     def priority(self, question: Question) -> Priority:
@@ -311,6 +331,7 @@ class EndpointState:
         if limited.whole.state(now) is BreakerState.OPEN:
             self._step_back_with_all(least, error.message)
             self._switched(Trouble.LIMITED, True)
+            self._tell(f"{Trouble.LIMITED} {question.asked.value}", error.message, least)
 
     def _lied(self, question: Question, error: RegistryError) -> None:
         now, repository = self._clock.monotonic(), question.repository
@@ -323,6 +344,38 @@ class EndpointState:
         if opened:
             seconds = max(one.left(now) for one in self._wrong.of(repository))
             self._told.banned("" if is_banned else str(repository), error.message, seconds)
+        if is_banned:
+            left = self._wrong.whole.left(now)
+            self._tell(str(Trouble.WRONG), error.message, left)
+
+    def _tell(self, what: str, reason: str, seconds: float) -> None:
+        if self._elsewhere is None or not seconds > 0:
+            return
+        now = self._clock.wall()
+        self._bans[what] = _Ban(now + seconds, reason[:_REASON])
+        self._bans = {name: ban for name, ban in self._bans.items() if ban.until > now}
+        longest = max(ban.until for ban in self._bans.values()) - now
+        words = {name: [ban.until, ban.reason] for name, ban in self._bans.items()}
+        self._elsewhere.tell({"bans": words}, longest)
+
+    def _hear(self, words: Words) -> None:
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        breakers = {str(Trouble.WRONG): self._wrong.whole}
+        breakers |= {f"{Trouble.LIMITED} {a.value}": t.whole for a, t in self._limited.items()}
+        for what, (until, reason) in dict(words["bans"]).items():
+            ban = _Ban(min(float(until), wall + _LONGEST_BAN), str(reason)[:_REASON])
+            if what not in breakers or not ban.until > wall:
+                continue
+            self._bans[what] = ban
+            said = f"another node was told: {ban.reason}"
+            opened = breakers[what].hold(now, said, ban.until - wall)
+            left = breakers[what].left(now)
+            if what != str(Trouble.WRONG):
+                self._step_back_with_all(left, said)
+                self._switched(Trouble.LIMITED, True)
+            elif opened:
+                self._switched(Trouble.WRONG, True)
+                self._told.banned("", said, left)
 
     def _step_back(self, repository: Repository, seconds: float, error: RegistryError) -> None:
         self._told.trouble(str(repository), error.message)
