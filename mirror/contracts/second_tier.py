@@ -103,6 +103,22 @@ class FarContent(Protocol):
         see."""
 
 
+class Turn(Protocol):
+    """Something that one node at a time does, and not again for a while. Thrift, not a lock: two
+    that do it at once harm nothing. Nothing is raised: where nobody can say, it is not one's turn."""
+
+    async def take(self) -> bool:
+        """Whether it is this node's turn now."""
+
+    async def keep(self) -> bool:
+        """Whether it still is: to be asked at each step, twice a minute at least."""
+
+    async def give_back(self, again_after: float = 0.0) -> None:
+        """It is nobody's turn for so many seconds."""
+
+    async def close(self) -> None: ...
+
+
 class FarStanding(IntEnum):
     """Of content that is here: whether the second tier has it too. `WRONG`: what it has is wrong,
     and is yet to be replaced."""
