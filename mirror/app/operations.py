@@ -18,6 +18,7 @@ from .administering import administration_commands
 from .ahead import Ahead
 from .backups import backup_commands
 from .collecting import collecting_commands
+from .far import far_commands
 from .hosted import keeping_hosted
 from .images import HeldImages, Keeping, image_commands
 from .log_control import LogSwitch
@@ -81,6 +82,7 @@ class Operations:
             **self.log.commands(),
             **administration_commands(lambda: None if hosted is None else hosted.administration),
             **collecting_commands(lambda: None if hosted is None else hosted.collecting),
+            **far_commands(self.opened.far_keeping),
             **backup_commands(lambda: None if hosted is None else hosted.backups),
             **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
         }

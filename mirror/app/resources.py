@@ -16,7 +16,7 @@ from ..config import Config
 from ..config.model import StorageConfig
 from ..contracts.hosted import HOSTED
 from ..contracts.records import Links
-from ..contracts.second_tier import FarContent, SecondTier
+from ..contracts.second_tier import FarContent, SecondTier, Turn
 from ..contracts.tags import TagStore
 from ..events import Events
 from ..pullthrough.far_uploads import FarNotes
@@ -36,12 +36,14 @@ from ..storage.records.links import LinkRecords
 from ..storage.records.referrers import ReferrerRecords
 from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
+from ..storage.turns import OwnTurn, RedisTurn
 from ..tasks import beside
 from ..threads import aside
 from .among_nodes import among_nodes, redis_access
 from .cannot_start import CannotStart as CannotStart
 from .catalogue import CatalogueListener
 from .endpoints import routes_of
+from .far import FarKeeping, renewed_after, sweep_policy
 from .hosted import Hosted, hosting
 from .process import Process as Process
 from .upstreams import Upstreams
@@ -60,7 +62,8 @@ class Resources:
     """Everything that a process has open, whatever its configuration makes of it.
 
     `catalogue` is what is here, in pages; `listener` notes in it what happens in this process.
-    `upstreams` and `tier` are None where nobody is to be asked. `links` tell which of the
+    `upstreams` and `tier` are None where nobody is to be asked. `far_keeping`: what one process of
+    the node does for the tier. `links` tell which of the
     configured registries' repositories have shown what, `other_links` those of registries that
     only clients have named. `shared` is what the registries' caches are built on. `hosted` None:
     nothing is pushed here.
@@ -74,6 +77,7 @@ class Resources:
     other_links: Links
     upstreams: Upstreams | None
     tier: TierState | None
+    far_keeping: FarKeeping | None
     fills: Fills
     shared: Shared
     catalogue: CatalogueRecords
@@ -136,6 +140,12 @@ async def resources(
         upstreams = Upstreams(events, clock, accounts, routes_of(process.proxies), bulletins)
         stack.push_async_callback(upstreams.close)
         tier = _second_tier(stack, config, store, process)
+        far_keeping = None
+        if tier is not None:
+            far_keeping = FarKeeping(
+                tier, store.far, sweep_policy(config.storage.s3), _turn(config, process), process
+            )
+            stack.push_async_callback(far_keeping.close)
         fleet = await _fleet(stack, config, process)
         fills = Fills(
             store,
@@ -155,6 +165,7 @@ async def resources(
             other_links,
             upstreams,
             tier,
+            far_keeping,
             fills,
             shared,
             catalogue,
@@ -255,7 +266,9 @@ def _second_tier(
         return None
     tier, far = found
     stack.push_async_callback(tier.close)
-    state = TierState(tier, process.events, process.clock, far=far)
+    s3 = config.storage.s3
+    renewed = None if s3 is None else renewed_after(s3)
+    state = TierState(tier, process.events, process.clock, far=far, renewed_after=renewed)
     stack.push_async_callback(state.close)
     stack.push_async_callback(FarNotes(state, store.far).close)
     return state
@@ -273,6 +286,15 @@ def _tier(storage: StorageConfig) -> tuple[SecondTier, FarContent | None] | None
 
     bucket = bucket_in(storage.s3)
     return S3Tier(bucket), S3Content(bucket)
+
+
+def _turn(config: Config, process: Process) -> Turn:
+    """To sweep what is behind the disk: of this node, or of all that share a Redis."""
+    access = redis_access(config)
+    if access is None or config.storage.s3 is None:
+        return OwnTurn(process.clock)
+    bucket = config.storage.s3
+    return RedisTurn(access, f"sweep:{bucket.endpoint or ''}/{bucket.bucket}/{bucket.prefix}")
 
 
 @contextlib.asynccontextmanager

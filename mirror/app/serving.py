@@ -27,7 +27,6 @@ from ..logs import LogSettings, log_as, settings
 from ..metrics import Metrics
 from ..oci.digest import Digest
 from ..oci.reference import parse_image
-from ..pullthrough.far_uploads import FarUploads
 from ..pullthrough.images import Images, this_platform
 from ..server.admin.console import Admission, Console
 from ..server.control import CommandFailed, Parameters, one
@@ -377,9 +376,8 @@ async def keeping_house(config: Config, opened: Resources, metrics: Metrics) -> 
         upkeep = Upkeep(store, policy, process.events).run()
         await stack.enter_async_context(beside(upkeep, "upkeep"))
         await stack.enter_async_context(beside(catalogue.run(), "upkeep of the catalogue"))
-        if opened.tier is not None:
-            uploads = FarUploads(opened.tier, store.far, process.clock)
-            await stack.enter_async_context(beside(uploads.run(), "uploads to the second tier"))
+        if opened.far_keeping is not None:
+            await stack.enter_async_context(beside(opened.far_keeping.run(), "second tier"))
         yield
     await opened.listener.flush()
     await catalogue.end()

@@ -33,6 +33,7 @@ from .console import (
     watch_output,
 )
 from .doctor import doctor
+from .far import far
 from .goings import log, status, why
 from .hosting.accounts import org, user
 from .hosting.backups import backup, restore
@@ -168,6 +169,7 @@ register(
     why,
 )
 app.add_typer(sync, name="sync")
+app.add_typer(far, name="far")
 app.add_typer(user, name="user")
 app.add_typer(org, name="org")
 app.add_typer(robot, name="robot")

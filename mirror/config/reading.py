@@ -32,7 +32,7 @@ from .model import (
     TagsConfig,
 )
 from .problems import ConfigError, Mistake, Problem, kind
-from .s3 import S3Config
+from .s3 import RedirectConfig, S3Config
 from .section import Section
 from .sync import SyncConfig
 
@@ -186,6 +186,7 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "log": LogConfig,
     "storage": StorageConfig,
     "s3": S3Config,
+    "redirect": RedirectConfig,
     "tags": TagsConfig,
     "limits": LimitsConfig,
     "credentials": Credentials,

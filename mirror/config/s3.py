@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from . import certificates, logins, places, values
 from .certificates import Pem
 from .document import Location
 from .logins import Secret
+from .places import Network
 from .problems import Mistake
 from .section import Section
 
@@ -28,7 +29,20 @@ _KEY_ID = re.compile(r"[\x21-\x2e\x30-\x7e]{1,256}")  # it stands before a slash
 # What need not be escaped in a URL: escaped, some servers sign it otherwise.
 _PREFIX = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 
+_LEAST_KEPT = 2 * 86400.0  # seconds
+
 _SECRETS = ("secret_access_key_file", "secret_access_key_env")
+
+
+def _or_none(read: Callable[[object], Any]) -> Callable[[object], Any]:
+    """`none` is None."""
+    return lambda value: None if value == "none" else read(value)
+
+
+def _some(networks: object) -> object:
+    if not networks:
+        raise Mistake("no network", "the networks of the clients, such as [10.0.0.0/8]")
+    return networks
 
 
 def bucket(value: object) -> str:
@@ -74,11 +88,42 @@ def _key_id(value: object) -> str:
     return given
 
 
+def _keep(value: object) -> float:
+    """Seconds. Less than some days would remove what was written this week."""
+    duration = values.seconds(value)
+    if duration < _LEAST_KEPT:
+        raise Mistake(quoted(str(value)), "a time of 2d at least, such as 90d")
+    return duration
+
+
+def _network(value: object) -> Network:
+    """Of clients. Raises Mistake also for a host's name: clients are told apart by addresses."""
+    write = "a network such as 10.0.0.0/8"
+    given = values.text(value, write)
+    try:
+        return ip_network(given)
+    except ValueError as error:
+        raise Mistake(quoted(given), f"{write} ({error})") from None
+
+
+class RedirectConfig(Section):
+    """Blobs of `over` bytes at least are fetched from the store by clients of these `networks`
+    themselves. `endpoint`: where those reach it; None: as the mirror does."""
+
+    networks: Annotated[
+        tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_some)
+    ]
+    over: Annotated[int, BeforeValidator(values.size_or_none)] = 1 << 20
+    endpoint: Annotated[str | None, BeforeValidator(places.object_store_url)] = None
+
+
 class S3Config(Section):
     """A bucket of an S3-compatible store, and how it is asked. `endpoint` None: Amazon's of the
     `region`; that is None where the environment names it, or nobody does. `prefix` stands before
     each object's name. Without `access_key_id`, the login is what the environment tells: variables
-    AWS_*, a web identity, the instance's role. `url_style` None: whichever suits the endpoint."""
+    AWS_*, a web identity, the instance's role. `url_style` None: whichever suits the endpoint.
+    `max_size`: bytes of cached content that are kept there; `keep`: for how many seconds content is
+    kept that nobody uses; None: no bound. `redirect` None: all bytes go through the mirror."""
 
     bucket: Annotated[str, BeforeValidator(bucket)]
     endpoint: Annotated[str | None, BeforeValidator(places.object_store_url)] = None
@@ -95,6 +140,9 @@ class S3Config(Section):
     url_style: Annotated[
         Literal["virtual", "path"] | None, BeforeValidator(values.choice("virtual", "path"))
     ] = None
+    max_size: Annotated[int | None, BeforeValidator(_or_none(values.cache_size))] = None
+    keep: Annotated[float | None, BeforeValidator(_or_none(_keep))] = None
+    redirect: RedirectConfig | None = None
 
     @property
     def secret_access_key(self) -> Secret | None:

@@ -6,8 +6,8 @@ Names of registries, repositories and tags are clients' choice, and unbounded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..oci.digest import Digest
@@ -211,6 +211,28 @@ class SecondTierWrong:
 
     digest: Digest
     set_aside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SecondTierSwept:
+    """A sweep of the object store behind the disk has ended at this time. `objects` and `bytes` of
+    content were there; `gone`: objects and bytes that it has removed, by why (old, room, wrong).
+    Where it `failed` they are not known."""
+
+    at: float
+    failed: bool
+    objects: int = 0
+    bytes: int = 0
+    gone: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRedirected:
+    """A client was told to fetch a blob from the object store itself. `size`: of the whole."""
+
+    repository: Repository
+    digest: Digest
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class FarContent(Protocol):
 
 class Turn(Protocol):
     """Something that one node at a time does, and not again for a while. Thrift, not a lock: two
-    that do it at once harm nothing. Nothing is raised: where nobody can say, it is not one's turn."""
+    that do it at once harm nothing. Raises nothing: where nobody can say, it is not one's turn."""
 
     async def take(self) -> bool:
         """Whether it is this node's turn now."""
@@ -131,11 +131,14 @@ class FarStanding(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Due:
     """Content that is to be given to the second tier. `came`: when it came here, in seconds since
-    the epoch; 0: before that was recorded. `is_wrong`: in place of something that is there."""
+    the epoch; 0: nobody waits for it: it was here before there was a second tier, or has gone from
+    there, perhaps. `used`: when it was last used. `is_wrong`: in place of something that is there.
+    """
 
     digest: Digest
     size: int
     came: float
+    used: float
     is_wrong: bool = False
 
 
@@ -169,6 +172,11 @@ class FarRecords(Protocol):
         self, source: str, newest: bool, passed_over: Collection[Digest], count: int
     ) -> Sequence[Due]:
         """Of this source, what came last, or first."""
+
+    async def doubt(self, after: str, count: int, noted_before: float) -> str | None:
+        """Of so many pieces of content, in the order of digests after this one, what was noted as
+        far before that moment is due again: it may have been removed there. Returns the last one;
+        None: there are no more."""
 
     async def backlog(self) -> Backlog: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..contracts.events import (
+    BlobRedirected,
     CatalogueDropped,
     ContentEvicted,
     ContentPurged,
@@ -11,6 +12,7 @@ from ..contracts.events import (
     SecondTierBacklog,
     SecondTierGiven,
     SecondTierMissed,
+    SecondTierSwept,
     SecondTierWrong,
     TagStoreFailed,
     TagStoreSwitched,
@@ -28,6 +30,7 @@ def count(make: Instruments) -> None:
     _purged(make)
     _upkeep(make)
     _second_tier(make)
+    _sweeps(make)
     _tags(make)
     lost = make.counter(
         "catalogue_dropped",
@@ -165,6 +168,47 @@ def _second_tier(make: Instruments) -> None:
         SecondTierWrong,
         lambda event: wrong.labels("yes" if event.set_aside else "no").inc(),
     )
+
+
+def _sweeps(make: Instruments) -> None:
+    runs = make.counter(
+        "second_tier_sweeps", "Sweeps of the object store that have ended, by result", "result"
+    )
+    last = make.gauge(
+        "second_tier_last_sweep_timestamp_seconds",
+        "When a sweep of the object store by this node last ended well, in Unix time",
+        of_many="max",
+    )
+    size = make.gauge(
+        "second_tier_bytes",
+        "Bytes of cached content in the object store, as this node's last sweep has counted them",
+        of_many="max",
+    )
+    gone = make.counter(
+        "second_tier_swept",
+        "Objects that sweeps have removed, by why: old (storage.s3.keep), room "
+        "(storage.s3.max_size), wrong (set aside a month ago)",
+        "why",
+    )
+    freed = make.counter("second_tier_swept_bytes", "Bytes of objects that sweeps have removed")
+
+    def swept(event: SecondTierSwept) -> None:
+        for result in ("done", "failed"):  # from the beginning, so that a first failure shows
+            runs.labels(result)
+        runs.labels("failed" if event.failed else "done").inc()
+        if event.failed:
+            return
+        last.set(event.at)
+        size.set(event.bytes)
+        for why, (objects, amount) in event.gone.items():
+            gone.labels(why).inc(objects)
+            freed.inc(amount)
+
+    make.events.listen(SecondTierSwept, swept)
+    redirects = make.counter(
+        "second_tier_redirects", "Blobs that clients were told to fetch from the object store"
+    )
+    make.events.listen(BlobRedirected, lambda _: redirects.inc())
 
 
 def _tags(make: Instruments) -> None:

@@ -9,6 +9,7 @@ nothing waits for ever. What was here before there was a second tier comes when 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from ..contracts.events import (
     SecondTierMissed,
     SecondTierWrong,
 )
-from ..contracts.second_tier import Due, FarRecords, FarStanding
+from ..contracts.second_tier import Due, FarFault, FarRecords, FarStanding
 from ..oci.digest import Digest
 from .second_tier import NAME, TierState
 
@@ -39,7 +40,8 @@ class UploadPace:
     """`at_once`: contents that are given at the same time. In seconds: `look`: between two looks at
     what is due, which other processes may have brought. `pause`: after the first failure, doubled
     up to `longest_pause`. `passed_over`: for which one that failed gives way to all others, doubled
-    up to `longest_passed_over`. `tell`: between two counts of what is due."""
+    up to `longest_passed_over`. `tell`: between two counts of what is due; then so many contents
+    are `doubted`: whether those are still far that were noted as such `doubted_after` ago."""
 
     at_once: int = 3
     look: float = 1.0
@@ -48,6 +50,8 @@ class UploadPace:
     passed_over: float = 15.0
     longest_passed_over: float = 3600.0
     tell: float = 15.0
+    doubted: int = 2000
+    doubted_after: float = 30 * 86400.0
 
 
 class _Given(Enum):
@@ -103,6 +107,7 @@ class FarUploads:
         self._records = records
         self._clock = clock
         self._pace = pace or UploadPace()
+        self._doubted_after = min(self._pace.doubted_after, state.renewed_after or math.inf)
         self._something = asyncio.Event()  # came in this process
         self._choosing = asyncio.Lock()
         self._under_way: set[Digest] = set()
@@ -140,9 +145,13 @@ class FarUploads:
                 await asyncio.sleep(self._pace.longest_pause)
 
     async def _tell_for_ever(self) -> None:
+        doubted = ""
         while True:
             try:
                 found = await self._records.backlog()
+                if not found.count:
+                    before = self._clock.wall() - self._doubted_after
+                    doubted = await self._records.doubt(doubted, self._pace.doubted, before) or ""
                 waits = 0.0 if found.oldest is None else self._clock.wall() - found.oldest
                 self._state.events.emit(SecondTierBacklog(found.count, max(0.0, waits)))
             except Exception:
@@ -183,6 +192,8 @@ class FarUploads:
             given = await self._put(due)
         except TimeoutError:
             self._state.hangs("put")
+        except FarFault as error:
+            log.warning("second_tier_failed", operation="set aside", reason=str(error))
         except Exception:
             log.exception("second_tier_not_given", digest=str(due.digest))
         match given:
@@ -210,7 +221,10 @@ class FarUploads:
             return _Given.GONE
         try:
             async with asyncio.timeout(patience.put + due.size / patience.speed):
-                if not due.is_wrong and await state.tier.contains(due.digest):
+                if due.is_wrong and state.far is not None:
+                    await state.far.set_aside(due.digest)
+                elif not due.is_wrong and await state.tier.contains(due.digest):
+                    await self._state.renew_used(due)
                     return _Given.THERE
                 if not await state.tier.put(due.digest, content, due.size):
                     return _Given.REFUSED

@@ -26,6 +26,7 @@ from ..contracts.events import (
 )
 from ..contracts.registry import BytesContent, Outcome
 from ..contracts.second_tier import (
+    Due,
     FarContent,
     FarFault,
     SecondTier,
@@ -51,6 +52,8 @@ NAME = "second-tier"
 
 _MOST_PASSED_OVER = 4096  # digests
 _PASSED_OVER_FOR = 600.0  # seconds
+_MOST_RENEWED = 65_536  # digests
+_MOST_RENEWING = 16  # at the same time; others are renewed another time
 _MOST_SET_ASIDE = 16  # at the same time; of more it is only remembered that they are wrong
 
 
@@ -78,10 +81,13 @@ class TierState:
         clock: Clock,
         patience: TierPatience | None = None,
         far: FarContent | None = None,
+        renewed_after: float | None = None,
     ) -> None:
-        """`far`: what else can be done with the tier, where it is an object store."""
+        """`far`: what else can be done with the tier, where it is an object store. What is used is
+        renewed there after so many seconds; None: it is not."""
         self.tier = tier
         self.far = far
+        self.renewed_after = renewed_after
         self.events = events
         self.clock = clock
         self.patience = patience or TierPatience()
@@ -90,10 +96,14 @@ class TierState:
             _MOST_PASSED_OVER, _PASSED_OVER_FOR, clock.monotonic
         )
         self._setting_aside: dict[Digest, asyncio.Task[None]] = {}
+        self._renewed: TTLCache[Digest, None] = TTLCache(
+            _MOST_RENEWED, renewed_after or 1.0, clock.monotonic
+        )
+        self._renewing: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """What is being set aside is not waited for: it is found wrong again."""
-        tasks = list(self._setting_aside.values())
+        tasks = [*self._setting_aside.values(), *self._renewing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -136,6 +146,8 @@ class TierState:
             except TimeoutError:
                 self.hangs("get")
         self.events.emit(SecondTierAsked("miss" if stream is None else "hit"))
+        if stream is not None:
+            self.used(digest)
         return stream
 
     async def has(self, digest: Digest) -> bool:
@@ -148,6 +160,29 @@ class TierState:
         except TimeoutError:
             self.hangs("contains")
             return False
+
+    def used(self, digest: Digest) -> None:
+        """Somebody reads it from the tier, where it is to count as used: that is told behind, once
+        in a while."""
+        if self.far is None or self.renewed_after is None or digest in self._renewed:
+            return
+        self._renewed[digest] = None
+        if len(self._renewing) < _MOST_RENEWING:
+            task = asyncio.create_task(self._renew(self.far, digest))
+            self._renewing.add(task)
+            task.add_done_callback(self._renewing.discard)
+
+    async def renew_used(self, due: Due) -> None:
+        """Content that is here and there, and is read from here."""
+        after = self.renewed_after
+        if self.far is not None and after is not None and self.clock.wall() - due.used < after:
+            await self._renew(self.far, due.digest)
+
+    async def _renew(self, far: FarContent, digest: Digest) -> None:
+        try:
+            await far.renew(digest)
+        except FarFault as error:
+            log.warning("second_tier_failed", operation="renew", reason=str(error))
 
     def reject(self, digest: Digest, reason: str) -> None:
         """What the tier has of this digest is wrong. It is not read again from here, and moved away

@@ -17,6 +17,7 @@ from mirror.contracts.content import Usage
 from mirror.contracts.events import (
     BlobDeleted,
     BlobPushed,
+    BlobRedirected,
     BreakerSwitched,
     CatalogueDropped,
     CertificateShown,
@@ -50,6 +51,7 @@ from mirror.contracts.events import (
     SecondTierBacklog,
     SecondTierGiven,
     SecondTierMissed,
+    SecondTierSwept,
     SecondTierWrong,
     SyncBegun,
     SyncEnded,
@@ -143,6 +145,10 @@ def busy() -> Iterator[Callable[[], bytes]]:
         yield SecondTierGiven(kept=False, digest=layer)
         yield SecondTierMissed(layer, 1000)
         yield SecondTierBacklog(3, 7200.0)
+        swept = {"old": (1, 100), "room": (2, 200), "wrong": (1, 10)}
+        yield SecondTierSwept(time.time(), False, 10, 1000, swept)
+        yield SecondTierSwept(time.time(), True)
+        yield BlobRedirected(redis, layer, 1000)
         for result in ("hit", "miss", "away"):
             yield SecondTierAsked(result)
         yield SecondTierWrong(layer, set_aside=True)

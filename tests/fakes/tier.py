@@ -196,9 +196,18 @@ class MemoryFar:
         found = [each for each in self._of(source) if each[1] not in passed_over]
         chosen = (found[::-1] if newest else found)[:count]
         return [
-            Due(digest, self._store.size(digest), came, self._standing[digest] is FarStanding.WRONG)
+            Due(
+                digest,
+                self._store.size(digest),
+                came,
+                0.0,
+                self._standing[digest] is FarStanding.WRONG,
+            )
             for came, digest in chosen
         ]
+
+    async def doubt(self, after: str, count: int, noted_before: float) -> str | None:
+        return None
 
     async def backlog(self) -> Backlog:
         return Backlog(sum(len(self._of(source)) for source in await self.sources()), None)

@@ -135,10 +135,10 @@ async def test_a_sweep_that_may_not_go_on_stops_at_the_next_page(
 ) -> None:
     for _ in range(2500):
         keep(far, tier, 50)
-    answers = iter([True, False])
+    answers = iter([True] * 5 + [False])  # three pages and what was set aside, seen; one removed
 
     async def for_a_while() -> bool:
-        return next(answers)
+        return next(answers, False)
 
     done = await Sweep(far, SweepPolicy(keep=DAY), clock.clock()).run(for_a_while)
     assert len(tier.kept) == 1500

@@ -48,7 +48,8 @@ class DiskFar:
         return self._async_index.known(self._index.standing, digest) is FarStanding.FAR
 
     async def note(self, digest: Digest, standing: FarStanding) -> None:
-        await self._async_index.note(self._index.note, digest, standing)
+        now = self._clock.wall()
+        await self._async_index.note(self._index.note, digest, standing, now)
 
     async def sources(self) -> Sequence[str]:
         return await self._ask(self._index.sources) or ()
@@ -57,6 +58,9 @@ class DiskFar:
         self, source: str, newest: bool, passed_over: Collection[Digest], count: int
     ) -> Sequence[Due]:
         return await self._ask(self._index.due, source, newest, passed_over, count) or ()
+
+    async def doubt(self, after: str, count: int, noted_before: float) -> str | None:
+        return await self._ask(self._index.doubt, after, count, noted_before)
 
     async def backlog(self) -> Backlog:
         return await self._ask(self._index.backlog) or Backlog(0, None)

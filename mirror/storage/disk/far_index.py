@@ -28,7 +28,7 @@ SELECT source FROM found WHERE source IS NOT NULL LIMIT ?
 """  # noqa: S608
 
 _DUE = f"""
-SELECT digest, size, far, came FROM content WHERE source = ? AND {_IS_DUE}
+SELECT digest, size, far, came, used_at FROM content WHERE source = ? AND {_IS_DUE}
 ORDER BY came {{order}} LIMIT ?
 """  # noqa: S608
 
@@ -55,10 +55,31 @@ class FarIndex:
             )
         )
 
-    def note(self, digest: Digest, standing: FarStanding) -> None:
-        """Nothing, where it is not recorded."""
+    def note(self, digest: Digest, standing: FarStanding, now: float) -> None:
+        """Nothing, where it is not recorded. Of what is far, `came` is when that was noted."""
         with self._database.transaction() as db:
-            db.execute("UPDATE content SET far = ? WHERE digest = ?", (standing.value, str(digest)))
+            db.execute(
+                "UPDATE content SET far = ?1, came = CASE ?1 WHEN 1 THEN ?2 ELSE came END "
+                "WHERE digest = ?3",
+                (standing.value, now, str(digest)),
+            )
+
+    def doubt(self, after: str, count: int, noted_before: float) -> str | None:
+        """As FarRecords.doubt."""
+        found = self._database.read(
+            "SELECT digest, far = 1 AND came < ? FROM content WHERE digest > ? "
+            "ORDER BY digest LIMIT ?",
+            noted_before,
+            after,
+            count,
+        )
+        old = [(digest,) for digest, is_old in found if is_old]
+        if old:
+            with self._database.transaction() as db:
+                db.executemany(
+                    "UPDATE content SET far = 0, source = '', came = 0 WHERE digest = ?", old
+                )
+        return found[-1][0] if len(found) == count else None
 
     def sources(self) -> list[str]:
         """Those of what is due."""
@@ -71,8 +92,8 @@ class FarIndex:
         query = _DUE.format(order="DESC" if newest else "ASC")
         found = self._database.read(query, source, count + len(passed_over))
         due = [
-            Due(Digest.parse(digest), size, came, is_wrong=far == FarStanding.WRONG.value)
-            for digest, size, far, came in found
+            Due(Digest.parse(digest), size, came, used, is_wrong=far == FarStanding.WRONG.value)
+            for digest, size, far, came, used in found
         ]
         return [each for each in due if each.digest not in passed_over][:count]
 

@@ -27,9 +27,9 @@ _OLDEST = 10 * 365 * 24  # hours: what is older counts as so old
 
 @dataclass(frozen=True, slots=True)
 class SweepPolicy:
-    """`max_size`: bytes of content that there may be. In seconds: `keep`: for how long content stays
-    that nobody uses; `young`: for which nothing goes, whatever there is; `aside`: for which wrong
-    bytes that were set aside are kept. None: no bound."""
+    """`max_size`: bytes of content that there may be. In seconds: `keep`: for how long content
+    stays that nobody uses; `young`: for which nothing goes, whatever there is; `aside`: for which
+    wrong bytes that were set aside are kept. None: no bound."""
 
     max_size: int | None = None
     keep: float | None = None
@@ -83,6 +83,13 @@ class _Ages:
         return Gone(sum(each.objects for each in found), sum(each.bytes for each in found))
 
 
+MayGoOn = Callable[[], Awaitable[bool]]
+
+
+async def _always() -> bool:
+    return True
+
+
 class Sweep:
     """Of one object store."""
 
@@ -93,20 +100,17 @@ class Sweep:
 
     async def forecast(self) -> Swept:
         """What would go now. Raises FarFault."""
-        ages = await self._looked()
-        return _forecast(ages, self._policy)
+        return _forecast(await self._looked(_always), self._policy)
 
-    async def run(self, may_go_on: Callable[[], Awaitable[bool]]) -> Swept:
+    async def run(self, may_go_on: MayGoOn) -> Swept:
         """Removes it, as long as it `may_go_on`, which is asked at each page. Raises FarFault."""
-        ages = await self._looked()
+        ages = await self._looked(may_go_on)
         expected = _forecast(ages, self._policy)
         if not any(each.objects for each in expected.gone.values()):
             return expected
         cut = _Cut.of(ages, self._policy)
         gone = dict.fromkeys(Why, Gone())
-        async for page in self._pages():
-            if not await may_go_on():
-                break
+        async for page in self._pages(may_go_on):
             going: dict[Why, list[FarObject]] = {why: [] for why in Why}
             for each in page:
                 if (why := self._why(each, cut)) is not None:
@@ -118,9 +122,9 @@ class Sweep:
                     gone[why] = gone[why].with_one(each.size)
         return replace(expected, gone=gone)
 
-    async def _looked(self) -> _Ages:
+    async def _looked(self, may_go_on: MayGoOn) -> _Ages:
         ages, policy = _Ages(), self._policy
-        async for page in self._pages():
+        async for page in self._pages(may_go_on):
             for each in page:
                 age = self._age(each)
                 if _is_aside(each):
@@ -132,15 +136,15 @@ class Sweep:
                     ages.by_hour[hour] = ages.by_hour.get(hour, Gone()).with_one(each.size)
         return ages
 
-    async def _pages(self) -> AsyncIterator[tuple[FarObject, ...]]:
+    async def _pages(self, may_go_on: MayGoOn) -> AsyncIterator[tuple[FarObject, ...]]:
         # Where content has no bounds, only what was set aside is looked at.
         after: str | None = "" if self._policy.bounds_content else None
-        while after is not None:
+        while after is not None and await may_go_on():
             page = await self._far.page(after, _PAGE)
             yield tuple(each for each in page.objects if not _is_aside(each))
             after = page.following
         after = ASIDE
-        while after is not None:
+        while after is not None and await may_go_on():
             page = await self._far.page(after, _PAGE)
             yield tuple(each for each in page.objects if _is_aside(each))
             after = page.following

@@ -1,0 +1,222 @@
+"""What is given to a real object store, whatever happens to it and to the mirror meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from ..commands import ran
+from ..seaweed import Seaweed, seaweed_running
+from ..waiting import eventually
+from .bodies import MIB
+from .client import DOCKERD, digest_of
+from .house import House, Mirror
+
+REDIS = "library/redis"
+SOON = 60.0  # seconds, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def seaweed() -> Iterator[Seaweed]:
+    with seaweed_running() as server:
+        yield server
+
+
+def far_name(digest: str) -> str:
+    algorithm, _, name = digest.partition(":")
+    return f"{algorithm}/{name[:2]}/{name}"
+
+
+async def pull(mirror: Mirror, layer: bytes, tag: str = "7") -> None:
+    assert (await mirror.ask(f"/v2/{REDIS}/manifests/{tag}")).status == 200
+    answer = await mirror.ask(f"/v2/{REDIS}/blobs/{digest_of(layer)}")
+    assert (answer.status, answer.body) == (200, layer)
+
+
+async def has(seaweed: Seaweed, bucket: str, contents: Mapping[str, int]) -> None:
+    """Returns when the bucket has these contents, with these sizes."""
+    expected = {far_name(digest): size for digest, size in contents.items()}
+
+    def missing() -> dict[str, int]:
+        there = seaweed.objects(bucket)
+        return {name: size for name, size in expected.items() if there.get(name) != size}
+
+    await eventually(lambda: not missing(), SOON)
+
+
+def image(house: House, size: int, tag: str = "7") -> tuple[bytes, dict[str, int]]:
+    """A layer, and what is to be far of its image: its digest and the manifest's, with sizes."""
+    layer = os.urandom(size)
+    manifest = house.hub.add_image(REDIS, tag, layer)
+    return layer, {digest_of(layer): size, manifest: len(house.hub.manifests[manifest][0])}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_upload_that_was_under_way_when_the_mirror_was_killed_is_done_by_the_next(
+    house: House, seaweed: Seaweed, workers: int
+) -> None:
+    bucket = seaweed.bucket()
+    layer, contents = image(house, 40 * MIB)
+    mirror = await house.mirror(storage=seaweed.storage(bucket), workers=workers)
+    seaweed.pause()
+    try:
+        await pull(mirror, layer)
+        await eventually(lambda: _is_uploading(mirror, seaweed), SOON)
+        mirror.kill()
+    finally:
+        seaweed.resume()
+    assert far_name(digest_of(layer)) not in seaweed.objects(bucket)
+    await mirror.start()
+    await has(seaweed, bucket, contents)
+    assert (await mirror.metric("second_tier_kept_total")) >= 1
+
+
+def _is_uploading(mirror: Mirror, seaweed: Seaweed) -> bool:
+    """Whether any of its processes is connected with the store."""
+    host, port = seaweed.place
+    wanted = f"{int.from_bytes(bytes(map(int, host.split('.'))), 'little'):08X}:{port:04X}"
+    for pid in mirror.processes():
+        with open(f"/proc/{pid}/net/tcp", encoding="ascii") as table:
+            if any(line.split()[2] == wanted for line in table.readlines()[1:]):
+                return True
+    return False
+
+
+async def test_what_was_due_while_the_store_was_frozen_or_gone_arrives_when_it_is_back(
+    house: House, seaweed: Seaweed
+) -> None:
+    bucket = seaweed.bucket()
+    mirror = await house.mirror(storage=seaweed.storage(bucket))
+    contents: dict[str, int] = {}
+    seaweed.pause()
+    try:
+        layer, added = image(house, 2 * MIB, "frozen")
+        contents |= added
+        async with asyncio.timeout(20):
+            await pull(mirror, layer, "frozen")
+    finally:
+        seaweed.resume()
+    seaweed.kill()
+    try:
+        for number in range(3):
+            layer, added = image(house, MIB, f"gone{number}")
+            contents |= added
+            await pull(mirror, layer, f"gone{number}")
+    finally:
+        seaweed.start()
+    await has(seaweed, bucket, contents)
+    assert await mirror.metric("second_tier_dropped_total") == 0
+    await eventually(lambda: _backlog_is_empty(mirror), SOON)
+
+
+async def _backlog_is_empty(mirror: Mirror) -> bool:
+    done = await ran("far", "status", "--json", "--config", mirror.config)
+    return bool(json.loads(done.stdout)["backlog"] == 0)
+
+
+async def test_a_full_near_disk_evicts_what_is_far_first_and_no_pull_fails(
+    house: House, seaweed: Seaweed
+) -> None:
+    bucket = seaweed.bucket()
+    storage = {**seaweed.storage(bucket), "max_size": "24MiB"}
+    mirror = await house.mirror(storage=storage)
+    far, contents = image(house, 8 * MIB, "far")
+    await pull(mirror, far, "far")
+    await has(seaweed, bucket, contents)
+    seaweed.pause()
+    try:
+        layers = [image(house, 4 * MIB, f"due{n}")[0] for n in range(4)]
+        for number, layer in enumerate(layers):
+            await pull(mirror, layer, f"due{number}")
+        here = {path.name for path in mirror.blobs()}
+        assert {digest_of(layer).partition(":")[2] for layer in layers} <= here
+        assert digest_of(far).partition(":")[2] not in here
+        assert await mirror.metric("second_tier_dropped_total") == 0
+        for number in range(4, 8):  # and then what is due goes too, and that is counted
+            layer, _ = image(house, 4 * MIB, f"due{number}")
+            await pull(mirror, layer, f"due{number}")
+        await eventually(lambda: _dropped(mirror), SOON)
+    finally:
+        seaweed.resume()
+    fetched = house.hub.count("blobs", "GET")
+    await eventually(lambda: _comes_from_far(mirror, far), SOON)
+    assert house.hub.count("blobs", "GET") == fetched
+
+
+async def _dropped(mirror: Mirror) -> bool:
+    return await mirror.metric("second_tier_dropped_total") > 0
+
+
+async def _comes_from_far(mirror: Mirror, layer: bytes) -> bool:
+    """Once the store is no longer left alone."""
+    done = await ran("far", "status", "--json", "--config", mirror.config)
+    if json.loads(done.stdout)["left_alone"]:
+        return False
+    answer = await mirror.ask(f"/v2/{REDIS}/blobs/{digest_of(layer)}")
+    assert (answer.status, answer.body) == (200, layer)
+    return True
+
+
+@pytest.mark.parametrize("way", ["whole", "range"])
+@pytest.mark.parametrize("wrong", ["other bytes", "shorter", "longer"])
+async def test_wrong_objects_are_set_aside_and_the_right_ones_put_in_their_place(
+    house: House, seaweed: Seaweed, wrong: str, way: str
+) -> None:
+    bucket = seaweed.bucket()
+    layer, contents = image(house, 3 * MIB)
+    first = await house.mirror(storage=seaweed.storage(bucket))
+    await pull(first, layer)
+    await has(seaweed, bucket, contents)
+    await first.stop()
+    for digest, size in contents.items():
+        spoilt = {
+            "other bytes": os.urandom(size),
+            "shorter": os.urandom(size - 1),
+            "longer": os.urandom(size + 1),
+        }
+        seaweed.write(bucket, far_name(digest), spoilt[wrong])
+    second = await house.mirror(storage=seaweed.storage(bucket))
+    assert (await second.ask(f"/v2/{REDIS}/manifests/7")).status == 200
+    path = f"/v2/{REDIS}/blobs/{digest_of(layer)}"
+    if way == "whole":
+        answer = await second.ask(path)
+        assert (answer.status, answer.body) == (200, layer)
+    else:
+        asked = {**DOCKERD, "Range": f"bytes=1000-{MIB}"}
+        answer = await second.ask(path, headers=asked)
+        assert (answer.status, answer.body) == (206, layer[1000 : MIB + 1])
+    aside = {f"wrong/{far_name(digest)}" for digest in contents}
+    await eventually(lambda: aside <= set(seaweed.objects(bucket)), SOON)
+    await has(seaweed, bucket, contents)
+    assert await second.metric("second_tier_wrong_total", set_aside="yes") == 2
+    third = await house.mirror(storage=seaweed.storage(bucket))
+    fetched = house.hub.count("blobs", "GET")
+    await pull(third, layer)
+    assert house.hub.count("blobs", "GET") == fetched
+
+
+async def test_a_sweep_is_foretold_and_done_by_a_command(house: House, seaweed: Seaweed) -> None:
+    bucket = seaweed.bucket()
+    layer, contents = image(house, MIB)
+    mirror = await house.mirror(storage=seaweed.storage(bucket, max_size="1MiB", keep="2d"))
+    await pull(mirror, layer)
+    await has(seaweed, bucket, contents)
+    config: tuple[Any, ...] = ("--json", "--config", mirror.config)
+    trial = await ran("far", "sweep", "--dry-run", *config)
+    assert trial.status == 0, trial.stderr
+    foretold = json.loads(trial.stdout)
+    assert foretold["there"] == {"objects": 2, "bytes": sum(contents.values())}
+    assert foretold["gone"]["room"]["objects"] == 0  # it is young
+    done = await ran("far", "sweep", *config)
+    assert json.loads(done.stdout)["result"] == "done"
+    status = json.loads((await ran("far", "status", *config)).stdout)
+    assert status["last_sweep"]["there"]["objects"] == 2
+    assert (await ran("far", "status", "--config", mirror.config)).status == 0
+    assert set(map(far_name, contents)) <= set(seaweed.objects(bucket))
+    assert hashlib.sha256(layer).hexdigest() in "".join(seaweed.objects(bucket))
