@@ -165,6 +165,9 @@ class FarRecords(Protocol):
 
     async def note(self, digest: Digest, standing: FarStanding) -> None: ...
 
+    async def given(self, due: Due) -> None:
+        """It is far now, unless something else was noted of it since it was seen to be due."""
+
     async def sources(self) -> Sequence[str]:
         """Marks of who brought what is due, 256 at most; "" where nobody has recorded it."""
 

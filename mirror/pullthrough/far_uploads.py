@@ -207,7 +207,7 @@ class FarUploads:
                 self._resting_until = self._clock.monotonic() + pause
             case _:
                 self._failures = 0
-                await self._records.note(due.digest, FarStanding.FAR)
+                await self._records.given(due)
                 if not self._records.is_far(due.digest):  # its record takes no note, or is gone
                     self._tried.add(due.digest)
         sent = due.size if given is _Given.SENT else 0

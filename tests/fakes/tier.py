@@ -187,6 +187,11 @@ class MemoryFar:
     async def note(self, digest: Digest, standing: FarStanding) -> None:
         self._standing[digest] = standing
 
+    async def given(self, due: Due) -> None:
+        before = FarStanding.WRONG if due.is_wrong else FarStanding.NOT_YET
+        if self._standing[due.digest] is before:
+            self._standing[due.digest] = FarStanding.FAR
+
     async def sources(self) -> Sequence[str]:
         return [source for source in {its for its, _ in self._due.values()} if self._of(source)]
 

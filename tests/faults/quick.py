@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from mirror import cli
-from mirror.pullthrough import policy
+from mirror.pullthrough import far_uploads, policy, second_tier
 from mirror.pullthrough.fills import patience
 from mirror.times import Exchanges
 from mirror.upstream.endpoint import EndpointLimits
@@ -40,6 +40,8 @@ def hurry() -> None:
         doubt=1.0,
     )
     shorten(policy.AnswerPatience, unknown=PATIENCE)
+    shorten(second_tier.TierPatience, away=2.0, put=10.0)
+    shorten(far_uploads.UploadPace, look=0.2, pause=0.2, longest_pause=1.0, passed_over=1.0)
     shorten(policy.TroublePatience, promised=PATIENCE, lagging=1.0)
 
 

@@ -69,6 +69,30 @@ async def test_what_is_put_is_due_until_it_is_noted_as_far(store: DiskContent) -
     [source] = await store.far.sources()
     [again] = await store.far.due(source, True, (), 1)
     assert again.is_wrong
+    await store.far.note(digest, FarStanding.NOT_YET)
+    await store.far.given(again)  # something else is known of it by now
+    assert not store.far.is_far(digest)
+    [again] = await store.far.due(source, True, (), 1)
+    await store.far.given(again)
+    assert store.far.is_far(digest)
+
+
+async def test_what_was_noted_as_far_long_ago_is_due_again_after_all_others(
+    tmp_path: Path, told: Recorder
+) -> None:
+    clock = HandClock()
+    store = opened(tmp_path, told, clock)
+    old = await keep(store)
+    await store.far.note(old, FarStanding.FAR)
+    clock.now += 100
+    new = await keep(store)
+    await store.far.note(new, FarStanding.FAR)
+    assert await store.far.doubt("", 2, clock.now - 50) is not None
+    assert await store.far.doubt("~", 2, clock.now - 50) is None
+    assert await store.far.sources() == [""]
+    assert await due(store) == [old]
+    assert (await store.far.backlog()).oldest is None
+    await store.close()
 
 
 async def test_what_came_as_a_partial_is_due_and_what_guests_brought_is_not(

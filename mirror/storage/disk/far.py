@@ -51,6 +51,9 @@ class DiskFar:
         now = self._clock.wall()
         await self._async_index.note(self._index.note, digest, standing, now)
 
+    async def given(self, due: Due) -> None:
+        await self._async_index.note(self._index.given, due, self._clock.wall())
+
     async def sources(self) -> Sequence[str]:
         return await self._ask(self._index.sources) or ()
 

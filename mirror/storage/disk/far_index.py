@@ -64,6 +64,15 @@ class FarIndex:
                 (standing.value, now, str(digest)),
             )
 
+    def given(self, due: Due, now: float) -> None:
+        """As FarRecords.given."""
+        before = FarStanding.WRONG if due.is_wrong else FarStanding.NOT_YET
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE content SET far = 1, came = ? WHERE digest = ? AND far = ?",
+                (now, str(due.digest), before.value),
+            )
+
     def doubt(self, after: str, count: int, noted_before: float) -> str | None:
         """As FarRecords.doubt."""
         found = self._database.read(
