@@ -198,14 +198,14 @@ def examples_of(page: str) -> list[str]:
 )
 def test_each_example_of_the_pages_is_taken(page, block, tmp_path):
     for name in re.findall(r"/run/secrets/([\w.-]+)", block):
-        (tmp_path / name).write_text(SECRET)
+        (tmp_path / name).write_text(FLEET_SECRET if name == "fleet" else SECRET)
     with_certificates(tmp_path)
     text = re.sub(r"(?m)^    ", "", block).replace("/run/secrets", str(tmp_path))
     assert parse(text) != Config()
 
 
 def test_the_pages_have_their_examples():
-    assert [len(examples_of(page)) for page in PAGES[:4]] == [1, 11, 1, 2]
+    assert [len(examples_of(page)) for page in PAGES[:4]] == [1, 12, 1, 2]
     upstreams = (SHIPPED.parent / "docs/upstreams.md").read_text()
     registries = upstreams.partition("\n## What to write\n")[2].split("\n## ")[1:-1]
     for section in registries:

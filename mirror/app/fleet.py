@@ -72,7 +72,7 @@ async def neighbours(
     async with contextlib.AsyncExitStack() as stack:
         resolver = Resolver(EXCHANGES.dns)
         stack.push_async_callback(resolver.close)
-        find = naming(fleet, access, process, resolver, stack, enters=True)
+        find = await naming(fleet, access, process, resolver, stack, enters=True)
         nodes = FleetNodes(fleet.own_url, find, process.events)
         await stack.enter_async_context(beside(nodes.run(), "nodes of the fleet"))
         proof = Proof(fleet.secret, fleet.own_url, process.clock.wall)
@@ -89,7 +89,7 @@ async def neighbours(
         yield Neighbours(fleet, process, proof, nodes, peers, following)
 
 
-def naming(
+async def naming(
     fleet: FleetConfig,
     access: RedisAccess,
     process: Process,
@@ -109,7 +109,9 @@ def naming(
     client = redis_client(access, STORES.redis)
     nodes = RedisNodes(client, fleet.own_url, fleet.secret, process.clock, 4 * STORES.redis)
     stack.push_async_callback(nodes.close)
-    return nodes.enter_and_find if enters else nodes.find
+    if enters:
+        await stack.enter_async_context(beside(nodes.stay(), "entered among the nodes"))
+    return nodes.find
 
 
 def peers_context(fleet: FleetConfig) -> ssl.SSLContext | None:

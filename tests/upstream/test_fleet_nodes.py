@@ -82,6 +82,22 @@ async def test_a_node_that_has_just_started_and_is_told_nothing_asks_again_soon(
     task.cancel()
 
 
+async def test_one_that_is_not_known_is_looked_for_soon() -> None:
+    naming, loop = Naming(B), asyncio.get_running_loop()
+    nodes = FleetNodes(A, naming, Recorder(), every=100.0)
+    quick = FleetNodes(A, naming, Recorder(), every=6.0)
+    tasks = [asyncio.create_task(each.run()) for each in (nodes, quick)]
+    await eventually(lambda: naming.looks == 2)
+    naming.urls, began = [B, C], loop.time()
+    assert not quick.knows(C)
+    assert not nodes.knows(C)  # whose turn to look once more is after 20 s
+    await eventually(lambda: C in quick.all)
+    assert 1.0 < loop.time() - began < 5.5
+    assert C not in nodes.all
+    for task in tasks:
+        task.cancel()
+
+
 async def test_no_more_are_known_than_a_process_bears() -> None:
     nodes = FleetNodes(A, listed([f"http://h{n}:1" for n in range(MOST + 10)]), Recorder())
     await nodes.look()

@@ -34,7 +34,7 @@ async def nodes(config: Config) -> AsyncGenerator[Diagnosis, None]:
     async with contextlib.AsyncExitStack() as stack:
         resolver = Resolver(EXCHANGES.dns)
         stack.push_async_callback(resolver.close)
-        find = naming(fleet, access, process, resolver, stack, enters=False)
+        find = await naming(fleet, access, process, resolver, stack, enters=False)
         try:
             found = set(await find())
         except OSError as error:

@@ -8,6 +8,7 @@ none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -40,14 +41,36 @@ class RedisNodes:
         self._key = _KEY + mac_of(secret, "list of nodes")[:16]
         self._ahead: float | None = None  # Redis' clock, ahead of the monotonic one
 
+    async def stay(self) -> None:
+        """Enters this node again and again, without an end: as often as it is to be known, however
+        seldom a long list is read."""
+        while True:
+            with contextlib.suppress(OSError):  # whoever reads the list tells of it
+                await self.enter()
+            await asyncio.sleep(FLEET.look)
+
+    async def enter(self) -> None:
+        """This node is there, by now. Raises OSError."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hset(self._key, self._own, self._entry(await self._now()))
+        pipeline.expire(self._key, _KEPT)
+        await self._exchange(pipeline.execute())
+
     async def find(self) -> Collection[str]:
         """All that were entered in the last `FLEET.listed` seconds. Raises OSError."""
-        return await self._ask(self._client.pipeline(transaction=False), {})
-
-    async def enter_and_find(self) -> Collection[str]:
-        """As `find`, when this node has been entered, too."""
-        entry = {self._own: self._entry(await self._now())}
-        return await self._ask(self._client.pipeline(transaction=False), entry)
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hlen(self._key)
+        (now, _), count = await self._exchange(pipeline.execute())
+        if count > _MOST:
+            listed = await self._exchange(self._client.hrandfield(self._key, _READ, True))
+            found = dict(zip(listed[::2], listed[1::2], strict=True))
+        else:
+            found = await self._exchange(self._client.hgetall(self._key))
+        there, gone = self._read(found, now)
+        if gone:
+            await self._exchange(self._client.hdel(self._key, *gone[:1000]))
+        return there
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -61,28 +84,6 @@ class RedisNodes:
             seconds, _ = await self._exchange(self._client.time())
             self._ahead = seconds - self._clock.monotonic()
         return int(self._clock.monotonic() + self._ahead)
-
-    async def _ask(self, pipeline: Any, entry: Mapping[str, str]) -> Collection[str]:
-        pipeline.time()
-        if entry:
-            pipeline.hset(self._key, mapping=entry)
-            pipeline.expire(self._key, _KEPT)
-        pipeline.hlen(self._key)
-        try:
-            [(seconds, _), *_, count] = await self._exchange(pipeline.execute())
-            self._ahead = seconds - self._clock.monotonic()
-            if count > _MOST:
-                listed = await self._exchange(self._client.hrandfield(self._key, _READ, True))
-                found = dict(zip(listed[::2], listed[1::2], strict=True))
-            else:
-                found = await self._exchange(self._client.hgetall(self._key))
-        except OSError:
-            self._ahead = None  # it may be another Redis by then
-            raise
-        there, gone = self._read(found, seconds)
-        if gone:
-            await self._exchange(self._client.hdel(self._key, *gone[:1000]))
-        return there
 
     def _read(self, found: Mapping[bytes, bytes], now: int) -> tuple[Collection[str], list[bytes]]:
         """The URLs of those that are there, and the fields of what is to be taken out."""
@@ -102,4 +103,5 @@ class RedisNodes:
             async with asyncio.timeout(self._limit):
                 return await asked
         except (RedisError, OSError, TimeoutError) as error:
+            self._ahead = None  # it may be another Redis by then
             raise OSError(failure_kind(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Collection
 from ipaddress import IPv6Address, ip_address
@@ -28,6 +29,9 @@ _FIRST = 1.0
 """Seconds between two looks of a node that has just started and knows nobody: so long it fetches
 for itself."""
 
+_SOONER = 0.2
+"""Of the time between two readings: then it is read where one was asked for that is not known."""
+
 Find = Callable[[], Awaitable[Collection[str]]]
 """Who is named now. Raises OSError, also where that cannot be said."""
 
@@ -44,6 +48,7 @@ class FleetNodes:
         self._urls: Collection[str] = ()
         self._marks: dict[str, str] = {}
         self._is_failing = False
+        self._unknown = asyncio.Event()  # a node was asked for that is not known
         self._take(())
 
     @property
@@ -56,7 +61,10 @@ class FleetNodes:
         return self._urls
 
     def knows(self, url: str) -> bool:
-        return url in self._urls
+        if url in self._urls:
+            return True
+        self._unknown.set()  # it may have come just now
+        return False
 
     def url_of(self, mark: str) -> str | None:
         return self._marks.get(mark)
@@ -64,10 +72,15 @@ class FleetNodes:
     async def run(self) -> None:
         """Keeps up with who is named, without an end."""
         while True:
+            self._unknown.clear()
             await self.look()
             knows_nobody = self._is_failing and len(self._urls) == 1
             every = min(_FIRST, self._every) if knows_nobody else self._every
-            await asyncio.sleep(max(every, len(self._urls) / _AT_A_TIME))
+            pause = max(every, len(self._urls) / _AT_A_TIME)
+            await asyncio.sleep(pause * _SOONER)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause * (1 - _SOONER)):
+                    await self._unknown.wait()
 
     async def look(self) -> None:
         """Reads once who is named."""
