@@ -94,7 +94,7 @@ async def _goes_on(store: RedisTags, until_done: asyncio.Future[object]) -> floa
 
 
 @pytest.mark.parametrize("what", ["killed", "frozen"])
-async def test_a_fail_over_is_not_seen_and_the_new_master_has_all_of_it(
+async def test_f45_a_fail_over_is_not_seen_and_the_new_master_has_all_of_it(
     redis: Guarded, store: RedisTags, what: str
 ) -> None:
     old = redis.master()

@@ -43,7 +43,7 @@ async def test_the_latest_word_is_heard_once_by_each_of_the_others(node: Node, r
     assert heard[2].last() == 5
 
 
-async def test_whoever_has_another_secret_is_not_heard(node: Node, raw: Redis) -> None:
+async def test_f46_whoever_has_another_secret_is_not_heard(node: Node, raw: Redis) -> None:
     heard = Heard()
     hears = FleetBulletins(node(), b"secret")
     hears.join("hub", heard.append)

@@ -59,7 +59,7 @@ async def test_what_one_was_shown_all_have_seen(links: Links) -> None:
     assert await other.seen_elsewhere(SECRET, LAYER2) is None
 
 
-async def test_whoever_has_another_secret_opens_nothing(links: Links, raw: Redis) -> None:
+async def test_f46_whoever_has_another_secret_opens_nothing(links: Links, raw: Redis) -> None:
     forger, other = links(b"of somebody else"), links()
     await forger.add(SECRET, [LAYER])
     await eventually_seen(forger)
