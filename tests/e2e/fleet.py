@@ -18,9 +18,8 @@ from pathlib import Path
 
 from ..faults.fleet.nodes import Fleet
 from ..faults.fleet.scenes import AFTER, SCENES, Going, Scene
-from ..waiting import eventually
 from .clients import Client, Containerd, Dockerd
-from .images import HERE, OCI, Image, build
+from .images import HERE, OCI, build
 from .machines import no_hub
 from .programs import Programs
 
@@ -63,7 +62,6 @@ class Pulled:
     `sent`: of this image's content, how many times each was sent; `longest` s the slowest pull
     took."""
 
-    image: Image
     count: int
     failed: Sequence[str]
     sent: dict[str, float]
@@ -91,7 +89,7 @@ async def pulled(
         said = await asyncio.gather(*others, return_exceptions=True)
         seconds = loop.time() - began
     await asyncio.gather(*pulls, return_exceptions=True)
-    await asyncio.gather(*(eventually(node.is_ready, 30) for node in fleet.nodes))
+    await fleet.at_rest()
     for task, one in pulls.items():
         if task.exception() is None:
             await asyncio.to_thread(one.client.forget)
@@ -101,7 +99,7 @@ async def pulled(
         if isinstance(words, BaseException)
     ]
     sent = {digest: fleet.origin.sent(digest) for digest in sorted(blobs)}
-    return Pulled(image, len(others), failed, sent, seconds)
+    return Pulled(len(others), failed, sent, seconds)
 
 
 async def _main(folder: Path, names: Sequence[str]) -> bool:

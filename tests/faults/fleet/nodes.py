@@ -57,7 +57,8 @@ class Fleet:
 
     `far`: whether there is an object store. `sentinels`: Redis is three that fail over, `guarded`,
     and no line leads to them. `disk`: bytes of a file system of each node's own, to be filled up;
-    that needs root. `keys` are added to each node's mirror.yaml.
+    that needs root. `listed`: nodes know one another from the start, not by Redis. `keys` are added
+    to each node's mirror.yaml.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Fleet:
         far: bool = True,
         sentinels: bool = False,
         disk: int = 0,
+        listed: bool = False,
         speed: float = 30e6,
         **keys: Any,
     ) -> None:
@@ -81,6 +83,7 @@ class Fleet:
         self._has_far = far
         self._sentinels = sentinels
         self._disk = disk
+        self._listed = listed
         self._mounts = Mounts(folder)
         self.nodes: list[Node] = []
         self.front: Front
@@ -104,8 +107,12 @@ class Fleet:
                 self.guarded = await asyncio.to_thread(stack.enter_context, servers)
             (self.folder / "secret").write_text(f"{'5ec4e7' * 8}\n")
             (self.folder / "password").write_text(SECRET)
-            for number in range(self._count):
-                self.nodes.append(await self._node(number, stack))
+            peers = [
+                await stack.enter_async_context(Line((loopback_address(), PEERS)))
+                for _ in range(self._count)
+            ]
+            for each in peers:
+                self.nodes.append(await self._node(each, peers, stack))
             if self.far is not None:  # it takes longest: the rest came up meanwhile
                 await starts
                 assert self.far.bucket() == self.bucket
@@ -123,12 +130,12 @@ class Fleet:
     ) -> None:
         await self._stack.aclose()
 
-    async def _node(self, number: int, stack: contextlib.AsyncExitStack) -> Node:
+    async def _node(
+        self, peers: Line, all_peers: Sequence[Line], stack: contextlib.AsyncExitStack
+    ) -> Node:
         async def line(host: str, port: int) -> Line:
             return await stack.enter_async_context(Line((host, port)))
 
-        listens = loopback_address()
-        peers = await line(listens, PEERS)
         redis = await line(self.redis.host, self.redis.port)
         keys = dict(self._keys)
         storage = {"max_size": "4GiB", **keys.pop("storage", {})}
@@ -140,15 +147,15 @@ class Fleet:
             endpoint = f"http://{far.host}:{far.port}"
             storage["s3"] = self.far.storage(self.bucket, endpoint=endpoint)["s3"]
         node = Node(
-            self.folder / f"node{number}",
+            self.folder / f"node{len(self.nodes)}",
             {
                 "registries": {"docker.io": {"endpoints": endpoints}},
                 "tags": self._tags(redis),
                 "fleet": {
-                    "listen": f"{listens}:{PEERS}",
-                    "url": f"http://{peers.host}:{peers.port}",
+                    "listen": f"{peers.to[0]}:{PEERS}",
+                    "url": _url(peers),
                     "secret_file": str(self.folder / "secret"),
-                    "nodes": "redis",
+                    "nodes": [_url(each) for each in all_peers] if self._listed else "redis",
                 },
                 "storage": storage,
                 **keys,
@@ -192,6 +199,12 @@ class Fleet:
             answer = await node.manifest(tag, name="library/app")
             assert answer.status == 200, answer.body
 
+    async def at_rest(self) -> None:
+        """All nodes are ready, and ask Redis who fetches what."""
+        await asyncio.gather(*(eventually(node.is_ready, 60) for node in self.nodes))
+        for node in self.nodes:
+            await eventually(lambda node=node: node.metric("fleet_leases_up"), 60)
+
     # What must hold.
 
     def _bucket(self) -> Any:
@@ -231,3 +244,7 @@ class Fleet:
 
     def words(self) -> str:
         return "\n".join(f"--- {node.folder.name}\n{node.words()[-8000:]}" for node in self.nodes)
+
+
+def _url(line: Line) -> str:
+    return f"http://{line.host}:{line.port}"

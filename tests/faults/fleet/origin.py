@@ -32,6 +32,7 @@ class Origin(Hub):
         self.speed = speed
         self.requests_of: Counter[str] = Counter()
         self.bytes_of: Counter[str] = Counter()
+        self.ranges: list[tuple[str, int, int, int]] = []
         self.asked_by: dict[str, list[int]] = {}
         self._nodes = 0
         self._due = 0.0  # when the next piece may go
@@ -70,6 +71,7 @@ class Origin(Hub):
         data = self.blobs[digest]
         self.requests_of[digest] += 1
         start, stop = asked_range(request, data)
+        self.ranges.append((digest, self.asked_by[digest][-1], start, stop or len(data)))
         response = web.StreamResponse(status=206 if stop else 200)
         if stop:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"

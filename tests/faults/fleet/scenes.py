@@ -21,7 +21,7 @@ from .nodes import Fleet, Node
 from .pulls import Pull, pull
 
 _NUMBERS = itertools.count()
-AFTER = 0.3  # which part of the blob has come when it happens
+AFTER = 0.5  # which part of the blob has come when it happens
 
 
 @dataclass
@@ -293,7 +293,7 @@ async def seen(
         others = [task for task, url in pulls.items() if url not in going.harmed]
         await asyncio.gather(*others)
     await asyncio.gather(*pulls)
-    await asyncio.gather(*(eventually(node.is_ready, 30) for node in fleet.nodes))
+    await fleet.at_rest()
     return Seen(
         [task.result() for task in others],
         [task.result() for task in pulls if task not in others],

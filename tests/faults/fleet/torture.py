@@ -228,7 +228,7 @@ async def torture(folder: Path, seconds: float, seed: int, workers: int) -> None
         run = Torture(fleet, seconds, random.Random(seed))
         try:
             await run.run()
-            await asyncio.gather(*(eventually(node.is_ready, 60) for node in fleet.nodes))
+            await fleet.at_rest()
             await run.verify()
             for node in fleet.nodes:
                 node.wrote_well()
