@@ -88,7 +88,7 @@ class Seaweed:
         status = self._ask_filer("PUT", f"/buckets/{bucket}/{name}", data)
         assert status in (200, 201), status
 
-    def storage(self, bucket: str, **keys: Any) -> dict[str, Any]:
+    def storage(self, bucket: str, /, **keys: Any) -> dict[str, Any]:
         """The section `storage` of a mirror that has this bucket behind it; `keys` are s3's."""
         section = {
             "bucket": bucket,

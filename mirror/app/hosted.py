@@ -254,7 +254,7 @@ def _bucket(
 
     cache = bucket_in(config.s3)
     own = dataclasses.replace(cache, prefix=f"{cache.prefix}{_PREFIX}")
-    tier, content = S3Tier(own), S3Content(own)
+    tier, content = S3Tier(own, process.events, process.clock), S3Content(own)
     stack.push_async_callback(tier.close)
     objects = ObjectStore(tier, content, process.events)
     stack.push_async_callback(objects.close)

@@ -24,7 +24,7 @@ from ..pullthrough.fills.parallel import ParallelPolicy
 from ..pullthrough.fills.patience import DownloadPatience
 from ..pullthrough.fills.queue import FillLimits
 from ..pullthrough.fills.table import Fills
-from ..pullthrough.second_tier import TierState
+from ..pullthrough.second_tier import OF_A_BUCKET, TierPatience, TierState
 from ..pullthrough.shared import Shared
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.shortages import shortages
@@ -261,20 +261,26 @@ def _second_tier(
     stack: contextlib.AsyncExitStack, config: Config, store: DiskContent, process: Process
 ) -> TierState | None:
     """What is behind the store, if anything; closed with the stack."""
-    found = _tier(config.storage)
+    found = _tier(config.storage, process)
     if found is None:
         return None
     tier, far = found
     stack.push_async_callback(tier.close)
     s3 = config.storage.s3
-    renewed = None if s3 is None else renewed_after(s3)
-    state = TierState(tier, process.events, process.clock, far=far, renewed_after=renewed)
+    state = TierState(
+        tier,
+        process.events,
+        process.clock,
+        TierPatience() if far is None else OF_A_BUCKET,
+        far,
+        renewed_after=None if s3 is None else renewed_after(s3),
+    )
     stack.push_async_callback(state.close)
     stack.push_async_callback(FarNotes(state, store.far).close)
     return state
 
 
-def _tier(storage: StorageConfig) -> tuple[SecondTier, FarContent | None] | None:
+def _tier(storage: StorageConfig, process: Process) -> tuple[SecondTier, FarContent | None] | None:
     if storage.second_tier is not None:
         return FolderTier(storage.second_tier), None
     if storage.s3 is None:
@@ -285,7 +291,7 @@ def _tier(storage: StorageConfig) -> tuple[SecondTier, FarContent | None] | None
     from .buckets import bucket_in
 
     bucket = bucket_in(storage.s3)
-    return S3Tier(bucket), S3Content(bucket)
+    return S3Tier(bucket, process.events, process.clock), S3Content(bucket)
 
 
 def _turn(config: Config, process: Process) -> Turn:

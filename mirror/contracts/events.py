@@ -205,6 +205,14 @@ class SecondTierAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondTierFailed:
+    """An object store that is the second tier did not do what it was asked. `operation`: get, look
+    or put."""
+
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecondTierWrong:
     """What the second tier has of a digest is wrong. `set_aside`: whether it was moved to where
     nobody reads it."""

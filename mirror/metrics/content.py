@@ -10,6 +10,7 @@ from ..contracts.events import (
     ContentQuarantined,
     SecondTierAsked,
     SecondTierBacklog,
+    SecondTierFailed,
     SecondTierGiven,
     SecondTierMissed,
     SecondTierSwept,
@@ -120,6 +121,12 @@ def _second_tier(make: Instruments) -> None:
         "result",
     )
     make.events.listen(SecondTierAsked, lambda event: asked.labels(event.result).inc())
+    faults = make.counter(
+        "second_tier_faults",
+        "Times that an object store behind the disk did not do what it was asked: get, look, put",
+        "operation",
+    )
+    make.events.listen(SecondTierFailed, lambda event: faults.labels(event.operation).inc())
     kept = make.counter(
         "second_tier_kept",
         "Pieces of content that were due to be given to the second tier, and that it has now",

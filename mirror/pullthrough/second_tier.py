@@ -60,15 +60,23 @@ _MOST_SET_ASIDE = 16  # at the same time; of more it is only remembered that the
 @dataclass(frozen=True, slots=True)
 class TierPatience:
     """Seconds. `ask`: for the answer whether the tier has a content. `silent`: for which a stream
-    may be waited for, beyond what it would take at `speed` (bytes/s). `away`: for which a tier that
-    has exceeded one of them is not asked. `put`: for which putting one content may take, beyond
-    what it would take at `speed`."""
+    may be waited for, beyond what it would take at `speed` (bytes/s), and `once`: for one piece of
+    it. `away`: for which a tier that has exceeded one of them `slow` times, and has not answered
+    between, is not asked. `put`: for which putting one content may take, beyond what it would take
+    at `speed`."""
 
     ask: float = STORES.tier
     silent: float = STORES.tier_silent
+    once: float = STORES.tier_once
     speed: float = 4 << 20
+    slow: int = 1
     away: float = STORES.tier_rests
     put: float = 60.0
+
+
+OF_A_BUCKET = TierPatience(speed=512 << 10, slow=3)
+"""A single request to an object store is slow now and then; and where many are read at once, each
+is slow, which the upstream would be too."""
 
 
 class TierState:
@@ -92,6 +100,7 @@ class TierState:
         self.clock = clock
         self.patience = patience or TierPatience()
         self._away_until = float("-inf")
+        self._slow = 0  # times, since it has answered
         self._wrong: TTLCache[Digest, bool] = TTLCache(
             _MOST_PASSED_OVER, _PASSED_OVER_FOR, clock.monotonic
         )
@@ -113,10 +122,19 @@ class TierState:
         return self.clock.monotonic() < self._away_until
 
     def hangs(self, what: str) -> None:
-        """The tier was too slow: it is left alone for a while."""
-        if not self.is_away:
+        """The tier was too slow: it is left alone for a while, if it was before."""
+        self._slow += 1
+        if self._slow == self.patience.slow:
             log.warning("second_tier_is_slow", operation=what, left_alone_for=self.patience.away)
-        self._away_until = self.clock.monotonic() + self.patience.away
+        if self._slow >= self.patience.slow:
+            self._away_until = self.clock.monotonic() + self.patience.away
+
+    def answers(self) -> None:
+        """The tier was quick enough."""
+        if self._slow >= self.patience.slow and not self.is_away:
+            log.info("second_tier_answers_again")
+        if not self.is_away:
+            self._slow = 0
 
     def is_wrong(self, digest: Digest) -> bool:
         """Whether what the tier has of this digest was of no use a moment ago."""
@@ -143,6 +161,7 @@ class TierState:
             try:
                 async with asyncio.timeout(self.patience.ask):
                     stream = await self.tier.get(digest, range)
+                self.answers()
             except TimeoutError:
                 self.hangs("get")
         self.events.emit(SecondTierAsked("miss" if stream is None else "hit"))
@@ -223,9 +242,10 @@ class _TierBody:
     async def read(self) -> bytes:
         """The next bytes. Raises SecondTierFault, also when the tier is too slow."""
         state, began = self._state, self._state.clock.monotonic()
-        left = state.patience.silent + self._came / state.patience.speed - self._waited
+        patience = state.patience
+        left = patience.silent + self._came / patience.speed - self._waited
         try:
-            async with asyncio.timeout(max(left, 0.0)):
+            async with asyncio.timeout(max(0.0, min(left, patience.once))):
                 piece = await self._stream.read()
         except TimeoutError:
             state.hangs("read")

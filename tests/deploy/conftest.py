@@ -49,6 +49,7 @@ from mirror.contracts.events import (
     RetentionEnded,
     SecondTierAsked,
     SecondTierBacklog,
+    SecondTierFailed,
     SecondTierGiven,
     SecondTierMissed,
     SecondTierSwept,
@@ -144,6 +145,7 @@ def busy() -> Iterator[Callable[[], bytes]]:
         yield SecondTierGiven(kept=True, digest=layer, sent=1000)
         yield SecondTierGiven(kept=False, digest=layer)
         yield SecondTierMissed(layer, 1000)
+        yield SecondTierFailed("get")
         yield SecondTierBacklog(3, 7200.0)
         swept = {"old": (1, 100), "room": (2, 200), "wrong": (1, 10)}
         yield SecondTierSwept(time.time(), False, 10, 1000, swept)

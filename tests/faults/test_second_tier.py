@@ -132,4 +132,8 @@ async def test_a_second_tier_in_trouble_fails_no_pull(
     await kept(first, 2)
     trouble(house.folder / "tier")
     async with asyncio.timeout(15):
-        await pull(await sharing(house), layer)
+        second = await sharing(house)
+        if trouble is lies and size > MIB:  # given out as it comes, and cut before the end
+            assert (await second.ask(f"/v2/{REDIS}/manifests/7")).status == 200
+            assert len((await second.blob(digest_of(layer))).body) < size
+        await pull(second, layer)

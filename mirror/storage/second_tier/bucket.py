@@ -32,6 +32,7 @@ _FRESH = 600.0  # seconds, after which a secret is read again: it may have been 
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
 _STATUS = re.compile(r"non-2xx status code: ([0-9]{3})")
+_LEFT_ALONE = ("502", "503", "504")
 _CAUSES = (  # as the libraries below obstore name them in what it says
     ("UnknownIssuer", "its certificate is of an authority that is not trusted here"),
     ("NotValidForName", "its certificate is for another name"),
@@ -128,6 +129,17 @@ class _Login:
             "token": None,
             "expires_at": until,
         }
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nobody has answered, or somebody who asks to be left alone."""
+    status = _STATUS.search(str(error))
+    return status is None or status[1] in _LEFT_ALONE
+
+
+def has_answered(error: BaseException) -> bool:
+    """Whether the store has refused it, for whatever reason."""
+    return _STATUS.search(str(error)) is not None
 
 
 def reason_of(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,16 +21,20 @@ import structlog
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
+from ...clock import Clock
 from ...contracts.files import OpenFile
 from ...contracts.second_tier import SecondTierFault
+from ...events import Events
 from ...oci.digest import Digest
 from ...oci.ranges import ByteRange
 from ...threads import aside
 from ...times import STORES
-from .bucket import FAILURES, Bucket, reason_of
+from .bucket import FAILURES, Bucket, has_answered, is_away, reason_of
+from .health import Health
 
 log = structlog.get_logger()
 
+_OUTSIDE = re.compile("status code: 416")  # of a range behind the end
 _PIECE = 1 << 20
 _LEAST_PIECE = 512 << 10  # as they come, they are of some 100 KiB: each costs a way to the loop
 _PART = 16 << 20  # of an upload; a smaller content goes in one request
@@ -49,13 +54,18 @@ def name_of(digest: Digest) -> str:
 class S3Tier:
     """A SecondTier."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(
+        self, bucket: Bucket, events: Events | None = None, clock: Clock | None = None
+    ) -> None:
         self._store: S3Store = bucket.opened()
+        self._health = Health(events or Events(), clock or Clock())
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._uploads: dict[asyncio.Task[bool], _Source] = {}
         self._is_closed = False
 
     async def get(self, digest: Digest, range: ByteRange | None = None) -> S3Stream | None:
+        if self._health.rests:
+            return None
         options: obstore.GetOptions = {}
         if range is not None and range.stop is not None:
             options["range"] = (range.start, range.stop)
@@ -67,19 +77,20 @@ class S3Tier:
         except FAILURES as error:
             self._tell("get", error)
             return None
+        self._health.worked("get")
         return S3Stream(found)
 
     async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
         """As the contract has it. What is there already stays, and counts as kept if its size is
         right."""
-        if self._is_closed:
+        if self._is_closed or self._health.rests:
             return False
         try:
             source = _Source(file.again(), size)  # the caller may be cancelled, and close it
         except OSError as error:
-            self._tell("put", error)
+            _unreadable(digest, error)
             return False
-        task = asyncio.create_task(self._put(name_of(digest), source))
+        task = asyncio.create_task(self._put(digest, source))
         self._uploads[task] = source
         task.add_done_callback(self._over)
         try:
@@ -89,11 +100,15 @@ class S3Tier:
             raise
 
     async def contains(self, digest: Digest) -> bool:
+        if self._health.rests:
+            return False
         try:
-            return await self._size(name_of(digest)) is not None
+            is_there = await self._size(name_of(digest)) is not None
         except FAILURES as error:
             self._tell("look", error)
             return False
+        self._health.worked("look")
+        return is_there
 
     async def close(self) -> None:
         """Uploads are given up. obstore's threads are given the time to come to rest: a process
@@ -109,15 +124,22 @@ class S3Tier:
         self._uploads.pop(task).close()
         _looked_at(task)  # the caller may have been cancelled
 
-    async def _put(self, name: str, source: _Source) -> bool:
+    async def _put(self, digest: Digest, source: _Source) -> bool:
+        name = name_of(digest)
         try:
             if source.size <= _PART:
-                return await self._put_whole(name, source)
-            async with self._large:
-                return await self._put_parts(name, source)
+                kept = await self._put_whole(name, source)
+            else:
+                async with self._large:
+                    kept = await self._put_parts(name, source)
         except FAILURES as error:
-            self._tell("put", error)
+            if source.fault is None:
+                self._tell("put", error)
+            elif not source.is_given_up:
+                _unreadable(digest, source.fault)
             return False
+        self._health.worked("put")
+        return kept
 
     async def _put_whole(self, name: str, source: _Source) -> bool:
         data = await aside(source.whole)
@@ -166,8 +188,11 @@ class S3Tier:
 
     def _tell(self, operation: str, error: BaseException) -> None:
         if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
-            return
-        log.warning("second_tier_failed", operation=operation, reason=reason_of(error))
+            self._health.worked(operation)
+        elif not _OUTSIDE.search(str(error)):
+            # One that takes no more, as it is full, may be read all the same.
+            rests = not has_answered(error) if operation == "put" else is_away(error)
+            self._health.failed(operation, reason_of(error), rests)
 
 
 class S3Stream:
@@ -224,7 +249,8 @@ class _Source:
     def __init__(self, file: OpenFile, size: int) -> None:
         self.size = size
         self._file = file
-        self._is_given_up = False
+        self.is_given_up = False
+        self.fault: OSError | None = None  # why it brings no more
         self._reader: asyncio.Future[obstore.PutResult] | None = None
 
     def is_read_by(self, upload: asyncio.Future[obstore.PutResult]) -> None:
@@ -243,7 +269,7 @@ class _Source:
         return b"".join(self)
 
     def give_up(self) -> None:
-        self._is_given_up = True
+        self.is_given_up = True
 
     def close(self) -> None:
         if self._reader is None or self._reader.done():
@@ -256,12 +282,20 @@ class _Source:
         self._file.close()
 
     def _read(self, count: int, at: int) -> bytes:
-        if self._is_given_up:
-            raise _GivenUp("given up")
-        piece = self._file.pread(count, at)
-        if not piece:
-            raise OSError(f"the file ends at {at}, before {self.size}")
+        try:
+            if self.is_given_up:
+                raise _GivenUp("given up")
+            piece = self._file.pread(count, at)
+            if not piece:
+                raise OSError(f"the file ends at {at}, before {self.size}")
+        except OSError as error:
+            self.fault = error
+            raise
         return piece
+
+
+def _unreadable(digest: Digest, error: OSError) -> None:
+    log.warning("second_tier_not_given_a_file", digest=str(digest), reason=str(error))
 
 
 def _looked_at(future: asyncio.Future[Any]) -> None:

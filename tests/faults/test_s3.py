@@ -1,0 +1,161 @@
+"""A bucket behind the disk, shared by two mirrors: a real SeaweedFS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ..seaweed import READER, Seaweed, seaweed_running
+from .bodies import MIB
+from .client import digest_of
+from .house import House, Mirror
+from .test_second_tier import REDIS, kept, pull
+
+MOST = 6.0  # seconds that a bucket in trouble delays a pull here, most of them the machine's
+
+
+@pytest.fixture(scope="module")
+def seaweed() -> Iterator[Seaweed]:
+    with seaweed_running() as server:
+        yield server
+
+
+async def with_bucket(
+    house: House, seaweed: Seaweed, name: str, workers: int = 1, **keys: str
+) -> Mirror:
+    """`keys` are s3's."""
+    return await house.mirror(storage=seaweed.storage(name, **keys), workers=workers)
+
+
+def object_of(layer: bytes) -> str:
+    algorithm, _, hex = digest_of(layer).partition(":")
+    return f"{algorithm}/{hex[:2]}/{hex}"
+
+
+async def stopped(*mirrors: Mirror) -> None:
+    """They end well: obstore's threads may still have been at something."""
+    for mirror in mirrors:
+        assert await mirror.stop() == 0, mirror.words()[-2000:]
+        assert "panicked" not in mirror.words()
+
+
+@pytest.mark.parametrize(("size", "workers"), [(MIB // 4, 1), (90 * MIB, 1), (20 * MIB, 2)])
+async def test_what_one_mirror_has_fetched_another_takes_from_the_bucket(
+    house: House, seaweed: Seaweed, size: int, workers: int
+) -> None:
+    layer, bucket = os.urandom(size), seaweed.bucket()
+    house.hub.add_image(REDIS, "7", layer)
+    first = await with_bucket(house, seaweed, bucket, workers=workers, prefix="some/where")
+    await pull(first, layer)
+    await kept(first, 2)
+    assert seaweed.objects(bucket)[f"some/where/{object_of(layer)}"] == size
+    fetched = house.hub.count("blobs", "GET")
+    second = await with_bucket(house, seaweed, bucket, workers=workers, prefix="some/where")
+    await pull(second, layer)
+    assert house.hub.count("blobs", "GET") == fetched
+    await stopped(first, second)
+
+
+async def test_a_range_comes_from_the_bucket(house: House, seaweed: Seaweed) -> None:
+    layer, bucket = os.urandom(20 * MIB), seaweed.bucket()
+    house.hub.add_image(REDIS, "7", layer)
+    first = await with_bucket(house, seaweed, bucket)
+    await pull(first, layer)
+    await kept(first, 2)
+    fetched = house.hub.count("blobs", "GET")
+    second = await with_bucket(house, seaweed, bucket)
+    assert (await second.ask(f"/v2/{REDIS}/manifests/7")).status == 200
+    start = 11 * MIB + 5
+    answer = await second.blob(digest_of(layer), {"Range": f"bytes={start}-{start + MIB - 1}"})
+    assert (answer.status, answer.body) == (206, layer[start : start + MIB])
+    assert house.hub.count("blobs", "GET") == fetched
+    await stopped(first, second)
+
+
+async def test_what_is_wrong_there_is_set_aside_and_comes_from_the_registry(
+    house: House, seaweed: Seaweed
+) -> None:
+    layer, bucket = os.urandom(5 * MIB), seaweed.bucket()
+    house.hub.add_image(REDIS, "7", layer)
+    seaweed.write(bucket, object_of(layer), b"\0" * len(layer))
+    mirror = await with_bucket(house, seaweed, bucket)
+    assert (await mirror.ask(f"/v2/{REDIS}/manifests/7")).status == 200
+    assert len((await mirror.blob(digest_of(layer))).body) < len(layer)  # cut before its end
+    await pull(mirror, layer)
+    await kept(mirror, 2)
+    names = seaweed.objects(bucket)
+    assert names[f"wrong/{object_of(layer)}"] == names[object_of(layer)] == len(layer)
+    await stopped(mirror)
+
+
+def frozen(seaweed: Seaweed) -> dict[str, str]:
+    seaweed.pause()
+    return {}
+
+
+def gone(seaweed: Seaweed) -> dict[str, str]:
+    seaweed.kill()
+    return {}
+
+
+def forbids_all(seaweed: Seaweed) -> dict[str, str]:
+    return {"access_key_id": "nobody"}
+
+
+def forbids_writing(seaweed: Seaweed) -> dict[str, str]:
+    return {"access_key_id": READER}
+
+
+def has_no_bucket(seaweed: Seaweed) -> dict[str, str]:
+    return {"bucket": "no-such-bucket"}
+
+
+TROUBLES: list[tuple[Callable[[Seaweed], dict[str, str]], str, str]] = [
+    (forbids_all, "get", "InvalidAccessKeyId: The access key ID you provided does not exist"),
+    (forbids_writing, "put", "AccessDenied: Access Denied"),
+    (has_no_bucket, "get", "NoSuchBucket: The specified bucket does not exist"),
+    (frozen, "", ""),
+    (gone, "get", "connection refused"),
+]
+
+
+@pytest.mark.parametrize(("trouble", "operation", "reason"), TROUBLES)
+async def test_a_bucket_in_trouble_holds_no_pull_back_and_is_told_of_once(
+    house: House, seaweed: Seaweed, trouble: Any, operation: str, reason: str
+) -> None:
+    layers = [os.urandom(size) for size in (MIB // 4, 8 * MIB, MIB // 2)]
+    house.hub.add_image(REDIS, "7", *layers)
+    bucket = seaweed.bucket()
+    mirror = await with_bucket(house, seaweed, bucket, **trouble(seaweed))
+    try:
+        began = time.monotonic()
+        await asyncio.gather(*(pull(mirror, layer) for layer in layers))
+        assert time.monotonic() - began < MOST
+        if reason:
+            async with asyncio.timeout(20):
+                while not mirror.events("second_tier_failed"):
+                    await asyncio.sleep(0.05)
+            lines = mirror.events("second_tier_failed")
+            told = [(line["operation"], line["reason"]) for line in lines]
+            assert any(o == operation and r.startswith(reason) for o, r in told), told
+            assert len(set(told)) == len(told), told
+        else:
+            assert len(mirror.events("second_tier_is_slow")) <= 1
+    finally:
+        if trouble is frozen:
+            seaweed.resume()
+        if trouble is gone:
+            seaweed.start()
+    if trouble is gone:
+        async with asyncio.timeout(40):
+            while not mirror.events("second_tier_works_again"):
+                other = os.urandom(1000)
+                house.hub.add_image(REDIS, "7", other)
+                await mirror.blob(digest_of(other))
+                await asyncio.sleep(0.2)
+    await stopped(mirror)
