@@ -93,6 +93,9 @@ class Peers(Protocol):
         """Whether that node was not there when it was asked, less than `FLEET.rests` seconds ago:
         till then `content` is None at once."""
 
+    def forgive(self, url: str) -> None:
+        """That node is said to live: it is asked again."""
+
     async def close(self) -> None: ...
 
 

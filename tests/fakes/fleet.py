@@ -162,6 +162,9 @@ class MemoryPeers:
     def is_away(self, url: str) -> bool:
         return url not in self.nodes
 
+    def forgive(self, url: str) -> None:
+        pass
+
     async def kill(self, url: str) -> None:
         self.nodes.pop(url, None)
         for node, stream in self.streams:

@@ -60,27 +60,34 @@ class Following:
     ) -> Body | Fetch | None:
         """Who brings this content: another node, from `range.start` on; this one, for all; or this
         one for itself (None), where nobody can say, or who does is not reached, or gives nothing of
-        it for `patience` seconds. `since`: when its last bytes came, by the clock, of what is
-        wanted from where they ended."""
-        began, instead = self.clock.monotonic() if since is None else since, None
+        it for `patience` seconds. `since`: since when, by the clock, a node that was read from
+        until now does not answer."""
+        began, away_since, before = self.clock.monotonic(), since, ""
+        instead: Holder | None = None
         while True:
             answer = await self.fetches.ask(wanted, instead)
             if not isinstance(answer, Holder):
                 return answer
+            if before not in ("", answer.url):  # another has taken its place
+                began, away_since = self.clock.monotonic(), None
+            before = answer.url
             if not self._nodes.knows(answer.url):
                 await self._look()
             if not self._may_ask(answer.url, wanted):
                 return None
+            if not answer.is_here and answer.url not in self._apart:
+                self.peers.forgive(answer.url)  # it has a lease by now
             found = await self._given(answer, wanted, range)
             if found is not None:
                 return found
-            waited = self.clock.monotonic() - began
-            if waited > patience:
+            now = self.clock.monotonic()
+            if now - began > patience:
                 return None
             instead = answer if answer.is_here else None  # it was, and is no more, or is gone
             if instead is not None or self.fetches.fetches(wanted):
                 continue
-            if self.peers.is_away(answer.url) and self._is_apart(answer.url, waited):
+            away_since = (away_since or now) if self.peers.is_away(answer.url) else None
+            if away_since is not None and self._is_apart(answer.url, now - away_since):
                 return None
             await asyncio.sleep(self.times.again * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
 
@@ -129,10 +136,10 @@ class Following:
         is_other = url != self._nodes.own and self._nodes.knows(url)
         return is_other and (url, wanted) not in self._wrong
 
-    def _is_apart(self, url: str, waited: float) -> bool:
-        """Whether a node that does not answer, and holds a lease, lives: that of one that died
-        lapses. What was so is so until it answers."""
-        if waited > self.times.lease + self.times.again and url not in self._apart:
+    def _is_apart(self, url: str, away: float) -> bool:
+        """Whether a node that has not answered for so many seconds, and holds a lease, lives: that
+        of one that died lapses. What was so is so until it answers."""
+        if away > self.times.lease + self.times.again and url not in self._apart:
             log.warning("node_is_not_reached", node=url)
             self._apart.add(url)
         return url in self._apart
@@ -202,6 +209,15 @@ class Body:
         self._position += len(piece)
         self._following.events.emit(UpstreamRead("", SOURCE, len(piece)))
         return piece
+
+    @property
+    def away_since(self) -> float | None:
+        """When its node was asked for a sign of life, and gave none; None where it has broken off
+        otherwise."""
+        following = self._following
+        if not following.peers.is_away(self._url):
+            return None
+        return following.clock.monotonic() - following.times.silent / 2
 
     def reject(self, reason: str) -> None:
         self._following.reject(self._url, self._wanted, reason)

@@ -142,14 +142,14 @@ class Leg:
 class FleetStream:
     """A StreamContent: from another node as far as that goes, and on from whoever brings the rest.
 
-    `ask` finds who brings what of the range is left, since the last bytes came.
+    `ask` finds who brings what of the range is left (see Following.find).
     """
 
     def __init__(
         self,
         first: Leg,
         range: ByteRange | None,
-        ask: Callable[[ByteRange | None, float], Awaitable[Leg]],
+        ask: Callable[[ByteRange | None, float | None], Awaitable[Leg]],
         following: Following,
     ) -> None:
         self.start = self._position = first.stream.start
@@ -218,11 +218,13 @@ class FleetStream:
 
     async def _go_on(self, reason: str) -> None:
         """Cancelled, it is called again."""
+        body = self._leg.stream
+        since = body.away_since if isinstance(body, Body) else None
         await self.close()
         rest = None
         if self._position or self._stop is not None:
             rest = ByteRange(self._position, self._stop)
-        leg = await self._ask(rest, self._came_at)
+        leg = await self._ask(rest, since)
         silent = self._following.clock.monotonic() - self._came_at
         self._following.events.emit(FleetWentOn(leg.called, silent))
         log.info(

@@ -77,7 +77,7 @@ class LeasePeriods:
     lease: float = FLEET.lease
     renew: float = FLEET.renew
     here: float = FLEET.here
-    pauses: tuple[float, float] = (0.5, 2.0)
+    pauses: tuple[float, float] = (0.5, 1.0)
 
 
 class RedisLeases:

@@ -89,6 +89,9 @@ class HttpPeers:
     def is_away(self, url: str) -> bool:
         return url in self._away
 
+    def forgive(self, url: str) -> None:
+        self._away.pop(url, None)
+
     @contextlib.asynccontextmanager
     async def sending(
         self, url: str, ask: Ask, body: Sent | None
