@@ -83,8 +83,8 @@ class Peers(Protocol):
         self, url: str, wanted: Wanted, range: ByteRange | None = None
     ) -> TierStream | Elsewhere | None:
         """What that node has, or is fetching: from `range.start` on, at the pace at which it comes
-        there. A stream ends early, with SecondTierFault, when the node fails. None when it has
-        nothing of it, or does not answer in time.
+        there. A stream ends early, with SecondTierFault, when the node fails, or gives no sign of
+        life for `FLEET.silent` seconds. None when it has nothing of it, or gives none.
 
         A node answers out of what is there and what runs there. It never asks a third node or an
         upstream for another's sake, so no two wait for one another."""

@@ -92,10 +92,10 @@ class Following:
             await asyncio.sleep(self.times.again * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
 
     async def is_current(self, holder: Holder, wanted: Wanted) -> bool:
-        """Whether this one is still said to bring the content. If not, who does is known already:
-        it may be this node."""
+        """Whether nobody else is said to bring the content by now, which may be this node. Where
+        nobody can say, that its node lives has to do (see Peers)."""
         answer = await self.fetches.ask(wanted)
-        return isinstance(answer, Holder) and answer.url == holder.url
+        return answer is None or (isinstance(answer, Holder) and answer.url == holder.url)
 
     async def content(
         self, url: str, holder: Holder, wanted: Wanted, range: ByteRange | None
