@@ -92,6 +92,16 @@ class FillStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class FillSpilled:
+    """The disk takes no more of a fill: who reads it gets the rest through memory, and nobody can
+    join it."""
+
+    fill: int
+    repository: Repository
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class FillEnded:
     """A fill is over, whether it had a place or not. `result`: committed, followed (another process
     did), rejected, suspended, failed, or uncached (there was no room). `size`: bytes that are here

@@ -8,17 +8,17 @@ in a ring, each would have to be ahead of the next.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from math import inf
 
 from ..clock import Clock
 from ..contracts.content import ContentStore
-from ..contracts.events import ContentCommitted, FillEnded, FillQueued, PeerFollowing
+from ..contracts.events import ContentCommitted, FillEnded, FillQueued, FillSpilled, PeerFollowing
 from ..contracts.fleet import Elsewhere, Holding, Wanted
 from ..contracts.registry import FileContent
 from ..events import Events
 from ..oci.digest import Digest
+from ..oci.errors import Unavailable
 from ..oci.ranges import ByteRange
 from ..times import FLEET
 from .fills.along import Along
@@ -72,12 +72,13 @@ class Giving:
         self._holding = holding
         self._events = events
         self._along = Along(store, clock) if processes else None
-        self._followers: dict[tuple[str, Digest], Counter[str]] = {}
+        self._followers: dict[tuple[str, Digest], list[_Following]] = {}
         self._begun: set[tuple[str, Digest]] = set()
         self._change: asyncio.Future[None] | None = None
         events.listen(ContentCommitted, self._changed)
         events.listen(FillQueued, self._begins)
         events.listen(FillEnded, self._ended)
+        events.listen(FillSpilled, self._spilled)
 
     async def content(
         self, wanted: Wanted, part: ByteRange | None, node: str
@@ -122,9 +123,9 @@ class Giving:
         self, wanted: Wanted, fill: Fill, part: ByteRange | None, node: str
     ) -> Given | Elsewhere | None:
         key = (wanted.registry, wanted.digest)
-        followers = self._followers.get(key, ())
-        if node not in followers and len(followers) >= MOST:
-            return Elsewhere(tuple(followers))
+        nodes = dict.fromkeys(each.node for each in self._followers.get(key, ()))
+        if node not in nodes and len(nodes) >= MOST:
+            return Elsewhere(tuple(nodes))
         start = part.start if part else 0
         if start <= fill.written + _SOON:
             part = None
@@ -147,15 +148,13 @@ class Giving:
             return None
         return Given(following, size, growing=True)
 
-    def begins(self, key: tuple[str, Digest], node: str) -> None:
-        self._followers.setdefault(key, Counter())[node] += 1
+    def begins(self, key: tuple[str, Digest], following: _Following) -> None:
+        self._followers.setdefault(key, []).append(following)
         self._events.emit(PeerFollowing(1))
 
-    def ends(self, key: tuple[str, Digest], node: str) -> None:
+    def ends(self, key: tuple[str, Digest], following: _Following) -> None:
         followers = self._followers[key]
-        followers[node] -= 1
-        if not followers[node]:
-            del followers[node]
+        followers.remove(following)
         if not followers:
             del self._followers[key]
         self._events.emit(PeerFollowing(-1))
@@ -163,6 +162,13 @@ class Giving:
     def _begins(self, event: FillQueued) -> None:
         self._begun.add((event.repository.registry, event.digest))
         self._changed(event)
+
+    def _spilled(self, event: FillSpilled) -> None:
+        """Through memory, the slowest reader holds up all: other nodes go on where there is
+        room."""
+        key = (event.repository.registry, event.digest)
+        for following in list(self._followers.get(key, ())):
+            following.cut()
 
     def _ended(self, event: FillEnded) -> None:
         self._begun.discard((event.repository.registry, event.digest))
@@ -185,20 +191,33 @@ class _Following:
     def __init__(
         self, giving: Giving, key: tuple[str, Digest], node: str, reader: FillReader
     ) -> None:
-        self._giving, self._key, self._node = giving, key, node
+        self.node = node
+        self._giving, self._key = giving, key
         self._reader = reader
-        self._is_closed = False
+        self._is_open = True
         self.descriptor = reader.descriptor
         self.outcome, self.provenance = reader.outcome, reader.provenance
-        self.proven, self.readable = reader.proven, reader.readable
-        self.fileno, self.pread, self.damaged = reader.fileno, reader.pread, reader.damaged
-        giving.begins(key, node)
+        self.proven, self.fileno, self.pread = reader.proven, reader.fileno, reader.pread
+        self.damaged = reader.damaged
+        giving.begins(key, self)
+
+    async def readable(self, beyond: int) -> int:
+        if not self._is_open:
+            raise Unavailable("the disk takes no more here", retry_after=1)
+        limit = await self._reader.readable(beyond)
+        if not self._is_open:
+            raise Unavailable("the disk takes no more here", retry_after=1)
+        return limit
+
+    def cut(self) -> None:
+        """It is given no more, and holds up nobody."""
+        if self._is_open:
+            self._is_open = False
+            self._reader.close()
+            self._giving.ends(self._key, self)
 
     def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._reader.close()
-            self._giving.ends(self._key, self._node)
+        self.cut()
 
 
 async def _size(fill: Fill) -> int | None:

@@ -10,18 +10,19 @@ from dataclasses import replace
 import pytest
 
 from mirror.clock import Clock
-from mirror.contracts.events import PeerFollowing
+from mirror.contracts.events import ContentCommitted, FillSpilled, PeerFollowing
 from mirror.contracts.fleet import Elsewhere, Wanted
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError
+from mirror.oci.errors import RegistryError, Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.pullthrough import giving
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.fill import HELD_BACK, SMALL
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.giving import MOST, Given, Giving
+from mirror.pullthrough.shared import Shared
 
-from ..fakes import CONTEXT, FakeUpstream, MemoryContent, Recorder
+from ..fakes import CONTEXT, FakeTags, FakeUpstream, MemoryContent, Recorder
 from ..waiting import eventually
 from .test_fills import BIG, LITTLE, REDIS, Break, Hold, big, little, read_all
 
@@ -243,3 +244,33 @@ async def test_another_node_is_a_client_whose_own_has_left(
     hold.go.set()
     assert await from_offset(given, 0) == BIG
     await eventually(lambda: fills.running("docker.io", big) is None)
+
+
+async def test_where_the_disk_takes_no_more_others_go_elsewhere_and_hold_up_nobody(
+    upstream: FakeUpstream, held: Held, told: Recorder, big: Digest
+) -> None:
+    store = MemoryContent(2 * SMALL)
+    upstream.says_size = False  # so that it is found out midway
+    fills = Fills(store, told)
+    gives = Giving(store, fills, held, told, Clock())
+    held.wanted.add(wanted(big))
+    cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills))
+    hold = Hold(upstream, at=SMALL + SMALL // 2)
+    client = await cache.blob(CONTEXT, REDIS, big)
+    await hold.reached.wait()
+    fill = fills.running("docker.io", big)
+    assert fill is not None
+    fill.size = len(BIG)
+    given = await gives.content(wanted(big), None, "b")  # and reads nothing
+    assert isinstance(given, Given)
+    hold.go.set()
+    async with asyncio.timeout(10):
+        assert await read_all(client) == BIG
+    with pytest.raises(Unavailable):
+        await given.content.readable(0)
+    given.close()
+    assert not told.of(ContentCommitted)
+    [_] = told.of(FillSpilled)
+    await cache.close()
+    await fills.close()
+    await gives.close()

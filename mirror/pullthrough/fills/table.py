@@ -16,7 +16,13 @@ import structlog
 from ...clock import Clock
 from ...contracts.content import ContentStore, Partial
 from ...contracts.context import Asker
-from ...contracts.events import ContentCommitted, FillEnded, FillQueued, FillStarted
+from ...contracts.events import (
+    ContentCommitted,
+    FillEnded,
+    FillQueued,
+    FillSpilled,
+    FillStarted,
+)
 from ...contracts.files import Hasher, hash_span
 from ...contracts.registry import Outcome
 from ...contracts.tracing import span, waits
@@ -393,6 +399,7 @@ class Fills:
     def _spill(self, fill: Fill, offset: int, hasher: Hasher) -> SpillBuffer:
         """The disk takes no more: from here on, those who read already are served from memory."""
         self._leave_table(fill)  # who comes now could not read what has passed
+        self.events.emit(FillSpilled(fill.number, fill.repository, fill.digest))
         return fill.spill(offset, hasher)
 
     def _leave_table(self, fill: Fill) -> None:

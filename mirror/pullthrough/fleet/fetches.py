@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from ...contracts.events import ContentCommitted, FillEnded, FillQueued
+from ...contracts.events import ContentCommitted, FillEnded, FillQueued, FillSpilled
 from ...contracts.fleet import Holder, Lease, Leases, Wanted
 from ...events import Events
 from ...times import FLEET
@@ -29,7 +29,7 @@ class Fetches:
 
     A lease belongs to a fill: it is kept between two connections of one, and until what they have
     brought is proven. It is given back at once when they fail, and when the fill ends or waits for
-    its turn, so that nobody waits for who does nothing.
+    its turn, so that nobody waits for who does nothing; and when the disk takes no more of it.
     """
 
     def __init__(self, leases: Leases, events: Events) -> None:
@@ -39,6 +39,7 @@ class Fetches:
         events.listen(ContentCommitted, self._committed)
         events.listen(FillEnded, self._ended)
         events.listen(FillQueued, self._queued)
+        events.listen(FillSpilled, self._spilled)
 
     def fetches(self, wanted: Wanted) -> bool:
         fetch = self._fetches.get(wanted)
@@ -90,6 +91,10 @@ class Fetches:
         self._give_back(Wanted(event.repository.registry, event.digest))
 
     def _queued(self, event: FillQueued) -> None:
+        self._give_back(Wanted(event.repository.registry, event.digest))
+
+    def _spilled(self, event: FillSpilled) -> None:
+        """A node that has room for it is to fetch it for the others."""
         self._give_back(Wanted(event.repository.registry, event.digest))
 
     def _give_back(self, wanted: Wanted) -> None:
