@@ -48,7 +48,8 @@ def check(
 ) -> None:
     """Read the configuration, tell every mistake in it, and which of its logins the registries
     have refused to the mirror that serves. With --online, ask every endpoint as the mirror does,
-    the Redis of tags.store and the fleet's nodes (exit 1 if one fails)."""
+    the Redis of tags.store, the fleet's nodes and the bucket of storage.s3, where an object of no
+    meaning is written and removed (exit 1 if one fails)."""
     config = find_mirror(config).config
     loaded = load_or_exit(config)
     names = ", ".join(sorted(loaded.registries))
@@ -123,7 +124,7 @@ async def _ask_each(
     share did."""
     from ..app import checked_endpoints
     from ..app.doctor.findings import Mark
-    from ..app.doctor.network import fleet, tags
+    from ..app.doctor.network import behind_the_disk, fleet, tags
 
     count = bad = 0
     failed: dict[str, None] = {}
@@ -132,7 +133,12 @@ async def _ask_each(
             count += 1
             bad += not checked.is_good
             _print(checked)
-        for what, look in (("tag memory", tags(config)), ("fleet", fleet(config))):
+        looks = (
+            ("tag memory", tags(config)),
+            ("fleet", fleet(config)),
+            ("bucket", behind_the_disk(config)),
+        )
+        for what, look in looks:
             async for found in look:
                 if found.mark is Mark.BAD:
                     failed[what] = None

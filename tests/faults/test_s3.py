@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
+
+from mirror.app.doctor.bucket import bucket
+from mirror.app.doctor.findings import Mark
+from mirror.config import parse
 
 from ..seaweed import READER, Seaweed, seaweed_running
 from .bodies import MIB
@@ -159,3 +164,40 @@ async def test_a_bucket_in_trouble_holds_no_pull_back_and_is_told_of_once(
                 await mirror.blob(digest_of(other))
                 await asyncio.sleep(0.2)
     await stopped(mirror)
+
+
+async def examined(seaweed: Seaweed, name: str, **keys: str) -> list[tuple[Mark, str, str]]:
+    given = yaml.safe_dump({"storage": seaweed.storage(name, **keys)})
+    section = parse(given, "mirror.yaml").storage.s3
+    assert section is not None
+    return [(each.mark, each.words, each.mend) async for each in bucket(section)]
+
+
+async def test_the_doctor_finds_a_good_bucket_good_and_misses_its_rule(seaweed: Seaweed) -> None:
+    name = seaweed.bucket()
+    (good, words, _), (warned, rule, mend) = await examined(seaweed, name)
+    assert (good, warned) == (Mark.GOOD, Mark.WARN)
+    assert words.endswith("objects can be written, read, listed and removed")
+    assert "no rule that removes what interrupted uploads leave" in rule
+    assert "AbortIncompleteMultipartUpload" in mend
+    assert seaweed.objects(name) == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words", "mend"),
+    [
+        ({"access_key_id": READER}, "cannot write: AccessDenied", "s3:PutObject"),
+        ({"access_key_id": "nobody"}, "cannot write: InvalidAccessKeyId", "access_key_id"),
+        ({"bucket": "no-such-bucket"}, "cannot write: NoSuchBucket", "make the bucket"),
+        ({"endpoint": "http://127.0.0.1:1"}, "connection refused", "endpoint"),
+        ({"endpoint": "http://nowhere.invalid"}, "its name does not resolve", "endpoint"),
+    ],
+    ids=["reader", "nobody", "no bucket", "refused", "no host"],
+)
+async def test_the_doctor_says_what_is_wrong_with_a_bucket(
+    seaweed: Seaweed, keys: dict[str, str], words: str, mend: str
+) -> None:
+    [(mark, said, advice)] = await examined(seaweed, seaweed.bucket(), **keys)
+    assert mark is Mark.BAD
+    assert words in said
+    assert mend in advice

@@ -62,6 +62,8 @@ async def examined(
             yield found
         async for found in network.fleet(config):
             yield found
+        async for found in network.behind_the_disk(config):
+            yield found
     async for found in network.logins(config, names):
         yield found
     try:

@@ -138,6 +138,16 @@ async def fleet(config: Config) -> AsyncGenerator[Diagnosis, None]:
         yield found
 
 
+async def behind_the_disk(config: Config) -> AsyncGenerator[Diagnosis, None]:
+    """The bucket, if there is one."""
+    if config.storage.s3 is None:
+        return
+    from .bucket import bucket
+
+    async for found in bucket(config.storage.s3):
+        yield found
+
+
 async def logins(config: Config, names: Sequence[str]) -> AsyncGenerator[Diagnosis, None]:
     for name in names:
         for words in await aside(refusals, config, name):

@@ -72,7 +72,7 @@ class Bucket:
             self.name,
             prefix=self.prefix or None,
             config={
-                "region": self._region,
+                "region": self.known_region,
                 "virtual_hosted_style_request": self.is_virtual,
                 **({"endpoint": self._host_of(endpoint)} if endpoint else {}),
             },
@@ -97,7 +97,17 @@ class Bucket:
         )
 
     @property
-    def _region(self) -> str:
+    def url(self) -> str:
+        """Where it answers: with its name in the host, if that is to stand there."""
+        return self._host_of(
+            self.endpoint
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or f"https://s3.{self.known_region}.amazonaws.com"
+        )
+
+    @property
+    def known_region(self) -> str:
         environment = os.environ
         return (
             self.region
