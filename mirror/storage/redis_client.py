@@ -67,15 +67,8 @@ def redis_client(access: RedisAccess, limit: float) -> Redis:
 async def exchanged(pipeline: Pipeline, limit: float) -> list[Any]:
     """All answers within `limit` seconds; of a command that was refused, a ResponseError. Raises
     whatever the library makes of what is at the other end."""
-    task = asyncio.current_task()
-    cancelled = 0 if task is None else task.cancelling()
-    try:
-        async with asyncio.timeout(limit):
-            return await pipeline.execute(raise_on_error=False)
-    finally:
-        # The library loses a cancellation that comes while it connects: its task would never end.
-        if task is not None and task.cancelling() > cancelled:
-            raise asyncio.CancelledError
+    async with asyncio.timeout(limit):
+        return await pipeline.execute(raise_on_error=False)
 
 
 async def asked_sentinels(access: RedisAccess, limit: float) -> Mapping[str, str]:
@@ -117,6 +110,16 @@ class _Tls(RedisSSLContext):
 
 
 class _Connection(Connection):
+    async def send_packed_command(self, *given: Any, **options: Any) -> None:
+        """`asyncio.wait_for`, by which the library sends, loses a cancellation before Python 3.12:
+        then whoever waits for the task's end would wait for ever."""
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
+        await super().send_packed_command(*given, **options)
+        if task is not None and task.cancelling() > cancelled:
+            await self.disconnect(nowait=True)
+            raise asyncio.CancelledError
+
     async def read_response(self, *given: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*given, **options)

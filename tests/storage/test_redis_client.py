@@ -197,6 +197,25 @@ async def test_a_connection_to_what_has_become_a_replica_is_not_used_again(tmp_p
             assert await asked.client_id() != first
 
 
+async def test_whoever_is_cancelled_ends_whenever_that_is(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        access = RedisAccess(server.start().url)
+        for steps in range(60):
+            async with redis_client(access, PATIENT) as asked:
+                task = asyncio.create_task(_ask_for_ever(asked))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                done, _ = await asyncio.wait([task], timeout=30)
+                assert done
+
+
+async def _ask_for_ever(asked: Redis) -> None:
+    while True:
+        await asked.ping()
+        await asyncio.Event().wait()
+
+
 async def _become_replica(asked: Redis) -> None:
     await asked.execute_command("REPLICAOF", "127.9.9.9", "1")
 

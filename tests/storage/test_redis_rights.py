@@ -101,7 +101,8 @@ async def test_leases_and_nodes_work(access: RedisAccess) -> None:
     assert lease is not None
     await leases.close()
     nodes = RedisNodes(redis_client(access, PATIENT), url, SECRET, clock, PATIENT)
-    assert list(await nodes.enter_and_find()) == [url]
+    await nodes.enter()
+    assert list(await nodes.find()) == [url]
     await nodes.close()
 
 

@@ -119,7 +119,8 @@ async def tags(config: Config) -> AsyncGenerator[Diagnosis, None]:
         mend = f"name its master in tags.store, or its sentinels; {meanwhile}"
         yield bad("redis", f"{where} is a replica, and takes no writes", mend)
     else:
-        yield good("redis", f"{where} answers" + (", and is the master" if facts.sentinels else ""))
+        named = f"the master that sentinels name ({where})" if facts.sentinels else where
+        yield good("redis", f"{named} answers")
     if facts.policy.startswith("allkeys"):
         yield warn(
             "redis",

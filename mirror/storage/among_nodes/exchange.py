@@ -117,7 +117,7 @@ class Exchange:
         """Writes what waits, if that is quick, and ends the connections."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(self._limit):
-                while self._works and self._unwritten:
+                while self._unwritten:
                     await self._write()
         with contextlib.suppress(Exception):  # nothing is left to be done about it
             async with asyncio.timeout(self._limit):

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from mirror.events import Events
 from mirror.redis_url import RedisAccess
+from mirror.storage.among_nodes import exchange
 from mirror.storage.among_nodes.exchange import Exchange
 
 from ...redis_server import RedisServer
@@ -35,18 +36,24 @@ async def raw(running: RedisServer) -> AsyncIterator[Redis]:
 Node = Callable[..., Exchange]
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """News come sooner than in real life."""
+    monkeypatch.setattr(exchange, "_EACH", 0.05)
+
+
 @pytest.fixture
 async def node(running: RedisServer, raw: Redis) -> AsyncIterator[Node]:
     """Makes the exchange of one more node, and runs it."""
     made: list[tuple[Exchange, asyncio.Task[None]]] = []
 
     def make(url: str | None = None, limit: float = PATIENT) -> Exchange:
-        exchange = Exchange(RedisAccess(url or running.url), Events(), limit, (0.05, 0.1))
-        made.append((exchange, asyncio.create_task(exchange.run())))
-        return exchange
+        one = Exchange(RedisAccess(url or running.url), Events(), limit, (0.05, 0.1))
+        made.append((one, asyncio.create_task(one.run())))
+        return one
 
     yield make
-    for exchange, task in made:
+    for one, task in made:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await exchange.close()
+        await one.close()
