@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.app import forewarned
-from mirror.app.forewarned import certificate_trouble
+from mirror.app.forewarned import certificate_trouble, certificates_of
 from mirror.clock import Clock
 from mirror.config import Config, parse
 from mirror.events import Events
@@ -53,6 +53,7 @@ def test_the_end_of_a_certificate_is_said_in_time(
 ) -> None:
     config = config_of(tmp_path / "none", "1MiB", write_pair(tmp_path, days=30))
     now = Clock().wall() + (30 - days) * DAY
-    words = certificate_trouble(config, now)
+    [(key, tls)] = certificates_of(config).items()
+    words = certificate_trouble(key, tls, now)
     assert (said is None) == (words is None)
     assert said is None or (said in str(words) and "m.pem" in str(words))

@@ -3,12 +3,12 @@ and on the terminal on which a mirror is started."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from ..clock import Clock
-from ..config import Config, FleetConfig
+from ..config import Config, FleetConfig, TlsConfig
 from ..config.fleet import address_of
 from ..quantities import binary_size, part_of
 from ..storage.disk.shortages import bytes_kept
@@ -21,9 +21,16 @@ def forewarned(config: Config) -> Iterator[str]:
     yield from _evictions(config)
     if config.fleet is not None:
         yield from _unreachable(config.fleet)
-    words = certificate_trouble(config, Clock().wall())
-    if words is not None:
-        yield words
+    for key, tls in certificates_of(config).items():
+        words = certificate_trouble(key, tls, Clock().wall())
+        if words is not None:
+            yield words
+
+
+def certificates_of(config: Config) -> Mapping[str, TlsConfig]:
+    """What is shown at the mirror's ports, by its key."""
+    shown = {"tls": config.tls, "fleet.tls": config.fleet.tls if config.fleet else None}
+    return {key: tls for key, tls in shown.items() if tls is not None}
 
 
 def _evictions(config: Config) -> Iterator[str]:
@@ -47,17 +54,15 @@ def _unreachable(fleet: FleetConfig) -> Iterator[str]:
         yield f"fleet.url: {url}, and the peer port is {listen.port}: something has to lead there"
 
 
-def certificate_trouble(config: Config, wall: float) -> str | None:
-    """What is the matter with how long the mirror's own certificate is good. `wall`: now, in
+def certificate_trouble(key: str, tls: TlsConfig, wall: float) -> str | None:
+    """What is the matter with how long a certificate of the mirror's own is good. `wall`: now, in
     seconds since the epoch."""
-    if config.tls is None:
-        return None
     now = datetime.fromtimestamp(wall, UTC)
-    facts, file = config.tls.facts, config.tls.cert.file
+    facts, file = tls.facts, tls.cert.file
     if facts.ends <= now:
-        return f"tls.cert: {file} has expired ({facts.ends:%Y-%m-%d %H:%M} UTC): have it renewed"
+        return f"{key}.cert: {file} has expired ({facts.ends:%Y-%m-%d %H:%M} UTC): have it renewed"
     if facts.begins > now:
-        return f"tls.cert: {file} is not good before {facts.begins:%Y-%m-%d %H:%M} UTC"
+        return f"{key}.cert: {file} is not good before {facts.begins:%Y-%m-%d %H:%M} UTC"
     if facts.ends - now < _SOON:
-        return f"tls.cert: {file} ends at {facts.ends:%Y-%m-%d %H:%M} UTC: have it renewed"
+        return f"{key}.cert: {file} ends at {facts.ends:%Y-%m-%d %H:%M} UTC: have it renewed"
     return None

@@ -48,6 +48,7 @@ from ..tls import serving_context
 from .activity import ConfigWatch, Surroundings, seeing, under_way, watching
 from .ahead import ahead
 from .catalogue import CatalogueUpkeep
+from .forewarned import certificates_of
 from .hosted import Hosted
 from .live import Live
 from .log_control import LogSwitch, lines_of, narrate, tell_pull
@@ -422,7 +423,8 @@ def _tracer(
 
 def _expires(config: Config) -> float:
     """See CertificateShown."""
-    return 0.0 if config.tls is None else config.tls.facts.ends.timestamp()
+    ends = [tls.facts.ends.timestamp() for tls in certificates_of(config).values()]
+    return min(ends, default=0.0)
 
 
 def _shown(config: Config) -> ssl.SSLContext | None:

@@ -674,8 +674,8 @@ class ConfigLoaded:
 
 @dataclass(frozen=True, slots=True)
 class CertificateShown:
-    """From now on clients are shown a certificate that ends at `expires` (seconds since the epoch);
-    0: the mirror speaks no TLS."""
+    """From now on clients, and nodes, are shown certificates the first of which ends at `expires`
+    (seconds since the epoch); 0: the mirror speaks no TLS."""
 
     expires: float
 

@@ -15,7 +15,7 @@ from ...contracts.content import Usage
 from ...quantities import binary_size
 from ...storage.disk.shortages import shortages
 from ...storage.disk.space import Bounds
-from ..forewarned import certificate_trouble
+from ..forewarned import certificate_trouble, certificates_of
 from .findings import Diagnosis, bad, good, warn
 
 _FEW_FILES = 4096  # descriptors: three for each transfer
@@ -147,17 +147,16 @@ def second_tier(config: Config) -> Iterator[Diagnosis]:
 
 
 def certificate(config: Config) -> Iterator[Diagnosis]:
-    if config.tls is None:
-        return
     wall = Clock().wall()
-    words = certificate_trouble(config, wall)
-    if words is not None:
-        found = bad if config.tls.facts.ends.timestamp() <= wall else warn
-        yield found("certificate", words, "then registry-mirror reload: no connection is cut")
-    else:
-        names = ", ".join(config.tls.facts.names)
-        until = f"{config.tls.facts.ends:%Y-%m-%d}"
-        yield good("certificate", f"{config.tls.cert.file} is for {names}, until {until}")
+    for key, tls in certificates_of(config).items():
+        words = certificate_trouble(key, tls, wall)
+        if words is not None:
+            found = bad if tls.facts.ends.timestamp() <= wall else warn
+            reload = "then registry-mirror reload: no connection is cut"
+            yield found("certificate", words, reload if key == "tls" else "then restart the mirror")
+            continue
+        names, until = ", ".join(tls.facts.names), f"{tls.facts.ends:%Y-%m-%d}"
+        yield good("certificate", f"{tls.cert.file} is for {names}, until {until}")
 
 
 def limits() -> Iterator[Diagnosis]:
