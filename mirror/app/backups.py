@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..clock import Clock
-from ..contracts.content import StoreFull
+from ..contracts.content import StoredContent, StoreFull
 from ..contracts.hosted import CollectionRecords, CopyRefused, RecordCopies
+from ..contracts.second_tier import FarFault
+from ..hosted.registry import Far
 from ..oci.digest import Digest
 from ..oci.errors import ContentMismatch, DigestInvalid, RegistryError
 from ..oci.image_layout import blob_of, blob_path
@@ -35,6 +37,7 @@ Line = Mapping[str, Any]
 HEAD, RECORDS = "backup.json", "records.jsonl"
 _VERSION = 1
 _SLICE = 1 << 20
+_LISTED = 500  # digests that the object store is asked for at once
 _LARGEST_HEAD = 16 << 20  # bytes: it names what was lost
 _MOST_ENTRIES = 50_000_000
 _MOST_RECORDS = 1 << 40  # bytes
@@ -59,12 +62,13 @@ def backup_commands(backups: Callable[[], Backups | None]) -> Mapping[str, Comma
 
 @dataclass(frozen=True, slots=True)
 class Backups:
-    """Of one mirror. Whoever restores holds the store."""
+    """Of one mirror. Whoever restores holds the store. `far`: where content is kept besides."""
 
     copies: RecordCopies
     collection: CollectionRecords
     store: DiskContent
     clock: Clock
+    far: Far | None = None
 
     async def backup(self, given: Parameters) -> AsyncGenerator[bytes, None]:
         """`incomplete`: also where content that is recorded has been lost."""
@@ -76,7 +80,7 @@ class Backups:
                     await aside(records.write, piece)
                 length = records.tell()
                 needed = await aside(_needed, records)
-                lost = [digest for digest in needed if self.store.size(digest) is None]
+                lost = await self._lost(needed)
                 if lost and not given.get("incomplete"):
                     raise CommandFailed(
                         f"{_named(lost)} recorded and not in the store: push the images once more, "
@@ -84,8 +88,14 @@ class Backups:
                     )
                 for digest in lost:
                     del needed[digest]
-                async for piece in _written(records, length, needed, lost, self.store):
+                async for piece in _written(records, length, needed, lost):
                     yield piece
+                for digest, size in needed.items():
+                    yield file_header(blob_path(digest), size)
+                    async for piece in self._pieces(digest, size):
+                        yield piece
+                    yield bytes(-size % BLOCK)
+                yield END
 
     async def restore(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Line, None]:
         """All of a backup, or nothing. Tells how far it is, and last what there is."""
@@ -130,12 +140,49 @@ class Backups:
                 for digest in taken:
                     await self.store.held.release(digest, self.clock.wall() + 1.0)
 
+    async def _lost(self, needed: Mapping[Digest, int]) -> list[Digest]:
+        lost = [digest for digest in needed if self.store.size(digest) is None]
+        if self.far is None:
+            return lost
+        there: set[Digest] = set()
+        lost.sort(key=str)
+        try:
+            for start in range(0, len(lost), _LISTED):
+                there.update(await self.far.shelf.there(lost[start : start + _LISTED]))
+        except FarFault as error:
+            raise CommandFailed(f"the object store gives no answer: {error}") from None
+        return [digest for digest in lost if digest not in there]
+
+    async def _pieces(self, digest: Digest, size: int) -> AsyncIterator[bytes]:
+        """Raises CommandFailed where it is not all there, or another."""
+        content = await self.store.open(digest)
+        if content is not None:
+            try:
+                async for piece in _read(content, digest, size):
+                    yield piece
+            finally:
+                content.close()
+            return
+        if self.far is None:
+            raise CommandFailed(f"{digest} was lost while it was read")
+        hasher, came = digest.hasher(), 0
+        try:
+            async for piece in self.far.reader.pieces(digest):
+                await aside(hasher.update, piece)
+                came += len(piece)
+                yield piece
+        except RegistryError as error:
+            raise CommandFailed(f"{digest} could not be read: {error}") from None
+        if came != size or hasher.hexdigest() != digest.hex:
+            raise CommandFailed(f"{digest} is another in the object store than it was")
+
     async def _take(self, digest: Digest, length: int, archive: Archive) -> None:
         uploads = self.store.uploads
         session = await uploads.begin(_SESSIONS)
         try:
             await uploads.append(_SESSIONS, session, 0, _Entry(length, archive.pieces()))
-            await uploads.finish(_SESSIONS, session, digest)
+            bring = None if self.far is None else self.far.shelf.bring_file
+            await uploads.finish(_SESSIONS, session, digest, bring)
         except BaseException:
             with contextlib.suppress(RegistryError):  # it may have ended by itself
                 await uploads.cancel(_SESSIONS, session)
@@ -199,8 +246,8 @@ async def _written(
     length: int,
     needed: Mapping[Digest, int],
     lost: Sequence[Digest],
-    store: DiskContent,
 ) -> AsyncIterator[bytes]:
+    """What is before the content."""
     head = json.dumps(
         {
             "version": _VERSION,
@@ -215,23 +262,16 @@ async def _written(
     async for piece in _slices(records):
         yield piece
     yield bytes(-length % BLOCK)
-    for digest, size in needed.items():
-        content = await store.open(digest)
-        if content is None:
-            raise CommandFailed(f"{digest} was lost while it was read")
-        try:
-            yield file_header(blob_path(digest), size)
-            at = 0
-            while at < size:
-                piece = await aside(os.pread, content.fileno(), min(_SLICE, size - at), at)
-                if not piece:
-                    raise CommandFailed(f"{digest} is shorter than it was")
-                at += len(piece)
-                yield piece
-            yield bytes(-size % BLOCK)
-        finally:
-            content.close()
-    yield END
+
+
+async def _read(content: StoredContent, digest: Digest, size: int) -> AsyncIterator[bytes]:
+    at = 0
+    while at < size:
+        piece = await aside(content.pread, min(_SLICE, size - at), at)
+        if not piece:
+            raise CommandFailed(f"{digest} is shorter than it was")
+        at += len(piece)
+        yield piece
 
 
 async def _entry(entries: AsyncIterator[Header], name: str) -> Header:

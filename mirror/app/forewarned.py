@@ -21,6 +21,7 @@ def forewarned(config: Config) -> Iterator[str]:
     yield from _evictions(config)
     if config.fleet is not None:
         yield from _unreachable(config.fleet)
+        yield from _apart(config)
     for key, tls in certificates_of(config).items():
         words = certificate_trouble(key, tls, Clock().wall())
         if words is not None:
@@ -52,6 +53,23 @@ def _unreachable(fleet: FleetConfig) -> Iterator[str]:
         yield f"fleet.listen: {listen}, where only nodes on this host reach {url}"
     if listen.port not in (0, urlsplit(url).port):
         yield f"fleet.url: {url}, and the peer port is {listen.port}: something has to lead there"
+
+
+def _apart(config: Config) -> Iterator[str]:
+    """What is hosted, and only one of the nodes has."""
+    hosted = config.hosted
+    if hosted is None:
+        return
+    if hosted.records is None:
+        yield (
+            "hosted.records: embedded, so that each node of the fleet has repositories, users and "
+            "tokens of its own; write a postgresql:// URL, the same for all nodes"
+        )
+    elif config.storage.s3 is None:
+        yield (
+            "hosted: what is pushed to one node stays on its disk, and the other nodes of the "
+            "fleet do not have it; write storage.s3, the same bucket for all nodes"
+        )
 
 
 def certificate_trouble(key: str, tls: TlsConfig, wall: float) -> str | None:

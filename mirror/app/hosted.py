@@ -154,6 +154,7 @@ async def hosting(
         await stack.enter_async_context(identity.running())
         await stack.enter_async_context(telling_of_fills(records.webhooks, process))
         bucket = _bucket(stack, config.storage, store, fills, records, process)
+        far = None if bucket is None else bucket.far()
         registry = HostedRegistry(
             HOSTED,
             records.repositories,
@@ -162,7 +163,7 @@ async def hosting(
                 store.held,
                 store.uploads if fleet is None else _relayed(store, fleet),
                 config.limits.blob,
-                None if bucket is None else bucket.far(),
+                far,
             ),
             identity.rights,
             events,
@@ -187,7 +188,7 @@ async def hosting(
             marks,
             collecting,
             administration,
-            Backups(records.copies, records.repositories, store, clock),
+            Backups(records.copies, records.repositories, store, clock, far),
             _page(config.hosted, records, identity, administration, process),
             None
             if bucket is None
@@ -248,7 +249,7 @@ def _bucket(
     """Where content is kept for all nodes, beside what the mirror's side has there."""
     if config.s3 is None:
         return None
-    from ..storage.second_tier.s3 import S3Tier
+    from ..storage.second_tier.s3 import S3Tier, name_of
     from ..storage.second_tier.s3_content import S3Content
     from .buckets import bucket_in
 
@@ -256,9 +257,9 @@ def _bucket(
     own = dataclasses.replace(cache, prefix=f"{cache.prefix}{_PREFIX}")
     tier, content = S3Tier(own, process.events, process.clock), S3Content(own)
     stack.push_async_callback(tier.close)
-    objects = ObjectStore(tier, content, process.events)
+    objects = ObjectStore(tier, content, process.events, name_of)
     stack.push_async_callback(objects.close)
-    shelf = BucketShelf(tier, content, records.repositories, store, process.clock)
+    shelf = BucketShelf(tier, content, records.repositories, store, process.clock, name_of)
     return _Bucket(shelf, HostedContent(HOSTED, objects, store, fills, process.clock))
 
 

@@ -6,7 +6,7 @@ and a removal of the same content go one after the other, on whichever nodes, by
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,7 +38,7 @@ class Kept:
     at: float
 
 
-class FarRecords(Protocol):
+class ShelfRecords(Protocol):
     """What there may be in the object store. Each method is one transaction.
 
     Whoever removes content marks its row first, removes the object, and then the row. Nobody
@@ -78,6 +78,9 @@ class FarShelf(Protocol):
     async def bring(self, digest: Digest) -> int | None:
         """As `bring_file`, of what is here or there; its size, None when it is neither."""
 
+    async def there(self, digests: Collection[Digest]) -> Collection[Digest]:
+        """Which of these the object store lists. Raises FarFault."""
+
 
 class FarReader(Protocol):
     """Reads what a FarShelf has."""
@@ -85,6 +88,9 @@ class FarReader(Protocol):
     async def read(self, digest: Digest, limit: int) -> bytes | None:
         """The whole of a small content, proven; None when it is not there, or larger. Raises
         Unavailable."""
+
+    def pieces(self, digest: Digest) -> AsyncIterator[bytes]:
+        """All of a content, past the disk, unproven. Raises RegistryError."""
 
     async def blob(
         self,

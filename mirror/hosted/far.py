@@ -1,6 +1,6 @@
 """Hosted content in an object store: what is pushed is there before the push is answered.
 
-    the file on the disk, whole and proven → a row that says that it may be there (see FarRecords)
+    the file on the disk, whole and proven → a row that says that it may be there (see ShelfRecords)
     → the object → the records of the repository, in a transaction that locks that row
 
 So a row without an object is of a push that was cut, and goes with a collection, and an object
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from ..clock import Clock
 from ..contracts.content import ContentStore
-from ..contracts.far_shelf import FarRecords, FarShelf, Kept
+from ..contracts.far_shelf import FarShelf, Kept, ShelfRecords
 from ..contracts.files import OpenFile
 from ..contracts.hosted import CollectionRecords
 from ..contracts.second_tier import FarContent, FarObject, SecondTier
@@ -29,16 +30,13 @@ log = structlog.get_logger()
 _REMOVED_WITHIN = 15.0  # seconds that a push waits for the removal of the same content
 _ABANDONED_AFTER = 1.0  # seconds, after which it is asked whether that still goes on
 _LOOK = 0.05
+_SMALL = 1 << 20  # bytes
 _PAGE = 1000  # objects
 _SLICE = 500  # pieces of content that are held here
 _EVERY = 3600.0  # seconds between two looks at what is held here
+_MOST_FAILED = 3  # in a row: the object store is away
 _AGAIN = 30.0  # seconds until what was not brought there is tried again
 _RETRY_AFTER = 5.0
-
-
-def name_of(digest: Digest) -> str:
-    """The object of a content, below the prefix of hosted content."""
-    return f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
 class BucketShelf:
@@ -50,10 +48,13 @@ class BucketShelf:
         self,
         tier: SecondTier,
         content: FarContent,
-        records: FarRecords,
+        records: ShelfRecords,
         store: ContentStore,
         clock: Clock,
+        name_of: Callable[[Digest], str],
     ) -> None:
+        """`name_of`: the object of a content."""
+        self._name_of = name_of
         self._tier = tier
         self._content = content
         self._records = records
@@ -62,8 +63,10 @@ class BucketShelf:
 
     async def bring_file(self, digest: Digest, file: OpenFile, size: int) -> None:
         await self._hold(digest, size)
-        # Asked first: of a large one, to find out by putting it takes as long as to put it.
-        if await self._tier.contains(digest) or await self._tier.put(digest, file, size):
+        # To find out by putting it costs nothing of a small one.
+        if size > _SMALL and await self._tier.contains(digest):
+            return
+        if await self._tier.put(digest, file, size):
             return
         raise Unavailable(
             "the object store, which keeps what is pushed, does not take it now: push it again",
@@ -92,6 +95,9 @@ class BucketShelf:
 
     async def _hold(self, digest: Digest, size: int) -> None:
         """Raises Unavailable."""
+        if await self._records.hold(digest, size, self._clock.wall()):
+            return
+        log.info("push_waits_for_removal", digest=str(digest))
         began = looked = self._clock.monotonic()
         while not await self._records.hold(digest, size, self._clock.wall()):
             now = self._clock.monotonic()
@@ -111,7 +117,7 @@ class BucketShelf:
         size = await self._records.begin_removal(digest, held_before, now)
         if size is None:
             return 0
-        await self._content.remove([name_of(digest)])
+        await self._content.remove([self._name_of(digest)])
         await self._records.end_removal(digest)
         return size
 
@@ -123,13 +129,15 @@ class BucketShelf:
     async def keep(self, digests: Collection[Digest]) -> Sequence[Digest]:
         """Brings there what is here of these and not there; gives those that are neither. Raises
         FarFault, Unavailable."""
-        there = await self._there(digests)
+        there = await self.there(digests)
         lacking = [digest for digest in digests if digest not in there]
         return [digest for digest in lacking if await self.bring(digest) is None]
 
-    async def _there(self, digests: Collection[Digest]) -> set[Digest]:
-        """Which of these the object store lists."""
-        names = {name_of(digest): digest for digest in digests}
+    async def there(self, digests: Collection[Digest]) -> Collection[Digest]:
+        """Raises FarFault."""
+        if not digests:
+            return ()
+        names = {self._name_of(digest): digest for digest in digests}
         last = max(names)
         there: set[Digest] = set()
         after = min(names)[:-1]
@@ -194,18 +202,53 @@ class HeldHere:
             await asyncio.sleep(pause)
 
     async def look(self) -> None:
-        """Once at all of it. Raises what the shelf, the records or the disk have raised."""
-        count = size = 0
+        """Once at all of it. Raises what the shelf, the records or the disk have raised last: after
+        some in a row no more is tried."""
+        brought = Tally()
+        async for one, is_needed in self._pieces():
+            try:
+                if is_needed:
+                    await self._bring(one, brought)
+                elif one.held_at < (before := self._clock.wall() - self._grace()):
+                    await self._held.release(one.digest, before)
+            except Exception as error:
+                brought.failed(error)
+        if brought.count:
+            log.info("hosted_content_brought_far", count=brought.count, bytes=brought.size)
+        if brought.error is not None:
+            raise brought.error
+
+    async def _bring(self, one: Held, brought: Tally) -> None:
+        if await self._shelf.bring(one.digest) is not None:
+            await self._held.let_go(one.digest)
+            brought.came(one.size)
+            if brought.count % _SLICE == 0:
+                log.info("hosted_content_goes_far", count=brought.count, bytes=brought.size)
+
+    async def _pieces(self) -> AsyncIterator[tuple[Held, bool]]:
+        """What is held here, and whether any record needs it."""
         after: Digest | None = None
         while page := await self._held.held(float("inf"), after, _SLICE):
             after = page[-1].digest
             needed = set(await self._records.needed([one.digest for one in page]))
             for one in page:
-                if one.digest in needed:
-                    if await self._shelf.bring(one.digest) is not None:
-                        await self._held.let_go(one.digest)
-                        count, size = count + 1, size + one.size
-                elif one.held_at < (before := self._clock.wall() - self._grace()):
-                    await self._held.release(one.digest, before)
-        if count:
-            log.info("hosted_content_brought_far", count=count, bytes=size, is_all=True)
+                yield one, one.digest in needed
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one look has brought. `error`: the last one."""
+
+    count: int = 0
+    size: int = 0
+    error: Exception | None = None
+    _in_a_row: int = 0
+
+    def came(self, size: int) -> None:
+        self.count, self.size, self._in_a_row = self.count + 1, self.size + size, 0
+
+    def failed(self, error: Exception) -> None:
+        """Raises it where it is one of too many."""
+        self.error, self._in_a_row = error, self._in_a_row + 1
+        if self._in_a_row >= _MOST_FAILED:
+            raise error

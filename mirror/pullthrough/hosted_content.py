@@ -7,7 +7,7 @@ back until it is proven. What is wrong there is wrong for all nodes: it is set a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -70,7 +70,15 @@ class ObjectStore:
     """An Upstream that has blobs alone. What is lost there is BlobUnknown, and what cannot be asked
     for now is Unavailable."""
 
-    def __init__(self, tier: SecondTier, content: FarContent, events: Events) -> None:
+    def __init__(
+        self,
+        tier: SecondTier,
+        content: FarContent,
+        events: Events,
+        name_of: Callable[[Digest], str],
+    ) -> None:
+        """`name_of`: the object of a content."""
+        self._name_of = name_of
         self._tier = tier
         self._content = content
         self.events = events
@@ -90,7 +98,7 @@ class ObjectStore:
         stream = await self._tier.get(digest, range)
         if stream is not None:
             return stream
-        name = f"{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
+        name = self._name_of(digest)
         try:
             page = await self._content.page(name[:-1], 32)
         except FarFault as error:
@@ -163,16 +171,10 @@ class HostedContent:
             stream = await self.objects.stream(digest)
         except BlobUnknown:
             return None
-        try:
-            if stream.size > limit:
-                return None
-            data = b""
-            while len(data) < stream.size and (piece := await stream.read()):
-                data += piece
-        except SecondTierFault as error:
-            raise Unavailable(f"the object store broke off: {error}", retry_after=1) from error
-        finally:
+        if stream.size > limit:
             await stream.close()
+            return None
+        data = b"".join([piece async for piece in _all_of(stream)])
         if not await read_aside(_matches, data, digest):
             self.objects.wrong(digest, "its bytes are not its digest's")
             return None
@@ -181,6 +183,10 @@ class HostedContent:
         except (StoreFull, OSError) as error:
             log.warning("hosted_content_not_stored", digest=str(digest), reason=str(error))
         return data
+
+    async def pieces(self, digest: Digest) -> AsyncIterator[bytes]:
+        async for piece in _all_of(await self.objects.stream(digest)):
+            yield piece
 
     async def blob(
         self,
@@ -214,6 +220,17 @@ class HostedContent:
             if content is not None:
                 return content
         raise AssertionError("the last try returns or raises")
+
+
+async def _all_of(stream: TierStream) -> AsyncIterator[bytes]:
+    """What it gives, and closes it. Raises Unavailable."""
+    try:
+        while piece := await stream.read():
+            yield piece
+    except SecondTierFault as error:
+        raise Unavailable(f"the object store broke off: {error}", retry_after=1) from error
+    finally:
+        await stream.close()
 
 
 def _matches(data: bytes, digest: Digest) -> bool:

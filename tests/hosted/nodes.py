@@ -4,6 +4,7 @@ in one bucket, and Redis, by which they know one another."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import secrets
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mirror.app import ask
+
 from ..faults.house import House, Mirror
 from ..postgres import Postgres
 from ..redis_server import RedisServer
 from ..seaweed import Seaweed
-from .torture import PORT, accounts
 
-PEERS = 5003
+PORT, PEERS = 5002, 5003
+PASSWORD = "correct horse battery staple"
+LOGIN = {"Authorization": f"Basic {base64.b64encode(f'ann:{PASSWORD}'.encode()).decode()}"}
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,17 @@ async def hosted_nodes(
     collections: Mapping[str, object],
     count: int = 2,
     workers: int = 1,
-    far: Seaweed | None = None,
+    module: str = "mirror",
 ) -> AsyncIterator[HostedNodes]:
-    """Started, with an administrator and the namespaces. `far`: what the mirrors take for the
-    object store, where something stands in between."""
+    """Started, with an administrator and the namespaces. `module`: what is run."""
     bucket, database = engines.seaweed.bucket(), engines.postgres.make()
     house.folder.mkdir(exist_ok=True)
     secret = house.folder / "fleet"
     secret.write_text(secrets.token_hex(32))
-    storage = (far or engines.seaweed).storage(bucket)
+    storage = engines.seaweed.storage(bucket)
     mirrors = [
         house.prepare(
+            module=module,
             workers=workers,
             log={"level": "info"},
             storage=storage,
@@ -98,6 +102,29 @@ async def hosted_nodes(
     except BaseException:
         house.failed = True
         raise
+
+
+async def hosting(
+    house: House, collections: Mapping[str, object], workers: int = 1, records: str = "embedded"
+) -> Mirror:
+    """A mirror with repositories of one's own at PORT, started; `collections`: its key `gc`."""
+    mirror = house.prepare(workers=workers, log={"level": "info"})
+    config = json.loads(mirror.config.read_text())
+    address = f"{mirror.address}:{PORT}"
+    config["hosted"] = {"listen": address, "records": records, "gc": collections}
+    mirror.config.write_text(json.dumps(config))
+    await mirror.start()
+    await accounts(mirror)
+    return mirror
+
+
+async def accounts(mirror: Mirror) -> None:
+    """An administrator, and the namespaces."""
+    await ask(mirror.storage, "user-add", name="ann", password=PASSWORD, administrator=True)
+    for name in ("team", "other"):
+        await ask(mirror.storage, "org-add", name=name)
+    # What anybody may have is remembered by the workers.
+    await ask(mirror.storage, "repo-add", name="other/app", visibility="public")
 
 
 def image_layout(folder: Path, layers: list[bytes]) -> Path:

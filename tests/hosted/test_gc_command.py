@@ -16,7 +16,7 @@ from mirror.oci.digest import Digest
 from ..e2e.programs import REPOSITORY
 from ..faults.house import House, Mirror
 from ..waiting import eventually
-from .torture import LOGIN, PORT, hosting
+from .nodes import LOGIN, PORT, hosting
 
 LAYER = b"a layer that no manifest needs"
 

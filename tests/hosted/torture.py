@@ -2,6 +2,10 @@
 killed: no image whose push was answered with 201, and that nobody deleted, ever lacks a byte.
 
     SECONDS=300 SEED=7 WORKERS=2 RECORDS=postgresql python -m tests.hosted.torture
+    SECONDS=300 NODES=3 python -m tests.hosted.torture
+
+With NODES there are so many mirrors, with their records in PostgreSQL and their content in S3: each
+request goes to any of them.
 
 Without SEED one is chosen, and printed: with it the clients begin the same way again (what the
 processes make of it is not repeated). Grace is seconds instead of a day, so that collections find
@@ -11,34 +15,34 @@ something, and pushes are caught between a HEAD and the manifest that relies on 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import stat
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
-from mirror.app import ask
 from mirror.oci.digest import Digest
 
 from ..faults.house import House, Mirror
 from ..postgres import running as postgresql
+from ..redis_server import RedisServer
+from ..seaweed import seaweed_running
 from ..waiting import eventually
+from .nodes import LOGIN, PORT, Engines, HostedNodes, hosted_nodes, hosting
 
-PORT = 5002
 REPOSITORIES = ("team/app", "team/base", "team/tools/build", "other/app")
 TAGS = ("latest", "1", "2", "nightly")
 CLIENTS = 8
-PASSWORD = "correct horse battery staple"
-LOGIN = {"Authorization": f"Basic {base64.b64encode(f'ann:{PASSWORD}'.encode()).decode()}"}
+_SLOW = "tests.hosted.slow_removal"
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -82,14 +86,18 @@ class Plan:
     seed: int
     workers: int = 1
     records: str = "embedded"
+    nodes: int = 1
     grace: float = 2.0
     kill_every: tuple[float, float] = (4.0, 12.0)
 
 
 @dataclass
 class Torture:
-    mirror: Mirror
+    """`far`: where the mirrors keep content for one another."""
+
+    mirrors: Sequence[Mirror]
     plan: Plan
+    far: HostedNodes | None = None
     chance: random.Random = field(init=False)
     images: list[Image] = field(init=False)
     rare: list[Image] = field(init=False)
@@ -106,11 +114,14 @@ class Torture:
         self.images = pool(self.chance)
         self.rare = [
             _image(self.chance, [self.chance.randbytes(self.chance.randint(1, 9_000))])
-            for _ in range(200)
+            for _ in range(200 if self.far is None else 12)  # else hardly two meet
         ]
-        self.url = f"http://{self.mirror.address}:{PORT}/v2/"
 
     # What is true.
+
+    def url(self, chance: random.Random) -> str:
+        """Of any node."""
+        return f"http://{chance.choice(self.mirrors).address}:{PORT}"
 
     def at(self, repository: str, image: Image) -> Pushed:
         return self.known.setdefault((repository, image.digest), Pushed(image))
@@ -136,6 +147,22 @@ class Torture:
                 client = Client(self, random.Random(f"{self.plan.seed} {number}"))
                 group.create_task(client.run(stop))
             group.create_task(self.kill(stop))
+            if self.far is not None:
+                group.create_task(self.evict(stop))
+
+    async def evict(self, stop: float) -> None:
+        """What is on the nodes' disks hides nothing that is lost in the object store."""
+        while self.now() < stop:
+            await asyncio.sleep(0.5)
+            self.forget()
+
+    def forget(self) -> None:
+        for mirror in self.mirrors:
+            for path in mirror.blobs():
+                with contextlib.suppress(FileNotFoundError):
+                    if not path.stat().st_mode & stat.S_ISVTX:  # that it is held
+                        path.unlink()
+                        self.done["evicted"] += 1
 
     async def kill(self, stop: float) -> None:
         """kill -9, of all processes or of one worker, and a restart."""
@@ -147,30 +174,45 @@ class Torture:
             await asyncio.sleep(pause)
             began = self.now()
             self.disturbed.append((began, began + 3600))
-            if self.plan.workers > 1 and chance.random() < 0.5:
-                started = {
-                    one["worker"]: one["pid"] for one in self.mirror.events("worker_started")
-                }
-                worker = chance.choice([*started.values()])
-                lives = self.lives()
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(worker, signal.SIGKILL)
-                await eventually(lambda: self.lives() > lives, 60)  # noqa: B023 - it is awaited
-                self.done["workers killed"] += 1
+            mirror = chance.choice(self.mirrors)
+            if self.far is not None and chance.random() < 0.35:
+                await self.freeze_far(chance)
+            elif self.plan.workers > 1 and chance.random() < 0.5:
+                await self.kill_worker(mirror, chance)
             else:
-                self.mirror.kill()
-                await self.mirror.start()
+                mirror.kill()
+                await asyncio.sleep(chance.choice((0.0, 2.0)) if self.plan.nodes > 1 else 0.0)
+                await mirror.start()
                 self.done["kills"] += 1
-            await eventually(self.answers, 60)
+            await eventually(lambda: self.answers(mirror), 60)  # noqa: B023 - it is awaited
             self.disturbed[-1] = (began, self.now() + 1.0)
 
-    def lives(self) -> int:
-        return len(self.mirror.events("serving"))
+    async def freeze_far(self, chance: random.Random) -> None:
+        """What was sent to the object store meanwhile comes to it later, in whatever order."""
+        assert self.far is not None
+        seaweed = self.far.engines.seaweed
+        seaweed.pause()
+        try:
+            await asyncio.sleep(chance.uniform(1.0, 6.0))
+        finally:
+            seaweed.resume()
+        self.done["freezes"] += 1
 
-    async def answers(self) -> bool:
+    async def kill_worker(self, mirror: Mirror, chance: random.Random) -> None:
+        def lives() -> int:
+            return len(mirror.events("serving"))
+
+        started = {one["worker"]: one["pid"] for one in mirror.events("worker_started")}
+        before = lives()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice([*started.values()]), signal.SIGKILL)
+        await eventually(lambda: lives() > before, 60)
+        self.done["workers killed"] += 1
+
+    async def answers(self, mirror: Mirror) -> bool:
         async with aiohttp.ClientSession(headers=LOGIN) as session:
             try:
-                async with session.get(self.url) as answer:
+                async with session.get(f"http://{mirror.address}:{PORT}/v2/") as answer:
                     return answer.status == 200
             except aiohttp.ClientError:
                 return False
@@ -180,10 +222,12 @@ class Torture:
     async def verify(self) -> None:
         """Each image of which 201 was said, and that nobody deleted, is whole."""
         client = Client(self, self.chance)
+        if self.far is not None:
+            self.forget()
         async with client.session():
             for repository, one in self.sure():
                 await client.pull(repository, one)
-        assert self.mirror.rotten() == []
+        assert [path for mirror in self.mirrors for path in mirror.rotten()] == []
 
     async def empty(self) -> None:
         """Everything is deleted, and collections bring the store back to nothing."""
@@ -191,7 +235,12 @@ class Torture:
         async with client.session():
             for (repository, _), one in self.known.items():
                 await client.delete_manifest(repository, one)
-        await eventually(lambda: not self.mirror.blobs(), self.plan.grace * 4 + 60)
+        await eventually(lambda: not self.left(), self.plan.grace * 4 + 60 * self.plan.nodes)
+
+    def left(self) -> Sequence[object]:
+        if self.far is not None:  # what is on the nodes' disks are copies
+            return [*self.far.objects()]
+        return [path for mirror in self.mirrors for path in mirror.blobs()]
 
 
 @dataclass
@@ -243,12 +292,14 @@ class Client:
     ) -> tuple[int, Mapping[str, str], bytes]:
         """One of these statuses, or an error of a mirror that is going down or coming up."""
         began = self.torture.now()
-        url = path if path.startswith("http") else self.torture.url + path
+        url = self.torture.url(self.chance) + (path if path.startswith("/") else f"/v2/{path}")
         async with self.http.request(method, url, data=body, headers=headers) as answer:
             data = await answer.read()
         if answer.status in expected:
             return answer.status, answer.headers, data
-        if answer.status >= 500 and self.torture.was_disturbed(began):
+        # The session of a node that was killed is gone with it as long as it is away.
+        is_gone = answer.status == 404 and b"BLOB_UPLOAD_UNKNOWN" in data
+        if (answer.status >= 500 or is_gone) and self.torture.was_disturbed(began):
             raise ConnectionError(f"{answer.status}, while the mirror restarts")
         raise Lost(f"{method} {path}: {answer.status} {data[:500]!r}, not {expected}")
 
@@ -325,8 +376,8 @@ class Client:
         return self.location(headers)
 
     def location(self, headers: Mapping[str, str]) -> str:
-        found = headers["Location"]
-        return found if found.startswith("http") else self.torture.url[: -len("/v2/")] + found
+        """It is relative: any node may be asked."""
+        return headers["Location"]
 
     async def finish(self, location: str, digest: str, data: bytes = b"") -> None:
         sign = "&" if "?" in location else "?"
@@ -519,52 +570,55 @@ def _descriptor(
 async def torture(folder: Path, plan: Plan) -> Torture:
     """Raises where anything was lost, is left over, or was answered as it must not be."""
     print(f"seed {plan.seed}", flush=True)
+    collections = {"every": "1s", "grace": f"{plan.grace:g}s"}
     async with contextlib.AsyncExitStack() as stack:
+        house = await stack.enter_async_context(House(folder))
+        if plan.nodes > 1:
+            engines = stack.enter_context(_engines(folder))
+            nodes = await stack.enter_async_context(
+                hosted_nodes(house, engines, collections, plan.nodes, plan.workers, _SLOW)
+            )
+            return await _tortured(Torture(nodes.mirrors, plan, nodes), house)
         records = "embedded"
         if plan.records == "postgresql":
             server = stack.enter_context(postgresql())
             records = server.url(server.make())
-        house = await stack.enter_async_context(House(folder))
-        collections = {"every": "1s", "grace": f"{plan.grace:g}s"}
         mirror = await hosting(house, collections, plan.workers, records)
-        found = Torture(mirror, plan)
-        try:
-            await found.run()
-            await found.verify()
-            await found.empty()
-        except BaseException:
-            house.failed = True
-            raise
-        finally:
-            print(dict(found.done), flush=True)
-        for event in ("hosted_content_missing", "hosted_content_lost", "collection_failed"):
+        return await _tortured(Torture([mirror], plan), house)
+
+
+@contextlib.contextmanager
+def _engines(folder: Path) -> Iterator[Engines]:
+    with (
+        postgresql() as postgres,
+        seaweed_running() as seaweed,
+        RedisServer(folder / "redis") as redis,
+    ):
+        redis.start()
+        yield Engines(postgres, seaweed, redis)
+
+
+async def _tortured(found: Torture, house: House) -> Torture:
+    try:
+        await found.run()
+        await found.verify()
+        await found.empty()
+    except BaseException:
+        house.failed = True
+        raise
+    finally:
+        waits = [mirror.events("push_waits_for_removal") for mirror in found.mirrors]
+        found.done["pushes that waited for a removal"] = sum(map(len, waits))
+        print(dict(found.done), flush=True)
+    for mirror in found.mirrors:
+        told = ["hosted_content_missing", "hosted_content_lost"]
+        if not found.done["freezes"]:
+            told.append("collection_failed")
+        for event in told:
             assert not mirror.events(event), mirror.events(event)[:3]
         mirror.wrote_well()
         await mirror.stop()
-        return found
-
-
-async def hosting(
-    house: House, collections: Mapping[str, object], workers: int = 1, records: str = "embedded"
-) -> Mirror:
-    """A mirror with repositories of one's own at PORT, started; `collections`: its key `gc`."""
-    mirror = house.prepare(workers=workers, log={"level": "info"})
-    config = json.loads(mirror.config.read_text())
-    address = f"{mirror.address}:{PORT}"
-    config["hosted"] = {"listen": address, "records": records, "gc": collections}
-    mirror.config.write_text(json.dumps(config))
-    await mirror.start()
-    await accounts(mirror)
-    return mirror
-
-
-async def accounts(mirror: Mirror) -> None:
-    """An administrator, and the namespaces."""
-    await ask(mirror.storage, "user-add", name="ann", password=PASSWORD, administrator=True)
-    for name in ("team", "other"):
-        await ask(mirror.storage, "org-add", name=name)
-    # What anybody may have is remembered by the workers.
-    await ask(mirror.storage, "repo-add", name="other/app", visibility="public")
+    return found
 
 
 def main() -> None:
@@ -574,6 +628,7 @@ def main() -> None:
         seed,
         int(os.environ.get("WORKERS", "1")),
         os.environ.get("RECORDS", "embedded"),
+        int(os.environ.get("NODES", "1")),
     )
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -1,4 +1,4 @@
-"""FarRecords on each engine: a push and a removal of the same content go one after the other."""
+"""ShelfRecords on each engine: a push and a removal of the same content go one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FarRecords: what there may be in the object store, and what is about to go from there."""
+"""ShelfRecords: what there may be in the object store, and what is about to go from there."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def rely_on_nothing(connection: Connection, digest: Digest, now: float) -> None:
 
 
 class FarContentRecords(CollectingRecords):
-    """FarRecords (see contracts), beside CollectionRecords, whose lock its marks go by."""
+    """ShelfRecords (see contracts), beside CollectionRecords, whose lock its marks go by."""
 
     async def hold(self, digest: Digest, size: int, now: float) -> bool:
         return await self._write(_hold, digest, size, now)

@@ -18,7 +18,7 @@ from .repositories import Rely, RepositoryRecords
 
 
 class MarkingRecords(RepositoryRecords, FarContentRecords):
-    """HostedRecords, CollectionRecords and FarRecords. `changed` is told of the repository once
+    """HostedRecords, CollectionRecords and ShelfRecords. `changed` is told of the repository once
     that is recorded, and also where nobody knows whether it is. `late` and `rely` as of
     RepositoryRecords."""
 
