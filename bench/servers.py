@@ -134,34 +134,33 @@ class House:
         workers: int = 1,
         durability: str = "full",
         others: Sequence[Server] = (),
+        more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Server:
-        """`others`: more endpoints of the same registry."""
+        """`others`: more endpoints of the registry. `more`: keys of sections of mirror.yaml."""
         folder, port = self._room("mirror"), free_port()
         configuration = folder / "mirror.yaml"
-        # JSON is YAML too.
-        configuration.write_text(
-            json.dumps(
-                {
-                    "listen": f"127.0.0.1:{port}",
-                    "admin": f"127.0.0.1:{free_port()}",
-                    "workers": workers,
-                    "storage": {
-                        "path": str(folder / "data"),
-                        "max_size": "100GiB",
-                        "durability": durability,
-                    },
-                    "registries": {
-                        "docker.io": {
-                            "endpoints": [
-                                {"url": f"http://127.0.0.1:{each.port}"}
-                                for each in (upstream, *others)
-                            ],
-                            "freshness": {"ttl": "1h"},
-                        }
-                    },
+        sections: dict[str, Any] = {
+            "listen": f"127.0.0.1:{port}",
+            "admin": f"127.0.0.1:{free_port()}",
+            "workers": workers,
+            "storage": {
+                "path": str(folder / "data"),
+                "max_size": "100GiB",
+                "durability": durability,
+            },
+            "registries": {
+                "docker.io": {
+                    "endpoints": [
+                        {"url": f"http://127.0.0.1:{each.port}"} for each in (upstream, *others)
+                    ],
+                    "freshness": {"ttl": "1h"},
                 }
-            )
-        )
+            },
+        }
+        for name, keys in (more or {}).items():
+            section = sections.get(name)
+            sections[name] = {**section, **keys} if isinstance(section, dict) else keys
+        configuration.write_text(json.dumps(sections))  # JSON is YAML too
         argv = [sys.executable, "-m", "mirror", "serve", "--config", str(configuration)]
         server = Server(name, port, self.started(argv, folder))
         server.program.wait_until(server.answers)

@@ -10,6 +10,7 @@ from ..servers import House
 from . import (
     calibration,
     cold,
+    fleet,
     growth,
     herd,
     images,
@@ -44,6 +45,7 @@ FIGURES: dict[str, Figure] = {
     "push": push,
     "mixed": mixed,
     "herd": herd,
+    "fleet": fleet,
     "slow": slow,
     "start": start,
     "growth": growth,

@@ -93,9 +93,10 @@ class Protocol:
 
     `look`: between two times that a node enters itself in Redis and reads the list of all, by
     `look_commands`, an entry of which has `entry` bytes. `followers`: how many a node gives one
-    content to at a time. Commands: `tag_read` for each tag that is asked for, `tag_write` for each
-    that an upstream was asked about, `lease` for each ask who fetches a content, `come` when it is
-    here. `part`: from this size on an upload has parts."""
+    content to at a time. Commands, with those within scripts: `tag_read` for each tag that is asked
+    for, `tag_write` for each that an upstream was asked about, `miss` for each content that is not
+    here (what is known of its repository), `lease` for each ask who fetches it, `renewal` each
+    `renew` seconds, `come` when it is here. `part`: from this size on an upload has parts."""
 
     look: float = FLEET.look
     look_commands: float = 5.0
@@ -104,10 +105,12 @@ class Protocol:
     renew: float = FLEET.renew
     here: float = FLEET.here
     ttl: float = 300.0
-    tag_read: float = 1.0
-    tag_write: float = 1.0
-    lease: float = 1.0
-    come: float = 1.0
+    tag_read: float = 8.0
+    tag_write: float = 8.0
+    miss: float = 4.5
+    lease: float = 3.0
+    renewal: float = 4.0
+    come: float = 3.0
     part: float = 16 * 1024 * 1024
 
 

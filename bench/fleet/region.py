@@ -147,6 +147,8 @@ class Region:
     def _fetched(self, at: float, fleet: int, number: int, through: float) -> tuple[str, float]:
         plan, speeds, size = self._plan, self._plan.speeds, self._catalogue.sizes[number]
         by_nic = at + through / speeds.nic
+        if plan.peers or plan.far:
+            self._redis(fleet, at, plan.protocol.miss)
         if plan.far:
             self._s3(at, 1, 0)
             at += speeds.s3_latency
@@ -163,7 +165,8 @@ class Region:
             return PEER, max(by_nic, self._followed(at, through, shared))
         end = self._upstream(at, number)
         held = max(end, self._far_at.get(number, end)) - at
-        self._redis(fleet, end, held / plan.protocol.renew + plan.protocol.come)
+        protocol = plan.protocol
+        self._redis(fleet, end, held / protocol.renew * protocol.renewal + protocol.come)
         shared.until = end + plan.protocol.here
         shared.ends, shared.latest = [end], end
         return UPSTREAM, max(by_nic, end)
