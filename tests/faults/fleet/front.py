@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
 from pathlib import Path
 
-from ...e2e.programs import PATH, accepts, loopback_address, needs, wait_until
+from ...e2e.programs import loopback_address
 from ..house import ADMIN_PORT, PORT, Mirror
+from .lines import Haproxy
 
 _CONFIGURATION = """
 global
@@ -38,35 +36,18 @@ class Front:
     """Use as a context: leaving kills it."""
 
     def __init__(self, folder: Path, nodes: list[Mirror]) -> None:
-        needs("haproxy")
         self.host = loopback_address()
         self.url = f"http://{self.host}:{PORT}"
         servers = (
             f"    server {node.folder.name} {node.address}:{PORT} port {ADMIN_PORT}"
             for node in nodes
         )
-        self._configuration = folder / "haproxy.cfg"
-        self._configuration.write_text(
-            _CONFIGURATION.format(host=self.host, port=PORT, servers="\n".join(servers))
-        )
-        self._log = folder / "haproxy.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        configuration = _CONFIGURATION.format(host=self.host, port=PORT, servers="\n".join(servers))
+        self._haproxy = Haproxy(folder, "front", configuration)
 
     def __enter__(self) -> Front:
-        program = shutil.which("haproxy", path=PATH)
-        assert program is not None
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "-db", "-f", str(self._configuration)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_until(lambda: accepts(self.host, PORT), "haproxy listens")
+        self._haproxy.start(self.host, PORT)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait(10)
+        self._haproxy.kill()

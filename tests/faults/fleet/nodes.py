@@ -108,11 +108,11 @@ class Fleet:
             (self.folder / "secret").write_text(f"{'5ec4e7' * 8}\n")
             (self.folder / "password").write_text(SECRET)
             peers = [
-                await stack.enter_async_context(Line((loopback_address(), PEERS)))
+                stack.enter_context(Line(self.folder, (loopback_address(), PEERS)))
                 for _ in range(self._count)
             ]
             for each in peers:
-                self.nodes.append(await self._node(each, peers, stack))
+                self.nodes.append(self._node(each, peers, await self.origin.for_node(), stack))
             if self.far is not None:  # it takes longest: the rest came up meanwhile
                 await starts
                 assert self.far.bucket() == self.bucket
@@ -130,20 +130,20 @@ class Fleet:
     ) -> None:
         await self._stack.aclose()
 
-    async def _node(
-        self, peers: Line, all_peers: Sequence[Line], stack: contextlib.AsyncExitStack
+    def _node(
+        self, peers: Line, all_peers: Sequence[Line], url: str, stack: contextlib.AsyncExitStack
     ) -> Node:
-        async def line(host: str, port: int) -> Line:
-            return await stack.enter_async_context(Line((host, port)))
+        def line(host: str, port: int) -> Line:
+            return stack.enter_context(Line(self.folder, (host, port)))
 
-        redis = await line(self.redis.host, self.redis.port)
+        redis = line(self.redis.host, self.redis.port)
         keys = dict(self._keys)
         storage = {"max_size": "4GiB", **keys.pop("storage", {})}
         if self._disk:
             storage["path"] = str(self._mounts.tmpfs(self._disk))
-        endpoints = [{"url": await self.origin.for_node(), "trust": "tags"}]
+        endpoints = [{"url": url, "trust": "tags"}]
         if self.far is not None:
-            far = await line(*self.far.place)
+            far = line(*self.far.place)
             endpoint = f"http://{far.host}:{far.port}"
             storage["s3"] = self.far.storage(self.bucket, endpoint=endpoint)["s3"]
         node = Node(
