@@ -271,13 +271,23 @@ async def test_a_read_that_is_cancelled_loses_nothing(
     await stream.close()
 
 
-async def test_others_are_named_and_only_nodes_of_the_fleet_are_believed(node: Node) -> None:
-    other, evil = "http://10.0.0.7:5003", "http://169.254.169.254:80"
-    node.gives.given = Elsewhere([other, evil])
-    async with asking(node.url, other) as peers:
+async def test_others_are_named_and_only_nodes_of_the_fleet_are_believed(
+    node: Node, sender: Sender
+) -> None:
+    other = "http://10.0.0.7:5003"
+    async with listening(sender) as stranger, asking(node.url, other) as peers:
+        node.gives.given = Elsewhere([other, stranger.url])
         assert await peers.content(node.url, WANTED) == Elsewhere([other])
-        assert await peers.content(evil, WANTED) is None  # not a byte is sent there
+        assert await peers.content(stranger.url, WANTED) is None
         assert await peers.content(OWN, WANTED) is None
+        assert not stranger.gives.asked  # not a byte was sent there
+
+
+async def test_a_redirect_is_not_followed(node: Node) -> None:
+    head = ("HTTP/1.1 307 T", f"Location: {node.url}/fleet/1/node", "Content-Length: 0")
+    async with stub(saying(*head)) as url, asking(url) as peers:
+        assert await peers.content(url, WANTED) is None
+    assert not node.told.seen  # of a request that is not for it, it tells that it refused it
 
 
 async def test_nothing_is_none(node: Node, peers: HttpPeers, tmp_path: Path) -> None:
