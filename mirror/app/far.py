@@ -13,6 +13,7 @@ import structlog
 
 from ..config.s3 import S3Config
 from ..contracts.events import SecondTierSwept
+from ..contracts.fleet import Leases
 from ..contracts.second_tier import FarContent, FarFault, FarRecords, Turn
 from ..pullthrough.far_uploads import FarUploads
 from ..pullthrough.second_tier import TierState
@@ -54,11 +55,13 @@ class FarKeeping:
         policy: SweepPolicy,
         turn: Turn,
         process: Process,
+        leases: Leases | None,
     ) -> None:
         self._state = state
         self._records = records
         self._policy = policy
         self._turn = turn
+        self._leases = leases
         self._events, self._clock = process.events, process.clock
         self._sweeping = asyncio.Lock()
         self._last: tuple[float, Line] | None = None  # when, in seconds since the epoch
@@ -66,7 +69,7 @@ class FarKeeping:
     async def run(self) -> None:
         """Until cancelled. Its faults are logged."""
         async with asyncio.TaskGroup() as group:
-            uploads = FarUploads(self._state, self._records, self._clock)
+            uploads = FarUploads(self._state, self._records, self._clock, leases=self._leases)
             group.create_task(uploads.run())
             if self._state.far is not None:
                 group.create_task(self._sweep_for_ever(self._state.far))

@@ -41,14 +41,16 @@ _GRACE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The other nodes: which there are, and what they give. `proof`: how all of them know one
-    another. `following`: whom this process follows, and what it fetches for them."""
+    """The other nodes: which there are, what they give, and which of them fetches what. `proof`:
+    how all of them know one another. `following`: whom this process follows, and what it fetches
+    for them."""
 
     config: FleetConfig
     process: Process
     proof: Proof
     nodes: FleetNodes
     peers: HttpPeers
+    leases: RedisLeases
     following: Following
 
     def giving(self, store: DiskContent, fills: Fills, processes: bool) -> Giving:
@@ -86,7 +88,7 @@ async def neighbours(
         fetches = Fetches(leases, process.events)
         stack.push_async_callback(fetches.close)
         following = Following(fetches, peers, nodes, process.events, process.clock)
-        yield Neighbours(fleet, process, proof, nodes, peers, following)
+        yield Neighbours(fleet, process, proof, nodes, peers, leases, following)
 
 
 async def naming(

@@ -140,13 +140,18 @@ async def resources(
         upstreams = Upstreams(events, clock, accounts, routes_of(process.proxies), bulletins)
         stack.push_async_callback(upstreams.close)
         tier = _second_tier(stack, config, store, process)
+        fleet = await _fleet(stack, config, process)
         far_keeping = None
         if tier is not None:
             far_keeping = FarKeeping(
-                tier, store.far, sweep_policy(config.storage.s3), _turn(config, process), process
+                tier,
+                store.far,
+                sweep_policy(config.storage.s3),
+                _turn(config, process),
+                process,
+                None if fleet is None else fleet.leases,
             )
             stack.push_async_callback(far_keeping.close)
-        fleet = await _fleet(stack, config, process)
         fills = Fills(
             store,
             events,

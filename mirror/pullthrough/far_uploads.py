@@ -26,6 +26,7 @@ from ..contracts.events import (
     SecondTierMissed,
     SecondTierWrong,
 )
+from ..contracts.fleet import Holder, Leases, Wanted
 from ..contracts.second_tier import Due, FarFault, FarRecords, FarStanding
 from ..oci.digest import Digest
 from .second_tier import NAME, TierState
@@ -59,6 +60,7 @@ class _Given(Enum):
     THERE = "there"  # before
     REFUSED = "refused"
     GONE = "gone"  # from here
+    ELSEWHERE = "elsewhere"  # another node is at it
 
 
 class FarNotes:
@@ -98,15 +100,22 @@ class FarNotes:
 
 
 class FarUploads:
-    """By the one process that keeps the store's house."""
+    """By the one process that keeps the store's house. `leases`: by them one node gives what
+    several of a fleet have got at the same time, and the others look later whether it is there."""
 
     def __init__(
-        self, state: TierState, records: FarRecords, clock: Clock, pace: UploadPace | None = None
+        self,
+        state: TierState,
+        records: FarRecords,
+        clock: Clock,
+        pace: UploadPace | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self._state = state
         self._records = records
         self._clock = clock
         self._pace = pace or UploadPace()
+        self._leases = leases
         self._doubted_after = min(self._pace.doubted_after, state.renewed_after or math.inf)
         self._something = asyncio.Event()  # came in this process
         self._choosing = asyncio.Lock()
@@ -197,7 +206,7 @@ class FarUploads:
         except Exception:
             log.exception("second_tier_not_given", digest=str(due.digest))
         match given:
-            case _Given.GONE:
+            case _Given.GONE | _Given.ELSEWHERE:
                 self._tried.add(due.digest)
                 return
             case _Given.REFUSED:
@@ -219,7 +228,12 @@ class FarUploads:
         content = await self._records.open(due.digest)
         if content is None:
             return _Given.GONE
+        lease = None
         try:
+            if self._leases is not None:
+                lease = await self._leases.ask(Wanted(NAME, due.digest))
+            if isinstance(lease, Holder):
+                return _Given.ELSEWHERE
             async with asyncio.timeout(patience.put + due.size / patience.speed):
                 if due.is_wrong and state.far is not None:
                     await state.far.set_aside(due.digest)
@@ -230,6 +244,8 @@ class FarUploads:
                     return _Given.REFUSED
         finally:
             content.close()
+            if lease is not None and not isinstance(lease, Holder):
+                await lease.give_back()
         state.replaced(due.digest)
         return _Given.SENT
 

@@ -64,7 +64,7 @@ class MemoryTier:
         self.kept: dict[Digest, bytes] = {}
         self.hangs = self.fails = ""
         self.takes = True
-        self.asked = 0
+        self.asked = self.puts = 0
 
     async def wait(self, operation: str) -> None:
         if self.hangs == operation:
@@ -80,6 +80,7 @@ class MemoryTier:
         return MemoryStream(self, data, start, min(stop or len(data), len(data)))
 
     async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
+        self.puts += 1
         await self.wait("put")
         data = file.pread(size, 0)
         if len(data) < size or not self.takes or self.fails == "put":

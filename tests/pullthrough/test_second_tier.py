@@ -43,6 +43,7 @@ from ..fakes import (
     Recorder,
     manifest_of,
 )
+from ..fakes.fleet import MemoryLeases, MemoryRedis
 
 REDIS = Repository("docker.io", "library/redis")
 ASKER = RequestContext("1", "10.0.0.1")
@@ -378,6 +379,35 @@ async def test_one_registrys_flood_keeps_back_nothing_that_the_tier_is_to_be_giv
     assert given.index(rare) < 3
     assert given.index(flood[0]) < 5 > given.index(flood[-1])  # the oldest and the newest in turn
     assert set(tier.kept) == {rare, *flood}
+
+
+async def test_what_nodes_of_a_fleet_got_together_is_given_by_one_of_them(
+    tier: MemoryTier,
+) -> None:
+    """The others look later, and go on where that one dies."""
+    redis, nodes = MemoryRedis(), []
+    tier.hangs = "put"
+    async with contextlib.AsyncExitStack() as stack:
+        for url in ("http://10.0.0.1:5003", "http://10.0.0.2:5003"):
+            told, store = Recorder(), MemoryContent()
+            records = MemoryFar(store, told)
+            digest = await _committed(store, told, "docker.io", LARGE)
+            uploads = FarUploads(
+                TierState(tier, told, Clock()),
+                records,
+                Clock(),
+                replace(QUICK, passed_over=0.02, longest_passed_over=0.02),
+                MemoryLeases(redis, url),
+            )
+            await stack.enter_async_context(beside(uploads.run(), "uploads"))
+            nodes.append(told)
+        await eventually(lambda: redis.asked > 5)
+        (held,) = redis.held.values()
+        assert tier.puts == 1
+        redis.kill(held.url)  # it has stopped, and puts no more
+        await eventually(lambda: tier.puts == 2)
+        assert not any(told.of(SecondTierGiven) for told in nodes)
+    assert digest not in tier.kept
 
 
 async def test_what_is_wrong_in_an_object_store_is_set_aside_there_and_put_right(
