@@ -187,4 +187,6 @@ class Reasons:
             return "it was being fetched already"
         if event.outcome == Outcome.PASSED:
             return "never kept: the upstream is asked each time"
+        if event.outcome == Outcome.REDIRECTED:
+            return "the client was sent to the object store (storage.s3.redirect)"
         return ""

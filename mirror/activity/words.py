@@ -48,6 +48,7 @@ def summary(outcomes: Mapping[str, int]) -> str:
         "MISS": sum(outcomes.get(outcome, 0) for outcome in _MISSES),
         "PREFETCHED": outcomes.get(Outcome.PREFETCHED, 0),
         "PASSED": outcomes.get(Outcome.PASSED, 0),
+        "REDIRECTED": outcomes.get(Outcome.REDIRECTED, 0),
     }
     told = [f"{word} {count}" for word, count in parts.items() if count]
     if not told:

@@ -17,6 +17,7 @@ from ..policy.access import AccessGuard, AccessRule
 from ..policy.hosted_first import HostedFirst, Unchallenged
 from ..policy.on_demand import OnDemand, Opened
 from ..policy.probe import Probed
+from ..policy.redirecting import Redirecting
 from ..policy.routed import Routed
 from ..policy.tag_age import TagAges
 from ..policy.unconfigured import Shown, UnconfiguredGuard
@@ -136,8 +137,9 @@ class _Stacking:
         content = upstream if fleet is None else Together(upstream, fleet.following)
         content = content if tier is None else Tiered(content, tier)
         cache = self._cache(self._closing, registry, content, self._opened.shared)
+        redirects = self._opened.redirects
         visible = RepositoryVisibility(
-            cache,
+            cache if redirects is None else Redirecting(cache, redirects.find),
             upstream,
             self._opened.links,
             self._clock,

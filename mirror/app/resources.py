@@ -24,6 +24,7 @@ from ..pullthrough.fills.parallel import ParallelPolicy
 from ..pullthrough.fills.patience import DownloadPatience
 from ..pullthrough.fills.queue import FillLimits
 from ..pullthrough.fills.table import Fills
+from ..pullthrough.redirects import RedirectPolicy, Redirects
 from ..pullthrough.second_tier import OF_A_BUCKET, TierPatience, TierState
 from ..pullthrough.shared import Shared
 from ..storage.disk.service import bounds_of, serving
@@ -63,7 +64,7 @@ class Resources:
 
     `catalogue` is what is here, in pages; `listener` notes in it what happens in this process.
     `upstreams` and `tier` are None where nobody is to be asked. `far_keeping`: what one process of
-    the node does for the tier. `links` tell which of the
+    the node does for the tier. `redirects`: which clients are sent there. `links` tell which of the
     configured registries' repositories have shown what, `other_links` those of registries that
     only clients have named. `shared` is what the registries' caches are built on. `hosted` None:
     nothing is pushed here.
@@ -78,6 +79,7 @@ class Resources:
     upstreams: Upstreams | None
     tier: TierState | None
     far_keeping: FarKeeping | None
+    redirects: Redirects | None
     fills: Fills
     shared: Shared
     catalogue: CatalogueRecords
@@ -87,7 +89,7 @@ class Resources:
 
     def asking_nobody(self) -> Resources:
         """The same, for answers out of what is here."""
-        return dataclasses.replace(self, upstreams=None, tier=None)
+        return dataclasses.replace(self, upstreams=None, tier=None, redirects=None)
 
     def follow(self, config: Config) -> None:
         """From now on this is the configuration, and nothing is remembered in memory of what is
@@ -171,6 +173,7 @@ async def resources(
             upstreams,
             tier,
             far_keeping,
+            _redirects(config, tier, store),
             fills,
             shared,
             catalogue,
@@ -296,7 +299,17 @@ def _tier(storage: StorageConfig, process: Process) -> tuple[SecondTier, FarCont
     from .buckets import bucket_in
 
     bucket = bucket_in(storage.s3)
-    return S3Tier(bucket, process.events, process.clock), S3Content(bucket)
+    redirect = storage.s3.redirect
+    for_clients = None if redirect is None else redirect.endpoint
+    return S3Tier(bucket, process.events, process.clock), S3Content(bucket, for_clients)
+
+
+def _redirects(config: Config, tier: TierState | None, store: DiskContent) -> Redirects | None:
+    s3 = config.storage.s3
+    if s3 is None or s3.redirect is None or tier is None or tier.far is None:
+        return None
+    policy = RedirectPolicy(s3.redirect.networks, s3.redirect.over)
+    return Redirects(tier, tier.far, policy, store.size)
 
 
 def _turn(config: Config, process: Process) -> Turn:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Protocol
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
+from ..oci.errors import Unavailable
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
 from .context import RequestContext
@@ -24,6 +25,7 @@ class Outcome(StrEnum):
     FILLED = "filled"  # fetched now
     JOINED = "joined"  # being fetched already, for somebody else
     PASSED = "passed"  # handed through, never kept (tag lists)
+    REDIRECTED = "redirected"  # the client was sent to where it is
     CHANGED = "changed"  # what was pushed or deleted, as the client wanted it
     FAILED = "failed"
 
@@ -117,6 +119,41 @@ class FileContent(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """A FileContent that is to be fetched from this URL, which is a secret: whoever has it needs no
+    login. It has no bytes."""
+
+    descriptor: Descriptor
+    location: str = field(repr=False)
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.REDIRECTED
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance.HERE
+
+    async def proven(self) -> None:
+        raise Unavailable("its bytes are elsewhere")
+
+    def fileno(self) -> int:
+        return -1
+
+    def pread(self, count: int, offset: int) -> bytes:
+        raise OSError("its bytes are elsewhere")
+
+    def damaged(self, reason: str) -> None:
+        """There is no file of it here."""
+
+    async def readable(self, beyond: int) -> int:
+        raise Unavailable("its bytes are elsewhere")
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 Content = BytesContent | FileContent

@@ -15,7 +15,7 @@ from ..commands import ran
 from ..seaweed import Seaweed, seaweed_running
 from ..waiting import eventually
 from .bodies import MIB
-from .client import DOCKERD, digest_of
+from .client import DOCKERD, digest_of, fetch
 from .house import House, Mirror
 
 REDIS = "library/redis"
@@ -227,3 +227,51 @@ async def test_a_sweep_is_foretold_and_done_by_a_command(house: House, seaweed: 
     assert (await ran("far", "status", "--config", mirror.config)).status == 0
     assert set(map(far_name, contents)) <= set(seaweed.objects(bucket))
     assert hashlib.sha256(layer).hexdigest() in "".join(seaweed.objects(bucket))
+
+
+async def test_clients_of_named_networks_are_sent_to_the_store_for_large_blobs(
+    house: House, seaweed: Seaweed
+) -> None:
+    bucket = seaweed.bucket()
+    layer, contents = image(house, 3 * MIB)
+    other = house.hub.add_image("library/other", "7", b"another layer")
+    redirect = {"networks": ["127.0.0.0/8"], "over": "1MiB"}
+    mirror = await behind(house, seaweed.storage(bucket, redirect=redirect))
+    await pull(mirror, layer)  # it is not far yet
+    await has(seaweed, bucket, contents)
+    path = f"/v2/{REDIS}/blobs/{digest_of(layer)}"
+    assert (await mirror.ask(path, "HEAD")).status == 200
+    ranged = {**DOCKERD, "Range": "bytes=1000-1999"}
+    for asked, expected in ((DOCKERD, layer), (ranged, layer[1000:2000])):
+        sent = await mirror.ask(path, headers=asked)
+        assert (sent.status, sent.body) == (307, b"")
+        assert sent.headers["Cache-Control"] == "no-store"
+        got = await fetch(sent.headers["Location"], headers=asked)
+        assert got.body == expected
+    # A client that asks again and again may have had wrong bytes there.
+    assert (await mirror.ask(path)).body == layer
+    # Whoever may not see it here is not sent there, and what is small comes from here.
+    house.hub.lacking |= {("library/other", digest_of(layer))}
+    assert (await mirror.ask(f"/v2/library/other/manifests/{other}")).status == 200
+    hidden = await mirror.ask(f"/v2/library/other/blobs/{digest_of(layer)}")
+    assert hidden.status == 404
+    assert (await mirror.ask(f"/v2/{REDIS}/manifests/7")).status == 200
+    assert await mirror.metric("second_tier_redirects_total") == 2
+    assert [line["outcome"] for line in mirror.events("request")].count("redirected") == 2
+    assert "X-Amz" not in mirror.words()
+
+
+async def test_other_clients_are_sent_nowhere(house: House, seaweed: Seaweed) -> None:
+    bucket = seaweed.bucket()
+    layer, contents = image(house, 2 * MIB)
+    redirect = {"networks": ["10.0.0.0/8"], "over": "1MiB"}
+    mirror = await behind(house, seaweed.storage(bucket, redirect=redirect))
+    await pull(mirror, layer)
+    await has(seaweed, bucket, contents)
+    await pull(mirror, layer)
+    seaweed.pause()
+    try:
+        await pull(mirror, layer)
+    finally:
+        seaweed.resume()
+    assert await mirror.metric("second_tier_redirects_total") == 0

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from ...clock import Clock
-from ...contracts.registry import BytesContent, Outcome, Reader, Resolved, TagPage
+from ...contracts.registry import BytesContent, Outcome, Reader, Redirected, Resolved, TagPage
 from ...oci.digest import Digest
 from ...oci.errors import NameUnknown
 from ...oci.ranges import ContentRange
@@ -148,6 +148,8 @@ class Reading:
         content = await in_time(context, self._registry.blob(context, repository, digest, part))
         try:
             exchange.outcome = content.outcome
+            if isinstance(content, Redirected):
+                return await self._redirect(request, exchange, content)
             size = content.descriptor.size
             status, start, stop = 200, 0, size
             headers = {
@@ -174,6 +176,18 @@ class Reading:
             )
         finally:
             content.close()
+
+    async def _redirect(
+        self, request: web.BaseRequest, exchange: Exchange, content: Redirected
+    ) -> web.StreamResponse:
+        """A URL that is good for one client for a while: nobody keeps the answer. Other than 302
+        and 303, 307 lets no client ask in another way (RFC 9110, section 15.4.8)."""
+        headers = {
+            hdrs.LOCATION: content.location,
+            hdrs.CACHE_CONTROL: "no-store",
+            "Docker-Content-Digest": str(content.descriptor.digest),
+        }
+        return await self._whole(request, exchange, 307, headers, b"")
 
     async def _tags(
         self,
