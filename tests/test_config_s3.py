@@ -44,6 +44,19 @@ def test_all_keys(tmp_path: Path) -> None:
     assert section.secret_access_key.get_secret_value() == "s3cr+t/="
 
 
+def test_what_is_kept_there_and_who_is_sent_there() -> None:
+    section = parsed(
+        "{bucket: abc, max_size: 1TiB, keep: 90d, redirect: {networks: [10.0.0.0/8, 'fd00::/8'], "
+        "over: 4MiB, endpoint: 'https://s3.example.com'}}"
+    )
+    assert (section.max_size, section.keep) == (1 << 40, 90 * 86400)
+    assert section.redirect is not None
+    assert list(map(str, section.redirect.networks)) == ["10.0.0.0/8", "fd00::/8"]
+    assert (section.redirect.over, section.redirect.endpoint) == (4 << 20, "https://s3.example.com")
+    section = parsed("{bucket: abc, max_size: none, keep: none}")
+    assert (section.max_size, section.keep, section.redirect) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("text", "virtual"),
     [
@@ -77,6 +90,12 @@ def test_where_the_name_of_the_bucket_stands(text: str, virtual: bool) -> None:
             "the path of a file",
         ),
         ("{bucket: abc, url_style: other}", "s3.url_style", "virtual or path"),
+        ("{bucket: abc, keep: 1h}", "s3.keep", "2d at least"),
+        ("{bucket: abc, max_size: much}", "s3.max_size", "such as 50GiB"),
+        ("{bucket: abc, redirect: {over: 1MiB}}", "s3.redirect.networks", "networks: too"),
+        ("{bucket: abc, redirect: {networks: []}}", "s3.redirect.networks", "such as [10.0.0.0/8]"),
+        ("{bucket: abc, redirect: {networks: [lan]}}", "s3.redirect.networks[0]", "such as 10.0.0.0/8"),
+        ("{bucket: abc, redirect: {networks: [10.0.0.1/8]}}", "s3.redirect.networks[0]", "host bits"),
         (
             "{bucket: abc, endpoint: 'http://127.0.0.1:9000', url_style: virtual}",
             "s3.url_style",

@@ -27,6 +27,7 @@ Line = Mapping[str, Any]
 
 _EVERY = 6 * 3600.0  # seconds between two sweeps, whichever node does them
 _LOOK = 600.0  # seconds between two looks at whether one is due
+_PAGE = 2000  # pieces of content
 _KINDS = {True: "s3", False: "folder"}
 
 _USED_WITHIN = 7 * 86400.0  # seconds, where content goes by its size alone
@@ -139,6 +140,13 @@ class FarKeeping:
         except FarFault as error:
             raise CommandFailed(f"the object store does not do it: {error}") from error
 
+    async def recheck(self, _: Parameters) -> AsyncGenerator[Line, None]:
+        """All that was noted as far is due again: the tier may have lost it."""
+        after: str | None = ""
+        while after is not None:
+            after = await self._records.doubt(after, _PAGE, self._clock.wall())
+        yield {"backlog": (await self._records.backlog()).count}
+
     async def close(self) -> None:
         await self._turn.close()
 
@@ -164,5 +172,9 @@ def far_commands(keeping: FarKeeping | None) -> Mapping[str, Command]:
         yield {}
 
     if keeping is None:
-        return {"far-status": Tells(nothing), "far-sweep": Tells(nothing)}
-    return {"far-status": Tells(keeping.status), "far-sweep": Tells(keeping.sweep)}
+        return dict.fromkeys(("far-status", "far-sweep", "far-recheck"), Tells(nothing))
+    return {
+        "far-status": Tells(keeping.status),
+        "far-sweep": Tells(keeping.sweep),
+        "far-recheck": Tells(keeping.recheck),
+    }

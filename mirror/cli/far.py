@@ -81,6 +81,21 @@ def far_sweep(
         out.print("Nothing was removed (--dry-run).")
 
 
+@explained("far recheck", failed="the mirror could not be asked")
+def far_recheck(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Have all that is on this node's disk looked for in the second tier, and given to it where it
+    is missing.
+
+    A node does so by itself within a month. It is of use when a bucket was lost, or emptied.
+    """
+    log_nothing()
+    [line] = asyncio.run(_lines(config, "far-recheck", {}))
+    if as_json:
+        print_json(line)
+    else:
+        out.print(f"{line['backlog']} pieces of content are looked for there, behind the pulls.")
+
+
 async def _lines(config: Path | None, command: str, given: Mapping[str, object]) -> list[Line]:
     return [line async for line in lines_of_running(config, command, given)]
 
@@ -101,4 +116,4 @@ def _show(line: Line) -> None:
 
 
 far = typer.Typer(help="What is behind the disk: the second tier.", no_args_is_help=True)
-register(far, far_status, far_sweep, without="far_")
+register(far, far_recheck, far_status, far_sweep, without="far_")

@@ -21,7 +21,7 @@ def seaweed() -> Iterator[Seaweed]:
         yield server
 
 
-@pytest.mark.parametrize("name", ["docker", "skopeo", "containerd", "podman"])
+@pytest.mark.parametrize("name", ["docker", "skopeo"])
 def test_a_client_that_is_sent_to_the_store_has_the_whole_image(
     name: str, hub: Hub, programs: Programs, shelf: Shelf, seaweed: Seaweed
 ) -> None:

@@ -59,15 +59,14 @@ async def test_the_second_tier_opens_nothing_to_another_repository(house: House)
         assert (await second.ask(f"/v2/{OTHER}/{path}")).status == 404
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 async def test_what_was_due_when_the_mirror_was_killed_is_given_by_the_next(
-    house: House, workers: int
+    house: House,
 ) -> None:
     layer = os.urandom(4 * MIB)
     house.hub.add_image(REDIS, "7", layer)
     tier = house.folder / "tier"
     tier.touch()  # it takes nothing
-    mirror = await sharing(house, workers=workers)
+    mirror = await sharing(house)
     await pull(mirror, layer)
     mirror.kill()
     tier.unlink()
