@@ -94,8 +94,16 @@ def test_where_the_name_of_the_bucket_stands(text: str, virtual: bool) -> None:
         ("{bucket: abc, max_size: much}", "s3.max_size", "such as 50GiB"),
         ("{bucket: abc, redirect: {over: 1MiB}}", "s3.redirect.networks", "networks: too"),
         ("{bucket: abc, redirect: {networks: []}}", "s3.redirect.networks", "such as [10.0.0.0/8]"),
-        ("{bucket: abc, redirect: {networks: [lan]}}", "s3.redirect.networks[0]", "such as 10.0.0.0/8"),
-        ("{bucket: abc, redirect: {networks: [10.0.0.1/8]}}", "s3.redirect.networks[0]", "host bits"),
+        (
+            "{bucket: abc, redirect: {networks: [lan]}}",
+            "s3.redirect.networks[0]",
+            "such as 10.0.0.0/8",
+        ),
+        (
+            "{bucket: abc, redirect: {networks: [10.0.0.1/8]}}",
+            "s3.redirect.networks[0]",
+            "host bits",
+        ),
         (
             "{bucket: abc, endpoint: 'http://127.0.0.1:9000', url_style: virtual}",
             "s3.url_style",
