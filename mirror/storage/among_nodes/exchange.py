@@ -30,6 +30,10 @@ _BATCH = 200
 # Seconds between two batches: what is noted within is sent together.
 _TOGETHER = 0.05
 
+# An exchange behind may take so many times as long as one that a request waits for: this process
+# may have been late itself.
+_PATIENCE = 4
+
 # Seconds after which another node's news are heard.
 _EACH = 0.5
 
@@ -37,9 +41,9 @@ _EACH = 0.5
 class Exchange:
     """`later` writes behind, `ask` reads on the way of a request, `news` reads twice a second.
 
-    Nobody waits longer than `limit` seconds. After a failure nothing is asked, but for one exchange
-    behind after 0.5 to 5 seconds; what is to be written waits for it, in bounds. Nothing is asked
-    either before the first exchange has gone well, so that it may begin with Redis down.
+    No request waits longer than `limit` seconds. After a failure nothing is asked, but for one
+    exchange behind after 0.5 to 5 seconds; what is to be written waits for it, in bounds. Nothing
+    is asked either before the first exchange has gone well, so that it may begin with Redis down.
     """
 
     def __init__(
@@ -51,8 +55,8 @@ class Exchange:
     ) -> None:
         """`pauses`: the shortest and the longest between two tries, in seconds. Raises ValueError,
         without the password, for a URL of another form."""
-        self._client = redis_client(access, limit)
-        self._limit = limit
+        self._limit, self._patience = limit, _PATIENCE * limit
+        self._client = redis_client(access, self._patience)
         self._pauses = pauses
         self._works = False  # the tag memory, which has the same Redis, tells the log
         self._taking = Health("redis", "share", events)
@@ -80,7 +84,7 @@ class Exchange:
         if not self._works:
             return [None] * len(commands)
         try:
-            answers = await self._sent(commands)
+            answers = await self._sent(commands, self._limit)
         except Exception:  # whatever is at the other end
             self._works = False
             return [None] * len(commands)
@@ -125,7 +129,7 @@ class Exchange:
 
     async def _hear(self) -> None:
         asked = [(command, tell) for ask, tell in self._news if (command := ask()) is not None]
-        answers = await self._sent([("PING",), *(command for command, _ in asked)])
+        answers = await self._sent([("PING",), *(command for command, _ in asked)], self._patience)
         if isinstance(answers[0], ResponseError):
             raise answers[0]
         self._works = True
@@ -138,7 +142,7 @@ class Exchange:
         batch = list(islice(self._unwritten.items(), _BATCH))
         commands = [(key, write, write()) for key, write in batch]
         sent = [command for _, _, command in commands if command is not None]
-        answers = await self._sent(sent) if sent else []
+        answers = await self._sent(sent, self._patience) if sent else []
         for key, write, _ in commands:
             if self._unwritten.get(key) is write:
                 self._unwritten.pop(key)
@@ -148,8 +152,8 @@ class Exchange:
         elif answers:
             self._taking.worked()
 
-    async def _sent(self, commands: Sequence[Command]) -> list[Any]:
+    async def _sent(self, commands: Sequence[Command], limit: float) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return await exchanged(pipeline, self._limit)
+        return await exchanged(pipeline, limit)
