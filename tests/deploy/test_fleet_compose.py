@@ -112,6 +112,8 @@ def test_the_engines_are_where_the_mirrors_look_for_them(deploy, services, mirro
     watched = (deploy / "sentinel.conf").read_text()
     assert f"sentinel monitor {name} redis-1 6379 2" in watched
     assert "port 26379" in watched
+    for each in SENTINELS:
+        assert services[each]["hostname"] == each
     assert {*SENTINELS, "redis-1", "redis-2", "postgres", "s3"} <= set(services)
     assert mirror["storage"]["s3"]["endpoint"] == "http://s3:8333"
     assert "@postgres/" in mirror["hosted"]["records"]
