@@ -157,9 +157,9 @@ class House:
                 }
             },
         }
-        for name, keys in (more or {}).items():
-            section = sections.get(name)
-            sections[name] = {**section, **keys} if isinstance(section, dict) else keys
+        for section, keys in (more or {}).items():
+            given = sections.get(section)
+            sections[section] = {**given, **keys} if isinstance(given, dict) else keys
         configuration.write_text(json.dumps(sections))  # JSON is YAML too
         argv = [sys.executable, "-m", "mirror", "serve", "--config", str(configuration)]
         server = Server(name, port, self.started(argv, folder))
@@ -192,10 +192,14 @@ class House:
         )
         return server
 
-    def docker_registry(self, upstream: Server | None) -> Server:
-        """Debian's docker-registry as a pull-through cache, or to push to."""
+    def docker_registry(
+        self, upstream: Server | None, bucket: Mapping[str, object] | None = None
+    ) -> Server:
+        """Debian's docker-registry as a pull-through cache, or to push to. `bucket`: where it keeps
+        content; None: in files. It passes the bytes on, and sends nobody to the bucket."""
         folder, port = self._room("docker-registry"), free_port()
         proxy = {} if upstream is None else {"remoteurl": f"http://127.0.0.1:{upstream.port}"}
+        files = {"filesystem": {"rootdirectory": str(folder / "data"), "maxthreads": 100}}
         configuration = folder / "config.yml"
         configuration.write_text(
             json.dumps(
@@ -203,7 +207,7 @@ class House:
                     "version": 0.1,
                     "log": {"level": "error", "accesslog": {"disabled": True}},
                     "storage": {
-                        "filesystem": {"rootdirectory": str(folder / "data"), "maxthreads": 100},
+                        **({"s3": bucket, "redirect": {"disable": True}} if bucket else files),
                         "cache": {"blobdescriptor": "inmemory"},
                     },
                     "http": {"addr": f"127.0.0.1:{port}"},
@@ -211,7 +215,10 @@ class House:
                 }
             )
         )
-        program = self.started([find("docker-registry"), "serve", str(configuration)], folder)
+        # An authority that AWS_CA_BUNDLE names is nothing that its old client takes.
+        environment = {"AWS_CA_BUNDLE": ""} if bucket else None
+        argv = [find("docker-registry"), "serve", str(configuration)]
+        program = self.started(argv, folder, environment)
         server = Server("docker-registry", port, program)
         server.program.wait_until(server.answers)
         return server
