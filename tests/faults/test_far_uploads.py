@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ..seaweed import Seaweed, seaweed_running
 from ..waiting import eventually
 from .bodies import MIB
 from .client import DOCKERD, digest_of, fetch
+from .fleet.lines import Line
 from .house import House, Mirror
 
 REDIS = "library/redis"
@@ -92,30 +94,30 @@ def _is_uploading(mirror: Mirror, seaweed: Seaweed) -> bool:
 
 
 async def test_what_was_due_while_the_store_was_frozen_or_gone_arrives_when_it_is_back(
-    house: House, seaweed: Seaweed
+    house: House, seaweed: Seaweed, tmp_path: Path
 ) -> None:
     bucket = seaweed.bucket()
-    mirror = await behind(house, seaweed.storage(bucket))
+    line = Line(tmp_path, seaweed.place)
+    endpoint = f"http://{line.host}:{line.port}"
     contents: dict[str, int] = {}
-    seaweed.pause()
-    try:
-        layer, added = image(house, 2 * MIB, "frozen")
-        contents |= added
-        async with asyncio.timeout(20):
-            await pull(mirror, layer, "frozen")
-    finally:
-        seaweed.resume()
-    seaweed.kill()
-    try:
-        for number in range(3):
-            layer, added = image(house, MIB, f"gone{number}")
+    with line:
+        mirror = await behind(house, seaweed.storage(bucket, endpoint=endpoint))
+        seaweed.pause()
+        try:
+            layer, added = image(house, 2 * MIB, "frozen")
             contents |= added
-            await pull(mirror, layer, f"gone{number}")
-    finally:
-        seaweed.start()
-    await has(seaweed, bucket, contents)
-    assert await mirror.metric("second_tier_dropped_total") == 0
-    await eventually(lambda: _backlog_is_empty(mirror), SOON)
+            async with asyncio.timeout(20):
+                await pull(mirror, layer, "frozen")
+        finally:
+            seaweed.resume()
+    for number in range(3):  # connections are refused now
+        layer, added = image(house, MIB, f"gone{number}")
+        contents |= added
+        await pull(mirror, layer, f"gone{number}")
+    with line:
+        await has(seaweed, bucket, contents)
+        assert await mirror.metric("second_tier_dropped_total") == 0
+        await eventually(lambda: _backlog_is_empty(mirror), SOON)
 
 
 async def _backlog_is_empty(mirror: Mirror) -> bool:
