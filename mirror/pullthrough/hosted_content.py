@@ -22,10 +22,11 @@ from ..contracts.upstream import StreamContent
 from ..events import Events
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import BlobUnknown, Denied, Unavailable, Untrustworthy
+from ..oci.errors import BlobUnknown, Denied, RegistryError, Unavailable, Untrustworthy
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
-from ..threads import read_aside
+from ..tasks import ended
+from ..threads import aside, read_aside
 from ..times import DOWNLOADS
 from .fills.table import Fills
 
@@ -82,7 +83,7 @@ class ObjectStore:
         self._tier = tier
         self._content = content
         self.events = events
-        self._setting_aside: set[asyncio.Task[None]] = set()
+        self._setting_aside: dict[Digest, asyncio.Task[None]] = {}
 
     async def blob(
         self,
@@ -111,18 +112,35 @@ class ObjectStore:
     def wrong(self, digest: Digest, reason: str) -> None:
         log.error("hosted_content_wrong", digest=str(digest), reason=reason)
         self.events.emit(UpstreamRejected("", NAME))
-        task = asyncio.create_task(self._set_aside(digest), name=f"set aside {digest}")
-        self._setting_aside.add(task)
-        task.add_done_callback(self._setting_aside.discard)
+        if digest not in self._setting_aside:
+            task = asyncio.create_task(self._set_aside(digest), name=f"set aside {digest}")
+            self._setting_aside[digest] = task
+            task.add_done_callback(lambda _: self._setting_aside.pop(digest, None))
 
     async def _set_aside(self, digest: Digest) -> None:
+        """It may be the only copy, so that it is read once more: what was wrong may have been
+        replaced since it was opened, or have become wrong on its way."""
         try:
+            if await self._is_right(digest):
+                log.warning("hosted_content_right_again", digest=str(digest))
+                return
             await self._content.set_aside(digest)
-        except FarFault as error:
+        except (FarFault, RegistryError) as error:
             log.warning("hosted_content_not_set_aside", digest=str(digest), reason=str(error))
 
+    async def _is_right(self, digest: Digest) -> bool:
+        """Raises RegistryError."""
+        hasher = digest.hasher()
+        async for piece in _all_of(await self.stream(digest)):
+            await aside(hasher.update, piece)
+        return hasher.hexdigest() == digest.hex
+
     async def close(self) -> None:
-        await asyncio.gather(*self._setting_aside, return_exceptions=True)
+        """What is being looked at is not waited for: it is found wrong again."""
+        tasks = list(self._setting_aside.values())
+        for task in tasks:
+            task.cancel()
+        await ended(tasks)
 
     # All else is asked of the records.
 
