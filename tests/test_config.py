@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -23,6 +25,7 @@ from mirror.config import (
     document,
     model,
 )
+from mirror.config.section import Section
 from mirror.oci.digest import Digest
 
 from .e2e import certificates
@@ -43,6 +46,34 @@ def problems(text: str) -> list[str]:
         parse(text)
     assert str(caught.value).splitlines() == [str(each) for each in caught.value.problems]
     return str(caught.value).splitlines()
+
+
+def sections(of: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys that lead to each section, those of any registry and of lists included."""
+    for name, field in of.model_fields.items():
+        for each in sections_in(field.annotation):
+            yield (*path, field.alias or name)
+            yield from sections(each, (*path, field.alias or name))
+
+
+def sections_in(annotation: object) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from sections_in(argument)
+
+
+@pytest.mark.parametrize("path", list(sections(Config)), ids=".".join)
+def test_a_key_that_no_section_knows_is_told_with_those_that_it_does(path: tuple[str, ...]) -> None:
+    text, lists = "{zzzzz: 1}", ("listen", "access", "sync", "endpoints", "freshness")
+    for key in reversed(path):
+        inner = f"[{text}]" if key in lists else text
+        text = (
+            f"{{{key}: {{docker.io: {inner}}}}}" if key == "registries" else f"{{{key}: {inner}}}"
+        )
+    told = [each for each in problems(text) if "zzzzz: found a key that is not known" in each]
+    assert len(told) == 1, problems(text)
+    assert re.search(r"write (one of \w+|\w+)", told[0])
 
 
 def only_problem(text: str) -> str:

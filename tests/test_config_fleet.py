@@ -75,6 +75,10 @@ def test_nodes_by_a_list_and_by_dns() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
+        (
+            "url: 'http://a:5003', secret: hunter2",
+            "fleet.secret: found a key that is not known, write secret_file, with the path of a",
+        ),
         ("url: 'http://10.0.0.1'", "fleet.url: found 'http://10.0.0.1', write the port too"),
         ("url: 'http://0.0.0.0:5003'", "fleet.url: found 'http://0.0.0.0:5003', write an address"),
         ("url: '10.0.0.1:5003'", "fleet.url: found '10.0.0.1:5003', write a URL such as"),

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from . import proxies, values
 from .admin import AdminConfig
+from .collection import CollectionConfig
 from .contradictions import contradictions
 from .document import MAX_LENGTH, Document, Location, read_document
+from .fleet import FleetConfig
 from .hosted import HostedConfig
 from .listening import ListenConfig, TlsConfig
 from .log import LogConfig
@@ -35,6 +37,8 @@ from .problems import ConfigError, Mistake, Problem, kind
 from .s3 import RedirectConfig, S3Config
 from .section import Section
 from .sync import SyncConfig
+from .tracing import TracingConfig
+from .webhooks import WebhooksConfig
 
 
 def load(path: Path | None) -> Config:
@@ -183,6 +187,10 @@ _SECTIONS: dict[str | int, type[Section]] = {
     "listen": ListenConfig,
     "tls": TlsConfig,
     "hosted": HostedConfig,
+    "webhooks": WebhooksConfig,
+    "gc": CollectionConfig,
+    "fleet": FleetConfig,
+    "tracing": TracingConfig,
     "log": LogConfig,
     "storage": StorageConfig,
     "s3": S3Config,
@@ -207,6 +215,7 @@ _LISTED: dict[str | int, type[Section]] = {
 # Not the nearest in spelling, but what was meant.
 _MEANT = {
     "password": "password_file, with the path of a file that holds it",
+    "secret": "secret_file, with the path of a file that holds it",
     "token": "token_file, with the path of a file that holds it",
     "secret_access_key": "secret_access_key_file, with the path of a file that holds it",
     "identity_token": "identity_token_file, with the path of a file that holds it",
