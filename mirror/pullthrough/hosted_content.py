@@ -214,6 +214,8 @@ class HostedContent:
         part: ByteRange | None,
     ) -> FileContent:
         part = None if part == ByteRange(0) else part
+        # By whatever name it is asked for: a mirrored registry may have that name, too.
+        repository = Repository(self.registry, repository.name)
         began = self.clock.monotonic()
         for tries_left in reversed(range(_TRIES)):
             fill, outcome = self.fills.join(

@@ -58,6 +58,8 @@ async def nodes(
     collections = {"every": "1d", "grace": "1s"}
     async with House(folder) as house, hosted_nodes(house, engines, collections) as nodes:
         yield nodes
+        found = engines.seaweed.objects(nodes.bucket)
+        assert [name for name in found if not name.startswith("hosted/")] == []  # nor twice
         for mirror in nodes.mirrors:
             mirror.wrote_well()
             assert mirror.rotten() == []

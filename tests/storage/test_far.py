@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from mirror.contracts.events import ContentEvicted
+from mirror.contracts.hosted import HOSTED
 from mirror.contracts.second_tier import FarStanding
 from mirror.oci.digest import Digest
 from mirror.storage.disk.index_schema import _VERSIONS
@@ -193,3 +194,21 @@ async def test_an_account_from_before_there_was_a_second_tier_has_all_of_it_due(
     assert content.pread(9, 0) == b"old"
     content.close()
     await store.close()
+
+
+async def test_what_was_pushed_is_not_given_there(store: DiskContent) -> None:
+    """It is kept elsewhere for all nodes when it is let go, and gone when it is deleted there."""
+    pushed, brought = b"pushed", b"brought from where it is kept"
+    mirrored = await keep(store)
+    await store.held.put_held(Digest.of(pushed), pushed)
+    await store.held.let_go(Digest.of(pushed))
+    await store.put(Digest.of(brought), brought, source=HOSTED)
+    assert await due(store) == [mirrored]
+    assert (await store.far.backlog()).count == 1
+    # What was the mirror's before it was pushed is so still.
+    await store.held.hold(mirrored)
+    assert await due(store) == []
+    await store.held.let_go(mirrored)
+    assert await due(store) == [mirrored]
+    await store.far.note(mirrored, FarStanding.FAR)
+    assert await due(store) == []

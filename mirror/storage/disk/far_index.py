@@ -2,7 +2,8 @@
 
 That content is not far yet is what its record says from its beginning, in the transaction that
 makes it: no process that dies can forget that it was due. Content of guests, and what is held, is
-not given to the second tier.
+not given to the second tier; nor is what was pushed: where it is let go, it is kept for all nodes
+elsewhere, and what is deleted there is to be gone.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from collections.abc import Collection, Sequence
 from ...contracts.second_tier import Backlog, Due, FarStanding
 from ...oci.digest import Digest
 from .index import Index
+from .ingest_key import PUSHED
 
 # As the index `not_far` has it: SQLite takes it for no other words.
-_IS_DUE = "far <> 1 AND NOT guest AND held IS NULL"
+_MAY_BE_DUE = "far <> 1 AND NOT guest AND held IS NULL"
+_IS_DUE = f"{_MAY_BE_DUE} AND source <> '{PUSHED}'"
 
 # The sources of what is due, each found by one step in the index.
 _SOURCES = f"""
 WITH RECURSIVE found (source) AS (
-    SELECT min(source) FROM content WHERE {_IS_DUE}
+    SELECT min(source) FROM content WHERE {_MAY_BE_DUE}
     UNION ALL
-    SELECT (SELECT min(source) FROM content WHERE source > found.source AND {_IS_DUE}) FROM found
-    WHERE found.source IS NOT NULL
+    SELECT (SELECT min(source) FROM content WHERE source > found.source AND {_MAY_BE_DUE})
+    FROM found WHERE found.source IS NOT NULL
 )
-SELECT source FROM found WHERE source IS NOT NULL LIMIT ?
+SELECT source FROM found WHERE source <> '{PUSHED}' LIMIT ?
 """  # noqa: S608
 
 _DUE = f"""

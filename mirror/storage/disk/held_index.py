@@ -13,7 +13,7 @@ import apsw
 from ...oci.digest import Digest
 from ..sqlite_files import rows
 from .index import Index
-from .ingest_key import PartialKey
+from .ingest_key import PUSHED, PartialKey
 
 _IS_KEPT = """
 SELECT EXISTS (SELECT 1 FROM needs WHERE child = ?1) OR EXISTS
@@ -21,11 +21,12 @@ SELECT EXISTS (SELECT 1 FROM needs WHERE child = ?1) OR EXISTS
 """
 
 # What was held later than now was so by a clock that was ahead, and stays so.
-_HOLD = """
-INSERT INTO content (digest, size, used_at, rank, held) VALUES (?1, ?2, ?3, 0, ?3)
+_HOLD = f"""
+INSERT INTO content (digest, size, used_at, rank, held, source)
+VALUES (?1, ?2, ?3, 0, ?3, '{PUSHED}')
 ON CONFLICT (digest) DO UPDATE SET
     size = ?2, guest = 0, used_at = max(used_at, ?3), held = max(coalesce(held, ?3), ?3)
-"""
+"""  # noqa: S608
 
 
 class HeldIndex:

@@ -14,6 +14,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Self
 
+from ...contracts.hosted import HOSTED
 from ...oci.digest import ALGORITHMS, Digest
 from ...oci.reference import namespace_of
 
@@ -28,6 +29,10 @@ FOLDERS = (*ALGORITHMS, UPLOADS)
 def _mark(name: str) -> str:
     """Of any name, fit for a file's."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+PUSHED = _mark(HOSTED)
+"""The source of what was pushed here, or has come from where all nodes keep what was."""
 
 
 @dataclass(frozen=True, slots=True)
