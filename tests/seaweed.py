@@ -1,15 +1,11 @@
 """A real S3-compatible server of a test's own, or of many tests': SeaweedFS, one process.
 
-    @pytest.fixture(scope="module")
-    def seaweed() -> Iterator[Seaweed]:
-        with seaweed_running() as server:
-            yield server
-
     bucket = seaweed.bucket()          # a new one, empty
     house.mirror(storage=seaweed.storage(bucket))
 
-It is up after some 3 s, so that a module has one of them, and each test a bucket. Its ports are its
-own, and so is its address: two that have the same ports find one another on 127.0.0.1.
+It is up after some 3 s: so tests share the one of the fixture `seaweed`, and each has a bucket. Its
+ports are its own, and so is its address: two that have the same ports find one another on
+127.0.0.1.
 """
 
 from __future__ import annotations

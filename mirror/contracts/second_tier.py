@@ -159,10 +159,6 @@ class FarRecords(Protocol):
     def is_far(self, digest: Digest) -> bool:
         """Of what is here: a few microseconds. What is not here is not known to be."""
 
-    async def uploaded(self, digest: Digest, within: float) -> bool:
-        """Returns when it is far, has gone from here, or so many seconds have passed; whether it
-        is far."""
-
     async def note(self, digest: Digest, standing: FarStanding) -> None: ...
 
     async def given(self, due: Due) -> None:

@@ -48,8 +48,8 @@ class UploadPace:
     look: float = 1.0
     pause: float = 1.0
     longest_pause: float = 30.0
-    passed_over: float = 15.0
-    longest_passed_over: float = 3600.0
+    passed_over: float = 5.0
+    longest_passed_over: float = 120.0
     tell: float = 15.0
     doubted: int = 2000
     doubted_after: float = 30 * 86400.0

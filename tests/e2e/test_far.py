@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from ..seaweed import Seaweed, seaweed_running
+from ..seaweed import Seaweed
 from ..waiting import until
 from .clients import FLAVOURS, Flavour
 from .conftest import Shelf, have
@@ -14,11 +12,7 @@ from .hub import Hub
 from .mirror import Mirror, endpoint
 from .programs import Programs
 
-
-@pytest.fixture(scope="module")
-def seaweed() -> Iterator[Seaweed]:
-    with seaweed_running() as server:
-        yield server
+pytestmark = pytest.mark.xdist_group("seaweed")
 
 
 @pytest.mark.parametrize("name", ["docker", "skopeo"])

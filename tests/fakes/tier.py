@@ -179,12 +179,6 @@ class MemoryFar:
     def is_far(self, digest: Digest) -> bool:
         return self._store.is_here(digest) and self._standing.get(digest) is FarStanding.FAR
 
-    async def uploaded(self, digest: Digest, within: float) -> bool:
-        async with asyncio.timeout(within):
-            while not self.is_far(digest):
-                await asyncio.sleep(0.01)
-        return True
-
     async def note(self, digest: Digest, standing: FarStanding) -> None:
         self._standing[digest] = standing
 

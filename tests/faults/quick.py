@@ -43,7 +43,14 @@ def hurry() -> None:
     shorten(second_tier.TierPatience, away=2.0, put=10.0)
     for name, seconds in (("away", 2.0), ("put", 5.0)):
         object.__setattr__(second_tier.OF_A_BUCKET, name, seconds)  # it was made before this
-    shorten(far_uploads.UploadPace, look=0.2, pause=0.2, longest_pause=1.0, passed_over=1.0)
+    shorten(
+        far_uploads.UploadPace,
+        look=0.2,
+        pause=0.2,
+        longest_pause=1.0,
+        passed_over=1.0,
+        longest_passed_over=2.0,
+    )
     shorten(policy.TroublePatience, promised=PATIENCE, lagging=1.0)
 
 

@@ -6,14 +6,14 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ..commands import ran
-from ..seaweed import Seaweed, seaweed_running
+from ..seaweed import Seaweed
 from ..waiting import eventually
 from .bodies import MIB
 from .client import DOCKERD, digest_of, fetch
@@ -24,10 +24,7 @@ REDIS = "library/redis"
 SOON = 60.0  # seconds, on a busy machine
 
 
-@pytest.fixture(scope="module")
-def seaweed() -> Iterator[Seaweed]:
-    with seaweed_running() as server:
-        yield server
+pytestmark = pytest.mark.xdist_group("seaweed")
 
 
 def far_name(digest: str) -> str:

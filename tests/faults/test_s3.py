@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from mirror.app.doctor.bucket import bucket
 from mirror.app.doctor.findings import Mark
 from mirror.config import parse
 
-from ..seaweed import READER, Seaweed, seaweed_running
+from ..seaweed import READER, Seaweed
 from .bodies import MIB
 from .client import digest_of
 from .house import House, Mirror
@@ -24,10 +24,7 @@ from .test_second_tier import REDIS, kept, pull
 MOST = 6.0  # seconds that a bucket in trouble delays a pull here, most of them the machine's
 
 
-@pytest.fixture(scope="module")
-def seaweed() -> Iterator[Seaweed]:
-    with seaweed_running() as server:
-        yield server
+pytestmark = pytest.mark.xdist_group("seaweed")
 
 
 async def with_bucket(

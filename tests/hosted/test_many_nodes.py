@@ -35,7 +35,10 @@ MIB = 1 << 20
 BY_NOBODY = {"Authorization": ""}
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.xdist_group("many-nodes"),  # engines and nodes are started once for all
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,6 @@ async def test_what_is_put_is_due_until_it_is_noted_as_far(store: DiskContent) -
     await store.far.note(digest, FarStanding.FAR)
     assert await due(store) == []
     assert store.far.is_far(digest)
-    assert await store.far.uploaded(digest, 0)
     await store.far.note(digest, FarStanding.WRONG)
     [source] = await store.far.sources()
     [again] = await store.far.due(source, True, (), 1)

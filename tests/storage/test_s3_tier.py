@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -16,14 +16,10 @@ from mirror.storage.second_tier.bucket import Bucket
 from mirror.storage.second_tier.s3 import S3Tier, name_of
 from mirror.storage.second_tier.s3_content import S3Content
 
-from ..seaweed import KEY, SECRET, Seaweed, seaweed_running
+from ..seaweed import KEY, SECRET, Seaweed
 from .second_tier_contract import DATA, DIGEST, SecondTierContract, got, put
 
-
-@pytest.fixture(scope="module")
-def seaweed() -> Iterator[Seaweed]:
-    with seaweed_running() as server:
-        yield server
+pytestmark = pytest.mark.xdist_group("seaweed")
 
 
 def bucket(seaweed: Seaweed, name: str, prefix: str = "below/this/") -> Bucket:

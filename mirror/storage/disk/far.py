@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
@@ -23,8 +22,6 @@ from .open_file import StoredFile
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-_LOOK = 0.1  # seconds between two looks at whether another process has brought something far
 
 
 class DiskFar:
@@ -80,16 +77,6 @@ class DiskFar:
             os.close(fd)  # who opens it to read it sees to that
             return None
         return StoredFile(fd, digest, size, Outcome.HIT, lambda reason: self._doubt(digest, reason))
-
-    async def uploaded(self, digest: Digest, within: float) -> bool:
-        deadline = self._clock.monotonic() + within
-        while (standing := self._async_index.known(self._index.standing, digest)) is not None:
-            if standing is FarStanding.FAR:
-                return True
-            if self._clock.monotonic() > deadline:
-                return False
-            await asyncio.sleep(_LOOK)
-        return False
 
     async def _ask(self, work: Callable[..., T], *arguments: object) -> T | None:
         try:
