@@ -157,7 +157,7 @@ def reason_of(error: BaseException) -> str:
     said = str(error)
     code, message, status = _CODE.search(said), _MESSAGE.search(said), _STATUS.search(said)
     if code:
-        words = html.unescape(message[1]).strip().rstrip(".") if message else ""
+        words = _line(html.unescape(message[1])).rstrip(".") if message else ""
         return f"{code[1]}: {words}" if words else code[1]
     if status:
         return f"status {status[1]}"
@@ -166,4 +166,9 @@ def reason_of(error: BaseException) -> str:
             return words
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
-    return " ".join(said.partition("\n\nDebug source")[0].split())[:200] or type(error).__name__
+    return _line(said.partition("\n\nDebug source")[0])[:200] or type(error).__name__
+
+
+def _line(text: str) -> str:
+    """Without what would move a terminal's cursor."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))

@@ -98,12 +98,15 @@ class S3Content:
         return used
 
     async def _listed(self, prefix: str, after: str, limit: int) -> Sequence[FarObject]:
-        """At most `limit` objects behind this one."""
+        """At most `limit` objects behind this one. Raises ValueError where the server knows of no
+        such beginning: it would give the first ones for ever."""
         pages = obstore.list(self._store, prefix or None, offset=after or None, chunk_size=limit)
         try:
             found = await anext(pages)
         except StopAsyncIteration:
             return []
+        if after and found and found[0]["path"] <= after:
+            raise ValueError("its list does not begin where it is asked to")
         return [
             FarObject(each["path"], _digest(each["path"]), each["size"], _at(each))
             for each in found[:limit]
