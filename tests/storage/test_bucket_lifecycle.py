@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -23,8 +25,14 @@ class _Answers(BaseHTTPRequestHandler):
     status, body = 200, b""
     asked: tuple[str, str] = "", ""
 
+    drips = False
+
     def do_GET(self) -> None:
         type(self).asked = self.path, self.headers["Authorization"]
+        with contextlib.suppress(ConnectionError):
+            while self.drips:
+                self.wfile.write(b"H")
+                time.sleep(0.02)
         self.send_response(self.status)
         self.end_headers()
         self.wfile.write(self.body)
@@ -55,15 +63,25 @@ def store() -> Iterator[Bucket]:
     ],
     ids=["a rule", "another rule", "none", "no bucket", "forbidden", "not known there"],
 )
-def test_what_it_says(store: Bucket, status: int, body: bytes, says: bool | None) -> None:
+async def test_what_it_says(store: Bucket, status: int, body: bytes, says: bool | None) -> None:
     _Answers.status, _Answers.body = status, body
-    assert aborts_uploads(store, 1_700_000_000.0) is says
+    assert await aborts_uploads(store, 1_700_000_000.0) is says
     path, login = _Answers.asked
     assert path == "/b?lifecycle="
     assert "Credential=me/20231114/us-east-1/s3/aws4_request" in login
     assert "secret" not in login
 
 
-def test_one_that_is_not_there_and_one_whose_login_is_not_known_say_nothing() -> None:
-    assert aborts_uploads(Bucket("b", "http://127.0.0.1:1", key=lambda: ("a", "b")), 0.0) is None
-    assert aborts_uploads(Bucket("b", "http://127.0.0.1:1"), 0.0) is None
+async def test_one_that_is_not_there_and_one_whose_login_is_not_known_say_nothing() -> None:
+    assert (
+        await aborts_uploads(Bucket("b", "http://127.0.0.1:1", key=lambda: ("a", "b")), 0.0) is None
+    )
+    assert await aborts_uploads(Bucket("b", "http://127.0.0.1:1"), 0.0) is None
+
+
+async def test_one_that_never_comes_to_an_end_is_not_waited_for(
+    store: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(_Answers, "drips", True)
+        assert await aborts_uploads(store, 0.0, within=0.2) is None

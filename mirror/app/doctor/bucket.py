@@ -10,7 +10,6 @@ from ...clock import Clock
 from ...config.s3 import S3Config
 from ...storage.second_tier.bucket_probe import bucket_facts
 from ...storage.second_tier.lifecycle import aborts_uploads
-from ...threads import aside
 from ..buckets import bucket_in
 from .findings import Diagnosis, bad, good, warn
 
@@ -58,7 +57,7 @@ async def bucket(config: S3Config) -> AsyncGenerator[Diagnosis, None]:
         yield found("bucket", f"{words}; beyond 5 minutes it refuses all", "NTP, here and there")
     if "write" in facts.faults:
         return
-    aborts = await aside(aborts_uploads, asked, clock.wall())
+    aborts = await aborts_uploads(asked, clock.wall())
     if aborts is False:
         yield warn(
             "bucket",

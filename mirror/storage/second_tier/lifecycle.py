@@ -9,8 +9,11 @@ import http.client
 import re
 import ssl
 import time
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 
+from ...threads import MayHang
 from ...times import STORES
 from .bucket import Bucket
 
@@ -20,11 +23,21 @@ _QUERY = "lifecycle="
 _MOST = 1 << 20  # bytes
 
 
-def aborts_uploads(bucket: Bucket, now: float) -> bool | None:
-    """None: it cannot be seen, since the store does not say, or the login is not the
-    configuration's. Blocking."""
+async def aborts_uploads(
+    bucket: Bucket, now: float, within: float = STORES.far_answer
+) -> bool | None:
+    """None: it cannot be seen, since the store does not say so `within` seconds, or the login is
+    not the configuration's."""
     if bucket.key is None:
         return None
+    try:
+        return await MayHang(within).run(partial(_asked, bucket, bucket.key, now))
+    except OSError:  # a TimeoutError, too
+        return None
+
+
+def _asked(bucket: Bucket, own: Callable[[], tuple[str, str]], now: float) -> bool | None:
+    """Blocking: whoever sends a byte now and then is waited for as long as he likes."""
     url = urlsplit(bucket.url)
     path = (url.path.rstrip("/") + ("" if bucket.is_virtual else f"/{bucket.name}")) or "/"
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
@@ -35,7 +48,7 @@ def aborts_uploads(bucket: Bucket, now: float) -> bool | None:
     asked = "\n".join(("GET", path, _QUERY, lines, names, nothing))
     scope = f"{stamp[:8]}/{bucket.known_region}/s3/aws4_request"
     digest = hashlib.sha256(asked.encode()).hexdigest()
-    name, secret = bucket.key()
+    name, secret = own()
     key = f"AWS4{secret}".encode()
     for word in scope.split("/"):
         key = hmac.digest(key, word.encode(), "sha256")
