@@ -92,7 +92,7 @@ def answers(plan: Plan, regions: Sequence[tuple[Tally, float]]) -> Answers:
         redis_average=_sum(t.redis for t in tallies) / (plan.load.hours * HOUR) / fleets,
         redis_most=max(max(t.redis_by_second.values(), default=0) for t in tallies)
         + looks * protocol.look_commands,
-        redis_list=looks * in_one * protocol.entry,
+        redis_list=min(looks * in_one, in_one * protocol.named) * protocol.entry,
         seconds_p50=percentile(ordered, 0.5),
         seconds_p99=percentile(ordered, 0.99),
         cost_s3=months * (s3_get * prices.s3_get + s3_put * prices.s3_put)
