@@ -10,7 +10,13 @@ import pytest
 
 from mirror.clock import Clock
 from mirror.contracts.context import RequestContext
-from mirror.contracts.events import FleetAsked, FleetWentOn, UpstreamRejected
+from mirror.contracts.events import (
+    FillEnded,
+    FillSpilled,
+    FleetAsked,
+    FleetWentOn,
+    UpstreamRejected,
+)
 from mirror.contracts.fleet import Holder, Wanted
 from mirror.contracts.registry import FileContent
 from mirror.oci.digest import Digest
@@ -21,7 +27,7 @@ from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.fills.parallel import ParallelPolicy
 from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.fleet.fetches import Fetches
+from mirror.pullthrough.fleet.fetches import Fetch, Fetches
 from mirror.pullthrough.fleet.following import Following
 from mirror.pullthrough.fleet.together import Together
 from mirror.pullthrough.shared import Shared
@@ -210,6 +216,29 @@ async def test_who_is_frozen_is_left(fleet: _Fleet, upstream: FakeUpstream) -> N
     assert await own == LARGE  # it wakes, and goes on
 
 
+async def test_an_answer_that_comes_when_it_is_too_late_is_let_go(fleet: _Fleet) -> None:
+    """While it is asked whether who is silent still fetches it, which it does not."""
+    first, second, _ = fleet.mine
+    await second.store.put(DIGEST, LARGE)
+    node = fleet.nodes[second.url]
+    node.answers.clear()
+    asking = second.fetches.ask(WANTED)
+    assert isinstance(await asking, Fetch)
+    ask = first.fetches.ask
+
+    async def late(wanted: Wanted, instead: Holder | None = None) -> Fetch | Holder | None:
+        node.answers.set()
+        await eventually(lambda: first.peers.streams)
+        fleet.redis.kill(second.url)
+        return await ask(wanted, instead)
+
+    first.fetches.ask = late  # type: ignore[method-assign]
+    holder = Holder(second.url)
+    assert await first.following.content(second.url, holder, WANTED, None) is None
+    [(_, stream)] = first.peers.streams
+    assert not stream._is_open
+
+
 async def test_who_is_cut_off_is_not_waited_for_again(
     fleet: _Fleet, upstream: FakeUpstream
 ) -> None:
@@ -307,6 +336,19 @@ async def test_what_is_put_off_gives_its_lease_back(fleet: _Fleet, upstream: Fak
     content.close()
     await eventually(lambda: not fleet.redis.held)
     assert await second.pull() == LARGE
+
+
+async def test_a_fill_that_the_disk_does_not_take_keeps_nobody_waiting(fleet: _Fleet) -> None:
+    """Nobody can join it: also not when it asks anew, or has had no place on the disk at all."""
+    first, second, _ = fleet.mine
+    first.told.emit(FillSpilled(7, REDIS, DIGEST))
+    assert await first.fetches.ask(WANTED) is None
+    await eventually(lambda: not fleet.redis.held)
+    assert isinstance(await second.fetches.ask(WANTED), Fetch)
+    assert await first.fetches.ask(WANTED) == Holder(second.url)
+    fleet.redis.kill(second.url)
+    first.told.emit(FillEnded(7, REDIS, DIGEST, "uncached", 0))
+    assert isinstance(await first.fetches.ask(WANTED), Fetch)
 
 
 async def test_what_another_brings_is_not_asked_for_in_parts(upstream: FakeUpstream) -> None:

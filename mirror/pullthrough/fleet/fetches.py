@@ -35,6 +35,7 @@ class Fetches:
     def __init__(self, leases: Leases, events: Events) -> None:
         self._leases = leases
         self._fetches: dict[Wanted, Fetch] = {}
+        self._unjoined: dict[int, Wanted] = {}  # fills that nobody can join, until they end
         self._behind: set[asyncio.Task[None]] = set()
         events.listen(ContentCommitted, self._committed)
         events.listen(FillEnded, self._ended)
@@ -46,13 +47,17 @@ class Fetches:
         return fetch is not None and not fetch.lease.is_lost
 
     async def ask(self, wanted: Wanted, instead: Holder | None = None) -> Fetch | Holder | None:
-        """As Leases.ask. What is got is to be begun, or goes back by itself."""
+        """As Leases.ask. What is got is to be begun, or goes back by itself. None, too, where the
+        disk takes no more of it: nobody is to wait for what cannot be joined."""
         fetch = self._fetches.get(wanted)
         if fetch is not None and not fetch.lease.is_lost:
             return fetch
         answer = await self._leases.ask(wanted, instead)
         if answer is None or isinstance(answer, Holder):
             return answer
+        if wanted in self._unjoined.values():
+            self._do_behind(answer.give_back())
+            return None
         fetch = self._fetches.get(wanted)
         if fetch is None or fetch.lease.is_lost:  # else it was asked for twice
             fetch = self._fetches[wanted] = Fetch(wanted, answer)
@@ -88,6 +93,7 @@ class Fetches:
             self._do_behind(fetch.lease.has_come())
 
     def _ended(self, event: FillEnded) -> None:
+        self._unjoined.pop(event.fill, None)
         self._give_back(Wanted(event.repository.registry, event.digest))
 
     def _queued(self, event: FillQueued) -> None:
@@ -95,7 +101,8 @@ class Fetches:
 
     def _spilled(self, event: FillSpilled) -> None:
         """A node that has room for it is to fetch it for the others."""
-        self._give_back(Wanted(event.repository.registry, event.digest))
+        wanted = self._unjoined[event.fill] = Wanted(event.repository.registry, event.digest)
+        self._give_back(wanted)
 
     def _give_back(self, wanted: Wanted) -> None:
         fetch = self._fetches.pop(wanted, None)

@@ -107,15 +107,13 @@ class Following:
             pause = self.times.silent / 2
             while not (await asyncio.wait([asked], timeout=pause))[0]:
                 if holder.is_here or not await self.is_current(holder, wanted):
+                    await _close(asked)  # it may have come just now
                     return None
                 pause = self.times.again
-            return asked.result()
-        except asyncio.CancelledError:
+        except BaseException:
             await _close(asked)
             raise
-        finally:
-            if not asked.done():
-                await _close(asked)
+        return asked.result()
 
     def reject(self, url: str, wanted: Wanted, reason: str) -> None:
         log.error("node_is_wrong", node=url, digest=str(wanted.digest), reason=reason)
