@@ -385,6 +385,21 @@ async def test_who_has_stood_still_follows_who_fetches_by_now(
     assert [event.result for event in first.told.of(FleetWentOn)] == ["follows"]
 
 
+async def test_who_has_lost_its_lease_and_has_all_asks_nobody(
+    fleet: _Fleet, upstream: FakeUpstream
+) -> None:
+    first, second, _ = fleet.mine
+
+    async def lose(position: int) -> None:
+        if position == len(LARGE) - upstream.piece:  # with the last bytes
+            fleet.redis.held[WANTED] = Holder(second.url)
+
+    upstream.before_read = lose  # type: ignore[assignment]
+    assert await first.pull() == LARGE
+    assert first.peers.asked == []
+    assert upstream.asked["blob"] == 1
+
+
 async def test_a_range_comes_from_who_fetches_the_whole(
     fleet: _Fleet, upstream: FakeUpstream
 ) -> None:

@@ -189,8 +189,7 @@ class FleetStream:
 
     async def read(self) -> bytes:
         while True:
-            fetch = self._leg.fetch
-            if fetch is not None and fetch.lease.is_lost and self._stop is None:
+            if self._is_anothers:
                 self._broken = "another node fetches it by now"
             if self._broken is not None:
                 await self._go_on(self._broken)
@@ -208,6 +207,15 @@ class FleetStream:
             if passed < len(piece) or not piece:
                 self._came_at = self._following.clock.monotonic()
                 return piece[passed:]
+
+    @property
+    def _is_anothers(self) -> bool:
+        """Whether another node has the lease by now. Who has all of it has only to find its end:
+        there is no rest to ask for."""
+        fetch, size = self._leg.fetch, self.descriptor.size
+        if fetch is None or not fetch.lease.is_lost or self._stop is not None:
+            return False
+        return size is None or self._position < size
 
     async def close(self) -> None:
         leg, fetch = self._leg, self._leg.fetch
