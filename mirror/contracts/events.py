@@ -208,8 +208,8 @@ class SecondTierBacklog:
 
 @dataclass(frozen=True, slots=True)
 class SecondTierAsked:
-    """The second tier was asked for content: `result` is hit, miss, or away, where it was not asked
-    as it was too slow a moment ago."""
+    """Content was wanted of the second tier. `result`: hit, miss, or away, where it gave no answer
+    or a refusal, or was not asked since it was away a moment ago."""
 
     result: str
 

@@ -14,7 +14,7 @@ from .files import OpenFile
 
 
 class SecondTierFault(Exception):
-    """The second tier broke off in the midst of a stream."""
+    """The second tier gives no answer, or broke off in the midst of a stream."""
 
 
 class TierStream(Protocol):
@@ -38,13 +38,15 @@ class TierStream(Protocol):
 
 
 class SecondTier(Protocol):
-    """Keeps content by its digest. Its faults are its own: what it cannot say, it does not have.
+    """Keeps content by its digest. Its faults are its own: what it does not take, or cannot look
+    for, it does not have.
 
     It may hang: its callers bound the time. It knows nothing of which repository shows a digest."""
 
     async def get(self, digest: Digest, range: ByteRange | None = None) -> TierStream | None:
         """The content from `range.start` up to its stop, or to its end; None when the tier has it
-        not, or no byte of that range."""
+        not, or no byte of that range. Raises SecondTierFault where it is away, or refuses: the
+        content may be there."""
 
     async def put(self, digest: Digest, file: OpenFile, size: int) -> bool:
         """Keeps the first `size` bytes of this open file; others see all of them, or none. Whether

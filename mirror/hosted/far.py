@@ -20,7 +20,7 @@ from ..contracts.content import ContentStore
 from ..contracts.far_shelf import FarShelf, Kept, ShelfRecords
 from ..contracts.files import OpenFile
 from ..contracts.hosted import CollectionRecords
-from ..contracts.second_tier import FarContent, FarObject, SecondTier
+from ..contracts.second_tier import FarContent, FarObject, SecondTier, SecondTierFault
 from ..contracts.uploads import Held, HeldContent
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable
@@ -85,8 +85,12 @@ class BucketShelf:
             content.close()
 
     async def _size(self, digest: Digest) -> int | None:
-        """Of what is there, which is held from now on."""
-        stream = await self._tier.get(digest)
+        """Of what is there, which is held from now on. Raises Unavailable."""
+        try:
+            stream = await self._tier.get(digest)
+        except SecondTierFault as error:
+            message = f"the object store gives no answer: {error}"
+            raise Unavailable(message, retry_after=_RETRY_AFTER) from error
         if stream is None:
             return None
         await stream.close()

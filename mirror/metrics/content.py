@@ -117,7 +117,7 @@ def _second_tier(make: Instruments) -> None:
     asked = make.counter(
         "second_tier_asks",
         "Times that the second tier was asked for content that is not here, by result: hit, miss, "
-        "or away (not asked, as it was too slow a moment ago)",
+        "or away (no answer, a refusal, or not asked as it was away a moment ago)",
         "result",
     )
     make.events.listen(SecondTierAsked, lambda event: asked.labels(event.result).inc())

@@ -96,7 +96,11 @@ class ObjectStore:
         return _Body(self, digest, await self.stream(digest, range))
 
     async def stream(self, digest: Digest, range: ByteRange | None = None) -> TierStream:
-        stream = await self._tier.get(digest, range)
+        try:
+            stream = await self._tier.get(digest, range)
+        except SecondTierFault as error:
+            message = f"the object store, which has it, gives no answer: {error}"
+            raise Unavailable(message, retry_after=5) from error
         if stream is not None:
             return stream
         name = self._name_of(digest)

@@ -164,6 +164,11 @@ class TierState:
                 self.answers()
             except TimeoutError:
                 self.hangs("get")
+                self.events.emit(SecondTierAsked("away"))
+                return None
+            except SecondTierFault:  # told by the tier
+                self.events.emit(SecondTierAsked("away"))
+                return None
         self.events.emit(SecondTierAsked("miss" if stream is None else "hit"))
         if stream is not None:
             self.used(digest)

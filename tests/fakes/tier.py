@@ -57,8 +57,7 @@ class MemoryStream:
 
 class MemoryTier:
     """`hangs` and `fails`: at "get", "read", "put" or "contains". A stream of several pieces hangs
-    and fails at its second one. `takes` False: it is full, or read-only. Failed asks are absence:
-    that is the contract."""
+    and fails at its second one. `takes` False: it is full, or read-only."""
 
     def __init__(self) -> None:
         self.kept: dict[Digest, bytes] = {}
@@ -73,8 +72,10 @@ class MemoryTier:
     async def get(self, digest: Digest, range: ByteRange | None = None) -> MemoryStream | None:
         self.asked += 1
         await self.wait("get")
+        if self.fails == "get":
+            raise SecondTierFault("told to")
         data = self.kept.get(digest)
-        if data is None or self.fails == "get" or (range and range.start >= len(data)):
+        if data is None or (range and range.start >= len(data)):
             return None
         start, stop = (range.start, range.stop) if range else (0, None)
         return MemoryStream(self, data, start, min(stop or len(data), len(data)))

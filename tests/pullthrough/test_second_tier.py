@@ -14,6 +14,7 @@ from mirror.clock import Clock
 from mirror.contracts.context import RequestContext
 from mirror.contracts.events import (
     ContentCommitted,
+    SecondTierAsked,
     SecondTierGiven,
     SecondTierWrong,
     UpstreamRejected,
@@ -171,6 +172,16 @@ async def test_a_silent_tier_delays_the_first_blob_and_no_other(
     asked = tier.asked
     assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(other))) == other
     assert tier.asked == asked
+
+
+async def test_a_tier_that_refuses_is_passed_over_and_is_told_of_as_away(
+    tiered: PullThrough, tier: MemoryTier, upstream: FakeUpstream, told: Recorder
+) -> None:
+    upstream.push("7", manifest_of(SMALL), SMALL)
+    keep(tier, SMALL)
+    tier.fails = "get"
+    assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(SMALL))) == SMALL
+    assert told.of(SecondTierAsked) == [SecondTierAsked("away")]
 
 
 async def test_a_silent_tier_does_not_keep_a_manifest_back(

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 
-from mirror.contracts.second_tier import SecondTier
+import pytest
+
+from mirror.contracts.second_tier import SecondTier, SecondTierFault
 from mirror.oci.digest import Digest
 from mirror.oci.ranges import ByteRange
 
@@ -106,7 +108,10 @@ class SecondTierContract:
         file.close()
         assert await got(tier, DIGEST) == b"seek"
 
-    async def test_its_faults_are_absence(self, broken: SecondTier) -> None:
-        assert await broken.get(DIGEST) is None
+    async def test_its_faults_are_its_own(self, broken: SecondTier) -> None:
+        """And what it cannot say is no absence: somebody has to look at it."""
+        for _ in range(2):
+            with pytest.raises(SecondTierFault):
+                await broken.get(DIGEST)
         assert not await broken.contains(DIGEST)
         assert not await put(broken, DATA, DIGEST)

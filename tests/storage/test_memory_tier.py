@@ -16,7 +16,7 @@ def tier() -> MemoryTier:
 @pytest.fixture
 def broken() -> MemoryTier:
     tier = MemoryTier()
-    tier.takes = False
+    tier.takes, tier.fails = False, "get"
     return tier
 
 

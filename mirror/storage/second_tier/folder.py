@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -30,6 +31,8 @@ from ...threads import Threads
 from ..owner import give, make_folder
 
 log = structlog.get_logger()
+
+_NOTHING_OF_OURS = frozenset({errno.ENOENT, errno.ELOOP})  # no such file; a link
 
 T = TypeVar("T")
 
@@ -56,13 +59,15 @@ class FolderTier:
     async def get(self, digest: Digest, range: ByteRange | None = None) -> FolderStream | None:
         try:
             opening = self.begin(_open, self._path(digest))
-        except OSError:
-            return None
+        except OSError as error:
+            raise SecondTierFault(str(error)) from error
         try:
             fd, size = await asyncio.shield(opening)
         except OSError as error:
             _tell("open", error)
-            return None
+            if error.errno in _NOTHING_OF_OURS:
+                return None
+            raise SecondTierFault(str(error)) from error
         except asyncio.CancelledError:
             opening.add_done_callback(self._close_opened)
             raise
@@ -201,7 +206,7 @@ def _open(path: Path) -> tuple[int, int]:
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return fd, found.st_size
 
 

@@ -65,7 +65,7 @@ class S3Tier:
 
     async def get(self, digest: Digest, range: ByteRange | None = None) -> S3Stream | None:
         if self._health.rests:
-            return None
+            raise SecondTierFault("it was away a moment ago")
         options: obstore.GetOptions = {}
         if range is not None and range.stop is not None:
             options["range"] = (range.start, range.stop)
@@ -76,7 +76,9 @@ class S3Tier:
                 found = await obstore.get_async(self._store, name_of(digest), options=options)
         except FAILURES as error:
             self._tell("get", error)
-            return None
+            if _is_absence(error):
+                return None
+            raise SecondTierFault(reason_of(error)) from error
         self._health.worked("get")
         return S3Stream(found)
 
@@ -187,12 +189,19 @@ class S3Tier:
             return None
 
     def _tell(self, operation: str, error: BaseException) -> None:
-        if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
+        if _is_absence(error):
             self._health.worked(operation)
-        elif not _OUTSIDE.search(str(error)):
+        else:
             # One that takes no more, as it is full, may be read all the same.
             rests = not has_answered(error) if operation == "put" else is_away(error)
             self._health.failed(operation, reason_of(error), rests)
+
+
+def _is_absence(error: BaseException) -> bool:
+    """Whether the store has answered that it has no such object, or no byte of that range."""
+    if isinstance(error, FileNotFoundError):
+        return "NoSuchBucket" not in str(error)
+    return _OUTSIDE.search(str(error)) is not None
 
 
 class S3Stream:
