@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import sys
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,6 +19,7 @@ from mirror.storage.second_tier.s3 import S3Tier, name_of
 from mirror.storage.second_tier.s3_content import S3Content
 
 from ..seaweed import KEY, SECRET, Seaweed
+from ..waiting import eventually
 from .second_tier_contract import DATA, DIGEST, SecondTierContract, got, put
 
 pytestmark = pytest.mark.xdist_group("seaweed")
@@ -50,6 +53,15 @@ def content(seaweed: Seaweed, name: str) -> S3Content:
     return S3Content(bucket(seaweed, name))
 
 
+def unread(seaweed: Seaweed) -> int:
+    """Bytes that the store has sent on connections of this host, and that nobody has read."""
+    host, port = seaweed.place
+    place = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
+    with open("/proc/net/tcp") as table:
+        fields = [line.split() for line in table]
+    return sum(int(each[4].partition(":")[2], 16) for each in fields if each[2] == place)
+
+
 class TestS3Tier(SecondTierContract):
     """The contract."""
 
@@ -68,6 +80,19 @@ async def test_a_large_content_goes_in_parts(tier: S3Tier, seaweed: Seaweed, nam
     assert seaweed.objects(name) == {f"below/this/sha256/{digest.hex[:2]}/{digest.hex}": len(data)}
     assert await got(tier, digest) == data
     assert await put(tier, data, digest)  # it is there
+
+
+async def test_a_stream_that_is_closed_has_no_connection(tier: S3Tier, seaweed: Seaweed) -> None:
+    """Nor what the store has sent, in the kernel's memory, for as long as anybody knows of it."""
+    data = os.urandom(40 << 20)
+    assert await put(tier, data, Digest.of(data))
+    stream = await tier.get(Digest.of(data))
+    assert stream is not None
+    await stream.read()
+    await eventually(lambda: unread(seaweed) > 1 << 15)
+    await stream.close()
+    await eventually(lambda: unread(seaweed) == 0)
+    assert stream.size == len(data)
 
 
 async def test_pages_have_all_in_order_with_the_time_of_their_use(

@@ -211,10 +211,9 @@ class S3Stream:
         self.size = int(found.meta["size"])
         self.start, self._stop = found.range
         self._position = self.start
-        self._pieces = found.stream(_LEAST_PIECE)
+        self._pieces: obstore.BytesStream | None = found.stream(_LEAST_PIECE)
         self._reading: asyncio.Future[bytes] | None = None
         self._rest = b""  # of a piece that was too large
-        self._is_open = True
 
     async def read(self) -> bytes:
         if not self._rest:
@@ -224,7 +223,7 @@ class S3Stream:
         return piece
 
     async def _next(self) -> bytes:
-        if not self._is_open or self._position >= self._stop:
+        if self._pieces is None or self._position >= self._stop:
             return b""
         if self._reading is None:
             self._reading = asyncio.ensure_future(anext(self._pieces))
@@ -240,7 +239,9 @@ class S3Stream:
         return piece
 
     async def close(self) -> None:
-        self._is_open = False
+        # It has the connection, with what the store has sent: whoever may still have to reject what
+        # was read keeps this object for as long as a download lasts.
+        self._pieces = None
         if self._reading is not None:
             self._reading.add_done_callback(_looked_at)
             self._reading.cancel()
