@@ -18,6 +18,7 @@ from mirror.redis_url import RedisAccess
 from mirror.storage.fleet.nodes import RedisNodes
 from mirror.storage.redis_client import redis_client
 
+from ..fakes import HandClock
 from ..redis_server import RedisServer
 from ..waiting import eventually
 
@@ -40,10 +41,14 @@ def redis(server: RedisServer) -> Iterator[Redis]:
 
 @asynccontextmanager
 async def node(
-    server: RedisServer, own: str, secret: bytes = SECRET, limit: float = 10.0
+    server: RedisServer,
+    own: str,
+    secret: bytes = SECRET,
+    limit: float = 10.0,
+    clock: Clock | None = None,
 ) -> AsyncIterator[RedisNodes]:
     client = redis_client(RedisAccess(server.url), limit)
-    nodes = RedisNodes(client, own, secret, Clock(), limit)
+    nodes = RedisNodes(client, own, secret, clock or Clock(), limit)
     yield nodes
     await nodes.close()
 
@@ -106,6 +111,21 @@ async def test_who_is_gone_is_named_no_more_and_taken_out(
             b"http://here:1",
             b"http://silent:1",
         }
+
+
+async def test_who_enters_itself_by_a_clock_that_stood_still_is_found_again(
+    server: RedisServer, redis: Redis
+) -> None:
+    """As of a machine that was suspended, or where the clock of Redis was set forward."""
+    hand = HandClock()
+    async with node(server, A, clock=hand.clock()) as a, node(server, B) as b:
+        await a.enter()
+        assert await b.find() == {A}
+        hand.now -= 100
+        await a.enter()
+        await a.find()
+        await a.enter()
+        assert await b.find() == {A}
 
 
 async def test_of_garbage_only_so_much_is_read(server: RedisServer, redis: Redis) -> None:

@@ -62,6 +62,8 @@ class RedisNodes:
         pipeline.time()
         pipeline.hlen(self._key)
         (now, _), count = await self._exchange(pipeline.execute())
+        # Anew each time: that clock may have been set, and this machine have stood still.
+        self._ahead = now - self._clock.monotonic()
         if count > _MOST:
             listed = await self._exchange(self._client.hrandfield(self._key, _READ, True))
             found = dict(zip(listed[::2], listed[1::2], strict=True))
