@@ -199,9 +199,12 @@ def test_more_than_fits_and_a_second_tier_that_is_gone_are_told(tmp_path: Path) 
 
 async def test_what_cannot_work_is_in_the_log_once_the_mirror_has_started(tmp_path: Path) -> None:
     address, file, log = loopback_address(), tmp_path / "mirror.yaml", tmp_path / "log"
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
     file.write_text(
         f"listen: {address}:5000\nadmin: {address}:5001\n"
-        f"storage: {{path: '{tmp_path}/store', max_size: 900TiB}}\n"
+        f"storage: {{path: '{tmp_path}/store', max_size: 900TiB, s3: {{bucket: blobs, "
+        f"endpoint: 'http://{address}:3', access_key_id: a, secret_access_key_file: {secret}}}}}\n"
         f"tags: {{store: 'redis://{address}:1/0'}}\n"
         f"registries: {{docker.io: {{endpoints: [{{url: 'http://{address}:2'}}]}}}}\n"
     )
@@ -216,7 +219,7 @@ async def test_what_cannot_work_is_in_the_log_once_the_mirror_has_started(tmp_pa
         await process.wait()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     told = {line["subject"]: line for line in lines if line["event"] == "doctor"}
-    assert set(told) == {"room", "redis", f"http://{address}:2"}
+    assert set(told) == {"room", "redis", f"http://{address}:2", "bucket"}
     assert "connection refused" in told[f"http://{address}:2"]["reason"]
     assert all(line["mend"] for line in told.values())
 

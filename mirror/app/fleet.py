@@ -6,9 +6,12 @@ What only they need is imported here, and only where there is a section `fleet`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..config import DnsName, FleetConfig
@@ -124,6 +127,13 @@ def peers_context(fleet: FleetConfig) -> ssl.SSLContext | None:
     return verifying_context(authorities, fleet.client_pem)
 
 
+def store_mark(path: Path) -> str:
+    """By which a node tells itself from another one that was given the same URL: of its host's name
+    and of its store's path, which says neither."""
+    words = f"{socket.gethostname()}:{path.resolve()}"
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
 @contextlib.asynccontextmanager
 async def serving_peers(
     known: Neighbours,
@@ -132,12 +142,21 @@ async def serving_peers(
     ports: Sequence[Port],
     sender: Sender,
     unused: ResponseCache,
+    store_path: Path,
 ) -> AsyncIterator[Listener]:
     """The peer port, and what answers there. `unused`: nothing is answered from it."""
     process, tls = known.process, known.config.tls
     authorities = tls.client_ca.text.get_secret_value() if tls and tls.client_ca else None
     listener = Listener(
-        PeerPort(giving, uploads, known.proof, sender, process.events, process.clock),
+        PeerPort(
+            giving,
+            uploads,
+            known.proof,
+            sender,
+            process.events,
+            process.clock,
+            store_mark(store_path),
+        ),
         ports,
         response_cache=unused,
         events=process.events,

@@ -256,7 +256,9 @@ async def serving_pulls(
             giving = opened.fleet.giving(opened.store, opened.fills, config.workers > 1)
             unused = ResponseCache(access, clock)
             peers = await stack.enter_async_context(
-                serving_peers(opened.fleet, giving, uploads, at_peers, sender, unused)
+                serving_peers(
+                    opened.fleet, giving, uploads, at_peers, sender, unused, config.storage.path
+                )
             )
             retire = _at_once(retire, peers.retire)
         listeners.start()

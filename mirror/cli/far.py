@@ -24,6 +24,8 @@ from .console import (
 
 Line = Mapping[str, Any]
 
+_LONG = 60.0  # seconds: what is due is tried each 30 s at least
+
 _WHY = {
     "old": "not used for longer than storage.s3.keep",
     "room": "more than storage.s3.max_size",
@@ -40,9 +42,15 @@ def far_status(as_json: JsonOption = False, config: ConfigOption = None) -> None
         print_json(line)
         return
     if line["left_alone"]:
-        out.print("The second tier was too slow a moment ago, and is left alone for some seconds.")
+        out.print("It was too slow a moment ago, and is left alone for half a minute.")
     waits = "" if line["oldest"] is None else f", the oldest for {lasted(line['oldest'])}"
-    out.print(f"{line['backlog']} pieces of content wait to be given to it{waits}.")
+    count = line["backlog"]
+    wait = "piece of content waits" if count == 1 else "pieces of content wait"
+    out.print(f"{count} {wait} to be given to it{waits}.")
+    if line["oldest"] is not None and line["oldest"] > _LONG:
+        out.print(
+            "registry-mirror doctor tells whether it takes any; second_tier_failed in the log, why."
+        )
     if line["tier"] == "folder":
         return
     size, keep = line["max_size"], line["keep"]

@@ -69,6 +69,15 @@ async def test_another_secret_and_nobody_at_all(
         assert "not signed by this fleet's secret" in refused.words
 
 
+async def test_another_mirror_that_was_given_the_same_url(sender: Sender) -> None:
+    """As where one file was copied to all machines as it was."""
+    async with listening(sender, store="of the other one") as other:
+        other.wall.now = time.time()
+        own, _ = await told(other.url)
+        assert own.mark is Mark.BAD
+        assert "leads to another mirror" in own.words
+
+
 @pytest.mark.parametrize(
     "answer",
     [saying("HTTP/1.1 200 OK", "Content-Length: 2", body=b"ok"), saying("220 smtp")],

@@ -140,13 +140,13 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def listening(
-    sender: Sender, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    sender: Sender, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", store: str = ""
 ) -> AsyncIterator[Node]:
     [one] = await open_sockets(host, 0, 128)
     scheme = "http" if tls is None else "https"
     url = f"{scheme}://{host}:{one.getsockname()[1]}"
     gives, told, wall = Gives(), Recorder(), HandClock()
-    handler = PeerPort(gives, None, Proof(SECRET, url, wall), sender, told, Clock(wall=wall))
+    handler = PeerPort(gives, None, Proof(SECRET, url, wall), sender, told, Clock(wall=wall), store)
     unused = ResponseCache(AccessLog(lambda _: None, told))
     port = Port(one, tls is not None, "fleet")
     listener = Listener(handler, [port], response_cache=unused, events=told, tls=tls)

@@ -169,3 +169,5 @@ async def _first_look(config: Config, usage: Usage) -> AsyncGenerator[Diagnosis,
                 yield found
     async for found in network.logins(config, sorted(config.registries)):
         yield found
+    async for found in network.behind_the_disk(config):  # last: one that hangs takes long
+        yield found

@@ -14,7 +14,7 @@ from ...times import EXCHANGES
 from ...upstream.http.resolver import Resolver
 from ...upstream.peers.checkup import Greeting, greeting
 from ..among_nodes import redis_access
-from ..fleet import naming, peers_context
+from ..fleet import naming, peers_context, store_mark
 from ..process import Process
 from .findings import Diagnosis, bad, good, warn
 
@@ -30,7 +30,8 @@ async def nodes(config: Config) -> AsyncGenerator[Diagnosis, None]:
         return
     proof, tls = Proof(fleet.secret, fleet.own_url, process.clock.wall), peers_context(fleet)
     own = fleet.own_url
-    yield _own(fleet, await greeting(own, proof, tls, Clock().wall))
+    here = store_mark(config.storage.path)
+    yield _own(fleet, await greeting(own, proof, tls, Clock().wall), here)
     async with contextlib.AsyncExitStack() as stack:
         resolver = Resolver(EXCHANGES.dns)
         stack.push_async_callback(resolver.close)
@@ -49,8 +50,13 @@ async def nodes(config: Config) -> AsyncGenerator[Diagnosis, None]:
         yield _other(url, answer)
 
 
-def _own(fleet: FleetConfig, answer: Greeting) -> Diagnosis:
+def _own(fleet: FleetConfig, answer: Greeting, here: str) -> Diagnosis:
     url = fleet.own_url
+    if answer.store not in ("", here):
+        words = f"{url} leads to another mirror, with a store of its own"
+        return bad(
+            "fleet.url", words, "give each node its own url: by it the others reach this one"
+        )
     if not answer.fault:
         return good("fleet.url", f"{url} leads to this node")
     if not answer.is_there:
@@ -62,6 +68,9 @@ def _own(fleet: FleetConfig, answer: Greeting) -> Diagnosis:
 
 def _named(fleet: FleetConfig, found: Collection[str]) -> Diagnosis:
     where = "Redis" if fleet.nodes == "redis" else "DNS"
+    if where == "Redis" and set(found) == {fleet.own_url}:
+        mend = "others that serve have another secret, or another Redis, if there are to be any"
+        return warn("fleet.nodes", "this node alone is named", mend)
     if fleet.own_url in found:
         return good("fleet.nodes", f"{len(found)} are named, this one among them")
     words = f"{len(found)} are named, and {fleet.own_url} is not: no other asks it"

@@ -92,14 +92,17 @@ class PeerPort:
         sender: Sender,
         events: Events,
         clock: Clock,
+        store: str,
     ) -> None:
-        """`uploads` None: nothing is hosted here."""
+        """`uploads` None: nothing is hosted here. `store`: by which this node tells itself from one
+        that was given the same URL."""
         self._gives = gives
         self._uploads = uploads
         self._proof = proof
         self._responder = Responder(sender, clock, _PATIENCE)
         self._events = events
         self._clock = clock
+        self._store = store
         self._tell_at = 0.0
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -134,7 +137,7 @@ class PeerPort:
             return await self._whole(request, exchange, _told("nothing", 405, error="only GET"))
         path = request.raw_path
         if path == NODE_PATH:
-            lives = _told("lives", 200, at=int(self._clock.wall()))
+            lives = _told("lives", 200, at=int(self._clock.wall()), store=self._store)
             return await self._whole(request, exchange, lives)
         wanted = parse_content(path)
         if wanted is None:

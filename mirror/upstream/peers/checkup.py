@@ -22,11 +22,13 @@ _MOST = 16 << 10  # bytes
 @dataclass(frozen=True, slots=True)
 class Greeting:
     """`fault`: why the node is of no use, "" where it is. `is_there`: something answers. `skew`:
-    seconds by which its clock is ahead."""
+    seconds by which its clock is ahead. `store`: by which a node tells itself from others, "" where
+    it does not say."""
 
     fault: str
     is_there: bool
     skew: float = 0.0
+    store: str = ""
 
 
 async def greeting(
@@ -62,7 +64,8 @@ def _read(status: int, body: bytes, now: float) -> Greeting:
     try:
         found = json.loads(body)
         if status == 200:
-            return Greeting("", is_there=True, skew=float(found["at"]) - now)
+            store = str(found.get("store", ""))
+            return Greeting("", is_there=True, skew=float(found["at"]) - now, store=store)
         return Greeting(f"refuses: {quoted(str(found['error']), 300)}", is_there=True)
     except (ValueError, KeyError, TypeError):
         return Greeting(f"{status}, by what is no peer port", is_there=True)
