@@ -138,3 +138,19 @@ def test_it_needs_a_restart() -> None:
     counts, kept = following(Config(), written)
     assert counts.storage.s3 is None
     assert kept == ["storage.s3"]
+
+
+def test_a_secret_that_was_replaced_in_its_file_needs_none(tmp_path: Path) -> None:
+    """It is read again while the mirror runs."""
+    secret, other = tmp_path / "secret", tmp_path / "other"
+    secret.write_text("before")
+    other.write_text("before")
+
+    def by(file: Path) -> Config:
+        keys = f"bucket: blobs, access_key_id: me, secret_access_key_file: {file}"
+        return config.parse(f"storage: {{s3: {{{keys}}}}}", "mirror.yaml")
+
+    running = by(secret)
+    secret.write_text("after")
+    assert following(running, by(secret))[1] == []
+    assert following(running, by(other))[1] == ["storage.s3"]

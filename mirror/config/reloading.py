@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .model import Config
+from .s3 import S3Config
 from .section import Section
 
 _FIXED: Sequence[tuple[str, ...]] = (
@@ -51,12 +52,21 @@ def following(running: Config, written: Config) -> tuple[Config, Sequence[str]]:
     kept = []
     for path in _FIXED:
         value, other = _at(running, path), _at(written, path)
-        if value != other:
+        if _as_opened(value) != _as_opened(other):
             kept.append(".".join(path))
             written = _with(written, path, value)
     if "admin.listen" in kept:  # who may change something depends on where that is
         written = _with(written, ("admin",), running.admin)
     return written, kept
+
+
+def _as_opened(value: object) -> object:
+    """By what it is opened: of a bucket's secret that is its file, which is read time and again."""
+    if isinstance(value, S3Config) and value.secret_access_key_file is not None:
+        return value.model_copy(
+            update={"secret_access_key_file": value.secret_access_key_file.file}
+        )
+    return value
 
 
 def _at(section: Section, path: tuple[str, ...]) -> object:
