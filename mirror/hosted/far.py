@@ -20,10 +20,17 @@ from ..contracts.content import ContentStore
 from ..contracts.far_shelf import FarShelf, Kept, ShelfRecords
 from ..contracts.files import OpenFile
 from ..contracts.hosted import CollectionRecords
-from ..contracts.second_tier import FarContent, FarObject, SecondTier, SecondTierFault
+from ..contracts.second_tier import (
+    FarContent,
+    FarFault,
+    FarObject,
+    SecondTier,
+    SecondTierFault,
+)
 from ..contracts.uploads import Held, HeldContent
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable
+from ..oci.ranges import ByteRange
 
 log = structlog.get_logger()
 
@@ -31,6 +38,7 @@ _REMOVED_WITHIN = 15.0  # seconds that a push waits for the removal of the same 
 _ABANDONED_AFTER = 1.0  # seconds, after which it is asked whether that still goes on
 _LOOK = 0.05
 _SMALL = 1 << 20  # bytes
+_FIRST = ByteRange(0, 1)
 _PAGE = 1000  # objects
 _SLICE = 500  # pieces of content that are held here
 _EVERY = 3600.0  # seconds between two looks at what is held here
@@ -64,14 +72,42 @@ class BucketShelf:
     async def bring_file(self, digest: Digest, file: OpenFile, size: int) -> None:
         await self._hold(digest, size)
         # To find out by putting it costs nothing of a small one.
-        if size > _SMALL and await self._tier.contains(digest):
+        there = await self._size_there(digest) if size > _SMALL else None
+        if there == size or (there is None and await self._tier.put(digest, file, size)):
             return
-        if await self._tier.put(digest, file, size):
+        if await self._has_made_way(digest, size) and await self._tier.put(digest, file, size):
             return
         raise Unavailable(
             "the object store, which keeps what is pushed, does not take it now: push it again",
             retry_after=_RETRY_AFTER,
         )
+
+    async def _size_there(self, digest: Digest, range: ByteRange | None = _FIRST) -> int | None:
+        """Of the object, by some of its bytes, of which one that is empty has none. Raises
+        Unavailable."""
+        try:
+            stream = await self._tier.get(digest, range)
+        except SecondTierFault as error:
+            message = f"the object store gives no answer: {error}"
+            raise Unavailable(message, retry_after=_RETRY_AFTER) from error
+        if stream is None:
+            return None
+        await stream.close()
+        return stream.size
+
+    async def _has_made_way(self, digest: Digest, size: int) -> bool:
+        """Whether what is there was not the whole content, and is set aside now."""
+        there = await self._size_there(digest, None)
+        if there in (None, size):
+            return False
+        reason = f"it has {there} bytes, not {size}"
+        log.error("hosted_content_wrong", digest=str(digest), reason=reason)
+        try:
+            await self._content.set_aside(digest)
+        except FarFault as error:
+            log.warning("hosted_content_not_set_aside", digest=str(digest), reason=str(error))
+            return False
+        return True
 
     async def bring(self, digest: Digest) -> int | None:
         content = await self._store.open(digest)
@@ -86,16 +122,11 @@ class BucketShelf:
 
     async def _size(self, digest: Digest) -> int | None:
         """Of what is there, which is held from now on. Raises Unavailable."""
-        try:
-            stream = await self._tier.get(digest)
-        except SecondTierFault as error:
-            message = f"the object store gives no answer: {error}"
-            raise Unavailable(message, retry_after=_RETRY_AFTER) from error
-        if stream is None:
+        size = await self._size_there(digest, None)
+        if size is None:
             return None
-        await stream.close()
-        await self._hold(digest, stream.size)
-        return stream.size if await self._tier.contains(digest) else None
+        await self._hold(digest, size)
+        return size if await self._tier.contains(digest) else None
 
     async def _hold(self, digest: Digest, size: int) -> None:
         """Raises Unavailable."""

@@ -247,6 +247,22 @@ async def test_what_is_wrong_in_the_object_store_is_set_aside_and_told(
     assert (await ask(nodes.url(1), "GET", path))[2] == data
 
 
+@pytest.mark.parametrize("left", [0, 1000], ids=["nothing", "a part"])
+@pytest.mark.parametrize("size", [5000, 2 * MIB], ids=["small", "large"])
+async def test_what_is_cut_off_in_the_object_store_makes_way_for_a_push(
+    nodes: HostedNodes, size: int, left: int
+) -> None:
+    data = os.urandom(size)
+    digest = Digest.of(data)
+    name = f"hosted/sha256/{digest.hex[:2]}/{digest.hex}"
+    nodes.engines.seaweed.write(nodes.bucket, name, data[:left])
+    post = f"/v2/team/app/blobs/uploads/?digest={digest}"
+    status, _, words = await ask(nodes.url(0), "POST", post, data)
+    assert status == 201, words
+    assert nodes.objects()[str(digest)] == size
+    assert (await ask(nodes.url(1), "GET", f"/v2/team/app/blobs/{digest}"))[2] == data
+
+
 async def test_a_token_that_one_node_gives_is_good_at_all(nodes: HostedNodes) -> None:
     data = os.urandom(1000)
     digest = Digest.of(data)
