@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 
 from aiohttp import hdrs, web
@@ -20,7 +21,7 @@ from ...contracts.content import StoreFull
 from ...contracts.relayed import words_of
 from ...contracts.uploads import Bring, Uploads
 from ...oci.digest import Digest
-from ...oci.errors import Interrupted, RegistryError, UploadUnknown
+from ...oci.errors import BadRequest, Interrupted, RegistryError, UploadUnknown
 from ...peering import UPLOADS_PATH
 from ...threads import aside
 from ..hosted.bodies import BROKEN
@@ -28,6 +29,7 @@ from ..v2.target import parse_query, split
 
 Take = Callable[[bytes | memoryview], None]
 
+_OFFSET = re.compile(r"[0-9]{1,18}")
 _PIECE = 512 << 10
 _PATIENCE = 60.0  # seconds for which the other node may send nothing
 
@@ -56,8 +58,7 @@ class PeerUploads:
             raise UploadUnknown("there is no such upload")
         match request.method:
             case hdrs.METH_PATCH:
-                given = query.get("start")
-                start = int(given) if given is not None and given.isdecimal() else None
+                start = _offset(query.get("start"))
                 return await uploads.append(repository, session, start, _Body(request))
             case hdrs.METH_PUT:
                 digest = Digest.parse(query.get("digest", ""))
@@ -67,6 +68,13 @@ class PeerUploads:
                 return 0
             case _:
                 return await uploads.size(repository, session)
+
+
+def _offset(given: str | None) -> int | None:
+    """Raises BadRequest: what is to stand at some offset is appended at no other."""
+    if given is not None and not _OFFSET.fullmatch(given):
+        raise BadRequest("start is no offset")
+    return None if given is None else int(given)
 
 
 class _Body:
