@@ -48,8 +48,8 @@ def check(
 ) -> None:
     """Read the configuration, tell every mistake in it, and which of its logins the registries
     have refused to the mirror that serves. With --online, ask every endpoint as the mirror does,
-    the Redis of tags.store, the fleet's nodes and the bucket of storage.s3, where an object of no
-    meaning is written and removed (exit 1 if one fails)."""
+    the Redis of tags.store, the PostgreSQL of hosted.records, the fleet's nodes and the bucket of
+    storage.s3, where an object of no meaning is written and removed (exit 1 if one fails)."""
     config = find_mirror(config).config
     loaded = load_or_exit(config)
     names = ", ".join(sorted(loaded.registries))
@@ -124,7 +124,7 @@ async def _ask_each(
     share did."""
     from ..app import checked_endpoints
     from ..app.doctor.findings import Mark
-    from ..app.doctor.network import behind_the_disk, fleet, tags
+    from ..app.doctor.network import behind_the_disk, fleet, records, tags
 
     count = bad = 0
     failed: dict[str, None] = {}
@@ -135,6 +135,7 @@ async def _ask_each(
             _print(checked)
         looks = (
             ("tag memory", tags(config)),
+            ("records", records(config)),
             ("fleet", fleet(config)),
             ("bucket", behind_the_disk(config)),
         )

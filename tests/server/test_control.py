@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mirror.oci.errors import Unavailable
 from mirror.server.control import (
     CommandFailed,
     GivesBytes,
@@ -35,6 +36,8 @@ async def count(parameters: Parameters) -> Lines:
         yield {"number": number}
     if parameters.get("fails"):
         raise CommandFailed("nothing comes after that: ask for less", 2)
+    if parameters.get("waits_for"):
+        raise Unavailable(parameters["waits_for"])
     if parameters.get("breaks"):
         raise RuntimeError("a secret of the mirror's")
 
@@ -79,6 +82,8 @@ async def test_lines_come_one_by_one_and_a_failure_is_told_in_words(tmp_path: Pa
         with pytest.raises(NotAnswered, match="ask for less") as failed:
             await anext(lines_then_failure)
         assert failed.value.status == 2
+        with pytest.raises(NotAnswered, match=r"^the records cannot be reached now$"):
+            await ask(tmp_path, "count", to=0, waits_for="the records cannot be reached now")
         with pytest.raises(NotAnswered, match=r"count failed in the mirror \(RuntimeError\): see"):
             await ask(tmp_path, "count", to=0, breaks=True)
 

@@ -60,6 +60,8 @@ async def examined(
             yield found
         async for found in network.tags(config):
             yield found
+        async for found in network.records(config):
+            yield found
         async for found in network.fleet(config):
             yield found
         async for found in network.behind_the_disk(config):
@@ -163,7 +165,12 @@ async def at_start(config: Config, usage: Callable[[], Usage]) -> None:
 async def _first_look(config: Config, usage: Usage) -> AsyncGenerator[Diagnosis, None]:
     for found in await _of_host(config, usage):
         yield found
-    for look in (network.tags(config), network.fleet(config), network.connections(config)):
+    for look in (
+        network.tags(config),
+        network.records(config),
+        network.fleet(config),
+        network.connections(config),
+    ):
         async with contextlib.aclosing(look):
             async for found in look:
                 yield found

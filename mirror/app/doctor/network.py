@@ -129,6 +129,32 @@ async def tags(config: Config) -> AsyncGenerator[Diagnosis, None]:
         )
 
 
+async def records(config: Config) -> AsyncGenerator[Diagnosis, None]:
+    """Whether the database of one's own repositories answers. The embedded one is a part of the
+    store."""
+    hosted = config.hosted
+    if hosted is None or hosted.records is None:
+        return
+    from sqlalchemy.engine import make_url
+
+    from ...storage.records.hosted.opening import RecordsUnusable, trouble_at
+
+    address, password = hosted.records.get_secret_value(), hosted.records_password
+    secret = password.get_secret_value() if password else None
+    try:
+        trouble = await aside(trouble_at, address, secret)
+    except RecordsUnusable as error:
+        yield bad("records", str(error), "correct hosted.records")
+        return
+    url = make_url(address)
+    where = f"{url.database} at {url.host}"
+    if trouble:
+        mend = "start it, or correct hosted.records; meanwhile nobody signs in, pushes, or pulls "
+        yield bad("records", f"{where}: {trouble}", f"{mend}from repositories of one's own")
+    else:
+        yield good("records", f"{where} answers")
+
+
 async def fleet(config: Config) -> AsyncGenerator[Diagnosis, None]:
     """The other nodes, if there are to be any."""
     if config.fleet is None:

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from aiohttp import hdrs, web
 
+from ...oci.errors import Unavailable
 from .place import BYTES, LENGTH, LINES, NAME, short
 
 log = structlog.get_logger()
@@ -180,6 +181,8 @@ async def _give(
 def _told(name: str, error: Exception) -> Mapping[str, Any]:
     if isinstance(error, CommandFailed):
         return {"message": error.message, "status": error.status}
+    if isinstance(error, Unavailable):  # what the mirror itself asks is away
+        return {"message": error.message, "status": 1}
     log.error("command_failed", command=name, exc_info=error)
     return {
         "message": f"{name} failed in the mirror ({type(error).__name__}): see its log",

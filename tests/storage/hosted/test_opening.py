@@ -21,7 +21,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.storage.records.hosted import database as database_module
 from mirror.storage.records.hosted.database import Database
-from mirror.storage.records.hosted.opening import RecordsUnusable, open_at, open_in
+from mirror.storage.records.hosted.opening import RecordsUnusable, open_at, open_in, trouble_at
 from mirror.storage.records.hosted.repositories import RepositoryRecords
 from mirror.storage.records.hosted.tables import metadata
 from tests.postgres import Postgres, running
@@ -178,3 +178,13 @@ async def test_what_is_refused_is_not_done_after_all(
     await records.add_blob("team/taken", Digest.of(b"a"), 1, 1.0, "ann")
     assert await records.repository("team/refused") is None
     await database.close()
+
+
+async def test_why_a_database_cannot_be_asked_is_told_without_the_password(
+    postgres: Postgres, template: str
+) -> None:
+    url = postgres.url(template)
+    assert trouble_at(url, None) == ""
+    gone = trouble_at("postgresql://me@127.0.0.1:1/records", "a password")
+    assert "Connection refused" in gone
+    assert "a password" not in gone

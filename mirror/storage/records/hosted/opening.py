@@ -70,23 +70,7 @@ def open_at(address: str, password: str | None, clock: Clock) -> Database:
     """The PostgreSQL database at `postgresql://user@host:port/database`, which has to exist. Where
     it cannot be reached now, it is opened when it can: a mirror starts without its engines.
     Blocking. Raises RecordsUnusable."""
-    try:
-        url: URL | None = make_url(address)
-    except ArgumentError:
-        url = None
-    if url is None or url.drivername not in ("postgresql", "postgres"):
-        raise RecordsUnusable(
-            "the address of the records is none of PostgreSQL: write postgresql://user@host/database"
-        )
-    if password is not None:
-        url = url.set(password=password)
-    shown = url.render_as_string(hide_password=True)
-    try:
-        engine = _postgresql(url)
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise RecordsUnusable(
-            f"{shown} takes a library that is not installed: install registry-mirror[postgres]"
-        ) from error
+    engine, shown = _engine_at(address, password)
 
     def later() -> None:
         try:
@@ -105,6 +89,41 @@ def open_at(address: str, password: str | None, clock: Clock) -> Database:
         engine.dispose()
         raise
     return Database(engine, clock, readers=2, writers=2)
+
+
+def trouble_at(address: str, password: str | None) -> str:
+    """Why the PostgreSQL database there cannot be asked now, in its own words; "" where it can.
+    Blocking. Raises RecordsUnusable."""
+    engine, _ = _engine_at(address, password)
+    try:
+        with engine.connect():
+            return ""
+    except SQLAlchemyError as error:
+        said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        return said.strip().splitlines()[0]
+    finally:
+        engine.dispose()
+
+
+def _engine_at(address: str, password: str | None) -> tuple[Engine, str]:
+    """With the address as it may be shown. Raises RecordsUnusable."""
+    try:
+        url: URL | None = make_url(address)
+    except ArgumentError:
+        url = None
+    if url is None or url.drivername not in ("postgresql", "postgres"):
+        raise RecordsUnusable(
+            "the address of the records is none of PostgreSQL: write postgresql://user@host/database"
+        )
+    if password is not None:
+        url = url.set(password=password)
+    shown = url.render_as_string(hide_password=True)
+    try:
+        return _postgresql(url), shown
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise RecordsUnusable(
+            f"{shown} takes a library that is not installed: install registry-mirror[postgres]"
+        ) from error
 
 
 def _sqlite(path: Path, sync: bool) -> Engine:
