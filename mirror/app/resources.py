@@ -164,6 +164,9 @@ async def resources(
         absences = None if among is None else among.absences
         shared = Shared.over(store, tags, fills, links, referrers, clock, absences)
         hosted = await stack.enter_async_context(hosting(config, store, fills, process, fleet))
+        redirects = _redirects(config, tier, store)
+        if redirects is not None:
+            stack.push_async_callback(redirects.close)
         yield Resources(
             process,
             store,
@@ -173,7 +176,7 @@ async def resources(
             upstreams,
             tier,
             far_keeping,
-            _redirects(config, tier, store),
+            redirects,
             fills,
             shared,
             catalogue,
