@@ -82,6 +82,7 @@ def test_where_the_name_of_the_bucket_stands(text: str, virtual: bool) -> None:
         ("{bucket: abc, endpoint: 'https://a:hunter2@b'}", "s3.endpoint", "without a login"),
         ("{bucket: abc, region: 'eu central'}", "s3.region", "such as eu-central-1"),
         ("{bucket: abc, prefix: a/../b}", "s3.prefix", "a folder's name in the bucket"),
+        (f"{{bucket: abc, prefix: {'a' * 801}}}", "s3.prefix", "800 characters at most"),
         ("{bucket: abc, access_key_id: me}", "s3.access_key_id", "secret_access_key_file: too"),
         ("{bucket: abc, secret_access_key_env: PATH}", "s3.secret_access_key_env", "without acc"),
         (

@@ -28,6 +28,7 @@ _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _KEY_ID = re.compile(r"[\x21-\x2e\x30-\x7e]{1,256}")  # it stands before a slash when it is sent
 # What need not be escaped in a URL: escaped, some servers sign it otherwise.
 _PREFIX = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+_LONGEST_PREFIX = 800  # of 1024 bytes that a name may have; those of content need 150
 
 _LEAST_KEPT = 2 * 86400.0  # seconds
 
@@ -77,6 +78,9 @@ def _prefix(value: object) -> str:
     given = values.text(value, write).removeprefix("/").removesuffix("/")
     if not _PREFIX.fullmatch(given) or {".", ".."} & set(given.split("/")):
         raise Mistake(quoted(given), write)
+    if len(given) > _LONGEST_PREFIX:
+        found = f"{len(given)} characters"
+        raise Mistake(found, f"{_LONGEST_PREFIX} characters at most: S3 takes no longer names")
     return f"{given}/"
 
 
