@@ -146,12 +146,13 @@ class Stores:
     """What is beside the path of bytes. `redis`: for one exchange; then the local memory answers.
     `list`: for all pages of a list of referrers. `tier`: for whether the second tier has a content,
     `tier_silent` for its bytes, beyond what they take at the least speed, and `tier_once` for some
-    of them; then the upstream is asked, and the tier not for `tier_rests`. `recheck`: after a check
-    of a tag behind the answer has failed; then twice as long each time, up to `longest_recheck`.
-    `descriptors`: for a free one, where this process has none left. Of an S3 store: `far_connect`
-    to reach it, `far_answer` for what it says to one request, `far_silent` for bytes under way, and
-    `far_again`, within which a request that failed is sent again; `far_rests`: for which one that
-    nobody has answered is not asked; whoever waits for it mostly gives it up sooner."""
+    of them; then the upstream is asked, and the tier not for `tier_rests`; `tier_opened`: for which
+    a stream that it has given waits for its reader. `recheck`: after a check of a tag behind the
+    answer has failed; then twice as long each time, up to `longest_recheck`. `descriptors`: for a
+    free one, where this process has none left. Of an S3 store: `far_connect` to reach it,
+    `far_answer` for what it says to one request, `far_silent` for bytes under way, and `far_again`,
+    within which a request that failed is sent again; `far_rests`: for which one that nobody has
+    answered is not asked; whoever waits for it mostly gives it up sooner."""
 
     redis: float = 0.25
     list: float = 30.0
@@ -159,6 +160,7 @@ class Stores:
     tier_silent: float = 1.0
     tier_once: float = 2.0
     tier_rests: float = 30.0
+    tier_opened: float = 2.0
     far_connect: float = 2.0
     far_answer: float = 20.0
     far_silent: float = 60.0

@@ -44,6 +44,7 @@ from ..oci.reference import Repository
 from ..threads import read_aside
 from ..times import STORES
 from .forwarding import ForwardingUpstream
+from .opened_streams import OpenedStreams
 
 log = structlog.get_logger()
 
@@ -101,6 +102,7 @@ class TierState:
         self.patience = patience or TierPatience()
         self._away_until = float("-inf")
         self._slow = 0  # times, since it has answered
+        self._opened = OpenedStreams()
         self._wrong: TTLCache[Digest, bool] = TTLCache(
             _MOST_PASSED_OVER, _PASSED_OVER_FOR, clock.monotonic
         )
@@ -112,6 +114,7 @@ class TierState:
 
     async def close(self) -> None:
         """What is being set aside is not waited for: it is found wrong again."""
+        await self._opened.close()
         tasks = [*self._setting_aside.values(), *self._renewing]
         for task in tasks:
             task.cancel()
@@ -158,9 +161,11 @@ class TierState:
             self.events.emit(SecondTierAsked("away"))
             return None
         if not self.is_wrong(digest):
+            stream = self._opened.take(digest) if range is None else None
             try:
-                async with asyncio.timeout(self.patience.ask):
-                    stream = await self.tier.get(digest, range)
+                if stream is None:
+                    async with asyncio.timeout(self.patience.ask):
+                        stream = await self.tier.get(digest, range)
                 self.answers()
             except TimeoutError:
                 self.hangs("get")
@@ -175,15 +180,26 @@ class TierState:
         return stream
 
     async def has(self, digest: Digest) -> bool:
-        """Whether the tier has something of this name, which `get` would give."""
+        """Whether the tier has something of this name, which `get` would give: as a rule that of
+        the whole is begun by it."""
         if self.is_away or self.is_wrong(digest):
             return False
+        if digest in self._opened:
+            return True
         try:
             async with asyncio.timeout(self.patience.ask):
-                return await self.tier.contains(digest)
+                if not self._opened.have_room:
+                    return await self.tier.contains(digest)
+                stream = await self.tier.get(digest)
         except TimeoutError:
             self.hangs("contains")
             return False
+        except SecondTierFault:  # told by the tier
+            return False
+        if stream is None:
+            return False
+        await self._opened.keep(digest, stream)
+        return True
 
     def used(self, digest: Digest) -> None:
         """Somebody reads it from the tier, where it is to count as used: that is told behind, once

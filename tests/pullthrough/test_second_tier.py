@@ -335,6 +335,18 @@ async def test_what_the_repository_has_shown_comes_from_the_tier_without_an_ask(
     assert "blob" not in upstream.asked
 
 
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+async def test_one_ask_of_the_tier_says_that_it_has_a_content_and_brings_it(
+    guard: RepositoryVisibility, tier: MemoryTier, upstream: FakeUpstream, data: bytes
+) -> None:
+    upstream.push("7", manifest_of(data), data)
+    keep(tier, data)
+    tier.hangs = "contains"  # the other way to ask
+    assert await whole(await guard.blob(ASKER, REDIS, Digest.of(data))) == data
+    assert tier.asked == 1
+    assert upstream.asked == {"stat": 1}
+
+
 @pytest.mark.parametrize("operation", ["get", "read", "put", "contains"])
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_tier_that_hangs_or_fails_in_any_operation_holds_no_pull_back(

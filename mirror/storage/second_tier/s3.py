@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import obstore
@@ -211,8 +211,11 @@ class S3Stream:
         self.size = int(found.meta["size"])
         self.start, self._stop = found.range
         self._position = self.start
-        self._pieces: obstore.BytesStream | None = found.stream(_LEAST_PIECE)
-        self._reading: asyncio.Future[bytes] | None = None
+        is_small = self._stop - self.start <= _PIECE  # which comes at once, by one way to the loop
+        self._bring: Callable[[], Awaitable[bytes | obstore.Bytes]] | None = (
+            found.bytes_async if is_small else found.stream(_LEAST_PIECE).__anext__
+        )
+        self._reading: asyncio.Future[bytes | obstore.Bytes] | None = None
         self._rest = b""  # of a piece that was too large
 
     async def read(self) -> bytes:
@@ -223,10 +226,10 @@ class S3Stream:
         return piece
 
     async def _next(self) -> bytes:
-        if self._pieces is None or self._position >= self._stop:
+        if self._bring is None or self._position >= self._stop:
             return b""
         if self._reading is None:
-            self._reading = asyncio.ensure_future(anext(self._pieces))
+            self._reading = asyncio.ensure_future(self._bring())
         try:
             piece = await asyncio.shield(self._reading)
         except StopAsyncIteration:
@@ -236,12 +239,12 @@ class S3Stream:
         finally:
             if self._reading.done():
                 self._reading = None
-        return piece
+        return bytes(piece)
 
     async def close(self) -> None:
         # It has the connection, with what the store has sent: whoever may still have to reject what
         # was read keeps this object for as long as a download lasts.
-        self._pieces = None
+        self._bring = None
         if self._reading is not None:
             self._reading.add_done_callback(_looked_at)
             self._reading.cancel()
