@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -80,6 +82,25 @@ async def test_a_large_content_goes_in_parts(tier: S3Tier, seaweed: Seaweed, nam
     assert seaweed.objects(name) == {f"below/this/sha256/{digest.hex[:2]}/{digest.hex}": len(data)}
     assert await got(tier, digest) == data
     assert await put(tier, data, digest)  # it is there
+
+
+async def test_a_read_that_is_cancelled_as_its_bytes_come_loses_none(tier: S3Tier) -> None:
+    data = os.urandom(8 << 20)
+    assert await put(tier, data, Digest.of(data))
+    stream = await tier.get(Digest.of(data))
+    assert stream is not None
+    came = b""
+    for _ in range(3):
+        reading = asyncio.create_task(stream.read())
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # noqa: ASYNC251 - the bytes have come, and the loop has not looked
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            came += await reading
+    while piece := await stream.read():
+        came += piece
+    await stream.close()
+    assert came == data
 
 
 async def test_a_stream_that_is_closed_has_no_connection(tier: S3Tier, seaweed: Seaweed) -> None:

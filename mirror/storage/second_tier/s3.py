@@ -232,13 +232,11 @@ class S3Stream:
             self._reading = asyncio.ensure_future(self._bring())
         try:
             piece = await asyncio.shield(self._reading)
+            self._reading = None  # not where this was cancelled: the piece may be there by now
         except StopAsyncIteration:
             raise SecondTierFault("the object has become shorter") from None
         except FAILURES as error:
             raise SecondTierFault(reason_of(error)) from error
-        finally:
-            if self._reading.done():
-                self._reading = None
         return bytes(piece)
 
     async def close(self) -> None:
