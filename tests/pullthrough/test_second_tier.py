@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from mirror.policy.visibility import Proofs, RepositoryVisibility
 from mirror.pullthrough.cache import PullThrough
 from mirror.pullthrough.far_uploads import FarNotes, FarUploads, UploadPace
 from mirror.pullthrough.fills.table import Fills
-from mirror.pullthrough.second_tier import NAME, Tiered, TierState
+from mirror.pullthrough.second_tier import NAME, Tiered, TierPatience, TierState
 from mirror.pullthrough.shared import Shared
 from mirror.storage.records.links import LinkRecords
 from mirror.tasks import beside
@@ -113,6 +114,34 @@ async def eventually(is_true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not is_true():
             await asyncio.sleep(0.01)
+
+
+class FrozenOnce(MemoryTier):
+    """Is quick, in a thread of its own; the process stands still once in each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen: set[str] = set()
+
+    async def wait(self, operation: str) -> None:
+        if operation not in self.frozen:
+            self.frozen.add(operation)
+            asyncio.get_running_loop().call_soon(time.sleep, 0.6)
+        await asyncio.to_thread(time.sleep, 0.01)
+
+
+async def test_a_process_that_stood_still_goes_on_with_what_has_come(
+    told: Recorder, upstream: FakeUpstream, store: MemoryContent, tags: FakeTags, fills: Fills
+) -> None:
+    tier = FrozenOnce()
+    state = TierState(tier, told, Clock(), TierPatience(ask=0.2, silent=0.2, once=0.2))
+    cache = PullThrough(Tiered(upstream, state), Shared.over(store, tags, fills))
+    keep(tier, LARGE)
+    assert await whole(await cache.blob(ASKER, REDIS, Digest.of(LARGE))) == LARGE
+    assert upstream.asked["blob"] == 0
+    assert not state.is_away
+    assert tier.frozen == {"get", "read"}
+    await cache.close()
 
 
 @pytest.mark.parametrize("data", [b"", SMALL, LARGE], ids=["empty", "small", "large"])
