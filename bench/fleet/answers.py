@@ -71,6 +71,7 @@ def answers(plan: Plan, regions: Sequence[tuple[Tally, float]]) -> Answers:
     in_one = min(plan.fleet, math.ceil(plan.nodes / plan.regions))
     looks = in_one / protocol.look if plan.peers else 0.0  # a second
     across = (1 - 1 / plan.zones) * read[PEER]
+    idle = looks * protocol.look_commands + in_one * protocol.news
     return Answers(
         name=plan.name,
         nodes=plan.nodes,
@@ -89,9 +90,8 @@ def answers(plan: Plan, regions: Sequence[tuple[Tally, float]]) -> Answers:
         s3_put=s3_put / days,
         s3_most=max(max(t.s3_by_second.values(), default=0) for t in tallies),
         s3_stored=stored,
-        redis_average=_sum(t.redis for t in tallies) / (plan.load.hours * HOUR) / fleets,
-        redis_most=max(max(t.redis_by_second.values(), default=0) for t in tallies)
-        + looks * protocol.look_commands,
+        redis_average=_sum(t.redis for t in tallies) / (plan.load.hours * HOUR) / fleets + idle,
+        redis_most=max(max(t.redis_by_second.values(), default=0) for t in tallies) + idle,
         redis_list=min(looks * in_one, in_one * protocol.named) * protocol.entry,
         seconds_p50=percentile(ordered, 0.5),
         seconds_p99=percentile(ordered, 0.99),

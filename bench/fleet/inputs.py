@@ -94,14 +94,16 @@ class Protocol:
     `look`: between two times that a node enters itself in Redis and reads the list of all, by
     `look_commands`, an entry of which has `entry` bytes; of more than `look` * `named` nodes it is
     read less often, so that no node reads more than `named` entries a second. `followers`: how many
-    a node gives one content to at a time. Commands, with those within scripts: `tag_read` for each
-    tag that is asked for, `tag_write` for each that an upstream was asked about, `miss` for each
-    content that is not here (what is known of its repository), `lease` for each ask who fetches it,
-    `renewal` each `renew` seconds, `come` when it is here. `part`: from this size on an upload has
-    parts."""
+    a node gives one content to at a time. `news`: commands a second of each node, also of one that
+    does nothing, for what the others were told (an MGET and a PING, twice). Commands, with those
+    within scripts: `tag_read` for each tag that is asked for, `tag_write` for each that an upstream
+    was asked about, `miss` for each content that is not here (what is known of its repository),
+    `lease` for each ask who fetches it, `renewal` each `renew` seconds, `come` when it is
+    here. `part`: from this size on an upload has parts."""
 
     look: float = FLEET.look
     look_commands: float = 5.0
+    news: float = 4.0
     entry: float = 110.0
     named: float = 50.0
     followers: int = 8

@@ -197,7 +197,9 @@ def _reckoned(
     for step, begins in zip(trace, at, strict=True):
         for pull in step:
             region.pull(pull._replace(at=begins))
-    tally, looks = region.tally, PLAN.nodes * seconds / PLAN.protocol.look
+    tally, protocol = region.tally, PLAN.protocol
+    looks = PLAN.nodes * seconds / protocol.look
+    idle = looks * protocol.look_commands + PLAN.nodes * seconds * protocol.news
     return {
         "pulls": tally.pulls,
         "contents from upstream": tally.requests[UPSTREAM],
@@ -207,7 +209,7 @@ def _reckoned(
         "objects in S3": len(tally.fetched),
         "bytes in S3": tally.s3_in,
         "Redis: entries in the list of nodes": looks,
-        "Redis: all commands": tally.redis + looks * PLAN.protocol.look_commands,
+        "Redis: all commands": tally.redis + idle,
     }
 
 
