@@ -56,8 +56,9 @@ class ShelfRecords(Protocol):
     async def end_removal(self, digest: Digest) -> None:
         """The object is gone, and so is the row."""
 
-    async def abandoned(self, digest: Digest) -> bool:
-        """Takes a mark away whose collector has died; whether there is none any more."""
+    async def abandoned(self, digest: Digest, marked_before: float) -> bool:
+        """Takes a mark away that was made before that moment, and whose collector has died; whether
+        there is none any more."""
 
     async def held_far(
         self, held_before: float, after: Digest | None, count: int

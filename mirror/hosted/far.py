@@ -36,6 +36,11 @@ log = structlog.get_logger()
 
 _REMOVED_WITHIN = 15.0  # seconds that a push waits for the removal of the same content
 _ABANDONED_AFTER = 1.0  # seconds, after which it is asked whether that still goes on
+
+# Seconds for which a mark holds whose collector seems to be dead: PostgreSQL may just have lost its
+# lock, and the object store may still do what it was asked (`STORES.far_answer`).
+_MARK_HOLDS = 60.0
+
 _LOOK = 0.05
 _SMALL = 1 << 20  # bytes
 _FIRST = ByteRange(0, 1)
@@ -141,7 +146,7 @@ class BucketShelf:
                 raise Unavailable(message, retry_after=_RETRY_AFTER)
             if now - looked > _ABANDONED_AFTER:
                 looked = now
-                await self._records.abandoned(digest)
+                await self._records.abandoned(digest, self._clock.wall() - _MARK_HOLDS)
             await asyncio.sleep(_LOOK)
 
     # For collections, of which one goes on at a time.
@@ -209,7 +214,8 @@ class BucketShelf:
 class HeldHere:
     """What is held on this node's disk, as it was pushed before there was an object store, or a
     push of it was cut: brought there, and from then on a copy. `grace`: seconds, after which what
-    no record needs is nobody's."""
+    no record needs is nobody's; not in the first hour, in which records may be put back out of a
+    backup."""
 
     def __init__(
         self,
@@ -224,6 +230,7 @@ class HeldHere:
         self._records = records
         self._clock = clock
         self._grace = grace
+        self._began = clock.monotonic()
 
     async def run(self) -> None:
         """For ever."""
@@ -244,7 +251,7 @@ class HeldHere:
             try:
                 if is_needed:
                     await self._bring(one, brought)
-                elif one.held_at < (before := self._clock.wall() - self._grace()):
+                elif self._may_release and one.held_at < (before := self._in_grace()):
                     await self._held.release(one.digest, before)
             except Exception as error:
                 brought.failed(error)
@@ -252,6 +259,14 @@ class HeldHere:
             log.info("hosted_content_brought_far", count=brought.count, bytes=brought.size)
         if brought.error is not None:
             raise brought.error
+
+    @property
+    def _may_release(self) -> bool:
+        return self._clock.monotonic() - self._began >= _EVERY
+
+    def _in_grace(self) -> float:
+        """What was held since then may be of a push that is under way."""
+        return self._clock.wall() - self._grace()
 
     async def _bring(self, one: Held, brought: Tally) -> None:
         if await self._shelf.bring(one.digest) is not None:

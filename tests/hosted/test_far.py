@@ -4,6 +4,7 @@ the disk beside it."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.fakes.content import MemoryContent
 from tests.fakes.hosted import MemoryHeld
 from tests.fakes.tier import MemoryFarContent, MemoryTier
 from tests.waiting import eventually
+
+from ..fakes.clock import HandClock
 
 APP = "team/app"
 DATA = b"a layer"
@@ -42,7 +45,8 @@ class SlowContent(MemoryFarContent):
 
 class House:
     def __init__(self, records: MarkingRecords) -> None:
-        self.tier, self.store, self.clock = MemoryTier(), MemoryContent(), Clock()
+        self.hand = HandClock(time.time())  # on the wall
+        self.tier, self.store, self.clock = MemoryTier(), MemoryContent(), Clock(wall=self.hand)
         self.content = SlowContent(self.tier)
         self.records = records
         self.shelf = BucketShelf(
@@ -96,6 +100,9 @@ async def test_a_push_goes_on_where_the_collector_has_died(house: House) -> None
         pushing = asyncio.create_task(house.push())
         done, _ = await asyncio.wait([pushing], timeout=1.5)
         assert not done  # as far as anybody knows, it lives
+    done, _ = await asyncio.wait([pushing], timeout=1.5)
+    assert not done  # the object store may still be at it
+    house.hand.now += 61
     await asyncio.wait_for(pushing, 10)
     assert house.tier.kept == {LAYER: DATA}
 
@@ -136,7 +143,12 @@ async def test_what_is_held_here_goes_there_and_stays_until_it_is(house: House) 
     await here.look()
     assert house.tier.kept == {LAYER: DATA}
     assert (set(held.at), set(held.here)) == ({stray}, {LAYER, stray})  # in its grace
-    here = HeldHere(house.shelf, held, house.records, house.clock, lambda: -1.0)
+    hand = HandClock()
+    clock = Clock(monotonic=hand)
+    here = HeldHere(house.shelf, held, house.records, clock, lambda: -1.0)
+    await here.look()
+    assert set(held.here) == {LAYER, stray}  # its record may be on its way out of a backup
+    hand.now += 3600
     await here.look()
     assert set(held.here) == {LAYER}
 

@@ -55,7 +55,7 @@ async def test_nobody_relies_on_what_is_being_removed(database: Database) -> Non
         assert not await records.hold(A, 10, NOW + 6)
         with pytest.raises(Gone):
             await records.add_blob(APP, A, 10, NOW + 6, "ann")
-        assert not await records.abandoned(A)  # whoever removes it lives
+        assert not await records.abandoned(A, NOW + 99)  # whoever removes it lives
         await records.end_removal(A)
     assert await records.hold(A, 10, NOW + 7)
     await records.add_blob(APP, A, 10, NOW + 7, "ann")
@@ -68,7 +68,8 @@ async def test_a_removal_whose_collector_died_is_taken_over(database: Database) 
     for one in (A, B):
         await records.begin_removal(one, NOW + 1, NOW + 5)
     # By who pushes it, and by the next collection, however young it is.
-    assert await records.abandoned(A)
+    assert not await records.abandoned(A, NOW + 5)  # the object store may still be at it
+    assert await records.abandoned(A, NOW + 6)
     assert await records.hold(A, 10, NOW + 6)
     assert [one.digest for one in await records.held_far(NOW, None, 9)] == [B]
     assert await records.begin_removal(B, NOW, NOW + 7) == 10

@@ -38,9 +38,7 @@ _UNMARK = update(contents).where(contents.c.digest == bindparam("of")).values(re
 _REMOVE = delete(contents).where(
     contents.c.digest == bindparam("of"), contents.c.removing_at.is_not(None)
 )
-_MARKED = select(contents.c.digest).where(
-    contents.c.digest == bindparam("of"), contents.c.removing_at.is_not(None)
-)
+_MARKED = select(contents.c.removing_at).where(contents.c.digest == bindparam("of"))
 
 
 def rely_on(connection: Connection, digest: Digest, now: float) -> None:
@@ -66,9 +64,12 @@ class FarContentRecords(CollectingRecords):
     async def end_removal(self, digest: Digest) -> None:
         await self._write(_end_removal, digest)
 
-    async def abandoned(self, digest: Digest) -> bool:
-        if not await self._read(_is_marked, digest):
+    async def abandoned(self, digest: Digest, marked_before: float) -> bool:
+        marked_at = await self._read(_marked_at, digest)
+        if marked_at is None:
             return True
+        if marked_at >= marked_before:
+            return False
         async with self.alone() as is_alone:
             if not is_alone:  # its collector lives, or another one does, who takes it over
                 return False
@@ -108,8 +109,9 @@ def _end_removal(connection: Connection, digest: Digest) -> None:
     connection.execute(_REMOVE, {"of": str(digest)})
 
 
-def _is_marked(connection: Connection, digest: Digest) -> bool:
-    return connection.execute(_MARKED, {"of": str(digest)}).first() is not None
+def _marked_at(connection: Connection, digest: Digest) -> float | None:
+    marked_at: float | None = connection.execute(_MARKED, {"of": str(digest)}).scalar()
+    return marked_at
 
 
 def _unmark(connection: Connection, digest: Digest) -> None:
