@@ -285,6 +285,7 @@ _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
     (BusyLoadingError, "Redis is loading its data"),
     (ConnectionRefusedError, "connection refused"),
     ((TimeoutError, RedisTimeoutError), "no answer in time"),
+    (RedisConnectionError, "the connection broke"),
 )
 
 
