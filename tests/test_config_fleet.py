@@ -82,6 +82,10 @@ def test_nodes_by_a_list_and_by_dns() -> None:
         ("url: 'http://10.0.0.1'", "fleet.url: found 'http://10.0.0.1', write the port too"),
         ("url: 'http://0.0.0.0:5003'", "fleet.url: found 'http://0.0.0.0:5003', write an address"),
         ("url: '10.0.0.1:5003'", "fleet.url: found '10.0.0.1:5003', write a URL such as"),
+        (
+            "url_env: FLEET_SECRET",
+            "fleet.url_env: found the variable FLEET_SECRET, which has no such URL, write the name",
+        ),
         ("nodes: redis", "fleet: found no url, write url or url_env: as other nodes reach it"),
         (
             "url: 'http://a:5003', url_env: POD_URL",

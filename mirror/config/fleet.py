@@ -58,8 +58,14 @@ def address_of(url: str) -> IPv4Address | IPv6Address | None:
 
 
 def node_url_from_environment(value: object) -> str:
-    """The variable's value, as `node_url` has it."""
-    return node_url(logins.variable(value))
+    """The variable's value, as `node_url` has it. It is not shown: another variable may have been
+    named by mistake, which has a secret."""
+    given = logins.variable(value)
+    try:
+        return node_url(given)
+    except Mistake:
+        write = "the name of one with a URL and its port in it, such as http://10.1.2.3:5003"
+        raise Mistake(f"the variable {value}, which has no such URL", write) from None
 
 
 def _nodes(value: object) -> object:

@@ -189,3 +189,10 @@ async def test_where_no_mirror_runs_its_store_is_purged_and_stays_its_owners(hou
     done = await command(mirror, "purge", "redis:7")
     assert (done.status, mirror.blobs()) == (0, []), done.stderr
     assert {path.stat().st_uid for path in mirror.storage.rglob("*")} == {owner}
+
+
+async def test_a_pin_says_that_the_tag_memory_is_away(house: House) -> None:
+    mirror = await house.mirror(tags={"store": "redis://127.0.0.1:9"})  # nobody is there
+    done = await command(mirror, "pin", "redis:7", f"sha256:{'0' * 64}")
+    assert done.status == 1
+    assert "the tag memory, which has the pins, does not answer: connection refused" in done.stderr

@@ -80,7 +80,7 @@ class HeldImages:
             digest = await self._meant(image, tag, to)
             await self._opened.tags.freeze(image.repository, tag, digest)
         except (TagStoreError, CatalogueUnavailable) as error:
-            raise ImagesUnavailable(str(error)) from error
+            raise _unavailable(error) from error
         await self._opened.store.pin(str(image), digest)
         return PinnedTag(image.familiar, str(image), str(digest))
 
@@ -92,7 +92,7 @@ class HeldImages:
             await self._keeping.let_go()
             still = await self._keeping.of(image)
         except (TagStoreError, CatalogueUnavailable) as error:
-            raise ImagesUnavailable(str(error)) from error
+            raise _unavailable(error) from error
         if still.by == "configuration":
             raise UnknownImage(
                 f"{image.familiar} is still frozen, by the configuration: see the key pin there"
@@ -149,3 +149,9 @@ def _what_it_was(image: ImageReference, event: TagEvent | None, at: datetime) ->
     if event.digest is None:
         raise UnknownImage(f"there was no {image.familiar} at {spoken(at)}")
     return event.digest
+
+
+def _unavailable(error: TagStoreError | CatalogueUnavailable) -> ImagesUnavailable:
+    if isinstance(error, TagStoreError):
+        return ImagesUnavailable(f"the tag memory, which has the pins, does not answer: {error}")
+    return ImagesUnavailable(str(error))
