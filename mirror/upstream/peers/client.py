@@ -159,7 +159,7 @@ class HttpPeers:
         if response.status in (200, 206):
             part = _part(response, range)
             if part is None:
-                self._tell(url, "peer_answer_unusable", f"{response.status}, and another range")
+                self._is_unusable(url, f"{response.status}, and another range")
                 return "wrong", None
             start, size = part
             lives = _bound(self._lives, url)
@@ -172,10 +172,12 @@ class HttpPeers:
             return "elsewhere", Elsewhere(known)
         if response.status == 401:
             self._away[url] = None
-            self._tell(url, "peer_refuses_us", quoted(str(words.get("error", "")), 300))
+            if self._is_news(url):
+                reason = quoted(str(words.get("error", "")), 300)
+                log.warning("peer_refuses_us", node=url, reason=reason)
             return "refused", None
         if response.status not in (404, 416):
-            self._tell(url, "peer_answer_unusable", str(response.status))
+            self._is_unusable(url, str(response.status))
         return "nothing", None
 
     async def _words(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -208,12 +210,18 @@ class HttpPeers:
     def _is_gone(self, url: str, reason: str) -> None:
         self._away[url] = None
         self._events.emit(PeerAsked("away"))
-        self._tell(url, "peer_is_away", reason)
+        if self._is_news(url):
+            log.warning("peer_is_away", node=url, reason=reason)
 
-    def _tell(self, url: str, event: str, reason: str) -> None:
-        if url not in self._told:
-            self._told[url] = None
-            log.warning(event, node=url, reason=reason)
+    def _is_unusable(self, url: str, reason: str) -> None:
+        if self._is_news(url):
+            log.warning("peer_answer_unusable", node=url, reason=reason)
+
+    def _is_news(self, url: str) -> bool:
+        """Whether nothing was told of this node for a while: from now on it was."""
+        is_news = url not in self._told
+        self._told.setdefault(url, None)
+        return is_news
 
     @property
     def _session(self) -> aiohttp.ClientSession:
