@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from mirror.config import parse
 from ..seaweed import READER, Seaweed
 from .bodies import MIB
 from .client import digest_of
+from .fleet.lines import Line
 from .house import House, Mirror
 from .test_second_tier import REDIS, kept, pull
 
@@ -100,11 +102,6 @@ def frozen(seaweed: Seaweed) -> dict[str, str]:
     return {}
 
 
-def gone(seaweed: Seaweed) -> dict[str, str]:
-    seaweed.kill()
-    return {}
-
-
 def forbids_all(seaweed: Seaweed) -> dict[str, str]:
     return {"access_key_id": "nobody"}
 
@@ -122,7 +119,6 @@ TROUBLES: list[tuple[Callable[[Seaweed], dict[str, str]], str, str]] = [
     (forbids_writing, "put", "AccessDenied: Access Denied"),
     (has_no_bucket, "get", "NoSuchBucket: The specified bucket does not exist"),
     (frozen, "", ""),
-    (gone, "get", "connection refused"),
 ]
 
 
@@ -139,28 +135,43 @@ async def test_a_bucket_in_trouble_holds_no_pull_back_and_is_told_of_once(
         await asyncio.gather(*(pull(mirror, layer) for layer in layers))
         assert time.monotonic() - began < MOST
         if reason:
-            async with asyncio.timeout(20):
-                while not mirror.events("second_tier_failed"):
-                    await asyncio.sleep(0.05)
-            lines = mirror.events("second_tier_failed")
-            told = [(line["operation"], line["reason"]) for line in lines]
-            assert any(o == operation and r.startswith(reason) for o, r in told), told
-            assert len(set(told)) == len(told), told
+            await is_told_once(mirror, operation, reason)
         else:
             assert len(mirror.events("second_tier_is_slow")) <= 1
     finally:
         if trouble is frozen:
             seaweed.resume()
-        if trouble is gone:
-            seaweed.start()
-    if trouble is gone:
+    await stopped(mirror)
+
+
+async def is_told_once(mirror: Mirror, operation: str, reason: str) -> None:
+    async with asyncio.timeout(20):
+        while not mirror.events("second_tier_failed"):
+            await asyncio.sleep(0.05)
+    lines = mirror.events("second_tier_failed")
+    told = [(line["operation"], line["reason"]) for line in lines]
+    assert any(o == operation and r.startswith(reason) for o, r in told), told
+    assert len(set(told)) == len(told), told
+
+
+async def test_a_bucket_that_was_gone_is_used_again_and_that_is_told(
+    house: House, seaweed: Seaweed, tmp_path: Path
+) -> None:
+    line = Line(tmp_path, seaweed.place)  # cut
+    endpoint = f"http://{line.host}:{line.port}"
+    mirror = await with_bucket(house, seaweed, seaweed.bucket(), endpoint=endpoint)
+    layer = os.urandom(MIB)
+    house.hub.add_image(REDIS, "7", layer)
+    await pull(mirror, layer)
+    await is_told_once(mirror, "get", "connection refused")
+    with line:
         async with asyncio.timeout(40):
             while not mirror.events("second_tier_works_again"):
                 other = os.urandom(1000)
                 house.hub.add_image(REDIS, "7", other)
                 await mirror.blob(digest_of(other))
                 await asyncio.sleep(0.2)
-    await stopped(mirror)
+        await stopped(mirror)
 
 
 async def examined(seaweed: Seaweed, name: str, **keys: str) -> list[tuple[Mark, str, str]]:

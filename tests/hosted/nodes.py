@@ -64,13 +64,16 @@ async def hosted_nodes(
     count: int = 2,
     workers: int = 1,
     module: str = "mirror",
+    endpoint: str | None = None,
 ) -> AsyncIterator[HostedNodes]:
-    """Started, with an administrator and the namespaces. `module`: what is run."""
+    """Started, with an administrator and the namespaces. `module`: what is run. `endpoint`: of the
+    object store, where it is reached by another one than its own."""
     bucket, database = engines.seaweed.bucket(), engines.postgres.make()
     house.folder.mkdir(exist_ok=True)
     secret = house.folder / "fleet"
     secret.write_text(secrets.token_hex(32))
-    storage = engines.seaweed.storage(bucket)
+    elsewhere = {} if endpoint is None else {"endpoint": endpoint}
+    storage = engines.seaweed.storage(bucket, **elsewhere)
     mirrors = [
         house.prepare(
             module=module,

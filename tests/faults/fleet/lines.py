@@ -69,10 +69,17 @@ class Line:
         self._haproxy = Haproxy(folder, f"line-{self.host}", configuration)
 
     def __enter__(self) -> Line:
-        self._haproxy.start(self.host, self.port)
+        self.join()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.cut()
+
+    def join(self) -> None:
+        self._haproxy.start(self.host, self.port)
+
+    def cut(self) -> None:
+        """Connections are refused, and those that were open are broken."""
         self._haproxy.kill()
 
     def silence(self) -> None:
