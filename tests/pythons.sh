@@ -35,7 +35,8 @@ for version in "$@"; do
     "$environment/bin/pytest" -q -n 4 -o cache_dir="$environment/.pytest" \
         --ignore tests/e2e --ignore tests/faults --ignore tests/deploy --ignore tests/bench \
         --ignore tests/browser --ignore tests/hosted/spec \
-        --ignore tests/hosted/test_many_nodes.py --ignore tests/storage/test_s3_tier.py ||
+        --ignore tests/hosted/test_many_nodes.py --ignore tests/hosted/test_torture.py \
+        --ignore tests/storage/test_s3_tier.py ||
         "$environment/bin/python" -m tests.failed_alone "$environment/.pytest" ||
         failed="$failed $version"
     ran="$ran $version"
