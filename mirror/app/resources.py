@@ -37,7 +37,7 @@ from ..storage.records.links import LinkRecords
 from ..storage.records.referrers import ReferrerRecords
 from ..storage.second_tier.folder import FolderTier
 from ..storage.tags.embedded import EmbeddedTags
-from ..storage.turns import OwnTurn, RedisTurn
+from ..storage.turns import OwnTurn
 from ..tasks import beside
 from ..threads import aside
 from .among_nodes import among_nodes, redis_access
@@ -320,6 +320,9 @@ def _turn(config: Config, process: Process) -> Turn:
     access = redis_access(config)
     if access is None or config.storage.s3 is None:
         return OwnTurn(process.clock)
+    # Not before it is needed: see tag_store.
+    from ..storage.redis_turns import RedisTurn
+
     bucket = config.storage.s3
     return RedisTurn(access, f"sweep:{bucket.endpoint or ''}/{bucket.bucket}/{bucket.prefix}")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
 from ..oci.errors import quoted
+from ..oci.registries import is_address
 from . import certificates, logins, places, values
 from .certificates import Pem
 from .document import Location
@@ -199,14 +200,6 @@ def _endpoint(section: dict[str, Any]) -> Iterator[tuple[Location, Mistake]]:
     url = urlsplit(endpoint)
     if "ca_file" in section and url.scheme == "http":
         yield (*PLACE, "ca_file"), Mistake("an authority for an http endpoint", "https://…")
-    if section.get("url_style") == "virtual" and _is_address(url.hostname or ""):
+    if section.get("url_style") == "virtual" and is_address(url.hostname or ""):
         found = "virtual at an address, before which no bucket's name can stand"
         yield (*PLACE, "url_style"), Mistake(found, "path, or an endpoint with a host's name")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

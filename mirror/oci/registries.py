@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 from .errors import RegistryInvalid
 
@@ -61,6 +61,15 @@ def _is_host(host: str) -> bool:
         return True
     try:
         IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address, without the brackets of a URL."""
+    try:
+        ip_address(host)
     except ValueError:
         return False
     return True

@@ -101,6 +101,22 @@ class Forwarding(ABC):
         )
 
 
+class Around(Forwarding):
+    """A Forwarding that passes everything on to `inner`."""
+
+    def __init__(self, inner: Reader) -> None:
+        self._inner = inner
+
+    async def forward(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        method: str,
+        ask: Callable[[Reader], Awaitable[T]],
+    ) -> T:
+        return await ask(self._inner)
+
+
 class Guarding(Forwarding):
     """A Forwarding that fails closed. It passes on the methods that `lets_through` names, once they
     are admitted; a guard may write others itself. Every other method of the contracts is denied,

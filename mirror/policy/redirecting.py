@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from ..contracts.context import RequestContext
 from ..contracts.registry import FileContent, Reader, Redirected
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
-from .forwarding import Forwarding
-
-T = TypeVar("T")
+from .forwarding import Around
 
 Find = Callable[[str, Repository, Digest], Awaitable[Redirected | None]]
 """Where a client, by its address, is sent for a blob."""
 
 
-class Redirecting(Forwarding):
+class Redirecting(Around):
     """A Reader around a cache."""
 
     def __init__(self, inner: Reader, find: Find) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._find = find
-
-    async def forward(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        method: str,
-        ask: Callable[[Reader], Awaitable[T]],
-    ) -> T:
-        return await ask(self._inner)
 
     async def blob(
         self,

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
 
 from ..contracts.content import ContentStore
 from ..contracts.context import RequestContext
 from ..contracts.registry import BytesContent, Reader, Resolved
 from ..oci.digest import Digest
 from ..oci.reference import Repository
-from .forwarding import Forwarding
-
-T = TypeVar("T")
-
+from .forwarding import Around
 
 Pulling = Callable[[Repository, str], AbstractAsyncContextManager[None]]
 """In which the manifest of a tag, or of a digest, is pulled. To enter it raises RegistryError where
 it may not be."""
 
 
-class Sparing(Forwarding):
+class Sparing(Around):
     """A Reader: another, which pulls no manifest that is not here but within `pulling`."""
 
     def __init__(self, inner: Reader, store: ContentStore, pulling: Pulling) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._store = store
         self._pulling = pulling
-
-    async def forward(
-        self,
-        context: RequestContext,
-        repository: Repository,
-        method: str,
-        ask: Callable[[Reader], Awaitable[T]],
-    ) -> T:
-        return await ask(self._inner)
 
     async def resolve(self, context: RequestContext, repository: Repository, tag: str) -> Resolved:
         async with self._pulling(repository, tag):

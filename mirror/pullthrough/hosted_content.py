@@ -96,17 +96,13 @@ class ObjectStore:
         return _Body(self, digest, await self.stream(digest, range))
 
     async def stream(self, digest: Digest, range: ByteRange | None = None) -> TierStream:
-        try:
-            stream = await self._tier.get(digest, range)
-        except SecondTierFault as error:
-            message = f"the object store, which has it, gives no answer: {error}"
-            raise Unavailable(message, retry_after=5) from error
-        if stream is not None:
-            return stream
         name = self._name_of(digest)
         try:
+            stream = await self._tier.get(digest, range)
+            if stream is not None:
+                return stream
             page = await self._content.page(name[:-1], 32)
-        except FarFault as error:
+        except (SecondTierFault, FarFault) as error:
             message = f"the object store, which has it, gives no answer: {error}"
             raise Unavailable(message, retry_after=5) from error
         if any(one.name == name for one in page.objects):
@@ -197,7 +193,7 @@ class HostedContent:
             await stream.close()
             return None
         data = b"".join([piece async for piece in _all_of(stream)])
-        if not await read_aside(_matches, data, digest):
+        if not await read_aside(digest.matches, data):
             self.objects.wrong(digest, "its bytes are not its digest's")
             return None
         try:
@@ -255,7 +251,3 @@ async def _all_of(stream: TierStream) -> AsyncIterator[bytes]:
         raise Unavailable(f"the object store broke off: {error}", retry_after=1) from error
     finally:
         await stream.close()
-
-
-def _matches(data: bytes, digest: Digest) -> bool:
-    return digest.matches(data)

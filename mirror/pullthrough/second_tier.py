@@ -25,7 +25,7 @@ from ..contracts.events import (
     UpstreamRead,
     UpstreamRejected,
 )
-from ..contracts.registry import BytesContent, Outcome
+from ..contracts.registry import BytesContent
 from ..contracts.second_tier import (
     Due,
     FarContent,
@@ -38,14 +38,12 @@ from ..contracts.upstream import StreamContent, Upstream
 from ..events import Events
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
-from ..oci.errors import Untrustworthy
-from ..oci.manifests import MAX_MANIFEST, media_type_of
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository
-from ..threads import read_aside
 from ..times import STORES
 from .forwarding import ForwardingUpstream
 from .opened_streams import OpenedStreams
+from .streams import FromOffset, proven_manifest
 
 log = structlog.get_logger()
 
@@ -268,12 +266,17 @@ class TierState:
 
 
 class _TierBody:
-    """The bytes of one stream of the tier, for which its reader waits `silent` seconds at most."""
+    """A StreamContent: one stream of the tier, for which its reader waits `silent` seconds at most.
+    The tier is of the mirror's own kind: what it has is wrong by a fault at most."""
+
+    vouched = doubted = False
+    kept = True
+    source = NAME
 
     def __init__(self, state: TierState, digest: Digest, stream: TierStream) -> None:
-        self.size, self.start = stream.size, stream.start
+        self.descriptor = Descriptor(OCTET_STREAM, digest, stream.size)
+        self.start = stream.start
         self._state = state
-        self._digest = digest
         self._stream = stream
         self._waited = 0.0  # seconds
         self._came = 0  # bytes
@@ -290,7 +293,7 @@ class _TierBody:
             state.hangs("read")
             raise SecondTierFault("the second tier is too slow") from None
         except SecondTierFault:
-            state.broke_off(self._digest)
+            state.broke_off(self.descriptor.digest)
             raise
         finally:
             waited = state.clock.monotonic() - began
@@ -299,6 +302,9 @@ class _TierBody:
         self._came += len(piece)
         state.events.emit(UpstreamRead("", NAME, len(piece)))
         return piece
+
+    def reject(self, reason: str) -> None:
+        self._state.reject(self.descriptor.digest, reason)
 
     async def close(self) -> None:
         await self._stream.close()
@@ -311,43 +317,49 @@ class TieredStream:
 
     def __init__(
         self,
-        state: TierState,
-        digest: Digest,
-        stream: TierStream,
+        body: _TierBody,
         stop: int | None,
         rest: Callable[[ByteRange], Awaitable[StreamContent]],
     ) -> None:
-        self.start = self._position = stream.start
-        self._state = state
-        self._tier = _TierBody(state, digest, stream)
-        self._kept = Descriptor(OCTET_STREAM, digest, stream.size)
+        size = body.descriptor.size or 0
+        self.start = self._position = body.start
+        self._tier = body
         self._asked_stop = stop
-        self._stop = stream.size if stop is None else min(stop, stream.size)
+        self._stop = size if stop is None else min(stop, size)
         self._rest = rest
         self._is_broken = False
         self._upstream: StreamContent | None = None
-        self._skip = 0  # bytes that the upstream sends, and the tier has brought
+        self._following: FromOffset | None = None
+
+    @property
+    def _current(self) -> StreamContent:
+        """Whoever's bytes were read last."""
+        return self._upstream or self._tier
 
     @property
     def descriptor(self) -> Descriptor:
-        return self._upstream.descriptor if self._upstream else self._kept
+        return self._current.descriptor
 
     @property
     def source(self) -> str:
-        return self._upstream.source if self._upstream else NAME
+        return self._current.source
 
     @property
     def vouched(self) -> bool:
-        return self._upstream is not None and self._upstream.vouched
+        return self._current.vouched
 
     @property
     def doubted(self) -> bool:
-        """The tier is of the mirror's own kind: what it has is wrong by a fault at most."""
-        return self._upstream is not None and self._upstream.doubted
+        return self._current.doubted
 
     @property
     def kept(self) -> bool:
-        return self._upstream is None or self._upstream.kept
+        return self._current.kept
+
+    @property
+    def reject(self) -> Callable[[str], None]:
+        """Of whoever's bytes were read last: it may be called when others' have come."""
+        return self._current.reject
 
     async def read(self) -> bytes:
         if not self._is_broken:
@@ -358,29 +370,13 @@ class TieredStream:
                 self._position += len(piece)
                 return piece
             except SecondTierFault as error:
-                log.warning(
-                    "second_tier_broke_off", digest=str(self._kept.digest), reason=str(error)
-                )
+                digest = str(self.descriptor.digest)
+                log.warning("second_tier_broke_off", digest=digest, reason=str(error))
                 self._is_broken = True
-        return await self._read_on()
-
-    async def _read_on(self) -> bytes:
-        if self._upstream is None:
+        if self._following is None:
             self._upstream = await self._rest(ByteRange(self._position, self._asked_stop))
-            self._skip = self._position - self._upstream.start
-        while True:
-            piece = await self._upstream.read()
-            passed = min(self._skip, len(piece))
-            self._skip -= passed
-            if passed < len(piece) or not piece:
-                return piece[passed:]
-
-    @property
-    def reject(self) -> Callable[[str], None]:
-        """Of whoever's bytes were read last: it may be called when others' have come."""
-        if self._upstream is not None:
-            return self._upstream.reject
-        return functools.partial(self._state.reject, self._kept.digest)
+            self._following = FromOffset(self._upstream, self._position)
+        return await self._following.read()
 
     async def close(self) -> None:
         await self._tier.close()
@@ -403,24 +399,10 @@ class Tiered(ForwardingUpstream):
         stream = await self._state.get(digest, None)
         if stream is None:
             return None
-        body = _TierBody(self._state, digest, stream)
         try:
-            if stream.size > MAX_MANIFEST:
-                return None
-            data = b""
-            while len(data) < stream.size and (piece := await body.read()):
-                data += piece
-            if not await read_aside(_matches, data, digest):
-                self._state.reject(digest, "the bytes of the manifest are not its digest's")
-                return None
-            media_type = await read_aside(media_type_of, data)
-        except (SecondTierFault, Untrustworthy):  # or it is a blob, asked for as a manifest
+            return await proven_manifest(_TierBody(self._state, digest, stream))
+        except SecondTierFault:
             return None
-        finally:
-            await body.close()
-        return BytesContent(
-            Descriptor(media_type, digest, len(data)), data, Outcome.HIT, vouched=False, source=NAME
-        )
 
     async def blob(
         self,
@@ -434,13 +416,7 @@ class Tiered(ForwardingUpstream):
         if stream is None:
             return await self._inner.blob(asker, repository, digest, range, vouched)
         return TieredStream(
-            self._state,
-            digest,
-            stream,
+            _TierBody(self._state, digest, stream),
             range.stop if range else None,
             lambda rest: self._inner.blob(asker, repository, digest, rest, vouched),
         )
-
-
-def _matches(data: bytes, digest: Digest) -> bool:
-    return digest.matches(data)

@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from mirror.redis_url import RedisAccess
-from mirror.storage.turns import OwnTurn, RedisTurn
+from mirror.storage.redis_turns import RedisTurn
+from mirror.storage.turns import OwnTurn
 
 from ..fakes import HandClock
 from ..redis_server import RedisServer

@@ -11,18 +11,17 @@ import structlog
 from ...contracts.context import Asker
 from ...contracts.events import FleetAsked, FleetWentOn
 from ...contracts.fleet import Wanted
-from ...contracts.registry import BytesContent, Outcome
+from ...contracts.registry import BytesContent
 from ...contracts.second_tier import SecondTierFault
 from ...contracts.upstream import StreamContent, Upstream
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
-from ...oci.errors import Unavailable, Untrustworthy
-from ...oci.manifests import MAX_MANIFEST, media_type_of
+from ...oci.errors import Unavailable
 from ...oci.ranges import ByteRange
 from ...oci.reference import Repository
-from ...threads import read_aside
 from ...times import BODIES
 from ..forwarding import ForwardingUpstream
+from ..streams import FromOffset, proven_manifest
 from .fetches import Fetch
 from .following import Body, Following
 
@@ -104,24 +103,11 @@ class Together(ForwardingUpstream):
 
     async def _small(self, body: Body) -> BytesContent | None:
         """The manifest that another node gives, if that is one."""
-        size, digest = body.descriptor.size or 0, body.descriptor.digest
         try:
-            if size > MAX_MANIFEST:
-                return None
-            data = b""
             async with asyncio.timeout(self._following.times.small):
-                while len(data) < size:
-                    data += await body.read()
-            if not await read_aside(digest.matches, data):
-                body.reject("the bytes of the manifest are not its digest's")
-                return None
-            media_type = await read_aside(media_type_of, data)
-        except (SecondTierFault, TimeoutError, Unavailable, Untrustworthy):
+                return await proven_manifest(body)
+        except (SecondTierFault, TimeoutError, Unavailable):
             return None
-        finally:
-            await body.close()
-        descriptor = Descriptor(media_type, digest, len(data))
-        return BytesContent(descriptor, data, Outcome.HIT, vouched=False, source=body.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +143,7 @@ class FleetStream:
         self._stop = range.stop if range else None
         self._ask = ask
         self._following = following
-        self._skip = 0  # bytes that come, and have come before
+        self._bytes = FromOffset(first.stream, self.start)
         self._has_failed = False
         self._broken: str | None = None  # why what has brought it so far brings no more
         self._came_at = following.clock.monotonic()  # its last bytes
@@ -194,19 +180,16 @@ class FleetStream:
             if self._broken is not None:
                 await self._go_on(self._broken)
             try:
-                piece = await self._leg.stream.read()
+                piece = await self._bytes.read()
             except SecondTierFault as error:
                 self._broken = str(error)
                 continue
             except Exception:
                 self._has_failed = True
                 raise
-            passed = min(self._skip, len(piece))
-            self._skip -= passed
-            self._position += len(piece) - passed
-            if passed < len(piece) or not piece:
-                self._came_at = self._following.clock.monotonic()
-                return piece[passed:]
+            self._position += len(piece)
+            self._came_at = self._following.clock.monotonic()
+            return piece
 
     @property
     def _is_anothers(self) -> bool:
@@ -245,4 +228,4 @@ class FleetStream:
             silent=round(silent, 2),
         )
         self._leg, self._broken = leg, None
-        self._skip = self._position - leg.stream.start
+        self._bytes = FromOffset(leg.stream, self._position)

@@ -17,7 +17,7 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -99,12 +99,7 @@ class DiskUploads:
     async def append(self, repository: str, session: str, start: int | None, body: Body) -> int:
         if body.size is not None and body.size <= _SMALL:
             return await self._append_whole(repository, session, start, body)
-        taking = asyncio.ensure_future(self._locked(repository, session, _SessionFile.itself))
-        try:
-            file = await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            taking.add_done_callback(_left)
-            raise
+        file = await _taken(self._locked(repository, session, _SessionFile.itself))
         try:
             file.follows(start)
             if body.size is not None:
@@ -149,12 +144,7 @@ class DiskUploads:
         if bring is None:
             return await self._locked(repository, session, self._finish, digest)
         # Held by its lock meanwhile, as by a writer.
-        taking = asyncio.ensure_future(self._locked(repository, session, self._proven, digest))
-        try:
-            file = await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            taking.add_done_callback(_left)
-            raise
+        file = await _taken(self._locked(repository, session, self._proven, digest))
         try:
             opened = DiskFile.reopened(file.fd)
             try:
@@ -428,6 +418,17 @@ class _SessionFile:
             work.close()
             raise StoreFull("there is no thread to wait on until there is room")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _taken(locked: Awaitable[_SessionFile]) -> _SessionFile:
+    """The file of a session, with its lock, which is the caller's to give back; cancelled, nobody
+    keeps it."""
+    taking = asyncio.ensure_future(locked)
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(_left)
+        raise
 
 
 def _left(taking: asyncio.Future[_SessionFile]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from ipaddress import ip_address
 
 import aiohttp
 from yarl import URL
@@ -18,6 +17,7 @@ from yarl import URL
 from ...clock import Clock
 from ...oci.challenges import Challenge, parse_challenges
 from ...oci.errors import RegistryError, quoted
+from ...oci.registries import is_address
 from ..endpoint import KIB, Endpoint, Trust
 from ..failures import FailureKind, LoginRefused, Unreachable, Unreached, without_name
 from ..http.connected import Certificate, connected, refused_certificate
@@ -118,7 +118,7 @@ class Checkup:
     async def findings(self, shown: Receptions) -> AsyncIterator[Finding]:
         """Each step, as long as the ones before let it be taken."""
         try:
-            if self._transport.proxy_for(self._url) is None and not _is_address(self._host):
+            if self._transport.proxy_for(self._url) is None and not is_address(self._host):
                 yield await self._name()
             response = await self._transport.send("GET", self._url, {}, _WITHIN)
             await self._transport.discard(response)
@@ -351,11 +351,3 @@ def _of(certificate: Certificate) -> str:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

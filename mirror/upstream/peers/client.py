@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import aiohttp
@@ -162,7 +163,7 @@ class HttpPeers:
                 self._is_unusable(url, f"{response.status}, and another range")
                 return "wrong", None
             start, size = part
-            lives = _bound(self._lives, url)
+            lives = functools.partial(self._lives, url)
             return "stream", PeerStream(response, start, size, lives, FLEET.silent / 2)
         words = await self._words(response)
         if response.status == ELSEWHERE:
@@ -249,10 +250,6 @@ class HttpPeers:
 def _content(wanted: Wanted, range: ByteRange | None) -> Ask:
     path = f"{CONTENT_PATH}{wanted.registry}/{wanted.digest}"
     return Ask(hdrs.METH_GET, path, "" if range is None else format_range(range))
-
-
-def _bound(lives: Callable[[str], Awaitable[bool]], url: str) -> Callable[[], Awaitable[bool]]:
-    return lambda: lives(url)
 
 
 def _part(response: aiohttp.ClientResponse, range: ByteRange | None) -> tuple[int, int] | None:
