@@ -232,6 +232,17 @@ async def test_a_tier_that_breaks_off_is_followed_by_the_upstream_from_there(
     assert upstream.ranges == [ByteRange(1 << 20)]
 
 
+async def test_an_upstream_that_sends_the_whole_goes_on_from_there_too(
+    tiered: PullThrough, tier: MemoryTier, upstream: FakeUpstream
+) -> None:
+    upstream.push("7", manifest_of(LARGE), LARGE)
+    upstream.takes_ranges, upstream.piece = False, 100_000  # the MiB ends within one of them
+    keep(tier, LARGE)
+    tier.hangs = "read"
+    assert await whole(await tiered.blob(ASKER, REDIS, Digest.of(LARGE))) == LARGE
+    assert upstream.asked["blob"] == 1
+
+
 async def test_bytes_of_the_tier_are_given_out_as_they_come_but_for_the_end(
     tiered: PullThrough, tier: MemoryTier, upstream: FakeUpstream
 ) -> None:
