@@ -9,7 +9,7 @@ import asyncio
 
 from aiohttp import web
 
-from .tls_sockets import TlsSocket
+from ...sockets.tls import TlsSocket
 
 
 def ends_connection(request: web.BaseRequest) -> None:

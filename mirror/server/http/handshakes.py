@@ -18,9 +18,9 @@ from functools import partial
 
 import structlog
 
+from ...sockets.tls import TlsSocket, Wait
 from ...threads import Threads
 from .idle_connections import Idle
-from .tls_sockets import TlsSocket, Wait
 
 log = structlog.get_logger()
 

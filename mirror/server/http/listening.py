@@ -19,6 +19,7 @@ from ...contracts.events import RequestAnswered
 from ...contracts.registry import Outcome
 from ...events import Events
 from ...oci.errors import BadRequest, RegistryError
+from ...sockets.tls import TlsSocket
 from ...tasks import until
 from ..v2.failures import failure
 from ..v2.reading import COMMON
@@ -28,7 +29,6 @@ from .aiohttp_parts import KeptAlive
 from .idle_connections import Idle
 from .request_ids import HEADER, request_id
 from .response_cache import Answer, ResponseCache, is_bare
-from .tls_sockets import TlsSocket
 
 log = structlog.get_logger()
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 
 from ...oci.errors import Interrupted
+from ...sockets.threads import Job, SocketThread
+from ...sockets.tls import TlsSocket
 from ...threads import aside
-from .socket_threads import Job, SocketThread
-from .tls_sockets import TlsSocket
 
 PIECE = 256 << 10
 """Bytes that are received at a time: what was received is in the processor's cache when it is

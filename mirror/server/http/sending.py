@@ -16,8 +16,8 @@ import select
 from contextlib import suppress
 from typing import Self
 
-from .socket_threads import Job, SocketThread
-from .tls_sockets import CHUNK, TlsSocket
+from ...sockets.threads import Job, SocketThread
+from ...sockets.tls import CHUNK, TlsSocket
 
 SLICE = 1 << 20
 """Bytes that one socket may take before the next has its turn."""

@@ -18,10 +18,10 @@ from aiohttp import HttpVersion11, hdrs, web
 from ...clock import Clock
 from ...contracts.registry import FileContent, Outcome
 from ...oci.errors import RegistryError, Untrustworthy
+from ...sockets.tls import TlsSocket
 from ...threads import aside
 from ..http.aiohttp_parts import KeptAlive
 from ..http.sending import ClientSlow, FileFault, Sender, Transfer
-from ..http.tls_sockets import TlsSocket
 from .access_log import Exchange
 
 _SMALL = 64 << 10  # bytes worth a copy through the loop: a thread's detour costs more

@@ -1,5 +1,5 @@
 """Threads that go round sockets: each job has its turn, and waits until its socket is ready for
-more. What sending.py and receiving.py have in common."""
+more. So what is sent and received, by the server and from upstreams, costs the loop nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from .tls_sockets import TlsSocket
+from .tls import TlsSocket
 
 _LAST_TURN = 5.0  # seconds to wait for it when stopping
 
