@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from . import report, table
@@ -37,8 +38,10 @@ def main(words: list[str] | None = None) -> int:
         print(f"no figure {', '.join(unknown)}; there are: {', '.join(FIGURES)}", file=sys.stderr)
         return 2
     scale = QUICK if options.quick else FULL
-    # A quick run is no measurement: it never takes the place of one.
-    results = options.results or (RESULTS / "tmp" if options.quick else RESULTS)
+    if options.rounds:
+        scale = replace(scale, rounds=options.rounds, long_rounds=options.rounds)
+    # What is not taken in full never takes the place of what was.
+    results = options.results or (RESULTS if scale == FULL else RESULTS / "tmp")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is to stay behind
     failed = False
     for name in names or FIGURES:
@@ -66,7 +69,7 @@ def _taken(figure: Figure, scale: Scale) -> report.Taken:
             others=found.share,
             machine=description(Path(folder)),
             versions=versions(),
-            quick=scale is QUICK,
+            quick=scale.blob < FULL.blob,
         )
 
 
@@ -87,6 +90,7 @@ def _options(words: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", default=[], metavar="FIGURE[,FIGURE]")
     parser.add_argument("--quick", action="store_true", help="small and short: to see that it runs")
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of five, or of three")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="instead of bench/results")
     parser.add_argument("--readme", type=Path, default=ROOT / "bench/README.md", metavar="FILE")
     return parser.parse_args(words)

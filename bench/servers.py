@@ -6,13 +6,18 @@ import hashlib
 import http.client
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
+
+from tests.e2e.certificates import Certificate, issue
 
 from .corpus import INDEX_TYPE, MANIFEST_TYPE, Blob, Manifest
 from .programs import ROOT, Cost, Program, drayage, find, free_port
@@ -25,13 +30,39 @@ class WrongAnswer(Exception):
     """A server gave something else than it was asked for: its figures are worth nothing."""
 
 
+def connected(port: int, authority: str | None, timeout: float | None = None) -> socket.socket:
+    """A connection to a server here; `authority`: PEM, of one that speaks TLS."""
+    client = socket.create_connection(("127.0.0.1", port), timeout)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if authority is None:
+        return client
+    return _trust(authority).wrap_socket(client, server_hostname="127.0.0.1")
+
+
+@cache
+def _trust(authority: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=authority)
+
+
 @dataclass
 class Server:
-    """One that answers on a port of 127.0.0.1. `name` is what tables call it."""
+    """One that answers on a port of 127.0.0.1. `name` is what tables call it. `authority`: whom
+    its clients have to trust; None: it speaks no TLS."""
 
     name: str
     port: int
     program: Program
+    authority: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.authority else 'http'}://127.0.0.1:{self.port}"
+
+    def connection(self) -> http.client.HTTPConnection:
+        if self.authority is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        trust = _trust(self.authority)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=120, context=trust)
 
     @contextmanager
     def cost(self) -> Iterator[Cost]:
@@ -46,7 +77,7 @@ class Server:
         body: bytes | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers in lower case, body; on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = self.connection()
         try:
             connection.request(method, path, body, {"Accept": ACCEPT, **(headers or {})})
             answer = connection.getresponse()
@@ -57,7 +88,7 @@ class Server:
 
     def prove(self, path: str, digest: str, login: Mapping[str, str] | None = None) -> None:
         """Takes the whole body, and raises WrongAnswer unless it is what the digest names."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = self.connection()
         try:
             connection.request("GET", path, headers={"Accept": ACCEPT, **(login or {})})
             answer, seen = connection.getresponse(), hashlib.sha256()
@@ -116,13 +147,23 @@ class House:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def upstream(self, *, rate: float | None = None, delay: float = 0.0) -> Upstream:
+    @cached_property
+    def certificate(self) -> Certificate:
+        """What all servers here that speak TLS show."""
+        return issue(self.folder, ("127.0.0.1",))
+
+    def upstream(
+        self, *, rate: float | None = None, delay: float = 0.0, tls: bool = False
+    ) -> Upstream:
         """`rate`: of its link, in bytes a second. `delay`: seconds before each answer."""
         folder, port = self._room("upstream"), free_port()
         argv = [sys.executable, "-m", "bench.upstream", "--port", str(port), "--delay", str(delay)]
         if rate:
             argv += ["--rate", str(rate)]
-        upstream = Upstream("upstream, direct", port, self.started(argv, folder))
+        if tls:
+            argv += ["--certificate", str(self.certificate.server)]
+        authority = str(self.certificate.authority) if tls else None
+        upstream = Upstream("upstream, direct", port, self.started(argv, folder), authority)
         upstream.program.wait_until(upstream.answers)
         return upstream
 
@@ -150,10 +191,9 @@ class House:
             },
             "registries": {
                 "docker.io": {
-                    "endpoints": [
-                        {"url": f"http://127.0.0.1:{each.port}"} for each in (upstream, *others)
-                    ],
+                    "endpoints": [{"url": each.url} for each in (upstream, *others)],
                     "freshness": {"ttl": "1h"},
+                    **({"ca_file": upstream.authority} if upstream.authority else {}),
                 }
             },
         }
@@ -198,7 +238,7 @@ class House:
         """Debian's docker-registry as a pull-through cache, or to push to. `bucket`: where it keeps
         content; None: in files. It passes the bytes on, and sends nobody to the bucket."""
         folder, port = self._room("docker-registry"), free_port()
-        proxy = {} if upstream is None else {"remoteurl": f"http://127.0.0.1:{upstream.port}"}
+        proxy = {} if upstream is None else {"remoteurl": upstream.url}
         files = {"filesystem": {"rootdirectory": str(folder / "data"), "maxthreads": 100}}
         configuration = folder / "config.yml"
         configuration.write_text(
@@ -216,7 +256,9 @@ class House:
             )
         )
         # An authority that AWS_CA_BUNDLE names is nothing that its old client takes.
-        environment = {"AWS_CA_BUNDLE": ""} if bucket else None
+        environment = {"AWS_CA_BUNDLE": ""} if bucket else {}
+        if upstream is not None and upstream.authority:
+            environment["SSL_CERT_FILE"] = upstream.authority
         argv = [find("docker-registry"), "serve", str(configuration)]
         program = self.started(argv, folder, environment)
         server = Server("docker-registry", port, program)

@@ -10,6 +10,8 @@ from ..servers import House
 from . import (
     calibration,
     cold,
+    cold_tls,
+    first_byte,
     fleet,
     growth,
     herd,
@@ -39,6 +41,8 @@ FIGURES: dict[str, Figure] = {
     "calibration": calibration,
     "warm": warm,
     "cold": cold,
+    "cold-tls": cold_tls,
+    "first-byte": first_byte,
     "manifests": manifests,
     "ranges": ranges,
     "images": images,

@@ -1,142 +1,124 @@
-"""A big blob that nobody has asked for before."""
+"""A big blob that nobody has asked for before, over plain HTTP."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from statistics import median
 
 from ..corpus import Blob, Corpus
 from ..load.keeping import keep
-from ..load.probing import first_byte
 from ..load.reading import read
 from ..results import Result, Table, Target, interleave
-from ..scale import MIB, Scale
+from ..scale import Scale
 from ..servers import House, Server, Upstream
 
 TITLE = "a cold blob of 512 MiB, a fresh digest each time"
 SHAPED = 125e6
 LEAST = "limit: receive, hash, write"
 DIRECT = "upstream, direct"
+SECONDS, CPU = "seconds", "server's CPU s/GB"
+NOTES = [
+    "The mirror proves the digest and puts the blob on the disk (fdatasync) before its last bytes "
+    "go out; docker-registry does not. `durability: none` leaves out the disk.",
+    f"{LEAST}: one thread receives, another hashes and writes; no server, no fdatasync.",
+]
 
 
 def measure(house: House, scale: Scale) -> Result:
-    corpus = Corpus(house.folder, scale.blob)
-    blobs = corpus.blobs(scale.blob)
-    fast = _over(house, blobs, scale.rounds, None, "loopback")
-    shaped = _over(house, blobs, scale.long_rounds, SHAPED, "125 MB/s")
-    first = _first_bytes(house, corpus, scale)
+    blobs = Corpus(house.folder, scale.blob).blobs(scale.blob)
+    fast = Fetching(house, blobs, house.upstream())
+    fast.compare(scale.rounds, "one connection, upstream over loopback", fast.all_servers())
+    slow = Fetching(house, blobs, house.upstream(rate=SHAPED))
+    slow.compare(scale.long_rounds, "one connection, upstream over 125 MB/s", slow.all_servers())
+    seconds, shaped = (fast.table, SECONDS), (slow.table, SECONDS)
     return Result(
-        [fast, shaped, first],
+        [fast.table, slow.table],
         [
             Target(
                 "fast link: time / direct",
-                fast.ratio("seconds", "mirror", DIRECT),
-                2.5,
-                of=(fast, "seconds"),
+                fast.table.ratio(SECONDS, "mirror", DIRECT),
+                2.2,
+                of=seconds,
             ),
             Target(
                 "fast link: time / docker-registry's",
-                fast.ratio("seconds", "mirror", "docker-registry"),
+                fast.table.ratio(SECONDS, "mirror", "docker-registry"),
                 1.0,
-                of=(fast, "seconds"),
+                of=seconds,
             ),
             Target(
-                "fast link: CPU s/GB",
-                fast.median("mirror", "server's CPU s/GB"),
-                1.5,
-                of=(fast, "server's CPU s/GB"),
+                "fast link: CPU s/GB", fast.table.median("mirror", CPU), 1.5, of=(fast.table, CPU)
             ),
             Target(
                 "125 MB/s: time / direct",
-                shaped.ratio("seconds", "mirror", DIRECT),
+                slow.table.ratio(SECONDS, "mirror", DIRECT),
                 1.03,
-                of=(shaped, "seconds"),
-            ),
-            Target(
-                "first byte of a miss − upstream's own, ms",
-                first.median("mirror", "beyond direct, ms"),
-                5.0,
-                of=(first, "beyond direct, ms"),
+                of=shaped,
             ),
         ],
-        [
-            "The mirror proves the digest and puts the blob on the disk (fdatasync) before its "
-            "last bytes go out; docker-registry does not. `durability: none` leaves out the disk.",
-            f"{LEAST}: one thread, no server, no fdatasync.",
-        ],
+        NOTES,
     )
 
 
-def _over(house: House, blobs: Iterator[Blob], rounds: int, rate: float | None, link: str) -> Table:
-    """One blob after the other over one link, by everybody in turn."""
-    table = Table(f"one connection, upstream over {link}")
-    upstream = house.upstream(rate=rate)
+class Fetching:
+    """Fresh blobs of one upstream, by everybody in turn: one at a time, or several at once."""
 
-    gone = None
+    def __init__(self, house: House, blobs: Iterator[Blob], upstream: Upstream) -> None:
+        self._house = house
+        self._blobs = blobs
+        self._upstream = upstream
+        self._gone: list[Blob] = []
+        self.table = Table("")
 
-    def fresh() -> Blob:
-        nonlocal gone
-        if gone is not None:  # memory that was never used before is dear to a virtual machine
-            house.forget(gone.digest)
-        gone = blob = next(blobs)
-        upstream.offer([blob])
+    def servers(self) -> list[Server]:
+        house, upstream = self._house, self._upstream
+        return [upstream, house.mirror(upstream), house.docker_registry(upstream)]
+
+    def all_servers(self) -> list[Server]:
+        name = "mirror, durability: none"
+        return [*self.servers(), self._house.mirror(self._upstream, name, durability="none")]
+
+    def compare(self, rounds: int, title: str, servers: list[Server], at_once: int = 1) -> Table:
+        """The samples of all, and of the least that can be done where it is one at a time. In the
+        end each server's last blob is proven, as it comes and from its cache."""
+        self.table = Table(title)
+        samples = {server.name: self._fetch(server, at_once) for server in servers}
+        if at_once == 1:
+            samples[LEAST] = self._least
+        interleave(rounds, samples)
+        for server in servers:
+            (last,) = self._fresh(1)
+            server.prove(last.path, last.digest)
+            server.prove(last.path, last.digest)
+        return self.table
+
+    def _fresh(self, count: int) -> list[Blob]:
+        for blob in self._gone:  # memory that was never used before is dear to a virtual machine
+            self._house.forget(blob.digest)
+        self._gone = list(itertools.islice(self._blobs, count))
+        self._upstream.offer(self._gone)
         os.sync()  # what was written before is not to be paid for now
-        return blob
+        return self._gone
 
-    def fetch(server: Server) -> Callable[[], None]:
+    def _fetch(self, server: Server, at_once: int) -> Callable[[], None]:
         def sample() -> None:
-            blob = fresh()
+            blobs = self._fresh(at_once)
             with server.cost() as cost:
-                found = read(server, blob, copy=True)
-            table.add(server.name, "seconds", found.seconds)
-            table.add(server.name, "first byte, ms", found.first[0] * 1000)
-            table.add(server.name, "server's CPU s/GB", cost.cpu / blob.size * 1e9)
-            table.add(server.name, "peak memory, MB", cost.memory / 1e6)
+                found = read(server, blobs, at_once, copy=True)
+            row, table = server.name, self.table
+            table.add(row, SECONDS, found.seconds)
+            table.add(row, "GB/s", found.speed)
+            if at_once == 1:
+                table.add(row, "first byte, ms", found.first[0] * 1000)
+            table.add(row, CPU, cost.cpu / found.bytes * 1e9)
+            table.add(row, "peak memory, MB", cost.memory / 1e6)
 
         return sample
 
-    def least() -> None:
-        blob = fresh()
-        seconds, used = keep(upstream, blob, house.folder / "kept")
-        table.add(LEAST, "seconds", seconds)
-        table.add(LEAST, "server's CPU s/GB", used / blob.size * 1e9)
-
-    servers = _servers(house, upstream)
-    interleave(rounds, {server.name: fetch(server) for server in servers} | {LEAST: least})
-    for server in servers:
-        last = fresh()
-        server.prove(last.path, last.digest)
-        server.prove(last.path, last.digest)  # and from the cache
-    return table
-
-
-def _servers(house: House, upstream: Upstream) -> list[Server]:
-    return [
-        upstream,
-        house.mirror(upstream),
-        house.mirror(upstream, "mirror, durability: none", durability="none"),
-        house.docker_registry(upstream),
-    ]
-
-
-def _first_bytes(house: House, corpus: Corpus, scale: Scale) -> Table:
-    table = Table(f"first byte of a miss of 4 MiB, medians of {scale.first_bytes}")
-    upstream, blobs = house.upstream(delay=0.02), corpus.blobs(4 * MIB)
-    servers = _servers(house, upstream)
-
-    def first(server: Server) -> Callable[[], None]:
-        def sample() -> None:
-            wanted = list(itertools.islice(blobs, scale.first_bytes))
-            upstream.offer(wanted)
-            table.add(server.name, "ms", median(first_byte(server, blob) for blob in wanted))
-
-        return sample
-
-    interleave(scale.rounds, {server.name: first(server) for server in servers})
-    for name, cells in table.cells.items():
-        for own, direct in zip(cells["ms"], table.cells[DIRECT]["ms"], strict=True):
-            if name != DIRECT:
-                cells.setdefault("beyond direct, ms", []).append(own - direct)
-    return table
+    def _least(self) -> None:
+        (blob,) = self._fresh(1)
+        seconds, used = keep(self._upstream, blob, self._house.folder / "kept")
+        self.table.add(LEAST, SECONDS, seconds)
+        self.table.add(LEAST, "GB/s", blob.size / seconds / 1e9)
+        self.table.add(LEAST, CPU, used / blob.size * 1e9)

@@ -34,7 +34,7 @@ class Children:
             for _ in jobs
         ]
         for process, job in zip(self._processes, jobs, strict=True):
-            self._say(process, {"port": server.port, **job})
+            self._say(process, {"port": server.port, "authority": server.authority, **job})
         for process in self._processes:
             self._hear(process)
 

@@ -1,22 +1,25 @@
-"""The least that a fill must do: receive, hash, write. One thread, no server, no care for the disk.
+"""The least that a fill must do: receive, hash, write. No server, and no care for the disk.
 
-What the mirror needs beyond this is the price of being a mirror.
+One thread receives, and deciphers where there is TLS; another hashes and writes. What the mirror
+needs beyond this is the price of being a mirror.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 from ..corpus import Blob
-from ..servers import Server
+from ..servers import Server, connected
 from .child import Children, Job, obey
 
 _PIECE = 1 << 20
+_PIECES = 4
 
 
 def keep(server: Server, blob: Blob, target: Path) -> tuple[float, float]:
@@ -30,28 +33,52 @@ def keep(server: Server, blob: Blob, target: Path) -> tuple[float, float]:
 
 
 def _work(job: Job, start: Callable[[], float]) -> Job:
-    buffer = memoryview(bytearray(_PIECE))
-    seen, left = hashlib.sha256(), job["size"]
-    client = socket.create_connection(("127.0.0.1", job["port"]))
+    seen = hashlib.sha256()
+    free, full = SimpleQueue[bytearray](), SimpleQueue[tuple[bytearray, int]]()
+    for _ in range(_PIECES):
+        free.put(bytearray(_PIECE))
     file = os.open(job["target"], os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+
+    def write() -> None:
+        while True:
+            piece, count = full.get()
+            if not count:
+                return
+            data = memoryview(piece)[:count]
+            seen.update(data)
+            os.write(file, data)
+            free.put(piece)
+
     began = start()
-    client.sendall(f"GET {job['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-    body: bytes | memoryview = client.recv(4096).partition(b"\r\n\r\n")[2]
-    while True:
-        seen.update(body)
-        os.write(file, body)
-        left -= len(body)
-        if not left:
-            break
-        body = buffer[: client.recv_into(buffer, min(left, _PIECE))]
-        if not body:
-            break
+    writing = threading.Thread(target=write)
+    writing.start()
+    _receive(job, free, full)
+    full.put((bytearray(), 0))
+    writing.join()
     seconds = time.monotonic() - began
     right = f"sha256:{seen.hexdigest()}" == job["digest"]
-    return {
-        "seconds": seconds,
-        "errors": [] if right else ["wrong bytes"],
-    }
+    return {"seconds": seconds, "errors": [] if right else ["wrong bytes"]}
+
+
+def _receive(
+    job: Job, free: SimpleQueue[bytearray], full: SimpleQueue[tuple[bytearray, int]]
+) -> None:
+    """The body in pieces, to its end."""
+    client = connected(job["port"], job["authority"])
+    client.sendall(f"GET {job['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    body = client.recv(4096).partition(b"\r\n\r\n")[2]
+    left, piece, count = job["size"] - len(body), free.get(), len(body)
+    piece[:count] = body
+    while left:
+        came = client.recv_into(memoryview(piece)[count:], min(left, _PIECE - count))
+        if not came:
+            break
+        left, count = left - came, count + came
+        if count == _PIECE:
+            full.put((piece, count))
+            piece, count = free.get(), 0
+    if count:
+        full.put((piece, count))
 
 
 if __name__ == "__main__":

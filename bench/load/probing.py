@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import quantiles
 
 from ..corpus import Blob
-from ..servers import ACCEPT, Server, WrongAnswer
+from ..servers import ACCEPT, Server, WrongAnswer, connected
 
 INTERVAL = 0.002
 _BUFFER = 256 << 10
@@ -62,12 +62,13 @@ def probe_each(server: Server, blobs: Sequence[Blob]) -> Sequence[float]:
 
 
 def first_byte(server: Server, blob: Blob) -> float:
-    """Milliseconds from a request for the blob to its body's first byte; the rest is read too.
+    """Milliseconds from a request for the blob, on a connection that is made, to its body's first
+    byte; the rest is read too.
 
     Raises WrongAnswer.
     """
     request = f"GET {blob.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+    with connected(server.port, server.authority, timeout=60) as client:
         began = time.perf_counter()
         client.sendall(request)
         answer = body = b""

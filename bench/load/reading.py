@@ -1,24 +1,26 @@
 """Reads big bodies from many connections, as cheaply as Linux lets a program do it.
 
 With MSG_TRUNC the kernel drops what has arrived instead of copying it, so that the reader costs
-less than any server does. The last bytes are really read, and compared.
+less than any server does. The last bytes are really read, and compared. With TLS all is deciphered.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..corpus import TAIL, Blob
-from ..servers import Server
+from ..servers import Server, connected
 from .child import Children, Job, obey
 
 _PIECE = 4 << 20
 _COPIED_PIECE = 256 << 10
+_RECORDS = 64  # of 16 KiB
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,16 @@ class Reading:
 class Readers:
     """Connections that read one blob each, spread over processes; `go`, then `reading`.
 
-    `seconds`: reads again and again for so long, and what is under way is cut then; None: once.
-    `starts`: when each connection begins, in seconds after the start. `copy`: the bytes are
-    copied to the process, as by a client that wants them.
+    `blob`: the one that all read, or as many as there are connections, one for each. `seconds`:
+    reads again and again for so long, and what is under way is cut then; None: once. `starts`: when
+    each connection begins, in seconds after the start. `copy`: the bytes are copied to the process,
+    as by a client that wants them.
     """
 
     def __init__(
         self,
         server: Server,
-        blob: Blob,
+        blob: Blob | Sequence[Blob],
         connections: int,
         *,
         processes: int = 1,
@@ -59,14 +62,13 @@ class Readers:
     ) -> None:
         starts = starts or [0.0] * connections
         processes = min(processes, connections)
-        common = {
-            "path": blob.path,
-            "size": blob.size,
-            "tail": blob.tail.hex(),
-            "seconds": seconds,
-            "copy": copy,
-        }
-        jobs = [{**common, "starts": starts[number::processes]} for number in range(processes)]
+        blobs = [blob] * connections if isinstance(blob, Blob) else blob
+        wanted = [
+            {"at": at, "path": each.path, "size": each.size, "tail": each.tail.hex()}
+            for at, each in zip(starts, blobs, strict=True)
+        ]
+        common = {"seconds": seconds, "copy": copy}
+        jobs = [{**common, "wanted": wanted[number::processes]} for number in range(processes)]
         self._children = Children("bench.load.reading", server, jobs)
 
     def go(self) -> None:
@@ -85,7 +87,9 @@ class Readers:
         )
 
 
-def read(server: Server, blob: Blob, connections: int = 1, **options: Any) -> Reading:
+def read(
+    server: Server, blob: Blob | Sequence[Blob], connections: int = 1, **options: Any
+) -> Reading:
     """Begins at once, and waits for the end."""
     readers = Readers(server, blob, connections, **options)
     readers.go()
@@ -98,16 +102,16 @@ def read(server: Server, blob: Blob, connections: int = 1, **options: Any) -> Re
 class _Connection:
     """One connection, one request at a time."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, wanted: Job) -> None:
         self._request = (
-            f"GET {job['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n".encode()
+            f"GET {wanted['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n".encode()
         )
-        self._size = job["size"]
-        self._tail = bytes.fromhex(job["tail"])
-        self._flags = 0 if job["copy"] else socket.MSG_TRUNC
+        self._size = wanted["size"]
+        self._tail = bytes.fromhex(wanted["tail"])
+        self._flags = 0 if job["copy"] or job["authority"] else socket.MSG_TRUNC
         self.bytes = 0
         self.first: float | None = None
-        self.socket = socket.create_connection(("127.0.0.1", job["port"]))
+        self.socket = connected(job["port"], job["authority"])
         self.began = time.monotonic()
         self._ask()
         self.socket.setblocking(False)
@@ -120,6 +124,17 @@ class _Connection:
 
     def again(self) -> None:
         self._ask()
+
+    def advance_some(self, buffer: memoryview) -> bool:
+        """As `advance`, but with TLS so many records at once as come without a wait."""
+        if not isinstance(self.socket, ssl.SSLSocket):
+            return self.advance(buffer)
+        turns = _RECORDS
+        while turns or self.socket.pending():  # which no poll would show
+            if self.advance(buffer):
+                return True
+            turns = max(0, turns - 1)
+        return False
 
     def advance(self, buffer: memoryview) -> bool:
         """Takes what is there; whether the body is whole now. Raises ValueError when it is not as
@@ -179,29 +194,28 @@ def _work(job: Job, start: Callable[[], float]) -> Job:
     ended: list[_Connection] = []
     errors: list[str] = []
     last: list[float] = []
-    waiting = sorted(job["starts"], reverse=True)
+    waiting = sorted(job["wanted"], key=lambda wanted: float(wanted["at"]), reverse=True)
     began = start()
     deadline = began + job["seconds"] if job["seconds"] else None
     while waiting or open_by_fd:
         now = time.monotonic()
         if deadline and now >= deadline:
             break
-        while waiting and began + waiting[-1] <= now:
-            waiting.pop()
-            connection = _Connection(job)
+        while waiting and began + waiting[-1]["at"] <= now:
+            connection = _Connection(job, waiting.pop())
             open_by_fd[connection.socket.fileno()] = connection
             poller.register(connection.socket, select.EPOLLIN)
-        timeout = began + waiting[-1] - now if waiting else 1.0
+        timeout = began + waiting[-1]["at"] - now if waiting else 1.0
         for fd, _ in poller.poll(min(timeout, deadline - now) if deadline else timeout):
             connection = open_by_fd[fd]
             try:
-                if not connection.advance(buffer):
+                if not connection.advance_some(buffer):
                     continue
                 if deadline:
                     connection.again()
                     continue
                 last.append(time.monotonic() - connection.began)
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError):
                 continue
             except (OSError, ValueError) as error:
                 errors.append(f"{type(error).__name__}: {error}")
