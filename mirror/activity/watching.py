@@ -168,17 +168,17 @@ class Watch:
             hits = self._hits.get(key)
             if hits is None:
                 hits = self._hits[key] = {}
-            for client in clients:
+            for client, times in Counter(clients).items():
                 found = hits.get(client)
                 if found is None:
                     if self._hits_kept >= _HITS:
-                        self._untold += 1
+                        self._untold += times
                         continue
                     self._hits_kept += 1
                     found = hits[client] = _Hits(self._clock.wall())
-                found.count += 1
-                found.took += took
-                found.sent += sent
+                found.count += times
+                found.took += took * times
+                found.sent += sent * times
 
     def _told_hits(self) -> list[Asked]:
         hits, self._hits, self._hits_kept = self._hits, {}, 0

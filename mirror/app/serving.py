@@ -193,6 +193,7 @@ async def serving_pulls(
             ) from error
         access = AccessLog(structlog.get_config()["logger_factory"]().msg, events, clock)
         access.tell(**lines_of(settings()))
+        stack.callback(access.flush)  # behind the last answers
         watch.follow(under_way(access, opened))
         narrate(events)
         tracer = _tracer(config, clock, stack, metrics)

@@ -117,6 +117,7 @@ class Port:
     @property
     def log(self) -> list[dict[str, Any]]:
         """The access log's lines so far."""
+        self.response_cache._log.flush()
         return [json.loads(line) for lines in self.lines for line in lines.split("\n")]
 
     async def connect(self, limit: int = 1 << 16) -> Wire:

@@ -271,12 +271,40 @@ async def test_a_line_that_could_not_be_written_keeps_no_other() -> None:
     told = Answers()
     log = AccessLog(write, told)
     for number in (1, 2):
-        log.note_hit(Hit("GET", "tag", "", "", "", 200, 10), "1.2.3.4", 0.0, "", 0.0)
-        await asyncio.sleep(0)
-        assert len(calls) == number
+        log.note_hits(Hit("GET", "tag", "", "", "", 200, 10), ["1.2.3.4"], 0.0, "", 0.0)
+        await eventually(lambda number=number: len(calls) == number)
     assert len(errors) == 1
     assert len(told.answers) == 2
     assert told.bytes["tag"] == 20
+
+
+async def test_what_is_ready_has_the_date_of_its_second(hot: tuple[Port, HandClock]) -> None:
+    port, time = hot
+    await port.get(BY_DIGEST)
+    dates = []
+    for _ in range(2):
+        dates.append((await port.get(BY_DIGEST)).headers["date"])
+        time.now += 1
+    assert [each[-6:-4] for each in dates] == ["00", "01"]
+
+
+async def test_who_is_answered_in_one_turn_has_each_a_line_and_a_count(
+    hot: tuple[Port, HandClock],
+) -> None:
+    port, _ = hot
+    await port.get(BY_DIGEST)
+    table, request = port.response_cache, f"GET {BY_DIGEST} HTTP/1.1\r\nHost: mirror\r\n\r\n"
+    clients = ["10.0.0.1", "10.0.0.2", "10.0.0.1"]
+    table.begin_turn()
+    for client in clients:
+        ready = table.ready.get(request.encode()) or table.find(request.encode())
+        assert ready is not None
+        table.note(ready, client)
+    table.end_turn()
+    assert [line["client"] for line in port.log[1:]] == clients
+    (told,) = port.told.of(HitsAnswered)
+    assert (told.count, told.sent) == (3, 3 * len(MANIFEST))
+    assert sorted(told.by[0][1]) == sorted(clients)
 
 
 async def test_every_answer_is_counted_and_told(hot: tuple[Port, HandClock]) -> None:

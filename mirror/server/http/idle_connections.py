@@ -20,6 +20,7 @@ READ = 16 << 10
 """Bytes read at once: more than any plain request has."""
 
 _AT_ONCE = 64  # requests answered before others get their turn
+_NOW = socket.MSG_DONTWAIT
 _ROUNDS = 4  # looks at all connections within the time that one may be idle
 
 LetGo = Callable[[socket.socket, bytes, Answer | None], None]
@@ -39,12 +40,14 @@ class Idle:
 
 
 class _Client:
-    __slots__ = ("address", "round", "socket")
+    __slots__ = ("address", "is_kept", "recv", "round", "send", "socket")
 
     def __init__(self, connection: socket.socket, address: str) -> None:
         self.socket = connection
+        self.recv, self.send = connection.recv, connection.send  # looked up once
         self.address = address
         self.round = 0
+        self.is_kept = False
 
 
 class IdleConnections:
@@ -75,15 +78,16 @@ class IdleConnections:
     def begin(self, connection: socket.socket, address: str) -> None:
         """Takes a new connection: answers what came with it, keeps it, closes it, or lets it go."""
         try:
-            data = connection.recv(READ, socket.MSG_DONTWAIT)
+            data = connection.recv(READ, _NOW)
         except BlockingIOError:
             data = b""  # nothing came yet: what its deadline is, others know
         except OSError:  # it left
             connection.close()
             return
-        client = _Client(connection, address)
-        if not data or not self._answer(client, data):
+        self._response_cache.begin_turn()
+        if not data or not self._answer(_Client(connection, address), data):
             self._let_go(connection, data, None)
+        self._response_cache.end_turn()
 
     def idle(self) -> Iterator[Idle]:
         """All of them."""
@@ -104,51 +108,63 @@ class IdleConnections:
         self._epoll.close()
 
     def _read(self) -> None:
-        for descriptor, _ in self._epoll.poll(0, _AT_ONCE):
-            client = self._clients[descriptor]
-            try:
-                data = client.socket.recv(READ, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                self._end(client)
-            elif not self._answer(client, data):
-                self._forget(client)
-                self._let_go(client.socket, data, None)
+        """Answers who has asked, and who asks meanwhile: a way through the loop costs as much as
+        some answers do."""
+        self._response_cache.begin_turn()
+        left = _AT_ONCE
+        while left > 0 and (events := self._epoll.poll(0, left)):
+            left -= len(events)
+            for descriptor, _ in events:
+                client = self._clients[descriptor]
+                try:
+                    data = client.recv(READ, _NOW)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    data = b""
+                if not data:
+                    self._end(client)
+                elif not self._answer(client, data):
+                    self._forget(client)
+                    self._let_go(client.socket, data, None)
+        self._response_cache.end_turn()
 
     def _answer(self, client: _Client, data: bytes) -> bool:
-        """Whether these bytes were answered here."""
-        answer = self._response_cache.answer(data, client.address)
-        if answer is None:
+        """Whether these bytes were answered here, in this turn."""
+        cache = self._response_cache
+        ready = cache.ready.get(data) or cache.find(data)
+        if ready is None:
             return False
+        cache.note(ready, client.address)
         try:
-            sent = client.socket.send(answer.data, socket.MSG_DONTWAIT)
+            sent = client.send(ready.data, _NOW)
         except BlockingIOError:
             sent = 0
         except OSError:
             self._end(client)
             return True
-        if sent < len(answer.data):
+        if sent < len(ready.data):
             self._forget(client)
-            self._let_go(client.socket, b"", answer.after(sent))
-        elif answer.closes:
+            self._let_go(client.socket, b"", ready.after(sent))
+        elif ready.closes:
             self._end(client)
         else:
-            self._keep(client)
+            client.round = self._round
+            if not client.is_kept:
+                self._keep(client)
         return True
 
     def _keep(self, client: _Client) -> None:
-        client.round = self._round
+        client.is_kept = True
         descriptor = client.socket.fileno()
-        if descriptor not in self._clients:
-            self._clients[descriptor] = client
-            self._epoll.register(descriptor, select.EPOLLIN)
+        self._clients[descriptor] = client
+        self._epoll.register(descriptor, select.EPOLLIN)
 
     def _forget(self, client: _Client) -> None:
-        descriptor = client.socket.fileno()
-        if self._clients.pop(descriptor, None) is not None:
+        if client.is_kept:
+            client.is_kept = False
+            descriptor = client.socket.fileno()
+            del self._clients[descriptor]
             self._epoll.unregister(descriptor)
 
     def _end(self, client: _Client) -> None:
