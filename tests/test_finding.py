@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from mirror.cli import console
 from mirror.cli.console import find_mirror
 from mirror.config import load
 from mirror.storage.disk.files import StorageUnusable, prepare
+from mirror.storage.disk.service import serving
+from mirror.storage.disk.space import Bounds
 
 
 @pytest.fixture
@@ -151,3 +154,28 @@ def test_what_another_user_keeps_to_itself_is_told_in_words(here):
 async def _enter(context: AbstractAsyncContextManager[object]) -> None:
     async with context:
         pass
+
+
+def test_a_mirror_that_is_about_to_take_commands_is_waited_for(here, serve, monkeypatch):
+    config = config_at(here / "mirror.yaml", here / "mine")
+    (here / "mine").mkdir()
+    looked = []
+
+    def look(seconds: float) -> None:
+        looked.append(seconds)
+        if len(looked) == 3:
+            serve(here / "mine")
+
+    monkeypatch.setattr(console.time, "sleep", look)
+    with serving(here / "mine", Bounds(1 << 30, 1 << 20)):
+        assert find_mirror(config).is_running
+    assert len(looked) == 3
+
+
+def test_a_mirror_that_ends_is_waited_for(here, monkeypatch):
+    config = config_at(here / "mirror.yaml", here / "mine")
+    (here / "mine").mkdir()
+    with contextlib.ExitStack() as held:
+        held.enter_context(serving(here / "mine", Bounds(1 << 30, 1 << 20)))
+        monkeypatch.setattr(console.time, "sleep", lambda _: held.close())
+        assert not find_mirror(config).is_running

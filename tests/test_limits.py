@@ -49,9 +49,10 @@ class Node:
             assembly.pull_ports(alone, assembly.ServiceManager().given)
         )
         watch = Watch(process.events, process.clock, network_of)
-        await self._running.enter_async_context(
+        pulls = await self._running.enter_async_context(
             assembly.serving_pulls(given, opened, Metrics(process.events), watch, ports)
         )
+        await self._running.enter_async_context(pulls.answering())
         client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
         self._running.push_async_callback(client.close)
         return client

@@ -9,6 +9,7 @@ import os
 import resource
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,8 @@ async def running(
             one(_alone),
         )
         async with (
+            pull_ports(config, manager.given) as [ports],
+            serving_pulls(config, opened, metrics, watch, ports) as pulls,
             serving_admin(
                 config,
                 opened,
@@ -137,10 +140,10 @@ async def running(
                 operations.console,
                 manager.given,
             ) as follow_for_admin,
-            pull_ports(config, manager.given) as [ports],
-            serving_pulls(config, opened, metrics, watch, ports) as pulls,
             notifier.watched(),
             operating(operations),
+            # Last, and the first to end: whoever has waited for the ports to answer gives commands.
+            pulls.answering(),
         ):
             listening.set()
             notifier.ready(f"serves on {', '.join(map(str, config.listen))}")
@@ -162,10 +165,12 @@ async def _alone(_: Parameters) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PullServer:
-    """What answers on the mirror's ports. `log`: has this process log so from now on. `retire`: for
-    one that another process replaces on the same ports; it returns when nobody is connected any
-    more, in some seconds, or when the event is set."""
+    """What answers on the mirror's ports while the context of `answering` lasts, at whose end
+    running answers are let end. `log`: has this process log so from now on. `retire`: for one that
+    another process replaces on the same ports; it returns when nobody is connected any more, in
+    some seconds, or when the event is set."""
 
+    answering: Callable[[], AbstractAsyncContextManager[None]]
     follow: Follow
     log: Callable[[LogSettings], None]
     retire: Retire
@@ -175,7 +180,7 @@ class PullServer:
 async def serving_pulls(
     config: Config, opened: Resources, metrics: Metrics, watch: Watch, ports: Sequence[Port]
 ) -> AsyncIterator[PullServer]:
-    """The mirror's ports, and all that answers on them. Raises CannotStart."""
+    """All that answers on the mirror's ports. Raises CannotStart."""
     events, clock = opened.process.events, opened.process.clock
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))  # each client takes some
@@ -262,18 +267,7 @@ async def serving_pulls(
                 )
             )
             retire = _at_once(retire, peers.retire)
-        listeners.start()
-        stack.push_async_callback(listeners.stop, GRACE)
         metrics.watch_connections(lambda: listeners.connections)
-        log.info(
-            "serving",
-            version=__version__,
-            listen=[address_of(port.socket) for port in ports],
-            storage=str(config.storage.path),
-            registries=sorted(config.registries),
-            **facts(config),
-        )
-
         events.emit(CertificateShown(_expires(config)))
 
         def log_so(settings: LogSettings) -> None:
@@ -290,8 +284,24 @@ async def serving_pulls(
             for each in names:
                 each.limit(config.limits.idle)
 
-        yield PullServer(follow, log_so, retire)
-        log.info("draining", seconds=GRACE)
+        @contextlib.asynccontextmanager
+        async def answering() -> AsyncIterator[None]:
+            listeners.start()
+            log.info(
+                "serving",
+                version=__version__,
+                listen=[address_of(port.socket) for port in ports],
+                storage=str(config.storage.path),
+                registries=sorted(config.registries),
+                **facts(config),
+            )
+            try:
+                yield
+            finally:
+                log.info("draining", seconds=GRACE)
+                await listeners.stop(GRACE)
+
+        yield PullServer(answering, follow, log_so, retire)
 
 
 def _at_once(*ends: Retire) -> Retire:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,8 @@ CONFIGURATIONS = (Path("mirror.yaml"), Path("/etc/registry-mirror/mirror.yaml"))
 """Where a configuration is looked for that no option names."""
 
 _PROBED = 1.0  # seconds that a mirror may take to take a connection
+_PATIENCE = 20.0  # seconds that it may hold its store before: to open a large one, on a slow disk
+_LOOK = 0.05  # seconds between two looks meanwhile
 _STORES = (Path("/var/lib/registry-mirror"), Path("data"))
 
 
@@ -94,7 +97,7 @@ def find_mirror(config: Path | None) -> FoundMirror:
     if config is not None:
         return _of(config)
     there = [_of(path) for path in CONFIGURATIONS if os.path.isfile(path)]
-    there += [FoundMirror(path, None, _is_answered(path)) for path in _STORES]
+    there += [FoundMirror(path, None, is_answered(path)) for path in _STORES]
     running = {found.store.resolve(): found for found in reversed(there) if found.is_running}
     if len(running) > 1:
         names = "; ".join(str(found) for found in running.values())
@@ -117,11 +120,22 @@ def _of(config: Path) -> FoundMirror:
         load_or_exit(config)  # tells all mistakes, not only that of the store's path
         err.print(str(error), markup=False)
         raise typer.Exit(CONFIGURATION_WRONG) from None
-    return FoundMirror(store, config, _is_answered(store))
+    return FoundMirror(store, config, is_answered(store))
 
 
-def _is_answered(store: Path) -> bool:
-    """Whether a mirror serves this store, as far as this user can see."""
+def is_answered(store: Path) -> bool:
+    """Whether a mirror serves this store, as far as this user can see. One that is about to take
+    commands, or to end, is waited for; so is a command that works in the store by itself."""
+    for _ in range(round(_PATIENCE / _LOOK)):
+        if _takes_commands(store):
+            return True
+        if not _is_held(store):
+            return False
+        time.sleep(_LOOK)
+    return False
+
+
+def _takes_commands(store: Path) -> bool:
     from ..server.control.place import NAME, short
 
     try:
@@ -133,6 +147,12 @@ def _is_answered(store: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_held(store: Path) -> bool:
+    from ..storage.disk.service import is_held
+
+    return is_held(store)
 
 
 def load_or_exit(path: Path | None) -> Config:

@@ -17,6 +17,7 @@ from .console import (
     explained,
     find_mirror,
     give_up,
+    is_answered,
     log_nothing,
     out,
     print_json,
@@ -36,7 +37,7 @@ def reload(
 
     log_nothing()
     try:
-        store = find_mirror(None).store if config is None else store_of(config)
+        store = _store(config)
         answer = asyncio.run(ask(store, "reload"))
     except ConfigError as error:
         err.print(str(error), markup=False)
@@ -61,6 +62,15 @@ def reload(
         )
     if not as_json:
         out.print("The new configuration counts.")
+
+
+def _store(config: Path | None) -> Path:
+    """Of the mirror that is meant, once it takes commands. Raises ConfigError."""
+    if config is None:
+        return find_mirror(None).store
+    store = store_of(config)
+    is_answered(store)
+    return store
 
 
 def _is(path: Path, other: str | None) -> bool:
@@ -99,7 +109,7 @@ def restart(
             out.print(f"worker {line['worker']}: {line['pid']} {words}")
 
     try:
-        store = find_mirror(None).store if config is None else store_of(config)
+        store = _store(config)
         asyncio.run(follow(store))
     except ConfigError as error:
         err.print(str(error), markup=False)

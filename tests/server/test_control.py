@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mirror.app import serving
 from mirror.oci.errors import Unavailable
 from mirror.server.control import (
     CommandFailed,
@@ -22,6 +23,8 @@ from mirror.server.control import (
     one,
     taking_commands,
 )
+from mirror.server.http.listening import Listeners
+from tests.running import RunningMirror
 from tests.waiting import eventually
 
 Lines = AsyncGenerator[Mapping[str, Any], None]
@@ -130,3 +133,25 @@ async def test_why_no_mirror_answers_is_told(tmp_path: Path) -> None:
         with pytest.raises(NotAnswered, match="does not know unheard-of") as unknown:
             await ask(tmp_path, "unheard-of")
         assert unknown.value.is_running
+
+
+async def test_commands_are_taken_as_long_as_the_ports_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has waited until a mirror answers may give commands, also to one that drains."""
+    store, told = tmp_path / "store", []
+
+    class Watched(Listeners):
+        def start(self) -> None:
+            # Not asked here, since this is no coroutine: a socket that is there is answered.
+            told.append((store / "control.sock").exists())
+            super().start()
+
+        async def stop(self, grace: float) -> None:
+            await super().stop(grace)
+            told.append("now" in await ask(store, "top"))
+
+    monkeypatch.setattr(serving, "Listeners", Watched)
+    async with RunningMirror.built(tmp_path) as mirror:
+        await mirror.start()
+    assert told == [True, True]

@@ -79,6 +79,7 @@ async def _live(given: Numbered, line: socket.socket, ports: Sequence[Port]) -> 
         async with (
             resources(config, process, sharing_store) as opened,
             serving_pulls(config, opened, metrics, watch, ports) as pulls,
+            pulls.answering(),
         ):
 
             def apply(config: Config) -> None:

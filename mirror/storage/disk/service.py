@@ -59,6 +59,21 @@ def bounds_of(root: Path) -> Bounds | None:
     return Bounds(max_size, min_free)
 
 
+def is_held(root: Path) -> bool:
+    """Whether a living process has the store's lock, as far as this user can see."""
+    try:
+        fd = os.open(root / _NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(fd)
+    return struct.unpack_from("h", found) != (fcntl.F_UNLCK,)
+
+
 def _locked(root: Path) -> int | None:
     """The open file, with its lock; None where there is none to be had. Raises StorageUnusable."""
     try:
