@@ -114,7 +114,7 @@ class Seaweed:
             "iam": "false",
             "filer.localSocket": folder / "filer.sock",
             "s3.localSocket": folder / "s3.sock",
-            "volume.max": 200,
+            "volume.max": 1000,
             "volume.preStopSeconds": 0,
             "master.volumeSizeLimitMB": 64,
             "master.telemetry": "false",
@@ -135,7 +135,12 @@ class Seaweed:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={"HOME": str(folder), "PATH": "/usr/bin:/bin"},
+                env={
+                    "HOME": str(folder),
+                    "PATH": "/usr/bin:/bin",
+                    # Else each bucket takes seven of its volumes, and after 28 there are no more.
+                    "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
+                },
                 start_new_session=True,
             )
         deadline = time.monotonic() + _STARTS

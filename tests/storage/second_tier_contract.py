@@ -55,7 +55,7 @@ class SecondTierContract:
         assert await tier.get(DIGEST, ByteRange(5)) is None
 
     async def test_a_range_comes_alone_and_the_size_is_the_wholes(self, tier: SecondTier) -> None:
-        await put(tier, DATA, DIGEST)
+        assert await put(tier, DATA, DIGEST)
         assert await got(tier, DIGEST, ByteRange(1_500_000)) == DATA[1_500_000:]
         assert await got(tier, DIGEST, ByteRange(10, 20)) == DATA[10:20]
         assert await got(tier, DIGEST, ByteRange(len(DATA) - 1, len(DATA) + 9)) == DATA[-1:]
@@ -66,7 +66,7 @@ class SecondTierContract:
         await stream.close()
 
     async def test_a_range_beyond_the_end_is_absent(self, tier: SecondTier) -> None:
-        await put(tier, DATA, DIGEST)
+        assert await put(tier, DATA, DIGEST)
         assert await tier.get(DIGEST, ByteRange(len(DATA))) is None
 
     async def test_content_of_no_bytes_is_content(self, tier: SecondTier) -> None:
@@ -84,7 +84,7 @@ class SecondTierContract:
         assert await got(tier, DIGEST) == DATA
 
     async def test_who_reads_what_is_put_again_reads_one_of_both(self, tier: SecondTier) -> None:
-        await put(tier, DATA, DIGEST)
+        assert await put(tier, DATA, DIGEST)
         stream = await tier.get(DIGEST)
         assert stream is not None
         data = await stream.read()

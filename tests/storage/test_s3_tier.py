@@ -144,7 +144,7 @@ async def test_pages_have_all_in_order_with_the_time_of_their_use(
 
 
 async def test_a_presigned_url_leads_to_the_bytes(tier: S3Tier, content: S3Content) -> None:
-    await put(tier, DATA, DIGEST)
+    assert await put(tier, DATA, DIGEST)
     url = await content.presigned(DIGEST, 60)
     with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
         assert answer.read() == DATA
