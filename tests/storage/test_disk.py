@@ -12,6 +12,7 @@ import pytest
 from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
+from mirror.oci.errors import Untrustworthy
 from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.sparse_spans import note_of
@@ -308,3 +309,27 @@ async def test_a_damaged_note_of_what_is_ahead_costs_what_was_ahead(
     await resumed.append([b"0123456789"])
     await resumed.commit()
     assert await content(store, digest) == b"0123456789"
+
+
+@pytest.mark.parametrize("sound", [True, False])
+async def test_f01_what_comes_in_large_batches_is_proven(tmp_path: Path, sound: bool) -> None:
+    """Some of it before its turn, and with the hash taken in between, as where the disk is full."""
+    store = DiskContent(tmp_path / "store", Bounds(100 << 20), events=Events())
+    pieces = [bytes([number]) * (1 << 20) for number in range(20)]
+    digest = Digest.of(b"".join(pieces))
+    partial = await store.partial(digest)
+    assert partial is not None
+    await partial.place(12 << 20, pieces[12:13])
+    await partial.place(0, pieces[:6])
+    await partial.place(6 << 20, pieces[6:12])
+    assert partial.offset == 13 << 20
+    assert partial.hasher().hexdigest() == Digest.of(b"".join(pieces[:13])).hex
+    await partial.place(13 << 20, [*pieces[13:19], pieces[19] if sound else pieces[0]])
+    if sound:
+        await partial.commit()
+        assert await content(store, digest) == b"".join(pieces)
+    else:
+        with pytest.raises(Untrustworthy):
+            await partial.commit()
+        assert await store.open(digest) is None
+    await store.close()

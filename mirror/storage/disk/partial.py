@@ -24,6 +24,7 @@ from ..owner import give, make_folder
 from . import writeback
 from .blob_files import HELD
 from .files import sync_directory
+from .hash_behind import HashBehind
 from .ingest_key import IngestKey, PartialKey
 from .open_file import DiskFile
 from .space import FULL, ForGuests, SpaceClaim
@@ -32,6 +33,11 @@ from .sparse_spans import SparseSpans, note_of, noted
 log = structlog.get_logger()
 
 _SLICE = 1 << 20
+
+# Of a batch that is larger, hashing goes on in another thread while the next one is written, and is
+# at most so many bytes behind: that is memory.
+_BEHIND = 4 << 20
+_WORTH_A_THREAD = 1 << 20
 
 
 class SpaceAccount(Protocol):
@@ -94,6 +100,7 @@ class DiskPartial:
         self._digest = file.key.digest
         self._path = file.path
         self._fd = file.fd
+        self._threads = threads
         self._run = threads.run
         self._account = account
         self._shelf = shelf
@@ -102,13 +109,14 @@ class DiskPartial:
         self.trusted = True
         self.size = file.announced
         self._dirty = 0  # bytes since the disk was last told to begin
-        self._hash = file.key.digest.hasher()
+        self._hash = HashBehind(file.key.digest)
+        self._hashing: asyncio.Future[None] | None = None
         self._offset = 0
         self._there = 0  # bytes that are on the disk, or are being written to it
         self._reserved = 0
         self._growing = asyncio.Lock()
         self._ahead = SparseSpans(file.path)
-        self._hashing = threading.Lock()  # pieces of several streams come in several threads
+        self._moving = threading.Lock()  # pieces of several streams come in several threads
 
     @property
     def digest(self) -> Digest:
@@ -149,6 +157,8 @@ class DiskPartial:
             if not await self._account.make_once(more):
                 raise
             await self._run(self._place, at, pieces, vouched)
+        if self._hash.waiting and (self._hashing is None or self._hashing.done()):
+            self._hashing = self._threads.begin(self._hash.catch_up)
 
     async def _take_room(self, more: int) -> None:
         """Sees to it that there is room for so many bytes more. It is taken in steps, so that no
@@ -177,6 +187,8 @@ class DiskPartial:
         self._reserved = size
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        if self._hash.waiting:
+            await self._run(self._hash.catch_up)
         if self._hash.hexdigest() != self._digest.hex:
             await self.discard()
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
@@ -251,7 +263,7 @@ class DiskPartial:
             sync_directory(target.parent)
 
     def _place(self, at: int, pieces: Sequence[bytes], vouched: bool) -> None:
-        with self._hashing:
+        with self._moving:
             passed = max(0, self._offset - at)  # bytes that are there already
             if at > self._offset:
                 self._ahead.begin(self._offset)
@@ -270,9 +282,9 @@ class DiskPartial:
                     raise
                 # In step with each other, whatever fails next. Written first: a process that
                 # follows the file must not see less than is told to the readers of this one.
-                with self._hashing:
+                with self._moving:
                     if at == self._offset:
-                        self._hash.update(view[:written])
+                        self._hash.put(view[:written])
                         self._offset += written
                         self._advance(self._ahead.reached(self._offset))
                     else:
@@ -283,6 +295,7 @@ class DiskPartial:
             if self._sync and self._dirty >= writeback.EVERY:
                 self._dirty = 0
                 writeback.begin(self._fd)
+        self._hash.catch_up(_BEHIND if sum(map(len, pieces)) > _WORTH_A_THREAD else 0)
 
     def _advance(self, target: int) -> None:
         """Hashes what is on the file up to `target`."""
@@ -290,7 +303,8 @@ class DiskPartial:
             piece = os.pread(self._fd, min(_SLICE, target - self._offset), self._offset)
             if not piece:
                 raise OSError(errno.EIO, "the file ends before what was written to it")
-            self._hash.update(piece)
+            self._hash.put(piece)
+            self._hash.catch_up(_BEHIND)
             self._offset += len(piece)
             target = max(target, self._ahead.reached(self._offset))
 
@@ -308,7 +322,7 @@ class DiskPartial:
     def close(self) -> None:
         """Gives the lock back. Blocking, if its name is gone."""
         self._ahead.close()
-        with self._hashing:  # a fill that is stopped may close it while a commit does
+        with self._moving:  # a fill that is stopped may close it while a commit does
             fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
