@@ -15,12 +15,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Protocol
-
-from tests.e2e.certificates import Certificate, issue
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .corpus import INDEX_TYPE, MANIFEST_TYPE, Blob, Manifest
 from .programs import ROOT, Cost, Program, drayage, find, free_port
+
+if TYPE_CHECKING:
+    from tests.e2e.certificates import Certificate
 
 # As dockerd asks: docker-registry hides OCI manifests from who does not name them.
 ACCEPT = f"{MANIFEST_TYPE}, {INDEX_TYPE}, */*"
@@ -150,6 +151,8 @@ class House:
     @cached_property
     def certificate(self) -> Certificate:
         """What all servers here that speak TLS show."""
+        from tests.e2e.certificates import issue  # slow to import, and clients import this module
+
         return issue(self.folder, ("127.0.0.1",))
 
     def upstream(
@@ -162,8 +165,8 @@ class House:
             argv += ["--rate", str(rate)]
         if tls:
             argv += ["--certificate", str(self.certificate.server)]
-        authority = str(self.certificate.authority) if tls else None
-        upstream = Upstream("upstream, direct", port, self.started(argv, folder), authority)
+        program = self.started(argv, folder)
+        upstream = Upstream("upstream, direct", port, program, self._authority(tls))
         upstream.program.wait_until(upstream.answers)
         return upstream
 
@@ -174,10 +177,12 @@ class House:
         *,
         workers: int = 1,
         durability: str = "full",
+        tls: bool = False,
         others: Sequence[Server] = (),
         more: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Server:
-        """`others`: more endpoints of the registry. `more`: keys of sections of mirror.yaml."""
+        """`tls`: at its own port. `others`: more endpoints of the registry. `more`: keys of
+        sections of mirror.yaml."""
         folder, port = self._room("mirror"), free_port()
         configuration = folder / "mirror.yaml"
         sections: dict[str, Any] = {
@@ -197,12 +202,14 @@ class House:
                 }
             },
         }
+        if tls:
+            sections["tls"] = {"cert": str(self.certificate.server)}
         for section, keys in (more or {}).items():
             given = sections.get(section)
             sections[section] = {**given, **keys} if isinstance(given, dict) else keys
         configuration.write_text(json.dumps(sections))  # JSON is YAML too
         argv = [sys.executable, "-m", "mirror", "serve", "--config", str(configuration)]
-        server = Server(name, port, self.started(argv, folder))
+        server = Server(name, port, self.started(argv, folder), self._authority(tls))
         server.program.wait_until(server.answers)
         return server
 
@@ -282,7 +289,9 @@ class House:
         server.program.wait_until(server.answers)
         return server
 
-    def nginx(self, content: Content, blobs: Iterable[Blob] = (), *, workers: int) -> Server:
+    def nginx(
+        self, content: Content, blobs: Iterable[Blob] = (), *, workers: int, tls: bool = False
+    ) -> Server:
         """nginx with the same content in files: sendfile, open files remembered, no access log."""
         folder, port = self._room("nginx"), free_port()
         files = folder / "www/v2/bench/app"
@@ -305,13 +314,17 @@ class House:
                 folder=folder,
                 port=port,
                 manifests=types,
+                tls=_NGINX_TLS.format(pem=self.certificate.server) if tls else "",
             )
         )
         argv = [find("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(configuration)]
         name = "nginx, 1 worker" if workers == 1 else f"nginx, {workers} workers"
-        server = Server(name, port, self.started(argv, folder))
+        server = Server(name, port, self.started(argv, folder), self._authority(tls))
         server.program.wait_until(server.answers)
         return server
+
+    def _authority(self, tls: bool) -> str | None:
+        return str(self.certificate.authority) if tls else None
 
     def forget(self, digest: str) -> None:
         """Removes this content from everybody's disk: what they keep files of it in."""
@@ -351,7 +364,7 @@ http {{
     scgi_temp_path {folder};
     types {{ }}
     server {{
-        listen 127.0.0.1:{port} backlog=1024;
+        listen 127.0.0.1:{port} backlog=1024 {tls};
         root {folder}/www;
         location = /v2/ {{ return 200; }}
         location /v2/bench/app/blobs/ {{ default_type application/octet-stream; }}
@@ -359,6 +372,11 @@ http {{
     }}
 }}
 """
+
+_NGINX_TLS = """ssl;
+        ssl_certificate {pem};
+        ssl_certificate_key {pem};
+        ssl_protocols TLSv1.3"""
 
 _NGINX_MANIFEST = """
         location = /v2/bench/app/manifests/{name} {{

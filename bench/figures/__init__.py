@@ -26,6 +26,7 @@ from . import (
     start,
     wan,
     warm,
+    warm_tls,
 )
 
 
@@ -40,6 +41,7 @@ class Figure(Protocol):
 FIGURES: dict[str, Figure] = {
     "calibration": calibration,
     "warm": warm,
+    "warm-tls": warm_tls,
     "cold": cold,
     "cold-tls": cold_tls,
     "first-byte": first_byte,

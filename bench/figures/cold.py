@@ -80,14 +80,14 @@ class Fetching:
         return [*self.servers(), self._house.mirror(self._upstream, name, durability="none")]
 
     def compare(self, rounds: int, title: str, servers: list[Server], at_once: int = 1) -> Table:
-        """The samples of all, and of the least that can be done where it is one at a time. In the
-        end each server's last blob is proven, as it comes and from its cache."""
+        """The samples of all; where it is one at a time, of the least that can be done, too, and
+        in the end one blob of each server is proven, as it comes and from its cache."""
         self.table = Table(title)
         samples = {server.name: self._fetch(server, at_once) for server in servers}
         if at_once == 1:
             samples[LEAST] = self._least
         interleave(rounds, samples)
-        for server in servers:
+        for server in servers if at_once == 1 else ():
             (last,) = self._fresh(1)
             server.prove(last.path, last.digest)
             server.prove(last.path, last.digest)

@@ -88,7 +88,7 @@ def measure(house: House, scale: Scale) -> Result:
     return Result(
         [rate, cpu, slowest, memory, client],
         [
-            against(nginx.name, DIGEST, 1.0),
+            against(nginx.name, DIGEST, 1.1),
             against("drayage", DIGEST, 2.0),
             to_digest(BY_TAG, 0.9),
             to_digest(CONFIG, 0.9),

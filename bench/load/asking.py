@@ -63,7 +63,7 @@ def wrk(
         argv = [find("wrk"), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
         for name, value in headers.items():
             argv += ["-H", f"{name}: {value}"]
-        url = f"http://127.0.0.1:{server.port}{path}"
+        url = f"{server.url}{path}"
         before = _children_cpu()
         words = subprocess.run(
             [*argv, "-s", script.name, url], capture_output=True, text=True, check=True

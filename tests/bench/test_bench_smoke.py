@@ -39,19 +39,22 @@ def upstream(house: House) -> Upstream:
     return house.upstream()
 
 
-def test_one_figure_runs_and_its_results_are_written(tmp_path: Path) -> None:
-    needs("nginx")
-    words = [sys.executable, "-m", "bench", "mixed", "--quick", "--results", str(tmp_path)]
+def test_figures_run_and_their_results_are_written(tmp_path: Path) -> None:
+    needs("nginx", "wrk", "docker-registry")
+    figures = ("warm-tls", "cold-tls")
+    words = [sys.executable, "-m", "bench", *figures, "--quick", "--results", str(tmp_path)]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    document = json.loads((tmp_path / "latest.json").read_text())["mixed"]
-    rows = document["tables"][0]["samples"]
-    assert set(rows) == {"mirror", "nginx, 2 workers"}
-    assert all(sample > 0 for row in rows.values() for cell in row.values() for sample in cell)
-    assert document["quick"] is True
+    documents = json.loads((tmp_path / "latest.json").read_text())
+    found = [set(documents[name]["tables"][0]["samples"]) for name in figures]
+    peers = {"upstream, direct", "docker-registry", "limit: receive, hash, write"}
+    assert found == [{"mirror", "nginx, 2 workers"}, {"mirror"} | peers]
+    for document in documents.values():
+        assert document["quick"] is True
+        assert all(target["value"] > 0 for target in document["targets"])
     written = (tmp_path / "latest.md").read_text()
-    assert "a manifest hit while blobs" in done.stdout
-    assert "a manifest hit while blobs" in written
+    assert "from an upstream with TLS 1.3" in done.stdout
+    assert "from an upstream with TLS 1.3" in written
     assert "measures nothing" in written
 
 
@@ -84,11 +87,12 @@ def test_blobs_are_what_their_digests_name(upstream: Upstream, corpus: Corpus) -
     assert blobs[0].digest != blobs[1].digest
     for blob in blobs:
         upstream.prove(blob.path, blob.digest)
+    assert read(upstream, blobs, 2).bytes == 2 * SIZE
 
 
-@pytest.mark.parametrize("copy", [False, True])
-def test_readers_count_every_byte(upstream: Upstream, corpus: Corpus, copy: bool) -> None:
-    blob = next(corpus.blobs(SIZE))
+@pytest.mark.parametrize(("copy", "tls"), [(False, False), (True, False), (True, True)])
+def test_readers_count_every_byte(house: House, corpus: Corpus, copy: bool, tls: bool) -> None:
+    blob, upstream = next(corpus.blobs(SIZE)), house.upstream(tls=tls)
     upstream.offer([blob])
     found = read(upstream, blob, 3, processes=2, starts=[0.0, 0.01, 0.02], copy=copy)
     assert found.bytes == 3 * SIZE
