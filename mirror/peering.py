@@ -7,7 +7,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from .frozen import dataclass
 
 SCHEME = "Fleet"
 """Of the header Authorization (RFC 9110, 11.4): who asks, when, and the MAC of the request."""

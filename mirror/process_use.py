@@ -7,8 +7,9 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from .frozen import dataclass
 
 _EVERY = 5.0  # seconds: of ten thousand descriptors, counting them takes 3 ms
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import unquote
+
+from .frozen import dataclass
 
 _URL = re.compile(
     r"(?P<tls>rediss?)(?P<sentinels>\+sentinel)?://"

@@ -8,7 +8,7 @@ nowhere else once a tag was answered: so a tag is refused soon, and what it name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from .frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..clock import Clock
 from ..contracts.activity import EndpointState, Limit
@@ -19,6 +19,7 @@ from ..contracts.events import (
     UpstreamAsked,
 )
 from ..events import Events
+from ..frozen import dataclass
 from .words import printable
 
 STATES = ("login_refused", "banned", "down", "limited", "stepped_back", "ok", "unknown")

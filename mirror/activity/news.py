@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from ..contracts.activity import Download, EndpointState, Happening, PullRequest
+from ..frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cachetools import LRUCache
 
 from ..clock import Clock
@@ -17,6 +15,7 @@ from ..contracts.events import (
 )
 from ..contracts.registry import FETCHED, Outcome
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.reference import Repository
 from ..quantities import lasted
 from .words import printable

@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from ..contracts.activity import (
 from ..contracts.catalogue import CatalogueUnavailable
 from ..contracts.events import ConfigLoaded, ConfigReloaded
 from ..contracts.tags import TagStoreError
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError
 from ..oci.reference import ImageReference, parse_image

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 from ..config import Config
 from ..contracts.bulletins import Bulletins
 from ..contracts.records import Absences, Links
+from ..frozen import dataclass
 from ..redis_url import RedisAccess
 from ..tasks import beside
 from .process import Process

@@ -13,7 +13,6 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +20,7 @@ from ..clock import Clock
 from ..contracts.content import StoredContent, StoreFull
 from ..contracts.hosted import CollectionRecords, CopyRefused, RecordCopies
 from ..contracts.second_tier import FarFault
+from ..frozen import dataclass
 from ..hosted.registry import Far
 from ..oci.digest import Digest
 from ..oci.errors import ContentMismatch, DigestInvalid, RegistryError

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from ..config import Config
 from ..contracts.context import RequestContext
 from ..contracts.events import QuotaReported
+from ..frozen import dataclass
 from ..oci.errors import RegistryError
 from ..oci.reference import ImageReference
 from ..policy.on_demand import refuse_private

@@ -13,7 +13,7 @@ import selectors
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -26,6 +26,7 @@ from ..config import (
     checked_password,
     checked_username,
 )
+from ..frozen import dataclass
 from ..oci.errors import quoted
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
 from ..times import HELPER

@@ -10,11 +10,11 @@ import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..config import DnsName, FleetConfig
+from ..frozen import dataclass
 from ..peering import Proof
 from ..pullthrough.fills.table import Fills
 from ..pullthrough.fleet.fetches import Fetches

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config import Config, HostedConfig
@@ -17,6 +16,7 @@ from ..config.model import StorageConfig
 from ..contracts.administration import Administration
 from ..contracts.hosted import HOSTED
 from ..contracts.uploads import Bring, Uploads
+from ..frozen import dataclass
 from ..hosted.far import BucketShelf, HeldHere
 from ..hosted.registry import Far, HostedRegistry, Shelves
 from ..identity.guard import Guard

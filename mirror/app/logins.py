@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import structlog
 from pydantic import SecretStr
 
 from ..config import Config, EndpointConfig, Mistake, RegistryConfig, Secret
+from ..frozen import dataclass
 from ..oci.reference import ImageReference
 from ..storage.records.accounts import refused_logins
 from .credential_helpers import CredentialHelper

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from ..config import Config, RegistryConfig
 from ..contracts.registry import Reader
 from ..contracts.upstream import Upstream
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository, parse_image

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..clock import Clock
 from ..config import EnvironmentProxies, environment
 from ..events import Events
+from ..frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import structlog
 
 from ..config import Config, ConfigError, following, load_again
 from ..contracts.events import ConfigLoaded, ConfigReloaded
+from ..frozen import dataclass
 from ..server.control import Parameters
 from ..threads import Threads
 from .resources import Process

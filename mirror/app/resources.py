@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +18,7 @@ from ..contracts.records import Links
 from ..contracts.second_tier import FarContent, SecondTier, Turn
 from ..contracts.tags import TagStore
 from ..events import Events
+from ..frozen import dataclass
 from ..pullthrough.far_uploads import FarNotes
 from ..pullthrough.fills.parallel import ParallelPolicy
 from ..pullthrough.fills.patience import DownloadPatience

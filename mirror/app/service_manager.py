@@ -12,8 +12,9 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..frozen import dataclass
 from ..tasks import beside
 from .sockets import Given, given_sockets
 

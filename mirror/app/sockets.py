@@ -7,12 +7,12 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from ..clients.urls import Reach, reach
 from ..config import Address, Config, ListenConfig
+from ..frozen import dataclass
 from ..server.http.accepting import BACKLOG, Port, open_sockets
 from .resources import CannotStart
 

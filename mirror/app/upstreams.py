@@ -7,7 +7,6 @@ import asyncio
 import functools
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,6 +15,7 @@ from ..contracts.bulletins import Bulletins
 from ..contracts.events import EndpointJoined, EndpointLeft
 from ..contracts.upstream import Upstream
 from ..events import Events
+from ..frozen import dataclass
 from ..storage.records.accounts import AccountRecords
 from ..switch import Switch
 from ..tls import verifying_context

@@ -3,12 +3,11 @@ would keep the frames in which they were raised."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cachetools import LRUCache
 
 from ..clock import Clock
 from ..contracts.records import Absence, Absences
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unknown
 from ..oci.reference import Repository

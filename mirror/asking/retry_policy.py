@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
 
 from ..contracts.context import Asker, left
+from ..frozen import dataclass
 from ..oci.errors import RegistryError
 
 T = TypeVar("T")

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from ..contracts.context import Asker
+from ..frozen import dataclass
 from ..oci.errors import Unavailable
 from ..tasks import pass_on
 from ..times import ANSWERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from ..clients.plan import Plan, Served, Unusable
 from ..clients.trial import Trial, docker_mirrors, try_client
 from ..clock import Clock
 from ..config import Config, Mistake, mirror_url, registry_name
+from ..frozen import dataclass
 from ..oci.probe_image import REPOSITORY
 from ..oci.registries import DOCKER_HUB
 from .console import (

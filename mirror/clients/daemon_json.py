@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..frozen import dataclass
 from ..oci.registries import DOCKER_HUB
 from .plan import Change, Files, Plan, Served, Unusable, authority, by_hand, naming
 

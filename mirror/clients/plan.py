@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from ..frozen import dataclass
 from ..oci.registries import DOCKER_HUB
 
 

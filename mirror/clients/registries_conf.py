@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..frozen import dataclass
 from . import toml
 from .plan import Change, Files, Plan, Served, Unusable, authority, naming
 

@@ -11,9 +11,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from ..frozen import dataclass
 from ..oci.probe_image import REPOSITORY
 
 _WITHIN = 90.0  # seconds: dockerd gives up a mirror that hangs after 15, and asks the registry

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
+
+from ..frozen import dataclass
 
 # Networks for documentation (RFC 5737, RFC 3849): nothing is sent there.
 _FAR = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from ..frozen import dataclass
 from ..oci.errors import quoted
 from ..tls import show_certificate
 from .problems import Mistake

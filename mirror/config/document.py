@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from ..frozen import dataclass
 from .places import masked
 from .problems import ConfigError, Problem
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
+from ..frozen import dataclass
 from ..oci.errors import NameInvalid, quoted
 from ..oci.layout import Layout, layouts
 from ..oci.reference import parse_name

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_network
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from ..frozen import dataclass
 from ..oci.errors import quoted
 from .places import is_host, masked
 from .problems import ConfigError, Mistake, Problem

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
+
+from ..frozen import dataclass
 
 _OBJECT, _UTC_TIME, _BOOLEAN = 0x06, 0x17, 0x01
 _VERSION, _EXTENSIONS = 0xA0, 0xA3  # [0] and [3] of the certificate

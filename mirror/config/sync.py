@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field
 
+from ..frozen import dataclass
 from ..oci.errors import BadRequest, quoted
 from ..oci.registries import DOCKER_HUB
 from ..oci.wanted import parse_wanted, registry_of

@@ -8,8 +8,10 @@ from clients and registries: they are printable, bounded, and of no more worth t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
+
+from ..frozen import dataclass
 
 # The state.
 

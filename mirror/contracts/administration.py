@@ -13,10 +13,11 @@ and so is what was refused. Robots, and who shows a token, see repositories and 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.manifests import Platform
 from .context import RequestContext

@@ -7,9 +7,10 @@ all pages are asked for is in one of them, once; what comes or goes meanwhile ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.reference import ImageReference, Repository
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from .files import Hasher, OpenFile
 from .registry import FileContent, Outcome

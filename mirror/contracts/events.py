@@ -7,9 +7,10 @@ Names of registries, repositories and tags are clients' choice, and unbounded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 

@@ -7,9 +7,9 @@ and a removal of the same content go one after the other, on whichever nodes, by
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
 from ..oci.reference import Repository

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
 from .second_tier import TierStream

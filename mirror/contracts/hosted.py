@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.manifests import Platform
 from ..oci.reference import namespace_of

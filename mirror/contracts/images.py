@@ -10,9 +10,11 @@ in `@sha256:…`.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any, Protocol
+
+from ..frozen import dataclass
 
 # What is read.
 

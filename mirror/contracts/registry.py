@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable

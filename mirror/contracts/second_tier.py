@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange
 from .content import StoredContent

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
+from ..frozen import dataclass
 from ..oci.errors import Unavailable, Unknown
 from ..oci.reference import ImageReference, Repository
 

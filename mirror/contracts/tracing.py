@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Protocol
+
+from ..frozen import dataclass
 
 Attribute = str | int | float | bool
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from .files import OpenFile
 from .registry import Body

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from ..frozen import dataclass
 from ..oci.digest import Digest
 
 MOST_WEBHOOKS = 20

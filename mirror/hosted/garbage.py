@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -22,6 +21,7 @@ from ..contracts.events import CollectionEnded, HeldContentChecked
 from ..contracts.hosted import CollectionRecords, Garbage, LooseBlob
 from ..contracts.uploads import CollectedContent, Held
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from .clock_jumps import ClockJumps
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -44,6 +43,7 @@ from ..contracts.registry import (
 )
 from ..contracts.uploads import HeldContent, Uploads
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -19,6 +18,7 @@ from ..contracts.hosted import (
     Seen,
 )
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from .retention_rules import Expiry, expiring

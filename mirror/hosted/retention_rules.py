@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..contracts.hosted import HostedManifest, HostedTag, RetentionRule
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.referrers import fallback_tag
 from ..quantities import lasted

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..contracts.identity import AccessToken, IdentityRecords, Robot, Role, User
+from ..frozen import dataclass
 from .memory import ShortMemory
 
 BELIEVED = 1.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from dataclasses import dataclass
 from functools import partial
 
 import bcrypt
 
 from ..contracts.identity import ROBOT_PREFIX, TOKEN_PREFIX
+from ..frozen import dataclass
 from ..places import Crowded, Places
 from ..threads import Threads
 

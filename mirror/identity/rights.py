@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..contracts.context import Principal, PrincipalKind
 from ..contracts.hosted import HostedRecords, Seen, Visibility
 from ..contracts.identity import Action, IdentityRecords, Right, Robot, Role, Standing
+from ..frozen import dataclass
 from ..oci.scopes import CATALOG, CATALOG_ACTIONS
 from .accounts import BELIEVED, Accounts, UserAccount
 from .memory import ShortMemory

@@ -8,13 +8,13 @@ personal token is gone, the user is disabled.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
 from ..contracts.context import Principal, PrincipalKind
 from ..contracts.identity import IssuedToken
+from ..frozen import dataclass
 from ..oci.scopes import CATALOG
 from .key_ring import TOKEN_LIFE, KeyRing
 

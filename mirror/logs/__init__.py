@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import sys
-from dataclasses import dataclass
 from typing import TextIO, cast
 
 import structlog
@@ -15,6 +14,7 @@ import structlog.stdlib
 import structlog.tracebacks
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from ..frozen import dataclass
 from .stream import LogStream, dropped_line
 from .text import line_of
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from ..frozen import dataclass
 
 # What is longer is left out whole: cut, it might mean something else.
 MAX_LINE = 65536

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..frozen import dataclass
 from .digest import Digest
 
 OCTET_STREAM = "application/octet-stream"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ..frozen import dataclass
 from .descriptor import Descriptor
 from .digest import Digest
 from .documents import read_object

@@ -8,8 +8,8 @@ The distribution-spec knows `/v2/<name>/…` alone. People have registries below
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from ..frozen import dataclass
 from .errors import NameInvalid
 from .reference import parse_name
 

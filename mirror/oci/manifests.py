@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ..frozen import dataclass
 from .descriptor import OCTET_STREAM, Descriptor
 from .digest import Digest
 from .documents import read_object

@@ -16,10 +16,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 from urllib.parse import unquote_plus
 
+from ..frozen import dataclass
 from .errors import BadRequest
 
 MAX_QUERY = 5000

@@ -10,9 +10,9 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
+from ..frozen import dataclass
 from .descriptor import OCTET_STREAM, Descriptor
 from .digest import Digest
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..frozen import dataclass
 from .errors import RangeInvalid
 
 # A position has 18 digits at most: an exabyte, and safely below the 2^63 of a file offset. It also

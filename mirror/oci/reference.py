@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from ..frozen import dataclass
 from .digest import Digest
 from .errors import NameInvalid, TagInvalid
 from .registries import DOCKER_HUB, looks_like_registry, official, parse_registry, short_name

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ..frozen import dataclass
 from .errors import quoted
 
 BLOCK = 512

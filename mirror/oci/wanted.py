@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import translate
 
+from ..frozen import dataclass
 from .errors import BadRequest, quoted
 from .reference import ImageReference, Repository, parse_image
 from .registries import looks_like_registry, official, parse_registry

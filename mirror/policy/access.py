@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from ..contracts.context import RequestContext
 from ..contracts.registry import Outcome, Reader, Resolved
+from ..frozen import dataclass
 from ..oci.errors import Denied, Unknown
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository

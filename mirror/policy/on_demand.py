@@ -7,7 +7,6 @@ import contextlib
 import re
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -15,6 +14,7 @@ import structlog
 from ..clock import Clock
 from ..contracts.context import RequestContext
 from ..contracts.registry import Reader
+from ..frozen import dataclass
 from ..oci.errors import Denied, Unavailable, Unknown, quoted
 from ..oci.reference import Repository
 from ..oci.registries import is_registry, parse_registry

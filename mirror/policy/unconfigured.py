@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
 
@@ -30,6 +29,7 @@ from ..contracts.registry import (
     Reader,
 )
 from ..contracts.upstream import Upstream
+from ..frozen import dataclass
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import RegistryError, Unavailable, Unknown, Untrustworthy

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from cachetools import LRUCache
@@ -31,6 +30,7 @@ from ..contracts.registry import (
     Resolved,
 )
 from ..contracts.upstream import Upstream
+from ..frozen import dataclass
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Denied, Unavailable, Unknown, Untrustworthy

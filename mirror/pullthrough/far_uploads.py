@@ -12,7 +12,6 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 import structlog
@@ -28,6 +27,7 @@ from ..contracts.events import (
 )
 from ..contracts.fleet import Holder, Leases, Wanted
 from ..contracts.second_tier import Due, FarFault, FarRecords, FarStanding
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from .second_tier import NAME, TierState
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from ..contracts.tags import TagRecord
+from ..frozen import dataclass
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository
 

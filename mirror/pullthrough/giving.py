@@ -8,7 +8,6 @@ in a ring, each would have to be ahead of the next.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from math import inf
 
 from ..clock import Clock
@@ -17,6 +16,7 @@ from ..contracts.events import ContentCommitted, FillEnded, FillQueued, FillSpil
 from ..contracts.fleet import Elsewhere, Holding, Wanted
 from ..contracts.registry import FileContent
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable
 from ..oci.ranges import ByteRange

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass
 
 import structlog
 
@@ -20,6 +19,7 @@ from ..contracts.registry import BytesContent, FileContent, TagPage
 from ..contracts.second_tier import FarContent, FarFault, SecondTier, SecondTierFault, TierStream
 from ..contracts.upstream import StreamContent
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import BlobUnknown, Denied, RegistryError, Unavailable, Untrustworthy

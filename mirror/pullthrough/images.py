@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform as os_platform
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 
 from ..contracts.content import ContentStore
 from ..contracts.context import RequestContext
 from ..contracts.registry import Reader
+from ..frozen import dataclass
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import ManifestUnknown, RegistryError, Untrustworthy

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from ..asking.negative_cache import MOMENT
 from ..asking.retry_policy import NEVER, RetryPolicy
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.patterns import Patterns
 from ..oci.reference import Repository

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import structlog
@@ -19,6 +18,7 @@ from cachetools import TTLCache
 from ..contracts.events import BlobRedirected
 from ..contracts.registry import Redirected
 from ..contracts.second_tier import FarContent, FarFault, SecondTierFault
+from ..frozen import dataclass
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange

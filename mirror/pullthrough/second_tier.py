@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -36,6 +35,7 @@ from ..contracts.second_tier import (
 )
 from ..contracts.upstream import StreamContent, Upstream
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.ranges import ByteRange

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cachetools import LRUCache
 
 from ..asking.backoff import Backoff
@@ -14,6 +12,7 @@ from ..contracts.records import Absences, Links, NoReferrerLists, ReferrerLists
 from ..contracts.registry import BytesContent
 from ..contracts.tags import TagStore
 from ..events import Events
+from ..frozen import dataclass
 from ..oci.digest import Digest
 from ..oci.reference import Repository
 from .fills.table import Fills

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
 
+from ..frozen import dataclass
 from ..redis_url import RedisAccess
 from .redis_client import asked_sentinels, failure_kind, redis_client
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from ..frozen import dataclass
 from .documents import Text
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

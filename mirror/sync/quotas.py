@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..clock import Clock
 from ..contracts.events import QuotaReported
+from ..frozen import dataclass
 
 KNOWN_FOR = 900.0
 """Seconds for which a report is believed: what is used up comes back, in hours or by and by."""

@@ -9,9 +9,10 @@ begins and ends the first time that they show its times.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from datetime import time as day_time
+
+from ..frozen import dataclass
 
 LONGEST_PAUSE = 3600.0
 """Seconds after which a run goes on that was not finished, unless its window is closed then."""

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -26,6 +25,7 @@ from ..contracts.sync import (
     WorkEnded,
 )
 from ..events import Events
+from ..frozen import dataclass
 from ..tasks import ended
 from ..threads import aside
 from .schedule import LONGEST_PAUSE, Plan, begins, due, ends

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from ..frozen import dataclass
 from ..oci.errors import BadRequest, quoted
 from ..oci.registries import DOCKER_HUB
 from ..oci.wanted import OneImage, parse_wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..clock import Clock
 from ..contracts.sync import (
@@ -16,6 +16,7 @@ from ..contracts.sync import (
     WorkBegun,
     WorkEnded,
 )
+from ..frozen import dataclass
 from ..oci.errors import BadRequest, RegistryError, Unavailable
 from ..oci.reference import ImageReference, Repository
 from ..oci.wanted import ByNames, ByTags, OneImage, matcher, parse_wanted

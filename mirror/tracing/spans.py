@@ -8,7 +8,6 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cachetools import TTLCache
 from opentelemetry import trace
@@ -22,6 +21,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from .. import __version__
 from ..clock import Clock
 from ..contracts.tracing import Asked, Attribute, Span
+from ..frozen import dataclass
 from .exporting import Exporter
 
 _MOST_STEPS = 500  # of one request: what it has set off may go on for long,

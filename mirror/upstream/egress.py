@@ -10,7 +10,6 @@ its DNS may say one thing to the check and another to the connection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import (
     IPv4Address,
@@ -20,6 +19,8 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+
+from ..frozen import dataclass
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
 from pydantic import SecretStr
 
+from ..frozen import dataclass
 from ..oci.manifests import MAX_MANIFEST
 from ..times import EXCHANGES, Exchanges
 from .egress import Allowed

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import structlog
 
 from ...config import Config
 from ...contracts.catalogue import LONGEST_PAGE, CatalogueUnavailable
 from ...contracts.tags import TagStoreError
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.errors import BadRequest
 from ...oci.patterns import Patterns

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.documents import read_object
 from ...oci.errors import RegistryError

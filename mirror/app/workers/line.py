@@ -13,10 +13,11 @@ import contextlib
 import json
 import pickle
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from ...config import Config
+from ...frozen import dataclass
 from ...logs import LogSettings
 
 BEAT = 1.0

@@ -4,7 +4,6 @@ what is recorded of them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ...contracts.administration import NotAllowed
 from ...contracts.context import RequestContext
@@ -12,6 +11,7 @@ from ...contracts.identity import AuditEntry, Passwords, Role
 from ...contracts.registry import Deleter, Reader
 from ...contracts.webhooks import WebhookRecords
 from ...events import Events
+from ...frozen import dataclass
 from ...oci.reference import namespace_of
 from . import names
 from .gate import Gate

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...clock import Clock
 from ...contracts.administration import NotAllowed, NotThere
 from ...contracts.context import PrincipalKind, RequestContext
@@ -17,6 +15,7 @@ from ...contracts.identity import (
     Role,
     User,
 )
+from ...frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ...contracts.webhooks import Due, Subject
+from ...frozen import dataclass
 
 MEDIA_TYPE = "application/vnd.docker.distribution.events.v2+json"
 

@@ -6,9 +6,8 @@ will refuse it again, but for a minute in which it may have been about to be set
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...contracts.webhooks import Answer, DeliveryState, NotReceived
+from ...frozen import dataclass
 
 GIVE_UP = 26 * 3600.0
 """Seconds from the happening, after which what still waits fails."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import structlog
 
 from ...contracts.upstream import Upstream
+from ...frozen import dataclass
 from ...oci.errors import (
     Denied,
     RangeInvalid,

@@ -6,11 +6,11 @@ Their number grows with success, and stops where more does not help or the upstr
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
+from ...frozen import dataclass
 from .fill import Fill
 
 log = structlog.get_logger()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...asking.retry_policy import RetryPolicy
 from ...clock import Clock
+from ...frozen import dataclass
 from ...oci.errors import RateLimited, RegistryError
 from ...times import DOWNLOADS, TROUBLE
 

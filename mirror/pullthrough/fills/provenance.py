@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 
 import structlog
@@ -19,6 +18,7 @@ from cachetools import TTLCache
 from ...clock import Clock
 from ...contracts.files import OpenFile, hash_span
 from ...contracts.upstream import StreamContent
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...threads import aside
 

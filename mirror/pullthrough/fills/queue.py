@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+from ...frozen import dataclass
 from ...oci.errors import Unavailable
 from ...places import Crowded, Places, Unwanted
 from ...tasks import ended

@@ -8,10 +8,10 @@ import contextlib
 import os
 import resource
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ...contracts.files import Hasher, OpenFile
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.errors import Unavailable, Untrustworthy
 from ...threads import aside

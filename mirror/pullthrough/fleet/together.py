@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import structlog
 
@@ -14,6 +13,7 @@ from ...contracts.fleet import Wanted
 from ...contracts.registry import BytesContent
 from ...contracts.second_tier import SecondTierFault
 from ...contracts.upstream import StreamContent, Upstream
+from ...frozen import dataclass
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import Unavailable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
 
 import structlog
@@ -16,6 +16,7 @@ from ...contracts.events import TagChecked, TagMoved
 from ...contracts.registry import FETCHED, BytesContent, Outcome, Resolved
 from ...contracts.tags import TagRecord, TagStoreError
 from ...contracts.upstream import Upstream
+from ...frozen import dataclass
 from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import ManifestUnknown, RegistryError, Unknown

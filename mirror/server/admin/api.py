@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -15,6 +14,7 @@ from ...contracts import activity as told
 from ...contracts import images as told_of_images
 from ...contracts.activity import UnknownSubject
 from ...contracts.images import ImagesUnavailable, PurgeTotal, PurgeWanted, Sort, UnknownImage
+from ...frozen import dataclass
 from ..browsing.bodies import Body, whole_number
 from ..browsing.browsers import refuse_other_sites
 from ..browsing.failures import Refused

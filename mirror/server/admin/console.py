@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from ...contracts.activity import Activity
 from ...contracts.images import CachedImages
+from ...frozen import dataclass
 from ..control import Command
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ...contracts.activity import EndpointState, Limit, Minute, Status
+from ...frozen import dataclass
 
 _ANY = ("", "0.0.0.0", "::")  # noqa: S104 - how an address for all is written
 

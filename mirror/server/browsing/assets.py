@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import hdrs, web
+
+from ...frozen import dataclass
 
 SHARED = Path(__file__).parent / "static"
 """Those that all pages have in common."""

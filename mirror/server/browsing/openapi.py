@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ... import __version__
+from ...frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

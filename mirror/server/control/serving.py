@@ -7,13 +7,13 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
 
+from ...frozen import dataclass
 from ...oci.errors import Unavailable
 from .place import BYTES, LENGTH, LINES, NAME, short
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from ...frozen import dataclass
 from ...oci.errors import (
     BlobUnknown,
     ManifestUnknown,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from aiohttp import web
 from ...contracts.context import RequestContext
 from ...contracts.identity import Authenticator
 from ...contracts.registry import Deleter, Lister, Reader, Writer
+from ...frozen import dataclass
 from ..http.receiving import Receiver
 from ..v2.access_log import Exchange
 

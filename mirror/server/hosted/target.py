@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aiohttp import hdrs
 
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.errors import BadRequest, DigestInvalid, NameUnknown, UploadUnknown, quoted
 from ..v2.target import Target, TargetKind, parse_path

@@ -20,11 +20,11 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
+from ...frozen import dataclass
 from ...threads import aside
 from .handshakes import Handshakes
 from .idle_connections import Idle, IdleConnections

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -20,6 +19,7 @@ from ...contracts.events import PeerAnswered
 from ...contracts.fleet import Elsewhere, Wanted
 from ...contracts.registry import FileContent
 from ...events import Events
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.errors import BadRequest, DigestInvalid, RangeInvalid, RegistryError
 from ...oci.ranges import ByteRange, ContentRange, format_unsatisfied, parse_range

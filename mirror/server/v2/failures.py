@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ...frozen import dataclass
 from ...oci.errors import (
     BlobUnknown,
     DigestInvalid,

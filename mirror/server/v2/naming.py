@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ...frozen import dataclass
 from ...oci.errors import Denied, NameUnknown, quoted
 from ...oci.reference import Repository
 from ...oci.registries import DOCKER_HUB, is_registry, looks_like_registry, official, parse_registry

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...contracts.registry import Reader
+from ...frozen import dataclass
 from ...oci.reference import Repository
 from .naming import Naming
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import parse_qsl
 
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.errors import BadRequest, NameUnknown, quoted
 from ...oci.page_markers import read_marker

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from ...frozen import dataclass
 
 # A network file system tells how much it likes to transfer at a time (1 MiB) where others tell what
 # a file takes at least, which is not more than this.

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
 from typing import Self
 
 from ...contracts.hosted import HOSTED
+from ...frozen import dataclass
 from ...oci.digest import ALGORITHMS, Digest
 from ...oci.reference import namespace_of
 

@@ -12,9 +12,9 @@ import contextlib
 import os
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from ...frozen import dataclass
 from ...oci.ranges import with_span
 from ..owner import give
 

@@ -7,7 +7,6 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -16,6 +15,7 @@ import structlog
 from ...contracts.content import Entry
 from ...contracts.events import UpkeepEnded
 from ...events import Events
+from ...frozen import dataclass
 from ...oci.digest import ALGORITHMS, Digest
 from ...oci.errors import DigestInvalid
 from ..sqlite_files import Identity

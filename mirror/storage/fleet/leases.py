@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import random
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -23,6 +22,7 @@ from redis.exceptions import ResponseError
 from ...contracts.events import LeasesSwitched, TagStoreSwitched
 from ...contracts.fleet import Holder, Wanted
 from ...events import Events
+from ...frozen import dataclass
 from ...tasks import ended
 from ...times import FLEET, STORES
 from ..redis_client import failure_kind, is_other_type

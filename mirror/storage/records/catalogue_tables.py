@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import apsw
 
 from ...contracts.catalogue import Change, Kept, Pulled, Removed, Tagged, Unshown
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.reference import ImageReference
 from ..shares import surplus_of_repositories

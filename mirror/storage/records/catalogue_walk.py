@@ -4,13 +4,13 @@ the images that need a piece of content. For a thread; on a snapshot."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import apsw
 
 from ...contracts.catalogue import NAMED
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.manifests import INDEX_TYPES
 

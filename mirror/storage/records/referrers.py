@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -16,6 +15,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.records import ReferrerList
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.reference import Repository
 from ...threads import Threads, aside

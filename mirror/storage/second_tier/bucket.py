@@ -9,7 +9,6 @@ import html
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from ...clock import Clock
+from ...frozen import dataclass
 from ...times import STORES
 
 if TYPE_CHECKING:  # for type checkers alone: obstore has it nowhere else

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
+from ...frozen import dataclass
 from ...times import STORES
 from .bucket import FAILURES, Bucket, reason_of
 

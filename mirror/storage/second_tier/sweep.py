@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 
 from ...clock import Clock
 from ...contracts.second_tier import FarContent, FarObject
+from ...frozen import dataclass
 
 ASIDE = "wrong/"
 """Before the names of what was set aside."""

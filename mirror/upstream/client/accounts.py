@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from cachetools import TTLCache
 from yarl import URL
@@ -14,6 +13,7 @@ from ...clock import Clock
 from ...contracts.accounts import AccountNotes
 from ...contracts.bulletins import Bulletins
 from ...events import Events
+from ...frozen import dataclass
 from ...oci.challenges import Challenge
 from ...oci.errors import RateLimited
 from ...oci.layout import layouts

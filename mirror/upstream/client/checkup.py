@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -15,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from ...clock import Clock
+from ...frozen import dataclass
 from ...oci.challenges import Challenge, parse_challenges
 from ...oci.errors import RegistryError, quoted
 from ...oci.registries import is_address

@@ -3,12 +3,11 @@ one that the registry names where that is not enough."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cachetools import LRUCache
 from yarl import URL
 
 from ...contracts.context import Asker
+from ...frozen import dataclass
 from ...oci.errors import Denied
 from ...oci.scopes import pull_of, reading
 from ..failures import LoginRefused

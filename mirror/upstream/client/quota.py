@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cachetools import LRUCache
@@ -19,6 +18,7 @@ from ...clock import Clock
 from ...contracts.bulletins import Bulletin, Bulletins, Words
 from ...contracts.events import QuotaPaused, QuotaReported
 from ...events import Events
+from ...frozen import dataclass
 from ...oci.errors import RateLimited, quoted
 from ...quantities import lasted
 from ..failures import QuotaSpent, retry_after

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import aiohttp
 import structlog
@@ -18,6 +18,7 @@ from yarl import URL
 from ...asking.once_more import once_more_if_silent
 from ...clock import Clock
 from ...contracts.tracing import span
+from ...frozen import dataclass
 from ...oci.documents import read_object
 from ...oci.errors import Denied, Refused, Untrustworthy, quoted
 from ..endpoint import Credentials, Endpoint, IdentityToken

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
@@ -16,6 +15,7 @@ from yarl import URL
 from ...clock import Clock
 from ...contracts.context import Asker
 from ...contracts.tracing import span
+from ...frozen import dataclass
 from ...oci.errors import (
     Denied,
     RateLimited,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
@@ -20,6 +19,7 @@ from yarl import URL
 
 from ...asking.once_more import once_more_if_silent
 from ...clock import Clock
+from ...frozen import dataclass
 from ...oci.challenges import Challenge, parse_challenges
 from ...oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
 from ...oci.layout import Layout, layouts

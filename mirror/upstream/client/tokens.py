@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, field
 from math import inf
 
 from cachetools import LRUCache
@@ -13,6 +13,7 @@ from ...asking.budgets import Budgets
 from ...asking.single_flight import NoTurn, Sharing, SingleFlight
 from ...clock import Clock
 from ...contracts.context import Asker
+from ...frozen import dataclass
 from ...oci.errors import RegistryError
 from ..endpoint import CONNECTIONS, MIB, Endpoint
 from ..failures import Unreached

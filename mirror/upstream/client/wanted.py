@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from yarl import URL
 
+from ...frozen import dataclass
 from ...oci.challenges import Challenge
 from ...oci.errors import quoted
 from ...oci.registries import DOCKER_HUB, DOCKER_HUB_REALM, is_registry, parse_registry

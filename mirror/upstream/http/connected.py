@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from aiohttp.connector import Connection
 
+from ...frozen import dataclass
 from ...oci.errors import quoted
 
 _MOST_NAMES = 3  # of a certificate, that are shown

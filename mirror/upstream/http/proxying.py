@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 
 import aiohttp
@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from ...clock import Clock
+from ...frozen import dataclass
 from ...oci.registries import DOCKER_HUB_REALM
 from ...threads import MayHang
 from ...times import SECRET

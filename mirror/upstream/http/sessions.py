@@ -6,7 +6,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from ... import __version__
+from ...frozen import dataclass
 from ...tls import verifying_context
 from ..egress import Guard
 from ..endpoint import KIB, Endpoint

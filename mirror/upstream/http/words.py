@@ -6,11 +6,11 @@ import errno
 import os
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
+from ...frozen import dataclass
 from ...oci.errors import Denied, Untrustworthy, quoted
 from ..egress import EndpointRefused, NotListed, ReferralRefused
 from ..failures import Exhausted, FailureKind, Unreached

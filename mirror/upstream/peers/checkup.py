@@ -7,11 +7,11 @@ import json
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import hdrs
 
+from ...frozen import dataclass
 from ...oci.errors import quoted
 from ...peering import NODE_PATH, Ask, Proof
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from ...clock import Clock
 from ...contracts.context import Asker
+from ...frozen import dataclass
 from ...oci.digest import Digest
 from ...oci.errors import RangeInvalid, RegistryError, Unavailable
 from ...oci.ranges import ByteRange

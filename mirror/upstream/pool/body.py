@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from ...clock import Clock
+from ...frozen import dataclass
 from ...oci.descriptor import Descriptor
 from ...oci.errors import Unavailable
 from ...oci.ranges import ByteRange

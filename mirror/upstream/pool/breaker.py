@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
+
+from ...frozen import dataclass
 
 
 class Trouble(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from ...asking.retry_policy import NEVER, RetryPolicy, retrying
@@ -12,6 +12,7 @@ from ...clock import Clock
 from ...contracts.context import Asker
 from ...contracts.events import UpstreamHedged
 from ...events import Events
+from ...frozen import dataclass
 from ...oci.errors import Denied, RateLimited, RegistryError, Unknown
 from ...times import TROUBLE
 from .connections import Slot

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 
 import structlog
@@ -17,6 +16,7 @@ from ...contracts.context import Asker
 from ...contracts.events import BreakerSwitched, EndpointAnswered
 from ...contracts.upstream import Upstream
 from ...events import Events
+from ...frozen import dataclass
 from ...oci.errors import Denied, RateLimited, RegistryError, Unavailable, Unknown, Untrustworthy
 from ...oci.reference import Repository
 from ...times import HEDGES

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ...frozen import dataclass
 from ...oci.errors import Denied, RegistryError, Unavailable, Unknown, Untrustworthy
 from ...tasks import ended
 from ...times import HEDGES

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -15,6 +14,7 @@ from ....contracts.administration import Administration, rendered
 from ....contracts.hosted import RetentionRule, Visibility
 from ....contracts.identity import Grant, Right, Role
 from ....contracts.webhooks import Subject
+from ....frozen import dataclass
 from ...browsing.bodies import Body, whole_number
 from ...browsing.failures import Refused
 from ...browsing.openapi import Operation, Parameter, document

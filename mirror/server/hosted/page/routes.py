@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from ....frozen import dataclass
 
 _COMPONENT = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
 _KINDS = {

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
 from ....clock import Clock
 from ....contracts.identity import Session, SessionRecords, User
+from ....frozen import dataclass
 from ...browsing.browsers import same
 
 LIFE = 12 * 3600

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aiohttp import hdrs, web
 
 from ....contracts.context import RequestContext
+from ....frozen import dataclass
 from ...browsing.bodies import form_of
 from ...browsing.failures import Refused
 from ...v2.target import split

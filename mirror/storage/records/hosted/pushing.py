@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sqlalchemy import Connection, Executable, bindparam, func, select, union, union_all, update
@@ -23,6 +22,7 @@ from ....contracts.hosted import (
     Visibility,
 )
 from ....contracts.webhooks import Happening, Subject
+from ....frozen import dataclass
 from ....oci.digest import Digest
 from ....oci.reference import namespace_of
 from .deliveries import tell
