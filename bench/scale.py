@@ -11,7 +11,8 @@ MIB = 1 << 20
 class Scale:
     """`seconds`: how long one sample of a steady state takes. Sizes in bytes. `long_rounds`: of
     what takes many seconds each time. `first_bytes`: how many misses one sample of them is.
-    `images`: of a round of small ones. `layer`: of the image that real clients pull. `tags`: as
+    `images`: of a round of small ones. `layer`: of the image that real clients pull;
+    `cold_layer`, `large_layer`: of those that nobody has asked for before. `tags`: as
     many are kept hot. `blobs`, `connections`: how many there are, for what may not depend on it;
     `hits`: how many of those blobs one sample asks for.
     """
@@ -25,6 +26,8 @@ class Scale:
     first_bytes: int
     images: int
     layer: int
+    cold_layer: int
+    large_layer: int
     tags: int
     blobs: tuple[int, ...]
     connections: tuple[int, ...]
@@ -41,6 +44,8 @@ FULL = Scale(
     first_bytes=20,
     images=1000,
     layer=8 * MIB,
+    cold_layer=64_000_000,
+    large_layer=5_000_000_000,
     tags=10_000,
     blobs=(1_000, 10_000, 100_000, 1_000_000),
     connections=(1, 10, 100, 1_000, 10_000),
@@ -56,6 +61,8 @@ QUICK = Scale(
     first_bytes=3,
     images=100,
     layer=MIB // 8,
+    cold_layer=MIB,
+    large_layer=8 * MIB,
     tags=200,
     blobs=(100, 1_000),
     connections=(1, 100),

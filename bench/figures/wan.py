@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import os
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from tests.e2e.clients import Dockerd
 from tests.e2e.machines import no_hub
 from tests.e2e.programs import Programs, missing
 
-from ..corpus import MANIFEST_TYPE, REPOSITORY, TAIL, Blob, Corpus, Manifest
+from ..corpus import REPOSITORY, Blob, Corpus
 from ..far import Distance
+from ..layers import image_of, packed
 from ..results import Result, Table, Target, interleave
 from ..scale import MIB, Scale
 from ..servers import House, Server, Upstream
@@ -149,14 +144,14 @@ def _images(
     scale: Scale,
 ) -> None:
     layers = [
-        _layers(house.folder / f"layer-{n}", int(size * part)) for n, part in enumerate(LAYERS)
+        packed(house.folder / f"layer-{n}", int(size * part)) for n, part in enumerate(LAYERS)
     ]
     way = _distance(house, upstream, 1)
     servers = {DIRECT: way.endpoints[0], MIRROR: house.mirror(way.endpoints[0])}
 
     def pull(name: str, client: Dockerd) -> Callable[[], None]:
         def sample() -> None:
-            manifest, blobs = _image([next(each) for each in layers])
+            manifest, blobs = image_of([next(each) for each in layers])
             upstream.offer(blobs, manifest)
             carried = way.carried
             began = time.monotonic()
@@ -173,58 +168,3 @@ def _images(
         client = Dockerd(own, f"http://127.0.0.1:{server.port}", "", no_hub())
         samples[name] = pull(name, client)
     interleave(scale.long_rounds, samples)
-
-
-# Layers that are as cheap to make as blobs are: what they have in common is packed and hashed once.
-
-
-def _layers(file: Path, size: int) -> Iterator[tuple[Blob, str]]:
-    """Different layers without end, and the digests of what is in them."""
-    content = _tar_header(file.name, size + TAIL) + os.urandom(size)
-    common = gzip.compress(content, 0, mtime=0)
-    file.write_bytes(common)
-    packed, unpacked, length = hashlib.sha256(common), hashlib.sha256(content), len(common)
-    del content, common
-    while True:
-        # A file of gzip may be of several parts; the last is this layer's own.
-        rest = os.urandom(TAIL) + bytes(-(size + TAIL) % 512 + 1024)
-        tail = gzip.compress(rest, mtime=0)
-        whole, inside = packed.copy(), unpacked.copy()
-        whole.update(tail)
-        inside.update(rest)
-        blob = Blob(f"sha256:{whole.hexdigest()}", file, length + len(tail), tail)
-        yield blob, f"sha256:{inside.hexdigest()}"
-
-
-def _tar_header(name: str, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    return entry.tobuf(tarfile.USTAR_FORMAT)
-
-
-def _image(layers: Sequence[tuple[Blob, str]]) -> tuple[Manifest, list[Blob]]:
-    config = Blob.of(
-        json.dumps(
-            {
-                "architecture": "amd64",
-                "os": "linux",
-                "config": {},
-                "rootfs": {"type": "layers", "diff_ids": [inside for _, inside in layers]},
-            }
-        ).encode()
-    )
-    media_type = "application/vnd.oci.image.config.v1+json"
-    document = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "config": {"mediaType": media_type, "digest": config.digest, "size": config.size},
-        "layers": [
-            {
-                "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-                "digest": blob.digest,
-                "size": blob.size,
-            }
-            for blob, _ in layers
-        ],
-    }
-    return Manifest(json.dumps(document).encode(), tag=None), [config, *(b for b, _ in layers)]
