@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Servers:
         self.requests: list[Seen] = []
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._runners: list[web.AppRunner] = []
+        self.tls: ssl.SSLContext | None = None  # as `localhost`
 
     async def __aexit__(
         self,
@@ -77,6 +79,7 @@ class Servers:
         app.router.add_route("*", "/{path:.*}", handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, address, 0).start()
+        await web.TCPSite(runner, address, 0, ssl_context=self.tls).start()
         self._runners.append(runner)
-        return f"http://{address}:{runner.addresses[0][1]}"
+        port = runner.addresses[0][1]
+        return f"http://{address}:{port}" if self.tls is None else f"https://localhost:{port}"

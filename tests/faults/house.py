@@ -19,6 +19,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -343,8 +344,9 @@ class House:
                 mirror.kill()
                 print(mirror.words()[-20_000:])  # shown when the test has failed
 
-    async def another_hub(self) -> Hub:
+    async def another_hub(self, tls: ssl.SSLContext | None = None) -> Hub:
         hub = Hub()
+        hub.tls = tls
         self.hubs.append(hub)
         return await hub.__aenter__()
 
