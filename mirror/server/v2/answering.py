@@ -97,9 +97,16 @@ class Responder:
         if stop is None and request.version < HttpVersion11:
             response.force_close()  # no chunks there: the connection's end is the body's
         try:
-            await self._head(request, response)
+            first = None
+            if stop is not None and readable < stop and readable - start <= _SMALL:
+                # Of what is just coming, the first bytes go out with the head: by a sender thread
+                # they would come up to a millisecond later.
+                first = in_memory(content.fileno(), readable - start, start)
+            await self._head(request, response, first)
             exchange.status, exchange.due = status, None if stop is None else stop - start
             exchange.first_byte = self._clock.monotonic()
+            if first is not None:
+                start, exchange.sent = readable, len(first)
             if stop is not None:
                 start = await self._by_sender(request, exchange, content, start, stop)
             await self._by_loop(response, exchange, content, start, stop)
@@ -118,10 +125,15 @@ class Responder:
             raise
         return response
 
-    async def _head(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    async def _head(
+        self, request: web.BaseRequest, response: web.StreamResponse, first: bytes | None
+    ) -> None:
+        """Returns when the head, and the first bytes of the body, have left the process."""
         async with asyncio.timeout(self._patience):
             writer = await response.prepare(request)
             _hold_nothing_back(request)
+            if first:
+                await response.write(first)
             if writer is not None:
                 await writer.drain()
 

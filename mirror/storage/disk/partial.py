@@ -49,6 +49,8 @@ class SpaceAccount(Protocol):
 
     async def reserve(self, claim: SpaceClaim) -> None: ...
 
+    def reserve_here(self, claim: SpaceClaim) -> bool: ...
+
     async def make_once(self, size: int) -> bool: ...
 
     async def keep(self, key: PartialKey, size: int) -> None: ...
@@ -149,9 +151,10 @@ class DiskPartial:
 
     async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
         more = sum(map(len, pieces))
-        await self._take_room(more)
         try:
-            await self._run(self._place, at, pieces, vouched)
+            if self._reserved or not await self._place_first(at, pieces, vouched):
+                await self._take_room(more)
+                await self._run(self._place, at, pieces, vouched)
         except DiskFull:
             # Others have taken it meanwhile, or there is a quota.
             if not await self._account.make_once(more):
@@ -160,16 +163,33 @@ class DiskPartial:
         if self._hash.waiting and (self._hashing is None or self._hashing.done()):
             self._hashing = self._threads.begin(self._hash.catch_up)
 
+    async def _place_first(self, at: int, pieces: Sequence[bytes], vouched: bool) -> bool:
+        """Takes room for the first pieces and writes them in one way to a thread: somebody waits
+        for them. False where room has to be made."""
+        async with self._growing:
+            if self._reserved:
+                return False
+            more = sum(map(len, pieces))
+            claim = self._claim(self._step(more))
+            return await self._run(self._reserve_and_place, claim, more, at, pieces, vouched)
+
+    def _step(self, needed: int) -> int:
+        """Bytes for which room is reserved, when so many are needed: so that no piece costs a
+        record."""
+        target = needed + self._account.ahead(needed)
+        return target if self.size is None else max(needed, min(target, self.size))
+
+    def _claim(self, size: int) -> SpaceClaim:
+        guest = self.guest or not self.trusted
+        return SpaceClaim(self.key, size, max(0, size - self._there), self.size, guest)
+
     async def _take_room(self, more: int) -> None:
-        """Sees to it that there is room for so many bytes more. It is taken in steps, so that no
-        piece costs a record. Raises StoreFull, OSError."""
+        """Sees to it that there is room for so many bytes more. Raises StoreFull, OSError."""
         if self._there + more > self._reserved:
             async with self._growing:
                 needed = self._there + more
                 if needed > self._reserved:
-                    target = needed + self._account.ahead(needed)
-                    if self.size is not None:
-                        target = max(needed, min(target, self.size))
+                    target = self._step(needed)
                     try:
                         await self._reserve(target)
                     except ForGuests:
@@ -181,9 +201,7 @@ class DiskPartial:
         self._there += more
 
     async def _reserve(self, size: int) -> None:
-        more = max(0, size - self._there)
-        guest = self.guest or not self.trusted
-        await self._account.reserve(SpaceClaim(self.key, size, more, self.size, guest))
+        await self._account.reserve(self._claim(size))
         self._reserved = size
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
@@ -261,6 +279,18 @@ class DiskPartial:
             os.rename(self._path, target)
         if self._sync or held:
             sync_directory(target.parent)
+
+    def _reserve_and_place(
+        self, claim: SpaceClaim, more: int, at: int, pieces: Sequence[bytes], vouched: bool
+    ) -> bool:
+        try:
+            if not self._account.reserve_here(claim):
+                return False
+        except StoreFull:  # for less there may be room
+            return False
+        self._reserved, self._there = claim.size, self._there + more
+        self._place(at, pieces, vouched)
+        return True
 
     def _place(self, at: int, pieces: Sequence[bytes], vouched: bool) -> None:
         with self._moving:

@@ -160,7 +160,11 @@ class SpaceManager:
     def reserve_here(self, claim: SpaceClaim) -> bool:
         """As `reserve`, in this thread, which is not the event loop's; False where something would
         have to be evicted. Blocking; raises StoreFull, OSError."""
-        return self._take(claim) is None
+        if self._take(claim) is not None:
+            return False
+        if claim.more:
+            self._gained()
+        return True
 
     def admit(
         self, came: IngestKey, size: int, now: float, needs: Sequence[Digest], guest: bool
