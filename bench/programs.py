@@ -177,14 +177,14 @@ class Program:
             own=1024 * sum(fields.get("Pss", 0) for fields in found),
         )
 
-    def wait_until_idle(self, seconds: float = 180) -> None:
-        """Until it uses less than a fiftieth of a core."""
+    def wait_until_idle(self, seconds: float = 180, every: float = 1.0) -> None:
+        """Until it uses less than a fiftieth of a core, looked at so often (in seconds)."""
         before = [self.cpu()]
 
         def is_idle() -> bool:
-            time.sleep(1)
+            time.sleep(every)
             before.append(self.cpu())
-            return before[-1] - before[-2] < 0.02
+            return before[-1] - before[-2] < every / 50
 
         self.wait_until(is_idle, seconds)
 

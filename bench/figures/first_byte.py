@@ -52,6 +52,7 @@ def _first_bytes(house: House, corpus: Corpus, scale: Scale, tls: bool) -> Table
             upstream.offer(wanted)
             with server.cost() as cost:
                 took = median(first_byte(server, blob) for blob in wanted)
+                server.program.wait_until_idle(every=0.5)
             table.add(server.name, "ms", took)
             table.add(server.name, "server's CPU ms a miss", cost.cpu / len(wanted) * 1000)
 

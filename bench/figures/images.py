@@ -37,6 +37,7 @@ def measure(house: House, scale: Scale) -> Result:
             )
             with server.cost() as cost:
                 found = pull(server, [image.pull for image in images], CLIENTS)
+                server.program.wait_until_idle(every=0.5)
             table.add(server.name, RATE, found.rate)
             table.add(server.name, "an image, ms: p50", percentile(found.took, 50))
             table.add(server.name, "p99", percentile(found.took, 99))

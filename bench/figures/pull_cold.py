@@ -116,6 +116,7 @@ class Pulling:
                 began = time.monotonic()
                 client.pull(f"docker.io/{REPOSITORY}@{manifest.digest}")
                 took = time.monotonic() - began
+                server.program.wait_until_idle(every=0.5)  # docker-registry is not done yet
             self._table.add(server.name, column, took)
             if server is not self._upstream:
                 size = sum(blob.size for blob in blobs)
