@@ -15,7 +15,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 
-from mirror.cli import app
+from mirror.cli.program import app
 from mirror.config.model import Config, Section
 from mirror.config.reloading import NEEDS_RESTART
 from mirror.events import Events

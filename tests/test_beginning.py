@@ -10,7 +10,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from mirror import __version__
-from mirror.cli import app
+from mirror.cli.program import app
 
 from .commands import run
 

@@ -30,16 +30,33 @@ def free_port() -> int:
 def test_a_hangup_while_it_starts_ends_nothing() -> None:
     """As `systemctl reload` may send it, before anything is read or listened on."""
     code = (
-        "import os, signal, mirror.cli as cli\n"
+        "import os, signal, sys, mirror.cli as cli, mirror.cli.serving as serving\n"
         "def reads(path):\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    raise SystemExit(7)\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-        "cli.load_or_exit = reads\n"
-        "cli.app(['serve'])\n"
+        "serving.load = reads\n"
+        "sys.argv[1:] = ['serve']\n"
+        "cli.main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert done.returncode == 7
+
+
+def test_what_serves_imports_nothing_that_only_commands_need() -> None:
+    """They would take as long as all that serves."""
+    code = (
+        "import sys, mirror.cli as cli, mirror.cli.serving as serving\n"
+        "serving.asyncio.run = lambda main: (main.close(), print(*sys.modules))\n"
+        "sys.argv[1:] = ['serve']\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    imported = set(done.stdout.split())
+    assert "aiohttp" in imported
+    assert not imported & {"typer", "rich", "jinja2", "sqlalchemy", "redis", "cryptography"}
 
 
 @pytest.mark.parametrize("words", [("check",), ("verify",), ("ready", "redis:7"), ("version",)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirror.cli import app
+from mirror.cli.program import app
 from mirror.clock import Clock
 from mirror.contracts.tags import TagRecord
 from mirror.events import Events

@@ -414,9 +414,10 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
 
 def settle() -> None:
     """To be called once, when all that lives as long as the process has been built: the garbage
-    collector does not look at it again."""
+    collector, which may have been disabled until then, does not look at it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _tracer(

@@ -2,217 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
+import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from .. import __version__
-from ..config import Config
-from ..logs import drain, log_as, log_json, open_streams
-from .archives import export, import_
-from .beginning import completion, get_ready_to_complete, init
-from .cached import images, purge
-from .checking import check
-from .collecting import gc
-from .console import (
-    CANNOT_START,
-    CannotPrint,
-    ConfigOption,
-    drop_output,
-    err,
-    explained,
-    find_mirror,
-    give_up,
-    load_or_exit,
-    out,
-    register,
-    watch_output,
-)
-from .doctor import doctor
-from .far import far
-from .goings import log, status, why
-from .hosting.accounts import org, user
-from .hosting.backups import backup, restore
-from .hosting.repositories import repo, retention
-from .hosting.robots import robot, token
-from .hosting.webhooks import audit, webhook
-from .running import reload, restart
-from .setup import setup
-from .syncing import sync
-from .tags import pin, tags, unpin
-from .top import top
-from .warming import ready, warm
-from .welcome import welcome
-
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,  # a command of its own prints it
-)
-DAMAGED = 1
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        out.print(__version__)
-        raise typer.Exit
 
 
 def main() -> None:
-    """The entry point of `registry-mirror`."""
-    open_streams()
-    watch_output()
-    get_ready_to_complete()
-    try:
-        app()
-    except CannotPrint as error:
-        drop_output()
-        raise SystemExit(give_up(f"standard output: {error}").exit_code) from None
-    finally:
-        drain()  # a command's last words may be its mistake's
+    """The entry point of `registry-mirror`. What reads the arguments of all commands, and all that
+    they print by, takes as long to import and build as half of what serves: `serve` does without,
+    unless it is given more than a configuration, or one that is wrong."""
+    match sys.argv[1:]:
+        case ["serve"]:
+            _serve(None)
+        case ["serve", "--config" | "-c", path]:
+            _serve(Path(path))
+    from .program import run
+
+    run()
 
 
-@app.callback()
-def _program(
-    version: Annotated[
-        bool,
-        typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version."),
-    ] = False,
-) -> None:
-    """A pull-through mirror for container registries."""
+def _serve(path: Path | None) -> None:
+    """Returns where the configuration is wrong."""
+    from .serving import begin
 
-
-@explained("serve --config mirror.yaml", failed="it could not start")
-def serve(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE",
-            help="mirror.yaml; without it, the defaults serve Docker Hub.",
-        ),
-    ] = None,
-) -> None:
-    """Serve pulls until told to stop (SIGTERM drains, a second one cuts)."""
-    log_json()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
-    loaded = load_or_exit(config)
-    from ..app import CannotStart, settings_of
-
-    log_as(settings_of(loaded))
-    try:
-        asyncio.run(_serve(loaded, config))
-    except CannotStart as error:
-        err.print(f"registry-mirror: {error}", markup=False)
-        raise typer.Exit(CANNOT_START) from None
-    except asyncio.CancelledError:  # told to stop twice
-        raise typer.Exit(CANNOT_START) from None
-
-
-@explained("verify --config mirror.yaml", failed="damaged content was found")
-def verify(config: ConfigOption = None) -> None:
-    """Hash all cached content anew, and move what is damaged aside (exit 1 if any was)."""
-    loaded = load_or_exit(find_mirror(config).config)
-    log_json()
-    from ..app import CannotStart
-
-    try:
-        sound, damaged = asyncio.run(_verify(loaded))
-    except CannotStart as error:
-        err.print(f"registry-mirror: {error}", markup=False)
-        raise typer.Exit(CANNOT_START) from None
-    out.print(f"{sound + damaged} pieces of content: {sound} sound, {damaged} damaged.")
-    if damaged:
-        out.print(f"What was damaged is in {loaded.storage.path / 'quarantine'}, to be looked at.")
-        raise typer.Exit(DAMAGED)
-
-
-@explained("version")
-def version() -> None:
-    """Print the version."""
-    out.print(__version__)
-
-
-register(
-    app,
-    audit,
-    backup,
-    check,
-    completion,
-    doctor,
-    export,
-    gc,
-    images,
-    import_,
-    init,
-    log,
-    pin,
-    purge,
-    ready,
-    reload,
-    restart,
-    restore,
-    serve,
-    setup,
-    status,
-    tags,
-    top,
-    unpin,
-    verify,
-    version,
-    warm,
-    why,
-)
-app.add_typer(sync, name="sync")
-app.add_typer(far, name="far")
-app.add_typer(user, name="user")
-app.add_typer(org, name="org")
-app.add_typer(robot, name="robot")
-app.add_typer(token, name="token")
-app.add_typer(repo, name="repo")
-app.add_typer(retention, name="retention")
-app.add_typer(webhook, name="webhook")
-
-
-async def _verify(config: Config) -> tuple[int, int]:
-    from ..app import verify as rehash
-
-    sound = damaged = 0
-    with err.status("hashing …") as status:
-        async for digest, is_sound in rehash(config):
-            if is_sound:
-                sound += 1
-            else:
-                damaged += 1
-                out.print(f"damaged: {digest}")
-            status.update(f"hashed {sound + damaged}")
-    return sound, damaged
-
-
-async def _serve(config: Config, path: Path | None) -> None:
-    from ..app import running, service_manager, settle
-    from ..app.workers import serve_with_workers
-
-    manager = service_manager(os.environ, lambda: welcome(config, path))
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    serving = asyncio.current_task()
-
-    def told_to_stop() -> None:
-        if stop.is_set() and serving is not None:
-            serving.cancel()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told_to_stop)
-    if config.workers > 1:
-        await serve_with_workers(config, path, stop, manager)
-    else:
-        async with running(config, path, manager):
-            settle()
-            await stop.wait()
+    status = begin(path)
+    if status is not None:
+        raise SystemExit(status)

@@ -46,7 +46,6 @@ out: Console = _Harmless(highlight=False, soft_wrap=True, emoji=False)
 err: Console = _Harmless(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 CONFIGURATION_WRONG = 2
-CANNOT_START = 1
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -17,9 +17,6 @@ from .console import err
 
 
 def welcome(config: Config, path: Path | None) -> None:
-    """Said on a terminal; elsewhere the log has the same in its line `serving`."""
-    if not sys.stderr.isatty():
-        return
     from ..app import facts, forewarned, own_reach
 
     for words in forewarned(config):

@@ -7,16 +7,15 @@ import contextlib
 import logging
 import os
 import sys
-from typing import TextIO, cast
-
-import structlog
-import structlog.stdlib
-import structlog.tracebacks
-from structlog.typing import EventDict, Processor, WrappedLogger
+from typing import TYPE_CHECKING, TextIO, cast
 
 from ..frozen import dataclass
+from .library import structlog
 from .stream import LogStream, dropped_line
 from .text import line_of
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 LEVELS = ("debug", "info", "warning", "error")
 
