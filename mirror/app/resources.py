@@ -27,6 +27,7 @@ from ..pullthrough.fills.table import Fills
 from ..pullthrough.redirects import RedirectPolicy, Redirects
 from ..pullthrough.second_tier import OF_A_BUCKET, TierPatience, TierState
 from ..pullthrough.shared import Shared
+from ..storage.claims import Claims
 from ..storage.disk.service import bounds_of, serving
 from ..storage.disk.shortages import shortages
 from ..storage.disk.space import Bounds
@@ -162,7 +163,11 @@ async def resources(
         )
         stack.push_async_callback(fills.close)
         absences = None if among is None else among.absences
-        shared = Shared.over(store, tags, fills, links, referrers, clock, absences)
+        claims = None
+        if config.workers > 1:
+            claims = Claims(folder / "claims")
+            stack.callback(claims.close)
+        shared = Shared.over(store, tags, fills, links, referrers, clock, absences, claims)
         hosted = await stack.enter_async_context(hosting(config, store, fills, process, fleet))
         redirects = _redirects(config, tier, store)
         if redirects is not None:

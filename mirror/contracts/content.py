@@ -181,3 +181,13 @@ class ContentStore(Protocol):
         fail with."""
 
     def usage(self) -> Usage: ...
+
+
+class Claims(Protocol):
+    """Who of a node's processes just brings which small content. Each call takes microseconds."""
+
+    def take(self, digest: Digest) -> bool:
+        """Whether it is the caller who brings it, from now on until `give`."""
+
+    def give(self, digest: Digest) -> None:
+        """Brought, or not: another may."""

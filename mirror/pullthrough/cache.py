@@ -20,9 +20,11 @@ from .policy import CachePolicy
 from .prefetch import Prefetcher
 from .referrers import Referrers
 from .shared import Shared
+from .small import SmallBlobs
 from .tags.resolution import TagResolver
 
 _TRIES = 3  # fills that bring wrong bytes, or were given up too soon, before the client is told
+_LEAST_PATIENCE = 0.25  # seconds, with a fill of what took long to be asked for in another way
 
 
 class PullThrough:
@@ -41,6 +43,7 @@ class PullThrough:
         self._prefetcher = prefetcher
         self._store, self._fills, self._served = shared.store, shared.fills, shared.served
         self._stats: SingleFlight[tuple[Repository, Digest], Descriptor] = SingleFlight()
+        self._small = SmallBlobs(upstream, shared)
         self._manifests = Manifests(upstream, shared, self._policy)
         self._tags = TagResolver(upstream, self._manifests, shared, self._policy)
         self._referrers = Referrers(upstream, self._tags, self._manifests, shared, self._policy)
@@ -48,6 +51,7 @@ class PullThrough:
     async def close(self) -> None:
         if self._prefetcher is not None:
             await self._prefetcher.close()
+        await self._small.close()
         await self._stats.close()
         await self._referrers.close()
         await self._tags.close()
@@ -148,12 +152,32 @@ class PullThrough:
         try:
             return await retrying(
                 context,
-                lambda: self._filled(context, repository, digest, part, first_byte),
+                lambda: self._brought(context, repository, digest, part, first_byte),
                 {Unknown: doubts},
             )
         except Unknown as error:
             self._note_unknown(repository, digest, error)
             raise
+
+    async def _brought(
+        self,
+        context: RequestContext,
+        repository: Repository,
+        digest: Digest,
+        part: ByteRange | None,
+        first_byte: float,
+    ) -> FileContent:
+        """The blob, which is not here: a small one at once, any other as it comes."""
+        if self._prefetcher is not None and context.is_wanted:
+            self._prefetcher.asked(context, repository, digest)
+        came = self._shared.clock.monotonic()
+        small = await self._small.bring(context, repository, digest)
+        if small is not None:
+            return small
+        if first_byte:
+            waited = self._shared.clock.monotonic() - came
+            first_byte = max(_LEAST_PATIENCE, first_byte - waited)
+        return await self._filled(context, repository, digest, part, first_byte)
 
     async def _here(self, repository: Repository, digest: Digest) -> FileContent | None:
         """The blob, if it is here."""
@@ -180,8 +204,6 @@ class PullThrough:
             fill, outcome = self._fills.join(
                 context, digest, self._upstream, repository, first_byte, part
             )
-            if self._prefetcher is not None and context.is_wanted:
-                self._prefetcher.asked(context, repository, digest)
             if context.is_wanted:
                 reader = fill.reader(outcome, repository, part, context.client)
             else:

@@ -54,6 +54,7 @@ class _Image:
     layers: Sequence[Descriptor]
     left: list[Descriptor] = field(default_factory=list)  # to be fetched, smallest first
     charged: set[Digest] = field(default_factory=set)  # those of them that were counted
+    asked: set[Digest] = field(default_factory=set)  # by clients: these come without it
     asked_at: float = 0.0
 
 
@@ -108,8 +109,11 @@ class Prefetcher:
         if image is None or self._upstream.is_scarce():
             return
         image.asked_at = self._clock.monotonic()
+        image.asked.add(digest)
         key, client = (repository, image.manifest), asker.client
-        if key in self._under_way or not image.left or len(self._under_way) >= _MOST_IMAGES:
+        if key in self._under_way or len(self._under_way) >= _MOST_IMAGES:
+            return
+        if all(layer.digest in image.asked for layer in image.left):
             return
         if list(self._under_way.values()).count(client) >= _OF_CLIENT:
             return
@@ -162,7 +166,8 @@ class Prefetcher:
                     await self._fills.spare(registry)
             except TimeoutError:
                 continue
-            if self._fills.running(registry, layer.digest) is not None:
+            is_coming = self._fills.running(registry, layer.digest) is not None
+            if is_coming or layer.digest in image.asked:
                 return True
             content = await self._store.open(layer.digest)
             if content is not None:

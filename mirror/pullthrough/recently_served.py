@@ -34,6 +34,8 @@ class RecentlyServed:
         self._clock = clock
         # Until when (monotonic) each is good.
         self._made: FairTable[Digest, float] = FairTable(_MOST)
+        # What manifests say of blobs that they name, in bytes: a hint, which may be wrong.
+        self._sizes: FairTable[Digest, int] = FairTable(_MOST)
         self._read: FairTable[tuple[Repository, Digest], float] = FairTable(_MOST)
 
     async def make(self, repository: Repository, content: BytesContent) -> Manifest | None:
@@ -45,7 +47,14 @@ class RecentlyServed:
         self._read.put(registry, key, self._clock.monotonic() + _SECONDS / 2)
         manifest = await read_aside(read_manifest, content.data, None)
         self.name(registry, *needs(manifest))
+        for blob in manifest.blobs[:_MOST_OF_ONE]:
+            if blob.size is not None:
+                self._sizes.put(registry, blob.digest, blob.size)
         return manifest
+
+    def size(self, repository: Repository, digest: Digest) -> int | None:
+        """What a manifest that was served says of this blob; None where none did lately."""
+        return self._sizes.get(repository.registry, digest)
 
     def name(self, registry: str, *digests: Digest) -> None:
         """The upstream has named these: a tag points there, or a list of referrers."""
@@ -60,6 +69,7 @@ class RecentlyServed:
     def forget(self, registry: str) -> None:
         """What was promised of this registry."""
         self._made.forget(registry)
+        self._sizes.forget(registry)
         self._read.forget(registry)
 
     def _is_good(self, until: float | None) -> bool:

@@ -43,7 +43,7 @@ async def read_all(content: FileContent) -> bytes:
     data = bytearray()
     try:
         while (limit := await content.readable(len(data))) > len(data):
-            data += os.pread(content.fileno(), limit - len(data), len(data))
+            data += content.pread(limit - len(data), len(data))
     finally:
         content.close()
     return bytes(data)

@@ -34,7 +34,7 @@ from ..waiting import eventually
 from .test_fills import REDIS, Hold, read_all
 
 CONFIG = b"{}"
-LAYERS = [bytes([n]) * (1000 * n) for n in (1, 2, 3, 4)]
+LAYERS = [bytes([n]) * (40_000 * n) for n in (1, 2, 3, 4)]  # which only fills bring
 MANIFEST = manifest_of(CONFIG, *LAYERS)
 
 
@@ -208,7 +208,7 @@ async def at_rest(cache: PullThrough) -> None:
 async def test_it_ends_when_nobody_reads_of_that_image_any_more(
     cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, clock: HandClock, fills: Fills
 ) -> None:
-    layers = await push(upstream, cache, 20, 1000)
+    layers = await push(upstream, cache, 20, 40_000)
     hold = Hold(upstream, at=0)
     client = asyncio.create_task(take(cache, layers[0]))
     own = Digest.of(layers[0])
@@ -225,9 +225,9 @@ async def test_it_ends_when_nobody_reads_of_that_image_any_more(
 async def test_it_goes_on_while_somebody_reads(
     cache: PullThrough, upstream: FakeUpstream, store: MemoryContent, clock: HandClock
 ) -> None:
-    upstream.piece = 1500
-    long, *others = layers = [bytes(3000), *(bytes([n]) * 1000 for n in range(20))]
-    hold = Hold(upstream, at=1500)  # which only the first has
+    upstream.piece = 30_000
+    long, *others = layers = [bytes(60_000), *(bytes([n]) * 1000 for n in range(20))]
+    hold = Hold(upstream, at=30_000)  # which only the first has
     await cache.manifest(CONTEXT, REDIS, upstream.push("7", manifest_of(CONFIG, *layers), *layers))
     client = asyncio.create_task(take(cache, long))
 

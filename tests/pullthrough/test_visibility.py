@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
@@ -130,7 +129,7 @@ async def blob(registry: RepositoryVisibility, repository: Repository, data: byt
     try:
         while (end := await content.readable(0)) < len(data):
             await content.readable(end)
-        return os.pread(content.fileno(), end, 0)
+        return content.pread(end, 0)
     finally:
         content.close()
 

@@ -102,6 +102,10 @@ class Fills:
         """The fill of this digest from this registry, if there is one that can be joined."""
         return self._fills.get((registry, digest))
 
+    def number(self) -> int:
+        """Of one more download, which events tell from the others by it."""
+        return next(self._numbers)
+
     def along(self, asker: Asker, fill: Fill, part: ByteRange | None) -> FillReader:
         """A reader of a running fill, for another node: who waits there is a client, too."""
         fill.first_byte = max(fill.first_byte, TROUBLE.other)
@@ -135,7 +139,7 @@ class Fills:
             self._asks(asker, fill)
             return fill, Outcome.JOINED
         self._put_off.pop(key, None)
-        fill = self._fills[key] = Fill(digest, repository, first_byte, next(self._numbers))
+        fill = self._fills[key] = Fill(digest, repository, first_byte, self.number())
         fill.is_whole = part is None
         fill.on_left = self._left
         self._asks(asker, fill)

@@ -88,9 +88,7 @@ class Responder:
         if stop is not None:
             headers = {hdrs.CONTENT_LENGTH: str(stop - start), **headers}
             if readable >= stop and stop - start <= _SMALL:
-                # Of content that is empty, no file may have been opened.
-                empty = start == stop
-                data = b"" if empty else in_memory(content.fileno(), stop - start, start)
+                data = in_memory(content, stop - start, start)
                 if data is not None:
                     return await self.whole(request, exchange, status, headers, data)
         response = web.StreamResponse(status=status, headers=headers)
@@ -101,7 +99,7 @@ class Responder:
             if stop is not None and readable < stop and readable - start <= _SMALL:
                 # Of what is just coming, the first bytes go out with the head: by a sender thread
                 # they would come up to a millisecond later.
-                first = in_memory(content.fileno(), readable - start, start)
+                first = in_memory(content, readable - start, start)
             await self._head(request, response, first)
             exchange.status, exchange.due = status, None if stop is None else stop - start
             exchange.first_byte = self._clock.monotonic()
@@ -223,10 +221,17 @@ def _hold_nothing_back(request: web.BaseRequest) -> None:
         request.transport.set_write_buffer_limits(high=0)
 
 
-def in_memory(file: int, count: int, start: int = 0) -> bytes | None:
-    """These bytes, if reading them waits for no disk (they are in the page cache); else None."""
-    buffer = bytearray(count)
+def in_memory(content: FileContent, count: int, start: int = 0) -> bytes | None:
+    """These bytes, if reading them waits for no disk (they are in the page cache, or this process
+    has them); else None."""
+    if not count:  # of content that is empty, no file may have been opened
+        return b""
+    file = content.fileno()
     try:
+        if file < 0:
+            data = content.pread(count, start)
+            return data if len(data) == count else None
+        buffer = bytearray(count)
         if os.preadv(file, [buffer], start, os.RWF_NOWAIT) == count:
             return bytes(buffer)
     except OSError:  # not in memory, or a file system that cannot say

@@ -165,7 +165,7 @@ class Reading:
                 status, start, stop = 206, part.start, part.stop
                 headers[hdrs.CONTENT_RANGE] = str(ContentRange(start, stop, size))
             elif exchange.outcome is Outcome.HIT and size is not None and size <= LARGEST:
-                data = in_memory(content.fileno(), size)
+                data = in_memory(content, size)
                 if data is not None:
                     self._prepare(request, exchange, headers, data, None, None)
                     return await answer_whole(
