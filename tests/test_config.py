@@ -63,6 +63,43 @@ def sections_in(annotation: object) -> Iterator[type[Section]]:
         yield from sections_in(argument)
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "cores", "workers"),
+    [
+        ("", {}, 3, 3),
+        ("", {}, 64, 8),
+        ("0::/a/b", {"a/b/cpu.max": "400000 100000", "a/cpu.max": "250000 100000"}, 16, 2),
+        ("0::/a", {"a/cpu.max": "max 100000", "cpu.max": "400000 100000"}, 16, 4),
+        ("0::/of/the/host", {"cpu.max": "50000 100000"}, 16, 1),
+        (
+            "1:name=systemd:/a\n4:cpu,cpuacct:/b",
+            {"cpu/b/cpu.cfs_quota_us": "500000", "cpu/b/cpu.cfs_period_us": "100000"},
+            16,
+            5,
+        ),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6, 6),
+        ("0::/../x", {}, 2, 2),
+    ],
+)
+def test_workers_auto_is_a_worker_a_core_that_may_be_used(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: str,
+    files: dict[str, str],
+    cores: int,
+    workers: int,
+) -> None:
+    written = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in {"proc/self/cgroup": groups, **written}.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    usable = config.cores.usable
+    monkeypatch.setattr("mirror.config.cores.usable", lambda: usable(tmp_path))
+    assert parse("workers: auto").workers == workers
+
+
 @pytest.mark.parametrize("path", list(sections(Config)), ids=".".join)
 def test_a_key_that_no_section_knows_is_told_with_those_that_it_does(path: tuple[str, ...]) -> None:
     text, lists = "{zzzzz: 1}", ("listen", "access", "sync", "endpoints", "freshness")
@@ -840,9 +877,9 @@ A_REDIS = "write embedded, or redis://host:6379/0"
         ("storage: {min_free: x}", 1, "storage.min_free", "'x'", "a size such as 10GiB, or 0"),
         ("storage: {pin: ['a b']}", 1, "storage.pin[0]", "'a b'", "such as library/redis:7"),
         ("storage: {scrub: often}", 1, "storage.scrub", "'often'", "write a time such as 30s"),
-        ("workers: 0", 1, "workers", "'0'", "write a whole number from 1 to 256"),
-        ("workers: 1.5", 1, "workers", "'1.5'", "write a whole number from 1 to 256"),
-        ("workers: many", 1, "workers", "'many'", "write a whole number from 1 to 256"),
+        ("workers: 0", 1, "workers", "'0'", "write a whole number from 1 to 256, or auto"),
+        ("workers: 1.5", 1, "workers", "'1.5'", "write a whole number from 1 to 256, or auto"),
+        ("workers: many", 1, "workers", "'many'", "write a whole number from 1 to 256, or auto"),
         ("storage:\n  max_size: 50GBB", 2, "storage.max_size", "'50GBB'", A_SIZE),
         ("storage:\n  max_size: 50gib", 2, "storage.max_size", "'50gib'", A_SIZE),
         ("storage:\n  max_size: -1GiB", 2, "storage.max_size", "'-1GiB'", A_SIZE),

@@ -292,6 +292,7 @@ async def serving_pulls(
                 version=__version__,
                 listen=[address_of(port.socket) for port in ports],
                 storage=str(config.storage.path),
+                workers=config.workers,
                 registries=sorted(config.registries),
                 **facts(config),
             )

@@ -58,7 +58,8 @@ def check(
         raise give_up("IMAGE is for --online: nobody is asked without it", CONFIGURATION_WRONG)
     hosts = "" if loaded.hosted is None else f" Hosts repositories at {hosted_at(loaded.hosted)}."
     listening = ", ".join(map(str, loaded.listen))
-    out.print(f"{config or 'the defaults'}: good. Serves {names} on {listening}.{hosts}")
+    by = "" if loaded.workers == 1 else f" by {loaded.workers} workers"
+    out.print(f"{config or 'the defaults'}: good. Serves {names} on {listening}{by}.{hosts}")
     _forewarn(loaded)
     if online:
         _ask(loaded, wanted)

@@ -307,7 +307,7 @@ class Config(Section):
         at(f"{places.LOOPBACK}:5000"),
     )
     admin: Annotated[AdminConfig, BeforeValidator(admin_section)] = AdminConfig()
-    workers: Annotated[int, BeforeValidator(values.count(values.MAX_WORKERS))] = 1
+    workers: Annotated[int, BeforeValidator(values.workers)] = 1
     tls: TlsConfig | None = None
     hosted: HostedConfig | None = None
     fleet: FleetConfig | None = None

@@ -13,6 +13,7 @@ from ..oci.digest import ALGORITHMS, Digest
 from ..oci.errors import BadRequest, DigestInvalid, quoted
 from ..oci.reference import parse_image
 from ..oci.registries import DOCKER_HUB
+from . import cores
 from .problems import Mistake, kind
 
 MIN_CACHE = 2**20  # bytes; less than that is a forgotten unit
@@ -105,6 +106,16 @@ def count(most: int) -> Callable[[object], int]:
         return int(given)
 
     return number
+
+
+def workers(value: object) -> int:
+    """How many processes: `auto` becomes as many as cores that this one may use."""
+    if value == "auto":
+        return cores.usable()
+    try:
+        return count(MAX_WORKERS)(value)
+    except Mistake as mistake:
+        raise Mistake(mistake.found, f"{mistake.write}, or auto") from None
 
 
 def yes_or_no(value: object) -> bool:
