@@ -7,6 +7,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= mirror.yaml
 
+# Tests start some thousand Pythons: each would compile all that it imports (a second of the two and a
+# half that a command takes).
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test unit pythons check demo bench programs screenshots reference clean
 
 run: $(VENV)/.run
