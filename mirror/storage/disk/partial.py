@@ -325,7 +325,8 @@ class DiskPartial:
             if self._sync and self._dirty >= writeback.EVERY:
                 self._dirty = 0
                 writeback.begin(self._fd)
-        self._hash.catch_up(_BEHIND if sum(map(len, pieces)) > _WORTH_A_THREAD else 0)
+        batch = sum(map(len, pieces))
+        self._hash.catch_up(min(batch, _BEHIND) if batch > _WORTH_A_THREAD else 0)
 
     def _advance(self, target: int) -> None:
         """Hashes what is on the file up to `target`."""
