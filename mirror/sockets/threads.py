@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .tls import TlsSocket
 
@@ -68,6 +68,7 @@ class SocketThread(ABC, Generic[J]):
         self._waiting: dict[int, J] = {}
         self._ready: deque[J] = deque()
         self._inbox: deque[Callable[[], None]] = deque()
+        self._resting: deque[tuple[float, J]] = deque()  # each until when
         self._checked = 0.0
         self._stopping = False
         self.jobs = 0  # the loop's
@@ -148,31 +149,71 @@ class SocketThread(ABC, Generic[J]):
             self._epoll.register(job.socket, self._until)
             self._known.add(job.socket)
 
+    def _rest(self, job: J, seconds: float) -> None:
+        """Whatever comes meanwhile. The same time for all jobs of a thread."""
+        self._resting.append((time.monotonic() + seconds, job))
+
     def _run(self) -> None:
         while not self._stopping:
-            for socket, _ in self._epoll.poll(self._pause()):
-                if socket == self._wake:
-                    os.eventfd_read(self._wake)
-                elif (job := self._waiting.pop(socket, None)) is not None:
-                    self._ready.append(job)
-            while self._inbox:
-                self._inbox.popleft()()
-            for _ in range(len(self._ready)):
-                job = self._ready.popleft()
-                if not job.over:
-                    self._advance(job)
-            now = time.monotonic()
-            if now - self._checked >= self._tick:
-                self._checked = now
-                self._give_up(now)
-        for job in [*self._ready, *self._waiting.values()]:
+            self._go_round()
+        resting = [job for _, job in self._resting]
+        for job in [*self._ready, *self._waiting.values(), *resting]:
             if not job.over:
                 self._cut(job)
+
+    def _go_round(self) -> None:
+        for socket, _ in self._epoll.poll(self._pause()):
+            if socket == self._wake:
+                os.eventfd_read(self._wake)
+            elif (waited := self._waiting.pop(socket, None)) is not None:
+                self._ready.append(waited)
+        while self._inbox:
+            self._inbox.popleft()()
+        while self._resting and self._resting[0][0] <= time.monotonic():
+            self._ready.append(self._resting.popleft()[1])
+        for _ in range(len(self._ready)):
+            job = self._ready.popleft()
+            if not job.over:
+                self._advance(job)
+        now = time.monotonic()
+        if now - self._checked >= self._tick:
+            self._checked = now
+            self._give_up(now)
 
     def _pause(self) -> float | None:
         if self._ready or self._stopping:
             return 0
+        if self._resting:
+            return max(0.0, self._resting[0][0] - time.monotonic())
         return self._tick if self._waiting else None
 
     def _quit(self) -> None:
         self._stopping = True
+
+
+T = TypeVar("T", bound=SocketThread[Any])
+
+
+class SocketThreads(Generic[T]):
+    """At most `count` threads (a few by default), begun as they are needed."""
+
+    def __init__(self, make: Callable[[], T], count: int | None = None) -> None:
+        self._make = make
+        self._count = count or min(4, os.cpu_count() or 1)
+        self.all: list[T] = []
+
+    def least_busy(self) -> T:
+        """Raises RuntimeError when no thread can be started."""
+        least = min(self.all, key=lambda thread: thread.jobs, default=None)
+        if least is None or (least.jobs and len(self.all) < self._count):
+            thread = self._make()
+            try:
+                thread.start()
+            except RuntimeError:
+                thread.release()
+                if least is None:
+                    raise
+            else:
+                self.all.append(thread)
+                return thread
+        return least

@@ -1,8 +1,8 @@
 """A connection that speaks TLS, used like a plain socket that does not block.
 
 asyncio's own TLS encrypts on the event loop, into buffers of its own, and leaves no socket that a
-sender thread could write to. Here the library (OpenSSL) writes to the socket itself, whoever calls:
-the loop, through asyncio's transport for plain sockets, or a sender thread. All that is below the
+thread could read from or write to. Here the library (OpenSSL) uses the socket itself, whoever
+calls: the loop, through asyncio's transport for plain sockets, or a thread. All that is below the
 loop's protocols (the connections that only ask what the response cache has, deadlines, transfers)
 is the same as without TLS.
 """
@@ -17,13 +17,15 @@ import ssl
 import threading
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 CHUNK = 64 << 10
 """Bytes encrypted by one call: four records. More at once saves nothing, and what a slow client has
 taken of it would not be seen."""
 
-Buffer = bytes | bytearray | memoryview
+_MOST_RECORDS = 256
+"""Records that one call reads: full ones have 16 KiB, and who sends a byte in each has others wait
+for less than a millisecond."""
 
 
 class Wait(Enum):
@@ -35,30 +37,40 @@ class Wait(Enum):
 
 
 class TlsSocket(socket.socket):
-    """Takes over `client`, a socket that has just been accepted. Raises OSError when it is gone.
+    """Takes over `plain`, a socket that is connected: to the server that is named `to`, or by a
+    client (None). Raises OSError when it is gone, ValueError for what can be no name.
 
-    What is called from several threads has its turn: a call takes some microseconds, and none waits
-    for the client. `recv` and `send` raise BlockingIOError where a plain socket would; what was to
-    be sent then is to be sent again, from the same byte on and not less of it (SSL_write(3)).
+    What is called from several threads has its turn: a call takes some microseconds, to receive a
+    MiB one millisecond, and none waits for the other side. `recv` and `send` raise BlockingIOError
+    where a plain socket would; what was to be sent then is to be sent again, from the same byte on
+    and not less of it (SSL_write(3)).
     """
 
-    def __init__(self, client: socket.socket, context: ssl.SSLContext) -> None:
-        client.setblocking(False)
-        # A client that ends without TLS's own end (close_notify) is at its end nevertheless.
+    def __init__(
+        self, plain: socket.socket, context: ssl.SSLContext, to: str | None = None
+    ) -> None:
+        plain.setblocking(False)
+        # Who ends without TLS's own end (close_notify) is at its end nevertheless.
         tls = context.wrap_socket(
-            client, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
+            plain,
+            server_side=to is None,
+            server_hostname=to,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=True,
         )
         super().__init__(tls.family, tls.type, tls.proto, tls.fileno())
         super().setblocking(False)
         self._tls = tls
         self._turn = threading.Lock()
         self._owed = 0  # bytes that OpenSSL has begun to send, and was not done with
+        self._fault: OSError | None = None  # of receiving, that the next call raises
+        self._is_at_end = False  # of what the other side sends
         self._is_cut = False
         self._is_gone = False
 
     def shake(self) -> Wait:
-        """Goes on with the handshake. Raises ssl.SSLError, of which the client has been told by an
-        alert, and OSError."""
+        """Goes on with the handshake. Raises ssl.SSLError, of which the other side has been told by
+        an alert, and OSError."""
         with self._turn:
             self._look()
             try:
@@ -76,10 +88,43 @@ class TlsSocket(socket.socket):
                 return self._tls.recv(size)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0, /) -> int:
+        """Of as many records as have come, and fit. Nobody else receives by turns with it while
+        less than a record fits."""
+        wanted = memoryview(buffer)[: nbytes or None]
         with self._turn:
             self._look()
-            with _as_plain():
-                return self._tls.recv_into(buffer, nbytes)
+            if self._fault is not None:
+                raise self._fault
+            came = 0
+            if self._is_at_end:
+                return came
+            try:
+                with _as_plain():
+                    for _ in range(_MOST_RECORDS):
+                        count = self._tls.recv_into(wanted[came:])
+                        came += count
+                        self._is_at_end = not count
+                        if not count or came == len(wanted):
+                            break
+            except BlockingIOError:
+                if not came:
+                    raise
+            except OSError as error:
+                if not came:
+                    raise
+                self._fault = error
+            return came
+
+    def has_more(self) -> bool:
+        """Whether a part of a record has been decrypted, and not received."""
+        with self._turn:
+            return not self._is_gone and self._tls.pending() > 0
+
+    def certificate(self) -> dict[str, Any] | None:
+        """The other side's, once hands are shaken, as ssl.SSLSocket.getpeercert has it."""
+        with self._turn:
+            self._look()
+            return cast(dict[str, Any] | None, self._tls.getpeercert())
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         with self._turn:
@@ -114,8 +159,8 @@ class TlsSocket(socket.socket):
             return None
 
     def cut(self) -> None:
-        """When it is closed, its end is not said to be one: the client sees that there was to be
-        more."""
+        """When it is closed, its end is not said to be one: the other side sees that there was to
+        be more."""
         self._is_cut = True
 
     def close(self) -> None:
@@ -124,7 +169,7 @@ class TlsSocket(socket.socket):
                 return
             self._is_gone = True
             if not self._is_cut and not self._owed:
-                # The client's own end is not waited for.
+                # The other side's own end is not waited for.
                 with contextlib.suppress(OSError, ValueError):
                     self._tls.unwrap()
             self.detach()  # the descriptor is the other's
@@ -143,4 +188,4 @@ def _as_plain() -> Any:
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
         raise BlockingIOError(errno.EAGAIN, "not now") from None
     except ssl.SSLError as error:
-        raise ConnectionResetError(errno.ECONNRESET, f"TLS: {error.reason}") from None
+        raise ConnectionResetError(errno.ECONNRESET, f"TLS: {error.reason}") from error

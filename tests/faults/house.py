@@ -251,6 +251,12 @@ class Mirror:
                         found[re.sub(r":\[\d+\]$", "", target)] += 1
         return found
 
+    def _of_threads(self) -> Counter[str]:
+        """What threads hold that receive from upstreams: begun with the first large body, they
+        stay, no more than a few."""
+        threads = min(4, os.cpu_count() or 1) * len(self.processes())
+        return Counter({"anon_inode:[eventpoll]": threads, "anon_inode:[eventfd]": threads})
+
     def _is_of_the_bucket(self, target: str) -> bool:
         """Or may be: what speaks to it keeps connections for a while, and waits for them."""
         has_bucket = "s3" in self.keys.get("storage", {})
@@ -296,7 +302,7 @@ class Mirror:
         reserved = await self.metric("cache_reserved_bytes")
         kept = sum(map(taken, self.partials()))
         held = {
-            "descriptors": dict(self.descriptors() - self._rest),
+            "descriptors": dict(self.descriptors() - self._rest - self._of_threads()),
             "locks": self.locks(),
             "fills": await self.metric("fills_running"),
             "reserved": reserved - kept,  # a partial that stays keeps its room

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import ssl
-from collections.abc import AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import astuple, fields
 from typing import Any
 
@@ -24,6 +26,7 @@ from mirror.oci.reference import Repository
 from mirror.times import Exchanges
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Addresses, Connecting, Endpoint, EndpointLimits, Logins
+from mirror.upstream.http import buffers
 from mirror.upstream.http.proxying import Ways
 from mirror.upstream.http.transport import Transport
 from mirror.upstream.retries import SOON, Retries
@@ -70,6 +73,39 @@ class Counts(Recorder):
     @property
     def logins(self) -> list[tuple[str, str, bool]]:
         return [(each.endpoint, each.login, each.refused) for each in self.of(LoginJudged)]
+
+
+class Lent:
+    """The buffers that somebody has a view of."""
+
+    def __init__(self) -> None:
+        self._lend = buffers.lend
+        self._all: list[weakref.ref[object]] = []
+
+    def lend(self) -> memoryview:
+        view = self._lend()
+        self._all.append(weakref.ref(view.obj))
+        return view
+
+    def __len__(self) -> int:
+        return sum(one() is not None for one in self._all)
+
+    @property
+    def were(self) -> int:
+        return len(self._all)
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lent]:
+    """While no garbage is collected."""
+    found = Lent()
+    monkeypatch.setattr(buffers, "lend", found.lend)
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from ...oci.errors import Interrupted
-from ...sockets.threads import Job, SocketThread
+from ...sockets.threads import Job, SocketThread, SocketThreads
 from ...sockets.tls import TlsSocket
 from ...threads import aside
 
@@ -36,18 +36,17 @@ class Receiver:
     """
 
     def __init__(self, *, threads: int | None = None) -> None:
-        self._count = threads or min(4, os.cpu_count() or 1)
-        self._threads: list[_ReceiverThread] = []
+        self._threads = SocketThreads(_ReceiverThread, threads)
         self._closed = False
 
     async def close(self) -> None:
         """Ends the threads, and every body under way with Interrupted. The loop runs meanwhile: a
         thread may wait for it."""
         self._closed = True
-        for thread in self._threads:
+        for thread in self._threads.all:
             thread.stop()
-        await asyncio.gather(*(aside(thread.join) for thread in self._threads))
-        for thread in self._threads:
+        await asyncio.gather(*(aside(thread.join) for thread in self._threads.all))
+        for thread in self._threads.all:
             thread.release()
 
     async def receive(
@@ -62,7 +61,9 @@ class Receiver:
         a piece that is just being: cancelled, it does not wait for that one. Raises OSError when
         there is no descriptor, RuntimeError when no thread can be started.
         """
-        thread = self._thread()
+        if self._closed:
+            raise Interrupted("the server is stopping")
+        thread = self._threads.least_busy()
         reception = _Reception(os.dup(client), tls, count, take, patience)
         thread.jobs += 1
         thread.post(lambda: thread.begin(reception))
@@ -73,24 +74,6 @@ class Receiver:
             thread.jobs -= 1
             reception.over = True
             thread.post(lambda: thread.drop(reception))
-
-    def _thread(self) -> _ReceiverThread:
-        """The one with the least to do."""
-        if self._closed:
-            raise Interrupted("the server is stopping")
-        least = min(self._threads, key=lambda thread: thread.jobs, default=None)
-        if least is None or (least.jobs and len(self._threads) < self._count):
-            thread = _ReceiverThread()
-            try:
-                thread.start()
-            except RuntimeError:
-                thread.release()
-                if least is None:
-                    raise
-            else:
-                self._threads.append(thread)
-                return thread
-        return least
 
 
 class _Reception(Job):

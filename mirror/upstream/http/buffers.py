@@ -17,7 +17,10 @@ _Lent = ctypes.c_char * SIZE
 def lend() -> memoryview:
     """SIZE bytes of memory, which are lent again when the last view of them is gone. What is in
     them is anything."""
-    memory = _spare.pop() if _spare else bytearray(SIZE)
+    try:
+        memory = _spare.pop()
+    except IndexError:
+        memory = bytearray(SIZE)
     # Views refer to this object, not to the memory: its end is the end of the last of them.
     lent = _Lent.from_buffer(memory)
     weakref.finalize(lent, _take_back, memory).atexit = False

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
-from aiohttp.connector import Connection
 
 from ...frozen import dataclass
 from ...oci.errors import quoted
+from .connecting import Connection
 
 _MOST_NAMES = 3  # of a certificate, that are shown
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
@@ -41,20 +41,25 @@ class KnowingResponse(aiohttp.ClientResponse):
     at once."""
 
     over: asyncio.Transport | None = None
+    shown: Mapping[str, Any] | None = None  # the server's certificate
 
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        self.over = connection.transport
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        self.over, protocol = connection.transport, connection.protocol
+        if isinstance(protocol, Connection):
+            self.shown = protocol.certificate
         return await super().start(connection)
 
 
 def connected(response: aiohttp.ClientResponse) -> Connected | None:
     """None where that is not known."""
-    over = response.over if isinstance(response, KnowingResponse) else None
+    if not isinstance(response, KnowingResponse):
+        return None
+    over = response.over
     peer = over.get_extra_info("peername") if over is not None else None
     if over is None or not peer:
         return None
     host, port = peer[:2]
-    shown = over.get_extra_info("peercert")
+    shown = over.get_extra_info("peercert") or response.shown  # the first is asyncio's
     return Connected(
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         _certificate(shown) if shown else None,

@@ -7,15 +7,14 @@ each project, cookies. Container clients, which are written in Go, take 10 MiB (
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..endpoint import KIB, MIB
+from . import connecting
+from .connecting import Connection
 
 LONGEST_FIELD = 256 * KIB
 MOST_FIELDS = 2000
@@ -24,20 +23,8 @@ LONGEST_HEAD = MIB
 behind a chunked body: its trailer fields. So much can an endpoint make one connection hold."""
 
 
-class Connector(aiohttp.TCPConnector):
-    """A TCPConnector whose connections take no longer head than LONGEST_HEAD. To be made in a
-    running loop."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        # Makes aiohttp's protocols. It is private: tests/upstream/test_heads.py fails where another
-        # version goes another way.
-        make = partial(_Connection, loop=asyncio.get_running_loop())
-        self._factory = make  # type: ignore[assignment]
-
-
-class _Connection(ResponseHandler):
-    """aiohttp's protocol for one connection. It counts what came since anything was passed on: the
+class _Connection(Connection):
+    """It counts what came since anything was passed on: the
     head, or a piece of the body."""
 
     _came = 0
@@ -73,3 +60,9 @@ class _Connection(ResponseHandler):
         self.set_exception(error)
         if self._body is not None and not self._body.is_eof():
             self._body.set_exception(aiohttp.ClientPayloadError(error.message))
+
+
+class Connector(connecting.Connector):
+    """A Connector whose connections take no longer head than LONGEST_HEAD."""
+
+    made = _Connection

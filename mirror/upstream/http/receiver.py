@@ -1,78 +1,71 @@
 """The rest of a big body, straight from the connection into memory of our own.
 
 aiohttp's way of a byte (a parser that copies it, a reader that joins the copies) costs half as much
-as its hash. What is left of a body whose length is known needs neither: its connection gets a
-protocol of ours, and is aiohttp's again after the last byte.
+as its hash, and asyncio's TLS as much as its hash, both on the event loop. What is left of a body
+whose length is known needs neither: a thread receives it, and the connection is aiohttp's again
+after the last byte.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Self
 
 import aiohttp
 from aiohttp import hdrs
 
-from ..endpoint import KIB, MIB
-from . import buffers
+from ..endpoint import KIB
+from .connecting import Connection
+from .receiving import Reception, receiver_thread
 
 WORTH = 256 * KIB
 """Bytes left of a body, below which aiohttp's way is as good."""
 
-_MOST = 2  # full buffers that wait to be read; what comes meanwhile stays in the kernel
-
-# To receive a whole MiB takes as long as all the loop's turns that a first byte needs on its way
-# out. While it may be on it, less is taken at a time.
-_SLICE = 64 * KIB
-_IN_SLICES = 3 * _SLICE
-
-# A link that is slower than the machine brings crumbs, each of which would cost a way through the
-# loop. After the first MiB, for which a client may wait, they gather for _GATHER seconds.
-_AT_ONCE = MIB
-_CRUMB = 256 * KIB
-_GATHER = 0.003
-
 _NOTHING = memoryview(b"")
-_NOWHERE = memoryview(bytearray(_SLICE))
-"""Where bytes go that still come after a receiver was closed."""
 
 
-class Receiver(asyncio.BufferedProtocol):
+class Receiver(asyncio.Protocol):
     """Takes the last `left` bytes of a response's body from its connection."""
 
     @classmethod
     def take_over(cls, response: aiohttp.ClientResponse, came: int) -> Self | None:
         """Goes on after the `came` bytes that were read; None where it is not worth it, or must
         not be: aiohttp has received more, or only it can tell where the body ends."""
-        length, connection = response.content_length, response.connection
+        length, carrier = response.content_length, response.connection
         if length is None or length - came < WORTH or hdrs.TRANSFER_ENCODING in response.headers:
             return None
-        if connection is None or response.content.total_bytes != came:
+        if carrier is None or response.content.total_bytes != came:
             return None
-        transport = connection.transport
-        if transport is None or transport.is_closing():
+        connection = carrier.protocol
+        if not isinstance(connection, Connection) or not connection.is_connected():
             return None
-        return cls(response, transport, length - came)
+        try:
+            return cls(response, connection, length - came)
+        except (OSError, RuntimeError):  # no descriptor, no thread
+            return None
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, transport: asyncio.Transport, left: int
-    ) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, connection: Connection, left: int) -> None:
+        """Raises OSError, RuntimeError."""
+        transport = connection.transport
+        assert transport is not None  # noqa: S101 - it is connected
         self._response = response
+        self._theirs = connection
         self._transport = transport
-        self._theirs = transport.get_protocol()
-        self._left = left
-        self._came = 0
-        self._full: deque[memoryview] = deque()  # what waits to be read, before ...
-        self._buffer = buffers.lend()  # ... this, from `_read` to `_filled`
-        self._read = self._filled = 0
-        self._is_broken = False
-        self._cause: Exception | None = None  # of the break
-        self._loop = asyncio.get_running_loop()
+        self._thread = receiver_thread()
+        self._reception = Reception(
+            transport.get_extra_info("socket").fileno(),
+            connection.tls,
+            left,
+            self._wake,
+            self._ended,
+        )
+        self._has_begun = self._has_ended = False
+        self._is_whole = self._is_broken = False
+        self._cause = ""  # of the break; the error itself would keep its frames, and their memory
         self._waiter: asyncio.Future[None] | None = None
-        self._gathering: asyncio.TimerHandle | None = None
+        self._thread.jobs += 1
+        transport.pause_reading()
         transport.set_protocol(self)
-        transport.pause_reading()  # until `read` is called
 
     async def read(self) -> memoryview:
         """What has come since the last time; nothing at the end. Let go of it soon: its memory is
@@ -80,12 +73,11 @@ class Receiver(asyncio.BufferedProtocol):
 
         Raises ConnectionError when the connection broke, after all that it had brought.
         """
-        while not (piece := self.read_nowait()) and self._left:
-            if self._is_broken:  # an error that was kept would keep its frames, and this memory
-                broken = "the connection ended in the middle of a body"
-                raise ConnectionResetError(broken) from self._cause
-            self._go_on()
-            self._waiter = self._loop.create_future()
+        while not (piece := self.read_nowait()) and not self._is_whole:
+            if self._is_broken:
+                raise ConnectionResetError(f"in the middle of a body: {self._cause}")
+            self._begin()
+            self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
@@ -94,65 +86,66 @@ class Receiver(asyncio.BufferedProtocol):
 
     def read_nowait(self) -> memoryview:
         """What has come by now."""
-        if self._full:
-            piece = self._full.popleft()
-            self._go_on()
-            return piece
-        if self._read == self._filled:
-            return _NOTHING  # an empty view of the buffer would keep it, too
-        piece = self._buffer[self._read : self._filled]
-        self._read = self._filled
+        piece = self._reception.take()
+        if piece is None:
+            return _NOTHING
+        if self._reception.parked:
+            self._thread.go_on(self._reception)
         return piece
 
     def close(self) -> None:
-        """Lets go of the memory at once: errors and tasks that have read here may keep this object
+        """Lets go of the memory soon: errors and tasks that have read here may keep this object
         until the garbage is collected, which may be after hundreds of bodies."""
-        self._full.clear()
-        self._buffer, self._read, self._filled = _NOWHERE, 0, 0
+        self._end()
+        self._reception.close()
 
     # Called by the transport.
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        most = self._left if self._came >= _IN_SLICES else min(self._left, _SLICE)
-        return self._buffer[self._filled : self._filled + most]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._buffer is _NOWHERE:
-            return
-        self._filled += nbytes
-        self._left -= nbytes
-        self._came += nbytes
-        if not self._left:
-            self._give_back()
-        elif self._filled == buffers.SIZE:
-            self._full.append(self._buffer[self._read :])
-            self._buffer = buffers.lend()
-            self._read = self._filled = 0
-            if len(self._full) >= _MOST:
-                self._transport.pause_reading()
-        elif nbytes < _CRUMB and self._came > _AT_ONCE:
-            self._transport.pause_reading()
-            self._gathering = self._loop.call_later(_GATHER, self._gathered)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_broken, self._cause = True, exc
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Also when the response was released before its end."""
+        self._break(exc)
         self._theirs.connection_lost(exc)
 
     # Inside.
 
-    def _gathered(self) -> None:
-        self._gathering = None
-        self._go_on()
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._thread.post(lambda: self._thread.begin(self._reception))
 
-    def _go_on(self) -> None:
-        if self._left and self._gathering is None and len(self._full) < _MOST:
-            self._transport.resume_reading()
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _ended(self, error: BaseException | None) -> None:
+        """The thread has done its part."""
+        if self._is_broken:
+            return
+        if error is not None:
+            self._break(error)
+            self._transport.abort()
+        else:
+            self._is_whole = True
+            self._end()
+            self._give_back()
+        self._wake()
+
+    def _break(self, cause: BaseException | None) -> None:
+        if not (self._is_whole or self._is_broken):
+            self._is_broken, self._cause = True, str(cause or "the connection was closed")
+            self._end()
+            self._wake()
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._thread.jobs -= 1
+            self._thread.end(self._reception)
 
     def _give_back(self) -> None:
         """The body is whole: what the connection brings next is another answer."""
+        if self._reception.has_more:  # it belongs to none
+            self._theirs.force_close()
         self._transport.set_protocol(self._theirs)
         self._response.content.feed_eof()  # which lets the response go, and keeps the connection
+        self._transport.resume_reading()

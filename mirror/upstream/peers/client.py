@@ -29,6 +29,7 @@ from ...peering import CONTENT_PATH, ELSEWHERE, NODE_PATH, Ask, Proof
 from ...tasks import ended
 from ...times import FLEET
 from ..endpoint import KIB, MIB
+from ..http.connecting import Connector
 from .stream import PeerStream
 
 log = structlog.get_logger()
@@ -227,7 +228,7 @@ class HttpPeers:
     @property
     def _session(self) -> aiohttp.ClientSession:
         if self._sessions is None:
-            connector = aiohttp.TCPConnector(
+            connector = Connector(
                 limit=0,  # each is a fill's, and those are bounded
                 ssl=self._tls or True,
                 resolver=self._resolver,
