@@ -140,6 +140,25 @@ async def test_a_connection_is_answered_by_the_cache_and_around_it_in_turn(
         time.now += 60
 
 
+async def test_a_connection_that_asks_only_what_is_hot_needs_no_transport_any_more(
+    hot: tuple[Port, HandClock],
+) -> None:
+    port, _ = hot
+    await port.get(TAG)
+    wire = await port.connect()
+    for _ in range(2):
+        await wire.ask("/v2/")
+        assert (await wire.answer()).status == 200
+        assert connections(port)
+        for _ in range(20):
+            await wire.ask(TAG)
+            assert (await wire.answer()).body == MANIFEST
+        await eventually(lambda: not connections(port))
+    assert port.listener.connections == 1
+    await asyncio.wait_for(port.listener.stop(5), DEADLINE)
+    assert await wire.rest() == b""
+
+
 async def test_a_tag_lives_for_a_moment(hot: tuple[Port, HandClock]) -> None:
     port, time = hot
     await port.get(TAG)

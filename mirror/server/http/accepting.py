@@ -103,6 +103,11 @@ class Acceptor:
         self._tls = tls
 
     @property
+    def take_back(self) -> Callable[[int, str], bool]:
+        """See IdleConnections."""
+        return self._kept.take_back
+
+    @property
     def kept(self) -> int:
         """Connections that were not handed over."""
         return len(self._kept) + len(self._handshakes)

@@ -2,12 +2,14 @@
 
 asyncio's way of an arriving request (its selector, a handle, a transport, a protocol) takes as long
 as the cache itself. These sockets have an epoll of their own, which the loop watches like any other
-descriptor. The first request that the cache does not answer takes its connection away from here.
+descriptor. The first request that the cache does not answer takes its connection away from here;
+some that it does answer bring it back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -88,6 +90,20 @@ class IdleConnections:
         if not data or not self._answer(_Client(connection, address), data):
             self._let_go(connection, data, None)
         self._response_cache.end_turn()
+
+    def take_back(self, descriptor: int, address: str) -> bool:
+        """Takes a connection that was let go, by a descriptor of its own: the caller closes this
+        one. Whether it was taken."""
+        if self._epoll.closed:
+            return False
+        try:
+            connection = socket.socket(fileno=os.dup(descriptor))
+        except OSError:  # there are no more, or it is gone
+            return False
+        client = _Client(connection, address)
+        client.round = self._round
+        self._keep(client)
+        return True
 
     def idle(self) -> Iterator[Idle]:
         """All of them."""

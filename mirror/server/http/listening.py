@@ -38,6 +38,7 @@ _MAX_LINE = 8190  # bytes of a request's line, and of each of its header fields
 _MAX_FIELDS = 64
 _LINGER = 5.0  # seconds to read the rest of a body that nobody wanted, so that the answer arrives
 _POLITE = 5.0  # seconds in which a connection that is in use asks once more
+_BRING_BACK = 16  # answers of the response cache in a row; as many cost what it takes to go back
 _LOOK = 0.05  # seconds between two looks at whether anybody is connected still
 _CANCEL = 1.0  # seconds for cancelled requests to let go of what they hold
 
@@ -109,6 +110,7 @@ class Listener:
                 client,
                 first,
                 owed,
+                take_back=acceptor.take_back,
                 events=self._events,
                 patience=self._patience,
                 loop=asyncio.get_running_loop(),
@@ -259,11 +261,13 @@ class _Connection(KeptAlive):
         "_events",
         "_first",
         "_handed",
+        "_hits",
         "_in_step",
         "_owed",
         "_patience",
         "_peer",
         "_response_cache",
+        "_take_back",
     )  # fmt: skip
 
     def __init__(
@@ -274,17 +278,20 @@ class _Connection(KeptAlive):
         first: bytes,
         owed: Answer | None,
         *,
+        take_back: Callable[[int, str], bool],
         events: Events,
         patience: float,
         **options: Any,
     ) -> None:
         """`first` was read before this was made, and not answered from the cache; `owed` is to be
-        sent."""
+        sent. `take_back`: see IdleConnections."""
         super().__init__(server, **options)
         self.tls = client if isinstance(client, TlsSocket) else None
         self._response_cache = response_cache
         self._first = first
         self._owed = owed
+        self._take_back = take_back
+        self._hits = 0  # in a row, from the response cache
         self._events = events
         self._patience = patience
         self._handed = False  # whether anything was handed to aiohttp's parser
@@ -316,8 +323,20 @@ class _Connection(KeptAlive):
             answer = self._response_cache.answer(data, self._peer)
             if answer is not None:
                 self._send(answer)
+                self._hits += 1
+                if self._hits >= _BRING_BACK and not answer.closes:
+                    self._go_back()
                 return
+        self._hits = 0
         self._pass_on(data)
+
+    def _go_back(self) -> None:
+        """To the connections that only ask what the response cache has, which costs half."""
+        transport = self.transport
+        if self.tls is None and transport is not None and self.is_waiting():
+            descriptor = transport.get_extra_info("socket").fileno()
+            if self._take_back(descriptor, self._peer):
+                transport.abort()  # this descriptor alone: nothing is left to be sent by it
 
     def _pass_on(self, data: bytes) -> None:
         self._in_step = self._in_step and is_bare(data)
