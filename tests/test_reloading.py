@@ -18,6 +18,7 @@ from mirror.app.live import Live
 from mirror.app.policy import policy_of
 from mirror.app.reloading import Reloader
 from mirror.app.resources import Process, Resources, resources, sharing_store
+from mirror.app.workers.cradle import Cradle, spawned
 from mirror.app.workers.parent import Workers
 from mirror.config import Config, following, parse
 from mirror.contracts.context import RequestContext
@@ -305,7 +306,8 @@ async def test_a_worker_that_is_started_while_a_configuration_comes_is_sent_it(
 ) -> None:
     ports = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "workers": 2}
     config, process = situation.config(**ports), Process({"docker.io"})
-    workers = Workers(config, [[]] * 4, Metrics(process.events, process.registries), process.events)
+    metrics, cradle = Metrics(process.events, process.registries), Cradle(spawned())
+    workers = Workers(config, cradle, [[]] * 4, metrics, process.events)
     opens, reloads = asyncio.open_unix_connection, list[asyncio.Task[Sequence[str]]]()
 
     async def comes(**arguments: Any) -> Any:
@@ -322,6 +324,7 @@ async def test_a_worker_that_is_started_while_a_configuration_comes_is_sent_it(
     assert await reloads[0] == []
     stop.set()
     await running
+    cradle.close()
 
 
 async def test_a_request_of_before_takes_no_registry_from_the_configuration_of_now(

@@ -7,10 +7,14 @@ import gc
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import Config, ConfigError, load
 from ..logs import drain, log_as, log_json, open_streams
 from ..tls import no_authorities
+
+if TYPE_CHECKING:
+    from ..app.workers import Cradle
 
 CANNOT_START = 1
 
@@ -46,7 +50,12 @@ def serve_until_told(config: Config, path: Path | None) -> int:
 
     log_as(settings_of(config))
     try:
-        asyncio.run(_serve(config, path))
+        if config.workers > 1:
+            from ..app.workers import Cradle, forked
+
+            asyncio.run(_serve(config, path, Cradle(forked())))
+        else:
+            asyncio.run(_serve(config, path, None))
     except CannotStart as error:
         from .console import err
 
@@ -57,9 +66,8 @@ def serve_until_told(config: Config, path: Path | None) -> int:
     return 0
 
 
-async def _serve(config: Config, path: Path | None) -> None:
+async def _serve(config: Config, path: Path | None, cradle: Cradle | None) -> None:
     from ..app import running, service_manager, settle
-    from ..app.workers import serve_with_workers
 
     manager = service_manager(os.environ, lambda: _welcome(config, path))
     loop = asyncio.get_running_loop()
@@ -73,8 +81,10 @@ async def _serve(config: Config, path: Path | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    if config.workers > 1:
-        await serve_with_workers(config, path, stop, manager)
+    if cradle is not None:
+        from ..app.workers import serve_with_workers
+
+        await serve_with_workers(config, path, stop, manager, cradle)
     else:
         async with running(config, path, manager):
             settle()

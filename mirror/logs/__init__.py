@@ -60,6 +60,12 @@ def drain() -> None:
         _stream.drain()
 
 
+def forget_stream() -> None:
+    """For a process that was forked: what it inherits has no thread. `log_json` opens another."""
+    global _stream
+    _stream = None
+
+
 def lines_dropped() -> int:
     """Lines that this process could not log."""
     return 0 if _stream is None else _stream.dropped

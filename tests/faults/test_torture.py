@@ -255,6 +255,6 @@ def workers_of(mirror: Mirror) -> list[int]:
     found = []
     for pid in mirror.processes()[1:]:
         with contextlib.suppress(FileNotFoundError):
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if Path(f"/proc/{pid}/comm").read_text() == "worker\n":
                 found.append(pid)
     return found

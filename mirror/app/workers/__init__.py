@@ -7,6 +7,7 @@ wait for whichever comes first: with a socket for each worker (SO_REUSEPORT) the
 those of one that ends, and hand them to one that hangs.
 """
 
+from .cradle import Cradle, forked
 from .running import serve_with_workers
 
-__all__ = ["serve_with_workers"]
+__all__ = ["Cradle", "forked", "serve_with_workers"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import socket
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from multiprocessing import resource_tracker
 from typing import Any
 
 import structlog
@@ -29,9 +27,9 @@ from .. import (
     GRACE,
     settings_of,
 )
-from .child import live
+from .cradle import Cradle
 from .line import Numbered, ask, follow, has_unread, log_so, reports, retire
-from .worker import ANSWER, FRESH, Silence, Worker, held_back, is_busy
+from .worker import ANSWER, FRESH, Silence, Worker, is_busy
 
 log = structlog.get_logger()
 
@@ -50,6 +48,7 @@ class Workers:
     def __init__(
         self,
         config: Config,
+        cradle: Cradle,
         ports: Sequence[Sequence[Port]],
         metrics: Metrics,
         events: Events,
@@ -57,6 +56,7 @@ class Workers:
         silence: Silence | None = None,
     ) -> None:
         self._given = Numbered(1, config)
+        self._cradle = cradle
         self._ports = ports
         self._metrics = metrics
         metrics.watch_workers(
@@ -162,26 +162,15 @@ class Workers:
         now = time.monotonic()
         if now < self._again_at.get(number, 0.0):
             return
-        # Spawned, not forked: no thread, lock or database of this process is copied. What it needs
-        # to know goes through a pipe, so that no secret stands among its arguments.
+        # What it needs to know is not among its arguments: there are secrets in it.
         given = self._given
         ours, theirs = socket.socketpair()
-        process = multiprocessing.get_context("spawn").Process(
-            target=live,
-            args=(given, theirs, self._ports[number]),
-            name=f"worker-{number}",
-            daemon=True,
-        )
         try:
-            with held_back():
-                # Python's helper process for spawned ones. Where `start` has to start it, that
-                # unblocks SIGINT before the worker is there (until Python 3.12 at least).
-                resource_tracker.ensure_running()
-            with held_back():
-                process.start()
+            process = self._cradle.fork(given, theirs, self._ports[number])
         except OSError as error:  # no memory, no descriptors, a limit of tasks
             ours.close()
-            log.error("worker_cannot_be_started", worker=number, reason=error.strerror)
+            reason = error.strerror or str(error)
+            log.error("worker_cannot_be_started", worker=number, reason=reason)
             self._again_at[number] = now + _PAUSES[1]
             return
         finally:
@@ -204,6 +193,7 @@ class Workers:
             self._heard.set()
 
     async def _look(self) -> None:
+        self._cradle.look()
         self._kill_hung()
         self._send()
         for worker in list(self._workers.values()):
@@ -331,5 +321,6 @@ class Workers:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(LOOK)
+            self._cradle.look()
             self._kill_hung()
         return True

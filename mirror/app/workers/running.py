@@ -37,11 +37,16 @@ from .. import (
     tell_pull,
     watching,
 )
+from .cradle import Cradle
 from .parent import LOOK, Workers
 
 
 async def serve_with_workers(
-    config: Config, path: Path | None, stop: asyncio.Event, manager: ServiceManager
+    config: Config,
+    path: Path | None,
+    stop: asyncio.Event,
+    manager: ServiceManager,
+    cradle: Cradle,
 ) -> None:
     """Serves until `stop` is set. `path` is where the configuration was read, and is read again.
     Raises CannotStart."""
@@ -55,7 +60,7 @@ async def serve_with_workers(
         resources(config, process, holding_store) as opened,
         pull_ports(config, manager.given) as ports,
     ):
-        workers = Workers(config, ports, metrics, process.events, board)
+        workers = Workers(config, cradle, ports, metrics, process.events, board)
 
         def ready() -> tuple[bool, Mapping[str, int]]:
             return workers.serving > 0, {"workers": workers.serving}

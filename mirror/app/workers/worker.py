@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from .child import FOR_THE_PARENT
+from .cradle import Born
 from .line import BEAT, Report
 
 FRESH = 3 * BEAT
@@ -37,7 +33,7 @@ class Silence:
 @dataclass(eq=False)
 class Worker:
     number: int
-    process: SpawnProcess
+    process: Born
     writer: asyncio.StreamWriter
     started: float
     sent: int  # the number of the configuration that it was given last
@@ -54,7 +50,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        return self.process.pid or 0
+        return self.process.pid
 
     async def answered(self) -> None:
         """Returns when it has reported after it was asked last."""
@@ -72,17 +68,6 @@ class Worker:
     @property
     def serves(self) -> bool:
         return self.said.serving and self.silent < FRESH and self.process.is_alive()
-
-
-@contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """A process that is started within has the signals of the group held back (signal(7): the mask
-    is kept by fork and exec, a handler is not), until it can handle them itself."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_PARENT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def is_busy(pid: int) -> bool:
