@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 
@@ -133,9 +136,20 @@ async def test_a_restart_that_is_given_up_leaves_the_workers_that_were_there(hou
     mirror = await house.mirror(workers=2)
     before = set(mirror.processes())
     process = await begun(mirror)
-    new = await eventually(lambda: set(mirror.processes()) - before)
+    new = await eventually(lambda: set(mirror.processes()) - before, 60)
+    for pid in new:
+        os.kill(pid, signal.SIGSTOP)  # it would soon serve
     process.kill()
     await process.wait()
+    await eventually(lambda: all(map(_is_told_to_stop, new)), 20)
+    for pid in new:
+        os.kill(pid, signal.SIGCONT)
     await eventually(lambda: new.isdisjoint(mirror.processes()), 20)
     assert set(mirror.processes()) == before
     assert await mirror.is_ready()
+
+
+def _is_told_to_stop(pid: int) -> bool:
+    """Whether a process that is stopped will be sent SIGTERM: proc(5)."""
+    [pending] = re.findall(r"^ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return bool(int(pending, 16) & 1 << (signal.SIGTERM - 1))
