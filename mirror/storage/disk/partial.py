@@ -38,6 +38,7 @@ _SLICE = 1 << 20
 # at most so many bytes behind: that is memory.
 _BEHIND = 4 << 20
 _WORTH_A_THREAD = 1 << 20
+_FIRST = 128 << 10  # bytes of a blob that somebody waits for: they are hashed with what follows
 
 
 class SpaceAccount(Protocol):
@@ -160,7 +161,7 @@ class DiskPartial:
             if not await self._account.make_once(more):
                 raise
             await self._run(self._place, at, pieces, vouched)
-        if self._hash.waiting and (self._hashing is None or self._hashing.done()):
+        if self._hash.waiting > _FIRST and (self._hashing is None or self._hashing.done()):
             self._hashing = self._threads.begin(self._hash.catch_up)
 
     async def _place_first(self, at: int, pieces: Sequence[bytes], vouched: bool) -> bool:
@@ -326,7 +327,14 @@ class DiskPartial:
                 self._dirty = 0
                 writeback.begin(self._fd)
         batch = sum(map(len, pieces))
-        self._hash.catch_up(min(batch, _BEHIND) if batch > _WORTH_A_THREAD else 0)
+        self._hash.catch_up(self._may_wait(batch))
+
+    def _may_wait(self, batch: int) -> int:
+        """Bytes that need not be hashed yet, after so many were written."""
+        if batch > _WORTH_A_THREAD:
+            return min(batch, _BEHIND)
+        is_waited_for = self._offset <= _FIRST and self.size not in (None, self._offset)
+        return _FIRST if is_waited_for else 0
 
     def _advance(self, target: int) -> None:
         """Hashes what is on the file up to `target`."""
