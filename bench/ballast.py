@@ -11,7 +11,7 @@ from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Repository
-from mirror.storage.disk.index import Index, Standing, _add
+from mirror.storage.disk.index import Arrival, Index, record
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.records.links import LinkRecords
@@ -63,8 +63,7 @@ class Ballast:
                         self._begin_file()
                     os.link(self._file, store.blobs.path(digest))
                 with index.database.transaction() as db:  # one for all
-                    for digest in digests:
-                        _add(db, digest, SIZE, 1.0, (), Standing(guest=False))
+                    record(db, [Arrival(digest, SIZE) for digest in digests], 1.0)
                 await self._show(digests)
         finally:
             index.close()

@@ -16,6 +16,7 @@ from ..clock import Clock
 from .sqlite_files import (
     DAMAGED,
     LOG_BYTES,
+    Connections,
     Identity,
     Patience,
     Rows,
@@ -46,10 +47,18 @@ class SharedDatabase:
     """
 
     def __init__(
-        self, path: Path, schema: Schema, busy_ms: int, clock: Clock, *, what: str
+        self,
+        path: Path,
+        schema: Schema,
+        busy_ms: int,
+        clock: Clock,
+        *,
+        what: str,
+        instead: Callable[[Path, Schema], Connections] = open_copy,
     ) -> None:
         """Never fails. A write waits for other processes' for `busy_ms` milliseconds (see
-        Patience). `what` it holds, in a word for the log: `index`, `tags` …"""
+        Patience). `what` it holds, in a word for the log: `index`, `tags` … `instead`: opens what
+        there is where the file cannot be written."""
         self._path = path
         self._schema = schema
         self._busy_ms = busy_ms
@@ -64,7 +73,7 @@ class SharedDatabase:
             self._open = open_file(path, schema, busy_ms)
         except (apsw.Error, OSError) as error:
             log.error("database_kept_in_memory_only", what=what, path=str(path), reason=str(error))
-            self._open = open_copy(path, schema)
+            self._open = instead(path, schema)
             self.fault = error
         self._again_at = clock.monotonic() + AGAIN
 
@@ -131,18 +140,23 @@ class SharedDatabase:
         self._open_again(damaged, damaged=True)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[apsw.Connection]:
-        """A transaction on the database as it is, with the connection to write by."""
+    def transaction(self, *, durable: bool = False) -> Iterator[apsw.Connection]:
+        """A transaction on the database as it is, with the connection to write by. `durable`: when
+        it has ended it is on the disk, with all before it; else a moment later."""
         with self._writing:
             db = self._open.writer
-            with self._patience.writing(db):
-                db.execute("BEGIN IMMEDIATE")
+            if durable:
+                db.execute("PRAGMA synchronous = FULL")
             try:
+                with self._patience.writing(db):
+                    db.execute("BEGIN IMMEDIATE")
                 yield db
                 db.execute("COMMIT")
             finally:
                 if db.in_transaction:  # a full disk may have ended it already
                     db.execute("ROLLBACK")
+                if durable:
+                    db.execute("PRAGMA synchronous = NORMAL")
 
     def look(self, *, now: bool = False) -> None:
         """Goes on with the file that is there by now, where this is in memory (tried every few
@@ -169,6 +183,12 @@ class SharedDatabase:
         with contextlib.suppress(OSError, apsw.BusyError), self._writing:  # in memory there is none
             if os.stat(f"{self._path}-wal").st_size > LOG_BYTES:
                 self._open.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def checkpoint(self) -> None:
+        """Writes what the write-ahead log has into the database, whose file ends where it ends from
+        then on; as far as nobody reads what was before. Raises apsw.Error."""
+        with self._writing:
+            self._open.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def close(self) -> None:
         with self._writing, self._reading:

@@ -49,10 +49,12 @@ class OtherVersion(apsw.Error):
 @dataclass(frozen=True, slots=True)
 class Schema:
     """`versions`: what each version added to the one before, the first to nothing. `check` is done
-    at each opening, within its transaction: it finds out whether the tables are of our shape."""
+    at each opening, within its transaction: it finds out whether the tables are of our shape.
+    `begins`: what has to be set in a file that has nothing yet."""
 
     versions: Sequence[str]
     check: Callable[[apsw.Connection], object]
+    begins: str = ""
 
 
 class Connections:
@@ -133,6 +135,18 @@ def open_copy(path: Path, schema: Schema) -> Connections:
     return empty
 
 
+def open_unwritable(path: Path, schema: Schema) -> Connections:
+    """The database at `path` for reading alone, as `open_copy` where it may be too large for
+    memory; each write raises apsw.ReadOnlyError. One that cannot be read is empty."""
+    for how in ("mode=ro", "immutable=1"):
+        with contextlib.suppress(apsw.Error):
+            return _reading(f"file:{quote(str(path))}?{how}")
+    empty = _in_memory()
+    _bring_up_to_date(empty.writer, schema)
+    empty.writer.execute("PRAGMA query_only = true")
+    return empty
+
+
 def identity_of(path: Path) -> Identity | None:
     try:
         found = path.stat()
@@ -197,6 +211,7 @@ def _open(path: Path, schema: Schema, busy_ms: int) -> Connections:
     writer = _connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
         writer.set_busy_timeout(busy_ms)
+        writer.execute(schema.begins)
         writer.execute("PRAGMA journal_mode = WAL")
         writer.execute("PRAGMA synchronous = NORMAL")
         writer.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
@@ -229,6 +244,20 @@ def _bring_up_to_date(db: apsw.Connection, schema: Schema) -> None:
         db.execute(f"PRAGMA user_version = {len(schema.versions)}")
     schema.check(db)
     db.execute("COMMIT")
+
+
+def _reading(uri: str) -> Connections:
+    """Raises apsw.Error."""
+
+    def connect() -> apsw.Connection:
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(uri, flags=flags)
+        connection.set_busy_timeout(_BUSY_READER_MS)
+        # Tells why it cannot be read.
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+        return connection
+
+    return Connections(connect(), connect, None)
 
 
 def _copy(uri: str, to: apsw.Connection) -> None:

@@ -19,6 +19,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -266,16 +267,40 @@ class Mirror:
         return _files(self.storage / "partials")
 
     def blobs(self) -> list[Path]:
+        """Of small content there are `rows`, unless it was pushed."""
         return _files(self.storage / "blobs")
 
-    def rotten(self) -> list[Path]:
+    def rows(self) -> dict[str, bytes]:
+        """Small content, by its digests."""
+        database = self.storage / "small.db"
+        if not database.exists():
+            return {}
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+            return dict(db.execute("SELECT digest, data FROM small").fetchall())
+
+    def kept(self) -> dict[str, int]:
+        """All visible content: its sizes, by digests."""
+        files = {
+            f"{path.relative_to(self.storage / 'blobs').parts[0]}:{path.name}": path.stat().st_size
+            for path in self.blobs()
+        }
+        return files | {digest: len(data) for digest, data in self.rows().items()}
+
+    def rotten(self) -> list[str]:
         """Visible content whose bytes are not those of its name."""
-        return [
-            path
+        files = [
+            path.name
             for path in self.blobs()
             if hashlib.new(path.relative_to(self.storage / "blobs").parts[0], path.read_bytes())
             .hexdigest() != path.name
         ]  # fmt: skip
+        rows = [
+            digest
+            for digest, data in self.rows().items()
+            if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest
+            and f"sha512:{hashlib.sha512(data).hexdigest()}" != digest
+        ]
+        return files + rows
 
     def locks(self) -> list[str]:
         """The locks on partials that its processes hold."""

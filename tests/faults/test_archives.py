@@ -225,7 +225,7 @@ async def test_what_strangers_write_is_refused_and_nothing_of_it_is_kept(
         done = await command(mirror, "import", file)
         assert done.status == 1, (name, done)
         assert any(words in done.stderr for words in told.split("|")), (name, done.stderr)
-        assert mirror.blobs() == [], name
+        assert mirror.kept() == {}, name
         assert (await command(mirror, "images", "--json")).stdout == "", name
     for made in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         file.write_bytes(tar({f"./{name}": data for name, data in GOOD.items()}, format=made))
@@ -234,9 +234,9 @@ async def test_what_strangers_write_is_refused_and_nothing_of_it_is_kept(
     await pull(mirror, "9")
     junk = {**layout("redis:10", b"another"), **dict([blob(b"in no index")])}
     file.write_bytes(tar(junk))
-    before = len(mirror.blobs())
+    before = len(mirror.kept())
     assert (await command(mirror, "import", file, "--as", "redis:11")).status == 0
-    assert len(mirror.blobs()) == before + 2  # its layer and its manifest
+    assert len(mirror.kept()) == before + 2  # its layer and its manifest
     await pull(mirror, "11")
 
 
@@ -291,4 +291,4 @@ async def test_an_import_that_is_stopped_leaves_nothing(house: House, tmp_path: 
     process.kill()
     await process.wait()
     await mirror.at_rest()
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}

@@ -362,4 +362,4 @@ async def test_f72_deep_json(house: House, deep: bytes) -> None:
     hub.revoke_tokens()
     hub.fail("realm", sends(deep))
     assert (await mirror.manifest("9")).status == 502
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}

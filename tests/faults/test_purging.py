@@ -161,7 +161,7 @@ async def test_what_is_pinned_or_kept_stays_unless_that_is_said(house: House) ->
     assert (await command(mirror, "unpin", "redis:7")).status == 0
     assert (await command(mirror, "unpin", "redis:7")).status == 1
     done = await command(mirror, "purge", "redis")
-    assert (done.status, mirror.blobs()) == (0, [])
+    assert (done.status, mirror.kept()) == (0, {})
 
 
 async def test_what_is_kept_follows_the_configuration(house: House) -> None:
@@ -174,7 +174,7 @@ async def test_what_is_kept_follows_the_configuration(house: House) -> None:
         mirror.config.write_text(json.dumps(keys))
         assert (await command(mirror, "reload")).status == 0
         assert (await command(mirror, "purge", "redis:7")).status == status
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}
 
 
 async def test_where_no_mirror_runs_its_store_is_purged_and_stays_its_owners(house: House) -> None:
@@ -187,7 +187,7 @@ async def test_where_no_mirror_runs_its_store_is_purged_and_stays_its_owners(hou
             os.chown(path, 4242, 4242)
     owner = mirror.storage.stat().st_uid
     done = await command(mirror, "purge", "redis:7")
-    assert (done.status, mirror.blobs()) == (0, []), done.stderr
+    assert (done.status, mirror.kept()) == (0, {}), done.stderr
     assert {path.stat().st_uid for path in mirror.storage.rglob("*")} == {owner}
 
 

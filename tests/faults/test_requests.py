@@ -63,7 +63,7 @@ async def test_f52_words_that_mean_no_file(house: House) -> None:
             await client.get("/v2/")
             assert (await client.answer()).body == b"{}", path
     assert sorted(mirror.folder.iterdir()) == before
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}
     assert house.hub.requests == []
 
 

@@ -45,7 +45,7 @@ async def test_f11_a_manifest_of_more_than_4_mib(house: House) -> None:
     house.hub.fail("registry", unmeasured(b"[" * MIB, endless=True))
     assert (await mirror.manifest(digest_of(b"never"))).status == 502
     assert await mirror.metric("upstream_bytes_total") < 6 * MIB
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}
 
 
 MANIFEST: dict[str, Any] = {
@@ -72,7 +72,7 @@ async def test_f12_a_manifest_that_is_not_its_digests(house: House) -> None:
     answer = await mirror.manifest(digest)
     assert answer.status == 502
     assert digest in answer.message
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}
     assert await mirror.metric("upstream_rejected_total") == 1
     assert (await mirror.manifest(digest)).is_whole(digest)
 
@@ -89,7 +89,7 @@ async def test_f12_a_tag_whose_head_claims_what_its_bytes_are_not(house: House) 
     house.hub.fail("registry", lie, times=1000)
     mirror = await house.mirror()
     assert (await mirror.manifest("7")).status == 502
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}
     house.hub.mend()
     answer = await mirror.manifest("7")
     assert answer.is_whole(right)
@@ -117,7 +117,7 @@ async def test_f13_a_manifest_that_is_two_things_is_refused(
     for reference in ("7", digest):
         answer = await mirror.manifest(reference)
         assert (answer.status, answer.code) == (502, "MANIFEST_INVALID")
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}
     assert await mirror.metric("responses_total", status="502") == 2
     # The bytes are what their digest says: whoever may push could accuse the registry.
     assert await mirror.metric("upstream_rejected_total") == 0
@@ -139,7 +139,7 @@ async def test_f14_a_login_page_is_no_manifest_and_no_blob(house: House) -> None
         assert (answer.status, "Retry-After" in answer.headers) == (502, True)
         assert name_of(hub) in answer.message
     assert (await mirror.manifest("7", "HEAD")).status == 502
-    assert mirror.blobs() == []
+    assert mirror.kept() == {}
 
 
 async def test_f14_a_login_page_marks_its_endpoint(house: House) -> None:

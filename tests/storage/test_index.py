@@ -16,7 +16,7 @@ import pytest
 from mirror.clock import Clock
 from mirror.events import Events
 from mirror.oci.digest import Digest
-from mirror.storage.disk.index import Index
+from mirror.storage.disk.index import Arrival, Index
 from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.records.links import LinkRecords
 from mirror.storage.records.referrers import ReferrerRecords
@@ -38,8 +38,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
 def pull(index: Index, image: int) -> None:
     """All that is recorded of one small image, from its index to its layer."""
     top, manifest, config, layer = (of(part, image) for part in range(4))
-    index.admit(top, 100, 1.0, [manifest])
-    index.admit(manifest, 100, 2.0, [config, layer])
+    index.admit([Arrival(top, 100, [manifest])], 1.0)
+    index.admit([Arrival(manifest, 100, [config, layer])], 2.0)
     for blob in (config, layer):
         index.reserve(IngestKey(blob), 1000, 1000)
         index.add(blob, 1000, 3.0)

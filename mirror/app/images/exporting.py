@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
@@ -170,7 +169,7 @@ class Exporting:
             yield file_header(blob_path(digest), size)
             at = 0
             while at < size:
-                piece = await aside(os.pread, content.fileno(), min(_SLICE, size - at), at)
+                piece = await aside(content.pread, min(_SLICE, size - at), at)
                 if not piece:
                     raise UnknownImage(f"{digest} is shorter than it was")
                 at += len(piece)

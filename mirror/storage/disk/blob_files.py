@@ -94,12 +94,23 @@ class BlobFiles:
             path = self.path(digest)
             path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~HELD)
 
+    def write_aside(self, digest: Digest, found: bytes) -> None:
+        """Writes what was found in this content's place, and in no file, into quarantine."""
+        try:
+            fd = os.open(self._aside(digest), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(fd, "wb") as file:
+                file.write(found)
+        except OSError as error:
+            log.error("content_cannot_be_set_aside", digest=str(digest), reason=words(error))
+
     def set_aside(self, digest: Digest) -> None:
         """Moves the file into quarantine."""
-        target = self._root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
         try:
-            os.rename(self.path(digest), target)
+            os.rename(self.path(digest), self._aside(digest))
         except FileNotFoundError:
             pass
         except OSError as error:  # a disk that takes nothing any more
             log.error("content_cannot_be_set_aside", digest=str(digest), reason=words(error))
+
+    def _aside(self, digest: Digest) -> Path:
+        return self._root / "quarantine" / f"{digest.hex}.{time.time_ns()}"

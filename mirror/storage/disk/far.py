@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
@@ -17,7 +18,8 @@ from ...oci.errors import Unavailable
 from .async_index import AsyncIndex
 from .blob_files import BlobFiles
 from .far_index import FarIndex
-from .open_file import StoredFile
+from .open_file import StoredFile, StoredRow
+from .small_rows import SmallRows
 
 log = structlog.get_logger()
 
@@ -30,12 +32,14 @@ class DiskFar:
     def __init__(
         self,
         blobs: BlobFiles,
+        small: SmallRows,
         async_index: AsyncIndex,
         clock: Clock,
         doubt: Callable[[Digest, str], None],
     ) -> None:
         """`doubt`: is told of content that could not be read."""
         self._blobs = blobs
+        self._small = small
         self._async_index = async_index
         self._index = FarIndex(async_index.index)
         self._clock = clock
@@ -65,7 +69,11 @@ class DiskFar:
     async def backlog(self) -> Backlog:
         return await self._ask(self._index.backlog) or Backlog(0, None)
 
-    async def open(self, digest: Digest) -> StoredFile | None:
+    async def open(self, digest: Digest) -> StoredFile | StoredRow | None:
+        with contextlib.suppress(apsw.Error):
+            row = self._small.read(digest)
+            if row is not None and digest.matches(row):
+                return StoredRow(row, digest, Outcome.HIT)
         try:
             fd = self._blobs.open(digest)
         except Unavailable:  # descriptors have run out: clients come first

@@ -75,7 +75,7 @@ def _advice(root: Path) -> str:
 
 def _refuse_others(root: Path) -> None:
     """Raises PermissionError for what another user has left in the place of the store's own."""
-    for name in ("index.db", "links.db", "tags.db", *map(str, _relative_directories())):
+    for name in ("index.db", "small.db", "links.db", "tags.db", *map(str, _relative_directories())):
         path = root / name
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(errno.EACCES, f"{name} belongs to another user")

@@ -1,7 +1,9 @@
 """Content that has to stay: what was pushed is nowhere else.
 
-That a file is held is recorded in the account, which eviction looks at, and marked on the file
-itself, by its mode: so a lost account, or lost records, let nothing be evicted.
+It is in files, small content too: what is a row (see small_rows.py) becomes one. A database that is
+damaged is lost with all that is in it, a disk that is damaged loses single files. That a file is
+held is recorded in the account, which eviction looks at, and marked on the file itself, by its
+mode: so a lost account, or lost records, let nothing be evicted.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from .index import Exceeded
 from .ingest_key import SessionKey
 from .partial import DiskFull
 from .removal import Removal
+from .small_rows import SmallRows
 from .space import FULL, SpaceClaim, SpaceManager
 
 T = TypeVar("T")
@@ -46,6 +49,7 @@ class DiskHeld:
         self,
         root: Path,
         blobs: BlobFiles,
+        small: SmallRows,
         files: Threads,
         space: SpaceManager,
         async_index: AsyncIndex,
@@ -54,6 +58,7 @@ class DiskHeld:
     ) -> None:
         self._root = root
         self._blobs = blobs
+        self._small = small
         self._files = files
         self._space = space
         self._async_index = async_index
@@ -77,7 +82,8 @@ class DiskHeld:
             raise
 
     async def hold(self, digest: Digest) -> int | None:
-        return await self._files.run(self._hold, digest)
+        size = await self._files.run(self._hold, digest)
+        return await self._hold_row(digest) if size is None else size
 
     async def let_go(self, digest: Digest) -> None:
         await self._files.run(self.leave, digest)
@@ -92,7 +98,19 @@ class DiskHeld:
         return [Held(digest, size, held_at) for digest, size, held_at in found]
 
     async def keep(self, digests: Collection[Digest]) -> Sequence[Digest]:
-        return await self._files.run(self._keep, digests)
+        missing = await self._files.run(self._keep, digests)
+        return [digest for digest in missing if await self._hold_row(digest) is None]
+
+    async def _hold_row(self, digest: Digest) -> int | None:
+        """As `hold`, of what is in no file: it becomes one."""
+        try:
+            data = self._small.read(digest)
+        except apsw.Error as error:
+            raise StoreFull(f"small content cannot be read: {error}") from error
+        if data is None or not digest.matches(data):
+            return None
+        await self.put_held(digest, data)
+        return len(data)
 
     # What follows runs on a thread.
 
@@ -146,6 +164,8 @@ class DiskHeld:
             if before >= 0:  # its blocks come free now, not while others wait for the account
                 os.close(before)
         sync_directory(target.parent)
+        with contextlib.suppress(apsw.Error):  # it is proven, and no harm beside the file
+            self._small.remove(digest)
 
     def _put(self, key: SessionKey, path: Path, digest: Digest, data: bytes) -> bool:
         """Whether it is held; its file is there, where only room is lacking."""

@@ -1,14 +1,16 @@
 """The account of what is on the disk: sizes, last use, and which content needs which.
 
 One SQLite database beside the content, shared by all workers. It is a memory, not the truth: the
-files are. A row without a file is a miss; a file without a row is rehashed before it is trusted.
-Losing the database loses the order of eviction, nothing else.
+content is, in files and in small.db (see small_rows.py). A record without content is a miss;
+content without a record is rehashed before it is trusted. Losing the database loses the order of
+eviction, nothing else.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -39,6 +41,49 @@ WITH RECURSIVE used (digest) AS (
     VALUES (?2) UNION SELECT child FROM needs JOIN used ON parent = used.digest
 )
 UPDATE content SET used_at = ?1 WHERE used_at < ?1 AND digest IN (SELECT digest FROM used)
+"""
+
+# As _TOUCH, for several, whose own records are as young as that.
+_TOUCH_ALL = """
+WITH RECURSIVE used (digest) AS (
+    SELECT child FROM needs WHERE parent IN (SELECT value FROM json_each(?2))
+    UNION SELECT child FROM needs JOIN used ON parent = used.digest
+)
+UPDATE content SET used_at = ?1 WHERE used_at < ?1 AND digest IN (SELECT digest FROM used)
+"""
+
+_RELEASE_ALL = "DELETE FROM reserved WHERE digest IN (SELECT value FROM json_each(?))"
+
+_TAKEN = """
+SELECT coalesce(sum((size + block - 1) / block * block), 0) FROM content, totals
+WHERE digest IN (SELECT value FROM json_each(?))
+"""
+
+_RECORD = """
+INSERT INTO content (digest, size, rank, guest, source, used_at, came)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2, ?2
+FROM json_each(?1) WHERE true
+ON CONFLICT (digest) DO UPDATE SET
+    size = excluded.size, rank = excluded.rank, guest = guest AND excluded.guest,
+    source = excluded.source, used_at = excluded.used_at, came = excluded.came
+"""
+
+_NEED = """
+INSERT OR IGNORE INTO needs SELECT value ->> 0, value ->> 1 FROM json_each(?)
+"""
+
+_RANK = """
+UPDATE content SET rank = 1 + coalesce(
+    (SELECT max(child.rank) FROM needs JOIN content AS child ON child.digest = needs.child
+     WHERE needs.parent = content.digest), 0)
+WHERE digest IN (SELECT value FROM json_each(?))
+"""
+
+_RANK_ABOVE = """
+UPDATE content SET rank = max(rank, 1 + (
+    SELECT max(child.rank) FROM needs JOIN content AS child ON child.digest = needs.child
+    WHERE needs.parent = content.digest))
+WHERE digest IN (SELECT parent FROM needs WHERE child IN (SELECT value FROM json_each(?)))
 """
 
 _PINNED = """
@@ -92,8 +137,9 @@ class Index:
     whatever other threads do meanwhile.
 
     Every method may be called from any thread. Errors of the database (`apsw.Error`) are the
-    caller's to survive. Bytes are those that files take on the disk, in whole blocks of it; an
-    entry's size is its content's.
+    caller's to survive. Bytes are those that files take on the disk, in whole blocks of it, and of
+    small content that is no file as many: a row takes about that at most. An entry's size is its
+    content's.
 
     A guest is content, or a reservation, of a source that is not to have much of the others' room.
     """
@@ -157,6 +203,13 @@ class Index:
             )
         )
 
+    def recorded(self, first: str, last: str) -> set[str]:
+        """What is recorded from this digest to that, both with them."""
+        found = self.database.read(
+            "SELECT digest FROM content WHERE digest BETWEEN ? AND ?", first, last
+        )
+        return {digest for (digest,) in found}
+
     def add(
         self,
         digest: Digest,
@@ -166,33 +219,27 @@ class Index:
         came: IngestKey | None = None,
         *,
         guest: bool = False,
-    ) -> bool:
-        """Records content that is visible now; the reservation ends of what `came`. Whether it is
-        held, as it was before."""
-        with self.database.transaction() as db:
-            before = _forget(db, digest, came or IngestKey(digest))
-            _add(db, digest, size, now, needs, before.of(guest, came.source if came else ""))
-            return before.held is not None
-
-    def admit(
-        self,
-        digest: Digest,
-        size: int,
-        now: float,
-        needs: Sequence[Digest],
-        ceiling: int = 0,
-        *,
-        guest: bool = False,
-        source: str = "",
     ) -> None:
-        """As `add`, for content that will be visible in a moment: it needs no reservation.
-
-        Raises Exceeded as `reserve`.
-        """
+        """Records content that is visible now; the reservation ends of what `came`."""
+        key = came or IngestKey(digest)
         with self.database.transaction() as db:
-            before = _forget(db, digest, IngestKey(digest))
-            self.refuse_more(db, self.taken(size), 0, ceiling)
-            _add(db, digest, size, now, needs, before.of(guest, source))
+            db.execute("DELETE FROM reserved WHERE digest = ?", (str(key),))
+            record(db, [Arrival(digest, size, needs, key.source, guest)], now)
+
+    def admit(self, arrivals: Sequence[Arrival], now: float, ceiling: int = 0) -> None:
+        """As `add`, for several pieces of content that will be visible in a moment: they need no
+        reservation, and those of their digests alone end.
+
+        Raises Exceeded as `reserve`; then nothing is recorded.
+        """
+        names = json.dumps([str(each.digest) for each in arrivals])
+        with self.database.transaction() as db:
+            db.execute(_RELEASE_ALL, (names,))
+            [(there,)] = rows(db, _TAKEN, names)
+            size = sum(self.taken(each.size) for each in arrivals)
+            if size > there:
+                self.refuse_more(db, size, there, ceiling)
+            record(db, arrivals, now)
 
     def remove(self, digests: Sequence[Digest]) -> int:
         """Forgets this content; returns the bytes of it that were recorded."""
@@ -334,69 +381,39 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Of content: whether it is a guest's, when it was held last, whether it is in the second tier
-    (see far_index.py), and whose it is: a mark of its source, "" where that is not known."""
+class Arrival:
+    """Content that is recorded: what it needs, and whose it is, a mark of its source, "" where that
+    is not known. `guest`: see Index."""
 
-    guest: bool = True
-    held: float | None = None
-    far: int = 0
+    digest: Digest
+    size: int
+    needs: Sequence[Digest] = ()
     source: str = ""
-
-    def of(self, guest: bool, source: str) -> Standing:
-        """Its next record's, which a guest brings or not: what was another's before stays so."""
-        return replace(self, guest=guest and self.guest, source=source)
+    guest: bool = False
 
 
-def _forget(db: apsw.Connection, digest: Digest, came: IngestKey) -> Standing:
-    """Deletes what is recorded of a digest; its standing goes over to the next record of it."""
-    db.execute("DELETE FROM reserved WHERE digest = ?", (str(came),))
-    for guest, held, far in rows(
-        db, "DELETE FROM content WHERE digest = ? RETURNING guest, held, far", str(digest)
-    ):
-        return Standing(bool(guest), held, far)
-    return Standing()
+def record(db: apsw.Connection, arrivals: Sequence[Arrival], now: float) -> None:
+    """Within a transaction. Of content that was recorded before it stays as it was whether it is
+    held, and in the second tier (see far_index.py); what was another's before is no guest's.
 
-
-def _add(
-    db: apsw.Connection,
-    digest: Digest,
-    size: int,
-    now: float,
-    needs: Sequence[Digest],
-    standing: Standing,
-) -> None:
-    ranks = [
-        rank
-        for child in needs
-        for (rank,) in rows(db, "SELECT rank FROM content WHERE digest = ?", str(child))
-    ]
-    rank = 1 + max(ranks, default=0) if needs else 0
-    db.execute(
-        "INSERT INTO content (digest, size, used_at, rank, guest, held, source, came, far) "
-        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?3, ?8)",
-        (
-            str(digest),
-            size,
-            now,
-            rank,
-            standing.guest,
-            standing.held,
-            standing.source,
-            standing.far,
-        ),
+    A few statements for however many: at each of them, the interpreter's lock is given away.
+    """
+    made = json.dumps(
+        [
+            (str(each.digest), each.size, bool(each.needs), each.guest, each.source)
+            for each in arrivals
+        ]
     )
-    if needs:
-        db.executemany(
-            "INSERT OR IGNORE INTO needs VALUES (?, ?)", [(str(digest), str(c)) for c in needs]
-        )
-        # An index comes before its manifests, and ranks above them all the same.
-        db.execute(
-            "UPDATE content SET rank = max(rank, ?2) "
-            "WHERE digest IN (SELECT parent FROM needs WHERE child = ?1)",
-            (str(digest), rank + 1),
-        )
-        db.execute(_TOUCH, (now, str(digest)))
+    db.execute(_RECORD, (made, now))
+    needs = [(str(each.digest), str(child)) for each in arrivals for child in each.needs]
+    if not needs:
+        return
+    parents = json.dumps([str(each.digest) for each in arrivals if each.needs])
+    db.execute(_NEED, (json.dumps(needs),))
+    db.execute(_RANK, (parents,))
+    # An index comes before its manifests, and ranks above them all the same.
+    db.execute(_RANK_ABOVE, (parents,))
+    db.execute(_TOUCH_ALL, (now, parents))
 
 
 def _none_in_the_future(db: apsw.Connection, now: float, used: float) -> None:

@@ -10,13 +10,17 @@ from pathlib import Path
 
 from ...clock import Clock
 from ...oci.digest import Digest
+from ...oci.errors import Untrustworthy
 from ...threads import Threads
 from .async_index import AsyncIndex
 from .blob_files import READ_ONLY, BlobFiles
 from .files import prepare
+from .index import Arrival
 from .ingest_key import IngestKey, PartialKey
 from .partial import DiskFollowed, DiskPartial, LockedFile, lock_partial
-from .space import SpaceManager
+from .small_puts import SmallPuts
+from .small_rows import LARGEST
+from .space import SpaceClaim, SpaceManager
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Ingest:
         files: Threads,
         space: SpaceManager,
         async_index: AsyncIndex,
+        small: SmallPuts,
         clock: Clock,
         policy: IngestPolicy,
     ) -> None:
@@ -46,6 +51,7 @@ class Ingest:
         self._files = files
         self._space = space
         self._async_index = async_index
+        self._small = small
         self._clock = clock
         self._policy = policy
 
@@ -69,6 +75,8 @@ class Ingest:
         self, digest: Digest, data: bytes, refers_to: Sequence[Digest], source: str
     ) -> bool:
         """As ContentStore.put."""
+        if len(data) <= LARGEST and await self._put_small(digest, data, refers_to, source):
+            return True
         partial, kept = await self._space.making_names(
             self._files,
             self._put,
@@ -86,6 +94,27 @@ class Ingest:
         finally:
             await partial.discard()  # unless it was committed
         return True
+
+    async def _put_small(
+        self, digest: Digest, data: bytes, refers_to: Sequence[Digest], source: str
+    ) -> bool:
+        """As `put`, as a row; False where none can be written."""
+        if not digest.matches(data):
+            raise Untrustworthy(f"the {len(data)} bytes that came are not {digest}")
+        guest = self._is_guest(source)
+        mark = IngestKey.of(digest, source).source
+        arrival = Arrival(digest, len(data), refers_to, mark, guest)
+        if await self._small.put(arrival, data):
+            return True
+        key = IngestKey(digest)
+        await self._space.reserve(SpaceClaim(key, len(data), len(data), len(data), guest))
+        kept = False
+        try:
+            kept = await self._small.put(arrival, data)
+        finally:
+            if not kept:
+                await self._space.release(key)
+        return kept
 
     def follow(self, digest: Digest, source: str) -> DiskFollowed | None:
         """As ContentStore.follow. Raises OSError."""
@@ -146,7 +175,8 @@ class Ingest:
             partial.begin_anew()
             # A record whose file is yet to come is a miss: so nothing is reserved for a moment.
             now = self._clock.wall()
-            if not self._space.admit(came, len(data), now, refers_to, guest):
+            arrival = Arrival(digest, len(data), refers_to, came.source, guest)
+            if not self._space.admit([arrival], now):
                 return partial, False
             partial.take(data)
             partial.publish(self._blobs.path(digest))

@@ -1,5 +1,5 @@
-"""Content is removed: to make room, as somebody wants it, or as nothing needs it any more that had
-it stay.
+"""Content is removed, a file or a row: to make room, as somebody wants it, or as nothing needs it
+any more that had it stay.
 
 A file that is marked as held stays, also where the account has lost that it is (a power failure
 may take the last records): the files are the truth. Blocking, all of it.
@@ -25,6 +25,7 @@ from .async_index import AsyncIndex
 from .blob_files import HELD, BlobFiles
 from .far_index import FarIndex
 from .held_index import HeldIndex
+from .small_rows import SmallRows
 
 log = structlog.get_logger()
 
@@ -39,10 +40,12 @@ class _IsHeld(Exception):
 
 @dataclass(slots=True)
 class _Unlinking:
-    """The removal of one file. Its blocks come free when `close` is called, which takes 100 ms for
-    a big one: not while others wait for the account."""
+    """The removal of one piece. A file's blocks come free when `close` is called, which takes
+    100 ms for a big one: not while others wait for the account."""
 
+    digest: Digest
     path: Path
+    small: SmallRows
     unmarked_only: bool
     fd: int = -1
     written: float | None = None
@@ -59,6 +62,8 @@ class _Unlinking:
                 raise _IsHeld(found.st_size)
             self.path.unlink()
             self.written = found.st_mtime
+        if (came := self.small.remove(self.digest)) is not None:
+            self.written = came
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
@@ -67,12 +72,18 @@ class _Unlinking:
 
 
 class Removal:
-    """From the store that these `blobs` are of."""
+    """From the store that these `blobs` and `small` ones are of."""
 
     def __init__(
-        self, blobs: BlobFiles, async_index: AsyncIndex, clock: Clock, events: Events
+        self,
+        blobs: BlobFiles,
+        small: SmallRows,
+        async_index: AsyncIndex,
+        clock: Clock,
+        events: Events,
     ) -> None:
         self._blobs = blobs
+        self._small = small
         self._async_index = async_index
         self._held = HeldIndex(async_index.index)
         self._far = FarIndex(async_index.index)
@@ -84,12 +95,12 @@ class Removal:
         """To make room: returns the bytes that were recorded of it. What is held stays. Raises
         OSError, and apsw.Error when the index takes no record of it: it is told the next time."""
         before, self._unrecorded = self._unrecorded, set()
-        again = [digest for digest in before if not self._blobs.path(digest).exists()]
+        again = [digest for digest in before if not self._is_here(digest)]
         gone = 0
         for digest in dict.fromkeys([*digests, *again]):
             entry = self._async_index.known(self._async_index.index.entry, digest)
             is_due = self._async_index.known(self._far.is_due, digest) or False
-            unlinking = _Unlinking(self._blobs.path(digest), unmarked_only=True)
+            unlinking = self._unlinking(digest, unmarked_only=True)
             try:
                 size = self._remove(self._held.evict, digest, unlinking)
             except apsw.Error:
@@ -103,6 +114,7 @@ class Removal:
                     known = 0 if entry is None else entry.size
                     self._events.emit(ContentEvicted(digest, known, unused, age, is_due))
             gone += self._async_index.index.taken(size or 0)
+        self._small.give_back()
         return gone
 
     def purge(self, digests: Sequence[Digest]) -> dict[Digest, int]:
@@ -110,27 +122,33 @@ class Removal:
         to be named first. Returns the sizes of what was here. Raises OSError, apsw.Error."""
         removed = {}
         for digest in digests:
-            unlinking = _Unlinking(self._blobs.path(digest), unmarked_only=True)
+            unlinking = self._unlinking(digest, unmarked_only=True)
             size = self._remove(self._held.remove_unneeded, digest, unlinking)
             if size is not None:
                 removed[digest] = size
                 self._events.emit(ContentPurged(digest, size))
+        self._small.give_back()
         return removed
 
     def release(self, digest: Digest, before: float) -> int:
         """As HeldContent.release. Raises OSError, apsw.Error."""
-        path = self._blobs.path(digest)
         size = self._remove(
             lambda digest, unlink: self._held.release(
                 digest, before, unlink, lambda: self._blobs.unmark(digest)
             ),
             digest,
-            _Unlinking(path, unmarked_only=False),
+            self._unlinking(digest, unmarked_only=False),
         )
         if size is None:
             return 0
         self._events.emit(ContentPurged(digest, size))
         return size
+
+    def _is_here(self, digest: Digest) -> bool:
+        return self._small.is_here(digest) or self._blobs.is_here(digest)
+
+    def _unlinking(self, digest: Digest, *, unmarked_only: bool) -> _Unlinking:
+        return _Unlinking(digest, self._blobs.path(digest), self._small, unmarked_only)
 
     def _remove(
         self,

@@ -19,7 +19,7 @@ from ...oci.digest import Digest
 from ...threads import Threads
 from .async_index import AsyncIndex
 from .free_space import FreeSpace
-from .index import Exceeded
+from .index import Arrival, Exceeded
 from .ingest_key import IngestKey, PartialKey
 
 log = structlog.get_logger()
@@ -166,18 +166,14 @@ class SpaceManager:
             self._gained()
         return True
 
-    def admit(
-        self, came: IngestKey, size: int, now: float, needs: Sequence[Digest], guest: bool
-    ) -> bool:
-        """Records content that will be visible in a moment, if there is room for it now. Blocking;
-        raises StoreFull, OSError."""
-        index, digest = self._async_index.index, came.digest
-        claim = SpaceClaim(IngestKey(digest), size, size, guest=guest)
-
-        def record() -> None:
-            index.admit(digest, size, now, needs, guest=guest, source=came.source)
-
-        return self._take(claim, record=record) is None
+    def admit(self, arrivals: Sequence[Arrival], now: float) -> bool:
+        """Records content that will be visible in a moment, if there is room for all of it now.
+        Blocking; raises StoreFull, OSError."""
+        index, size = self._async_index.index, sum(each.size for each in arrivals)
+        claim = SpaceClaim(
+            IngestKey(arrivals[0].digest), size, size, guest=any(each.guest for each in arrivals)
+        )
+        return self._take(claim, record=lambda: index.admit(arrivals, now)) is None
 
     async def keep(self, key: PartialKey, size: int) -> None:
         """Reserves what is on the disk of a partial whose writer has stopped."""

@@ -1,8 +1,9 @@
-"""Content on the disk: a file a digest, visible only once it is proven.
+"""Content on the disk: a file a digest, or a row where it is small; visible only once it is proven.
 
 blobs/<algorithm>/<2 hex>/<hex>     proven content, never altered
 partials/<algorithm>/<hex>.<source> being written, or waiting to be resumed
 partials/uploads/<session>.<mark>   what clients push, before it is told what it is (see uploads.py)
+small.db                            proven content that is small (see small_rows.py)
 quarantine/<hex>.<n>                what was found damaged, for a person to look at
 index.db                            sizes, last use, what needs what (see index.py)
 """
@@ -36,12 +37,14 @@ from .files import hash_of, prepare, read_whole, words
 from .free_space import FreeSpace
 from .held import DiskHeld
 from .held_index import HeldIndex
-from .index import Index
+from .index import Arrival, Index
 from .ingest import Ingest, IngestPolicy
 from .left_partials import remove_all
-from .open_file import StoredFile
+from .open_file import StoredFile, StoredRow
 from .partial import DiskFollowed, DiskPartial
 from .removal import Removal
+from .small_puts import SmallPuts
+from .small_rows import LARGEST, SmallRows
 from .space import Bounds, SpaceManager
 from .uploads import DiskUploads
 from .uses import Uses
@@ -52,6 +55,9 @@ log = structlog.get_logger()
 # open are read to their ends. In seconds.
 _MEANS_WITHIN = STORES.descriptors
 _MEANS_EVERY = 0.05
+
+# What is here is counted, whether there is room for it or not.
+_ANY = 1 << 62
 
 T = TypeVar("T")
 
@@ -86,22 +92,34 @@ class DiskContent:
             root, bounds, self.async_index, self._clock, self.evict, self._uses.record
         )
         self.blobs = BlobFiles(root, lambda digest: events.emit(ContentQuarantined(digest)))
+        self.small = SmallRows(root / "small.db", self._clock)
         self._files = Threads(4, "files")
-        self._removal = Removal(self.blobs, self.async_index, self._clock, events)
+        self._removal = Removal(self.blobs, self.small, self.async_index, self._clock, events)
         self.held = DiskHeld(
             root,
             self.blobs,
+            self.small,
             self._files,
             self.space,
             self.async_index,
             self._removal,
             self._clock,
         )
-        self.far = DiskFar(self.blobs, self.async_index, self._clock, self._doubt)
+        self.far = DiskFar(self.blobs, self.small, self.async_index, self._clock, self._doubt)
         self.uploads = DiskUploads(root, self._files, self.space, self.held, self._clock)
         policy = IngestPolicy(sync, is_guest)
+        self._small_puts = SmallPuts(
+            self.small, self.space, self.async_index, self._clock, sync=sync
+        )
         self.ingest = Ingest(
-            root, self.blobs, self._files, self.space, self.async_index, self._clock, policy
+            root,
+            self.blobs,
+            self._files,
+            self.space,
+            self.async_index,
+            self._small_puts,
+            self._clock,
+            policy,
         )
         self._behind: set[asyncio.Future[object]] = set()
         self._tidying: asyncio.Future[object] | None = None
@@ -110,15 +128,24 @@ class DiskContent:
         await asyncio.gather(*self._behind, return_exceptions=True)
         await self._uses.close()
         await self.uploads.close()
+        await self._small_puts.close()
         await aside(self._files.close)
+        self.small.close()
         await self.async_index.close()
 
-    async def open(self, digest: Digest, outcome: Outcome = Outcome.HIT) -> StoredFile | None:
+    async def open(
+        self, digest: Digest, outcome: Outcome = Outcome.HIT
+    ) -> StoredFile | StoredRow | None:
+        recorded = self._recorded(digest)
+        if recorded is None or recorded <= LARGEST:
+            row = await self._row(digest)
+            if row is not None:
+                self.touch(digest)
+                return StoredRow(row, digest, outcome)
         fd = await self._opened(digest)
         if fd is None:
             return None
         size = os.fstat(fd).st_size
-        recorded = self._recorded(digest)
         try:
             known = recorded is not None or await self._adopt(digest, fd)
         except BaseException:
@@ -142,6 +169,9 @@ class DiskContent:
 
     async def look(self, digest: Digest, limit: int) -> bytes | None:
         """As `read`, for people: that is no use of it."""
+        row = await self._row(digest)
+        if row is not None:
+            return row if len(row) <= limit else None
         fd = await self._opened(digest)
         if fd is None:
             return None
@@ -221,12 +251,44 @@ class DiskContent:
     def usage(self) -> Usage:
         return self.async_index.known(self._index.usage) or Usage(0, 0, 0, self._index.max_bytes)
 
+    def is_here(self, digest: Digest) -> bool:
+        """Whether there is content of this name, recorded or not."""
+        return self.small.is_here(digest) or self.blobs.is_here(digest)
+
+    async def adopt_rows(self, digests: Sequence[Digest]) -> None:
+        """Takes rows without a record into the account, once they are proven; as many as fit into
+        one transaction. Raises OSError, apsw.Error."""
+        found = await self.on_files(self._arrived, digests)
+        await self.async_index.ask(self._index.admit, found, self._clock.wall(), _ANY)
+        for digest in set(digests) - {each.digest for each in found}:
+            await self.verify(digest)
+
+    def _arrived(self, digests: Sequence[Digest]) -> list[Arrival]:
+        """Of these rows, those that are what they should be. Blocking; raises apsw.Error."""
+        rows = [(digest, self.small.read(digest)) for digest in digests]
+        return [
+            Arrival(digest, len(row))
+            for digest, row in rows
+            if row is not None and digest.matches(row)
+        ]
+
     async def verify(self, digest: Digest) -> bool | None:
         """Hashes the content anew; what is wrong is set aside. None when it is not here."""
+        try:
+            row = await self.on_files(self.small.read, digest)
+        except (apsw.Error, OSError) as error:
+            log.warning("small_content_cannot_be_read", digest=str(digest), reason=words(error))
+            row = None
+        sound = None
+        if row is not None:
+            sound = digest.matches(row)
+            if not sound:
+                await self._quarantine_row(digest, row)
         fd = self.blobs.open(digest)
         if fd is None:
-            await self.async_index.note(self._index.remove, [digest])
-            return None
+            if sound is None:
+                await self.async_index.note(self._index.remove, [digest])
+            return sound
         try:
             found = await self.on_files(hash_of, fd, digest)
         except OSError as error:  # a failing disk
@@ -236,14 +298,26 @@ class DiskContent:
         if found != digest.hex:
             await self.quarantine(digest, f"its bytes are not its digest's: {found}")
             return False
-        return True
+        return sound is not False
 
     async def quarantine(self, digest: Digest, reason: str) -> None:
-        """Moves damaged content aside: it is a miss from now on, and will be filled again. What is
+        """Moves a damaged file aside: it is a miss from now on, and will be filled again. What is
         held was pushed, and has to be pushed again: it is nowhere else."""
         held = await self.on_files(self.blobs.is_held, digest)
         log.error("content_quarantined", digest=str(digest), reason=reason, pushed=held)
         await self.on_files(self.blobs.set_aside, digest)
+        self._events.emit(ContentQuarantined(digest))
+        await self.async_index.note(self._index.remove, [digest])
+
+    async def _quarantine_row(self, digest: Digest, found: bytes) -> None:
+        """As `quarantine`, of a row: what it has goes into a file."""
+        reason = "its bytes have changed"
+        log.error("content_quarantined", digest=str(digest), reason=reason, pushed=False)
+        await self.on_files(self.blobs.write_aside, digest, found)
+        try:
+            await self.on_files(self.small.remove, digest)
+        except (apsw.Error, OSError) as error:
+            log.error("content_cannot_be_set_aside", digest=str(digest), reason=words(error))
         self._events.emit(ContentQuarantined(digest))
         await self.async_index.note(self._index.remove, [digest])
 
@@ -264,6 +338,24 @@ class DiskContent:
         task.add_done_callback(self._behind.discard)
         return task
 
+    async def _row(self, digest: Digest) -> bytes | None:
+        """The row of this content, proven and recorded; None where there is none. To read it takes
+        less than a way to a thread."""
+        try:
+            row = self.small.read(digest)
+        except apsw.Error as error:
+            log.warning("small_content_cannot_be_read", digest=str(digest), reason=words(error))
+            return None
+        if row is None:
+            return None
+        if not digest.matches(row):
+            await self._quarantine_row(digest, row)
+            return None
+        if self._recorded(digest) is None:
+            await self.on_files(self._record, digest, len(row))
+            self._tidy_behind()
+        return row
+
     async def _opened(self, digest: Digest) -> int | None:
         """As `BlobFiles.open`, when descriptors have run out as soon as there are some."""
         deadline = self._clock.monotonic() + _MEANS_WITHIN
@@ -280,10 +372,13 @@ class DiskContent:
         if not await self.verify(digest):
             return False
         await self.on_files(self._record, digest, os.fstat(fd).st_size)
-        if self._tidying is None or self._tidying.done():
-            # It was here, whether there was room for it or not.
-            self._tidying = self._do_behind(self._tidy())
+        self._tidy_behind()
         return True
+
+    def _tidy_behind(self) -> None:
+        """What was here without a record was so whether there was room for it or not."""
+        if self._tidying is None or self._tidying.done():
+            self._tidying = self._do_behind(self._tidy())
 
     def _record(self, digest: Digest, size: int) -> None:
         """What is here and proven; it stays if its file says so. Blocking."""

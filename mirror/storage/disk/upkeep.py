@@ -48,6 +48,7 @@ class UpkeepPolicy:
 
 _QUARANTINE = 0.05  # of the store's size
 _QUARANTINED_FOR = 30 * 86400  # seconds
+_PAGE = 500  # rows
 _LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
 
 
@@ -81,6 +82,9 @@ class Upkeep:
         async for _, digests in self._directories():
             for digest in await store.on_files(self._without_record, digests):
                 await self._adopt(digest)
+        async for small in self._rows():
+            if unknown := await store.on_files(self._rows_without_record, small):
+                await store.adopt_rows(unknown)
         await self.settle()
 
     async def settle(self) -> None:
@@ -94,6 +98,7 @@ class Upkeep:
         """Forgets old partials and what is in quarantine, and evicts down to the marks."""
         store = self._store
         await store.on_files(self._empty_quarantine)
+        await store.on_files(store.small.give_back)
         await store.on_files(self._sweep)
         for path in await self._partials():
             key = await store.on_files(self._forget, path)
@@ -161,6 +166,9 @@ class Upkeep:
 
     async def _files(self) -> AsyncIterator[tuple[Digest, int]]:
         """What is on the disk, recorded or not, with its size in bytes."""
+        async for page in self._rows():
+            for row in page:
+                yield row
         async for directory, digests in self._directories():
             for digest in digests:
                 with contextlib.suppress(OSError):
@@ -174,10 +182,22 @@ class Upkeep:
             for directory in await self._store.on_files(_sorted, root):
                 yield directory, await self._store.on_files(_digests, directory, algorithm)
 
+    async def _rows(self) -> AsyncIterator[list[tuple[Digest, int]]]:
+        """Small content in pages, with its sizes in bytes."""
+        after = ""
+        while page := await self._store.on_files(self._store.small.page, after, _PAGE):
+            yield page
+            after = str(page[-1][0])
+
     def _without_file(self, entries: Sequence[Entry]) -> list[Digest]:
-        """Of these records, those whose file is gone. Blocking; a directory is read once for all,
-        since looking for each file would take longer than all else at a start."""
-        paths = {entry.digest: self._store.blobs.path(entry.digest) for entry in entries}
+        """Of these records, those that have neither a row nor a file. Blocking; a directory is read
+        once for all, since looking for each file would take longer than all else at a start."""
+        small = self._store.small.among(str(entries[0].digest), str(entries[-1].digest))
+        paths = {
+            entry.digest: self._store.blobs.path(entry.digest)
+            for entry in entries
+            if str(entry.digest) not in small
+        }
         names = {parent: _names(parent) for parent in {path.parent for path in paths.values()}}
         return [
             digest
@@ -189,6 +209,11 @@ class Upkeep:
         """Of these files, those that the account does not know. Blocking."""
         size = self._store.async_index.index.size
         return [digest for digest in digests if size(digest) is None]
+
+    def _rows_without_record(self, page: Sequence[tuple[Digest, int]]) -> list[Digest]:
+        """As `_without_record`, of rows. Blocking."""
+        known = self._store.async_index.index.recorded(str(page[0][0]), str(page[-1][0]))
+        return [digest for digest, _ in page if str(digest) not in known]
 
     async def _tidy_for_ever(self) -> None:
         while True:

@@ -74,7 +74,7 @@ async def test_what_a_command_brings_evicts_within_the_services_bounds(
     for command in (["warm", "redis:7"], ["verify"], ["ready", "redis:7"]):
         status, said = await say(config, *command)
         assert status == 0, said
-    assert len(mirror.blobs()) == len(kept) + 3
+    assert len(mirror.kept()) == len(kept) + 3
     if not running:
         await mirror.start()
     for digest in kept:
