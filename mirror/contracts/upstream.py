@@ -73,6 +73,12 @@ class Upstream(Protocol):
         An endpoint that names one of `passed_over` counts as one that gave no answer: no endpoint
         has the manifest that it names, or that is no manifest."""
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        """As `resolve`, of a tag of which nothing is here; or the manifest itself, where one
+        exchange brings that, and no pull is counted for it."""
+
     async def manifest(
         self, asker: Asker, repository: Repository, digest: Digest
     ) -> BytesContent: ...

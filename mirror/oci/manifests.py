@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..frozen import dataclass
@@ -32,6 +33,10 @@ ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, OCI_ARTIFACT)
 
 MAX_MANIFEST = 4 * 1024 * 1024
 """In bytes: what the distribution-spec ("Pushing Manifests") expects a registry to take."""
+
+_READ_AGAIN = 16 << 10
+"""Bytes of a manifest that is not read a second time soon after: who fetches it, keeps it, gives it
+and looks who may see its blobs all want to know what it says."""
 
 MAX_DESCRIPTORS = 4096
 """What one manifest may refer to. No runtime takes as much: Docker's images have 127 layers at most
@@ -170,14 +175,21 @@ def read_manifest(data: bytes, content_type: str | None) -> Manifest:
             f"the manifest has {len(data)} bytes: {MAX_MANIFEST} are the most that is taken"
         )
     claimed = _claimed_type(content_type)
+    manifest = _read_again(data) if len(data) <= _READ_AGAIN else _read(data)
+    if claimed is not None and claimed != manifest.media_type:
+        raise Untrustworthy(
+            f"the Content-Type says {claimed}, but by its body the manifest is "
+            f"{manifest.media_type}"
+            + ("" if read_object(data).get("mediaType") else ", since it has no mediaType")
+        )
+    return manifest
+
+
+def _read(data: bytes) -> Manifest:
+    """What these bytes say, whatever their Content-Type was. Raises Untrustworthy."""
     document = read_object(data)
     media_type = _media_type(document)
     _refuse_too_many(document)
-    if claimed is not None and claimed != media_type:
-        raise Untrustworthy(
-            f"the Content-Type says {claimed}, but by its body the manifest is {media_type}"
-            + ("" if document.get("mediaType") else ", since it has no mediaType")
-        )
     held, foreign = _layers(document)
     config, elsewhere = _config(document)
     subject = document.get("subject")
@@ -193,6 +205,9 @@ def read_manifest(data: bytes, content_type: str | None) -> Manifest:
         subject=None if subject is None else _descriptor(subject, "subject"),
         artifact_type=_well_formed_media_type(document.get("artifactType")),
     )
+
+
+_read_again = lru_cache(128)(_read)
 
 
 def _refuse_too_many(document: Mapping[str, Any]) -> None:

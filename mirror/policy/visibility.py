@@ -141,15 +141,16 @@ class RepositoryVisibility(Guarding):
         missed = await self._word(context, repository, digest, self._ask_manifest)
         content = await self._inner.manifest(context, repository, digest)
         is_fetched = content.outcome in FETCHED
+        shown: Sequence[Digest] = ()
         if is_fetched and content.vouched:
-            await self._note(repository, [digest])
+            shown = [digest]
         elif missed is None:
             await self._prove(context, repository, digest, self._ask_manifest)
         elif is_fetched:
             return content  # an accelerator gave it now; what it refers to is not open by that
         else:
             raise missed
-        await self._note_blobs(repository, content)
+        await self._note_all(repository, content, shown)
         return content
 
     async def stat(
@@ -291,15 +292,20 @@ class RepositoryVisibility(Guarding):
             raise Untrustworthy(f"asked for {digest}, the upstream says {found.digest}")
         return found
 
-    async def _note_blobs(self, repository: Repository, content: BytesContent) -> None:
+    async def _note_all(
+        self, repository: Repository, content: BytesContent, shown: Sequence[Digest]
+    ) -> None:
+        """These, and the blobs of the manifest."""
         key = (repository, content.descriptor.digest)
         if key in self._read:
+            await self._note(repository, shown)
             return
         try:
-            manifest = await read_aside(read_manifest, content.data, content.descriptor.media_type)
+            manifest = await read_aside(read_manifest, content.data, None)
         except Untrustworthy:  # a cache gives out none such
+            await self._note(repository, shown)
             return
-        await self._note(repository, [blob.digest for blob in manifest.blobs])
+        await self._note(repository, [*shown, *(blob.digest for blob in manifest.blobs)])
         self._read[key] = True
 
     def _note_behind(self, repository: Repository, digest: Digest) -> None:

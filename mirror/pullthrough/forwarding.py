@@ -24,6 +24,12 @@ class ForwardingUpstream:
     ) -> Descriptor:
         return await self._inner.resolve(asker, repository, tag, passed_over)
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        """Whoever is around `inner` may have the manifest, which is asked for next."""
+        return await self.resolve(asker, repository, tag)
+
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         return await self._inner.manifest(asker, repository, digest)
 

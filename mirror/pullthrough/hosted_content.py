@@ -149,6 +149,11 @@ class ObjectStore:
     ) -> Descriptor:
         raise Denied(_BLOBS_ALONE)
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        return await self.resolve(asker, repository, tag)
+
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         raise Denied(_BLOBS_ALONE)
 

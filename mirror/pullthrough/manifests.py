@@ -62,6 +62,13 @@ class Manifests:
         found = await self.stored(digest)
         return found or await self._fetched(context, repository, digest, False, NEVER)
 
+    async def came(self, repository: Repository, content: BytesContent) -> BytesContent:
+        """The manifest, which the upstream has just given unasked, or as it is here already."""
+        found = await self.stored(content.descriptor.digest)
+        if found is None:
+            await self._keep(repository, content)
+        return found or content
+
     async def _fetched(
         self,
         context: RequestContext,

@@ -30,6 +30,11 @@ class Offline:
     ) -> Descriptor:
         raise _unavailable()
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        raise _unavailable()
+
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         raise Denied(_NOT_HERE)
 

@@ -28,6 +28,12 @@ class ReplaceableUpstream:
         with self._switch.use() as use:
             return await use.value.resolve(asker, repository, tag, passed_over)
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        with self._switch.use() as use:
+            return await use.value.tagged(asker, repository, tag)
+
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         with self._switch.use() as use:
             return await use.value.manifest(asker, repository, digest)

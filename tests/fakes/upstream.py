@@ -143,6 +143,11 @@ class FakeUpstream:
         data = self.manifests[digest]
         return Descriptor(media_type_of(data), digest, len(data))
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        return await self.resolve(asker, repository, tag)
+
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         self._note("manifest", asker)
         await self._ask("manifest")
@@ -235,6 +240,11 @@ class NamedUpstream:
     ) -> Descriptor:
         await self._answer()
         return Descriptor(OCI_MANIFEST, Digest.of(self.name.encode()), 7)
+
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        return await self.resolve(asker, repository, tag)
 
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         await self._answer()

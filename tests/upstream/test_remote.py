@@ -14,7 +14,9 @@ import pytest
 from aiohttp import web
 
 from mirror.asking.retry_policy import RetryPolicy
+from mirror.contracts.registry import BytesContent
 from mirror.contracts.upstream import StreamContent, Upstream
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
@@ -80,6 +82,28 @@ async def test_a_tag_is_resolved_by_head_alone(hub: Hub, remote: Remote) -> None
     assert descriptor.media_type == OCI_MANIFEST
     assert descriptor.size == len(hub.manifests[digest][0])
     assert [one.method for one in hub.requests] == ["HEAD"]
+
+
+async def test_a_tag_of_which_nothing_is_here_comes_with_its_manifest(
+    hub: Hub, remote: Remote
+) -> None:
+    digest = hub.add_image("library/redis", "7", LAYER)
+    found = await remote.tagged(CONTEXT, REDIS, "7")
+    assert isinstance(found, BytesContent)
+    assert (str(found.descriptor.digest), found.data) == (digest, hub.manifests[digest][0])
+    assert [one.method for one in hub.requests] == ["GET"]
+
+
+async def test_where_pulls_are_counted_no_manifest_is_fetched_that_may_be_here(
+    hub: Hub, remote: Remote
+) -> None:
+    digest = hub.add_image("library/redis", "7", LAYER)
+    hub.limit = 10
+    await remote.resolve(CONTEXT, REDIS, "7")  # which tells of the limit
+    found = await remote.tagged(CONTEXT, REDIS, "7")
+    assert isinstance(found, Descriptor)
+    assert str(found.digest) == digest
+    assert {one.method for one in hub.requests} == {"HEAD"}
 
 
 async def test_all_manifest_types_are_asked_for(hub: Hub, remote: Remote) -> None:

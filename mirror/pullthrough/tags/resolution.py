@@ -218,23 +218,27 @@ class TagResolver:
         passed_over: dict[Digest, RegistryError] = {}
         for _ in range(_MOST_WORDS):
             try:
-                descriptor = await self._said(ask, passed_over)
+                said = await self._said(ask, passed_over)
             except RegistryError:
                 if passed_over:
                     break
                 raise
+            if isinstance(said, BytesContent):
+                return await self._manifests.came(ask.repository, said)
             try:
-                return await self._manifests.named(ask.context, ask.repository, descriptor.digest)
+                return await self._manifests.named(ask.context, ask.repository, said.digest)
             except Unknown as error:  # replicas that do not agree: of the tag it says nothing
-                passed_over[descriptor.digest] = Lagging(
-                    f"the upstream says that {ask.image} is {descriptor.digest}, and has no "
-                    f"such manifest: {error.message}"
+                passed_over[said.digest] = Lagging(
+                    f"the upstream says that {ask.image} is {said.digest}, and has no such "
+                    f"manifest: {error.message}"
                 )
             except RegistryError as error:
-                passed_over[descriptor.digest] = error
+                passed_over[said.digest] = error
         raise next(iter(passed_over.values()))
 
-    async def _said(self, ask: _Ask, passed_over: Collection[Digest]) -> Descriptor:
+    async def _said(self, ask: _Ask, passed_over: Collection[Digest]) -> Descriptor | BytesContent:
+        if ask.record is None and not passed_over:
+            return await self._upstream.tagged(ask.context, ask.repository, ask.tag)
         try:
             return await self._upstream.resolve(ask.context, ask.repository, ask.tag, passed_over)
         except Unknown:

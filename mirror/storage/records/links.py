@@ -8,6 +8,7 @@ that what is shown through one pushes out nothing of the others.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -95,13 +96,20 @@ class LinkRecords:
         self._most_bytes = most_bytes
         # When each was seen. The next addition that succeeds takes them along.
         self._unwritten: ByRepository[int] = ByRepository(_MOST_UNWRITTEN)
+        self._new: dict[str, int] = {}  # that are yet to be begun with
+        self._next: asyncio.Future[None] | None = None
+        self._last: asyncio.Future[None] | None = None
         self._added = 0
         self._well = True
         self._threads = Threads(1, "links")
 
     async def add(self, repository: Repository, digests: Sequence[Digest]) -> None:
         now = int(self._clock.wall())
-        await self._write({f"{repository}:{digest.hex}": now for digest in digests})
+        self._new |= {f"{repository}:{digest.hex}": now for digest in digests}
+        # What comes while a transaction is written goes with the next.
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._write_next(self._last))
+        await asyncio.shield(self._next)
 
     async def remove(self, repository: Repository, digests: Sequence[Digest]) -> None:
         for digest in digests:
@@ -127,12 +135,20 @@ class LinkRecords:
         return row is not None
 
     async def close(self) -> None:
+        await asyncio.gather(*filter(None, (self._last, self._next)))
         if self._unwritten:
             # There is no later: this one waits, also for the workers that end together with it.
             self._database.forget_patience()
             await self._write({})
         await aside(self._threads.close)
         self._database.close()
+
+    async def _write_next(self, last: asyncio.Future[None] | None) -> None:
+        if last is not None:
+            await asyncio.wait([last])
+        self._last, self._next = self._next, None
+        new, self._new = self._new, {}
+        await self._write(new)
 
     async def _write(self, new: Mapping[str, int]) -> None:
         """These, and what could not be written before, all by `repository:hex`."""

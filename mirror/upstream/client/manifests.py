@@ -2,7 +2,8 @@
 
 Registries answer HEAD and GET differently: some know no HEAD, refuse it, or say less by it. Docker
 asks by GET whenever HEAD is of no use, skopeo asks by nothing else. So does the mirror; where both
-are the same, HEAD is cheaper, and no pull that a registry counts.
+are the same, HEAD is cheaper, and no pull that a registry counts. Of a tag that is new here the GET
+has to follow, and is sent at once, unless pulls are counted.
 """
 
 from __future__ import annotations
@@ -93,9 +94,18 @@ class Manifests:
         except (RegistryError, TimeoutError):
             raise self._of_no_use(repository, tag, said.digest) from None
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        """By GET at once: a HEAD would say less, and the GET have to follow. Where pulls are
+        counted that has to be needed: the manifest may be here by another name."""
+        if self._pulls_are_counted():
+            return await self.resolve(asker, repository, tag, ())
+        return await self.fetch(asker, repository, f"manifests/{tag}", None)
+
     async def get(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
-        fetched = self._handover.pop((repository.name, digest), None)
-        if fetched is not None:
+        key = repository.name, digest
+        if key in self._handover and (fetched := self._handover.pop(key, None)) is not None:
             return fetched
         return await self.fetch(asker, repository, f"manifests/{digest}", digest)
 

@@ -145,6 +145,11 @@ class Remote:
     ) -> Descriptor:
         return await self._manifests.resolve(asker, repository, tag, passed_over)
 
+    async def tagged(
+        self, asker: Asker, repository: Repository, tag: str
+    ) -> Descriptor | BytesContent:
+        return await self._manifests.tagged(asker, repository, tag)
+
     async def manifest(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         return await self._manifests.get(asker, repository, digest)
 

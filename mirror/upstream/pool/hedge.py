@@ -21,6 +21,28 @@ FAILURES = (Unknown, Denied, Unavailable, Untrustworthy)
 _AT_ONCE = 3
 
 
+class _Alarm(asyncio.Future[None]):
+    """Rings once. It is no task: one for each ask, which as a rule never rings."""
+
+    def __init__(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(loop=loop)
+        self._timer = loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        if not self.done():
+            self.set_result(None)
+
+    def cancel(self, msg: object = None) -> bool:
+        self._timer.cancel()
+        return super().cancel(msg)
+
+
+def alarm(seconds: float) -> asyncio.Future[None]:
+    """As asyncio.sleep."""
+    return _Alarm(seconds)
+
+
 class NobodyAnswered(Exception):
     """All candidates were asked, and failed."""
 
@@ -41,7 +63,7 @@ class Race(Generic[C, T]):
     hedged: Callable[[C], object]
     failed: Callable[[C, RegistryError], None]
     discard: Callable[[T], Awaitable[None]]
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    sleep: Callable[[float], Awaitable[None]] = alarm
 
     async def run(
         self, candidates: Sequence[C], silent: tuple[C, Awaitable[T]] | None = None
