@@ -96,6 +96,7 @@ class Places:
         self._quantum = quantum
         self._most_waiting = most_waiting
         self._held: dict[Claim, _Held] = {}
+        self._of_groups: Counter[str] = Counter()  # of those that are held
         # By client and group, each in the order in which it is their turn.
         self._queues: OrderedDict[str, OrderedDict[str, deque[_Waiting]]] = OrderedDict()
         self._numbers = itertools.count()
@@ -119,7 +120,7 @@ class Places:
 
     def is_idle(self, group: str) -> bool:
         """Whether nobody of this group has a place or waits for one."""
-        return all(held.claim.group != group for held in self._held.values()) and all(
+        return group not in self._of_groups and all(
             group not in queues for queues in self._queues.values()
         )
 
@@ -127,8 +128,7 @@ class Places:
         """Whether there is one more; `leave` is the share of the places that is to stay free."""
         if len(self._held) >= self._total * (1 - leave):
             return False
-        of_group = sum(held.claim.group == group for held in self._held.values())
-        return of_group < self._of_group(group) * (1 - leave)
+        return self._of_groups[group] < self._of_group(group) * (1 - leave)
 
     async def take(self, claim: Claim, within: float) -> None:
         """Waits for a place, at most `within` seconds, and holds it until `give`.
@@ -154,6 +154,9 @@ class Places:
     def give(self, claim: Claim) -> None:
         """Leaves its place."""
         del self._held[claim]
+        self._of_groups[claim.group] -= 1
+        if not self._of_groups[claim.group]:
+            del self._of_groups[claim.group]
         if self._queues:
             self._look()
         self._tell_of_change()
@@ -176,6 +179,7 @@ class Places:
         return not is_waited_for and self.has_place(group, leave)
 
     def _enter(self, claim: Claim) -> None:
+        self._of_groups[claim.group] += 1
         self._held[claim] = _Held(claim, asyncio.get_running_loop().time())
 
     # Who waits

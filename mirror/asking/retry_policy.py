@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import TypeVar
@@ -61,7 +60,7 @@ async def retrying(
     them that it is of, and for as long as the asker has time. The tries and the time of each kind
     are counted apart. Raises the last failure. `failed` is told of each that is waited out."""
     loop = asyncio.get_running_loop()
-    tried: Counter[type[RegistryError]] = Counter()
+    tried: dict[type[RegistryError], int] = {}
     since: dict[type[RegistryError], float] = {}  # the loop's time
     while True:
         began = loop.time()
@@ -69,7 +68,7 @@ async def retrying(
             return await ask()
         except tuple(policies) as error:
             kind = next(kind for kind in policies if isinstance(error, kind))
-            tried[kind] += 1
+            tried[kind] = tried.get(kind, 0) + 1
             elapsed = loop.time() - since.setdefault(kind, began)
             pause = policies[kind].pause_after(tried[kind], elapsed, error.retry_after or 0.0)
             if pause is None or pause > left(asker):

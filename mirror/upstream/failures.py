@@ -111,7 +111,12 @@ async def in_time(asker: Asker, where: str) -> AsyncIterator[None]:
     except TimeoutError as error:
         if not deadline.expired():
             raise
-        raise Exhausted(f"{where}: the time for the request is over") from error
+        raise out_of_time(where) from error
+
+
+def out_of_time(where: str) -> Exhausted:
+    """The asker's deadline has passed."""
+    return Exhausted(f"{where}: the time for the request is over")
 
 
 def pause_before_retry(error: Unavailable) -> float | None:

@@ -20,6 +20,8 @@ from .target import TargetKind
 _EVERY = 0.01  # seconds between two flushes, which cost as much as 20 hits
 _AT_ONCE = 0.0002  # seconds: hits that took no longer are told together
 
+_quoted = json.encoder.encode_basestring_ascii  # as json.dumps does, at a tenth of what that costs
+
 _EVENT = ', "event": "request", "level": "info", "timestamp": "'
 
 _HITS = (Outcome.HIT, Outcome.PREFETCHED, Outcome.REVALIDATED)
@@ -90,7 +92,11 @@ def written(**words: object) -> str:
     >>> written(registry="docker.io", repository="", left=False)
     ', "registry": "docker.io"'
     """
-    return "".join(f', "{name}": {json.dumps(word)}' for name, word in words.items() if word)
+    return "".join(
+        f', "{name}": {_quoted(word) if isinstance(word, str) else json.dumps(word)}'
+        for name, word in words.items()
+        if word
+    )
 
 
 class Hit:

@@ -32,6 +32,7 @@ from ..failures import (
     LoginRefused,
     Unreached,
     in_time,
+    out_of_time,
 )
 from ..http.transport import Transport
 from ..retries import Retries
@@ -134,11 +135,16 @@ class Requests:
             "registry_mirror.endpoint": self._endpoint.name,
             "registry_mirror.repository": request.repository.name,
         }
+        ends = asyncio.get_running_loop().time() + seconds
+        # One timer for both: there are several of these for each small thing that is asked for.
+        patience = asyncio.timeout_at(min(ends, asker.deadline))
         try:
             with span(f"upstream {request.path.partition('/')[0]}", about):
-                async with in_time(asker, self._endpoint.name), asyncio.timeout(seconds):
+                async with patience:
                     return await self._retries.run(asker, request.repository, attempt)
         except TimeoutError as error:
+            if patience.expired() and asker.deadline < ends:
+                raise out_of_time(self._endpoint.name) from error
             raise Unreached(
                 f"{self._endpoint.name}: no answer within {seconds:g} s, retries included",
                 FailureKind.TIMEOUT,

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import aiohttp
@@ -26,7 +26,12 @@ from .heads import LONGEST_FIELD, MOST_FIELDS, Connector
 def origin(url: URL) -> str:
     """Scheme, host and port: all of a URL that may stand in a message or decide on a secret. yarl's
     own origins differ where a scheme's usual port is written out, and where it is not."""
-    return str(url.origin()) if url.absolute else "nowhere"
+    return _origin(url.scheme, url.raw_authority) if url.absolute else "nowhere"
+
+
+@lru_cache(256)
+def _origin(scheme: str, authority: str) -> str:
+    return str(URL.build(scheme=scheme, authority=authority, encoded=True).origin())
 
 
 class Reason(Enum):

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -47,6 +48,7 @@ _DRAIN = 64 * KIB
 # With these a server of TLS speaks of our certificate, or of plain HTTP, on a web page. 495 to 497
 # are nginx's own, which it shows as 400.
 _OF_CONNECTION = frozenset((400, 495, 496, 497))
+_MOST_ORIGINS = 256  # of which it is remembered by which proxy they are asked
 _MAX_PAGE = 8 * KIB
 
 
@@ -77,6 +79,7 @@ class Transport:
         self._resolver: AbstractResolver = resolver
         ways = ways or Ways(Routes(), ProxyLogins(Clock()))
         self._routes = endpoint.connecting.routes or ways.environment
+        self._proxy_at = lru_cache(_MOST_ORIGINS)(self._routes.proxy_for)
         self._guard, contexts = Guard(endpoint.addresses.allowed), Contexts(endpoint, tls)
         self._means = Means(endpoint, self._guard, resolver, contexts, endpoint.limits.connections)
         self._sessions = Sessions(self._means)
@@ -109,7 +112,7 @@ class Transport:
 
     def proxy_for(self, url: URL) -> Proxy | None:
         """The proxy by which this URL is asked, if any."""
-        return self._routes.proxy_for(str(url)) if url.absolute else None
+        return self._proxy_at(origin(url)) if url.absolute else None
 
     async def fetch(
         self,
@@ -312,6 +315,8 @@ class Transport:
         if response.content_length is not None and response.content_length > limit:
             response.close()
             return None
+        if response.content.is_eof() and response.content.exception() is None:  # all is here
+            return self._at_hand(response, limit)
         data = bytearray()
         try:
             async with asyncio.timeout(within):
@@ -325,6 +330,13 @@ class Transport:
             self._events.emit(UpstreamRead(self._endpoint.registry, self._endpoint.name, len(data)))
             response.release()  # closes the connection when the body was not read to its end
         return bytes(data)
+
+    def _at_hand(self, response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+        """As `read`, of a body whose end has come."""
+        data = response.content.read_nowait(limit + 1)
+        self._events.emit(UpstreamRead(self._endpoint.registry, self._endpoint.name, len(data)))
+        response.release()
+        return data if len(data) <= limit else None
 
     async def discard(self, response: aiohttp.ClientResponse) -> None:
         """Ends a response whose body is of no use, keeping the connection where that is cheap."""

@@ -152,8 +152,11 @@ class Body:
         await self._heed_speed()
         began = self._clock.monotonic()
         try:
-            async with asyncio.timeout(self._watch.silent):
+            if self._source.has_come:
                 piece = await self._source.read()
+            else:
+                async with asyncio.timeout(self._watch.silent):
+                    piece = await self._source.read()
         except TimeoutError:
             if not await self._race_is_won():
                 self._source = await self._others.beside(self._source, self._rest)

@@ -420,8 +420,11 @@ class EndpointState:
 
 def _worst(breakers: Iterable[Breaker], now: float) -> BreakerState:
     """Open if one of them is, else half open if one is."""
-    states = {breaker.state(now) for breaker in breakers}
-    return next(
-        (state for state in (BreakerState.OPEN, BreakerState.DUE) if state in states),
-        BreakerState.CLOSED,
-    )
+    worst = BreakerState.CLOSED
+    for breaker in breakers:
+        state = breaker.state(now)
+        if state is BreakerState.OPEN:
+            return state
+        if state is BreakerState.DUE:
+            worst = state
+    return worst

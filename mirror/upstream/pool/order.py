@@ -29,6 +29,9 @@ class Order:
         self, question: Question, endpoints: Sequence[EndpointState]
     ) -> tuple[list[EndpointState], list[EndpointState]]:
         """The endpoints to ask, in order, and those that are not to be asked now."""
+        if len(endpoints) == 1:
+            refuses = endpoints[0].priority(question) is Priority.NEVER
+            return ([], list(endpoints)) if refuses else (list(endpoints), [])
         asked, repository = question.asked, question.repository
         priorities = {one: one.priority(question) for one in endpoints}
         candidates = [one for one in endpoints if priorities[one] is not Priority.NEVER]

@@ -111,6 +111,11 @@ class Source:
     def doubted(self) -> bool:
         return self._stream.doubted
 
+    @property
+    def has_come(self) -> bool:
+        """Whether the next piece is here, so that `read` waits for nothing."""
+        return self._next is not None
+
     async def speaks(self) -> Self:
         """Returns when the next piece is here, or the end. Cancelled, it may be called again: the
         connection stays, and what comes meanwhile is not lost."""
