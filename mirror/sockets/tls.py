@@ -84,8 +84,10 @@ class TlsSocket(socket.socket):
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         with self._turn:
             self._look()
-            with _as_plain():
+            try:
                 return self._tls.recv(size)
+            except ssl.SSLError as error:
+                raise _as_plain(error) from error
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0, /) -> int:
         """Of as many records as have come, and fit. Nobody else receives by turns with it while
@@ -99,20 +101,18 @@ class TlsSocket(socket.socket):
             if self._is_at_end:
                 return came
             try:
-                with _as_plain():
-                    for _ in range(_MOST_RECORDS):
-                        count = self._tls.recv_into(wanted[came:])
-                        came += count
-                        self._is_at_end = not count
-                        if not count or came == len(wanted):
-                            break
-            except BlockingIOError:
+                for _ in range(_MOST_RECORDS):
+                    count = self._tls.recv_into(wanted[came:])
+                    came += count
+                    self._is_at_end = not count
+                    if not count or came == len(wanted):
+                        break
+            except OSError as found:
+                error = _as_plain(found) if isinstance(found, ssl.SSLError) else found
                 if not came:
-                    raise
-            except OSError as error:
-                if not came:
-                    raise
-                self._fault = error
+                    raise error from None
+                if not isinstance(error, BlockingIOError):
+                    self._fault = error
             return came
 
     def has_more(self) -> bool:
@@ -129,14 +129,11 @@ class TlsSocket(socket.socket):
     def send(self, data: Any, flags: int = 0, /) -> int:
         with self._turn:
             self._look()
-            piece = memoryview(data).cast("B")[: self._owed or CHUNK]
-            if not piece:
-                return 0
-            self._owed = len(piece)
-            with _as_plain():
-                sent = self._tls.send(piece)
-            self._owed = 0
-            return sent
+            if len(data) <= CHUNK and not self._owed and isinstance(data, bytes):
+                piece: bytes | memoryview = data
+            else:
+                piece = memoryview(data).cast("B")[: self._owed or CHUNK]
+            return self._send(piece) if piece else 0
 
     def sendmsg(self, buffers: Iterable[Any], *_: Any) -> int:
         """As asyncio sends from Python 3.12 on."""
@@ -150,13 +147,25 @@ class TlsSocket(socket.socket):
     def send_file(self, file: int, start: int, stop: int, buffer: bytearray) -> int | None:
         """Sends a piece of the file, by way of `buffer`; returns its bytes, 0 where the file ends.
         None: the client takes no more for now."""
-        count = os.preadv(file, [memoryview(buffer)[: min(CHUNK, stop - start)]], start)
-        if count < self._owed:
+        piece = memoryview(buffer)[: min(CHUNK, stop - start)]
+        count = os.preadv(file, [piece], start)
+        if count < self._owed or not count:
             return 0
+        with self._turn:
+            self._look()
+            try:
+                return self._send(piece[: self._owed or count])
+            except BlockingIOError:
+                return None
+
+    def _send(self, piece: bytes | memoryview) -> int:
+        self._owed = len(piece)
         try:
-            return self.send(memoryview(buffer)[:count]) if count else 0
-        except BlockingIOError:
-            return None
+            sent = self._tls.send(piece)
+        except ssl.SSLError as error:
+            raise _as_plain(error) from error
+        self._owed = 0
+        return sent
 
     def cut(self) -> None:
         """When it is closed, its end is not said to be one: the other side sees that there was to
@@ -180,12 +189,8 @@ class TlsSocket(socket.socket):
             raise OSError(errno.EBADF, "the connection is closed")
 
 
-@contextlib.contextmanager
-def _as_plain() -> Any:
-    """OpenSSL's errors as those of a plain socket."""
-    try:
-        yield
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        raise BlockingIOError(errno.EAGAIN, "not now") from None
-    except ssl.SSLError as error:
-        raise ConnectionResetError(errno.ECONNRESET, f"TLS: {error.reason}") from error
+def _as_plain(error: ssl.SSLError) -> OSError:
+    """OpenSSL's error as that of a plain socket."""
+    if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
+        return BlockingIOError(errno.EAGAIN, "not now")
+    return ConnectionResetError(errno.ECONNRESET, f"TLS: {error.reason}")
