@@ -20,8 +20,9 @@ from .corpus import REPOSITORY, Blob
 from .servers import Server
 
 SIZE = 4096
-_BATCH = 10_000
-_LINKS = 50_000  # names of one file, of which ext4 allows 65,000
+_BATCH = 100_000
+_NAMES = 50_000  # of one file, of which ext4 allows 65,000
+_LINKS = 500_000  # as many are remembered at least: the mirror drops what is beyond a bound
 
 
 class Ballast:
@@ -59,12 +60,15 @@ class Ballast:
                 numbers = range(begin, min(begin + _BATCH, count))
                 digests = [_digest(number) for number in numbers]
                 for number, digest in zip(numbers, digests, strict=True):
-                    if number % _LINKS == 0:
+                    if number % _NAMES == 0:
                         self._begin_file()
                     os.link(self._file, store.blobs.path(digest))
-                with index.database.transaction() as db:  # one for all
-                    record(db, [Arrival(digest, SIZE) for digest in digests], 1.0)
-                await self._show(digests)
+                # In the order of the table, of which then each page is written once.
+                arrivals = [Arrival(digest, SIZE) for digest in sorted(digests, key=str)]
+                with index.database.transaction() as db:
+                    record(db, arrivals, 1.0)
+                if begin < _LINKS:
+                    await self._show(digests)
         finally:
             index.close()
             await store.close()

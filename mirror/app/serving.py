@@ -267,6 +267,9 @@ async def serving_pulls(
                 )
             )
             retire = _at_once(retire, peers.retire)
+        if opened.upstreams is not None:
+            ready = opened.upstreams.get_ready()
+            await stack.enter_async_context(beside(ready, "authorities"))
         metrics.watch_connections(lambda: listeners.connections)
         events.emit(CertificateShown(_expires(config)))
 
@@ -415,8 +418,8 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
 
 def settle() -> None:
     """To be called once, when all that lives as long as the process has been built: the garbage
-    collector, which may have been disabled until then, does not look at it again."""
-    gc.collect()
+    collector, which may have been disabled until then, does not look at it again. Nor for garbage
+    among it: looking takes as long as a tenth of the start, and finds less than a megabyte."""
     gc.freeze()
     gc.enable()
 

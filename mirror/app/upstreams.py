@@ -18,6 +18,7 @@ from ..events import Events
 from ..frozen import dataclass
 from ..storage.records.accounts import AccountRecords
 from ..switch import Switch
+from ..threads import aside
 from ..tls import verifying_context
 from ..upstream.client.logins import name_of
 from ..upstream.client.remote import Remote
@@ -187,9 +188,14 @@ class Upstreams:
             kept.remote.look_again()
         return kept
 
+    async def get_ready(self) -> None:
+        """Reads the authorities before anybody waits for it."""
+        for authorities in {endpoint.connecting.authorities for endpoint, _ in self._kept}:
+            await aside(self._tls, authorities)
+
     def remote(self, endpoint: Endpoint) -> Remote:
         """The endpoint alone, outside of any pool. The caller closes it."""
-        tls = self._tls(endpoint.connecting.authorities)
+        tls = functools.partial(self._tls, endpoint.connecting.authorities)
         transport = Transport(endpoint, self._events, tls=tls, ways=self._ways)
         # Of those that clients name there may be any number: no files for them.
         notes = self._accounts if endpoint.addresses.configured else None

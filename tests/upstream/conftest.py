@@ -166,7 +166,9 @@ async def make_remote(
         endpoint = Endpoint(name, url, logins=logins, addresses=addresses, **rest)
         if endpoint.connecting == Connecting(endpoint.connecting.routes):
             tls = tls or system_tls  # what is made for each costs 20 ms
-        transport = Transport(endpoint, counts, resolver=resolver, tls=tls, ways=ways)
+        found = tls
+        given = None if found is None else lambda: found
+        transport = Transport(endpoint, counts, resolver=resolver, tls=given, ways=ways)
         retries = Retries(policy or SOON, time.clock(), sleep=no_sleep, draw=lambda: 0.5)
         made.append(Remote(endpoint, transport, retries, counts, time.clock(), notes))
         return made[-1]

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
-import aiohttp_jinja2
 from aiohttp import web
 
 from ...contracts.images import ImagesUnavailable, Purged, PurgeTotal, PurgeWanted, UnknownImage
@@ -17,6 +16,7 @@ from ..control import CommandFailed, Tells
 from .console import Console
 from .failures import read_only
 from .guard import COOKIE, Guard
+from .templates import Templates
 
 _SHOWN = 25  # images of a purge that are named before it
 _LONGEST_NAME = 600  # characters
@@ -29,9 +29,12 @@ class Actions:
     """Adds itself to the application. Each answers with words for the page's script to tell, or
     with what is to be shown before it is done."""
 
-    def __init__(self, application: web.Application, console: Console, guard: Guard) -> None:
+    def __init__(
+        self, application: web.Application, console: Console, guard: Guard, templates: Templates
+    ) -> None:
         self._console = console
         self._guard = guard
+        self._templates = templates
         self._warming: set[asyncio.Task[str]] = set()
         application.on_cleanup.append(self._end)
         for name, handler in {
@@ -68,7 +71,7 @@ class Actions:
             elif len(freed) < _SHOWN:
                 freed.append(told)
         shown = {"patterns": wanted.patterns, "freed": freed, "total": total}
-        return aiohttp_jinja2.render_template("purge.html", request, shown)
+        return self._templates.answer("purge.html", shown)
 
     async def _purge(self, request: web.Request) -> web.StreamResponse:
         wanted = await self._purge_wanted(request, is_trial=False)

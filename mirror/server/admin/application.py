@@ -49,8 +49,8 @@ def admin_application(
     add_health(application, metrics, ready, missing)
     application.on_response_prepare.append(add_headers)
     page = Page(application, console, guard)
-    Actions(application, console, guard)
-    add_login(application, guard)
+    Actions(application, console, guard, page.templates)
+    add_login(application, guard, page.templates)
     add_api(application, console, guard, page.streams)
     return application
 

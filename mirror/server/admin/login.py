@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import aiohttp_jinja2
 from aiohttp import hdrs, web
 
 from ..browsing.bodies import form_of
 from ..browsing.browsers import refuse_other_sites
 from ..browsing.failures import Refused
 from .guard import COOKIE, LIFE, Guard
+from .templates import Templates
 
 
-def add_login(application: web.Application, guard: Guard) -> None:
+def add_login(application: web.Application, guard: Guard, templates: Templates) -> None:
     """The form itself is what `/` answers to whoever has not logged in."""
 
     async def log_in(request: web.Request) -> web.StreamResponse:
@@ -25,7 +25,7 @@ def add_login(application: web.Application, guard: Guard) -> None:
             wrong, status = refused.message, refused.status
         if wrong:
             shown = {"wrong": wrong}
-            return aiohttp_jinja2.render_template("login.html", request, shown, status=status)
+            return templates.answer("login.html", shown, status)
         answer = web.Response(status=303, headers={hdrs.LOCATION: "/"})
         session = guard.new_session()
         answer.set_cookie(COOKIE, session, max_age=LIFE, httponly=True, samesite="Strict")

@@ -8,14 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import aiohttp_jinja2
-import jinja2
 from aiohttp import hdrs, web
 
-from ... import quantities
 from ...contracts.activity import UnknownSubject
 from ...contracts.images import ImagesUnavailable, Sort, UnknownImage
-from ..browsing import TEMPLATES
 from ..browsing.assets import Assets
 from ..browsing.browsers import refuse_other_sites
 from ..browsing.failures import Refused
@@ -23,6 +19,7 @@ from . import view
 from .console import Console
 from .guard import COOKIE, Guard
 from .live import Picture, Streams
+from .templates import Templates
 
 _HERE = Path(__file__).parent
 _PULLS = 50
@@ -44,20 +41,7 @@ class Page:
         self.streams = Streams()
         self._host = socket.gethostname()
         self._picture = Picture(self._paint, self._changed, self.streams)
-        self._env = aiohttp_jinja2.setup(
-            application,
-            loader=jinja2.FileSystemLoader([_HERE / "templates", TEMPLATES]),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-            filters={
-                name: getattr(quantities, name)
-                for name in ("size", "binary_size", "lasted", "ago", "share", "moment", "clock")
-            },
-        )
-        self._env.globals.update(asset=self._assets.url, bar_height=view.HEIGHT)
+        self.templates = Templates(self._assets.url)
         application.on_shutdown.append(self._picture.end)
         get = application.router.add_get
         get("/", self._whole_or_form)
@@ -90,7 +74,7 @@ class Page:
         except Refused as refused:
             if refused.status != 401:
                 raise
-            return self._rendered(request, "login.html", {"wrong": ""}, 200)
+            return self.templates.answer("login.html", {"wrong": ""}, 200)
         console = self._console
         parts = await self._all(console)
         asked = request.headers.get(hdrs.HOST, "")
@@ -102,7 +86,7 @@ class Page:
         whole["has_token"] = self._guard.asks_for_a_token
         whole["like"] = request.query.get("pulls", "")[:_LONGEST]
         whole["pulls"] = console.activity.pulls(_PULLS, whole["like"])
-        return self._rendered(request, "page.html", whole, 200)
+        return self.templates.answer("page.html", whole, 200)
 
     async def _all(self, console: Console) -> dict[str, Any]:
         activity = console.activity
@@ -123,7 +107,7 @@ class Page:
         console = self._console
         parts = await self._all(console)
         return {
-            name: self._env.get_template(f"{name}.html").render(parts)
+            name: self.templates.text(f"{name}.html", parts)
             for name in ("head", "figures", "upstreams", "downloads", "pulls", "events")
         }
 
@@ -137,18 +121,18 @@ class Page:
         console = self._console
         found = console.activity.pulls(_PULLS, like)
         now = (await console.activity.status()).now
-        return self._rendered(request, "pulls.html", {"pulls": found, "now": now, "like": like})
+        return self.templates.answer("pulls.html", {"pulls": found, "now": now, "like": like})
 
     async def _pull(self, request: web.Request) -> web.StreamResponse:
         wanted = request.match_info["id"]
         for pull in self._console.activity.pulls(1000):
             if pull.id == wanted:
-                return self._rendered(request, "pull.html", {"pull": pull})
-        return self._rendered(request, "pull.html", {"pull": None})
+                return self.templates.answer("pull.html", {"pull": pull})
+        return self.templates.answer("pull.html", {"pull": None})
 
     async def _images(self, request: web.Request) -> web.StreamResponse:
         found = await self._listed(request, self._console)
-        return self._rendered(request, "images.html", {**found, "write": self._guard.may_write})
+        return self.templates.answer("images.html", {**found, "write": self._guard.may_write})
 
     async def _listed(self, request: web.Request, console: Console) -> Mapping[str, Any]:
         pattern = _pattern(request.query.get("images", ""))
@@ -177,16 +161,15 @@ class Page:
         try:
             detail = await console.images.image(name)
         except (UnknownImage, ImagesUnavailable) as error:
-            return self._rendered(
-                request,
+            return self.templates.answer(
                 "image.html",
                 {**shown, "detail": None, "why_not": str(error), "here": None},
             )
         here = None
         with contextlib.suppress(UnknownSubject):
             here = (await console.activity.why(name)).here
-        return self._rendered(
-            request, "image.html", {**shown, "detail": detail, "here": here, "why_not": ""}
+        return self.templates.answer(
+            "image.html", {**shown, "detail": detail, "here": here, "why_not": ""}
         )
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -195,13 +178,6 @@ class Page:
         if answer is None:
             raise web.HTTPNotFound(text="there is no such file\n")
         return answer
-
-    # Words.
-
-    def _rendered(
-        self, request: web.Request, name: str, shown: Mapping[str, Any], status: int = 200
-    ) -> web.Response:
-        return aiohttp_jinja2.render_template(name, request, shown, status=status)
 
 
 def _pattern(query: str) -> str:

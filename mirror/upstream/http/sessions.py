@@ -45,12 +45,18 @@ class Reason(Enum):
 
 
 class Contexts:
-    """TLS for one endpoint: `others`, for all but the endpoint's own host, has no certificate of
-    ours."""
+    """TLS for one endpoint, made when it is first asked: authorities take tens of milliseconds to
+    read. `others`, for all but the endpoint's own host, has no certificate of ours."""
 
-    def __init__(self, endpoint: Endpoint, others: ssl.SSLContext | None) -> None:
+    def __init__(self, endpoint: Endpoint, others: Callable[[], ssl.SSLContext] | None) -> None:
         self._connecting = endpoint.connecting
-        self.others = others or verifying_context(endpoint.connecting.authorities)
+        self._others = others
+
+    @cached_property
+    def others(self) -> ssl.SSLContext:
+        if self._others is not None:
+            return self._others()
+        return verifying_context(self._connecting.authorities)
 
     @cached_property
     def endpoint(self) -> ssl.SSLContext:

@@ -56,8 +56,8 @@ class Transport:
     """Sends requests for one endpoint. Safe to make outside a running loop; close it inside.
 
     `resolver` and `tls` may be shared; the closer of this transport closes only its own resolver.
-    `tls` has no certificate of ours. `ways` has the proxies of the environment, where the endpoint
-    says nothing of them, and the logins at proxies.
+    What `tls` makes has no certificate of ours. `ways` has the proxies of the environment, where
+    the endpoint says nothing of them, and the logins at proxies.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Transport:
         events: Events,
         *,
         resolver: AbstractResolver | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         ways: Ways | None = None,
     ) -> None:
         self._endpoint = endpoint
