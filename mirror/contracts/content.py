@@ -45,7 +45,7 @@ class Partial(Protocol):
 
     @property
     def offset(self) -> int:
-        """Bytes written and hashed: where a resumed download goes on."""
+        """Bytes written, which are or will be hashed: where a resumed download goes on."""
 
     async def announce(self, size: int) -> None:
         """The whole will have `size` bytes. Room is made as they come; raises StoreFull for more
