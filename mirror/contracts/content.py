@@ -66,7 +66,8 @@ class Partial(Protocol):
     async def place(self, at: int, pieces: Sequence[bytes], vouched: bool = False) -> None:
         """Writes these pieces, the first of them to the offset `at`, off the event loop. What is
         there below `offset` is passed over; what follows on it is hashed, and `offset` moves over
-        what is there behind. `vouched`: as in `vouched_ahead`.
+        what is there behind. `vouched`: as in `vouched_ahead`. The bytes of
+        the pieces must not change any more: some are hashed later.
 
         Raises StoreFull when there is no room for them, OSError for other faults of the disk. Then
         `offset` tells how much was taken all the same.
