@@ -542,3 +542,12 @@ async def test_a_fast_client_does_not_starve_the_others(lone: Sender, file: Path
             await sending
         for end in (fast, fast_end, fair, fair_end):
             end.close()
+
+
+async def test_sender_threads_give_way_to_the_loop(sender: Sender) -> None:
+    def priorities() -> set[int]:
+        threads = [each.native_id for each in threading.enumerate() if each.name == "sender"]
+        return {os.getpriority(os.PRIO_PROCESS, each) for each in threads if each is not None}
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    await eventually(lambda: priorities() == {min(own + 5, 19)})
