@@ -117,11 +117,11 @@ class SocketThread(ABC, Generic[J]):
         self._epoll.close()
         os.close(self._wake)
 
-    # Called on any thread but this one.
+    # Called on any thread.
 
     def join(self) -> None:
-        """Waits until it has ended, some seconds at most."""
-        if self._thread.is_alive():
+        """Waits until it has ended, some seconds at most; not on this thread itself."""
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_LAST_TURN)
 
     # Called on this thread.

@@ -20,7 +20,13 @@ from ...sockets.tls import TlsSocket
 from ..endpoint import KIB, MIB
 from . import buffers
 
-_MOST = 2 * MIB  # bytes that wait to be read; what comes meanwhile stays in the kernel
+# Bytes that wait to be read, for one body, and for all of a thread as long as that leaves each the
+# least; what comes meanwhile stays in the kernel. The loop is told when half of them are there, or
+# nothing more is for now: each time costs it some turns, and these take the lock of the interpreter
+# from who decrypts.
+_MOST = 4 * MIB
+_LEAST = MIB
+_TOGETHER = 32 * MIB
 
 # To receive a whole MiB takes as long as all the loop's turns that a first byte needs on its way
 # out. While it may be on it, less is taken at a time.
@@ -106,8 +112,9 @@ class Reception(Job):
     # Called on the thread.
 
     @property
-    def is_too_far_ahead(self) -> bool:
-        return self._given - self._taken >= _MOST
+    def ahead(self) -> int:
+        """Bytes that were not taken yet."""
+        return self._given - self._taken
 
     def receive(self) -> tuple[int, int]:
         """Bytes that came, of those that there was room for. Raises BlockingIOError when there are
@@ -126,7 +133,7 @@ class Reception(Job):
         return count, len(wanted)
 
     def give(self) -> None:
-        """To the loop, all that has come."""
+        """To the loop, all that has come. It has to be told."""
         if self.buffer is None or self._filled == self._passed:
             return
         piece = self.buffer[self._passed : self._filled]
@@ -137,7 +144,9 @@ class Reception(Job):
         self.pieces.append(piece)
         if self._is_closed:
             self.pieces.clear()
-        elif not self._told:
+
+    def tell(self) -> None:
+        if self.pieces and not self._told:
             self._told = True
             with suppress(RuntimeError):  # the loop is closed, and whoever waited is gone with it
                 self._loop.call_soon_threadsafe(self._look)
@@ -181,14 +190,16 @@ class ReceiverThread(SocketThread[Reception]):
         self._finish(reception, ConnectionAbortedError(errno.ECONNABORTED, "nobody receives it"))
 
     def _advance(self, reception: Reception) -> None:
-        if reception.is_too_far_ahead:
+        most = max(_LEAST, min(_MOST, _TOGETHER // max(1, self.jobs)))
+        if reception.ahead >= most:
             reception.parked = True
-            if reception.is_too_far_ahead:  # still: nothing was taken before it was said
+            if reception.ahead >= most:  # still: nothing was taken before it was said
                 return
             reception.parked = False
         try:
             count, wanted = reception.receive()
         except BlockingIOError:
+            reception.tell()
             self._wait(reception)
         except BaseException as error:  # the caller's, whatever it is
             self._finish(reception, error)
@@ -199,14 +210,17 @@ class ReceiverThread(SocketThread[Reception]):
                 reception.has_more = reception.tls is not None and reception.tls.has_more()
                 self._finish(reception, None)
             else:
-                self._came(reception, count, wanted)
+                self._came(reception, count, wanted, most)
 
-    def _came(self, reception: Reception, count: int, wanted: int) -> None:
+    def _came(self, reception: Reception, count: int, wanted: int, most: int) -> None:
         reception.give()
         if count < min(wanted, _CRUMB) and reception.came > _AT_ONCE:
+            reception.tell()
             self._rest(reception, _GATHER)
-        else:
-            self._ready.append(reception)
+            return
+        if reception.came <= _AT_ONCE or reception.ahead >= most // 2:
+            reception.tell()
+        self._ready.append(reception)
 
     def _give_up(self, now: float) -> None:
         """Who reads the bodies knows how long to wait."""
