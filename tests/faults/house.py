@@ -276,7 +276,9 @@ class Mirror:
         if not database.exists():
             return {}
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
-            return dict(db.execute("SELECT digest, data FROM small").fetchall())
+            made = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'small'").fetchall()
+            # A process that was killed may have made the file, and nothing in it.
+            return dict(db.execute("SELECT digest, data FROM small").fetchall()) if made else {}
 
     def kept(self) -> dict[str, int]:
         """All visible content: its sizes, by digests."""
