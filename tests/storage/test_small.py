@@ -106,6 +106,22 @@ async def test_puts_at_the_same_time_are_all_kept(store: DiskContent) -> None:
     assert store.usage().content_bytes == sum(map(len, pieces))
 
 
+async def test_what_goes_wrong_with_a_put_is_told_to_all_who_wait_for_it(
+    store: DiskContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bool:
+        raise RuntimeError("nobody has thought of that")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store.space, "admit", fails)
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(
+                *(store.put(Digest.of(data), data) for data in (b"1", b"2")), return_exceptions=True
+            )
+    assert [type(each) for each in found] == [RuntimeError] * 2
+    assert await content(store, await put(store, b"1")) == b"1"
+
+
 def test_who_is_killed_has_kept_what_was_told_and_nothing_half(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PUTS, str(tmp_path / "store")]
     told = set[str]()

@@ -70,7 +70,13 @@ class SmallPuts:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-                kept = await self._thread.run(self._commit, batch)
+                try:
+                    kept = await self._thread.run(self._commit, batch)
+                except Exception as error:  # of whoever waits: nobody is to wait for ever
+                    for each in batch:
+                        if not each.kept.done():
+                            each.kept.set_exception(error)
+                    continue
                 for each in batch:
                     if not each.kept.done():
                         each.kept.set_result(kept)
