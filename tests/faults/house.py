@@ -252,7 +252,7 @@ class Mirror:
                         found[re.sub(r":\[\d+\]$", "", target)] += 1
         return found
 
-    def _of_threads(self) -> Counter[str]:
+    def of_threads(self) -> Counter[str]:
         """What threads hold that receive from upstreams: begun with the first large body, they
         stay, no more than a few."""
         threads = min(4, os.cpu_count() or 1) * len(self.processes())
@@ -329,7 +329,7 @@ class Mirror:
         reserved = await self.metric("cache_reserved_bytes")
         kept = sum(map(taken, self.partials()))
         held = {
-            "descriptors": dict(self.descriptors() - self._rest - self._of_threads()),
+            "descriptors": dict(self.descriptors() - self._rest - self.of_threads()),
             "locks": self.locks(),
             "fills": await self.metric("fills_running"),
             "reserved": reserved - kept,  # a partial that stays keeps its room

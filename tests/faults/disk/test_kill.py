@@ -87,7 +87,9 @@ async def test_f30_a_mirror_killed_at_any_moment(house: House) -> None:
 
     pace(house.hub, 0.005)
     mirror = await house.mirror()
-    for _ in range(12):
+    for turn in range(12):
+        # The first that is asked of an upstream takes its time: certificates' authorities are read.
+        await mirror.blob(house.hub.add_blob(b"%d" % turn))
         clients = [asyncio.create_task(client(number)) for number in (0, 1, 2, 3, 3)]
         await asyncio.sleep(chance.uniform(0, 0.15))  # the moment at which it happens
         mirror.kill()
