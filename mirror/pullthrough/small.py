@@ -8,6 +8,8 @@ then goes another way than the usual one is left to a fill, which knows them all
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import structlog
@@ -80,6 +82,8 @@ class SmallBlobs:
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> FileContent | None:
         """The blob, which is not here; None: it is a fill's to bring. Raises Unknown, Denied."""
+        if self._fills.running(repository.registry, digest) is not None:
+            return None
         key = repository, digest
         if not self._asks.is_under_way(key):
             if (found := await self._of_another(digest)) is not None:
@@ -87,14 +91,22 @@ class SmallBlobs:
             size = self._served.size(repository, digest)
             if size is None or size > LARGEST or not context.is_wanted:
                 return None
-            if self._fills.running(repository.registry, digest) is not None:
-                return None
         asking = context.lasting(ANSWERS.ask)
         # By repository too, as manifests: what one may not see says nothing of the others.
         whole, joined = await self._asks.answer(
             asking, key, lambda: self._claimed(asking, repository, digest)
         )
         return replace(whole, outcome=Outcome.JOINED) if joined and whole is not None else whole
+
+    @contextlib.contextmanager
+    def left_to_a_fill(self, digest: Digest) -> Iterator[None]:
+        """While a fill opens: until it can be followed, no other process is to bring the blob."""
+        is_claimed = self._claims is not None and self._claims.take(digest)
+        try:
+            yield
+        finally:
+            if is_claimed and self._claims is not None:
+                self._claims.give(digest)
 
     async def _of_another(self, digest: Digest) -> FileContent | None:
         """The blob, where another process, or another repository's clients of this one, bring it
@@ -121,8 +133,10 @@ class SmallBlobs:
             return None
         try:
             followed = await self._store.follow(digest, repository.registry)
-            if followed is not None:  # a fill of another process, which one of this one goes along
-                followed.close()
+            # A fill of another process, which one of this one goes along, or what it has brought.
+            brought = followed or await self._store.open(digest)
+            if brought is not None:
+                brought.close()
                 return None
             return await self._fill(context, repository, digest)
         finally:
