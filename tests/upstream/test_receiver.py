@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import hashlib
 import os
@@ -24,6 +25,7 @@ from mirror.oci.ranges import ByteRange
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.http.heads import Connector
 from mirror.upstream.http.receiver import Receiver
+from mirror.upstream.http.receiving import ReceiverThread, Reception
 from mirror.upstream.http.stream import BlobStream
 
 from ..fakes import CONTEXT
@@ -230,6 +232,29 @@ async def test_many_bodies_that_stall_hold_up_no_other(
         for stream, task in zip(stalled, waiting, strict=True):
             assert await task == BIG[1_000_000:][: len(task.result())]
             await stream.close()
+
+
+async def test_what_there_was_room_for_is_told_when_other_bodies_take_the_room() -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+    arrived = asyncio.Event()
+    reception = Reception(reading, None, 64 << 20, arrived.set, lambda error: None)
+    thread = ReceiverThread()  # whose turns are taken here
+    try:
+        reception.came = 2 << 20  # from now on the loop is told when half of the room is taken
+        os.write(writing, bytes(1 << 20))
+        thread.jobs = 1
+        thread._advance(reception)
+        assert not reception.parked
+        thread.jobs = 64
+        thread._advance(reception)
+        assert reception.parked
+        await asyncio.wait_for(arrived.wait(), 10)
+    finally:
+        thread.end(reception)
+        thread.release()
+        os.close(reading)
+        os.close(writing)
 
 
 async def test_tls_1_2(host: Host, make_remote: MakeRemote, tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ class ReceiverThread(SocketThread[Reception]):
         if reception.ahead >= most:
             reception.parked = True
             if reception.ahead >= most:  # still: nothing was taken before it was said
+                reception.tell()  # there was more room as it came, with fewer bodies
                 return
             reception.parked = False
         try:
