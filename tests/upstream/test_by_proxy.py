@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
 from mirror.asking.retry_policy import RetryPolicy
@@ -525,6 +526,26 @@ async def test_a_proxy_may_be_spoken_to_in_tls_and_is_not_shown_our_certificate(
             await remote.resolve(CONTEXT, REDIS, "7")
     assert not any(proxy.certificates)
     assert set(proxy.targets("CONNECT")) == {f"{HUB}:{port}"}
+
+
+async def test_a_large_blob_comes_whole_through_tls_in_a_proxys_tls(
+    make_remote: MakeRemote, tmp_path: Path
+) -> None:
+    authority, blob = Authority(tmp_path), bytes(range(256)) * 4096
+
+    async def registry(request: web.BaseRequest) -> web.Response:
+        return web.Response(body=blob)
+
+    async with (
+        FakeProxy(HUB, tls=authority.server("localhost")) as proxy,
+        tls_server(authority.server(HUB), registry) as port,
+    ):
+        url = proxy.url.replace("127.0.0.1", "localhost")
+        connecting = Connecting(Routes(Proxy(url), Proxy(url)), authority.path.read_text())
+        tls = authority.trusted()
+        remote = make_remote(f"https://{HUB}:{port}", connecting=connecting, tls=tls)
+        async with asyncio.timeout(10):
+            assert await read_all(remote, str(Digest.of(blob))) == blob
 
 
 async def test_an_unverified_proxy_is_told_apart_from_an_unverified_registry(

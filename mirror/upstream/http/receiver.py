@@ -30,7 +30,8 @@ class Receiver(asyncio.Protocol):
     @classmethod
     def take_over(cls, response: aiohttp.ClientResponse, came: int) -> Self | None:
         """Goes on after the `came` bytes that were read; None where it is not worth it, or must
-        not be: aiohttp has received more, or only it can tell where the body ends."""
+        not be: aiohttp has received more, or only it can tell where the body ends, or asyncio
+        decrypts it (TLS within that of a proxy)."""
         length, carrier = response.content_length, response.connection
         if length is None or length - came < WORTH or hdrs.TRANSFER_ENCODING in response.headers:
             return None
@@ -39,6 +40,8 @@ class Receiver(asyncio.Protocol):
         connection = carrier.protocol
         if not isinstance(connection, Connection) or not connection.is_connected():
             return None
+        if carrier.transport is None or carrier.transport.get_extra_info("sslcontext"):
+            return None  # asyncio's TLS: what is on the socket is not the body yet
         try:
             return cls(response, connection, length - came)
         except (OSError, RuntimeError):  # no descriptor, no thread
