@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import gc
 import hashlib
@@ -252,6 +253,29 @@ async def test_what_there_was_room_for_is_told_when_other_bodies_take_the_room()
         await asyncio.wait_for(arrived.wait(), 10)
     finally:
         thread.end(reception)
+        thread.release()
+        os.close(reading)
+        os.close(writing)
+
+
+async def test_a_socket_that_cannot_be_waited_for_ends_its_body_and_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(reception: Reception) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    reception = Reception(reading, None, 1 << 20, lambda: None, ended.set_result)
+    thread = ReceiverThread()  # whose turn is taken here
+    monkeypatch.setattr(thread, "_wait", full)
+    try:
+        thread._advance(reception)
+        error = await asyncio.wait_for(ended, 10)
+        assert isinstance(error, OSError)
+        assert error.errno == errno.ENOSPC
+    finally:
         thread.release()
         os.close(reading)
         os.close(writing)

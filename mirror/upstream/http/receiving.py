@@ -201,7 +201,10 @@ class ReceiverThread(SocketThread[Reception]):
             count, wanted = reception.receive()
         except BlockingIOError:
             reception.tell()
-            self._wait(reception)
+            try:
+                self._wait(reception)
+            except OSError as error:  # epoll takes no more sockets: that is this body's alone
+                self._finish(reception, error)
         except BaseException as error:  # the caller's, whatever it is
             self._finish(reception, error)
         else:
