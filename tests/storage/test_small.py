@@ -211,6 +211,22 @@ async def test_a_database_that_is_garbage_is_begun_anew_and_what_is_held_stays(
     await store.close()
 
 
+async def test_what_another_process_has_begun_anew_is_what_goes_and_what_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    """As the parent of workers does, which puts nothing there itself."""
+    worker, parent = opened(tmp_path / "store"), opened(tmp_path / "store")
+    await put(worker, b"lost")
+    worker.small._database.begin_anew(worker.small._database.identity)
+    gone, stays = await put(worker, b"gone"), await put(worker, b"stays")
+    await parent.evict([gone])
+    assert await content(worker, gone) is None
+    await Upkeep(parent, UpkeepPolicy()).mend()
+    assert worker.size(stays) == 5
+    for store in (worker, parent):
+        await store.close()
+
+
 async def test_a_row_that_has_to_stay_becomes_a_file(store: DiskContent) -> None:
     held, kept = await put(store, b"pushed"), await put(store, b"kept")
     assert await store.held.hold(held) == 6

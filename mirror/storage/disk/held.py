@@ -164,7 +164,7 @@ class DiskHeld:
             if before >= 0:  # its blocks come free now, not while others wait for the account
                 os.close(before)
         sync_directory(target.parent)
-        with contextlib.suppress(apsw.Error):  # it is proven, and no harm beside the file
+        with contextlib.suppress(apsw.Error, OSError):  # it is proven, and no harm beside the file
             self._small.remove(digest)
 
     def _put(self, key: SessionKey, path: Path, digest: Digest, data: bytes) -> bool:

@@ -100,8 +100,10 @@ class SmallRows:
     def remove(self, digest: Digest) -> float | None:
         """When it had come; None: it was not here, or nothing of it can be read. Its pages come
         free for other rows. Blocking; raises apsw.Error, OSError."""
-        identity = self._database.identity
+        identity = None
         try:
+            self._database.look()
+            identity = self._database.identity
             if self.came(digest) is None:
                 return None
             with self._database.transaction() as db:
@@ -115,6 +117,7 @@ class SmallRows:
         """Gives the disk back what rows have left, but for a little. Blocking; raises OSError."""
         try:
             self._mend()
+            self._database.look()
             with self._database.transaction() as db:
                 [(free,)] = rows(db, "PRAGMA freelist_count")
                 surplus = free - _SPARE // _PAGE
@@ -128,8 +131,9 @@ class SmallRows:
             log.warning("small_content_gives_nothing_back", reason=str(error))
 
     def page(self, after: str, count: int) -> list[tuple[Digest, int]]:
-        """Rows in the order of digests, after this one, with their sizes in bytes. Raises
-        apsw.Error."""
+        """Rows in the order of digests, after this one, with their sizes in bytes. Blocking; raises
+        apsw.Error, OSError."""
+        self._database.look()
         found = self._read(
             "SELECT digest, length(data) FROM small WHERE digest > ? ORDER BY digest LIMIT ?",
             after,
@@ -138,7 +142,8 @@ class SmallRows:
         return [(Digest.parse(digest), size) for digest, size in found]
 
     def among(self, first: str, last: str) -> set[str]:
-        """Those from this digest to that, both with them. Raises apsw.Error."""
+        """Those from this digest to that, both with them. Blocking; raises apsw.Error, OSError."""
+        self._database.look()
         found = self._read("SELECT digest FROM small WHERE digest BETWEEN ? AND ?", first, last)
         return {digest for (digest,) in found}
 
