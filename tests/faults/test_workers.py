@@ -8,10 +8,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from mirror.app.workers import cradle
 
 from ..waiting import eventually
 from . import watchful
@@ -130,6 +133,23 @@ async def test_workers_are_there_again_when_what_forks_them_was_killed(house: Ho
     await eventually(are_others, SOON)
     assert not set(before) & set(family(mirror))
     assert await mirror.stop() == 0
+
+
+def test_others_are_forked_where_it_was_killed_before_it_had_read_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def line() -> tuple[socket.socket, socket.socket]:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    (ours, theirs), (begun, other) = line(), line()
+    monkeypatch.setattr(cradle, "spawned", lambda: (begun, os.getpid()))
+    forks = cradle.Cradle((ours, os.getpid()))
+    ours.send(b"1")
+    theirs.close()
+    forks.look()
+    forks.close()
+    assert other.recv(1) == b""
+    other.close()
 
 
 @pytest.mark.parametrize("after", [0.2, 0.5, 0.8, 1.1, 1.5, None])

@@ -100,10 +100,13 @@ class Cradle:
                 return born
 
     def look(self) -> None:
-        """Hears who has ended."""
+        """Hears who has ended. Raises OSError where it has, and no other can be begun."""
         with contextlib.suppress(BlockingIOError):
-            while told := self._line.recv(_MOST, socket.MSG_DONTWAIT):
-                self._hear(json.loads(told))
+            try:
+                while told := self._line.recv(_MOST, socket.MSG_DONTWAIT):
+                    self._hear(json.loads(told))
+            except ConnectionResetError:  # it was killed before it had read what it was asked
+                pass
             self._lose()
 
     def close(self) -> None:
