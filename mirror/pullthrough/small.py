@@ -38,6 +38,10 @@ LARGEST = 32 << 10
 _LOOK = 0.01  # seconds between two looks at what another process brings
 
 
+class _Taken(Unavailable):
+    """Nothing was asked: it is asked for just now, by another process or in another's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """A FileContent: all of it, in memory and proven."""
@@ -93,9 +97,12 @@ class SmallBlobs:
                 return None
         asking = context.lasting(ANSWERS.ask)
         # By repository too, as manifests: what one may not see says nothing of the others.
-        whole, joined = await self._asks.answer(
-            asking, key, lambda: self._claimed(asking, repository, digest)
-        )
+        try:
+            whole, joined = await self._asks.answer(
+                asking, key, lambda: self._claimed(asking, repository, digest)
+            )
+        except _Taken:
+            return None
         return replace(whole, outcome=Outcome.JOINED) if joined and whole is not None else whole
 
     @contextlib.contextmanager
@@ -125,12 +132,13 @@ class SmallBlobs:
     async def _claimed(
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Whole | None:
-        """As `bring`, for all processes of the node."""
+        """As `bring`, for all processes of the node. Raises _Taken, by which an ask that is under
+        way in another client's name goes on."""
         claims = self._claims
         if claims is None:
             return await self._fill(context, repository, digest)
         if not claims.take(digest):
-            return None
+            raise _Taken(f"{digest} is being brought")
         try:
             followed = await self._store.follow(digest, repository.registry)
             # A fill of another process, which one of this one goes along, or what it has brought.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.asking.single_flight import Sharing
 from mirror.contracts.content import StoreFull
 from mirror.contracts.events import ContentCommitted, FillEnded
 from mirror.contracts.registry import Outcome, Provenance
@@ -158,3 +159,28 @@ async def test_f37_two_processes_download_once(upstream: FakeUpstream, tmp_path:
         await cache.close()
         await fills.close()
         claims.close()
+
+
+async def test_what_several_clients_wait_for_is_not_begun_anew_by_who_asks_beside(
+    upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, claims = MemoryContent(), Claims(tmp_path / "claims")
+    fills = Fills(store, Events())
+    shared = replace(Shared.over(store, FakeTags(), fills), claims=claims)
+    cache = PullThrough(upstream, shared)
+    _, layer = await served(cache, upstream, CONFIG, LAYER)
+    monkeypatch.setattr(cache._small._asks, "_sharing", Sharing(silent=0.0))
+    upstream.gate.clear()
+    clients = [
+        asyncio.create_task(cache.blob(replace(CONTEXT, client=name), REDIS, layer))
+        for name in ("one", "other")
+    ]
+    await eventually(lambda: upstream.asked["blob"] == 1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    upstream.gate.set()
+    assert [await read_all(content) for content in await asyncio.gather(*clients)] == [LAYER] * 2
+    assert upstream.asked["blob"] == 1
+    await cache.close()
+    await fills.close()
+    claims.close()
