@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from mirror.app.workers import cradle
+from mirror.app.workers.line import Numbered
+from mirror.config import Config
 
 from ..waiting import eventually
 from . import watchful
@@ -135,21 +137,24 @@ async def test_workers_are_there_again_when_what_forks_them_was_killed(house: Ho
     assert await mirror.stop() == 0
 
 
-def test_others_are_forked_where_it_was_killed_before_it_had_read_all(
+def test_a_parent_outlives_what_forks_when_no_other_can_be_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def line() -> tuple[socket.socket, socket.socket]:
-        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """It was killed before it had read what it was asked, which is told by ECONNRESET."""
 
-    (ours, theirs), (begun, other) = line(), line()
-    monkeypatch.setattr(cradle, "spawned", lambda: (begun, os.getpid()))
+    def none() -> tuple[socket.socket, int]:
+        raise BlockingIOError("a limit of tasks")
+
+    monkeypatch.setattr(cradle, "spawned", none)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     forks = cradle.Cradle((ours, os.getpid()))
     ours.send(b"1")
     theirs.close()
     forks.look()
+    with pytest.raises(BlockingIOError):
+        forks.fork(Numbered(1, Config()), ours, ())
+    forks.look()
     forks.close()
-    assert other.recv(1) == b""
-    other.close()
 
 
 @pytest.mark.parametrize("after", [0.2, 0.5, 0.8, 1.1, 1.5, None])

@@ -74,6 +74,8 @@ class Cradle:
     def fork(self, given: Numbered, line: socket.socket, ports: Sequence[Port]) -> Born:
         """A worker that serves on these ports. Raises OSError."""
         self.look()
+        if self._line.fileno() < 0:
+            self._line, self._pid = spawned()
         self._asked += 1
         # In memory: it holds secrets, and is longer than a message may be.
         with open(os.memfd_create("given", os.MFD_CLOEXEC), "w+b") as file:
@@ -100,7 +102,9 @@ class Cradle:
                 return born
 
     def look(self) -> None:
-        """Hears who has ended. Raises OSError where it has, and no other can be begun."""
+        """Hears who has ended."""
+        if self._line.fileno() < 0:  # it has, and nothing was forked since
+            return
         with contextlib.suppress(BlockingIOError):
             try:
                 while told := self._line.recv(_MOST, socket.MSG_DONTWAIT):
@@ -127,7 +131,6 @@ class Cradle:
             born.exitcode = -signal.SIGKILL
         self._alive.clear()
         self.close()
-        self._line, self._pid = spawned()
 
 
 def forked() -> tuple[socket.socket, int]:
@@ -197,7 +200,10 @@ def _lie(line: socket.socket) -> int:
             for ended in _ended():
                 _tell(line, ended)
         if line.fileno() in ready:
-            asked, files, _, _ = socket.recv_fds(line, _MOST, _MOST_FILES)
+            try:
+                asked, files, _, _ = socket.recv_fds(line, _MOST, _MOST_FILES)
+            except ConnectionResetError:  # the parent was killed before it had read all
+                os._exit(0)
             if not asked:
                 os._exit(0)
             try:
