@@ -224,7 +224,11 @@ async def test_what_is_counted_needs_no_folder_and_outlives_a_worker(
     for _ in range(30):
         assert (await mirror.manifest("7")).is_whole(manifest)
     assert list(temporary.iterdir()) == []
-    assert await mirror.metric("requests_total", kind="tag") == 30
+
+    async def are_counted() -> bool:
+        return await mirror.metric("requests_total", kind="tag") == 30
+
+    await eventually(are_counted, SOON)
     died = workers(mirror)[0]
     os.kill(died, signal.SIGKILL)
 
