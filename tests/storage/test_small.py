@@ -23,6 +23,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
+from ..waiting import eventually
 from .content_contract import content
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +204,7 @@ async def test_a_database_that_is_garbage_is_begun_anew_and_what_is_held_stays(
         for name in ("small.db", "small.db-wal"):
             path = tmp_path / "store" / name
             path.write_bytes(b"garbage" * (path.stat().st_size // 7))
+    assert await store.held.hold(Digest.of(b"none")) is None
     assert await content(store, lost) is None
     assert await content(store, kept) == b"pushed" * 999
     assert await put(store, b"fetched" * 999) == lost
@@ -217,7 +219,7 @@ async def test_what_another_process_has_begun_anew_is_what_goes_and_what_is_look
     """As the parent of workers does, which puts nothing there itself."""
     worker, parent = opened(tmp_path / "store"), opened(tmp_path / "store")
     await put(worker, b"lost")
-    worker.small._database.begin_anew(worker.small._database.identity)
+    worker.small._database.begin_anew(worker.small.identity)
     gone, stays = await put(worker, b"gone"), await put(worker, b"stays")
     await parent.evict([gone])
     assert await content(worker, gone) is None
@@ -225,6 +227,17 @@ async def test_what_another_process_has_begun_anew_is_what_goes_and_what_is_look
     assert worker.size(stays) == 5
     for store in (worker, parent):
         await store.close()
+
+
+async def test_what_was_lost_with_a_database_takes_no_room_any_more(store: DiskContent) -> None:
+    await put(store, b"lost")
+    upkeep = Upkeep(store, UpkeepPolicy(every=0.01, look=0.01))
+    running = asyncio.create_task(upkeep.run())
+    await eventually(lambda: upkeep._mended is not None)
+    store.small._database.begin_anew(store.small.identity)
+    await eventually(lambda: store.usage().entries == 0)
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_a_row_that_has_to_stay_becomes_a_file(store: DiskContent) -> None:

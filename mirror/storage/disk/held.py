@@ -23,6 +23,7 @@ from ...oci.digest import Digest
 from ...oci.errors import ContentMismatch
 from ...threads import Threads
 from ..owner import give, make_folder
+from ..sqlite_files import DAMAGED
 from .async_index import AsyncIndex
 from .blob_files import HELD, BlobFiles
 from .files import prepare, sync_directory, words, write_all
@@ -105,6 +106,8 @@ class DiskHeld:
         """As `hold`, of what is in no file: it becomes one."""
         try:
             data = self._small.read(digest)
+        except DAMAGED:  # what was in there is lost
+            return None
         except apsw.Error as error:
             raise StoreFull(f"small content cannot be read: {error}") from error
         if data is None or not digest.matches(data):

@@ -62,6 +62,11 @@ class SmallRows:
         self._damaged: Identity | None = None
         self._database.open_for_reading()
 
+    @property
+    def identity(self) -> Identity | None:
+        """Of the file; None where it cannot be written."""
+        return self._database.identity
+
     def close(self) -> None:
         self._database.close()
 

@@ -61,7 +61,8 @@ class Upkeep:
         self._events = events or Events()
         self._store = store
         self._policy = policy
-        self._mended: Identity | None = None  # the index that was found in order last
+        # The databases that were found in order last: the index, and small content.
+        self._mended: tuple[Identity | None, Identity | None] | None = None
 
     async def run(self) -> None:
         """Until cancelled. Its faults are logged; it raises nothing."""
@@ -217,11 +218,11 @@ class Upkeep:
 
     async def _tidy_for_ever(self) -> None:
         while True:
+            # At the start, and when the account, or small content, was begun anew or, after a time
+            # in memory, is that of the disk again.
             index = self._store.async_index.index
-            # At the start, and when the account was begun anew or, after a time in memory, is that
-            # of the disk again.
-            if self._mended is None or index.database.identity != self._mended:
-                self._mended = index.database.identity
+            if (found := (index.database.identity, self._store.small.identity)) != self._mended:
+                self._mended = found
                 await self._surviving("mend", self.mend)
             await self._surviving("tidy", self.tidy)
             for _ in range(max(1, round(self._policy.every / self._policy.look))):
