@@ -1,8 +1,8 @@
 """A connection that speaks TLS, used like a plain socket that does not block.
 
 asyncio's own TLS encrypts on the event loop, into buffers of its own, and leaves no socket that a
-thread could read from or write to. Here the library (OpenSSL) uses the socket itself, whoever
-calls: the loop, through asyncio's transport for plain sockets, or a thread. All that is below the
+thread could read from or write to. Here what is called uses the socket itself, whoever calls: the
+loop, through asyncio's transport for plain sockets, or a thread. All that is below the
 loop's protocols (the connections that only ask what the response cache has, deadlines, transfers)
 is the same as without TLS.
 """
@@ -18,6 +18,8 @@ import threading
 from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Any, cast
+
+from .fed_tls import FedTls
 
 CHUNK = 64 << 10
 """Bytes encrypted by one call: four records. More at once saves nothing, and what a slow client has
@@ -50,17 +52,20 @@ class TlsSocket(socket.socket):
         self, plain: socket.socket, context: ssl.SSLContext, to: str | None = None
     ) -> None:
         plain.setblocking(False)
+        self._tls: FedTls | ssl.SSLSocket
         # Who ends without TLS's own end (close_notify) is at its end nevertheless.
-        tls = context.wrap_socket(
-            plain,
-            server_side=to is None,
-            server_hostname=to,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=True,
-        )
-        super().__init__(tls.family, tls.type, tls.proto, tls.fileno())
+        if to is not None:
+            self._tls, descriptor = FedTls(plain, context, to), plain.fileno()
+        else:
+            self._tls = context.wrap_socket(
+                plain,
+                server_side=True,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=True,
+            )
+            descriptor = self._tls.fileno()
+        super().__init__(plain.family, plain.type, plain.proto, descriptor)
         super().setblocking(False)
-        self._tls = tls
         self._turn = threading.Lock()
         self._owed = 0  # bytes that OpenSSL has begun to send, and was not done with
         self._fault: OSError | None = None  # of receiving, that the next call raises
@@ -116,7 +121,7 @@ class TlsSocket(socket.socket):
             return came
 
     def has_more(self) -> bool:
-        """Whether a part of a record has been decrypted, and not received."""
+        """Whether more has come than was received, as far as that is known here."""
         with self._turn:
             return not self._is_gone and self._tls.pending() > 0
 

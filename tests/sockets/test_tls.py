@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import ssl
 from collections.abc import Iterator
@@ -101,3 +103,50 @@ def test_what_came_before_nonsense_comes_before_its_error(
     for _ in range(2):
         with pytest.raises(ConnectionResetError):
             received(client)
+
+
+def shaken(client: TlsSocket, server: socket.socket, records: bytes) -> int:
+    """With all of these; how often."""
+    left, times = memoryview(records), 0
+    while left:
+        with contextlib.suppress(BlockingIOError):
+            left = left[server.send(left) :]
+        assert client.shake() is Wait.READABLE
+        times += 1
+    return times
+
+
+def test_a_server_that_only_asks_for_hellos_holds_nobody_and_is_cut() -> None:
+    """HelloRequests (RFC 5246, 7.4.1.1) are passed over, whoever sends them."""
+    ours, theirs = socket.socketpair()
+    client = TlsSocket(ours, ssl.create_default_context(), HOST)
+    assert client.shake() is Wait.READABLE
+    theirs.recv(MIB)
+    theirs.setblocking(False)
+    records = b"\x16\x03\x03\0\x04\0\0\0\0" * (MIB // 36)  # a quarter of a MiB
+    assert shaken(client, theirs, records) > 2
+    with pytest.raises(ConnectionResetError, match="bytes of nothing"):
+        shaken(client, theirs, records * 3)
+    client.close()
+    theirs.close()
+
+
+def test_an_end_that_comes_with_the_last_bytes_is_seen_by_a_poll(
+    authority: Authority,
+) -> None:
+    """Of the server's TLS alone, whose connection stays open."""
+    ours, theirs = socket.socketpair()
+    server = TlsSocket(ours, authority.server(HOST))
+    client = TlsSocket(theirs, authority.trusted(), HOST)
+    waits = [Wait.READABLE]
+    while any(wait is not Wait.NOTHING for wait in waits):
+        waits = [client.shake(), server.shake()]
+    assert server.send(b"the last") == 8
+    held = os.dup(server.fileno())
+    server.close()
+    assert client.recv(MIB) == b"the last"
+    ready, _, _ = select.select([client], [], [], 10)
+    assert ready
+    assert client.recv(MIB) == b""
+    os.close(held)
+    client.close()
