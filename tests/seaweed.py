@@ -205,7 +205,12 @@ class Seaweed:
         with contextlib.closing(connection):
             accepted = {"Accept": "application/json"}
             connection.request("GET", f"{folder}/?limit=10000", headers=accepted)
-            found = json.loads(connection.getresponse().read())
+            answer = connection.getresponse()
+            said = answer.read()
+        if answer.status == 404 and below:
+            return  # it has gone since it was listed: the parts of an upload, when that ends
+        assert answer.status == 200, (answer.status, said)
+        found = json.loads(said)
         for entry in found.get("Entries") or ():
             name = entry["FullPath"].rpartition("/")[2]
             if entry["Mode"] >> 31:  # Go's sign of a folder

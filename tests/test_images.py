@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mirror.pullthrough.images import this_platform
 
 from .commands import Done, ran
 from .fakes.hub import OCI_INDEX, Hub
+from .faults.client import digest_of
 
 
 @pytest.fixture
@@ -50,14 +53,26 @@ async def test_an_image_that_was_warmed_is_ready_with_no_registry(hub: Hub, conf
 
 
 async def test_what_is_missing_is_named(hub: Hub, config: Path, tmp_path: Path) -> None:
-    hub.add_image("library/redis", "7", b"layer one" * 1000)
+    layers = b"layer one" * 5000, b"layer two, which is small"
+    hub.add_image("library/redis", "7", *layers)
     await say(config, "warm", "redis:7")
-    for path in (tmp_path / "store" / "blobs").rglob("*"):
-        if path.is_file() and path.read_bytes().startswith(b"layer one"):
-            path.unlink()
+    lose(tmp_path / "store", *layers)
     said = await say(config, "ready", "redis:7")
     assert said.status == 1
-    assert "layer sha256:" in said.stdout
+    for layer in layers:
+        assert f"layer {digest_of(layer)}" in said.stdout
+
+
+def lose(store: Path, *contents: bytes) -> None:
+    """Small content is a row, other content a file: each has to be there."""
+    for digest in map(digest_of, contents):
+        algorithm, _, name = digest.partition(":")
+        files = list((store / "blobs" / algorithm).rglob(name))
+        for path in files:
+            path.unlink()
+        with contextlib.closing(sqlite3.connect(store / "small.db")) as db, db:
+            rows = db.execute("DELETE FROM small WHERE digest = ?", (digest,)).rowcount
+        assert len(files) + rows == 1
 
 
 async def test_an_image_that_is_not_there_is_told(hub: Hub, config: Path) -> None:
@@ -94,8 +109,6 @@ async def test_what_is_below_an_index_in_an_index_is_warmed_and_missed(
     assert warmed.status == 0, warmed.stderr
     assert "2 blobs" in warmed.stdout
     assert (await say(config, "ready", "redis:7")).status == 0
-    for path in (tmp_path / "store" / "blobs").rglob("*"):
-        if path.is_file() and path.read_bytes().startswith(b"layer one"):
-            path.unlink()
+    lose(tmp_path / "store", b"layer one" * 1000)
     said = await say(config, "ready", "redis:7")
     assert (said.status, "layer sha256:" in said.stdout) == (1, True)
