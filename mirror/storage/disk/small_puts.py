@@ -11,7 +11,7 @@ import structlog
 
 from ...clock import Clock
 from ...contracts.content import StoreFull
-from ...threads import Threads
+from ...threads import Threads, aside
 from .async_index import AsyncIndex
 from .files import words
 from .index import Arrival
@@ -64,7 +64,7 @@ class SmallPuts:
     async def close(self) -> None:
         if self._writing is not None:
             await self._writing
-        await asyncio.to_thread(self._thread.close)
+        await aside(self._thread.close)
 
     async def _write(self) -> None:
         try:
