@@ -28,12 +28,14 @@ def is_manifest(request: web.Request) -> bool:
 
 
 def names(data: bytes, fault: Fault | None = None, media_type: str = OCI_MANIFEST) -> Fault:
-    """The tag is said to be these bytes, and who asks for them by their digest gets the fault, or
-    what the hub has."""
+    """A HEAD of the tag says that it is these bytes, a GET does not find it; and who asks for them
+    by their digest gets the fault, or what the hub has."""
 
     async def answer(request: web.Request) -> web.StreamResponse | None:
         if by_digest(request):
             return await fault(request) if fault and is_manifest(request) else None
+        if request.method == "GET":
+            return web.Response(status=404)
         headers = {"Docker-Content-Digest": digest_of(data), "Content-Type": media_type}
         return web.Response(headers={**headers, "Content-Length": str(min(len(data), MIB))})
 
@@ -150,14 +152,16 @@ def lags(times: int, what: Callable[[web.Request], bool]) -> Fault:
 
 
 class MissingOnce:
-    """A Fault: whatever is asked for by its digest is not there the first time."""
+    """A Fault: whatever is asked for by its digest, or by the GET of a tag, is not there the first
+    time."""
 
     def __init__(self) -> None:
-        self.seen: set[tuple[str, str]] = set()  # method, digest
+        self.seen: set[tuple[str, str]] = set()  # method, digest or tag
 
     async def __call__(self, request: web.Request) -> web.StreamResponse | None:
         what = request.method, request.path.rpartition("/")[2]
-        if what in self.seen or not by_digest(request):
+        is_tag = request.method == "GET" and is_manifest(request)
+        if what in self.seen or not (by_digest(request) or is_tag):
             return None
         self.seen.add(what)
         return web.Response(status=404)
@@ -196,7 +200,7 @@ async def test_what_a_replica_has_not_yet_is_waited_for(
     house.hub.fail("registry", missing, MANY)
     mirror = await house.mirror(workers=workers)
     await pull(mirror, index, image, digest_of(data))
-    assert missing.seen == {("GET", digest) for digest in (index, image, digest_of(data))}
+    assert missing.seen == {("GET", one) for one in ("7", index, image, digest_of(data))}
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 20 * MIB])

@@ -3,7 +3,8 @@
 Registries answer HEAD and GET differently: some know no HEAD, refuse it, or say less by it. Docker
 asks by GET whenever HEAD is of no use, skopeo asks by nothing else. So does the mirror; where both
 are the same, HEAD is cheaper, and no pull that a registry counts. Of a tag that is new here the GET
-has to follow, and is sent at once, unless pulls are counted.
+has to follow, and is sent at once, unless pulls are counted; what it does not find may be known to
+a HEAD, which another replica answers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ...contracts.registry import BytesContent, Outcome
 from ...events import Events
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
-from ...oci.errors import ManifestUnknown, RegistryError, Untrustworthy
+from ...oci.errors import ManifestUnknown, RegistryError, Unknown, Untrustworthy
 from ...oci.manifests import ACCEPT, MANIFEST_TYPES, read_manifest
 from ...oci.reference import Repository
 from ...threads import aside, read_aside
@@ -98,16 +99,36 @@ class Manifests:
         self, asker: Asker, repository: Repository, tag: str
     ) -> Descriptor | BytesContent:
         """By GET at once: a HEAD would say less, and the GET have to follow. Where pulls are
-        counted that has to be needed: the manifest may be here by another name."""
+        counted that has to be needed: the manifest may be here by another name. One 404 is not
+        believed of a tag that a HEAD knows: its manifest may be yet to come."""
         if self._pulls_are_counted():
             return await self.resolve(asker, repository, tag, ())
-        return await self.fetch(asker, repository, f"manifests/{tag}", None)
+        try:
+            return await self.fetch(asker, repository, f"manifests/{tag}", None)
+        except Unknown as missing:
+            said = await self._known_to_head(asker, repository, tag, missing)
+            if said is None:
+                raise
+            return said
 
     async def get(self, asker: Asker, repository: Repository, digest: Digest) -> BytesContent:
         key = repository.name, digest
         if key in self._handover and (fetched := self._handover.pop(key, None)) is not None:
             return fetched
         return await self.fetch(asker, repository, f"manifests/{digest}", digest)
+
+    async def _known_to_head(
+        self, asker: Asker, repository: Repository, tag: str, missing: Unknown
+    ) -> Descriptor | None:
+        """What a HEAD says, sent once, of a tag that a GET did not find."""
+        asked = manifest_request("HEAD", repository, f"manifests/{tag}", _is_of_heads)
+        try:
+            async with asyncio.timeout(self._endpoint.limits.waits.head_silent):
+                response = await self._requests.once(asker, asked, missing)
+        except (RegistryError, TimeoutError):
+            return None
+        await self._transport.discard(response)
+        return self._said(response)
 
     async def _instead(
         self,
