@@ -268,6 +268,23 @@ async def test_room_is_made_for_rows_and_what_goes_is_what_was_used_longest_ago(
     await store.close()
 
 
+@pytest.mark.parametrize("wanted", [1, 30_000], ids=["less than the row", "more than the row"])
+async def test_a_row_whose_database_somebody_holds_stays_and_what_is_behind_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: int
+) -> None:
+    monkeypatch.setattr("mirror.storage.disk.small_rows._BUSY_MS", 1)
+    store = opened(tmp_path / "store", size=100_000)
+    row, file = await put(store, b"row" * 100), await put(store, os.urandom(60_000))
+    with contextlib.closing(apsw.Connection(str(store.root / "small.db"))) as db:
+        db.execute("BEGIN IMMEDIATE")
+        new = await put(store, os.urandom(100_000 - 60_300 + wanted))
+    assert await content(store, file) is None
+    assert await content(store, row) == b"row" * 100
+    assert await store.evict([row]) == 300
+    assert store.size(new) == store.usage().content_bytes
+    await store.close()
+
+
 async def test_what_is_evicted_gives_its_bytes_back_to_the_disk(store: DiskContent) -> None:
     digests = [await put(store, os.urandom(8000)) for _ in range(300)]
     store.small._database.checkpoint()

@@ -50,6 +50,8 @@ class _Unlinking:
     fd: int = -1
     written: float | None = None
     """When it was, in seconds since the epoch, if it was here and is removed."""
+    row_stays: apsw.Error | OSError | None = None
+    """Why its row could not be removed."""
 
     def open(self) -> None:
         with contextlib.suppress(OSError):
@@ -62,7 +64,13 @@ class _Unlinking:
                 raise _IsHeld(found.st_size)
             self.path.unlink()
             self.written = found.st_mtime
-        if (came := self.small.remove(self.digest)) is not None:
+        self.row_stays = None
+        try:
+            came = self.small.remove(self.digest)
+        except (apsw.Error, OSError) as error:
+            self.row_stays = error
+            raise
+        if came is not None:
             self.written = came
 
     def close(self) -> None:
@@ -92,19 +100,25 @@ class Removal:
         self._unrecorded: set[Digest] = set()  # evicted, as the index could not be told
 
     def evict(self, digests: Sequence[Digest]) -> int:
-        """To make room: returns the bytes that were recorded of it. What is held stays. Raises
-        OSError, and apsw.Error when the index takes no record of it: it is told the next time."""
+        """To make room: returns the bytes that were recorded of it. What is held stays, and rows
+        that their database does not let go of: another process may hold it, or its log finds no
+        room on a full disk. Raises OSError, and apsw.Error when the index takes no record of it: it
+        is told the next time."""
         before, self._unrecorded = self._unrecorded, set()
         again = [digest for digest in before if not self._is_here(digest)]
-        gone = 0
+        gone, staying = 0, list[apsw.Error | OSError]()
         for digest in dict.fromkeys([*digests, *again]):
             entry = self._async_index.known(self._async_index.index.entry, digest)
             is_due = self._async_index.known(self._far.is_due, digest) or False
             unlinking = self._unlinking(digest, unmarked_only=True)
             try:
                 size = self._remove(self._held.evict, digest, unlinking)
-            except apsw.Error:
-                self._unrecorded.add(digest)
+            except (apsw.Error, OSError) as error:
+                if unlinking.row_stays is not None:
+                    staying.append(unlinking.row_stays)
+                    continue
+                if isinstance(error, apsw.Error):
+                    self._unrecorded.add(digest)
                 raise
             finally:
                 if unlinking.written is not None:
@@ -114,6 +128,8 @@ class Removal:
                     known = 0 if entry is None else entry.size
                     self._events.emit(ContentEvicted(digest, known, unused, age, is_due))
             gone += self._async_index.index.taken(size or 0)
+        if staying:
+            log.warning("small_content_stays", pieces=len(staying), reason=str(staying[-1]))
         self._small.give_back()
         return gone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ import apsw
 import structlog
 
 from ...clock import Clock
-from ...contracts.content import Entry, StoreFull
+from ...contracts.content import StoreFull
 from ...oci.digest import Digest
 from ...threads import Threads
 from .async_index import AsyncIndex
@@ -31,6 +31,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _ROUNDS = 64
 _BATCH = 64  # pieces that go at a time
+_PASSED = 4 * _BATCH  # pieces that do not go, behind which others are looked for
 
 # Room is reserved for more bytes than have come, so that no piece costs a record: three times as
 # many as there are, at most so many, and at most this share of all.
@@ -195,15 +196,17 @@ class SpaceManager:
         only of theirs."""
         if wanted <= 0 or not self.bounds.evicts:
             return 0
-        gone, before = 0, list[Entry]()
+        gone, passed = 0, set[Digest]()
         try:
             await self._settle()
             await self._async_index.ask(self._async_index.index.has_clock, self._clock.wall())
-            while gone < wanted and (batch := await self._oldest(wanted - gone, guests)):
-                went = await self._evict([entry.digest for entry in batch])
-                if not went and batch == before:
+            while gone < wanted and len(passed) < _PASSED:
+                if not (batch := await self._oldest(wanted - gone, guests, passed)):
                     break
-                before, gone = batch, gone + went  # another process may have evicted the same
+                went = await self._evict(batch)
+                if not went:  # another process may have evicted the same
+                    passed.update(batch)
+                gone += went
         except (OSError, apsw.Error) as error:  # a disk that takes nothing, a damaged index
             log.error("cannot_evict", reason=str(error))
         if gone:
@@ -252,15 +255,16 @@ class SpaceManager:
         self._vain_until = self._clock.monotonic() + self._vain_for
         self._vain_for = min(2 * self._vain_for, _LONGEST_VAIN)
 
-    async def _oldest(self, wanted: int, guests: bool) -> list[Entry]:
-        """Of what may go, as much as makes so many bytes, or a batch."""
+    async def _oldest(self, wanted: int, guests: bool, passed: Set[Digest]) -> list[Digest]:
+        """Of what may go and was not `passed`, as much as makes so many bytes, or a batch."""
         index = self._async_index.index
-        found, size = [], 0
-        for entry in await self._async_index.ask(index.oldest, _BATCH, guests):
-            if size >= wanted:
+        found, size = list[Digest](), 0
+        for entry in await self._async_index.ask(index.oldest, _BATCH + len(passed), guests):
+            if size >= wanted or len(found) == _BATCH:
                 break
-            found.append(entry)
-            size += index.taken(entry.size)
+            if entry.digest not in passed:
+                found.append(entry.digest)
+                size += index.taken(entry.size)
         return found
 
     async def making_names(self, files: Threads, work: Callable[..., T], *arguments: object) -> T:
