@@ -83,7 +83,8 @@ async def test_f20_who_limits_is_left_alone_while_another_answers(house: House) 
         assert (await mirror.manifest("7")).is_whole(digest)
     layer = digest_of(b"layer")
     assert (await mirror.blob(layer)).is_whole(layer)
-    assert len(limited.requests) == 1
+    # The HEAD shows that no pull is meant by the limit, but all that is asked.
+    assert [one.method for one in limited.requests] == ["GET", "HEAD"]
 
 
 async def test_f21_trouble_that_passes_is_unseen(house: House) -> None:

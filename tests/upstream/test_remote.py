@@ -106,6 +106,17 @@ async def test_where_pulls_are_counted_no_manifest_is_fetched_that_may_be_here(
     assert {one.method for one in hub.requests} == {"HEAD"}
 
 
+async def test_where_no_pull_is_left_a_new_tag_is_asked_for_by_head(
+    hub: Hub, remote: Remote
+) -> None:
+    digest = hub.add_image("library/redis", "7", LAYER)
+    hub.limit = 0
+    found = await remote.tagged(CONTEXT, REDIS, "7")
+    assert isinstance(found, Descriptor)
+    assert str(found.digest) == digest
+    assert [one.method for one in hub.requests] == ["GET", "HEAD"]
+
+
 async def test_all_manifest_types_are_asked_for(hub: Hub, remote: Remote) -> None:
     hub.add_image("library/redis", "7")
     descriptor = await remote.resolve(CONTEXT, REDIS, "7")

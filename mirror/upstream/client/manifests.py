@@ -27,7 +27,7 @@ from ...oci.manifests import ACCEPT, MANIFEST_TYPES, read_manifest
 from ...oci.reference import Repository
 from ...threads import aside, read_aside
 from ..endpoint import MIB, Endpoint, Trust
-from ..failures import FailureKind, Unfit, in_time, may_be_heads
+from ..failures import FailureKind, QuotaSpent, Unfit, in_time, may_be_heads
 from ..http.transport import Transport, origin
 from . import answers
 from .requests import Request, Requests, Usable
@@ -99,12 +99,15 @@ class Manifests:
         self, asker: Asker, repository: Repository, tag: str
     ) -> Descriptor | BytesContent:
         """By GET at once: a HEAD would say less, and the GET have to follow. Where pulls are
-        counted that has to be needed: the manifest may be here by another name. One 404 is not
-        believed of a tag that a HEAD knows: its manifest may be yet to come."""
+        counted, or none is left, that has to be needed: the manifest may be here by another name;
+        and whether the limit is on all requests shows by the HEAD. One 404 is not believed of a
+        tag that a HEAD knows: its manifest may be yet to come."""
         if self._pulls_are_counted():
             return await self.resolve(asker, repository, tag, ())
         try:
             return await self.fetch(asker, repository, f"manifests/{tag}", None)
+        except QuotaSpent:
+            return await self.resolve(asker, repository, tag, ())
         except Unknown as missing:
             said = await self._known_to_head(asker, repository, tag, missing)
             if said is None:
