@@ -432,7 +432,9 @@ def _tracer(
         return None
     from ..tracing.spans import OtelTracer
 
-    tracer = OtelTracer(config.tracing.otlp, config.tracing.sample, clock)
+    # One mirror at a time has the folder, all its processes together.
+    mirror = str(config.storage.path.resolve())
+    tracer = OtelTracer(config.tracing.otlp, config.tracing.sample, clock, mirror)
     stack.push_async_callback(aside, tracer.close)
     exporter = tracer.exporter
     metrics.watch_spans(lambda: exporter.sent, lambda: exporter.dropped)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import platform
 import re
@@ -69,15 +68,15 @@ class OtelTracer:
     before that, with its decision whether to record. Close it.
 
     The id of a pull's trace is made of who pulls what, and the minute: so workers that each have a
-    part of its connections tell of the same trace, and draw it or not alike.
+    part of its connections tell of the same trace, and draw it or not alike. `mirror` is the same
+    for them, and no other mirror's of this node.
     """
 
-    def __init__(self, url: str, sample: float, clock: Clock) -> None:
+    def __init__(self, url: str, sample: float, clock: Clock, mirror: str) -> None:
         self.exporter = Exporter(url)
         self._clock = clock
         self._ids = _Ids()
-        parent = multiprocessing.parent_process()
-        self._service = f"{platform.node()} {os.getpid() if parent is None else parent.pid}"
+        self._service = f"{platform.node()} {mirror}"
         self._provider = TracerProvider(
             id_generator=self._ids,
             sampler=ParentBased(TraceIdRatioBased(sample)),
