@@ -154,13 +154,15 @@ class SmallBlobs:
         self, context: RequestContext, repository: Repository, digest: Digest
     ) -> Whole | None:
         """As `bring`; told as a fill is."""
-        number, result, found = self._fills.number(), "failed", None
+        number, result, size = self._fills.number(), "failed", 0
         self._events.emit(FillStarted(number, repository, digest, 0.0))
         try:
-            with span("fill", {"registry_mirror.digest": str(digest)}):
+            with span("fill", {"registry_mirror.digest": str(digest)}) as step:
                 found, result = await self._brought(context, repository, digest)
+                size = 0 if found is None else len(found.data)
+                if step is not None:
+                    step.set({"registry_mirror.result": result, "registry_mirror.bytes": size})
         finally:
-            size = 0 if found is None else len(found.data)
             self._events.emit(FillEnded(number, repository, digest, result, size))
         return found
 
