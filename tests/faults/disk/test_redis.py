@@ -47,6 +47,12 @@ async def pulls(house: House, mirror: Mirror, name: str = "library/redis") -> No
         assert (await mirror.blob(layer, name=name)).is_whole(layer)
 
 
+def times_asked(house: House) -> int:
+    """How often the upstream was asked what the tag is, by either way."""
+    path = "library/redis/manifests/7"
+    return sum(house.hub.count("registry", method, path) for method in ("HEAD", "GET"))
+
+
 async def _let_go(house: House, mirror: Mirror, server: RedisServer) -> None:
     """Has the mirror find out that Redis is gone, with the connection that it kept."""
     server.kill()
@@ -58,7 +64,7 @@ async def test_f45_redis_comes_and_goes(house: House, server: RedisServer) -> No
     house.hub.add_image("library/redis", "7", b"layer")
     mirror = await mirror_with(house, server)  # it is not there at the start
     await pulls(house, mirror)
-    asked = house.hub.count("registry", "HEAD", "library/redis/manifests/7")
+    asked = times_asked(house)
     assert await mirror.metric("tag_store_errors_total", store="redis") > 0
     assert mirror.events("tag_store_failing")
 
@@ -84,7 +90,7 @@ async def test_f45_redis_comes_and_goes(house: House, server: RedisServer) -> No
 
     await eventually(is_told_again, 20)
     # The memory of it was good all the time: nobody was asked about a tag again.
-    assert house.hub.count("registry", "HEAD", "library/redis/manifests/7") == asked
+    assert times_asked(house) == asked
     await _let_go(house, mirror, server)
 
 
@@ -133,7 +139,7 @@ async def test_f46_garbage_under_our_key_is_absent_and_overwritten(
     server.start()
     first = await mirror_with(house, server)
     await pulls(house, first)
-    asked = house.hub.count("registry", "HEAD", "library/redis/manifests/7")
+    asked = times_asked(house)
     [key] = keys(server)
     with client(server) as db:
         good = db.get(key)
@@ -147,6 +153,6 @@ async def test_f46_garbage_under_our_key_is_absent_and_overwritten(
         await pulls(house, second)
         assert db.type(key) == b"string"
         assert (db.get(key) or b"")[:20] == good[:20]
-    assert house.hub.count("registry", "HEAD", "library/redis/manifests/7") > asked
+    assert times_asked(house) > asked
     for mirror in (first, second):
         await _let_go(house, mirror, server)
