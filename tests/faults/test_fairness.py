@@ -75,10 +75,11 @@ async def pull(mirror: Mirror, name: str) -> float:
 
 
 async def best(tries: Sequence[str], mirror: Mirror, within: float) -> float:
-    """The shortest time of these pulls; no more are tried once one was within the bound."""
+    """The shortest time of these pulls; no more are tried once one was within the bound. The first
+    may wait for a fill that drips until it is given up, which is after 30 s."""
     times = []
     for name in tries:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             times.append(await pull(mirror, name))
         if times[-1] <= within:
             break
