@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,14 +138,11 @@ def forked() -> tuple[socket.socket, int]:
     does not return, but raises SystemExit when they have ended."""
     ours, theirs = _pair()
     gc.freeze()  # else looking for garbage would copy every page
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-    try:
+    with _held_back():
         pid = os.fork()
         if pid == 0:
             _close_all_but(theirs)
             raise SystemExit(_lie(theirs))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return ours, pid
 
@@ -155,13 +152,10 @@ def spawned() -> tuple[socket.socket, int]:
     ours, theirs = _pair()
     with theirs:
         code = f"from {__name__} import main; main({theirs.fileno()})"
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-        try:
+        with _held_back():
             begun = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-c", code], pass_fds=[theirs.fileno()]
             )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     begun.returncode = 0  # whoever closes the cradle waits for it
     return ours, begun.pid
 
@@ -170,6 +164,17 @@ def main(line: int) -> None:
     """Of a process that was begun anew."""
     gc.freeze()
     raise SystemExit(_lie(socket.socket(fileno=line)))
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """A process that is begun within has these signals held back from its first moment on
+    (signal(7): the mask is kept by fork and exec, a handler is not)."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
