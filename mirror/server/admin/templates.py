@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from ... import quantities
-from ..browsing import TEMPLATES
 from . import view
 
 if TYPE_CHECKING:
@@ -34,21 +33,14 @@ class Templates:
 
     @cached_property
     def _opened(self) -> jinja2.Environment:
-        import jinja2
+        from ..browsing.environment import environment
 
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([_HERE / "templates", TEMPLATES]),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        environment.filters.update(
+        opened = environment(_HERE / "templates")
+        opened.filters.update(
             {
                 name: getattr(quantities, name)
                 for name in ("size", "binary_size", "lasted", "ago", "share", "moment", "clock")
             }
         )
-        environment.globals.update(asset=self._asset, bar_height=view.HEIGHT)
-        return environment
+        opened.globals.update(asset=self._asset, bar_height=view.HEIGHT)
+        return opened

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from aiohttp import hdrs, web
 
 from .... import quantities
 from ....clock import Clock
 from ....contracts.administration import Administration
 from ....contracts.identity import Action
-from ...browsing import TEMPLATES
 from ...browsing.assets import Assets
+from ...browsing.environment import environment
 from . import forms
 from .doorman import Doorman
 from .kinds import kind
@@ -47,14 +46,7 @@ class Desk:
         self.doorman = doorman
         self.clock = clock
         self.site = site
-        self._env = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([HERE / "templates", TEMPLATES]),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
+        self._env = environment(HERE / "templates")
         self._env.filters.update(
             size=quantities.binary_size,
             ago=quantities.ago,
