@@ -7,9 +7,13 @@ from enum import Enum
 from typing import Protocol
 
 from ..frozen import dataclass
+from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from .files import Hasher, OpenFile
-from .registry import FileContent, Outcome
+from .registry import FileContent, Outcome, Provenance
+
+SMALL = 32 << 10
+"""Bytes of content that is small: it is brought whole, in memory, and `put` keeps it for little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,41 @@ class Usage:
 
 class StoredContent(FileContent, OpenFile, Protocol):
     """Content of a store, open: whole and proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentInMemory:
+    """A StoredContent whose bytes are in memory, whole and proven."""
+
+    data: bytes
+    descriptor: Descriptor
+    outcome: Outcome
+    provenance: Provenance = Provenance.HERE
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def fileno(self) -> int:
+        return -1
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return self.data[offset : offset + count]
+
+    def again(self) -> ContentInMemory:
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def damaged(self, reason: str) -> None:
+        """Memory is read, whatever becomes of the disk."""
+
+    async def proven(self) -> None:
+        """It is."""
+
+    async def readable(self, beyond: int) -> int:
+        return len(self.data)
 
 
 class ContentStore(Protocol):

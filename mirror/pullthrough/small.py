@@ -15,13 +15,12 @@ from dataclasses import replace
 import structlog
 
 from ..asking.single_flight import SingleFlight
-from ..contracts.content import StoreFull
+from ..contracts.content import SMALL, ContentInMemory, StoreFull
 from ..contracts.context import RequestContext
 from ..contracts.events import ContentCommitted, FillEnded, FillStarted
 from ..contracts.registry import FileContent, Outcome, Provenance
 from ..contracts.tracing import span
 from ..contracts.upstream import StreamContent, Upstream
-from ..frozen import dataclass
 from ..oci.descriptor import OCTET_STREAM, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable, Untrustworthy
@@ -32,42 +31,11 @@ from .shared import Shared
 
 log = structlog.get_logger()
 
-LARGEST = 32 << 10
-"""Bytes of a blob that is brought so."""
-
 _LOOK = 0.01  # seconds between two looks at what another process brings
 
 
 class _Taken(Unavailable):
     """Nothing was asked: it is asked for just now, by another process or in another's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A FileContent: all of it, in memory and proven."""
-
-    data: bytes
-    descriptor: Descriptor
-    outcome: Outcome
-    provenance: Provenance
-
-    async def proven(self) -> None:
-        """It is."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def pread(self, count: int, offset: int) -> bytes:
-        return self.data[offset : offset + count]
-
-    def damaged(self, reason: str) -> None:
-        """There is no file of it."""
-
-    async def readable(self, beyond: int) -> int:
-        return len(self.data)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class SmallBlobs:
@@ -77,7 +45,7 @@ class SmallBlobs:
         self._upstream = upstream
         self._served, self._store, self._fills = shared.served, shared.store, shared.fills
         self._events, self._claims = shared.events, shared.claims
-        self._asks: SingleFlight[tuple[Repository, Digest], Whole | None] = SingleFlight()
+        self._asks: SingleFlight[tuple[Repository, Digest], ContentInMemory | None] = SingleFlight()
 
     async def close(self) -> None:
         await self._asks.close()
@@ -93,7 +61,7 @@ class SmallBlobs:
             if (found := await self._of_another(digest)) is not None:
                 return found
             size = self._served.size(repository, digest)
-            if size is None or size > LARGEST or not context.is_wanted:
+            if size is None or size > SMALL or not context.is_wanted:
                 return None
         asking = context.lasting(ANSWERS.ask)
         # By repository too, as manifests: what one may not see says nothing of the others.
@@ -131,7 +99,7 @@ class SmallBlobs:
 
     async def _claimed(
         self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> Whole | None:
+    ) -> ContentInMemory | None:
         """As `bring`, for all processes of the node. Raises _Taken, by which an ask that is under
         way in another client's name goes on."""
         claims = self._claims
@@ -152,7 +120,7 @@ class SmallBlobs:
 
     async def _fill(
         self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> Whole | None:
+    ) -> ContentInMemory | None:
         """As `bring`; told as a fill is."""
         number, result, size = self._fills.number(), "failed", 0
         self._events.emit(FillStarted(number, repository, digest, 0.0))
@@ -168,7 +136,7 @@ class SmallBlobs:
 
     async def _brought(
         self, context: RequestContext, repository: Repository, digest: Digest
-    ) -> tuple[Whole | None, str]:
+    ) -> tuple[ContentInMemory | None, str]:
         """The blob, if all has gone well, and how it ended, in FillEnded's words."""
         try:
             stream = await self._upstream.blob(context, repository, digest)
@@ -186,7 +154,7 @@ class SmallBlobs:
             return None, "rejected"
         kept = await self._keep(repository, digest, data, stream.source)
         came = Provenance.HERE if stream.kept else Provenance.BROUGHT
-        found = Whole(
+        found = ContentInMemory(
             data,
             Descriptor(OCTET_STREAM, digest, len(data)),
             Outcome.FILLED,
@@ -212,7 +180,7 @@ async def _read(stream: StreamContent) -> tuple[bytes | None, str | None]:
     """All that it brings, None where that is too much, or in part; and which endpoint has brought
     it, None where several have. Raises Unavailable, Untrustworthy."""
     size, source = stream.descriptor.size, stream.source
-    if stream.start or size is None or size > LARGEST:
+    if stream.start or size is None or size > SMALL:
         return None, source
     data = b""
     while len(data) <= size and (piece := await stream.read()):

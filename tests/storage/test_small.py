@@ -15,10 +15,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from mirror.contracts.content import StoreFull
+from mirror.contracts.content import SMALL, StoreFull
 from mirror.events import Events
 from mirror.oci.digest import Digest
-from mirror.storage.disk.small_rows import LARGEST
 from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
@@ -71,10 +70,10 @@ async def put(store: DiskContent, data: bytes) -> Digest:
 
 
 async def test_small_content_is_no_file_and_larger_content_is(store: DiskContent) -> None:
-    small, large = await put(store, bytes(LARGEST)), await put(store, bytes(LARGEST + 1))
+    small, large = await put(store, bytes(SMALL)), await put(store, bytes(SMALL + 1))
     assert [path.name for path in files(store)] == [large.hex]
-    assert await content(store, small) == bytes(LARGEST)
-    assert await content(store, large) == bytes(LARGEST + 1)
+    assert await content(store, small) == bytes(SMALL)
+    assert await content(store, large) == bytes(SMALL + 1)
 
 
 async def test_what_an_older_mirror_has_left_in_files_stays_good(store: DiskContent) -> None:
@@ -144,7 +143,7 @@ def test_who_is_killed_has_kept_what_was_told_and_nothing_half(tmp_path: Path) -
         await Upkeep(store, UpkeepPolicy()).mend()
         assert len(told) >= 40
         for digest in told:
-            assert await store.read(Digest.parse(digest), LARGEST) is not None
+            assert await store.read(Digest.parse(digest), SMALL) is not None
         entries = await store.page(None, 100_000)
         assert {str(entry.digest) for entry in entries} >= told
         rows = {row.digest: row.size for row in entries}

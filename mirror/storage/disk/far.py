@@ -11,6 +11,7 @@ import apsw
 import structlog
 
 from ...clock import Clock
+from ...contracts.content import ContentInMemory
 from ...contracts.registry import Outcome
 from ...contracts.second_tier import Backlog, Due, FarStanding
 from ...oci.digest import Digest
@@ -18,8 +19,8 @@ from ...oci.errors import Unavailable
 from .async_index import AsyncIndex
 from .blob_files import BlobFiles
 from .far_index import FarIndex
-from .open_file import StoredFile, StoredRow
-from .small_rows import SmallRows
+from .open_file import StoredFile
+from .small_rows import SmallRows, in_memory
 
 log = structlog.get_logger()
 
@@ -69,11 +70,11 @@ class DiskFar:
     async def backlog(self) -> Backlog:
         return await self._ask(self._index.backlog) or Backlog(0, None)
 
-    async def open(self, digest: Digest) -> StoredFile | StoredRow | None:
+    async def open(self, digest: Digest) -> StoredFile | ContentInMemory | None:
         with contextlib.suppress(apsw.Error):
             row = self._small.read(digest)
             if row is not None and digest.matches(row):
-                return StoredRow(row, digest, Outcome.HIT)
+                return in_memory(row, digest, Outcome.HIT)
         try:
             fd = self._blobs.open(digest)
         except Unavailable:  # descriptors have run out: clients come first

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...clock import Clock
+from ...contracts.content import SMALL
 from ...oci.digest import Digest
 from ...oci.errors import Untrustworthy
 from ...threads import Threads
@@ -19,7 +20,6 @@ from .index import Arrival
 from .ingest_key import IngestKey, PartialKey
 from .partial import DiskFollowed, DiskPartial, LockedFile, lock_partial
 from .small_puts import SmallPuts
-from .small_rows import LARGEST
 from .space import SpaceClaim, SpaceManager
 
 
@@ -75,7 +75,7 @@ class Ingest:
         self, digest: Digest, data: bytes, refers_to: Sequence[Digest], source: str
     ) -> bool:
         """As ContentStore.put."""
-        if len(data) <= LARGEST and await self._put_small(digest, data, refers_to, source):
+        if len(data) <= SMALL and await self._put_small(digest, data, refers_to, source):
             return True
         partial, kept = await self._space.making_names(
             self._files,

@@ -68,38 +68,3 @@ class StoredFile(DiskFile):
 
     async def readable(self, beyond: int) -> int:
         return self.size
-
-
-class StoredRow:
-    """A StoredContent that is in memory, whole and proven: it was no file."""
-
-    __slots__ = ("_data", "descriptor", "outcome", "size")
-
-    provenance = Provenance.HERE
-
-    def __init__(self, data: bytes, digest: Digest, outcome: Outcome) -> None:
-        self._data = data
-        self.size = len(data)
-        self.descriptor = Descriptor(OCTET_STREAM, digest, self.size)
-        self.outcome = outcome
-
-    def fileno(self) -> int:
-        return -1
-
-    def pread(self, count: int, offset: int) -> bytes:
-        return self._data[offset : offset + count]
-
-    def again(self) -> StoredRow:
-        return self
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def damaged(self, reason: str) -> None:
-        """Memory is read, whatever becomes of the disk."""
-
-    async def proven(self) -> None:
-        """It is."""
-
-    async def readable(self, beyond: int) -> int:
-        return self.size

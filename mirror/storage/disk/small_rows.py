@@ -15,14 +15,14 @@ import apsw
 import structlog
 
 from ...clock import Clock
+from ...contracts.content import ContentInMemory
+from ...contracts.registry import Outcome
+from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
 from ..shared_database import SharedDatabase
 from ..sqlite_files import DAMAGED, Identity, Rows, Schema, open_unwritable, rows
 
 log = structlog.get_logger()
-
-LARGEST = 32 << 10
-"""Bytes of content that may be a row."""
 
 # Milliseconds that a write waits for another process's (see Patience).
 _BUSY_MS = 2000
@@ -167,3 +167,8 @@ class SmallRows:
         damaged, self._damaged = self._damaged, None
         if damaged is not None:
             self._database.begin_anew(damaged)
+
+
+def in_memory(row: bytes, digest: Digest, outcome: Outcome) -> ContentInMemory:
+    """A row that is proven."""
+    return ContentInMemory(row, Descriptor(OCTET_STREAM, digest, len(row)), outcome)

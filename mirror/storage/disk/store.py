@@ -21,7 +21,7 @@ import apsw
 import structlog
 
 from ...clock import Clock
-from ...contracts.content import Entry, Usage
+from ...contracts.content import SMALL, ContentInMemory, Entry, Usage
 from ...contracts.events import ContentQuarantined
 from ...contracts.registry import Outcome
 from ...events import Events
@@ -40,11 +40,11 @@ from .held_index import HeldIndex
 from .index import Arrival, Index
 from .ingest import Ingest, IngestPolicy
 from .left_partials import remove_all
-from .open_file import StoredFile, StoredRow
+from .open_file import StoredFile
 from .partial import DiskFollowed, DiskPartial
 from .removal import Removal
 from .small_puts import SmallPuts
-from .small_rows import LARGEST, SmallRows
+from .small_rows import SmallRows, in_memory
 from .space import Bounds, SpaceManager
 from .uploads import DiskUploads
 from .uses import Uses
@@ -135,13 +135,13 @@ class DiskContent:
 
     async def open(
         self, digest: Digest, outcome: Outcome = Outcome.HIT
-    ) -> StoredFile | StoredRow | None:
+    ) -> StoredFile | ContentInMemory | None:
         recorded = self._recorded(digest)
-        if recorded is None or recorded <= LARGEST:
+        if recorded is None or recorded <= SMALL:
             row = await self._row(digest)
             if row is not None:
                 self.touch(digest)
-                return StoredRow(row, digest, outcome)
+                return in_memory(row, digest, outcome)
         fd = await self._opened(digest)
         if fd is None:
             return None
