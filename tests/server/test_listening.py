@@ -176,7 +176,7 @@ async def test_every_address_is_ipv4_alone_where_the_kernel_has_no_ipv6(
 async def test_what_keeps_one_from_connecting_keeps_no_other(
     registry: FakeRegistry, sender: Sender, monkeypatch: pytest.MonkeyPatch, reason: int
 ) -> None:
-    accept, failures = socket.socket.accept, [reason] * 3
+    accept, failures = socket.socket._accept, [reason] * 3  # type: ignore[attr-defined]
 
     def failing(self: socket.socket) -> Any:
         if failures:
@@ -184,7 +184,7 @@ async def test_what_keeps_one_from_connecting_keeps_no_other(
         return accept(self)
 
     async with served(registry, sender) as port:
-        monkeypatch.setattr(socket.socket, "accept", failing)
+        monkeypatch.setattr(socket.socket, "_accept", failing)
         assert (await port.get("/v2/")).status == 200
         assert not failures
         wire = await port.connect()

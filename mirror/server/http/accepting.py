@@ -51,6 +51,8 @@ SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 Make = Callable[[socket.socket, bytes, Answer | None], asyncio.Protocol]
 
+_STREAM = int(socket.SOCK_STREAM)
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -82,6 +84,7 @@ class Acceptor:
         others: Callable[[], Iterable[Idle]] = tuple,
     ) -> None:
         self._make = make
+        self._response_cache = response_cache
         self._others = others
         self._tls = tls
         self._idle = idle
@@ -148,10 +151,19 @@ class Acceptor:
         self._ports.clear()
 
     def _accept(self, listening: socket.socket, most: int) -> None:
+        """Takes who has connected, and answers them in one turn of the response cache."""
+        self._response_cache.begin_turn()
+        self._accept_some(listening, most)
+        self._response_cache.end_turn()
+
+    def _accept_some(self, listening: socket.socket, most: int) -> None:
         port = self._ports[listening]
+        # Neither socket.accept nor the class socket.socket, which look up two enums and run a
+        # dozen lines of Python for each connection: what is answered and closed needs none of it.
+        accept, family, protocol = listening._accept, int(listening.family), listening.proto  # type: ignore[attr-defined]
         for _ in range(most):
             try:
-                client, address = listening.accept()
+                descriptor, address = accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -161,12 +173,12 @@ class Acceptor:
                 self._loop.remove_reader(listening)
                 self._make_room(listening, str(error.strerror))
                 return
-            is_last = client.fileno() >= self._most
+            client = socket.SocketType(family, _STREAM, protocol, descriptor)
             if self._tls is not None and port.tls:
-                self._handshakes.begin(client, address[0], self._tls, self._idle)
+                self._handshakes.begin(_whole(client), address[0], self._tls, self._idle)
             else:
-                self._kept.begin(client, address[0])
-            if is_last:
+                self._kept.take(client, address[0])
+            if descriptor >= self._most:
                 # What was just accepted is handed over meanwhile: most of it is not idle.
                 self._loop.remove_reader(listening)
                 self._loop.call_later(_SOON, self._resume, listening, "few descriptors are left")
@@ -220,9 +232,10 @@ class Acceptor:
         os.close(lowest)
         return lowest >= self._most
 
-    def _hand(self, client: socket.socket, first: bytes, owed: Answer | None) -> None:
-        client.setblocking(False)
-        task = self._loop.create_task(self._hand_over(client, first, owed))
+    def _hand(self, client: socket.SocketType, first: bytes, owed: Answer | None) -> None:
+        whole = _whole(client)
+        whole.setblocking(False)
+        task = self._loop.create_task(self._hand_over(whole, first, owed))
         self._handing.add(task)
         task.add_done_callback(self._handing.discard)
 
@@ -234,6 +247,13 @@ class Acceptor:
         except OSError as error:  # it left
             log.info("connection_lost", reason=str(error))
             client.close()
+
+
+def _whole(client: socket.SocketType) -> socket.socket:
+    """A socket as asyncio and ssl want it; `client` is of no use any more, unless it is one."""
+    if isinstance(client, socket.socket):
+        return client
+    return socket.socket(client.family, client.type, client.proto, client.detach())
 
 
 def _silent(connections: Sequence[Idle]) -> list[Idle]:

@@ -25,7 +25,7 @@ _AT_ONCE = 64  # requests answered before others get their turn
 _NOW = socket.MSG_DONTWAIT
 _ROUNDS = 4  # looks at all connections within the time that one may be idle
 
-LetGo = Callable[[socket.socket, bytes, Answer | None], None]
+LetGo = Callable[[socket.SocketType, bytes, Answer | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Idle:
 class _Client:
     __slots__ = ("address", "is_kept", "recv", "round", "send", "socket")
 
-    def __init__(self, connection: socket.socket, address: str) -> None:
+    def __init__(self, connection: socket.SocketType, address: str) -> None:
         self.socket = connection
         self.recv, self.send = connection.recv, connection.send  # looked up once
         self.address = address
@@ -77,8 +77,15 @@ class IdleConnections:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def begin(self, connection: socket.socket, address: str) -> None:
-        """Takes a new connection: answers what came with it, keeps it, closes it, or lets it go."""
+    def begin(self, connection: socket.SocketType, address: str) -> None:
+        """Takes a new connection, in a turn of its own."""
+        self._response_cache.begin_turn()
+        self.take(connection, address)
+        self._response_cache.end_turn()
+
+    def take(self, connection: socket.SocketType, address: str) -> None:
+        """Takes a new connection, in a turn of the response cache: answers what came with it, keeps
+        it, closes it, or lets it go."""
         try:
             data = connection.recv(READ, _NOW)
         except BlockingIOError:
@@ -86,10 +93,8 @@ class IdleConnections:
         except OSError:  # it left
             connection.close()
             return
-        self._response_cache.begin_turn()
         if not data or not self._answer(_Client(connection, address), data):
             self._let_go(connection, data, None)
-        self._response_cache.end_turn()
 
     def take_back(self, descriptor: int, address: str) -> bool:
         """Takes a connection that was let go, by a descriptor of its own: the caller closes this
