@@ -20,8 +20,11 @@ from typing import Self
 from ...sockets.threads import Job, SocketThread
 from ...sockets.tls import CHUNK, TlsSocket
 
-SLICE = 1 << 20
-"""Bytes that one socket may take before the next has its turn."""
+SLICE = 4 << 20
+"""Bytes that one socket may take before the next has its turn: as many as Linux lets a socket hold.
+In smaller parts, client and server have a way to and fro for each, and use a third more CPU."""
+
+_TLS_SLICE = 1 << 20  # bytes: of these each is a millisecond's work
 
 _NICER = 5
 """What a sender thread gives way to the loop by: an answer that takes 20 µs would else wait while a
@@ -195,7 +198,8 @@ class _SenderThread(SocketThread[_Span]):
         span.report(ClientLeft("the server is stopping"))
 
     def _advance(self, span: _Span) -> None:
-        wanted = min(SLICE, span.stop - span.offset)
+        slice_ = SLICE if span.tls is None else _TLS_SLICE
+        wanted = min(slice_, span.stop - span.offset)
         try:
             count = _send(span, wanted, self._buffer)
             if count == 0:
