@@ -47,8 +47,10 @@ def of_all_at_first(link: Link) -> float:
 class Link:
     """An upstream whose connections have this `share` of SPEED each."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: Share, waits_until: int = 0) -> None:
+        """`waits_until`: so many bytes wait for who reads, and not the reader for them."""
         self._share = share
+        self._waits_until = waits_until
         self.open = 0
         self.most = 0
         self.came = 0
@@ -59,6 +61,10 @@ class Link:
         self.open += 1
         self.most = max(self.most, self.open)
         return Stream(self, range or ByteRange(0))
+
+    @property
+    def piece(self) -> int:
+        return MIB if self.came < self._waits_until else PIECE
 
     async def brings(self, count: int) -> None:
         await asyncio.sleep(count / (SPEED * self._share(self)))
@@ -76,7 +82,7 @@ class Stream:
         self._is_open = True
 
     async def read(self) -> bytes:
-        count = min(PIECE, self._stop - self._position)
+        count = min(self._link.piece, self._stop - self._position)
         await self._link.brings(count)
         self._position += count
         return bytes(count)
@@ -112,25 +118,28 @@ class Partial:
         self.spans = with_span(self.spans, at, at + sum(map(len, pieces)))
 
 
-def fetched(link: Link, parting: ParallelPolicy) -> float:
-    """The whole blob over this link; the seconds that took."""
-    partial: Any = Partial()
+def fetched(link: Link, parting: ParallelPolicy, count: int = 1) -> float:
+    """So many blobs at once, whole, over this link; the seconds that took."""
     upstream: Any = link
-    patience = DownloadPatience()
+    partials = [Partial() for _ in range(count)]
+    policy = DownloadPolicy(parting, RangeConnections())
 
-    async def scenario() -> float:
+    async def one(partial: Any) -> None:
         fill = Fill(DIGEST, REDIS, first_byte=30)
         fill.is_whole = True
         fill.enter(FillState.WAITING)
-        sink = Sink(fill, partial, upstream, Patience(patience, Clock()), Fill.spill)
+        patience = Patience(DownloadPatience(), Clock())
+        sink = Sink(fill, partial, upstream, patience, Fill.spill)
+        await Download(fill, sink, upstream, policy).run()
+
+    async def scenario() -> float:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        policy = DownloadPolicy(parting, RangeConnections())
-        await Download(fill, sink, upstream, policy).run()
+        await asyncio.gather(*map(one, partials))
         return loop.time() - began
 
     seconds = jump(scenario())
-    assert partial.offset == SIZE
+    assert [partial.offset for partial in partials] == [SIZE] * count
     assert link.open == 0
     return seconds
 
@@ -153,7 +162,26 @@ def test_more_connections_are_tried_again_later() -> None:
     link = Link(of_all_at_first)
     seconds = fetched(link, ParallelPolicy(connections=8))
     assert link.most == 8
-    assert seconds < SIZE / SPEED / 2
+    assert seconds < SIZE / SPEED * 0.6
+
+
+def test_several_blobs_over_connections_that_are_slow_each_are_parted() -> None:
+    link = Link(one_s_own)
+    seconds = fetched(link, ParallelPolicy(connections=8), count=2)
+    assert link.most == 2 * 8
+    assert seconds < SIZE / SPEED / 4
+
+
+def test_where_bytes_wait_for_the_mirror_more_connections_are_of_no_use() -> None:
+    link = Link(one_s_own, waits_until=SIZE)
+    fetched(link, ParallelPolicy(connections=8))
+    assert link.most == 1
+
+
+def test_where_bytes_have_waited_more_connections_are_tried_later() -> None:
+    link = Link(one_s_own, waits_until=SIZE // 8)
+    fetched(link, ParallelPolicy(connections=8))
+    assert link.most == 8
 
 
 def test_one_connection_is_enough_where_it_is_fast() -> None:

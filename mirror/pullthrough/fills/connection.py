@@ -14,6 +14,7 @@ from .gaps import END, NEAR, Gaps, Span
 from .sink import Sink
 from .write_behind import WriteBehind
 
+_FULL = 768 << 10  # bytes of a piece: more was there already (see StreamContent.read)
 _LATER = 0.1  # seconds for which a part is gathered: what is ahead nobody waits for
 
 
@@ -173,6 +174,7 @@ class Connection:
                     await writer.flush()
                     self._sink.uses(stream, span.start)
                     source, writer, next_at = stream.source, self._writer(stream), span.start
+                self._sink.waited += len(piece) if len(piece) >= _FULL else 0
                 while piece:
                     if at < span.start:
                         passed = min(span.start - at, len(piece))

@@ -113,6 +113,10 @@ class Download:
         return self.fill.came + sum(one.in_hand for one in self._connections)
 
     @property
+    def waited(self) -> int:
+        return self.sink.waited
+
+    @property
     def missing(self) -> int:
         return self.gaps.count()
 

@@ -1,6 +1,8 @@
 """How many connections bring one blob, where one is slower than the link might be.
 
-Their number grows with success, and stops where more does not help or the upstream objects.
+Their number grows with success, and stops where more does not help or the upstream objects. It does
+not begin to grow where bytes wait for this mirror, and not the mirror for them: those of more
+connections would wait as well.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from .fill import Fill
 log = structlog.get_logger()
 
 _LOOKS = 4  # measurements in the time that more connections have to show that they help
+_FIRST = 256 << 10  # bytes, which are taken in small pieces
 _PAUSE = 3.0  # times `measure`: before it is tried again, and twice that the next time
 
 
@@ -24,10 +27,10 @@ class ParallelPolicy:
     """When and how a download is parted. Sizes in bytes, `measure` in seconds.
 
     `over`: a blob, or the rest of one, that is smaller comes over one connection, unless it would
-    take more than `long` seconds; so does one that comes with `fast` bytes a second, and one that
-    no client has asked for yet. More connections are kept when they make it `gain` times as fast
-    within `measure`. `part` is what a connection takes at a time: large beside what a round trip
-    costs, small beside the blob. `connections` 1: never.
+    take more than `long` seconds; so does one that comes with `fast` bytes a second, or faster than
+    it is taken, and one that no client has asked for yet. More connections are kept when they make
+    it `gain` times as fast within `measure`. `part` is what a connection takes at a time: large
+    beside what a round trip costs, small beside the blob. `connections` 1: never.
     """
 
     over: int = 64 << 20
@@ -58,6 +61,10 @@ class Parted(Protocol):
         """Bytes, by now."""
 
     @property
+    def waited(self) -> int:
+        """Bytes of these, by now, that had come before this mirror took them."""
+
+    @property
     def missing(self) -> int:
         """Bytes that are to come yet."""
 
@@ -76,9 +83,7 @@ class Parted(Protocol):
 async def grow(download: Parted, fill: Fill, policy: ParallelPolicy) -> None:
     """Doubles the number of connections as long as that helps. Ends when no more are worth it."""
     is_large = download.missing >= policy.over
-    speed = await _measured(download, policy)
-    while not fill.is_asked_for:
-        speed = await _measured(download, policy)
+    speed = await _awaited(download, fill, policy)
     pause = _PAUSE
     while download.wanted < policy.connections and _is_slow(download, speed, is_large, policy):
         before = download.wanted
@@ -91,7 +96,7 @@ async def grow(download: Parted, fill: Fill, policy: ParallelPolicy) -> None:
                 return
             # It may have been the moment: what else is on the link comes and goes.
             await asyncio.sleep(pause * policy.measure)
-            pause, speed = pause * 2, await _measured(download, policy)
+            pause, speed = pause * 2, await _awaited(download, fill, policy)
             continue
         speed = faster
         log.info(
@@ -106,6 +111,19 @@ def _is_slow(download: Parted, speed: float, is_large: bool, policy: ParallelPol
     """Whether more connections are worth trying."""
     takes_long = download.missing > speed * policy.long
     return speed < policy.fast and (is_large or takes_long)
+
+
+async def _awaited(download: Parted, fill: Fill, policy: ParallelPolicy) -> float:
+    """The speed, as soon as a client has asked for it, and the mirror waits for what comes behind
+    the first of it; that nothing comes at all is known after `measure`."""
+    quiet = 0
+    while True:
+        came, waited = download.came, download.waited
+        speed = await _measured(download, policy)
+        quiet = 0 if speed else quiet + 1
+        is_awaited = 2 * (download.waited - waited) < download.came - came and came >= _FIRST
+        if fill.is_asked_for and (is_awaited or quiet >= _LOOKS):
+            return speed
 
 
 async def _faster_than(download: Parted, least: float, policy: ParallelPolicy) -> float | None:

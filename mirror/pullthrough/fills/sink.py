@@ -45,6 +45,7 @@ class Sink:
         # What was here before is strangers' work: a power cut may have spoilt it, too.
         self.sources = Sources(strangers=partial.offset > 0 or bool(partial.ahead))
         self.moved: Callable[[], None] = lambda: None
+        self.waited = 0  # bytes that had come before this mirror took them
         self._upstream = upstream
         self.patience = patience
         self._spill = spill
