@@ -155,19 +155,14 @@ async def resources(
                 None if fleet is None else fleet.leases,
             )
             stack.push_async_callback(far_keeping.close)
-        fills = Fills(
-            store,
-            events,
-            clock,
-            *_fill_limits(config),
-        )
-        stack.push_async_callback(fills.close)
-        absences = None if among is None else among.absences
         claims = None
         if config.workers > 1:
             claims = Claims(folder / "claims")
             stack.callback(claims.close)
-        shared = Shared.over(store, tags, fills, links, referrers, clock, absences, claims)
+        fills = Fills(store, events, clock, *_fill_limits(config), claims=claims)
+        stack.push_async_callback(fills.close)
+        absences = None if among is None else among.absences
+        shared = Shared.over(store, tags, fills, links, referrers, clock, absences)
         hosted = await stack.enter_async_context(hosting(config, store, fills, process, fleet))
         redirects = _redirects(config, tier, store)
         if redirects is not None:

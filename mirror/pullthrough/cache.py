@@ -177,8 +177,7 @@ class PullThrough:
         if first_byte:
             waited = self._shared.clock.monotonic() - came
             first_byte = max(_LEAST_PATIENCE, first_byte - waited)
-        with self._small.left_to_a_fill(digest):
-            return await self._filled(context, repository, digest, part, first_byte)
+        return await self._filled(context, repository, digest, part, first_byte)
 
     async def _here(self, repository: Repository, digest: Digest) -> FileContent | None:
         """The blob, if it is here."""

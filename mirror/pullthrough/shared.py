@@ -7,7 +7,7 @@ from cachetools import LRUCache
 from ..asking.backoff import Backoff
 from ..asking.negative_cache import NegativeCache
 from ..clock import Clock
-from ..contracts.content import Claims, ContentStore
+from ..contracts.content import ContentStore
 from ..contracts.records import Absences, Links, NoReferrerLists, ReferrerLists
 from ..contracts.registry import BytesContent
 from ..contracts.tags import TagStore
@@ -29,7 +29,7 @@ class Shared:
     `links` tell which manifests that are here may be given as lists of `referrers`; without them,
     none. `served` is what clients were promised, `missing` what repositories were said to lack,
     `manifests` the memory of manifests; `tag_checks` and `list_checks` are the pauses after checks
-    behind the answer that failed. `claims` None: no other process has this store.
+    behind the answer that failed.
     """
 
     store: ContentStore
@@ -43,7 +43,6 @@ class Shared:
     manifests: LRUCache[Digest, BytesContent]
     tag_checks: Backoff[tuple[Repository, str]]
     list_checks: Backoff[tuple[Repository, Digest]]
-    claims: Claims | None = None
 
     @classmethod
     def over(
@@ -55,7 +54,6 @@ class Shared:
         referrers: ReferrerLists | None = None,
         clock: Clock | None = None,
         absences: Absences | None = None,
-        claims: Claims | None = None,
     ) -> Shared:
         """Over these stores, with nothing remembered yet. `absences`: what other nodes were told is
         missing, where they share it."""
@@ -72,7 +70,6 @@ class Shared:
             LRUCache(_MANIFEST_BYTES, getsizeof=lambda content: len(content.data)),
             Backoff(clock.monotonic),
             Backoff(clock.monotonic),
-            claims,
         )
 
     @property

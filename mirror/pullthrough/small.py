@@ -7,9 +7,6 @@ then goes another way than the usual one is left to a fill, which knows them all
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 
 import structlog
@@ -31,8 +28,6 @@ from .shared import Shared
 
 log = structlog.get_logger()
 
-_LOOK = 0.01  # seconds between two looks at what another process brings
-
 
 class _Taken(Unavailable):
     """Nothing was asked: it is asked for just now, by another process or in another's name."""
@@ -44,7 +39,7 @@ class SmallBlobs:
     def __init__(self, upstream: Upstream, shared: Shared) -> None:
         self._upstream = upstream
         self._served, self._store, self._fills = shared.served, shared.store, shared.fills
-        self._events, self._claims = shared.events, shared.claims
+        self._events, self._claims = shared.events, shared.fills.claims
         self._asks: SingleFlight[tuple[Repository, Digest], ContentInMemory | None] = SingleFlight()
 
     async def close(self) -> None:
@@ -58,8 +53,6 @@ class SmallBlobs:
             return None
         key = repository, digest
         if not self._asks.is_under_way(key):
-            if (found := await self._of_another(digest)) is not None:
-                return found
             size = self._served.size(repository, digest)
             if size is None or size > SMALL or not context.is_wanted:
                 return None
@@ -72,30 +65,6 @@ class SmallBlobs:
         except _Taken:
             return None
         return replace(whole, outcome=Outcome.JOINED) if joined and whole is not None else whole
-
-    @contextlib.contextmanager
-    def left_to_a_fill(self, digest: Digest) -> Iterator[None]:
-        """While a fill opens: until it can be followed, no other process is to bring the blob."""
-        is_claimed = self._claims is not None and self._claims.take(digest)
-        try:
-            yield
-        finally:
-            if is_claimed and self._claims is not None:
-                self._claims.give(digest)
-
-    async def _of_another(self, digest: Digest) -> FileContent | None:
-        """The blob, where another process, or another repository's clients of this one, bring it
-        just now: that is waited for, unless it is silent."""
-        claims, waited = self._claims, 0.0
-        if claims is None:
-            return None
-        while not claims.take(digest):
-            if waited >= ANSWERS.beside:
-                return None
-            await asyncio.sleep(_LOOK)
-            waited += _LOOK
-        claims.give(digest)
-        return await self._store.open(digest, Outcome.JOINED) if waited else None
 
     async def _claimed(
         self, context: RequestContext, repository: Repository, digest: Digest

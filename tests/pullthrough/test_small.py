@@ -11,6 +11,7 @@ import pytest
 
 from mirror.asking.single_flight import Sharing
 from mirror.contracts.content import StoreFull
+from mirror.contracts.context import AHEAD
 from mirror.contracts.events import ContentCommitted, FillEnded
 from mirror.contracts.registry import Outcome, Provenance
 from mirror.events import Events
@@ -142,8 +143,8 @@ async def test_f37_two_processes_download_once(upstream: FakeUpstream, tmp_path:
     processes = []
     for _ in range(2):
         claims = Claims(tmp_path / "claims")
-        fills = Fills(store, Events())
-        shared = replace(Shared.over(store, FakeTags(), fills), claims=claims)
+        fills = Fills(store, Events(), claims=claims)
+        shared = Shared.over(store, FakeTags(), fills)
         processes.append((PullThrough(upstream, shared), fills, claims))
     (first, *_), (second, *_) = processes
     _, layer = await served(first, upstream, CONFIG, LAYER)
@@ -161,12 +162,36 @@ async def test_f37_two_processes_download_once(upstream: FakeUpstream, tmp_path:
         claims.close()
 
 
+async def test_f37_what_is_fetched_ahead_is_not_what_another_process_just_brings(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    store, both = MemoryContent(), [Claims(tmp_path / "claims") for _ in range(2)]
+    fills, other = (Fills(store, Events(), claims=claims) for claims in both)
+    cache = PullThrough(upstream, Shared.over(store, FakeTags(), fills))
+    _, layer = await served(cache, upstream, CONFIG, LAYER)
+    upstream.gate.clear()
+    client = asyncio.create_task(cache.blob(CONTEXT, REDIS, layer))
+    await eventually(lambda: upstream.asked["blob"] == 1)
+    fill, _ = other.join(AHEAD, layer, upstream, REDIS, 0.0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    upstream.gate.set()
+    assert await read_all(await client) == LAYER
+    await fill.ended()
+    assert upstream.asked["blob"] == 1
+    await cache.close()
+    await fills.close()
+    await other.close()
+    for claims in both:
+        claims.close()
+
+
 async def test_what_several_clients_wait_for_is_not_begun_anew_by_who_asks_beside(
     upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, claims = MemoryContent(), Claims(tmp_path / "claims")
-    fills = Fills(store, Events())
-    shared = replace(Shared.over(store, FakeTags(), fills), claims=claims)
+    fills = Fills(store, Events(), claims=claims)
+    shared = Shared.over(store, FakeTags(), fills)
     cache = PullThrough(upstream, shared)
     _, layer = await served(cache, upstream, CONFIG, LAYER)
     monkeypatch.setattr(cache._small._asks, "_sharing", Sharing(silent=0.0))

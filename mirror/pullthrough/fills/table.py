@@ -7,14 +7,15 @@ Where others want its place it is put off then, and goes on when there is one to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import structlog
 
 from ...clock import Clock
-from ...contracts.content import ContentStore, Partial
+from ...contracts.content import Claims, ContentStore, Partial
 from ...contracts.context import Asker
 from ...contracts.events import (
     ContentCommitted,
@@ -33,7 +34,7 @@ from ...oci.errors import RegistryError, Unavailable, Untrustworthy
 from ...oci.ranges import ByteRange
 from ...oci.reference import Repository
 from ...threads import aside
-from ...times import TROUBLE
+from ...times import ANSWERS, TROUBLE
 from ..publishing import publish
 from .download import Download, DownloadPolicy
 from .fill import Fill, FillReader
@@ -52,6 +53,7 @@ log = structlog.get_logger()
 _MOST_PUT_OFF = 512  # about; clients have equal parts of it
 _MOST_CLIENTS = 64  # of one fill, that are told apart
 _LATER = 0.25  # seconds between two looks at whether one that was put off may go on
+_LOOK = 0.01  # seconds between two looks at whether a small blob was brought
 
 
 class PutOff(Unavailable):
@@ -70,7 +72,10 @@ class Fills:
         limits: FillLimits | None = None,
         parting: ParallelPolicy | None = None,
         quantum: float = QUANTUM,
+        claims: Claims | None = None,
     ) -> None:
+        """`claims` None: no other process has this store."""
+        self.claims = claims
         self._store = store
         self.events = events
         self._clock = clock or Clock()
@@ -316,7 +321,8 @@ class Fills:
         cannot be written or descriptors have run out. None when another process has brought it."""
         partial = None
         try:
-            partial = await self._store.partial(fill.digest, fill.repository.registry)
+            async with self._claimed(fill.digest):  # until it can be followed
+                partial = await self._store.partial(fill.digest, fill.repository.registry)
             partial = partial or await self._follow(fill, upstream)
             if partial is None or await self._came_meanwhile(fill, partial):
                 return None
@@ -328,6 +334,20 @@ class Fills:
             if partial is not None:
                 await partial.suspend()
             return self._spill(fill, 0, fill.digest.hasher())
+
+    @contextlib.asynccontextmanager
+    async def _claimed(self, digest: Digest) -> AsyncIterator[None]:
+        """No other process begins to bring this as a small blob. Who does already is waited for,
+        unless it is silent."""
+        claims, waited, is_ours = self.claims, 0.0, False
+        while claims and not (is_ours := claims.take(digest)) and waited < ANSWERS.beside:
+            await asyncio.sleep(_LOOK)
+            waited += _LOOK
+        try:
+            yield
+        finally:
+            if is_ours and claims:
+                claims.give(digest)
 
     async def _follow(self, fill: Fill, upstream: Upstream) -> Partial | None:
         """As `follow`; where the other process has removed its file, those who have read of it here
