@@ -31,6 +31,7 @@ from mirror.pullthrough.fills.states import FillState
 from mirror.pullthrough.fills.table import Fills
 
 from ..fakes import CONTEXT, FakeStream, FakeUpstream, MemoryContent, Recorder, request_of
+from ..fakes.content import MemoryPartial
 from ..waiting import eventually
 
 REDIS = Repository("docker.io", "library/redis")
@@ -128,9 +129,66 @@ async def test_the_first_bytes_go_out_as_they_come(
     await hold.reached.wait()
     limit = await content.readable(0)
     assert 0 < limit <= SMALL
-    assert os.pread(content.fileno(), limit, 0) == BIG[:limit]
+    assert content.pread(limit, 0) == BIG[:limit]
     hold.go.set()
     assert await read_all(content) == BIG
+
+
+async def test_the_first_bytes_wait_for_no_disk(
+    cache: PullThrough, big: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_idle, place = asyncio.Event(), MemoryPartial.place
+
+    async def waits(partial: MemoryPartial, *arguments: Any) -> None:
+        await is_idle.wait()
+        await place(partial, *arguments)
+
+    monkeypatch.setattr(MemoryPartial, "place", waits)
+    content = await cache.blob(CONTEXT, REDIS, big)
+    limit = await content.readable(0)
+    assert limit > 0
+    assert content.pread(limit, 0) == BIG[:limit]
+    is_idle.set()
+    assert await read_all(content) == BIG
+
+
+async def test_the_upstream_is_asked_while_the_partial_is_made(
+    cache: PullThrough,
+    store: MemoryContent,
+    upstream: FakeUpstream,
+    big: Digest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    get = store.partial
+
+    async def takes_long(digest: Digest, source: str = "") -> Partial | None:
+        await eventually(lambda: upstream.asked["blob"] == 1)
+        return await get(digest, source)
+
+    monkeypatch.setattr(store, "partial", takes_long)
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
+    assert upstream.asked["blob"] == 1
+
+
+async def test_what_was_asked_for_in_vain_is_closed(
+    cache: PullThrough,
+    store: MemoryContent,
+    upstream: FakeUpstream,
+    big: Digest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It came by another process, until the partial was there."""
+    get = store.partial
+
+    async def comes(digest: Digest, source: str = "") -> Partial | None:
+        await eventually(lambda: upstream.open_streams == 1)
+        await store.put(big, BIG)
+        return await get(digest, source)
+
+    monkeypatch.setattr(store, "partial", comes)
+    assert await read_all(await cache.blob(CONTEXT, REDIS, big)) == BIG
+    await eventually(lambda: upstream.open_streams == 0)
+    assert upstream.blob_bytes == 0
 
 
 async def test_what_nobody_vouches_for_goes_out_when_it_is_proven(

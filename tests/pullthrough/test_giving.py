@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -70,7 +69,7 @@ async def from_offset(given: Given, start: int) -> bytes:
         while start + len(data) < given.size:
             limit = await content.readable(start + len(data))
             assert limit > start + len(data)
-            data += os.pread(content.fileno(), limit - start - len(data), start + len(data))
+            data += content.pread(limit - start - len(data), start + len(data))
     finally:
         given.close()
     return data

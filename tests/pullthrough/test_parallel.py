@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -101,9 +100,7 @@ async def test_readers_get_it_in_order_as_it_grows(
     content = await cache.blob(CONTEXT, REDIS, DIGEST)
     limits = [0]
     while (limit := await content.readable(limits[-1])) > limits[-1]:
-        assert (
-            os.pread(content.fileno(), limit - limits[-1], limits[-1]) == DATA[limits[-1] : limit]
-        )
+        assert content.pread(limit - limits[-1], limits[-1]) == DATA[limits[-1] : limit]
         limits.append(limit)
     content.close()
     assert limits[-1] == len(DATA)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from mirror.contracts.events import ContentCommitted, FillEnded
+from mirror.contracts.events import ContentCommitted
 from mirror.contracts.registry import Outcome
 from mirror.events import Events
 from mirror.oci.digest import Digest
@@ -19,6 +18,7 @@ from mirror.pullthrough.fills.fill import SMALL
 from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.shared import Shared
+from mirror.storage.claims import Claims
 from mirror.storage.disk.ingest_key import IngestKey
 from mirror.storage.disk.partial import DiskPartial
 from mirror.storage.disk.space import Bounds
@@ -36,13 +36,15 @@ class Worker:
         quick = DownloadPatience(first_byte=1, stalled=1, pause=0.01, longest_pause=0.02)
         self.store = DiskContent(path, Bounds(1 << 30), sync=False, events=Events())
         self.told = Recorder()
-        self.fills = Fills(self.store, self.told, patience=quick)
+        self.claims = Claims(path / "claims")
+        self.fills = Fills(self.store, self.told, patience=quick, claims=self.claims)
         self.cache = PullThrough(upstream, Shared.over(self.store, FakeTags(), self.fills))
 
     async def close(self) -> None:
         await self.fills.close()
         await self.cache.close()
         await self.store.close()
+        self.claims.close()
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ async def test_f37_two_processes_download_once(
     )
     assert all(body == data for body in await asyncio.gather(*map(read_all, contents)))
     assert upstream.asked["blob"] == 1
-    await eventually(lambda: all(worker.told.of(FillEnded) for worker in workers))
+    await eventually(lambda: not any(worker.fills.under_way for worker in workers))
     committed = [each for worker in workers for each in worker.told.of(ContentCommitted)]
     assert [each.digest for each in committed] == [digest]
 
@@ -154,7 +156,7 @@ async def test_a_follower_never_goes_on_in_another_file_than_its_readers_have_re
     await hold.reached.wait()
     second = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     read = await second.readable(0)
-    begun = os.pread(second.fileno(), read, 0)
+    begun = second.pread(read, 0)
     assert begun != BIG[:read]
     get_lock = follower.store.partial
 
@@ -185,7 +187,7 @@ async def test_a_follower_s_readers_are_not_told_that_their_bytes_are_proven_by_
     await hold.reached.wait()
     content = await follower.cache.blob(CONTEXT, REDIS, Digest.of(BIG))
     read = await content.readable(0)
-    assert os.pread(content.fileno(), read, 0) != BIG[:read]
+    assert content.pread(read, 0) != BIG[:read]
     other = await writer.store.partial(Digest.of(BIG), "other.example")
     assert other is not None
     await other.append([BIG])

@@ -48,7 +48,7 @@ class TwoRegistries:
             PullThrough(
                 upstream,
                 Shared.over(store, FakeTags(), fills, clock=clock),
-                CachePolicy(trouble=TroublePatience(promised=0, other=0, pause=0)),
+                CachePolicy(trouble=TroublePatience(promised=0, other=1, pause=0)),
             )
             for upstream in (self.corp, self.evil)
         ]
@@ -190,7 +190,9 @@ async def test_what_it_brought_whole_is_proof_though_nobody_read_it_to_its_end(
 ) -> None:
     registries.evil.blobs[Digest.of(LARGE)] = LARGE
     hold = HoldStream(registries.evil, at=len(LARGE) // 2)
-    (await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))).close()
+    content = await registries.anybodys.blob(CONTEXT, EVIL, Digest.of(LARGE))
+    await hold.reached.wait()
+    content.close()
     hold.go.set()
     await eventually_shown(registries, Digest.of(LARGE))
     await blob(registries.anybodys, EVIL, LARGE)

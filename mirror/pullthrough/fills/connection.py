@@ -197,6 +197,8 @@ class Connection:
                     else:
                         self.brought += len(taken)
                     self._sink.refuse_larger(at)
+                    if at == len(taken):
+                        self._sink.fill.begins(taken)
                     await writer.put(taken)
                     del taken
                 if piece and at == self._gaps.stop:

@@ -30,6 +30,30 @@ HELD_BACK = 64 << 10
 SMALL = 1 << 20
 
 
+FIRST = 64 << 10
+"""Bytes that are given out before they are written: as many as leave with an answer's head."""
+
+
+class FirstBytes:
+    """An OpenFile of the first bytes of a blob, in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.count = len(data)
+
+    def fileno(self) -> int:
+        return -1
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return self._data[offset : offset + count]
+
+    def again(self) -> FirstBytes:
+        return self
+
+    def close(self) -> None:
+        """Its memory goes with the last who has it."""
+
+
 class Fill:
     """One blob on its way from the upstream to the disk, and to all who read it meanwhile.
 
@@ -64,7 +88,8 @@ class Fill:
         self._given: Sequence[tuple[int, int]] = ()  # behind `written`; may be read unproven
         self._buffers: list[SpillBuffer] = []
         self._file: Segment | None = None
-        self._change: asyncio.Future[None] | None = None
+        self._first: FirstBytes | None = None  # while they are on their way to the file
+        self._waiting: list[asyncio.Future[None]] = []  # for a change
         self._doubted: int | None = None  # from here on, bytes are not given out unproven,
         self._doubted_until = 0.0  # as long as that is not waited for too long
 
@@ -147,7 +172,8 @@ class Fill:
         if self.size is None:
             limit = self.written - HELD_BACK if self.written > SMALL else 0
         else:
-            limit = min(self.written, self.size - HELD_BACK) if self.size >= SMALL else 0
+            came = self.written if self._first is None else self._first.count
+            limit = min(came, self.size - HELD_BACK) if self.size >= SMALL else 0
         if self._doubted is not None and asyncio.get_running_loop().time() < self._doubted_until:
             limit = min(limit, self._doubted)
         return max(0, limit)
@@ -168,6 +194,8 @@ class Fill:
         for buffer in self._buffers:
             if (found := buffer.find(offset)) is not None:
                 return found
+        if self._first is not None and offset < self._first.count:
+            return Segment(0, self._first), self._first.count
         if self._file is None:
             raise Unavailable(f"{self.digest} has not begun to come")
         passes = self.window is not None and offset < self.window.begin
@@ -208,8 +236,15 @@ class Fill:
         self._buffers.append(buffer)
         return buffer
 
+    def begins(self, piece: bytes) -> None:
+        """The first bytes of the blob have come, and are about to be written: who reads from there
+        need not wait for that."""
+        if not self.written:
+            self._first = FirstBytes(bytes(piece[:FIRST]))
+            self.changed()
+
     def progress(self, written: int) -> None:
-        self.written = written
+        self.written, self._first = written, None
         self.changed()
 
     def give(self, start: int, stop: int) -> None:
@@ -242,14 +277,15 @@ class Fill:
 
     def changed(self) -> None:
         """Wakes everybody who waits for this fill."""
-        if self._change is not None:
-            self._change.set_result(None)
-            self._change = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
     async def next_change(self) -> None:
-        if self._change is None:
-            self._change = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._change)
+        change = asyncio.get_running_loop().create_future()
+        self._waiting.append(change)
+        await change
 
     async def _slowest(self, run: Passing, least: int) -> int:
         while True:

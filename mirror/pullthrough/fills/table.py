@@ -36,6 +36,7 @@ from ...oci.reference import Repository
 from ...threads import aside
 from ...times import ANSWERS, TROUBLE
 from ..publishing import publish
+from .ahead import AskedAhead
 from .download import Download, DownloadPolicy
 from .fill import Fill, FillReader
 from .following import WriterGone, follow
@@ -246,16 +247,26 @@ class Fills:
 
     async def _fill(self, fill: Fill, upstream: Upstream) -> str:
         """Brings the fill to its end; how it ended, for whoever counts."""
-        partial = await self._begin(fill, upstream)
+        asked = AskedAhead(upstream)
+        try:
+            return await self._fill_by(fill, upstream, asked)
+        finally:
+            await asked.close()
+
+    async def _fill_by(self, fill: Fill, upstream: Upstream, asked: AskedAhead) -> str:
+        partial = await self._begin(fill, asked)
         if partial is None:
             return "followed"
         if partial.offset or partial.ahead:
+            await asked.close()
             fill.size = partial.size  # as an earlier writer was told
             fill.gives(partial.vouched_ahead)
         sink = Sink(fill, partial, upstream, self._patience_of_one(), self._spill)
         policy = self._policy(ALONE if fill.digest in self._doubts else self._parting)
         registry = fill.repository.registry
-        download = Download(fill, sink, upstream, policy, lambda: self._gate.has_spare(registry))
+        if not self._gate.has_spare(registry):
+            await asked.close()  # others were quicker, and this one has to wait for its turn
+        download = Download(fill, sink, asked, policy, lambda: self._gate.has_spare(registry))
         try:
             await self._in_turn(fill, download, self._patience.first_byte)
             while not download.is_complete:
@@ -316,14 +327,18 @@ class Fills:
         finally:
             waited_for()
 
-    async def _begin(self, fill: Fill, upstream: Upstream) -> Partial | None:
+    async def _begin(self, fill: Fill, asked: AskedAhead) -> Partial | None:
         """What the fill is written to, with a file for its readers, or memory where the store
         cannot be written or descriptors have run out. None when another process has brought it."""
         partial = None
         try:
-            async with self._claimed(fill.digest):  # until it can be followed
+            async with self._claimed(fill.digest) as is_alone:  # until it can be followed
+                if is_alone and await self._may_ask_ahead(fill):
+                    asked.begin(fill, fill.repository, fill.digest)
                 partial = await self._store.partial(fill.digest, fill.repository.registry)
-            partial = partial or await self._follow(fill, upstream)
+            if partial is None:
+                await asked.close()
+                partial = await self._follow(fill, asked)
             if partial is None or await self._came_meanwhile(fill, partial):
                 return None
             if fill.window is None and not fill.has_file:
@@ -336,18 +351,32 @@ class Fills:
             return self._spill(fill, 0, fill.digest.hasher())
 
     @contextlib.asynccontextmanager
-    async def _claimed(self, digest: Digest) -> AsyncIterator[None]:
+    async def _claimed(self, digest: Digest) -> AsyncIterator[bool]:
         """No other process begins to bring this as a small blob. Who does already is waited for,
-        unless it is silent."""
+        unless it is silent. Whether none did."""
         claims, waited, is_ours = self.claims, 0.0, False
         while claims and not (is_ours := claims.take(digest)) and waited < ANSWERS.beside:
             await asyncio.sleep(_LOOK)
             waited += _LOOK
         try:
-            yield
+            yield not claims or (is_ours and not waited)
         finally:
             if is_ours and claims:
                 claims.give(digest)
+
+    async def _may_ask_ahead(self, fill: Fill) -> bool:
+        """Whether it is known what to ask for before the partial is there: no other process writes
+        the blob, nothing of it is here, and it is nobody else's turn."""
+        registry = fill.repository.registry
+        if not (fill.is_whole and fill.is_wanted and self._gate.has_spare(registry)):
+            return False
+        try:
+            written = await self._store.follow(fill.digest, registry)
+        except OSError:
+            return False
+        if written is not None:
+            written.close()
+        return written is None
 
     async def _follow(self, fill: Fill, upstream: Upstream) -> Partial | None:
         """As `follow`; where the other process has removed its file, those who have read of it here
