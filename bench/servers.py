@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .corpus import INDEX_TYPE, MANIFEST_TYPE, Blob, Manifest
 from .programs import ROOT, Cost, Program, drayage, find, free_port
@@ -175,7 +175,7 @@ class House:
         upstream: Server,
         name: str = "mirror",
         *,
-        workers: int = 1,
+        workers: int | Literal["auto"] = 1,
         durability: str = "full",
         tls: bool = False,
         others: Sequence[Server] = (),
