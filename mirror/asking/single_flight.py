@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 from ..contracts.context import Asker
 from ..frozen import dataclass
 from ..oci.errors import Unavailable
-from ..tasks import pass_on
+from ..tasks import pass_on, settled
 from ..times import ANSWERS
 from .budgets import Budgets
 
@@ -121,7 +121,7 @@ class SingleFlight(Generic[K, T]):
             elif at is not None and (beside is None or beside.of(asker.client).take()):
                 self._ask(asker, key, ask)
                 continue
-            await asyncio.wait([flight.answer], timeout=wait)
+            await settled(flight.answer, wait)
         try:
             return flight.answer.result()
         except Exception as error:  # every client that waits raises the same one

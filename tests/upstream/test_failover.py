@@ -70,9 +70,7 @@ async def taken(fills: Fills, pool: Pool) -> bytes:
     data = b""
     try:
         while (readable := await reader.readable(len(data))) > len(data):
-            with open(f"/proc/self/fd/{reader.fileno()}", "rb", buffering=0) as file:
-                file.seek(len(data))
-                data += file.read(readable - len(data))
+            data += reader.pread(readable - len(data), len(data))
     finally:
         reader.close()
     return data

@@ -35,6 +35,7 @@ class BlobFiles:
 
     def __init__(self, root: Path, found_damaged: Callable[[Digest], None]) -> None:
         self._root = root
+        self._blobs = str(root / "blobs")  # pathlib takes as long as the system call
         self._found_damaged = found_damaged
 
     def path(self, digest: Digest) -> Path:
@@ -48,7 +49,8 @@ class BlobFiles:
         """A descriptor on the content's file; anything but a regular file there is set aside.
         Raises Unavailable where descriptors or memory have run out."""
         try:
-            fd = os.open(self.path(digest), READ_ONLY)
+            name = digest.hex
+            fd = os.open(f"{self._blobs}/{digest.algorithm}/{name[:2]}/{name}", READ_ONLY)
         except FileNotFoundError:
             return None
         except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk

@@ -69,16 +69,13 @@ class Slot:
     def __init__(self, asker: Asker, asked: Asked, vain_turns: int) -> None:
         self._asker = asker
         self._asked = asked
+        self.group = asked.value
         self.vain_turns = vain_turns
         self._gives_way: Callable[[], bool] | None = None
 
     @property
     def client(self) -> str:
         return self._asker.client
-
-    @property
-    def group(self) -> str:
-        return self._asked.value
 
     @property
     def is_blob(self) -> bool:

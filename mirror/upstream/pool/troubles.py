@@ -31,7 +31,7 @@ class Troubles(Generic[K]):
 
     def of(self, part: K) -> list[Breaker]:
         """The breakers that have a say in whether this part is asked for."""
-        own = self._parts.get(part)
+        own = self._parts.get(part) if self._parts else None
         return [self.whole] if own is None else [self.whole, own]
 
     def failed(self, part: K, now: float, reason: str, least: float = 0.0) -> bool:
@@ -53,7 +53,7 @@ class Troubles(Generic[K]):
     def succeeded(self, part: K) -> bool:
         """Notes a success; whether it closed the whole's breaker."""
         self._failed.clear()
-        own = self._parts.get(part)
+        own = self._parts.get(part) if self._parts else None
         if own is not None:
             own.succeeded()
         return self.whole.succeeded()
