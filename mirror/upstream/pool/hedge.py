@@ -108,6 +108,12 @@ class Race(Generic[C, T]):
             future.add_done_callback(lambda _: changed.set())
             return future
 
+        async def answer_of(candidate: C) -> T:
+            try:
+                return await self.ask(candidate)
+            finally:
+                changed.set()  # a turn of the loop sooner than by a callback
+
         if silent is not None:
             asked[watched(asyncio.ensure_future(silent[1]))] = silent[0]
             again_at = 0.0
@@ -129,7 +135,7 @@ class Race(Generic[C, T]):
                             pause *= 2
                             again_at = slept + pause
                 if besides is not None:
-                    task = watched(asyncio.ensure_future(self.ask(besides)))
+                    task = asyncio.ensure_future(answer_of(besides))
                     if asked:
                         hedges[task] = besides
                         self.hedged(besides)
