@@ -13,11 +13,11 @@ from typing import Any, get_args, get_origin
 import typer
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
-from pydantic.fields import FieldInfo
 
 from mirror.cli.program import app
 from mirror.config.model import Config, Section
 from mirror.config.reloading import NEEDS_RESTART
+from mirror.config.section import Key
 from mirror.events import Events
 from mirror.metrics import Metrics
 from mirror.oci import errors
@@ -72,12 +72,10 @@ def _configuration() -> str:
     )
 
 
-def _keys(
-    section: type[Section], above: str, met: set[type[Section]]
-) -> Iterator[tuple[str, FieldInfo]]:
+def _keys(section: type[Section], above: str, met: set[type[Section]]) -> Iterator[tuple[str, Key]]:
     """Each key with its field; those of a section that stands in several places, once."""
     met.add(section)
-    for name, field in section.model_fields.items():
+    for name, field in section.fields().items():
         key = f"{above}{field.alias or name}"
         yield key, field
         for inside, ending in _sections_in(field.annotation):
@@ -98,9 +96,9 @@ def _sections_in(annotation: Any, ending: str = "") -> Iterator[tuple[type[Secti
             yield from _sections_in(inner, ending)
 
 
-def _default(field: FieldInfo, written: object) -> str:
+def _default(field: Key, written: object) -> str:
     """As mirror.yaml writes it, or else as the model has it."""
-    if field.is_required():
+    if field.is_required:
         return "required"
     value = field.default if written is None else written
     if isinstance(value, bool):

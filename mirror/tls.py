@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import SecretStr
+from .secret_text import SecretStr
 
 
 @contextlib.contextmanager

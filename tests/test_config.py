@@ -50,7 +50,7 @@ def problems(text: str) -> list[str]:
 
 def sections(of: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The keys that lead to each section, those of any registry and of lists included."""
-    for name, field in of.model_fields.items():
+    for name, field in of.fields().items():
         for each in sections_in(field.annotation):
             yield (*path, field.alias or name)
             yield from sections(each, (*path, field.alias or name))
@@ -201,8 +201,8 @@ def test_the_defaults():
 def test_the_shipped_file_is_the_default_but_for_its_path():
     shipped = config.load(SHIPPED)
     assert shipped.storage.path == Path("data")
-    same_path = {"storage": Config().storage.model_copy(update={"path": Path("data")})}
-    assert shipped == Config().model_copy(update=same_path)
+    same_path = {"storage": Config().storage.but({"path": Path("data")})}
+    assert shipped == Config().but(same_path)
 
 
 def with_certificates(folder: Path) -> None:
@@ -255,7 +255,7 @@ PAGES = (
 
 def examples_of(page: str) -> list[str]:
     """The examples of mirror.yaml: indented blocks that begin with one of its keys."""
-    keys = "|".join(Config.model_fields)
+    keys = "|".join(Config.fields())
     return re.findall(
         rf"(?m)^    (?:{keys}):(?:\n| .*\n)(?:^    .*\n)*", (SHIPPED.parent / page).read_text()
     )
@@ -472,7 +472,7 @@ def test_a_byte_order_mark_and_windows_lines_are_no_mistake(tmp_path):
 
 
 def test_a_configuration_cannot_be_altered():
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="frozen"):
         parse("").workers = 2  # type: ignore[misc]
 
 
@@ -621,7 +621,7 @@ def test_f71_a_configuration_shows_none_of_its_secrets(secret_file, monkeypatch)
     )
     text += "  ghcr.io:\n    credentials: {token_env: LOGIN}\n"
     taken = parse(text)
-    for shown in (repr(taken), str(taken), taken.model_dump_json(), repr(taken.tags.store)):
+    for shown in (repr(taken), str(taken), repr(taken.tags.store)):
         assert SECRET not in shown
     assert taken.tags.store is not None
     assert taken.tags.store.get_secret_value() == f"redis://u:{SECRET}@redis"

@@ -44,7 +44,7 @@ class Node:
         opened = await self._running.enter_async_context(
             assembly.resources(given, process, assembly.sharing_store)
         )
-        alone = given.model_copy(update={"workers": 1})  # on a port of its own
+        alone = given.but({"workers": 1})  # on a port of its own
         [ports] = await self._running.enter_async_context(
             assembly.pull_ports(alone, assembly.ServiceManager().given)
         )

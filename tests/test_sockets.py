@@ -31,7 +31,7 @@ def test_a_socket_is_hosted_by_its_name_or_else_by_its_port() -> None:
 
 async def test_workers_share_what_was_passed_on_and_have_their_own_of_what_was_not() -> None:
     passed = listening()
-    written = parse(0).model_copy(update={"workers": 2})
+    written = parse(0).but({"workers": 2})
     async with pull_ports(written, Given([("listen", passed)])) as ports:
         found = [[port.section for port in each] for each in ports]
         assert found == [["listen", "hosted"]] * 2

@@ -21,7 +21,7 @@ FIRST, MEMORY = "first answer, s", "idle: memory (PSS), MiB"
 TWICE, AGAIN = "asked twice: PSS, MiB", "asked six times more: PSS, MiB"
 CLIENTS = 32
 BLOBS, MANY = 100_000, 1_000_000
-_IMPORTS = "import aiohttp.web, apsw, pydantic, prometheus_client, structlog"
+_IMPORTS = "import aiohttp.web, apsw, prometheus_client, structlog"
 
 
 def measure(house: House, scale: Scale) -> Result:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
-from functools import cache
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from ..contracts.activity import Download, EndpointState, Happening, PullRequest
 from ..frozen import dataclass
+from ..told import read_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +70,4 @@ def to_json(news: News) -> dict[str, Any]:
 
 def from_json(data: object) -> News:
     """Raises ValueError for what is none."""
-    return _adapter().validate_python(data)
-
-
-@cache
-def _adapter() -> TypeAdapter[News]:
-    return TypeAdapter(News)
+    return read_as(News, data)

@@ -166,17 +166,16 @@ async def ahead_beside(config: Config) -> AsyncIterator[Ahead]:
 
 def _asking_anew(config: Config) -> Config:
     registries = {
-        name: registry.model_copy(
-            update={
+        name: registry.but(
+            {
                 "freshness": tuple(
-                    rule.model_copy(update={"stale_while_revalidate": 0.0})
-                    for rule in registry.freshness
+                    rule.but({"stale_while_revalidate": 0.0}) for rule in registry.freshness
                 )
             }
         )
         for name, registry in config.registries.items()
     }
-    return config.model_copy(update={"prefetch": False, "registries": registries})
+    return config.but({"prefetch": False, "registries": registries})
 
 
 def _asked(parameters: Parameters, default_registry: str) -> Sequence[Asked]:

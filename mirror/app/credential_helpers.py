@@ -16,8 +16,6 @@ import subprocess
 from dataclasses import field
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from ..clock import Clock
 from ..config import (
     IDENTITY_TOKEN_USER,
@@ -29,6 +27,7 @@ from ..config import (
 from ..frozen import dataclass
 from ..oci.errors import quoted
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry
+from ..secret_text import SecretStr
 from ..times import HELPER
 from ..upstream.endpoint import IdentityToken, Login, NoLogin
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from ..config import (
     IDENTITY_TOKEN_USER,
     Config,
@@ -18,6 +16,7 @@ from ..config import (
     RegistryConfig,
 )
 from ..oci.registries import url_of
+from ..secret_text import SecretStr
 from ..upstream.egress import Allowed
 from ..upstream.endpoint import (
     CONNECTIONS,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import chain
 
 import structlog
-from pydantic import SecretStr
 
 from ..config import Config, EndpointConfig, Mistake, RegistryConfig, Secret
 from ..frozen import dataclass
 from ..oci.reference import ImageReference
+from ..secret_text import SecretStr
 from ..storage.records.accounts import refused_logins
 from .credential_helpers import CredentialHelper
 

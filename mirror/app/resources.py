@@ -218,7 +218,7 @@ async def store_beside(config: Config, process: Process) -> AsyncIterator[DiskCo
     bounds = bounds_of(config.storage.path)
     if bounds is None:
         bounds = bounds_in(config)
-        if "max_size" not in config.storage.model_fields_set:  # nobody has said how much may be
+        if "max_size" not in config.storage.written:  # nobody has said how much may be
             bounds = dataclasses.replace(bounds, max_size=_ANY, evicts=False)
     store = _opened(config, bounds, process)
     try:

@@ -58,7 +58,7 @@ def _peers_at(config: Config) -> Sequence[ListenConfig]:
     if config.fleet is None:
         return ()
     tls = config.fleet.tls is not None
-    return [ListenConfig.model_construct(address=config.fleet.listen, tls=tls)]
+    return [ListenConfig.of(address=config.fleet.listen, tls=tls)]
 
 
 def given_sockets(environment: MutableMapping[str, str]) -> Given:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter
 
 from ..config import Mistake, seconds
 from ..contracts.activity import (
@@ -22,6 +21,7 @@ from ..contracts.activity import (
 )
 from ..logs.text import printable
 from ..quantities import binary_size, lasted, size
+from ..told import read_as as read_as
 from .asking import asked_of_running
 from .console import (
     CONFIGURATION_WRONG,
@@ -33,16 +33,9 @@ from .console import (
     print_json,
 )
 
-T = TypeVar("T")
-
 _DEBUG = 600.0  # seconds for which debug is told where no time is given
 _MOST = 20  # pulls that `why` tells
 _LEVELS = ("debug", "info", "warning", "error")
-
-
-def read_as(kind: type[T], told: object) -> T:
-    found: T = TypeAdapter(kind).validate_python(told)
-    return found
 
 
 @explained(

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
-
 from . import logins, places, values
 from .logins import Secret
 from .places import Address
-from .section import Section
+from .section import Read, Section
 
 
 class AdminConfig(Section):
     """`listen`: where it is. `write`: whether what is cached can be changed there. `token_file`: a
     secret that the page and the API are shown for; /metrics and what probes ask need none."""
 
-    listen: Annotated[Address, BeforeValidator(places.address)] = Address(places.LOOPBACK, 5001)
-    write: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
-    token_file: Annotated[Secret | None, BeforeValidator(logins.admin_token_from_file)] = None
+    listen: Annotated[Address, Read(places.address)] = Address(places.LOOPBACK, 5001)
+    write: Annotated[bool, Read(values.yes_or_no)] = False
+    token_file: Annotated[Secret | None, Read(logins.admin_token_from_file)] = None
 
 
 def admin_section(section: object) -> object:

@@ -11,10 +11,9 @@ import re
 import ssl
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from ..frozen import dataclass
 from ..oci.errors import quoted
+from ..secret_text import SecretStr
 from ..tls import show_certificate
 from .problems import Mistake
 from .server_certificates import facts_of

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
-
 from ..oci.errors import quoted
 from . import values
 from .problems import Mistake
-from .section import Section
+from .section import Read, Section
 
 _MOST = 999_999
 
@@ -26,6 +24,6 @@ class CollectionConfig(Section):
     stays for `grace` from then on, though no manifest needs it: a push that takes longer fails.
     A run takes out `at_most` so many blobs of repositories, and as many pieces of content."""
 
-    every: Annotated[float, BeforeValidator(_a_second)] = 86400.0
-    grace: Annotated[float, BeforeValidator(_a_second)] = 86400.0
-    at_most: Annotated[int, BeforeValidator(values.count(_MOST))] = 10_000
+    every: Annotated[float, Read(_a_second)] = 86400.0
+    grace: Annotated[float, Read(_a_second)] = 86400.0
+    at_most: Annotated[int, Read(values.count(_MOST))] = 10_000

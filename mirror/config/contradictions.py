@@ -1,6 +1,6 @@
 """Rules that bind several keys, checked on the document itself.
 
-Not on the models: pydantic has none of a section in which any key is wrong, and all mistakes are
+Not on the sections: there is none of which any key is wrong, and all mistakes are
 to be told at once. What a model says already about a key is left out here.
 """
 
@@ -231,7 +231,7 @@ def _freshness(rules: object, place: Location) -> Found:
                 f"it before, or match: at [{every}]",
             )
             yield (*place, index), mistake
-        elif set(rule) <= set(FreshnessConfig.model_fields) and rule.get("match", "*") in (
+        elif set(rule) <= set(FreshnessConfig.fields()) and rule.get("match", "*") in (
             "*",
             ["*"],
         ):
@@ -275,7 +275,7 @@ def _access(rules: object) -> Found:
         name = rule.get("name")
         if isinstance(name, str) and first_at.setdefault(name, index) != index:
             yield (*place, "name"), Mistake(f"{quoted(name)} a second time", "another name")
-        if set(rule) - set(AccessConfig.model_fields):
+        if set(rule) - set(AccessConfig.fields()):
             continue  # what is missing may be what the unknown key meant
         if "allow" in rule and "deny" in rule:
             yield (*place, "deny"), Mistake("deny besides allow", "one of them, or two rules")
@@ -307,7 +307,7 @@ def _ways(registry: dict[str, Any], place: Location) -> Found:
 def _proxy(proxy: object, place: Location) -> Found:
     if not isinstance(proxy, dict):
         return
-    known = {field.alias or name for name, field in ProxyConfig.model_fields.items()}
+    known = {field.alias or name for name, field in ProxyConfig.fields().items()}
     sources = [key for key in ("password_file", "password_env") if key in proxy]
     if len(sources) > 1:
         yield (*place, sources[1]), Mistake(f"a password besides {sources[0]}", "one of them")
@@ -322,7 +322,7 @@ def _proxy(proxy: object, place: Location) -> Found:
 
 
 def _client(client: object, place: Location) -> Found:
-    if not isinstance(client, dict) or set(client) - set(ClientConfig.model_fields):
+    if not isinstance(client, dict) or set(client) - set(ClientConfig.fields()):
         return
     yield from pair_contradictions(client, place, certificates.certificate)
 
@@ -349,7 +349,7 @@ def _secret(credentials: object, place: Location) -> Found:
     sources = [key for key in credentials if key in _SOURCES]
     if len(sources) > 1:
         yield (*place, sources[1]), Mistake(f"a secret besides {sources[0]}", "one of them")
-    if set(credentials) - set(Credentials.model_fields):
+    if set(credentials) - set(Credentials.fields()):
         return  # what is missing may be what the unknown key meant
     if not sources:
         yield place, Mistake("no secret", "password_file, or one of the other ways to have a login")
@@ -357,4 +357,4 @@ def _secret(credentials: object, place: Location) -> Found:
         yield place, Mistake(f"{sources[0]} without a username", "username: too")
 
 
-_SOURCES = set(Credentials.model_fields) - {"username"}
+_SOURCES = set(Credentials.fields()) - {"username"}

@@ -7,10 +7,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr
-
 from ..frozen import dataclass
 from ..oci.errors import quoted
+from ..secret_text import SecretStr
 from . import certificates, logins, places, values
 from .certificates import Pem
 from .document import Location
@@ -18,7 +17,7 @@ from .listening import ClientConfig, TlsConfig
 from .logins import Secret
 from .places import Address
 from .problems import Mistake
-from .section import Section
+from .section import Read, Section
 
 Found = Iterator[tuple[Location, Mistake]]
 
@@ -96,18 +95,14 @@ class FleetConfig(Section):
     port; its `client_ca` is whose certificates the others have to show. `ca_file`: trusted besides
     the system's. `client`: what is shown to others, None: as in `tls`."""
 
-    listen: Annotated[Address, BeforeValidator(places.address)]
-    url: Annotated[str | None, BeforeValidator(node_url)] = None
-    url_env: Annotated[str | None, BeforeValidator(node_url_from_environment)] = None
-    secret_file: Annotated[Secret | None, BeforeValidator(logins.fleet_secret_from_file)] = None
-    secret_env: Annotated[Secret | None, BeforeValidator(logins.fleet_secret_from_environment)] = (
-        None
-    )
-    nodes: Annotated[Literal["redis"] | tuple[str, ...] | DnsName, BeforeValidator(_nodes)] = (
-        "redis"
-    )
+    listen: Annotated[Address, Read(places.address)]
+    url: Annotated[str | None, Read(node_url)] = None
+    url_env: Annotated[str | None, Read(node_url_from_environment)] = None
+    secret_file: Annotated[Secret | None, Read(logins.fleet_secret_from_file)] = None
+    secret_env: Annotated[Secret | None, Read(logins.fleet_secret_from_environment)] = None
+    nodes: Annotated[Literal["redis"] | tuple[str, ...] | DnsName, Read(_nodes)] = "redis"
     tls: TlsConfig | None = None
-    ca_file: Annotated[Pem | None, BeforeValidator(certificates.authorities)] = None
+    ca_file: Annotated[Pem | None, Read(certificates.authorities)] = None
     client: ClientConfig | None = None
 
     @property
@@ -139,7 +134,7 @@ def mistakes(section: dict[str, Any], tags: dict[str, Any]) -> Found:
         if store is None:
             write = "tags: {store: redis://host:6379/0} too, the same for all nodes"
             yield ("fleet",), Mistake("a fleet without Redis", write)
-    if set(section) - set(FleetConfig.model_fields):
+    if set(section) - set(FleetConfig.fields()):
         return  # what is missing may be what the unknown key meant
     yield from _one_of(section, ("secret_file", "secret_env"), "openssl rand -hex 32 makes one")
     yield from _one_of(section, ("url", "url_env"), "as other nodes reach it: http://10.1.2.3:5003")

@@ -8,16 +8,15 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr
-
 from ..oci.errors import quoted
+from ..secret_text import SecretStr
 from . import logins, places, values
 from .collection import CollectionConfig
 from .document import Location
 from .listening import ListenConfig, listen_list
 from .logins import Secret
 from .problems import Mistake
-from .section import Section, or_empty, or_none_listed
+from .section import Read, Section, or_empty, or_none_listed
 from .webhooks import WebhooksConfig
 
 _PASSWORDS = ("records_password_file", "records_password_env")
@@ -71,21 +70,17 @@ class HostedConfig(Section):
     None: what their Host and TLS say. `records` None: in a file of the storage's folder, else a
     PostgreSQL URL; its password, where one is given, goes before the URL's own."""
 
-    listen: Annotated[tuple[ListenConfig, ...], BeforeValidator(listen_list)] = ()
+    listen: Annotated[tuple[ListenConfig, ...], Read(listen_list)] = ()
     hosts: Annotated[
-        tuple[Annotated[str, BeforeValidator(places.own_name)], ...],
-        BeforeValidator(or_none_listed),
+        tuple[Annotated[str, Read(places.own_name)], ...],
+        Read(or_none_listed),
     ] = ()
-    url: Annotated[str | None, BeforeValidator(places.mirror_url)] = None
-    records: Annotated[SecretStr | None, BeforeValidator(_records)] = None
-    records_password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = (
-        None
-    )
-    records_password_env: Annotated[
-        Secret | None, BeforeValidator(logins.password_from_environment)
-    ] = None
-    webhooks: Annotated[WebhooksConfig, BeforeValidator(or_empty)] = WebhooksConfig()
-    gc: Annotated[CollectionConfig, BeforeValidator(or_empty)] = CollectionConfig()
+    url: Annotated[str | None, Read(places.mirror_url)] = None
+    records: Annotated[SecretStr | None, Read(_records)] = None
+    records_password_file: Annotated[Secret | None, Read(logins.password_from_file)] = None
+    records_password_env: Annotated[Secret | None, Read(logins.password_from_environment)] = None
+    webhooks: Annotated[WebhooksConfig, Read(or_empty)] = WebhooksConfig()
+    gc: Annotated[CollectionConfig, Read(or_empty)] = CollectionConfig()
 
     @property
     def records_password(self) -> Secret | None:
@@ -96,7 +91,7 @@ def mistakes(
     section: dict[str, Any], registries: dict[str, Any]
 ) -> Iterator[tuple[Location, Mistake]]:
     """What is wrong between its keys, and between them and those of the registries."""
-    known = not set(section) - set(HostedConfig.model_fields)
+    known = not set(section) - set(HostedConfig.fields())
     if known and "listen" not in section and not section.get("hosts"):
         write = "listen: 127.0.0.1:5002, or hosts: [registry.corp.lan], or both"
         yield ("hosted",), Mistake("neither listen nor hosts", write)

@@ -5,29 +5,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SecretStr
-
+from ..secret_text import SecretStr
 from . import certificates, places, values
 from .certificates import Pem
 from .places import Address
 from .problems import Mistake
-from .section import Section
+from .section import Read, Section, read_section
 from .server_certificates import Facts, facts_of
 
 
 class ListenConfig(Section):
     """One address. `tls` false: it speaks plain HTTP, whatever the section `tls` says."""
 
-    address: Annotated[Address, BeforeValidator(places.address)]
-    tls: Annotated[bool, BeforeValidator(values.yes_or_no)] = True
+    address: Annotated[Address, Read(places.address)]
+    tls: Annotated[bool, Read(values.yes_or_no)] = True
 
     def __str__(self) -> str:
         return str(self.address)
 
 
 def at(address: str) -> ListenConfig:
-    """That address, which speaks TLS where the mirror does. Raises pydantic's ValidationError."""
-    return ListenConfig.model_validate({"address": address})
+    """That address, which speaks TLS where the mirror does. Raises Unreadable."""
+    return read_section(ListenConfig, {"address": address})
 
 
 def listen_list(given: object) -> list[Any]:
@@ -48,9 +47,9 @@ class TlsConfig(Section):
     """What the mirror shows to its clients. `client_ca`: whose certificates a client has to show,
     None: nobody's. Use `pem`."""
 
-    cert: Annotated[Pem, BeforeValidator(certificates.server_certificate)]
-    key: Annotated[Pem | None, BeforeValidator(certificates.key)] = None
-    client_ca: Annotated[Pem | None, BeforeValidator(certificates.authorities)] = None
+    cert: Annotated[Pem, Read(certificates.server_certificate)]
+    key: Annotated[Pem | None, Read(certificates.key)] = None
+    client_ca: Annotated[Pem | None, Read(certificates.authorities)] = None
 
     @property
     def pem(self) -> SecretStr:
@@ -66,8 +65,8 @@ class TlsConfig(Section):
 class ClientConfig(Section):
     """The certificate that is shown to an endpoint, or a node, that asks for one. Use `pem`."""
 
-    cert: Annotated[Pem, BeforeValidator(certificates.certificate)]
-    key: Annotated[Pem | None, BeforeValidator(certificates.key)] = None
+    cert: Annotated[Pem, Read(certificates.certificate)]
+    key: Annotated[Pem | None, Read(certificates.key)] = None
 
     @property
     def pem(self) -> SecretStr:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
-
 from . import values
-from .section import Section
+from .section import Read, Section
 
 _FORMATS = ("auto", "json", "text")
 _LEVELS = ("debug", "info", "warning", "error")
@@ -18,12 +16,8 @@ class LogConfig(Section):
     """`format` auto: text where standard error is a terminal, else JSON. `level`: the least that is
     told. `requests`: which of them, or in text which pulls."""
 
-    format: Annotated[
-        Literal["auto", "json", "text"], BeforeValidator(values.choice(*_FORMATS))
-    ] = "auto"
+    format: Annotated[Literal["auto", "json", "text"], Read(values.choice(*_FORMATS))] = "auto"
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], BeforeValidator(values.choice(*_LEVELS))
+        Literal["debug", "info", "warning", "error"], Read(values.choice(*_LEVELS))
     ] = "info"
-    requests: Annotated[
-        Literal["all", "misses", "none"], BeforeValidator(values.choice(*_REQUESTS))
-    ] = "all"
+    requests: Annotated[Literal["all", "misses", "none"], Read(values.choice(*_REQUESTS))] = "all"

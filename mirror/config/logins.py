@@ -12,9 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from ..oci.errors import quoted
+from ..secret_text import SecretStr
 from .problems import Mistake
 from .values import text
 

@@ -12,10 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
-
 from ..oci.digest import Digest
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
+from ..secret_text import SecretStr
 from . import certificates, logins, places, proxies, values
 from .admin import AdminConfig, admin_section
 from .certificates import Pem
@@ -27,7 +26,7 @@ from .log import LogConfig
 from .logins import Secret
 from .places import Network
 from .s3 import S3Config
-from .section import Seconds, Section, or_empty, or_none_listed
+from .section import Read, Seconds, Section, key, or_empty, or_none_listed
 from .sync import SyncConfig
 from .tracing import TracingConfig
 
@@ -45,21 +44,17 @@ class StorageConfig(Section):
     the disk before it is visible; none: it may be damaged there after a power cut. `second_tier`: a
     folder of content behind it, None for none; `s3`: a bucket instead."""
 
-    path: Annotated[Path, BeforeValidator(values.path)] = Field(
-        default_factory=_default_storage_path
-    )
-    max_size: Annotated[int, BeforeValidator(values.cache_size)] = 50 * 2**30
-    durability: Annotated[
-        Literal["full", "none"], BeforeValidator(values.choice("full", "none"))
-    ] = "full"
-    min_free: Annotated[int, BeforeValidator(values.size_or_none)] = 0
+    path: Annotated[Path, Read(values.path)] = key(default_factory=_default_storage_path)
+    max_size: Annotated[int, Read(values.cache_size)] = 50 * 2**30
+    durability: Annotated[Literal["full", "none"], Read(values.choice("full", "none"))] = "full"
+    min_free: Annotated[int, Read(values.size_or_none)] = 0
     partial_ttl: Seconds = 86400.0
     scrub: Seconds = 7 * 86400.0
-    second_tier: Annotated[Path | None, BeforeValidator(values.path_or_none)] = None
+    second_tier: Annotated[Path | None, Read(values.path_or_none)] = None
     s3: S3Config | None = None
     pin: Annotated[
-        tuple[Annotated[str, BeforeValidator(values.image_pattern)], ...],
-        BeforeValidator(or_none_listed),
+        tuple[Annotated[str, Read(values.image_pattern)], ...],
+        Read(or_none_listed),
     ] = ()
 
 
@@ -69,11 +64,11 @@ class LimitsConfig(Section):
     or one that would take long, may come over as many as `parts` connections. `idle`: seconds that
     a client may be silent, or take nothing."""
 
-    fills: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 64
-    fills_per_registry: Annotated[int, BeforeValidator(values.count(values.MAX_FILLS))] = 32
-    blob: Annotated[int, BeforeValidator(values.cache_size)] = 2**40
-    parted_over: Annotated[int, BeforeValidator(values.cache_size)] = 64 * 2**20
-    parts: Annotated[int, BeforeValidator(values.count(values.MAX_PARTS))] = 8
+    fills: Annotated[int, Read(values.count(values.MAX_FILLS))] = 64
+    fills_per_registry: Annotated[int, Read(values.count(values.MAX_FILLS))] = 32
+    blob: Annotated[int, Read(values.cache_size)] = 2**40
+    parted_over: Annotated[int, Read(values.cache_size)] = 64 * 2**20
+    parts: Annotated[int, Read(values.count(values.MAX_PARTS))] = 8
     idle: Seconds = 60.0
 
 
@@ -85,13 +80,11 @@ class TagsConfig(Section):
     `sentinel_password_file` holds what sentinels ask for, if they do.
     """
 
-    store: Annotated[SecretStr | None, BeforeValidator(places.tag_store)] = None
-    password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = None
-    password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
-    ca_file: Annotated[Path | None, BeforeValidator(values.readable_file)] = None
-    sentinel_password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = (
-        None
-    )
+    store: Annotated[SecretStr | None, Read(places.tag_store)] = None
+    password_file: Annotated[Secret | None, Read(logins.password_from_file)] = None
+    password_env: Annotated[Secret | None, Read(logins.password_from_environment)] = None
+    ca_file: Annotated[Path | None, Read(values.readable_file)] = None
+    sentinel_password_file: Annotated[Secret | None, Read(logins.password_from_file)] = None
 
     @property
     def password(self) -> SecretStr | None:
@@ -107,19 +100,17 @@ class Credentials(Section):
     whose where it does not.
     """
 
-    username: Annotated[str | None, BeforeValidator(logins.username)] = None
-    password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = None
-    password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
-    token_file: Annotated[Secret | None, BeforeValidator(logins.token_from_file)] = None
-    token_env: Annotated[Secret | None, BeforeValidator(logins.token_from_environment)] = None
+    username: Annotated[str | None, Read(logins.username)] = None
+    password_file: Annotated[Secret | None, Read(logins.password_from_file)] = None
+    password_env: Annotated[Secret | None, Read(logins.password_from_environment)] = None
+    token_file: Annotated[Secret | None, Read(logins.token_from_file)] = None
+    token_env: Annotated[Secret | None, Read(logins.token_from_environment)] = None
 
-    identity_token_file: Annotated[
-        Secret | None, BeforeValidator(logins.identity_token_from_file)
-    ] = None
-    identity_token_env: Annotated[
-        Secret | None, BeforeValidator(logins.identity_token_from_environment)
-    ] = None
-    credential_helper: Annotated[str | None, BeforeValidator(logins.credential_helper)] = None
+    identity_token_file: Annotated[Secret | None, Read(logins.identity_token_from_file)] = None
+    identity_token_env: Annotated[Secret | None, Read(logins.identity_token_from_environment)] = (
+        None
+    )
+    credential_helper: Annotated[str | None, Read(logins.credential_helper)] = None
 
     @property
     def secret(self) -> Secret:
@@ -143,21 +134,21 @@ def _one_or_more(section: object) -> object:
     return section if isinstance(section, list) else [section]
 
 
-Logins = Annotated[tuple[Credentials, ...], BeforeValidator(_one_or_more)]
+Logins = Annotated[tuple[Credentials, ...], Read(_one_or_more)]
 
 
 class ProxyConfig(Section):
     """The way out of a network: an HTTP proxy. `url` None: none is used, whatever the environment
     says. `excepted`: what is asked directly all the same, in the words of NO_PROXY."""
 
-    url: Annotated[str | None, BeforeValidator(proxies.proxy_url_or_none)]
-    username: Annotated[str | None, BeforeValidator(logins.username)] = None
-    password_file: Annotated[Secret | None, BeforeValidator(logins.password_from_file)] = None
-    password_env: Annotated[Secret | None, BeforeValidator(logins.password_from_environment)] = None
+    url: Annotated[str | None, Read(proxies.proxy_url_or_none)]
+    username: Annotated[str | None, Read(logins.username)] = None
+    password_file: Annotated[Secret | None, Read(logins.password_from_file)] = None
+    password_env: Annotated[Secret | None, Read(logins.password_from_environment)] = None
     excepted: Annotated[
-        tuple[Annotated[str, BeforeValidator(proxies.excepted)], ...],
-        BeforeValidator(or_none_listed),
-    ] = Field(default=(), alias="except")
+        tuple[Annotated[str, Read(proxies.excepted)], ...],
+        Read(or_none_listed),
+    ] = key(default=(), alias="except")
 
     @property
     def password(self) -> Secret | None:
@@ -169,11 +160,11 @@ def _proxy(section: object) -> object:
     return {"url": section} if isinstance(section, str) else section
 
 
-ProxyKey = Annotated[ProxyConfig | None, BeforeValidator(_proxy)]
+ProxyKey = Annotated[ProxyConfig | None, Read(_proxy)]
 
 
-CaFile = Annotated[Pem | None, BeforeValidator(certificates.authorities)]
-TokenRealm = Annotated[str | None, BeforeValidator(places.realm_url)]
+CaFile = Annotated[Pem | None, Read(certificates.authorities)]
+TokenRealm = Annotated[str | None, Read(places.realm_url)]
 
 
 class EndpointConfig(Section):
@@ -183,12 +174,10 @@ class EndpointConfig(Section):
     host, at most, from all workers, beside those that ask for tokens. `credentials`, `realm`,
     `proxy`, `ca_file` and `client`: its own, instead of the registry's."""
 
-    url: Annotated[str, BeforeValidator(places.endpoint_url)]
-    prefix: Annotated[str | None, BeforeValidator(places.endpoint_prefix)] = None
-    trust: Annotated[
-        Literal["tags", "content"], BeforeValidator(values.choice("tags", "content"))
-    ] = "tags"
-    connections: Annotated[int, BeforeValidator(values.count(values.MAX_CONNECTIONS))] = 32
+    url: Annotated[str, Read(places.endpoint_url)]
+    prefix: Annotated[str | None, Read(places.endpoint_prefix)] = None
+    trust: Annotated[Literal["tags", "content"], Read(values.choice("tags", "content"))] = "tags"
+    connections: Annotated[int, Read(values.count(values.MAX_CONNECTIONS))] = 32
     credentials: Logins = ()
     realm: TokenRealm = None
     proxy: ProxyKey = None
@@ -210,22 +199,22 @@ class FreshnessConfig(Section):
     known. `immutable`: once known, a tag is never asked about again.
     """
 
-    match: Annotated[tuple[str, ...], BeforeValidator(values.image_patterns)] = ("*",)
+    match: Annotated[tuple[str, ...], Read(values.image_patterns)] = ("*",)
     ttl: Seconds = 300.0
     stale_while_revalidate: Seconds = 0.0
     stale: Seconds = 86400.0
     negative_ttl: Seconds = 30.0
-    on_404: Annotated[
-        Literal["believe", "keep"], BeforeValidator(values.choice("believe", "keep"))
-    ] = "believe"
-    immutable: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
+    on_404: Annotated[Literal["believe", "keep"], Read(values.choice("believe", "keep"))] = (
+        "believe"
+    )
+    immutable: Annotated[bool, Read(values.yes_or_no)] = False
 
 
 class QuotaConfig(Section):
     """What an endpoint grants, where it counts (as Docker Hub does). Below `low`, a share of it,
     what remains is spared."""
 
-    low: Annotated[float, BeforeValidator(values.share)] = 0.2
+    low: Annotated[float, Read(values.share)] = 0.2
 
 
 def _freshness_rules(section: object) -> object:
@@ -240,23 +229,21 @@ class RegistryConfig(Section):
     repositories are looked for among one's own first; it may be without `endpoints` then."""
 
     endpoints: tuple[EndpointConfig, ...]
-    hosted: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
+    hosted: Annotated[bool, Read(values.yes_or_no)] = False
     credentials: Logins = ()
     proxy: ProxyKey = None
     ca_file: CaFile = None
     client: ClientConfig | None = None
-    freshness: Annotated[tuple[FreshnessConfig, ...], BeforeValidator(_freshness_rules)] = (
-        FreshnessConfig(),
-    )
-    quota: Annotated[QuotaConfig, BeforeValidator(or_empty)] = QuotaConfig()
+    freshness: Annotated[tuple[FreshnessConfig, ...], Read(_freshness_rules)] = (FreshnessConfig(),)
+    quota: Annotated[QuotaConfig, Read(or_empty)] = QuotaConfig()
     realm: TokenRealm = None
     hosts: Annotated[
-        tuple[Annotated[str, BeforeValidator(places.own_name)], ...],
-        BeforeValidator(or_none_listed),
+        tuple[Annotated[str, Read(places.own_name)], ...],
+        Read(or_none_listed),
     ] = ()
     allow_private: Annotated[
-        tuple[Annotated[Network | str, BeforeValidator(places.private_place)], ...],
-        BeforeValidator(or_none_listed),
+        tuple[Annotated[Network | str, Read(places.private_place)], ...],
+        Read(or_none_listed),
     ] = ()
 
 
@@ -264,9 +251,9 @@ class AccessConfig(Section):
     """Which repositories may be read: `allow` or `deny`, never both. `min_age`, in seconds, is for
     tags: what they point to now is given only once it is that old."""
 
-    name: Annotated[str, BeforeValidator(values.rule_name)]
-    allow: Annotated[tuple[str, ...], BeforeValidator(values.repository_patterns)] = ()
-    deny: Annotated[tuple[str, ...], BeforeValidator(values.repository_patterns)] = ()
+    name: Annotated[str, Read(values.rule_name)]
+    allow: Annotated[tuple[str, ...], Read(values.repository_patterns)] = ()
+    deny: Annotated[tuple[str, ...], Read(values.repository_patterns)] = ()
     min_age: Seconds = 0.0
 
 
@@ -303,35 +290,33 @@ class Config(Section):
     `pin`: images, as `parse_image` reads them, frozen to a digest, or to what they were at a
     time."""
 
-    listen: Annotated[tuple[ListenConfig, ...], BeforeValidator(listen_list)] = (
+    listen: Annotated[tuple[ListenConfig, ...], Read(listen_list)] = (
         at(f"{places.LOOPBACK}:5000"),
     )
-    admin: Annotated[AdminConfig, BeforeValidator(admin_section)] = AdminConfig()
-    workers: Annotated[int, BeforeValidator(values.workers)] = 1
+    admin: Annotated[AdminConfig, Read(admin_section)] = AdminConfig()
+    workers: Annotated[int, Read(values.workers)] = 1
     tls: TlsConfig | None = None
     hosted: HostedConfig | None = None
     fleet: FleetConfig | None = None
-    storage: Annotated[StorageConfig, BeforeValidator(or_empty)] = Field(
-        default_factory=StorageConfig
-    )
-    tags: Annotated[TagsConfig, BeforeValidator(or_empty)] = TagsConfig()
-    log: Annotated[LogConfig, BeforeValidator(or_empty)] = LogConfig()
+    storage: Annotated[StorageConfig, Read(or_empty)] = key(default_factory=StorageConfig)
+    tags: Annotated[TagsConfig, Read(or_empty)] = TagsConfig()
+    log: Annotated[LogConfig, Read(or_empty)] = LogConfig()
     tracing: TracingConfig | None = None
-    limits: Annotated[LimitsConfig, BeforeValidator(or_empty)] = LimitsConfig()
-    default_registry: Annotated[str, BeforeValidator(places.registry_name)] = DOCKER_HUB
-    offline: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
-    prefetch: Annotated[bool, BeforeValidator(values.yes_or_no)] = True
-    allow_any_registry: Annotated[bool, BeforeValidator(values.yes_or_no)] = False
-    access: Annotated[tuple[AccessConfig, ...], BeforeValidator(or_none_listed)] = ()
-    sync: Annotated[tuple[SyncConfig, ...], BeforeValidator(or_none_listed)] = ()
+    limits: Annotated[LimitsConfig, Read(or_empty)] = LimitsConfig()
+    default_registry: Annotated[str, Read(places.registry_name)] = DOCKER_HUB
+    offline: Annotated[bool, Read(values.yes_or_no)] = False
+    prefetch: Annotated[bool, Read(values.yes_or_no)] = True
+    allow_any_registry: Annotated[bool, Read(values.yes_or_no)] = False
+    access: Annotated[tuple[AccessConfig, ...], Read(or_none_listed)] = ()
+    sync: Annotated[tuple[SyncConfig, ...], Read(or_none_listed)] = ()
     pin: Annotated[
         Mapping[
-            Annotated[str, BeforeValidator(values.tagged_image)],
-            Annotated[Digest | datetime, BeforeValidator(values.digest_or_time)],
+            Annotated[str, Read(values.tagged_image)],
+            Annotated[Digest | datetime, Read(values.digest_or_time)],
         ],
-        BeforeValidator(or_empty),
-    ] = Field(default_factory=dict)
+        Read(or_empty),
+    ] = key(default_factory=dict)
     registries: Annotated[
-        Mapping[Annotated[str, BeforeValidator(places.registry_name)], RegistryConfig],
-        BeforeValidator(_with_endpoints),
-    ] = Field(default_factory=_only_docker_hub)
+        Mapping[Annotated[str, Read(places.registry_name)], RegistryConfig],
+        Read(_with_endpoints),
+    ] = key(default_factory=_only_docker_hub)

@@ -10,14 +10,13 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import SecretStr
-
 from ..frozen import dataclass
 from ..oci.errors import NameInvalid, quoted
 from ..oci.layout import Layout, layouts
 from ..oci.reference import parse_name
 from ..oci.registries import DOCKER_HUB, is_registry, parse_registry, url_of
 from ..redis_url import SCHEMES, parse_redis_url
+from ..secret_text import SecretStr
 from .problems import Mistake
 from .values import text
 

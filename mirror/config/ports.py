@@ -24,7 +24,7 @@ def port_contradictions(data: dict[str, Any]) -> Found:
     yield from _without_tls(data)
     for section, place in ((data, ()), (_section(data, "fleet"), ("fleet",))):
         tls = section.get("tls")
-        if isinstance(tls, dict) and not set(tls) - set(TlsConfig.model_fields):
+        if isinstance(tls, dict) and not set(tls) - set(TlsConfig.fields()):
             yield from pair_contradictions(tls, (*place, "tls"), certificates.server_certificate)
 
 

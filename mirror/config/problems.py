@@ -38,8 +38,7 @@ class ConfigError(Exception):
 class Mistake(ValueError):
     """A value that cannot be used: what was found, and what to write.
 
-    A ValueError, since that is what pydantic collects; the place is added where the document is
-    known.
+    The place is added where the document is known.
     """
 
     def __init__(self, found: str, write: str) -> None:

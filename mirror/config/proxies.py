@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from urllib.parse import unquote, urlsplit
 
-from pydantic import SecretStr
-
 from ..frozen import dataclass
 from ..oci.errors import quoted
+from ..secret_text import SecretStr
 from .places import is_host, masked
 from .problems import ConfigError, Mistake, Problem
 from .values import text

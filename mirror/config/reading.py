@@ -8,8 +8,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from . import proxies, values
 from .admin import AdminConfig
 from .collection import CollectionConfig
@@ -35,7 +33,7 @@ from .model import (
 )
 from .problems import ConfigError, Mistake, Problem, kind
 from .s3 import RedirectConfig, S3Config
-from .section import Section
+from .section import Place, Section, Unread, Unreadable, read_section
 from .sync import SyncConfig
 from .tracing import TracingConfig
 from .webhooks import WebhooksConfig
@@ -119,20 +117,17 @@ def parse(text: str, source: str) -> Config:
         for location, mistake in contradictions(data)
     ]
     try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        problems += [_problem(document, details) for details in error.errors(include_url=False)]
+        config = read_section(Config, data)
+    except Unreadable as error:
+        problems += [_problem(document, place, wrong) for place, wrong in error.found]
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def _problem(document: Document, details: Any) -> Problem:
-    """A problem in our words, from one of pydantic's."""
-    location = _as_written(document, tuple(step for step in details["loc"] if step != "[key]"))
-    mistake = details.get("ctx", {}).get("error")
-    if not isinstance(mistake, Mistake):
-        mistake = _misshapen(details["type"], location, details["input"])
+def _problem(document: Document, place: Place, wrong: Mistake | Unread) -> Problem:
+    location = _as_written(document, place)
+    mistake = wrong if isinstance(wrong, Mistake) else _misshapen(wrong, location)
     return document.problem(location, mistake.found, mistake.write)
 
 
@@ -154,13 +149,14 @@ def _as_written(document: Document, location: Location) -> Location:
     return tuple(written)
 
 
-def _misshapen(error: str, location: Location, value: object) -> Mistake:
+def _misshapen(unread: Unread, location: Location) -> Mistake:
     """What is not a matter of one value's text. Values are not shown: they may be secrets."""
-    if error == "extra_forbidden":
+    value = unread.value
+    if unread.what == "unknown":
         return Mistake("a key that is not known", _known_key(location))
-    if error == "missing":
+    if unread.what == "missing":
         return Mistake(f"no {location[-1]}", f"{location[-1]}: too")
-    if error == "tuple_type":
+    if unread.what == "list":
         return Mistake(kind(value), "a list: '- ' before each item")
     if location[0] == "access" and isinstance(location[-1], int):
         return Mistake(kind(value), "- {name: no-internal, deny: internal/*}")
@@ -176,7 +172,7 @@ def _misshapen(error: str, location: Location, value: object) -> Mistake:
         return Mistake(kind(value), "- url: https://registry.example.com")
     if len(location) == 2 and location[0] == "registries":
         name = str(location[1])
-        if name in RegistryConfig.model_fields:
+        if name in RegistryConfig.fields():
             return Mistake("what is no registry's name", _below_a_registry(name))
     return Mistake(kind(value), "its keys below it, indented")
 
@@ -224,13 +220,13 @@ _MEANT = {
 
 def _known_key(location: Location) -> str:
     *parents, key = location
-    fields = _section_at(parents).model_fields.items()
+    fields = _section_at(parents).fields().items()
     known = [field.alias or name for name, field in fields]
     for meant, write in _MEANT.items():
         if key == meant and f"{meant}_file" in known:
             return write
     close = get_close_matches(str(key)[:80].lower(), known, n=1)
-    if not close and not parents and key in RegistryConfig.model_fields:
+    if not close and not parents and key in RegistryConfig.fields():
         return _below_a_registry(str(key))
     return close[0] if close else "one of " + ", ".join(known)
 

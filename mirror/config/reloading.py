@@ -44,7 +44,7 @@ def following(running: Config, written: Config) -> tuple[Config, Sequence[str]]:
     that need a restart, which stay as they are; and those of them that were changed.
 
     >>> running = Config()
-    >>> written = running.model_copy(update={"workers": 2, "offline": True})
+    >>> written = running.but({"workers": 2, "offline": True})
     >>> config, kept = following(running, written)
     >>> config.offline, config.workers, kept
     (True, 1, ['workers'])
@@ -63,9 +63,7 @@ def following(running: Config, written: Config) -> tuple[Config, Sequence[str]]:
 def _as_opened(value: object) -> object:
     """By what it is opened: of a bucket's secret that is its file, which is read time and again."""
     if isinstance(value, S3Config) and value.secret_access_key_file is not None:
-        return value.model_copy(
-            update={"secret_access_key_file": value.secret_access_key_file.file}
-        )
+        return value.but({"secret_access_key_file": value.secret_access_key_file.file})
     return value
 
 
@@ -79,7 +77,7 @@ def _at(section: Section, path: tuple[str, ...]) -> object:
 def _with(config: Config, path: tuple[str, ...], value: object) -> Config:
     *parents, key = path
     if not parents:
-        return config.model_copy(update={key: value})
+        return config.but({key: value})
     [parent] = parents
     section: Section = getattr(config, parent)
-    return config.model_copy(update={parent: section.model_copy(update={key: value})})
+    return config.but({parent: section.but({key: value})})

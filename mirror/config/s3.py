@@ -9,8 +9,6 @@ from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
-
 from ..oci.errors import quoted
 from ..oci.registries import is_address
 from . import certificates, logins, places, values
@@ -19,7 +17,7 @@ from .document import Location
 from .logins import Secret
 from .places import Network
 from .problems import Mistake
-from .section import Section
+from .section import Read, Section
 
 PLACE: Location = ("storage", "s3")
 
@@ -115,11 +113,9 @@ class RedirectConfig(Section):
     """Blobs of `over` bytes at least are fetched from the store by clients of these `networks`
     themselves. `endpoint`: where those reach it; None: as the mirror does."""
 
-    networks: Annotated[
-        tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_some)
-    ]
-    over: Annotated[int, BeforeValidator(values.size_or_none)] = 1 << 20
-    endpoint: Annotated[str | None, BeforeValidator(places.object_store_url)] = None
+    networks: Annotated[tuple[Annotated[Network, Read(_network)], ...], Read(_some)]
+    over: Annotated[int, Read(values.size_or_none)] = 1 << 20
+    endpoint: Annotated[str | None, Read(places.object_store_url)] = None
 
 
 class S3Config(Section):
@@ -130,23 +126,19 @@ class S3Config(Section):
     `max_size`: bytes of cached content that are kept there; `keep`: for how many seconds content is
     kept that nobody uses; None: no bound. `redirect` None: all bytes go through the mirror."""
 
-    bucket: Annotated[str, BeforeValidator(bucket)]
-    endpoint: Annotated[str | None, BeforeValidator(places.object_store_url)] = None
-    region: Annotated[str | None, BeforeValidator(_region)] = None
-    prefix: Annotated[str, BeforeValidator(_prefix)] = ""
-    access_key_id: Annotated[str | None, BeforeValidator(_key_id)] = None
-    secret_access_key_file: Annotated[
-        Secret | None, BeforeValidator(logins.secret_key_from_file)
-    ] = None
-    secret_access_key_env: Annotated[
-        Secret | None, BeforeValidator(logins.secret_key_from_environment)
-    ] = None
-    ca_file: Annotated[Pem | None, BeforeValidator(certificates.authorities)] = None
+    bucket: Annotated[str, Read(bucket)]
+    endpoint: Annotated[str | None, Read(places.object_store_url)] = None
+    region: Annotated[str | None, Read(_region)] = None
+    prefix: Annotated[str, Read(_prefix)] = ""
+    access_key_id: Annotated[str | None, Read(_key_id)] = None
+    secret_access_key_file: Annotated[Secret | None, Read(logins.secret_key_from_file)] = None
+    secret_access_key_env: Annotated[Secret | None, Read(logins.secret_key_from_environment)] = None
+    ca_file: Annotated[Pem | None, Read(certificates.authorities)] = None
     url_style: Annotated[
-        Literal["virtual", "path"] | None, BeforeValidator(values.choice("virtual", "path"))
+        Literal["virtual", "path"] | None, Read(values.choice("virtual", "path"))
     ] = None
-    max_size: Annotated[int | None, BeforeValidator(_or_none(values.cache_size))] = None
-    keep: Annotated[float | None, BeforeValidator(_or_none(_keep))] = None
+    max_size: Annotated[int | None, Read(_or_none(values.cache_size))] = None
+    keep: Annotated[float | None, Read(_or_none(_keep))] = None
     redirect: RedirectConfig | None = None
 
     @property
@@ -180,7 +172,7 @@ def _login(section: dict[str, Any]) -> Iterator[tuple[Location, Mistake]]:
     secrets = [key for key in _SECRETS if key in section]
     if len(secrets) > 1:
         yield (*PLACE, secrets[1]), Mistake(f"a secret besides {secrets[0]}", "one of them")
-    if set(section) - set(S3Config.model_fields):
+    if set(section) - set(S3Config.fields()):
         return  # what is missing may be what the unknown key meant
     if secrets and "access_key_id" not in section:
         yield (*PLACE, secrets[0]), Mistake("a secret without access_key_id", "access_key_id: too")

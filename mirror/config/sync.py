@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field
-
 from ..frozen import dataclass
 from ..oci.errors import BadRequest, quoted
 from ..oci.registries import DOCKER_HUB
@@ -16,7 +14,7 @@ from ..oci.wanted import parse_wanted, registry_of
 from . import values
 from .document import Location
 from .problems import Mistake
-from .section import Section
+from .section import Read, Section
 
 _WINDOW = re.compile(r"([0-9]{1,2}):([0-9]{2}) ?- ?([0-9]{1,2}):([0-9]{2})(?: +(\S+))?", re.ASCII)
 _PLATFORM = re.compile(r"[a-z0-9]{1,32}/[a-z0-9_]{1,32}(?:/[a-z0-9.]{1,32})?", re.ASCII)
@@ -101,17 +99,13 @@ class SyncConfig(Section):
     that a pattern means, the `newest` so many; None: all. `spare_quota`: the share of an upstream's
     pull limit that is left to clients."""
 
-    name: Annotated[str | None, BeforeValidator(values.rule_name)] = None
-    images: Annotated[
-        tuple[Annotated[str, BeforeValidator(_wanted)], ...], BeforeValidator(_one_or_more)
-    ]
-    platforms: Annotated[
-        tuple[Annotated[str, BeforeValidator(_platform)], ...], BeforeValidator(_one_or_more)
-    ] = ()
-    every: Annotated[float, BeforeValidator(_every)] = 86400.0
-    window: Annotated[ClockWindow | None, BeforeValidator(_window)] = None
-    newest: Annotated[int | None, BeforeValidator(values.count(_MOST_NEWEST))] = None
-    spare_quota: Annotated[float, BeforeValidator(values.share)] = Field(default=0.5)
+    name: Annotated[str | None, Read(values.rule_name)] = None
+    images: Annotated[tuple[Annotated[str, Read(_wanted)], ...], Read(_one_or_more)]
+    platforms: Annotated[tuple[Annotated[str, Read(_platform)], ...], Read(_one_or_more)] = ()
+    every: Annotated[float, Read(_every)] = 86400.0
+    window: Annotated[ClockWindow | None, Read(_window)] = None
+    newest: Annotated[int | None, Read(values.count(_MOST_NEWEST))] = None
+    spare_quota: Annotated[float, Read(values.share)] = 0.5
 
 
 def name_of(entry: SyncConfig, index: int) -> str:

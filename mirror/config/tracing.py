@@ -5,11 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Annotated
 
-from pydantic import BeforeValidator
-
 from . import places, values
 from .problems import Mistake
-from .section import Section
+from .section import Read, Section
 
 EXTRA = "opentelemetry.exporter.otlp.proto.http"
 
@@ -33,5 +31,5 @@ class TracingConfig(Section):
     """`otlp`: a collector that takes OTLP over HTTP. `sample`: the share of pulls that are traced;
     of those whose client says whether to record them, all that it wants, and no other."""
 
-    otlp: Annotated[str, BeforeValidator(collector)]
-    sample: Annotated[float, BeforeValidator(values.share)] = 0.1
+    otlp: Annotated[str, Read(collector)]
+    sample: Annotated[float, Read(values.share)] = 0.1

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
-
 from . import certificates, places
 from .certificates import Pem
 from .places import Network
-from .section import Section, or_none_listed
+from .section import Read, Section, or_none_listed
 
 
 class WebhooksConfig(Section):
@@ -17,7 +15,7 @@ class WebhooksConfig(Section):
     may have told all the same. `ca_file`: trusted besides the system's."""
 
     allow_private: Annotated[
-        tuple[Annotated[Network | str, BeforeValidator(places.private_place)], ...],
-        BeforeValidator(or_none_listed),
+        tuple[Annotated[Network | str, Read(places.private_place)], ...],
+        Read(or_none_listed),
     ] = ()
-    ca_file: Annotated[Pem | None, BeforeValidator(certificates.authorities)] = None
+    ca_file: Annotated[Pem | None, Read(certificates.authorities)] = None

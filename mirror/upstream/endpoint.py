@@ -6,10 +6,9 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
-from pydantic import SecretStr
-
 from ..frozen import dataclass
 from ..oci.manifests import MAX_MANIFEST
+from ..secret_text import SecretStr
 from ..times import EXCHANGES, Exchanges
 from .egress import Allowed
 from .proxies import Routes

@@ -8,9 +8,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from ..frozen import dataclass
+from ..secret_text import SecretStr
 
 _PORTS = {"http": 80, "https": 443}
 

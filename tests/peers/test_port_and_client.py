@@ -15,7 +15,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from pydantic import SecretStr
 
 from mirror.clock import Clock
 from mirror.contracts.events import PeerAnswered, PeerAsked
@@ -27,6 +26,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import Unavailable
 from mirror.oci.ranges import ByteRange
 from mirror.peering import Ask, Proof
+from mirror.secret_text import SecretStr
 from mirror.server.http.accepting import Port, open_sockets
 from mirror.server.http.listening import Listener
 from mirror.server.http.response_cache import ResponseCache

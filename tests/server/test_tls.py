@@ -9,9 +9,9 @@ import ssl
 from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
 from mirror.oci.errors import Unavailable
+from mirror.secret_text import SecretStr
 from mirror.server.http.sending import Sender
 from mirror.tls import serving_context
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, ManifestUnknown, RateLimited
 from mirror.oci.reference import Repository
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import GivenToken, Login
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 
 from mirror.asking.retry_policy import RetryPolicy
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Untrustworthy
+from mirror.secret_text import SecretStr
 from mirror.threads import aside
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.egress import Allowed, Reach

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 from yarl import URL
 
 from mirror.asking.retry_policy import RetryPolicy
 from mirror.events import Events
 from mirror.oci.errors import RegistryError, Untrustworthy
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.egress import Allowed
 from mirror.upstream.endpoint import Addresses, Connecting, Endpoint, Logins

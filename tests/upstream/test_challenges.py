@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, ManifestUnknown, Unavailable, Unknown
 from mirror.oci.reference import Repository
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Login
 from mirror.upstream.failures import Faulty

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from mirror.secret_text import SecretStr
 from mirror.upstream.client import sources
 from mirror.upstream.client.logins import OwnLogin
 from mirror.upstream.client.remote import Remote

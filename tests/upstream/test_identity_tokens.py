@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from mirror.oci.errors import Denied, RegistryError
 from mirror.oci.reference import Repository
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import IdentityToken, Login
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from mirror.oci.errors import Denied, RegistryError
 from mirror.oci.reference import Repository
+from mirror.secret_text import SecretStr
 from mirror.storage.records.accounts import AccountRecords
 from mirror.upstream.client import sources
 from mirror.upstream.client.logins import OwnLogin

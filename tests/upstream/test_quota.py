@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from pydantic import SecretStr
 
 from mirror.clock import Clock
 from mirror.contracts.events import QuotaReported
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, RateLimited, Unavailable
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.quota import Quota
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Login

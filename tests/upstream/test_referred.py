@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -19,6 +18,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.ranges import ByteRange
 from mirror.oci.reference import Repository
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.endpoint import Login
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 from yarl import URL
 
@@ -20,6 +19,7 @@ from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RateLimited, Unavailable, Untrustworthy
 from mirror.oci.reference import Repository
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.tokens import Tokens
 from mirror.upstream.client.wanted import Bearer
 from mirror.upstream.endpoint import MIB, Endpoint, GivenToken, Login, Logins

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from mirror.oci.errors import (
     Denied,
@@ -17,6 +16,7 @@ from mirror.oci.errors import (
     Untrustworthy,
 )
 from mirror.oci.reference import Repository
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.quota import Quota
 from mirror.upstream.endpoint import Login, Trust
 from mirror.upstream.failures import FailureKind, Faulty, QuotaSpent, Unreached

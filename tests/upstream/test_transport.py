@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from pydantic import SecretStr
 from yarl import URL
 
 from mirror.asking.retry_policy import RetryPolicy
 from mirror.events import Events
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, RegistryError, Unavailable, Untrustworthy
+from mirror.secret_text import SecretStr
 from mirror.upstream.client.remote import Remote
 from mirror.upstream.egress import Allowed
 from mirror.upstream.endpoint import Endpoint, Login

@@ -31,7 +31,7 @@ async def endpoints(
     if config.offline:
         yield good("endpoints", "offline: true, so that none is asked")
         return
-    asked = config.model_copy(update={"registries": {n: config.registries[n] for n in names}})
+    asked = config.but({"registries": {n: config.registries[n] for n in names}})
     async for checked in checked_endpoints(asked, images):
         for found in _of(checked, whole=whole):
             yield found

@@ -7,11 +7,11 @@ import hashlib
 from dataclasses import replace
 
 import structlog
-from pydantic import SecretStr
 
 from ...asking.budgets import Budget
 from ...clock import Clock
 from ...contracts.accounts import Notes, RefusedLogin
+from ...secret_text import SecretStr
 from ...threads import MayHang
 from ...times import HELPER, SECRET
 from ..endpoint import Configured, Credentials, HelperLogin, NoLogin

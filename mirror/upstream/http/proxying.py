@@ -11,12 +11,12 @@ from ipaddress import ip_address
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from cachetools import LRUCache
-from pydantic import SecretStr
 from yarl import URL
 
 from ...clock import Clock
 from ...frozen import dataclass
 from ...oci.registries import DOCKER_HUB_REALM
+from ...secret_text import SecretStr
 from ...threads import MayHang
 from ...times import SECRET
 from ..egress import Guard
