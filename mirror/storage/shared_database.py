@@ -35,6 +35,16 @@ AGAIN = 5.0
 """Seconds after which a database that could not be opened is tried again, by the next write."""
 
 
+def beginning_with(read: Callable[..., Rows], table: str, prefix: str) -> Iterator[str]:
+    """All digests of a table that begin so, in pages: other reads have their turn between them."""
+    query = f"SELECT digest FROM {table} WHERE digest > ? AND digest < ? ORDER BY digest LIMIT 500"  # noqa: S608
+    after, end = prefix, f"{prefix}g"  # behind each hexadecimal digit
+    while page := read(query, after, end):
+        for (digest,) in page:
+            yield digest
+        after = page[-1][0]
+
+
 class SharedDatabase:
     """Opened after forking: a SQLite connection does not survive a fork.
 

@@ -19,7 +19,7 @@ from ...contracts.content import ContentInMemory
 from ...contracts.registry import Outcome
 from ...oci.descriptor import OCTET_STREAM, Descriptor
 from ...oci.digest import Digest
-from ..shared_database import SharedDatabase
+from ..shared_database import SharedDatabase, beginning_with
 from ..sqlite_files import DAMAGED, Identity, Rows, Schema, open_unwritable, rows
 
 log = structlog.get_logger()
@@ -146,11 +146,10 @@ class SmallRows:
         )
         return [(Digest.parse(digest), size) for digest, size in found]
 
-    def among(self, first: str, last: str) -> set[str]:
-        """Those from this digest to that, both with them. Blocking; raises apsw.Error, OSError."""
+    def among(self, prefix: str) -> set[str]:
+        """Digests that begin so. Blocking; raises apsw.Error, OSError."""
         self._database.look()
-        found = self._read("SELECT digest FROM small WHERE digest BETWEEN ? AND ?", first, last)
-        return {digest for (digest,) in found}
+        return set(beginning_with(self._read, "small", prefix))
 
     # Inside.
 

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 import apsw
 import structlog
 
-from ...contracts.content import Entry
 from ...contracts.events import UpkeepEnded
 from ...events import Events
 from ...frozen import dataclass
@@ -49,7 +48,17 @@ class UpkeepPolicy:
 _QUARANTINE = 0.05  # of the store's size
 _QUARANTINED_FOR = 30 * 86400  # seconds
 _PAGE = 500  # rows
+_DIRECTORIES = tuple(f"{number:02x}" for number in range(256))  # of content, by their names
 _LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
+
+
+@dataclass(frozen=True, slots=True)
+class _Unequal:
+    """Records that have neither a file nor a row; files, and rows, that have no record."""
+
+    lost: Sequence[Digest]
+    files: Sequence[Digest]
+    rows: Sequence[Digest]
 
 
 class Upkeep:
@@ -75,17 +84,15 @@ class Upkeep:
         """After a crash: records without a file go, files without a record are proven, and what is
         reserved for a partial is what it holds."""
         store, index = self._store, self._store.async_index.index
-        after = ""
-        while page := await store.async_index.ask(index.entries, after):
-            after = str(page[-1].digest)
-            if lost := await store.on_files(self._without_file, page):
-                await store.async_index.note(index.remove, lost)
-        async for _, digests in self._directories():
-            for digest in await store.on_files(self._without_record, digests):
-                await self._adopt(digest)
-        async for small in self._rows():
-            if unknown := await store.on_files(self._rows_without_record, small):
-                await store.adopt_rows(unknown)
+        for algorithm in ALGORITHMS:
+            for directory in _DIRECTORIES:
+                found = await store.on_files(self._compared, algorithm, directory)
+                if found.lost:
+                    await store.async_index.note(index.remove, found.lost)
+                for digest in found.files:
+                    await self._adopt(digest)
+                for begin in range(0, len(found.rows), _PAGE):
+                    await store.adopt_rows(found.rows[begin : begin + _PAGE])
         await self.settle()
 
     async def settle(self) -> None:
@@ -181,7 +188,7 @@ class Upkeep:
         for algorithm in ALGORITHMS:
             root = self._store.root / "blobs" / algorithm
             for directory in await self._store.on_files(_sorted, root):
-                yield directory, await self._store.on_files(_digests, directory, algorithm)
+                yield directory, await self._store.on_files(_content, directory, algorithm)
 
     async def _rows(self) -> AsyncIterator[list[tuple[Digest, int]]]:
         """Small content in pages, with its sizes in bytes."""
@@ -190,31 +197,23 @@ class Upkeep:
             yield page
             after = str(page[-1][0])
 
-    def _without_file(self, entries: Sequence[Entry]) -> list[Digest]:
-        """Of these records, those that have neither a row nor a file. Blocking; a directory is read
-        once for all, since looking for each file would take longer than all else at a start."""
-        small = self._store.small.among(str(entries[0].digest), str(entries[-1].digest))
-        paths = {
-            entry.digest: self._store.blobs.path(entry.digest)
-            for entry in entries
-            if str(entry.digest) not in small
-        }
-        names = {parent: _names(parent) for parent in {path.parent for path in paths.values()}}
-        return [
-            digest
-            for digest, path in paths.items()
-            if path.name not in names[path.parent] and not path.exists()
-        ]
-
-    def _without_record(self, digests: Sequence[Digest]) -> list[Digest]:
-        """Of these files, those that the account does not know. Blocking."""
-        size = self._store.async_index.index.size
-        return [digest for digest in digests if size(digest) is None]
-
-    def _rows_without_record(self, page: Sequence[tuple[Digest, int]]) -> list[Digest]:
-        """As `_without_record`, of rows. Blocking."""
-        known = self._store.async_index.index.recorded(str(page[0][0]), str(page[-1][0]))
-        return [digest for digest, _ in page if str(digest) not in known]
+    def _compared(self, algorithm: str, directory: str) -> _Unequal:
+        """What the account has of one directory of content, and what is there. Blocking. Names are
+        compared as text, all of a directory together: to look for each would take longer than all
+        else at a start."""
+        prefix, index = f"{algorithm}:{directory}", self._store.async_index.index
+        recorded = index.recorded(prefix)
+        rows = self._store.small.among(prefix)
+        names = _names(self._store.root / "blobs" / algorithm / directory)
+        files = {f"{algorithm}:{name}" for name in names}
+        # What has come or gone since the account was read is looked at once more.
+        lost = [Digest.parse(name) for name in recorded - rows - files]
+        unknown = [Digest.parse(name) for name in sorted(rows - recorded)]
+        return _Unequal(
+            [digest for digest in lost if not self._store.is_here(digest)],
+            [each for each in _digests(files - rows - recorded) if index.size(each) is None],
+            [digest for digest in unknown if index.size(digest) is None],
+        )
 
     async def _tidy_for_ever(self) -> None:
         while True:
@@ -315,9 +314,14 @@ def _names(directory: Path) -> set[str]:
         return set()
 
 
-def _digests(directory: Path, algorithm: str) -> list[Digest]:
+def _content(directory: Path, algorithm: str) -> list[Digest]:
+    return _digests({f"{algorithm}:{name}" for name in _names(directory)})
+
+
+def _digests(names: Iterable[str]) -> list[Digest]:
+    """Of these, those that are digests, in their order."""
     found = []
-    for name in sorted(_names(directory)):
+    for name in sorted(names):
         with contextlib.suppress(DigestInvalid):
-            found.append(Digest.parse(f"{algorithm}:{name}"))
+            found.append(Digest.parse(name))
     return found
