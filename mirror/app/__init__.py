@@ -14,7 +14,6 @@ from .activity import ConfigWatch, Surroundings, seeing, watching
 from .ahead import Ahead, ahead, ahead_beside
 from .checking import checked_endpoints
 from .forewarned import forewarned
-from .hosting_alone import hosted_alone, hosting_alone
 from .images import images_alone
 from .log_control import LogSwitch, settings_of, tell_pull
 from .logins import refusals
@@ -59,8 +58,6 @@ __all__ = [
     "facts",
     "forewarned",
     "holding_store",
-    "hosted_alone",
-    "hosting_alone",
     "images_alone",
     "keeping_house",
     "operating",

@@ -198,11 +198,8 @@ async def hosting(
 
 
 @contextlib.asynccontextmanager
-async def keeping_hosted(hosted: Hosted | None, process: Process) -> AsyncIterator[None]:
+async def keeping_hosted(hosted: Hosted, process: Process) -> AsyncIterator[None]:
     """What goes on behind, in the process that holds the store: collections, and webhooks."""
-    if hosted is None:
-        yield
-        return
     async with (
         beside(hosted.collecting.run(), "collections"),
         sending_webhooks(hosted.config, hosted.records.webhooks, process),

@@ -14,12 +14,8 @@ from ..server.control import Command, one, taking_commands
 from ..tasks import beside
 from . import doctor
 from .activity import LiveActivity
-from .administering import administration_commands
 from .ahead import Ahead
-from .backups import backup_commands
-from .collecting import collecting_commands
 from .far import far_commands
-from .hosted import keeping_hosted
 from .images import HeldImages, Keeping, image_commands
 from .log_control import LogSwitch
 from .reloading import Reloader, following_hangups
@@ -67,10 +63,16 @@ class Operations:
     def console(self) -> Console:
         """What the page and the API show, and have done."""
         scheme = "http" if self.config.tls is None else "https"
-        return Console(self.activity, self.images, self.commands(), scheme)
+        return Console(self.activity, self.images, lambda: self.commands, scheme)
 
+    @cached_property
     def commands(self) -> Mapping[str, Command]:
         """By their names; those of several words with a hyphen between."""
+        # Not before one is given: what they need takes a thirtieth of the start, and 2 MB.
+        from .administering import administration_commands
+        from .backups import backup_commands
+        from .collecting import collecting_commands
+
         hosted = self.opened.hosted
         return {
             "reload": one(self.reloader.command),
@@ -94,11 +96,19 @@ async def operating(operations: Operations) -> AsyncIterator[None]:
     store = operations.opened.store
     with contextlib.closing(operations.log):
         async with (
-            taking_commands(store.root, operations.commands()),
+            taking_commands(store.root, lambda: operations.commands),
             beside(doctor.at_start(operations.config, store.usage), "doctor"),
             following_hangups(operations.reloader),
             beside(operations.keeping.run(), "what is kept"),
             beside(operations.sync.run(), "sync"),
-            keeping_hosted(operations.opened.hosted, operations.opened.process),
+            _keeping_hosted(operations.opened),
         ):
             yield
+
+
+def _keeping_hosted(opened: Resources) -> contextlib.AbstractAsyncContextManager[None]:
+    if opened.hosted is None:
+        return contextlib.nullcontext()
+    from .hosted import keeping_hosted
+
+    return keeping_hosted(opened.hosted, opened.process)

@@ -46,12 +46,12 @@ from .cannot_start import CannotStart as CannotStart
 from .catalogue import CatalogueListener
 from .endpoints import routes_of
 from .far import FarKeeping, renewed_after, sweep_policy
-from .hosted import Hosted, hosting
 from .process import Process as Process
 from .upstreams import Upstreams
 
 if TYPE_CHECKING:
     from .fleet import Neighbours
+    from .hosted import Hosted
 
 log = structlog.get_logger()
 
@@ -163,7 +163,12 @@ async def resources(
         stack.push_async_callback(fills.close)
         absences = None if among is None else among.absences
         shared = Shared.over(store, tags, fills, links, referrers, clock, absences)
-        hosted = await stack.enter_async_context(hosting(config, store, fills, process, fleet))
+        hosted = None
+        if config.hosted is not None:
+            # Not before it is needed: see tag_store.
+            from .hosted import hosting
+
+            hosted = await stack.enter_async_context(hosting(config, store, fills, process, fleet))
         redirects = _redirects(config, tier, store)
         if redirects is not None:
             stack.push_async_callback(redirects.close)

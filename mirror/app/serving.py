@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -32,7 +32,6 @@ from ..pullthrough.images import Images, this_platform
 from ..server.admin.console import Admission, Console
 from ..server.control import CommandFailed, Parameters, one
 from ..server.door import by_host
-from ..server.hosted.handler import HostedNames
 from ..server.http.accepting import Port
 from ..server.http.browsers import is_loopback
 from ..server.http.listening import Handler, Listener, Listeners
@@ -50,7 +49,6 @@ from .activity import ConfigWatch, Surroundings, seeing, under_way, watching
 from .ahead import ahead
 from .catalogue import CatalogueUpkeep
 from .forewarned import certificates_of
-from .hosted import Hosted
 from .live import Live
 from .log_control import LogSwitch, lines_of, narrate, tell_pull
 from .logins import hindrances
@@ -69,6 +67,10 @@ from .sockets import (
     facts,
     pull_ports,
 )
+
+if TYPE_CHECKING:
+    from ..server.hosted.handler import HostedNames
+    from .hosted import Hosted
 
 log = structlog.get_logger()
 
@@ -212,9 +214,11 @@ async def serving_pulls(
             clock=clock,
             tracer=tracer,
         )
-        names: list[HostedNames] = []
+        names: list[HostedNames] = []  # imported where something is hosted
 
         def hosted_names(hosted: Hosted, response_cache: ResponseCache) -> HostedNames:
+            from ..server.hosted.handler import HostedNames
+
             serving = hosted.serving(config.limits.idle)
             stack.push_async_callback(serving.receiver.close)
             names.append(

@@ -22,6 +22,9 @@ def main() -> None:
 
 def _serve(path: Path | None) -> None:
     """Returns where the configuration is wrong."""
+    import gc
+
+    gc.disable()  # nothing that is made until it serves is garbage: see app's `settle`
     from .serving import begin
 
     status = begin(path)

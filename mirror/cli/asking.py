@@ -200,7 +200,8 @@ async def _images_alone(config: Config) -> AsyncIterator[Commands]:
 
 @contextlib.asynccontextmanager
 async def _hosting_alone(config: Config) -> AsyncIterator[Commands]:
-    from ..app import CannotStart, hosting_alone
+    from ..app import CannotStart
+    from ..app.hosting_alone import hosting_alone
 
     if config.hosted is not None:
         tell_that_none_runs(config.storage.path)

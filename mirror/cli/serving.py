@@ -20,8 +20,8 @@ CANNOT_START = 1
 
 
 def begin(path: Path | None) -> int | None:
-    """Serves until told to stop; returns the exit status. None: the configuration is wrong."""
-    gc.disable()  # nothing that is made until it serves is garbage: see `settle`
+    """Serves until told to stop; returns the exit status. None: the configuration is wrong. Looking
+    for garbage is off until it serves."""
     open_streams()
     be_started()
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -91,6 +90,8 @@ def probe_image() -> ProbeImage:
 
 def _archive() -> bytes:
     """Uncompressed: what a compressor makes of it depends on its version."""
+    import tarfile  # only here: with what it needs itself it takes half a megabyte
+
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         entry = tarfile.TarInfo("registry-mirror.txt")

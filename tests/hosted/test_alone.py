@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.app import CannotStart, hosted_alone, hosting_alone
+from mirror.app import CannotStart
+from mirror.app.hosting_alone import hosted_alone, hosting_alone
 from mirror.config import parse
 from mirror.contracts.context import OPERATOR, RequestContext
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mirror.app import CommandFailed, hosted_alone
+from mirror.app import CommandFailed
 from mirror.app.hosted import Hosted
+from mirror.app.hosting_alone import hosted_alone
 from mirror.config import Config, parse
 from mirror.contracts.context import OPERATOR, RequestContext
 from mirror.contracts.identity import Role

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from mirror.app import ask as run
-from mirror.app import hosted_alone
+from mirror.app.hosting_alone import hosted_alone
 from mirror.config import Config, parse
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_INDEX

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ...config import Config, Mistake, digest_or_time, tagged_image
 from ...contracts.catalogue import CatalogueUnavailable
@@ -25,11 +27,13 @@ from ...oci.digest import Digest
 from ...oci.reference import ImageReference
 from ...pullthrough.tags.pins import event_at, spoken
 from ..resources import Resources
-from .exporting import Exporting
-from .importing import Importing
 from .keeping import Keeping
 from .listing import Listing, read_name
 from .purging import Purging
+
+if TYPE_CHECKING:
+    from .exporting import Exporting
+    from .importing import Importing
 
 
 class HeldImages:
@@ -51,9 +55,22 @@ class HeldImages:
             await opened.listener.flush()
             await begin_anew()
 
-        self._exporting = Exporting(opened, keeping)
-        self._importing = Importing(opened, noted)
+        self._noted = noted
         self._purging = Purging(opened, self._listing, keeping, noted)
+
+    # Not before they are needed: with `tarfile` they take a megabyte.
+
+    @cached_property
+    def _exporting(self) -> Exporting:
+        from .exporting import Exporting
+
+        return Exporting(self._opened, self._keeping)
+
+    @cached_property
+    def _importing(self) -> Importing:
+        from .importing import Importing
+
+        return Importing(self._opened, self._noted)
 
     async def list(
         self, pattern: str = "", sort: Sort = Sort.NAME, after: str = "", limit: int = 100

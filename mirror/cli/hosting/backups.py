@@ -85,7 +85,8 @@ def restore(
 
 
 async def _restore(archive: BinaryIO, config: Path | None, *, as_json: bool) -> None:
-    from ...app import CannotStart, CommandFailed, hosted_alone
+    from ...app import CannotStart, CommandFailed
+    from ...app.hosting_alone import hosted_alone
 
     log_nothing()
     mirror = find_mirror(config)

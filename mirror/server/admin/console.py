@@ -17,7 +17,7 @@ class Console:
 
     activity: Activity
     images: CachedImages
-    commands: Mapping[str, Command]
+    commands: Callable[[], Mapping[str, Command]]
     scheme: str = "http"
 
 

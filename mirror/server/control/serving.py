@@ -78,12 +78,13 @@ _PARAMETERS = 16 << 20  # bytes: lists of some 100,000 images
 
 
 @contextlib.asynccontextmanager
-async def taking_commands(folder: Path, commands: Mapping[str, Command]) -> AsyncIterator[None]:
-    """Commands are taken while the context lasts. Where there can be no socket the mirror runs
-    without, and says so."""
+async def taking_commands(
+    folder: Path, commands: Callable[[], Mapping[str, Command]]
+) -> AsyncIterator[None]:
+    """Commands are taken while the context lasts; which there are is asked when one comes. Where
+    there can be no socket the mirror runs without, and says so."""
     application = web.Application(client_max_size=_PARAMETERS)
-    for name, command in commands.items():
-        application.router.add_post(f"/{name}", _handler(name, command))
+    application.router.add_post("/{name}", _handler(commands))
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -106,8 +107,14 @@ async def taking_commands(folder: Path, commands: Mapping[str, Command]) -> Asyn
         await runner.cleanup()
 
 
-def _handler(name: str, command: Command) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _handler(
+    commands: Callable[[], Mapping[str, Command]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        command = commands().get(name)
+        if command is None:
+            raise web.HTTPNotFound
         parameters = await _parameters(request)
         match command:
             case GivesBytes():
