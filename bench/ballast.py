@@ -51,20 +51,19 @@ class Ballast:
     async def _grow(self, count: int) -> None:
         index = Index(self._root / "index.db", 1 << 40)
         store = DiskContent(self._root, Bounds(1 << 40), events=Events())
+        directories = self._root / "blobs/sha256"
         for prefix in range(256):
-            store.blobs.path(Digest.parse(f"sha256:{prefix:02x}{'0' * 62}")).parent.mkdir(
-                exist_ok=True
-            )
+            (directories / f"{prefix:02x}").mkdir(exist_ok=True)
         try:
             for begin in range(self._count, count, _BATCH):
+                # In the order of the table and the directories: each page is written once.
                 numbers = range(begin, min(begin + _BATCH, count))
-                digests = [_digest(number) for number in numbers]
+                digests = sorted(map(_digest, numbers), key=lambda digest: digest.hex)
                 for number, digest in zip(numbers, digests, strict=True):
                     if number % _NAMES == 0:
                         self._begin_file()
-                    os.link(self._file, store.blobs.path(digest))
-                # In the order of the table, of which then each page is written once.
-                arrivals = [Arrival(digest, SIZE) for digest in sorted(digests, key=str)]
+                    os.link(self._file, f"{directories}/{digest.hex[:2]}/{digest.hex}")
+                arrivals = [Arrival(digest, SIZE) for digest in digests]
                 with index.database.transaction() as db:
                     record(db, arrivals, 1.0)
                 if begin < _LINKS:
