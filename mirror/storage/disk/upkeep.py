@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import apsw
@@ -48,7 +48,7 @@ class UpkeepPolicy:
 _QUARANTINE = 0.05  # of the store's size
 _QUARANTINED_FOR = 30 * 86400  # seconds
 _PAGE = 500  # rows
-_DIRECTORIES = tuple(f"{number:02x}" for number in range(256))  # of content, by their names
+_DIRECTORIES = 256  # of content, each named by the first two digits of what is in it
 _LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
 
 
@@ -56,9 +56,9 @@ _LEFT_FOR = 3600.0  # seconds: far longer than any such file lives
 class _Unequal:
     """Records that have neither a file nor a row; files, and rows, that have no record."""
 
-    lost: Sequence[Digest]
-    files: Sequence[Digest]
-    rows: Sequence[Digest]
+    lost: list[Digest]
+    files: list[Digest]
+    rows: list[Digest]
 
 
 class Upkeep:
@@ -85,8 +85,9 @@ class Upkeep:
         reserved for a partial is what it holds."""
         store, index = self._store, self._store.async_index.index
         for algorithm in ALGORITHMS:
-            for directory in _DIRECTORIES:
-                found = await store.on_files(self._compared, algorithm, directory)
+            following = 0
+            while following < _DIRECTORIES:
+                following, found = await store.on_files(self._compared, algorithm, following)
                 if found.lost:
                     await store.async_index.note(index.remove, found.lost)
                 for digest in found.files:
@@ -197,23 +198,30 @@ class Upkeep:
             yield page
             after = str(page[-1][0])
 
-    def _compared(self, algorithm: str, directory: str) -> _Unequal:
-        """What the account has of one directory of content, and what is there. Blocking. Names are
-        compared as text, all of a directory together: to look for each would take longer than all
-        else at a start."""
-        prefix, index = f"{algorithm}:{directory}", self._store.async_index.index
-        recorded = index.recorded(prefix)
-        rows = self._store.small.among(prefix)
-        names = _names(self._store.root / "blobs" / algorithm / directory)
-        files = {f"{algorithm}:{name}" for name in names}
-        # What has come or gone since the account was read is looked at once more.
-        lost = [Digest.parse(name) for name in recorded - rows - files]
-        unknown = [Digest.parse(name) for name in sorted(rows - recorded)]
-        return _Unequal(
-            [digest for digest in lost if not self._store.is_here(digest)],
-            [each for each in _digests(files - rows - recorded) if index.size(each) is None],
-            [digest for digest in unknown if index.size(digest) is None],
-        )
+    def _compared(self, algorithm: str, begin: int) -> tuple[int, _Unequal]:
+        """What the account has of some directories of content, and what is there; and the number of
+        the directory that follows. Blocking. Names are compared as text, all of a directory
+        together: to look for each would take longer than all else at a start."""
+        store, index = self._store, self._store.async_index.index
+        unequal = _Unequal([], [], [])
+        seen = 0
+        while begin < _DIRECTORIES and seen < _PAGE:
+            prefix = f"{algorithm}:{begin:02x}"
+            recorded = index.recorded(prefix)
+            rows = store.small.among(prefix)
+            names = _names(store.root / "blobs" / algorithm / f"{begin:02x}")
+            files = {f"{algorithm}:{name}" for name in names}
+            # What has come or gone since the account was read is looked at once more.
+            lost = (Digest.parse(name) for name in sorted(recorded - rows - files))
+            unequal.lost.extend(digest for digest in lost if not store.is_here(digest))
+            for found, others in (
+                (unequal.files, files - rows - recorded),
+                (unequal.rows, rows - recorded),
+            ):
+                found.extend(digest for digest in _digests(others) if index.size(digest) is None)
+            seen += len(recorded | rows | files)
+            begin += 1
+        return begin, unequal
 
     async def _tidy_for_ever(self) -> None:
         while True:
