@@ -307,10 +307,11 @@ async def test_what_is_ready_has_the_date_of_its_second(hot: tuple[Port, HandClo
     assert [each[-6:-4] for each in dates] == ["00", "01"]
 
 
+@pytest.mark.parametrize(("took", "within"), [(0.0, 0.0002), (0.0015, 0.001)])
 async def test_who_is_answered_in_one_turn_has_each_a_line_and_a_count(
-    hot: tuple[Port, HandClock],
+    hot: tuple[Port, HandClock], took: float, within: float
 ) -> None:
-    port, _ = hot
+    port, time = hot
     await port.get(BY_DIGEST)
     table, request = port.response_cache, f"GET {BY_DIGEST} HTTP/1.1\r\nHost: mirror\r\n\r\n"
     clients = ["10.0.0.1", "10.0.0.2", "10.0.0.1"]
@@ -319,10 +320,12 @@ async def test_who_is_answered_in_one_turn_has_each_a_line_and_a_count(
         ready = table.ready.get(request.encode()) or table.find(request.encode())
         assert ready is not None
         table.note(ready, client)
+    time.now += took
     table.end_turn()
     assert [line["client"] for line in port.log[1:]] == clients
     (told,) = port.told.of(HitsAnswered)
     assert (told.count, told.sent) == (3, 3 * len(MANIFEST))
+    assert (told.took, told.within) == (pytest.approx(took, abs=1e-6), within)
     assert sorted(told.by[0][1]) == sorted(clients)
 
 

@@ -18,7 +18,8 @@ from ...events import Events
 from .target import TargetKind
 
 _EVERY = 0.01  # seconds between two flushes, which cost as much as 20 hits
-_AT_ONCE = 0.0002  # seconds: hits that took no longer are told together
+_AT_ONCE = 0.0002  # seconds: hits that took no longer are told together, at the next flush
+_IN_ONE = 0.001  # seconds: those of one turn that took no longer, at once
 
 _quoted = json.encoder.encode_basestring_ascii  # as json.dumps does, at a tenth of what that costs
 
@@ -151,6 +152,15 @@ class _Together:
         self.named: list[tuple[str, str, int]] = []
         self.by: list[tuple[str, Sequence[str]]] = []
 
+    def add(self, hit: Hit, clients: Sequence[str], took: float) -> None:
+        count = len(clients)
+        self.count += count
+        self.took += took
+        self.sent += hit.sent * count
+        if hit.reference:
+            self.named.append((hit.repository, hit.reference, count))
+            self.by.append((hit.method, clients))
+
 
 class AccessLog:
     """Writes requests, each once, when it is over, and emits them as events.
@@ -270,7 +280,7 @@ class AccessLog:
                 f'{_EVENT}{self._stamp}{int(now * 1e6) % 1_000_000:06d}Z"}}'
             )
             self._lines.append(hit.before + f"{after}\n{hit.before}".join(clients) + after)
-        if took > _AT_ONCE:
+        if took > _IN_ONE:
             for client in clients:
                 self._events.emit(
                     RequestAnswered(
@@ -287,6 +297,11 @@ class AccessLog:
                         hit.method,
                     )
                 )
+            return
+        if took > _AT_ONCE:
+            together = _Together()
+            together.add(hit, clients, took * len(clients))
+            self._emit_together(hit.kind_of_event, together, _IN_ONE)
             return
         # What can be is left to the flush.
         if not hit.clients:
@@ -316,25 +331,25 @@ class AccessLog:
             if event is None:
                 event = events[hit.kind_of_event] = _Together()
             clients, hit.clients = hit.clients, []
-            count = len(clients)
-            event.count += count
-            event.took += hit.took
-            event.sent += hit.sent * count
+            event.add(hit, clients, hit.took)
             hit.took = 0.0
-            if hit.reference:
-                event.named.append((hit.repository, hit.reference, count))
-                event.by.append((hit.method, clients))
-        for (kind, registry, status), event in events.items():
-            self._events.emit(
-                HitsAnswered(
-                    kind,
-                    registry,
-                    status,
-                    event.count,
-                    event.took,
-                    event.sent,
-                    event.named,
-                    event.by,
-                    _AT_ONCE,
-                )
+        for kind_of_event, event in events.items():
+            self._emit_together(kind_of_event, event, _AT_ONCE)
+
+    def _emit_together(
+        self, kind_of_event: tuple[str, str, int], event: _Together, within: float
+    ) -> None:
+        kind, registry, status = kind_of_event
+        self._events.emit(
+            HitsAnswered(
+                kind,
+                registry,
+                status,
+                event.count,
+                event.took,
+                event.sent,
+                event.named,
+                event.by,
+                within,
             )
+        )
