@@ -24,6 +24,7 @@ from .sqlite_files import (
     identity_of,
     open_copy,
     open_file,
+    remove_set_aside,
     rows,
 )
 
@@ -148,6 +149,10 @@ class SharedDatabase:
         """Sets this database aside, which was found damaged, unless it was begun anew meanwhile.
         Blocking; raises apsw.Error, OSError."""
         self._open_again(damaged, damaged=True)
+
+    def remove_set_aside(self) -> None:
+        """Blocking; raises OSError."""
+        remove_set_aside(self._path)
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[apsw.Connection]:

@@ -39,6 +39,7 @@ LOG_BYTES = 4 << 20
 _OPENING_LIMIT = 5.0  # seconds to wait for another process that opens the same database
 _BUSY_READER_MS = 250
 _MEMORY_BUSY_MS = 1000
+_SUFFIXES = ("", "-wal", "-shm")  # of the files of one database
 _NO_LOG = bytes((1, 1))  # in a database's header: written and read without a write-ahead log
 
 
@@ -201,9 +202,15 @@ def opening(path: Path, *, waits: bool = True) -> Iterator[None]:
 def _set_aside(path: Path, reason: str) -> None:
     """Renames the database to `….aside`, in place of an earlier one."""
     log.warning("database_set_aside", path=str(path), aside=f"{path}.aside", reason=reason)
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in _SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
             os.replace(f"{path}{suffix}", f"{path}.aside{suffix}")
+
+
+def remove_set_aside(path: Path) -> None:
+    """What was set aside of the database at `path`, if anything was. Raises OSError."""
+    for suffix in _SUFFIXES:
+        Path(f"{path}.aside{suffix}").unlink(missing_ok=True)
 
 
 def _open(path: Path, schema: Schema, busy_ms: int) -> Connections:

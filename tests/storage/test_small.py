@@ -228,13 +228,17 @@ async def test_what_another_process_has_begun_anew_is_what_goes_and_what_is_look
         await store.close()
 
 
-async def test_what_was_lost_with_a_database_takes_no_room_any_more(store: DiskContent) -> None:
+async def test_a_lost_database_and_what_was_in_it_take_no_room_any_more(
+    store: DiskContent,
+) -> None:
     await put(store, b"lost")
     upkeep = Upkeep(store, UpkeepPolicy(every=0.01, look=0.01))
     running = asyncio.create_task(upkeep.run())
     await eventually(lambda: upkeep._mended is not None)
     store.small._database.begin_anew(store.small.identity)
+    assert list(store.root.glob("small.db.aside*"))
     await eventually(lambda: store.usage().entries == 0)
+    await eventually(lambda: not list(store.root.glob("small.db.aside*")))
     running.cancel()
     await asyncio.wait([running])
 

@@ -135,6 +135,10 @@ class SmallRows:
         except apsw.Error as error:  # a disk without room for the log, or somebody is writing
             log.warning("small_content_gives_nothing_back", reason=str(error))
 
+    def forget_set_aside(self) -> None:
+        """Removes a damaged database that has been set aside. Blocking; raises OSError."""
+        self._database.remove_set_aside()
+
     def page(self, after: str, count: int) -> list[tuple[Digest, int]]:
         """Rows in the order of digests, after this one, with their sizes in bytes. Blocking; raises
         apsw.Error, OSError."""

@@ -94,6 +94,8 @@ class Upkeep:
                     await self._adopt(digest)
                 for begin in range(0, len(found.rows), _PAGE):
                     await store.adopt_rows(found.rows[begin : begin + _PAGE])
+        # What was in it is fetched again, and it counts against no size.
+        await store.on_files(store.small.forget_set_aside)
         await self.settle()
 
     async def settle(self) -> None:
