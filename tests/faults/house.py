@@ -39,6 +39,7 @@ from .client import DOCKERD, Answer, Wire, fetch
 from .client import digest_of as digest_of
 from .nursery import Forked
 
+NO_AUTHORITIES = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nowhere"}
 PORT, ADMIN_PORT = 5000, 5001
 START = 30  # seconds, on a busy machine
 END = 40  # seconds: more than a mirror's grace, and less than for ever
@@ -52,7 +53,8 @@ class Mirror:
 
     `keys` are those of mirror.yaml beside listen, admin and storage.path. `module` is what is run:
     mirror, or one that changes it first (see quick.py). `wrap` is put before the command, as in
-    `prlimit …`.
+    `prlimit …`. No registry of the world outside is asked: it trusts none of the system's
+    authorities, whose certificates take each mirror longer to read than its start.
     """
 
     folder: Path
@@ -96,8 +98,9 @@ class Mirror:
     def launch(self) -> None:
         """Starts it, and waits for nothing."""
         arguments = ["serve", "--config", str(self.config)]
-        if not self.wrap and self.keys.get("workers", 1) == 1:
-            self.process = Forked(self.module, arguments, self.log, self.env)
+        env = {**NO_AUTHORITIES, **self.env}
+        if not self.wrap:
+            self.process = Forked(self.module, arguments, self.log, env)
             return
         argv = [*self.wrap, sys.executable, "-m", self.module, *arguments]
         with self.log.open("ab") as log:
@@ -107,7 +110,7 @@ class Mirror:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.env},
+                env={**os.environ, **env},
                 start_new_session=True,
             )
 

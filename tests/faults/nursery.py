@@ -19,7 +19,9 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 _FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(["mirror.cli", "mirror.app", "ctypes", "runpy"])
+_FORKS.set_forkserver_preload(
+    ["mirror.cli.serving", "mirror.app", "mirror.server.admin.application", "ctypes", "runpy"]
+)
 
 
 class Forked:
