@@ -6,19 +6,25 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= mirror.yaml
+PYTHONS := 3.11 3.13
+export PYTHON
 
 # Tests start some thousand Pythons: each would compile all that it imports (a second of the two and a
 # half that a command takes).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test unit pythons check demo bench programs screenshots reference clean
+.PHONY: run test unit pythons others check style types arrows demo bench programs screenshots reference clean
 
 run: $(VENV)/.run
 	@$(BIN)/registry-mirror serve --config $(CONFIG)
 
-test: check programs
+# What can be got ready at once is: pip waits for the network, apt for the disk, and mypy for one core.
+# What each of them has to say comes when it has ended.
+test:
+	@echo "getting ready: $(VENV), other Pythons', programs, and checks meanwhile (a minute or three)"
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target check programs others
 	$(BIN)/pytest -n 3 --dist loadgroup || $(AGAIN)
-	@./tests/pythons.sh 3.11 3.13
+	@./tests/pythons.sh run $(PYTHONS)
 
 # Tests that failed beside others run once more, alone: real programs on a full machine are late at
 # times. Both reports are printed. What fails twice fails, and so does a run with over ten failures.
@@ -32,12 +38,22 @@ unit: $(VENV)/.dev
 # The same on all Pythons that are promised, as far as they are here; `make test` has the oldest and
 # the newest of them.
 pythons: $(VENV)/.dev
-	@./tests/pythons.sh 3.11 3.12 3.13
+	@./tests/pythons.sh run 3.11 3.12 3.13
 
-check: $(VENV)/.dev
+# Their environments.
+others:
+	@./tests/pythons.sh prepare $(PYTHONS)
+
+check: style types arrows
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
+
+arrows: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 # Writes docs/reference.md anew, from the code.

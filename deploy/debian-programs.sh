@@ -4,6 +4,10 @@
 # With the argument "python": only what a virtual environment needs.
 set -eu
 
+# One at a time: two may run at once, for an environment and for the tests.
+exec 9<"$0"
+flock 9 2>/dev/null || true
+
 missing=""
 need() { # need PROGRAM PACKAGE
     command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"

@@ -1,12 +1,16 @@
 #!/bin/sh
 # Runs the unit tests, but for those of whole engines, on each of these Pythons that is found here (in
 # PATH, or pyenv's), but for the one of .venv, on which `make unit` runs them:
-# `tests/pythons.sh 3.11 3.13`. Which ones they were is said at the end; one that is not here is no
-# failure.
+# `tests/pythons.sh run 3.11 3.13`. Which ones they were is said at the end; one that is not here is
+# no failure. With `prepare` in place of `run`, their environments are made, and no more.
 set -eu
 cd "$(dirname "$0")/.."
 
-own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+what=$1
+shift
+make=${PYTHON:-python3} # what .venv is made with
+[ ! -x .venv/bin/python ] || make=.venv/bin/python
+own=$("$make" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 ran="" failed="" missing=""
 
 find_python() { # find_python 3.12: prints the path of one that runs, and can make an environment
@@ -31,6 +35,7 @@ for version in "$@"; do
         "$python" deploy/environment.py "$environment" ".[dev]"
         touch "$environment/.dev"
     fi
+    [ "$what" = run ] || continue
     echo "unit tests on Python $version:"
     "$environment/bin/pytest" -q -n 4 -o cache_dir="$environment/.pytest" \
         --ignore tests/e2e --ignore tests/faults --ignore tests/deploy --ignore tests/bench \
@@ -42,5 +47,6 @@ for version in "$@"; do
     ran="$ran $version"
 done
 
+[ "$what" = run ] || exit 0
 echo "The unit tests ran on Python $own (.venv)${ran:+, and here on$ran}; not found:${missing:- none}."
 [ -z "$failed" ] || { echo "They failed on Python$failed." >&2; exit 1; }
