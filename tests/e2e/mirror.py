@@ -55,10 +55,12 @@ class Mirror:
 
     def start(self) -> Mirror:
         """Starts it, and waits until it answers."""
-        argv = [sys.executable, "-m", "mirror", "serve", "--config", str(self.configuration)]
-        if self._machine:
-            argv = self._machine.argv(*argv)
-        self._program = self._programs.start("mirror", *argv, env=self._environment)
+        arguments = ("serve", "--config", str(self.configuration))
+        if self._machine is None:
+            self._program = self._programs.start_mirror(*arguments)
+        else:
+            argv = self._machine.argv(sys.executable, "-m", "mirror", *arguments)
+            self._program = self._programs.start("mirror", *argv, env=self._environment)
         self._program.wait_until(
             lambda: accepts(self.address, PORT) and accepts(self.address, ADMIN_PORT),
             "the mirror listens",

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ..faults.nursery import NO_AUTHORITIES, Forked
+
 REPOSITORY = Path(__file__).parents[2]
 
 # Daemons are in /usr/sbin, which is not on every user's PATH.
@@ -111,14 +113,17 @@ class Program:
 
     def __init__(self, argv: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
+        self.process = self._begun(argv, env or {})
+
+    def _begun(self, argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
                 argv,
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **env},
                 start_new_session=True,
             )
 
@@ -161,6 +166,14 @@ class Program:
         self.process.wait()
 
 
+class ForkedMirror(Program):
+    """`argv` is what stands behind `python -m mirror`."""
+
+    def _begun(self, argv: list[str], env: Mapping[str, str]) -> Forked:
+        self.log.touch()
+        return Forked("mirror", argv, self.log, {**NO_AUTHORITIES, **env})
+
+
 class Programs:
     """A folder and the programs that live in it. Use as a context: leaving clears both away.
 
@@ -184,7 +197,13 @@ class Programs:
 
     def start(self, name: str, *argv: str | Path, env: Mapping[str, str] | None = None) -> Program:
         """Starts a program that writes to `<name>.log` in the folder."""
-        program = Program([str(word) for word in argv], self.folder / f"{name}.log", env)
+        return self._keep(Program([*map(str, argv)], self.folder / f"{name}.log", env))
+
+    def start_mirror(self, *arguments: str | Path) -> Program:
+        """`python -m mirror …`, which asks no registry of the world outside."""
+        return self._keep(ForkedMirror([*map(str, arguments)], self.folder / "mirror.log"))
+
+    def _keep(self, program: Program) -> Program:
         self._programs.append(program)
         return program
 

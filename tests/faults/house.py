@@ -37,9 +37,8 @@ from ..fakes.hub import Hub
 from ..waiting import eventually
 from .client import DOCKERD, Answer, Wire, fetch
 from .client import digest_of as digest_of
-from .nursery import Forked
+from .nursery import NO_AUTHORITIES, Forked
 
-NO_AUTHORITIES = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nowhere"}
 PORT, ADMIN_PORT = 5000, 5001
 START = 30  # seconds, on a busy machine
 END = 40  # seconds: more than a mirror's grace, and less than for ever
@@ -53,8 +52,7 @@ class Mirror:
 
     `keys` are those of mirror.yaml beside listen, admin and storage.path. `module` is what is run:
     mirror, or one that changes it first (see quick.py). `wrap` is put before the command, as in
-    `prlimit …`. No registry of the world outside is asked: it trusts none of the system's
-    authorities, whose certificates take each mirror longer to read than its start.
+    `prlimit …`.
     """
 
     folder: Path

@@ -6,6 +6,7 @@ environment. Only the second that importing takes is spent once for all.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import runpy
@@ -15,6 +16,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
+
+NO_AUTHORITIES = {
+    "SSL_CERT_FILE": str(Path(__file__).with_name("nobody.pem")),
+    "SSL_CERT_DIR": "/nowhere",
+}
+"""For a mirror that asks no registry of the world outside: it trusts one authority, whose key
+nobody has. To read the system's takes it as long as all else of its start; to have none at all is
+an error to an object store's client."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -35,8 +44,16 @@ class Forked:
         assert self._process.pid is not None
         self.pid = self._process.pid
 
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
     def poll(self) -> int | None:
         return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
         """Raises subprocess.TimeoutExpired."""
