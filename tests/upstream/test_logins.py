@@ -125,8 +125,8 @@ async def test_how_long_it_rests_doubles_from_a_minute_to_fifteen(
     for _ in range(6):
         before, rested_at = len(shown(hub_of_ann, WRONG)), time.now
         while len(shown(hub_of_ann, WRONG)) == before:
-            time.now += 10
-            await misses(ask, repositories(5))
+            time.now += 20
+            await misses(ask, repositories(3))
         assert len(shown(hub_of_ann, WRONG)) == before + 1
         rests.append(time.now - rested_at)
     assert rests == [60, 120, 240, 480, 900, 900]
