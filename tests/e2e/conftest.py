@@ -124,8 +124,9 @@ def docker_hub_hosts(docker_hub: Hub, certificate: Certificate) -> Hosts:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes a `flavour` is run with every client, unless it says with which."""
-    asked = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
-    if "flavour" in metafunc.fixturenames and "flavour" not in asked:
+    asked = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    names = {name for each in asked for name in ([each] if isinstance(each, str) else each)}
+    if "flavour" in metafunc.fixturenames and "flavour" not in names:
         metafunc.parametrize("flavour", FLAVOURS.values(), ids=FLAVOURS)
 
 

@@ -59,14 +59,21 @@ def test_a_path_prefix_names_the_registry(
     pull_from_docker_io(client, shelf, mirror)
 
 
-@pytest.mark.parametrize("path", ["docker.io", "index.docker.io", "v2/docker.io"])
+# Each client with one path, and each path: which paths there are is the mirror's affair alone.
+PATHS = [
+    ("docker-sid", "docker.io"),
+    ("docker-sid", "index.docker.io"),
+    ("docker-sid-containerd-store", "v2/docker.io"),
+    ("containerd", "docker.io"),
+    ("containerd", "v2/docker.io"),
+    ("containerd-sid", "index.docker.io"),
+]
+
+
 @pytest.mark.parametrize(
-    "flavour",
-    [
-        FLAVOURS[name]
-        for name in ("docker-sid", "docker-sid-containerd-store", "containerd", "containerd-sid")
-    ],
-    ids=["docker-sid", "docker-sid-containerd-store", "containerd", "containerd-sid"],
+    ("flavour", "path"),
+    [(FLAVOURS[name], path) for name, path in PATHS],
+    ids=["-".join(each) for each in PATHS],
 )
 def test_a_path_of_the_mirrors_url_names_the_registry(
     flavour: Flavour, path: str, hub: Hub, programs: Programs, shelf: Shelf

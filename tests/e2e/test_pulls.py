@@ -30,9 +30,10 @@ def expected_manifests(client: Client, *images: Published) -> Counter[str]:
     return Counter(wanted)
 
 
-def test_each_blob_is_downloaded_once_and_none_of_another_architecture(
+def test_each_blob_is_downloaded_once_and_pulled_again_without_the_upstream_and_after_a_crash(
     client: Client, hub: Hub, mirror: Mirror, shelf: Shelf
 ) -> None:
+    """None of another architecture is. In one test, since a client takes seconds to start."""
     official, user = shelf.official, shelf.user
     client.pull(official.by_tag)
     client.pull(user.by_digest)
@@ -45,13 +46,8 @@ def test_each_blob_is_downloaded_once_and_none_of_another_architecture(
     assert hub.downloads() == expected_blobs(client, official, user)
     assert hub.manifests() == expected_manifests(client, official, user)
 
-
-def test_what_was_pulled_once_is_pulled_again_without_the_upstream_and_after_a_crash(
-    client: Client, hub: Hub, mirror: Mirror, shelf: Shelf
-) -> None:
-    official, user = shelf.official, shelf.user
-
     def pull_all() -> None:
+        client.forget()
         client.pull(official.by_tag)
         client.pull(user.by_digest)
         for each in (official, user):
@@ -59,9 +55,7 @@ def test_what_was_pulled_once_is_pulled_again_without_the_upstream_and_after_a_c
                 None,
                 f"hello from {each.repository}\n",
             )
-        client.forget()
 
-    pull_all()
     hub.stop()
     hub.forget_requests()
     pull_all()
