@@ -19,10 +19,10 @@ LEAST = "limit: receive, hash, write"
 DIRECT = "upstream, direct"
 SECONDS, CPU = "seconds", "server's CPU s/GB"
 NOTES = [
-    "The mirror proves the digest and puts the blob on the disk (fdatasync) before its last bytes "
-    "go out; docker-registry does not, but fetches it a second time, to keep it: time is the "
-    "client's, CPU seconds are all that a server uses until it is done. `durability: none` leaves "
-    "out the disk.",
+    "The mirror proves the digest before the last bytes go out, and syncs the blob (fdatasync) "
+    "before it is in its store, which no client waits for; docker-registry does neither, but "
+    "fetches it a second time, to keep it: time is the client's, CPU seconds are all that a server "
+    "uses until it is done. `durability: none` leaves out the sync.",
     f"{LEAST}: one thread receives, another hashes and writes; no server, no fdatasync.",
 ]
 

@@ -65,9 +65,9 @@ def measure(house: House, scale: Scale) -> Result:
             _target("small blobs' CPU", small, CPU),
         ],
         [
-            "docker-registry passes the bytes on. The mirror hashes them, has them on its disk "
-            "(fdatasync) before the end is given out, and asks the registry with a HEAD whether "
-            "the repository shows them: the next time it asks nobody."
+            "docker-registry passes the bytes on. The mirror proves them before the end is given "
+            "out, syncs them behind that, and asks the registry with a HEAD whether the repository "
+            "shows them: the next time it asks nobody."
         ],
     )
 

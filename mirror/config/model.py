@@ -41,8 +41,9 @@ def _default_storage_path() -> Path:
 
 class StorageConfig(Section):
     """Where content rests. `max_size` in bytes. `durability` full: a blob is on
-    the disk before it is visible; none: it may be damaged there after a power cut. `second_tier`: a
-    folder of content behind it, None for none; `s3`: a bucket instead."""
+    the disk before it is visible, while who waits for it has it as soon as it is proven; none: it
+    may be damaged there after a power cut. `second_tier`: a folder of content behind it, None for
+    none; `s3`: a bucket instead."""
 
     path: Annotated[Path, Read(values.path)] = key(default_factory=_default_storage_path)
     max_size: Annotated[int, Read(values.cache_size)] = 50 * 2**30

@@ -77,12 +77,15 @@ class Partial(Protocol):
         `offset` tells how much was taken all the same.
         """
 
+    async def prove(self) -> None:
+        """All bytes are there: from now on other processes see that they are proven
+        (`Followed.state`). Waits for no disk. Raises Untrustworthy, and removes what was written,
+        when they are not those that the digest names."""
+
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
-        """Makes the content visible under its digest, durably.
+        """As `prove`; then makes the content visible under its digest, durably.
 
         `refers_to` is what this content needs to be of use: it is kept as long as this is kept.
-        Raises Untrustworthy, and removes what was written, when the bytes are not those that the
-        digest names.
         """
 
     async def suspend(self) -> None:
@@ -123,7 +126,8 @@ class Followed(Protocol):
 
 class WriterState(Enum):
     WRITING = "writing"  # or killed: the next that gets the lock (`partial`) knows
-    PROVEN = "proven"  # it has its name now
+    PROVEN = "proven"  # all of it is there, and on its way to its name
+    KEPT = "kept"  # it has its name now
     GONE = "gone"  # removed: it was wrong, or there was no room
 
 

@@ -185,6 +185,7 @@ class Bringer:
             while (limit := await content.readable(there)) > there:
                 progress.comes(limit - there)
                 there = limit
+            await content.proven()  # and has its place, for which clients do not wait
             if content.outcome in FETCHED:
                 progress.fetched += there
         except RegistryError:

@@ -126,12 +126,14 @@ class MemoryPartial:
             if stop > self.offset
         }
 
-    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
-        data = os.pread(self.fd, self.offset, 0)
-        if not self.digest.matches(data):
+    async def prove(self) -> None:
+        if not self.digest.matches(os.pread(self.fd, self.offset, 0)):
             await self.discard()
             raise Untrustworthy(f"the bytes are not those of {self.digest}")
-        self.store.keep(self.digest, data, refers_to)
+
+    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        await self.prove()
+        self.store.keep(self.digest, os.pread(self.fd, self.offset, 0), refers_to)
         await self.discard()
 
     async def suspend(self) -> None:

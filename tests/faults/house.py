@@ -32,6 +32,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from mirror.storage.disk import proof_marks
+
 from ..e2e.programs import REPOSITORY, loopback_address
 from ..fakes.hub import Hub
 from ..waiting import eventually
@@ -163,9 +165,27 @@ class Mirror:
     async def ask(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request on a connection of its own, as dockerd and podman ask. Raises ClientError
-        when there is no head of an answer."""
-        return await fetch(self.url + path, method, headers or DOCKERD)
+        """One request on a connection of its own, as dockerd and podman ask; what it has brought
+        has its place in the store then, or will have none. Raises ClientError when there is no head
+        of an answer."""
+        answer = await fetch(self.url + path, method, headers or DOCKERD)
+        _, is_blob, name = path.partition("/blobs/sha256:")
+        if is_blob:
+            await eventually(lambda: not self._is_being_kept(name[:64]), START)
+        return answer
+
+    def _is_being_kept(self, name: str) -> bool:
+        """Whether a file of this content is proven and not recorded yet."""
+        blob = self.storage / "blobs" / "sha256" / name[:2] / name
+        for path in (*self.storage.glob(f"partials/sha256/{name}*"), blob):
+            with contextlib.suppress(OSError):
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    if proof_marks.is_shown(fd):
+                        return True
+                finally:
+                    os.close(fd)
+        return False
 
     async def blob(
         self, digest: str, headers: Mapping[str, str] | None = None, *, name: str = "library/redis"

@@ -196,6 +196,7 @@ async def test_eviction_makes_room_before_anybody_is_turned_away(
         blob = random.Random(seed).randbytes(ROOM // 2)
         upstream.blobs[Digest.of(blob)] = blob
         assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(blob))) == blob
+        await eventually(lambda: not cache._fills.under_way)
         assert store.usage().content_bytes <= ROOM
     assert store.usage().entries == 2
 
@@ -222,6 +223,7 @@ async def test_an_accelerators_content_is_kept_at_others_cost_once_the_registry_
     for blob in blobs:
         upstream.blobs[Digest.of(blob)] = blob
         assert await read_all(await cache.blob(CONTEXT, REDIS, Digest.of(blob))) == blob
+        await eventually(lambda: not cache._fills.under_way)
         assert await store.read(Digest.of(blob), SMALL) == blob
     assert store.usage().entries == 2
     assert upstream.asked["stat"] == 2  # the first two had free room

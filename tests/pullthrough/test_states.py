@@ -56,11 +56,17 @@ def test_a_fill_is_over_in_the_states_that_nothing_follows(state: FillState) -> 
     assert in_state(state).is_over == (state in LAST)
 
 
-@pytest.mark.parametrize("state", sorted(set(FillState) - LAST))
+@pytest.mark.parametrize("state", sorted(set(FillState) - LAST - {FillState.PROVEN}))
 def test_what_is_not_proven_can_fail_at_any_time(state: FillState) -> None:
     fill = in_state(state)
     fill.fail(Unavailable("away"))
     assert fill.error is not None
+
+
+def test_what_is_proven_stays_good_to_who_reads_it() -> None:
+    fill = in_state(FillState.PROVEN)
+    fill.fail(Unavailable("away"))
+    assert (fill.state, fill.error) == (FillState.UNCACHED, None)
 
 
 def test_a_fill_says_where_it_is() -> None:

@@ -16,6 +16,7 @@ from ...tasks import ended
 from ...times import DOWNLOADS
 from .fill import Fill
 from .following import WriterGone, follow
+from .states import FillState
 
 log = structlog.get_logger()
 
@@ -60,7 +61,9 @@ class Along:
     async def _run(self, fill: Fill) -> None:
         try:
             partial = await follow(fill, self._store, self._clock, DOWNLOADS.stalled, _nothing)
-            if partial is not None:
+            if partial is None:
+                fill.enter(FillState.FOLLOWED)
+            else:
                 await partial.suspend()
                 fill.fail(Unavailable("the process that has fetched it died", retry_after=1))
         except WriterGone:

@@ -17,7 +17,7 @@ from ...oci.ranges import ByteRange, with_span
 from ...oci.reference import Repository
 from .gaps import END, ROUND
 from .spill import Passing, Segment, SpillBuffer
-from .states import FillState, check
+from .states import NEXT, FillState, check
 
 log = structlog.get_logger()
 
@@ -28,6 +28,8 @@ HELD_BACK = 64 << 10
 # A blob below this is given out only once it is proven: it costs no time worth naming, and saves
 # the clients that never ask again after wrong bytes (containerd, podman).
 SMALL = 1 << 20
+
+_PROVEN = {FillState.PROVEN, FillState.KEPT, FillState.UNCACHED, FillState.FOLLOWED}
 
 
 FIRST = 64 << 10
@@ -110,12 +112,13 @@ class Fill:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more will come."""
-        return self.is_proven or self.state in (FillState.FAILED, FillState.PUT_OFF)
+        """Nothing more will come, and what has come is in the store or will not be."""
+        return not NEXT[self.state]
 
     @property
     def is_proven(self) -> bool:
-        return self.state in (FillState.KEPT, FillState.UNCACHED, FillState.FOLLOWED)
+        """All of it may be read."""
+        return self.state in _PROVEN
 
     # For those who read.
 
@@ -140,7 +143,7 @@ class Fill:
         return reader
 
     async def ended(self) -> None:
-        """Returns when nothing more will come. Raises RegistryError when the fill has failed."""
+        """Returns when it is over. Raises RegistryError when the fill has failed."""
         while not self.is_over:
             await self.next_change()
         if self.error is not None:
@@ -265,13 +268,18 @@ class Fill:
             self._doubted_until = asyncio.get_running_loop().time() + seconds
         self._doubted = start if self._doubted is None else min(self._doubted, start)
 
-    def finish(self, size: int, state: FillState) -> None:
-        """Every byte is there, and proven."""
+    def prove(self, size: int) -> None:
+        """Every byte is there, and proven: nobody who reads waits any more, whatever becomes of its
+        place in the store."""
         self.size = self.written = size
-        self.enter(state)
+        self.enter(FillState.PROVEN)
+        self.changed()
 
     def fail(self, error: RegistryError, state: FillState = FillState.FAILED) -> None:
-        """Nothing more will come, for this reason."""
+        """Nothing more will come, for this reason. What is proven is only not kept."""
+        if self.is_proven:
+            self.enter(FillState.UNCACHED)
+            return
         self.error = error.bare()
         self.enter(state)
 

@@ -150,14 +150,17 @@ class Sink:
         elif self.is_passing:
             fill.changed()
 
+    async def prove(self) -> None:
+        """Gives the readers all of it, which does not wait for the disk. Raises Untrustworthy."""
+        await self.partial.prove()
+        self.fill.prove(self.partial.offset)
+
     async def commit(self) -> bool:
-        """Makes the content visible; whether it is kept. Raises Untrustworthy."""
+        """Makes the proven content visible, durably; whether it is kept."""
         try:
             await self.partial.commit()
         except OSError as error:
-            if self.partial.hasher().hexdigest() != self.fill.digest.hex:
-                raise
-            # It is proven, and whoever reads it has it open; only its name finds no place.
+            # Whoever reads it has it open; only its name finds no place.
             log.error("blob_not_stored", digest=str(self.fill.digest), reason=str(error))
             await self.partial.discard()
             return False

@@ -181,6 +181,9 @@ class SpillBuffer:
         return None
 
     async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        await self.prove()
+
+    async def prove(self) -> None:
         if self._hash.hexdigest() != self.digest.hex:
             raise Untrustworthy(f"the {self.offset} bytes that came are not {self.digest}")
 

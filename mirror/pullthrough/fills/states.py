@@ -14,9 +14,10 @@ class FillState(StrEnum):
     DOWNLOADING = "downloading"  # to the disk
     SPILLING = "spilling"  # through memory, as the disk takes no more
     PROVING = "proving"  # every byte is there
+    PROVEN = "proven"  # all may read all of it, while it gets its place in the store
     KEPT = "kept"  # proven, and in the store
     UNCACHED = "uncached"  # proven, and not in the store
-    FOLLOWED = "followed"  # proven and kept, by another process
+    FOLLOWED = "followed"  # proven, by another process, which keeps it if it can
     PUT_OFF = "put off"  # nobody waits for more of it: what is there may be read
     FAILED = "failed"  # what is there is worth nothing to who reads it
 
@@ -24,8 +25,8 @@ class FillState(StrEnum):
 _S = FillState
 
 NEXT: Mapping[FillState, frozenset[FillState]] = {
-    _S.BEGUN: frozenset({_S.FOLLOWING, _S.WAITING, _S.FOLLOWED, _S.FAILED}),
-    _S.FOLLOWING: frozenset({_S.WAITING, _S.FOLLOWED, _S.FAILED}),
+    _S.BEGUN: frozenset({_S.FOLLOWING, _S.WAITING, _S.PROVEN, _S.FAILED}),
+    _S.FOLLOWING: frozenset({_S.WAITING, _S.PROVEN, _S.FAILED}),
     _S.WAITING: frozenset({_S.WAITING, _S.OPENING, _S.PUT_OFF, _S.FAILED}),
     _S.OPENING: frozenset(
         {_S.DOWNLOADING, _S.SPILLING, _S.WAITING, _S.PROVING, _S.PUT_OFF, _S.FAILED}
@@ -34,7 +35,8 @@ NEXT: Mapping[FillState, frozenset[FillState]] = {
         {_S.OPENING, _S.SPILLING, _S.WAITING, _S.PROVING, _S.PUT_OFF, _S.FAILED}
     ),
     _S.SPILLING: frozenset({_S.OPENING, _S.WAITING, _S.PROVING, _S.PUT_OFF, _S.FAILED}),
-    _S.PROVING: frozenset({_S.KEPT, _S.UNCACHED, _S.FAILED}),
+    _S.PROVING: frozenset({_S.PROVEN, _S.FAILED}),
+    _S.PROVEN: frozenset({_S.KEPT, _S.UNCACHED, _S.FOLLOWED}),
     _S.KEPT: frozenset(),
     _S.UNCACHED: frozenset(),
     _S.FOLLOWED: frozenset(),
@@ -42,7 +44,8 @@ NEXT: Mapping[FillState, frozenset[FillState]] = {
     _S.FAILED: frozenset(),
 }
 """Which state may follow which. A fill gives its place to others from OPENING, DOWNLOADING or
-SPILLING to WAITING; a fault of the upstream leads back to OPENING."""
+SPILLING to WAITING; a fault of the upstream leads back to OPENING. What is PROVEN cannot fail:
+clients may have all of it by then."""
 
 
 class WrongState(Exception):

@@ -53,6 +53,11 @@ log = structlog.get_logger()
 
 _MOST_PUT_OFF = 512  # about; clients have equal parts of it
 _MOST_CLIENTS = 64  # of one fill, that are told apart
+_ENDS = {
+    "committed": FillState.KEPT,
+    "uncached": FillState.UNCACHED,
+    "followed": FillState.FOLLOWED,
+}
 _LATER = 0.25  # seconds between two looks at whether one that was put off may go on
 _LOOK = 0.01  # seconds between two looks at whether a small blob was brought
 
@@ -219,6 +224,7 @@ class Fills:
         try:
             result = await self._fill(fill, upstream)
             await self._settle(fill)
+            fill.enter(_ENDS[result])
         except PutOff as error:
             result = "suspended"
             fill.fail(error, FillState.PUT_OFF)
@@ -246,7 +252,7 @@ class Fills:
         return result
 
     async def _fill(self, fill: Fill, upstream: Upstream) -> str:
-        """Brings the fill to its end; how it ended, for whoever counts."""
+        """Brings all of it, proves it, and sees to its place in the store; which of `_ENDS`."""
         asked = AskedAhead(upstream)
         try:
             return await self._fill_by(fill, upstream, asked)
@@ -283,6 +289,7 @@ class Fills:
                 media_type="",
                 refers_to=(),
             )
+            await sink.prove()
             kept = await publish(sink.commit(), committed, self.events)
         except TooLarge:
             await sink.partial.discard()  # nobody will ever want to go on with it
@@ -294,7 +301,6 @@ class Fills:
             raise
         finally:
             await sink.partial.suspend()
-        fill.finish(sink.partial.offset, FillState.KEPT if kept else FillState.UNCACHED)
         log.info(
             "filled",
             digest=str(fill.digest),
@@ -444,7 +450,7 @@ class Fills:
         try:
             await partial.discard()
             fill.writes_to(content.again())
-            fill.finish(await content.readable(0), FillState.FOLLOWED)
+            fill.prove(await content.readable(0))
         finally:
             content.close()
         return True

@@ -32,6 +32,9 @@ class IngestPolicy:
     is_guest: Callable[[str], bool]
 
 
+_COMMITS = 4  # at a time
+
+
 class Ingest:
     """Brings content into the store at `root`; `files` are the threads that touch its files."""
 
@@ -49,6 +52,8 @@ class Ingest:
         self._root = root
         self._blobs = blobs
         self._files = files
+        # What comes is not to wait for the syncs of what has come.
+        self._commits = Threads(_COMMITS, "commits")
         self._space = space
         self._async_index = async_index
         self._small = small
@@ -128,7 +133,11 @@ class Ingest:
 
     async def commit(self, partial: DiskPartial, refers_to: Sequence[Digest]) -> None:
         """Publishes, records and closes it (see partial.Shelf)."""
-        await self._space.making_names(self._files, self._publish, partial, refers_to)
+        await self._space.making_names(self._commits, self._publish, partial, refers_to)
+
+    def close(self) -> None:
+        """Returns when all that is being committed is. Blocking."""
+        self._commits.close()
 
     def _is_guest(self, source: str) -> bool:
         return bool(source) and self._policy.is_guest(source)

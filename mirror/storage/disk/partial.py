@@ -21,7 +21,7 @@ from ...oci.digest import Digest
 from ...oci.errors import Untrustworthy
 from ...threads import Threads
 from ..owner import give, make_folder
-from . import writeback
+from . import proof_marks, writeback
 from .blob_files import HELD
 from .files import sync_directory
 from .hash_behind import HashBehind
@@ -114,6 +114,7 @@ class DiskPartial:
         self._dirty = 0  # bytes since the disk was last told to begin
         self._hash = HashBehind(file.key.digest)
         self._hashing: asyncio.Future[None] | None = None
+        self._is_proven = False
         self._offset = 0
         self._there = 0  # bytes that are on the disk, or are being written to it
         self._reserved = 0
@@ -205,12 +206,16 @@ class DiskPartial:
         await self._account.reserve(self._claim(size))
         self._reserved = size
 
-    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
-        if self._hash.waiting:
-            await self._run(self._hash.catch_up)
-        if self._hash.hexdigest() != self._digest.hex:
+    async def prove(self) -> None:
+        if self._is_proven:
+            return
+        self._is_proven = await self._run(self._prove)
+        if not self._is_proven:
             await self.discard()
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
+
+    async def commit(self, refers_to: Sequence[Digest] = ()) -> None:
+        await self.prove()
         committing = asyncio.ensure_future(self._shelf.commit(self, refers_to))
         try:
             await asyncio.shield(committing)
@@ -263,6 +268,14 @@ class DiskPartial:
         self._place(0, [data], vouched=False)
         if self._hash.hexdigest() != self._digest.hex:
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
+
+    def _prove(self) -> bool:
+        """Whether the bytes are those of the digest; where they are, that is shown."""
+        if self._hash.hexdigest() != self._digest.hex:
+            return False
+        self._ahead.end()  # who sees the proof takes all that is in the file for proven
+        proof_marks.show(self._fd)
+        return True
 
     def publish(self, target: Path) -> None:
         """Gives the proven file its name in `target`; where content of this name is held, in its
@@ -394,9 +407,10 @@ class DiskFollowed:
 
     def state(self) -> WriterState:
         if _names(self._path, self._fd):
-            return WriterState.WRITING
+            is_proven = proof_marks.is_shown(self._fd)
+            return WriterState.PROVEN if is_proven else WriterState.WRITING
         # Renamed or removed. In this order: a rename in between is not taken for a removal.
-        return WriterState.PROVEN if _names(self._target, self._fd) else WriterState.GONE
+        return WriterState.KEPT if _names(self._target, self._fd) else WriterState.GONE
 
     def open(self) -> DiskFile:
         return DiskFile.reopened(self._fd)

@@ -129,6 +129,7 @@ class DiskContent:
         await self._uses.close()
         await self.uploads.close()
         await self._small_puts.close()
+        await aside(self.ingest.close)
         await aside(self._files.close)
         self.small.close()
         await self.async_index.close()

@@ -129,6 +129,7 @@ async def test_f34_a_partial_that_is_deleted_while_it_is_written(house: House) -
         partial_of(mirror, digest).unlink()
         until.set()
         assert await all_of(*clients) == [data, data]
+    await eventually(lambda: mirror.events("blob_not_stored"))
     assert (await mirror.blob(digest)).is_whole(digest)
     assert await is_kept(house, mirror, digest)
 

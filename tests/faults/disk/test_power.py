@@ -29,6 +29,7 @@ from mirror.storage.disk.upkeep import Upkeep, UpkeepPolicy
 
 from ...fakes import CONTEXT, FakeTags, FakeUpstream
 from ...storage.content_contract import content, put
+from ...waiting import eventually
 
 REDIS = Repository("docker.io", "library/redis")
 ROOM = Bounds(100 << 20)
@@ -161,7 +162,9 @@ async def test_f39_a_partial_that_a_power_cut_spoilt_is_never_given_out_whole(
         )
         cache = PullThrough(upstream, Shared.over(found, FakeTags(), fills))
         assert await _ask(cache) in (WHOLE, None)
+        await eventually(lambda fills=fills: not fills.under_way)
         assert await _ask(cache) == WHOLE
+        await eventually(lambda fills=fills: not fills.under_way)
         assert await content(found, Digest.of(WHOLE)) == WHOLE
         await fills.close()
         await cache.close()
