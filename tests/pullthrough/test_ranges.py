@@ -33,6 +33,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT, FakeTags, FakeUpstream, request_of
+from ..fakes.content import MemoryFile
 from ..waiting import eventually
 from .test_fills import BIG, REDIS, Hold, read_all
 
@@ -246,6 +247,23 @@ async def test_another_process_gets_a_range_that_the_first_has_not(
             assert await part_of(other, big, FAR) == BIG[FAR:]
             whole = asyncio.create_task(read_all(await other.blob(CONTEXT, REDIS, big)))
         assert await whole == BIG
+
+
+async def test_who_reads_along_gets_nothing_of_what_comes_of_a_range_beside(
+    cache: PullThrough, upstream: FakeUpstream, store: DiskContent, big: Digest
+) -> None:
+    """Those bytes are in no hash."""
+    lying = FakeUpstream()
+    lying.blobs[big], lying.corrupt = BIG, True
+    hold = Hold(upstream, at=0)
+    async with again(store, lying) as (_, other):
+        first = asyncio.create_task(cache.blob(CONTEXT, REDIS, big))
+        await hold.reached.wait()
+        whole = asyncio.create_task(other.blob(CONTEXT, REDIS, big))
+        assert await part_of(other, big, 0, 10) != BIG[:10]
+        hold.go.set()
+        assert await read_all(await whole) == BIG
+        assert await read_all(await first) == BIG
 
 
 async def test_a_range_that_the_registry_denies_ends_nobody_who_reads_along(
@@ -558,3 +576,30 @@ async def test_what_others_than_the_registry_had_in_hand_is_no_range_when_the_di
     assert fill.reach(FAR) == FAR + ROUND
     fill.fail(Unavailable("over"))
     reader.close()
+
+
+async def test_in_order_nothing_is_read_of_what_came_for_a_range(big: Digest) -> None:
+    """Another process wrote the beginning, and a range of it came beside; then that process gave it
+    up, and the rest passes through memory."""
+    fill = Fill(big, REDIS, 1)
+    fill.size = len(BIG)
+    reader, of_range = (
+        fill.reader(Outcome.FILLED, REDIS, part, "a") for part in (None, ByteRange(0, SMALL))
+    )
+    beside = fill.buffer(-1, big.hasher())
+    await beside.place(0, [b"x" * SMALL], vouched=True)
+    assert await of_range.readable(0) == SMALL
+    assert of_range.pread(3, 0) == b"xxx"
+    fill.writes_to(MemoryFile.of(BIG[:ROUND]))
+    fill.progress(ROUND)
+    assert await reader.readable(0) == ROUND
+    assert reader.pread(3, 0) == BIG[:3]
+    assert fill.file.pread(3, 0) == BIG[:3]
+    rest = fill.spill(ROUND, big.hasher())
+    await rest.place(ROUND, [BIG[ROUND : 2 * ROUND]])
+    fill.progress(2 * ROUND)
+    assert await reader.readable(ROUND) == 2 * ROUND
+    assert reader.pread(3, ROUND) == BIG[ROUND : ROUND + 3]
+    fill.fail(Unavailable("over"))
+    reader.close()
+    of_range.close()

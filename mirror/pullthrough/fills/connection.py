@@ -197,7 +197,8 @@ class Connection:
                     else:
                         self.brought += len(taken)
                     self._sink.refuse_larger(at)
-                    if at == len(taken):
+                    # What passes through memory may come twice, of different sources.
+                    if at == len(taken) and not self._sink.is_passing:
                         self._sink.fill.begins(taken)
                     await writer.put(taken)
                     del taken

@@ -193,16 +193,18 @@ class Fill:
         return reach
 
     def segment(self, offset: int) -> tuple[Segment, int | None]:
-        """Where the byte at `offset` is, and up to where that file goes (None: to the end)."""
-        for buffer in self._buffers:
-            if (found := buffer.find(offset)) is not None:
-                return found
+        """Where the byte at `offset` is, and up to where that file goes (None: to the end).
+        What may be read in order is what will be proven: not what a range brought of the same."""
         if self._first is not None and offset < self._first.count:
             return Segment(0, self._first), self._first.count
+        end = None if self.window is None else self.window.begin
+        if self._file is None or offset >= self.limit or (end is not None and offset >= end):
+            for buffer in (self.window, *self._buffers):  # the window's bytes are in order, too
+                if buffer is not None and (found := buffer.find(offset)) is not None:
+                    return found
         if self._file is None:
             raise Unavailable(f"{self.digest} has not begun to come")
-        passes = self.window is not None and offset < self.window.begin
-        return self._file, self.window.begin if self.window and passes else None
+        return self._file, end if end is not None and offset < end else None
 
     def leave(self, reader: FillReader) -> None:
         if reader in self.readers:
@@ -220,6 +222,13 @@ class Fill:
     @property
     def has_file(self) -> bool:
         return self._file is not None
+
+    @property
+    def file(self) -> OpenFile:
+        """The growing file. Raises Unavailable where there is none."""
+        if self._file is None:
+            raise Unavailable(f"{self.digest} has not begun to come")
+        return self._file.file
 
     def writes_to(self, file: OpenFile) -> None:
         """The growing file, which is the fill's to close from now on."""

@@ -295,7 +295,7 @@ class Fills:
             await sink.partial.discard()  # nobody will ever want to go on with it
             raise
         except Untrustworthy as error:
-            file = None if sink.is_passing else fill.segment(0)[0].file
+            file = None if sink.is_passing else fill.file
             await self._doubts.wrong(fill.digest, sink.sources, file, error.message)
             await sink.partial.discard()
             raise
@@ -402,9 +402,8 @@ class Fills:
             if fill.written == 0:
                 message = f"the other process that wrote {fill.digest} gave it up"
                 raise Untrustworthy(message) from None
-            segment, _ = fill.segment(0)
             hasher = fill.digest.hasher()
-            offset = await aside(hash_span, hasher, segment.file, 0, fill.written)
+            offset = await aside(hash_span, hasher, fill.file, 0, fill.written)
             return self._spill(fill, offset, hasher)
 
     def _go_on_later(self, fill: Fill, upstream: Upstream) -> None:
@@ -433,9 +432,8 @@ class Fills:
         """It is proven: whoever lied of it is found."""
         if fill.digest not in self._doubts or fill.window is not None or not fill.has_file:
             return
-        segment, _ = fill.segment(0)
         try:
-            await self._doubts.proven(fill.digest, segment.file, fill.written)
+            await self._doubts.proven(fill.digest, fill.file, fill.written)
         except OSError as error:
             log.error("content_cannot_be_read", digest=str(fill.digest), reason=str(error))
 
