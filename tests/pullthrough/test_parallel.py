@@ -22,6 +22,7 @@ from mirror.storage.disk.space import Bounds
 from mirror.storage.disk.store import DiskContent
 
 from ..fakes import CONTEXT, FakeStream, FakeTags, FakeUpstream
+from ..waiting import eventually
 from .test_fills import REDIS, read_all
 
 PART = SMALL // 2
@@ -253,6 +254,7 @@ async def test_parts_that_are_there_are_not_fetched_again_after_a_stop(
     await partial.suspend()
     assert await read_all(await cache.blob(CONTEXT, REDIS, DIGEST)) == DATA
     assert upstream.blob_bytes <= len(DATA) + 4 * PART
+    await eventually(lambda: not fills.under_way)
     assert [path for path in (store.root / "partials").rglob("*") if path.is_file()] == []
     assert store.usage().reserved_bytes == 0
 

@@ -181,7 +181,7 @@ async def _ask(cache: PullThrough) -> bytes | None:
     body = b""
     try:
         while (limit := await file.readable(len(body))) > len(body):
-            body += os.pread(file.fileno(), limit - len(body), len(body))
+            body += file.pread(limit - len(body), len(body))
     except RegistryError:
         return None
     finally:
