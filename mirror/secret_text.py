@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class SecretStr:
-    """A secret, which no log, message or traceback shows. Equal to another of the same text."""
+    """A secret, which no log, message or traceback shows. Equal to another of the same text,
+    whatever is known of where that stands."""
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -16,7 +17,7 @@ class SecretStr:
         return len(self._value)
 
     def __eq__(self, other: object) -> bool:
-        return other.__class__ is self.__class__ and vars(other)["_value"] == self._value
+        return isinstance(other, SecretStr) and other._value == self._value
 
     def __hash__(self) -> int:
         return hash(self._value)
