@@ -7,17 +7,15 @@ take more than all that they do.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 60.0  # seconds that a command may take
+from .faults.nursery import FORKS
 
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["mirror.app", "mirror.cli"])
+PATIENCE = 60.0  # seconds that a command may take
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ def run(*words: str | Path, cwd: Path | None = None) -> Done:
     """Runs `registry-mirror` with these words, as if a shell had started it in that folder."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = _processes.Process(
+        process = FORKS.Process(
             target=_become, args=([*map(str, words)], str(out), str(err), str(cwd or Path.cwd()))
         )
         process.start()

@@ -27,10 +27,8 @@ an error to an object store's client."""
 
 _PR_SET_PDEATHSIG = 1
 
-_FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["mirror.cli.serving", "mirror.app", "mirror.server.admin.application", "ctypes", "runpy"]
-)
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.faults.grown", "ctypes", "runpy"])
 
 
 class Forked:
@@ -39,7 +37,7 @@ class Forked:
     def __init__(
         self, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
     ) -> None:
-        self._process = _FORKS.Process(target=_run, args=(module, arguments, log, env))
+        self._process = FORKS.Process(target=_run, args=(module, arguments, log, env))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
