@@ -19,6 +19,7 @@ from ...contracts.content import StoreFull, WriterState
 from ...contracts.files import Hasher
 from ...oci.digest import Digest
 from ...oci.errors import Untrustworthy
+from ...tasks import ended
 from ...threads import Threads
 from ..owner import give, make_folder
 from . import proof_marks, writeback
@@ -209,7 +210,12 @@ class DiskPartial:
     async def prove(self) -> None:
         if self._is_proven:
             return
-        self._is_proven = await self._run(self._prove)
+        proving = self._threads.begin(self._prove)
+        try:
+            self._is_proven = await asyncio.shield(proving)
+        except asyncio.CancelledError:  # as with a commit
+            await ended([proving])
+            raise
         if not self._is_proven:
             await self.discard()
             raise Untrustworthy(f"the {self._offset} bytes that came are not {self._digest}")
@@ -273,8 +279,12 @@ class DiskPartial:
         """Whether the bytes are those of the digest; where they are, that is shown."""
         if self._hash.hexdigest() != self._digest.hex:
             return False
-        self._ahead.end()  # who sees the proof takes all that is in the file for proven
-        proof_marks.show(self._fd)
+        try:
+            self._ahead.end()  # who sees the proof takes all that is in the file for proven
+        except OSError as error:
+            log.error("note_cannot_be_removed", digest=str(self._digest), reason=str(error))
+        else:
+            proof_marks.show(self._fd)
         return True
 
     def publish(self, target: Path) -> None:
@@ -285,7 +295,12 @@ class DiskPartial:
         if held:
             os.fchmod(self._fd, 0o600 | HELD)
         if self._sync or held:
-            os.fsync(self._fd) if held else os.fdatasync(self._fd)
+            try:
+                os.fsync(self._fd) if held else os.fdatasync(self._fd)
+            except OSError as error:
+                # Not as a full disk: what could not be written is clean to the system now, and
+                # syncing it once more, with room, would say that it is there.
+                raise OSError(errno.EIO, f"it cannot be synced: {error.strerror}") from error
         try:
             os.rename(self._path, target)
         except FileNotFoundError:  # the first of its directory

@@ -23,9 +23,11 @@ def show(fd: int) -> None:
 
 
 def is_shown(fd: int) -> bool:
-    """By who has the same file open for writing."""
+    """By who has the same file open for writing. A lock of more than that byte is none: network
+    file systems take the lock of who writes a partial for one of all its bytes."""
     try:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_RDLCK, 0, _AT, 1, 0))
     except OSError:
         return False
-    return bool(_LOCK.unpack(found)[0] != fcntl.F_UNLCK)
+    kind, _, start, length, _ = _LOCK.unpack(found)
+    return kind != fcntl.F_UNLCK and (start, length) == (_AT, 1)
