@@ -60,6 +60,24 @@ async def test_f30_a_file_without_a_record_is_proven_and_kept(
     assert not blob_path(store, Digest.of(b"fresh")).exists()
 
 
+async def test_f30_what_is_there_is_not_evicted_for_what_has_gone(
+    store: DiskContent, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.storage.disk.upkeep._PAGE", 1)  # as with many pieces
+    pieces = sorted(
+        (bytes([each]) * 300 for each in b"abcdefgh"), key=lambda data: Digest.of(data).hex
+    )
+    kept = await put(store, pieces[-2])
+    lost = [await put(store, piece) for piece in (pieces[-1], pieces[-3])]
+    for digest in lost:
+        blob_path(store, digest).unlink()
+    new = blob_path(store, Digest.of(pieces[0]))
+    new.parent.mkdir(exist_ok=True)
+    new.write_bytes(pieces[0])
+    await upkeep.mend()
+    assert {entry.digest for entry in await store.page(None, 10)} == {kept, Digest.of(pieces[0])}
+
+
 async def test_f30_a_reservation_without_a_partial_is_given_back(
     store: DiskContent, upkeep: Upkeep
 ) -> None:

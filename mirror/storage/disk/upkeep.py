@@ -84,16 +84,25 @@ class Upkeep:
         """After a crash: records without a file go, files without a record are proven, and what is
         reserved for a partial is what it holds."""
         store, index = self._store, self._store.async_index.index
+        unknown: list[tuple[str, int, int]] = []
         for algorithm in ALGORITHMS:
             following = 0
             while following < _DIRECTORIES:
+                begin = following
+                following, found = await store.on_files(self._compared, algorithm, begin)
+                for at in range(0, len(found.lost), _PAGE):
+                    await store.async_index.note(index.remove, found.lost[at : at + _PAGE])
+                if found.files or found.rows:
+                    unknown.append((algorithm, begin, following))
+        # Once all of those have gone: a file that is taken into an account of what is not there any
+        # more may be too much for it, and what was not used for longest would go.
+        for algorithm, following, end in unknown:
+            while following < end:
                 following, found = await store.on_files(self._compared, algorithm, following)
-                if found.lost:
-                    await store.async_index.note(index.remove, found.lost)
                 for digest in found.files:
                     await self._adopt(digest)
-                for begin in range(0, len(found.rows), _PAGE):
-                    await store.adopt_rows(found.rows[begin : begin + _PAGE])
+                for at in range(0, len(found.rows), _PAGE):
+                    await store.adopt_rows(found.rows[at : at + _PAGE])
         # What was in it is fetched again, and it counts against no size.
         await store.on_files(store.small.forget_set_aside)
         await self.settle()
