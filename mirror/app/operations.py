@@ -63,17 +63,14 @@ class Operations:
     def console(self) -> Console:
         """What the page and the API show, and have done."""
         scheme = "http" if self.config.tls is None else "https"
-        return Console(self.activity, self.images, lambda: self.commands, scheme)
+        return Console(self.activity, self.images, self.command_of, scheme)
+
+    def command_of(self, name: str) -> Command | None:
+        """Of several words with a hyphen between. None: there is none of this name."""
+        return self._own_commands.get(name) or self._hosted_commands.get(name)
 
     @cached_property
-    def commands(self) -> Mapping[str, Command]:
-        """By their names; those of several words with a hyphen between."""
-        # Not before one is given: what they need takes a thirtieth of the start, and 2 MB.
-        from .administering import administration_commands
-        from .backups import backup_commands
-        from .collecting import collecting_commands
-
-        hosted = self.opened.hosted
+    def _own_commands(self) -> Mapping[str, Command]:
         return {
             "reload": one(self.reloader.command),
             "restart": self.restart,
@@ -82,11 +79,23 @@ class Operations:
             **image_commands(self.images),
             **self.activity.commands(),
             **self.log.commands(),
+            **far_commands(self.opened.far_keeping),
+            **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
+        }
+
+    @cached_property
+    def _hosted_commands(self) -> Mapping[str, Command]:
+        # Not before one is given: what they need takes a thirtieth of the start, and 2 MB. All
+        # others are there, since the files may be another version's by then.
+        from .administering import administration_commands
+        from .backups import backup_commands
+        from .collecting import collecting_commands
+
+        hosted = self.opened.hosted
+        return {
             **administration_commands(lambda: None if hosted is None else hosted.administration),
             **collecting_commands(lambda: None if hosted is None else hosted.collecting),
-            **far_commands(self.opened.far_keeping),
             **backup_commands(lambda: None if hosted is None else hosted.backups),
-            **doctor.commands(lambda: self.config, self.opened.store.usage, self.reloader.place),
         }
 
 
@@ -96,7 +105,7 @@ async def operating(operations: Operations) -> AsyncIterator[None]:
     store = operations.opened.store
     with contextlib.closing(operations.log):
         async with (
-            taking_commands(store.root, lambda: operations.commands),
+            taking_commands(store.root, operations.command_of),
             beside(doctor.at_start(operations.config, store.usage), "doctor"),
             following_hangups(operations.reloader),
             beside(operations.keeping.run(), "what is kept"),

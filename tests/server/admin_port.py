@@ -41,7 +41,7 @@ class Port:
             metrics,
             lambda: (True, {}),
             missing,
-            Console(self.activity, self.images, self._commands),
+            Console(self.activity, self.images, self._commands().get),
             lambda: self.admission,
         )
 

@@ -26,7 +26,7 @@ from ..waiting import eventually
 Client = Callable[[web.Application], Awaitable[TestClient[Any, Any]]]
 
 READY = {"upstream": "ok"}
-CONSOLE = Console(FakeActivity(), FakeImages(), dict)
+CONSOLE = Console(FakeActivity(), FakeImages(), {}.get)
 
 
 def application(bound_to: str = "127.0.0.1", *, ready: bool = True) -> web.Application:

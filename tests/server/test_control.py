@@ -11,6 +11,7 @@ import pytest
 from mirror.app import serving
 from mirror.oci.errors import Unavailable
 from mirror.server.control import (
+    Command,
     CommandFailed,
     GivesBytes,
     NotAnswered,
@@ -71,13 +72,13 @@ COMMANDS = {
 
 async def test_a_command_is_given_parameters_of_any_length_and_answers(tmp_path: Path) -> None:
     images = [f"library/image-{number}" for number in range(20_000)]
-    async with taking_commands(tmp_path, lambda: COMMANDS):
+    async with taking_commands(tmp_path, COMMANDS.get):
         assert await ask(tmp_path, "echo", images=images) == {"was": {"images": images}}
         assert await ask(tmp_path, "echo") == {"was": {}}
 
 
 async def test_lines_come_one_by_one_and_a_failure_is_told_in_words(tmp_path: Path) -> None:
-    async with taking_commands(tmp_path, lambda: COMMANDS):
+    async with taking_commands(tmp_path, COMMANDS.get):
         lines = [line async for line in ask_lines(tmp_path, "count", {"to": 3})]
         assert lines == [{"number": 0}, {"number": 1}, {"number": 2}]
         lines_then_failure = ask_lines(tmp_path, "count", {"to": 1, "fails": True})
@@ -91,6 +92,15 @@ async def test_lines_come_one_by_one_and_a_failure_is_told_in_words(tmp_path: Pa
             await ask(tmp_path, "count", to=0, breaks=True)
 
 
+async def test_commands_that_cannot_be_imported_any_more_are_told_of(tmp_path: Path) -> None:
+    def command_of(name: str) -> Command | None:
+        raise ImportError("cannot import name 'new' from 'mirror'")
+
+    async with taking_commands(tmp_path, command_of):
+        with pytest.raises(NotAnswered, match=r"echo failed in the mirror \(ImportError\): see"):
+            await ask(tmp_path, "echo")
+
+
 async def test_bytes_go_both_ways_and_what_broke_off_is_not_taken_for_whole(tmp_path: Path) -> None:
     async def given() -> AsyncIterator[bytes]:
         for _ in range(100):
@@ -99,7 +109,7 @@ async def test_bytes_go_both_ways_and_what_broke_off_is_not_taken_for_whole(tmp_
     async def received(**parameters: object) -> int:
         return sum([len(chunk) async for chunk in ask_bytes(tmp_path, "some", parameters)])
 
-    async with taking_commands(tmp_path, lambda: COMMANDS):
+    async with taking_commands(tmp_path, COMMANDS.get):
         lines = [line async for line in ask_lines(tmp_path, "length", {"as": "it"}, given())]
         assert lines == [{"bytes": 10_000_000, "as": "it"}]
         assert await received(chunks=40) == 40 * 65536
@@ -119,7 +129,7 @@ async def test_a_command_is_cancelled_when_whoever_has_asked_is_gone(tmp_path: P
         finally:
             ended.set()
 
-    async with taking_commands(tmp_path, lambda: {"endless": Tells(endless)}):
+    async with taking_commands(tmp_path, {"endless": Tells(endless)}.get):
         async with contextlib.aclosing(ask_lines(tmp_path, "endless", {})) as lines:
             assert await anext(lines) == {"begun": True}
         await eventually(ended.is_set)
@@ -129,7 +139,7 @@ async def test_why_no_mirror_answers_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotAnswered, match="no mirror runs that serves") as nobody:
         await ask(tmp_path, "echo")
     assert not nobody.value.is_running
-    async with taking_commands(tmp_path, lambda: COMMANDS):
+    async with taking_commands(tmp_path, COMMANDS.get):
         with pytest.raises(NotAnswered, match="does not know unheard-of") as unknown:
             await ask(tmp_path, "unheard-of")
         assert unknown.value.is_running

@@ -126,7 +126,7 @@ class Actions:
     def _run(
         self, name: str, parameters: Mapping[str, Any]
     ) -> AsyncGenerator[Mapping[str, Any], None]:
-        command = self._console.commands().get(name)
+        command = self._console.command_of(name)
         if not isinstance(command, Tells):
             raise CommandFailed(f"this mirror has no {name}")
         return command.run(parameters)

@@ -258,7 +258,7 @@ def _lines(
     console: Console, name: str, parameters: Mapping[str, Any]
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     """Of a command of the control socket."""
-    command = console.commands().get(name)
+    command = console.command_of(name)
     if not isinstance(command, Tells):
         raise Refused(501, "UNSUPPORTED", f"this mirror has no {name}")
     return command.run(parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ...contracts.activity import Activity
 from ...contracts.images import CachedImages
@@ -17,7 +17,7 @@ class Console:
 
     activity: Activity
     images: CachedImages
-    commands: Callable[[], Mapping[str, Command]]
+    command_of: Callable[[str], Command | None]
     scheme: str = "http"
 
 

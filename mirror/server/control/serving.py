@@ -79,12 +79,12 @@ _PARAMETERS = 16 << 20  # bytes: lists of some 100,000 images
 
 @contextlib.asynccontextmanager
 async def taking_commands(
-    folder: Path, commands: Callable[[], Mapping[str, Command]]
+    folder: Path, command_of: Callable[[str], Command | None]
 ) -> AsyncIterator[None]:
-    """Commands are taken while the context lasts; which there are is asked when one comes. Where
-    there can be no socket the mirror runs without, and says so."""
+    """Commands are taken while the context lasts; `command_of` gives the one of a name. Where there
+    can be no socket the mirror runs without, and says so."""
     application = web.Application(client_max_size=_PARAMETERS)
-    application.router.add_post("/{name}", _handler(commands))
+    application.router.add_post("/{name}", _handler(command_of))
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -108,11 +108,16 @@ async def taking_commands(
 
 
 def _handler(
-    commands: Callable[[], Mapping[str, Command]],
+    command_of: Callable[[str], Command | None],
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
-        command = commands().get(name)
+        try:
+            command = command_of(name)
+        except ImportError as error:  # of files that are another version's by now
+            return web.Response(
+                body=_line({"error": _told(name, error)}), headers={hdrs.CONTENT_TYPE: LINES}
+            )
         if command is None:
             raise web.HTTPNotFound
         parameters = await _parameters(request)
