@@ -420,17 +420,11 @@ async def verify(config: Config) -> AsyncIterator[tuple[Digest, bool]]:
         await upkeep.mend()
 
 
-_YOUNG = 5_000
-"""New objects after which they are looked at for garbage. What is on its way through the mirror is
-no garbage yet: after 700, which is usual, looking takes 5 % of the CPU of small misses."""
-
-
 def settle() -> None:
     """To be called once, when all that lives as long as the process has been built: the garbage
     collector, which may have been disabled until then, does not look at it again. Nor for garbage
     among it: looking takes as long as a tenth of the start, and finds less than a megabyte."""
     gc.freeze()
-    gc.set_threshold(_YOUNG)
     gc.enable()
 
 
