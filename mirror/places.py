@@ -124,11 +124,12 @@ class Places:
             group not in queues for queues in self._queues.values()
         )
 
-    def has_place(self, group: str, leave: float = 0.0) -> bool:
-        """Whether there is one more; `leave` is the share of the places that is to stay free."""
-        if len(self._held) >= self._total * (1 - leave):
+    def has_place(self, group: str, leave: float = 0.0, beside: int = 0) -> bool:
+        """Whether there is one more; `leave` is the share of the places that is to stay free,
+        `beside` how many are about to be taken, of whichever group."""
+        if len(self._held) + beside >= self._total * (1 - leave):
             return False
-        return self._of_groups[group] < self._of_group(group) * (1 - leave)
+        return self._of_groups[group] + beside < self._of_group(group) * (1 - leave)
 
     async def take(self, claim: Claim, within: float) -> None:
         """Waits for a place, at most `within` seconds, and holds it until `give`.
@@ -173,10 +174,10 @@ class Places:
                 self._change = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._change)
 
-    def has_spare(self, group: str, leave: float = 0.0) -> bool:
-        """See `spare`."""
+    def has_spare(self, group: str, leave: float = 0.0, beside: int = 0) -> bool:
+        """See `spare` and `has_place`."""
         is_waited_for = any(group in queues for queues in self._queues.values())
-        return not is_waited_for and self.has_place(group, leave)
+        return not is_waited_for and self.has_place(group, leave, beside)
 
     def _enter(self, claim: Claim) -> None:
         self._of_groups[claim.group] += 1

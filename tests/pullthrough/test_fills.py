@@ -170,6 +170,31 @@ async def test_the_upstream_is_asked_while_the_partial_is_made(
     assert upstream.asked["blob"] == 1
 
 
+async def test_of_many_at_once_no_more_are_asked_for_than_may_come(
+    store: MemoryContent, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = store.partial
+
+    async def takes_long(digest: Digest, source: str = "") -> Partial | None:
+        await asyncio.sleep(0.01)
+        return await get(digest, source)
+
+    monkeypatch.setattr(store, "partial", takes_long)
+    fills = Fills(store, Events(), limits=FillLimits(total=8, per_registry=8))
+    blobs = [LITTLE + bytes([number]) for number in range(20)]
+    upstream.blobs.update((Digest.of(blob), blob) for blob in blobs)
+    upstream.gate.clear()
+    readers = []
+    for blob in blobs:
+        fill, outcome = fills.join(CONTEXT, Digest.of(blob), upstream, REDIS, 1)
+        readers.append(fill.reader(outcome, REDIS))
+    await eventually(lambda: upstream.asked["blob"] >= 8)
+    upstream.gate.set()
+    assert await asyncio.gather(*map(read_all, readers)) == blobs
+    assert upstream.asked["blob"] == len(blobs)
+    await fills.close()
+
+
 async def test_what_was_asked_for_in_vain_is_closed(
     cache: PullThrough,
     store: MemoryContent,

@@ -75,8 +75,13 @@ class FillQueue:
         """Returns when there is a place that nobody waits for, and some more for who comes next."""
         await self._places.spare(registry, _FOR_CLIENTS)
 
-    def has_spare(self, registry: str) -> bool:
-        return self._places.has_spare(registry, _FOR_CLIENTS)
+    def has_spare(self, registry: str, beside: int = 0) -> bool:
+        """See `spare`. `beside`: how many others are about to take a place."""
+        return self._places.has_spare(registry, _FOR_CLIENTS, beside)
+
+    def has_place(self, registry: str) -> bool:
+        """Whether who comes now need not wait."""
+        return self._places.has_spare(registry)
 
     def is_idle(self, registry: str) -> bool:
         """Whether nothing runs or waits that is this registry's."""

@@ -91,6 +91,7 @@ class Fills:
         self._ranges = RangeConnections()
         self._gate = FillQueue(limits or FillLimits(), quantum)
         self._fills: dict[tuple[str, Digest], Fill] = {}
+        self._ask_ahead: set[Fill] = set()  # that have no place yet
         self._waits: Counter[str] = Counter()  # for how many fills each client does
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -257,6 +258,7 @@ class Fills:
         try:
             return await self._fill_by(fill, upstream, asked)
         finally:
+            self._ask_ahead.discard(fill)
             await asked.close()
 
     async def _fill_by(self, fill: Fill, upstream: Upstream, asked: AskedAhead) -> str:
@@ -270,7 +272,8 @@ class Fills:
         sink = Sink(fill, partial, upstream, self._patience_of_one(), self._spill)
         policy = self._policy(ALONE if fill.digest in self._doubts else self._parting)
         registry = fill.repository.registry
-        if not self._gate.has_spare(registry):
+        self._ask_ahead.discard(fill)
+        if not self._gate.has_place(registry):
             await asked.close()  # others were quicker, and this one has to wait for its turn
         download = Download(fill, sink, asked, policy, lambda: self._gate.has_spare(registry))
         try:
@@ -343,6 +346,7 @@ class Fills:
                     asked.begin(fill, fill.repository, fill.digest)
                 partial = await self._store.partial(fill.digest, fill.repository.registry)
             if partial is None:
+                self._ask_ahead.discard(fill)
                 await asked.close()
                 partial = await self._follow(fill, asked)
             if partial is None or await self._came_meanwhile(fill, partial):
@@ -373,9 +377,10 @@ class Fills:
     async def _may_ask_ahead(self, fill: Fill) -> bool:
         """Whether it is known what to ask for before the partial is there: no other process writes
         the blob, nothing of it is here, and it is nobody else's turn."""
-        registry = fill.repository.registry
-        if not (fill.is_whole and fill.is_wanted and self._gate.has_spare(registry)):
+        registry, others = fill.repository.registry, len(self._ask_ahead)
+        if not (fill.is_whole and fill.is_wanted and self._gate.has_spare(registry, others)):
             return False
+        self._ask_ahead.add(fill)
         try:
             written = await self._store.follow(fill.digest, registry)
         except OSError:
