@@ -355,6 +355,8 @@ class Fills:
                 fill.writes_to(partial.open())
             return partial
         except OSError as error:
+            if fill.is_proven:  # by another process; only what becomes of it was not to be seen
+                return None
             log.error("store_cannot_be_written", digest=str(fill.digest), reason=str(error))
             if partial is not None:
                 await partial.suspend()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.contracts.events import ContentCommitted
+from mirror.contracts.events import ContentCommitted, FillEnded
 from mirror.contracts.registry import Outcome
 from mirror.events import Events
 from mirror.oci.digest import Digest
@@ -192,3 +192,29 @@ async def test_f30_killed_between_the_proof_and_the_sync(tmp_path: Path) -> None
     assert await content(worker.store, DIGEST) == BLOB
     assert upstream.asked["blob"] == 0
     await worker.close()
+
+
+async def test_who_reads_along_without_descriptors_has_what_is_proven(
+    workers: tuple[Worker, Worker],
+    upstream: FakeUpstream,
+    disk: Disk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer, follower = workers
+    get = follower.store.partial
+
+    async def fails(digest: Digest, source: str = "") -> object:
+        if any(fill.is_proven for fill in follower.fills.under_way):
+            raise OSError(errno.EMFILE, "too many")
+        return await get(digest, source)
+
+    monkeypatch.setattr(follower.store, "partial", fails)
+    hold = Hold(upstream, at=len(BLOB) // 2)
+    first = await writer.cache.blob(CONTEXT, REDIS, DIGEST)
+    await hold.reached.wait()
+    second = await follower.cache.blob(CONTEXT, REDIS, DIGEST)
+    hold.go.set()
+    assert await asyncio.gather(read_all(first), read_all(second)) == [BLOB, BLOB]
+    await eventually(lambda: not follower.fills.under_way)
+    await eventually(lambda: bool(follower.told.of(FillEnded)))
+    assert [each.result for each in follower.told.of(FillEnded)] == ["followed"]
