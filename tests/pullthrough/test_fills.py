@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import random
 from collections import Counter
@@ -193,6 +195,21 @@ async def test_of_many_at_once_no_more_are_asked_for_than_may_come(
     assert await asyncio.gather(*map(read_all, readers)) == blobs
     assert upstream.asked["blob"] == len(blobs)
     await fills.close()
+
+
+async def test_who_waits_no_more_for_a_change_is_forgotten(big: Digest) -> None:
+    fill = Fill(big, REDIS, 1)
+    before = futures()
+    for _ in range(10):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await fill.next_change()
+    assert futures() <= before + 1
+
+
+def futures() -> int:
+    gc.collect()
+    return sum(isinstance(each, asyncio.Future) for each in gc.get_objects())
 
 
 async def test_what_was_asked_for_in_vain_is_closed(

@@ -302,7 +302,12 @@ class Fill:
     async def next_change(self) -> None:
         change = asyncio.get_running_loop().create_future()
         self._waiting.append(change)
-        await change
+        try:
+            await change
+        except asyncio.CancelledError:  # a change may be long in coming, and be looked for often
+            if change in self._waiting:
+                self._waiting.remove(change)
+            raise
 
     async def _slowest(self, run: Passing, least: int) -> int:
         while True:
