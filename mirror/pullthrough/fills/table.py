@@ -52,6 +52,7 @@ from .states import FillState
 log = structlog.get_logger()
 
 _MOST_PUT_OFF = 512  # about; clients have equal parts of it
+_MOST_PROVEN = 64  # that wait for their place in the store: the next waits with its clients
 _MOST_CLIENTS = 64  # of one fill, that are told apart
 _ENDS = {
     "committed": FillState.KEPT,
@@ -91,6 +92,7 @@ class Fills:
         self._ranges = RangeConnections()
         self._gate = FillQueue(limits or FillLimits(), quantum)
         self._fills: dict[tuple[str, Digest], Fill] = {}
+        self._keeping = asyncio.Semaphore(_MOST_PROVEN)
         self._ask_ahead: set[Fill] = set()  # that have no place yet
         self._waits: Counter[str] = Counter()  # for how many fills each client does
         self._numbers = itertools.count(1)
@@ -292,8 +294,9 @@ class Fills:
                 media_type="",
                 refers_to=(),
             )
-            await sink.prove()
-            kept = await publish(sink.commit(), committed, self.events)
+            async with contextlib.nullcontext() if sink.is_passing else self._keeping:
+                await sink.prove()
+                kept = await publish(sink.commit(), committed, self.events)
         except TooLarge:
             await sink.partial.discard()  # nobody will ever want to go on with it
             raise

@@ -19,6 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import ByteRange
 from mirror.pullthrough.cache import PullThrough
+from mirror.pullthrough.fills import table
 from mirror.pullthrough.fills.patience import DownloadPatience
 from mirror.pullthrough.fills.table import Fills
 from mirror.pullthrough.shared import Shared
@@ -218,3 +219,24 @@ async def test_who_reads_along_without_descriptors_has_what_is_proven(
     await eventually(lambda: not follower.fills.under_way)
     await eventually(lambda: bool(follower.told.of(FillEnded)))
     assert [each.result for each in follower.told.of(FillEnded)] == ["followed"]
+
+
+async def test_where_many_wait_for_the_disk_the_next_waits_with_its_clients(
+    tmp_path: Path, upstream: FakeUpstream, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them has its files open."""
+    monkeypatch.setattr(table, "_MOST_PROVEN", 2)
+    worker = Worker(tmp_path / "store", upstream)
+    reads = []
+    for number in range(3):
+        blob = BLOB + bytes([number])
+        upstream.blobs[Digest.of(blob)] = blob
+        reader = await worker.cache.blob(CONTEXT, REDIS, Digest.of(blob))
+        reads.append(asyncio.create_task(read_all(reader)))
+        if number < 2:
+            assert await reads[-1] == blob
+    await asyncio.sleep(0.1)
+    assert not reads[-1].done()
+    disk.go_on()
+    assert await reads[-1] == BLOB + bytes([2])
+    await worker.close()
