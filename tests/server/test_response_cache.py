@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,9 +22,10 @@ from mirror.contracts.registry import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.manifests import OCI_MANIFEST
 from mirror.server.http import response_cache
+from mirror.server.http.idle_connections import IdleConnections
 from mirror.server.http.listening import Listener
 from mirror.server.http.public_answers import PublicAnswer
-from mirror.server.http.response_cache import LARGEST, ResponseCache, is_bare, read_fields
+from mirror.server.http.response_cache import LARGEST, Answer, ResponseCache, is_bare, read_fields
 from mirror.server.http.sending import Sender
 from mirror.server.v2.access_log import AccessLog, Hit
 from mirror.server.v2.handler import V2
@@ -624,3 +627,27 @@ async def test_what_is_part_of_another_request_is_none(
     await in_step(await port.connect())
     wire.writer.write_eof()
     assert MANIFEST not in await wire.rest()
+
+
+async def test_a_hit_is_not_told_with_the_time_of_who_is_let_go_beside_it(
+    hot: tuple[Port, HandClock],
+) -> None:
+    port, time = hot
+    await port.get(BY_DIGEST)
+
+    def let_go(connection: socket.SocketType, data: bytes, owed: Answer | None) -> None:
+        connection.close()
+        time.now += 1
+
+    connections = IdleConnections(port.response_cache, let_go, idle=60.0)
+    asked = f"GET {BY_DIGEST} HTTP/1.1\r\nHost: mirror\r\n\r\n"
+    port.response_cache.begin_turn()
+    with contextlib.ExitStack() as stack:
+        for request in (asked, "GET /v2/unknown HTTP/1.1\r\n\r\n", asked):
+            client, server = socket.socketpair()
+            stack.enter_context(client)
+            client.sendall(request.encode())
+            connections.take(server, "10.0.0.1")
+        port.response_cache.end_turn()
+        connections.close()
+    assert [line["first_byte"] for line in port.log[1:]] == [0, 0]

@@ -94,7 +94,7 @@ class IdleConnections:
             connection.close()
             return
         if not data or not self._answer(_Client(connection, address), data):
-            self._let_go(connection, data, None)
+            self._pass_on(connection, data, None)
 
     def take_back(self, descriptor: int, address: str) -> bool:
         """Takes a connection that was let go, by a descriptor of its own: the caller closes this
@@ -147,7 +147,7 @@ class IdleConnections:
                     self._end(client)
                 elif not self._answer(client, data):
                     self._forget(client)
-                    self._let_go(client.socket, data, None)
+                    self._pass_on(client.socket, data, None)
         self._response_cache.end_turn()
 
     def _answer(self, client: _Client, data: bytes) -> bool:
@@ -166,7 +166,7 @@ class IdleConnections:
             return True
         if sent < len(ready.data):
             self._forget(client)
-            self._let_go(client.socket, b"", ready.after(sent))
+            self._pass_on(client.socket, b"", ready.after(sent))
         elif ready.closes:
             self._end(client)
         else:
@@ -174,6 +174,12 @@ class IdleConnections:
             if not client.is_kept:
                 self._keep(client)
         return True
+
+    def _pass_on(self, connection: socket.SocketType, data: bytes, owed: Answer | None) -> None:
+        """Lets a connection go between two turns: this is no part of what others waited for."""
+        self._response_cache.end_turn()
+        self._let_go(connection, data, owed)
+        self._response_cache.begin_turn()
 
     def _keep(self, client: _Client) -> None:
         client.is_kept = True
