@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -226,7 +226,7 @@ class DiskPartial:
         try:
             await asyncio.shield(committing)
         except asyncio.CancelledError:  # a thread is at it, and is not to be met by a `suspend`
-            await asyncio.wait([committing])
+            await ended([committing])
             raise
 
     async def suspend(self) -> None:
@@ -295,19 +295,16 @@ class DiskPartial:
         if held:
             os.fchmod(self._fd, 0o600 | HELD)
         if self._sync or held:
-            try:
+            with _synced_once():
                 os.fsync(self._fd) if held else os.fdatasync(self._fd)
-            except OSError as error:
-                # Not as a full disk: what could not be written is clean to the system now, and
-                # syncing it once more, with room, would say that it is there.
-                raise OSError(errno.EIO, f"it cannot be synced: {error.strerror}") from error
         try:
             os.rename(self._path, target)
         except FileNotFoundError:  # the first of its directory
             make_folder(target.parent)
             os.rename(self._path, target)
         if self._sync or held:
-            sync_directory(target.parent)
+            with _synced_once():
+                sync_directory(target.parent)
 
     def _reserve_and_place(
         self, claim: SpaceClaim, more: int, at: int, pieces: Sequence[bytes], vouched: bool
@@ -393,6 +390,16 @@ class DiskPartial:
             fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+@contextlib.contextmanager
+def _synced_once() -> Iterator[None]:
+    """A sync that fails is no full disk, for which room is made and all done once more: what could
+    not be written is clean to the system now, and the next sync would say that it is there."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(errno.EIO, f"it cannot be synced: {error.strerror}") from error
 
 
 class DiskFollowed:
