@@ -21,6 +21,7 @@ PARTS = ("What it means.", "What clients see.", "How to look.", "What to do.")
 SAYS_IT_ALL = {
     "bounds_not_noted_for_commands",
     "growing_file_cannot_be_read",
+    "note_cannot_be_removed",
     "partial_cannot_be_removed",
     "partial_not_kept",
     "policy_not_closed",

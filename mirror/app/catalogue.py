@@ -26,6 +26,7 @@ from ..contracts.events import (
     CatalogueDropped,
     ContentCommitted,
     ContentEvicted,
+    ContentLost,
     ContentPurged,
     ContentQuarantined,
     HitsAnswered,
@@ -143,6 +144,7 @@ class CatalogueListener:
         self._has_lost = False  # and that is not noted yet
         events.listen(ContentCommitted, self._committed)
         events.listen(ContentEvicted, lambda event: self._add("", Removed(event.digest)))
+        events.listen(ContentLost, lambda event: self._add("", Removed(event.digest)))
         events.listen(ContentPurged, lambda event: self._add("", Removed(event.digest)))
         events.listen(ContentQuarantined, lambda event: self._add("", Removed(event.digest)))
         events.listen(TagMoved, self._moved)

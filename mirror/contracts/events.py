@@ -173,6 +173,13 @@ class ContentPurged:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentLost:
+    """A record of content was forgotten, as there is none: it had gone behind the mirror's back."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class ContentQuarantined:
     """A piece of content was found damaged, and set aside."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import structlog
 
-from ...contracts.events import UpkeepEnded
+from ...contracts.events import ContentLost, UpkeepEnded
 from ...events import Events
 from ...frozen import dataclass
 from ...oci.digest import ALGORITHMS, Digest
@@ -91,7 +91,10 @@ class Upkeep:
                 begin = following
                 following, found = await store.on_files(self._compared, algorithm, begin)
                 for at in range(0, len(found.lost), _PAGE):
-                    await store.async_index.note(index.remove, found.lost[at : at + _PAGE])
+                    lost = found.lost[at : at + _PAGE]
+                    await store.async_index.note(index.remove, lost)
+                    for digest in lost:
+                        self._events.emit(ContentLost(digest))
                 if found.files or found.rows:
                     unknown.append((algorithm, begin, following))
         # Once all of those have gone: a file that is taken into an account of what is not there any
