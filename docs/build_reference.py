@@ -75,8 +75,8 @@ def _configuration() -> str:
 def _keys(section: type[Section], above: str, met: set[type[Section]]) -> Iterator[tuple[str, Key]]:
     """Each key with its field; those of a section that stands in several places, once."""
     met.add(section)
-    for name, field in section.fields().items():
-        key = f"{above}{field.alias or name}"
+    for field in section.fields().values():
+        key = f"{above}{field.called}"
         yield key, field
         for inside, ending in _sections_in(field.annotation):
             if inside not in met:

@@ -50,10 +50,10 @@ def problems(text: str) -> list[str]:
 
 def sections(of: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The keys that lead to each section, those of any registry and of lists included."""
-    for name, field in of.fields().items():
+    for field in of.fields().values():
         for each in sections_in(field.annotation):
-            yield (*path, field.alias or name)
-            yield from sections(each, (*path, field.alias or name))
+            yield (*path, field.called)
+            yield from sections(each, (*path, field.called))
 
 
 def sections_in(annotation: object) -> Iterator[type[Section]]:

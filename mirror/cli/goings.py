@@ -21,7 +21,7 @@ from ..contracts.activity import (
 )
 from ..logs.text import printable
 from ..quantities import binary_size, lasted, size
-from ..told import read_as as read_as
+from ..told import read_as
 from .asking import asked_of_running
 from .console import (
     CONFIGURATION_WRONG,

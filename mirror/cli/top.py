@@ -11,6 +11,7 @@ from pathlib import Path
 from ..contracts.activity import Top
 from ..logs.text import printable
 from ..quantities import lasted, size
+from ..told import read_as
 from .asking import asked_of_running
 from .console import (
     ConfigOption,
@@ -22,7 +23,7 @@ from .console import (
     out,
     print_json,
 )
-from .goings import pull_line, read_as
+from .goings import pull_line
 
 _BEAT = 1.0  # seconds
 _LINES = 10  # of each kind

@@ -307,7 +307,7 @@ def _ways(registry: dict[str, Any], place: Location) -> Found:
 def _proxy(proxy: object, place: Location) -> Found:
     if not isinstance(proxy, dict):
         return
-    known = {field.alias or name for name, field in ProxyConfig.fields().items()}
+    known = {field.called for field in ProxyConfig.fields().values()}
     sources = [key for key in ("password_file", "password_env") if key in proxy]
     if len(sources) > 1:
         yield (*place, sources[1]), Mistake(f"a password besides {sources[0]}", "one of them")

@@ -33,7 +33,7 @@ from .model import (
 )
 from .problems import ConfigError, Mistake, Problem, kind
 from .s3 import RedirectConfig, S3Config
-from .section import Place, Section, Unread, Unreadable, read_section
+from .section import Section, Unread, Unreadable, read_section
 from .sync import SyncConfig
 from .tracing import TracingConfig
 from .webhooks import WebhooksConfig
@@ -125,7 +125,7 @@ def parse(text: str, source: str) -> Config:
     return config
 
 
-def _problem(document: Document, place: Place, wrong: Mistake | Unread) -> Problem:
+def _problem(document: Document, place: Location, wrong: Mistake | Unread) -> Problem:
     location = _as_written(document, place)
     mistake = wrong if isinstance(wrong, Mistake) else _misshapen(wrong, location)
     return document.problem(location, mistake.found, mistake.write)
@@ -220,8 +220,7 @@ _MEANT = {
 
 def _known_key(location: Location) -> str:
     *parents, key = location
-    fields = _section_at(parents).fields().items()
-    known = [field.alias or name for name, field in fields]
+    known = [field.called for field in _section_at(parents).fields().values()]
     for meant, write in _MEANT.items():
         if key == meant and f"{meant}_file" in known:
             return write

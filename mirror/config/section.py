@@ -25,11 +25,11 @@ from typing import (
 
 from ..frozen import dataclass
 from . import values
+from .document import Location
 from .problems import Mistake
 
 S = TypeVar("S", bound="Section")
 
-Place = tuple[str | int, ...]
 _NONE: Any = object()
 
 
@@ -51,14 +51,14 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a section. `annotation`: its type without how it is read. `alias`: what it is
-    called in the file, where that is no name in Python."""
+    """One key of a section. `annotation`: its type without how it is read. `called`: its name in
+    the file."""
 
     annotation: Any
     read: _Reader
     default: Any
     default_factory: Callable[[], Any] | None
-    alias: str | None
+    called: str
 
     @property
     def is_required(self) -> bool:
@@ -68,7 +68,7 @@ class Key:
 class Unreadable(ValueError):
     """All that is wrong in a section, each with its place below it."""
 
-    def __init__(self, found: Sequence[tuple[Place, Mistake | Unread]]) -> None:
+    def __init__(self, found: Sequence[tuple[Location, Mistake | Unread]]) -> None:
         super().__init__(f"{len(found)} mistakes in a section")
         self.found = found
 
@@ -80,11 +80,11 @@ def key(
     alias: str | None = None,
 ) -> Any:
     """A key's default, where that is made anew each time or it has another name in the file."""
-    return Key(None, _as_it_is, default, default_factory, alias)
+    return Key(None, _as_it_is, default, default_factory, alias or "")
 
 
-_Found = list[tuple[Place, Mistake | Unread]]
-_Reader = Callable[[Any, Place, _Found], Any]
+_Found = list[tuple[Location, Mistake | Unread]]
+_Reader = Callable[[Any, Location, _Found], Any]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(key,))
@@ -102,7 +102,7 @@ class Section:
         if "_fields" not in vars(cls):
             hints = get_type_hints(cls, include_extras=True)
             cls._fields = {
-                name: _key(hint, vars(cls).get(name, _NONE))
+                name: _key(name, hint, vars(cls).get(name, _NONE))
                 for name, hint in hints.items()
                 if get_origin(hint) is not ClassVar
             }
@@ -172,13 +172,11 @@ def _made(section: type[Any], given: Mapping[str, Any]) -> Any:
     return made
 
 
-def _key(hint: Any, default: Any) -> Key:
+def _key(name: str, hint: Any, default: Any) -> Key:
     annotation = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if isinstance(default, Key):
-        return Key(
-            annotation, _reader(hint), default.default, default.default_factory, default.alias
-        )
-    return Key(annotation, _reader(hint), default, None, None)
+    given: Key = default if isinstance(default, Key) else key(default=default)
+    called = given.called or name
+    return Key(annotation, _reader(hint), given.default, given.default_factory, called)
 
 
 def _reader(hint: Any) -> _Reader:
@@ -201,12 +199,12 @@ def _reader(hint: Any) -> _Reader:
     return _as_it_is
 
 
-def _as_it_is(value: Any, place: Place, found: _Found) -> Any:
+def _as_it_is(value: Any, place: Location, found: _Found) -> Any:
     return value
 
 
 def _by(function: Callable[[Any], Any], then: _Reader) -> _Reader:
-    def read(value: Any, place: Place, found: _Found) -> Any:
+    def read(value: Any, place: Location, found: _Found) -> Any:
         try:
             value = function(value)
         except Mistake as mistake:
@@ -225,7 +223,7 @@ def _or_none(then: _Reader) -> _Reader:
 
 
 def _listed(one: _Reader) -> _Reader:
-    def read(value: Any, place: Place, found: _Found) -> Any:
+    def read(value: Any, place: Location, found: _Found) -> Any:
         if not isinstance(value, list | tuple):
             found.append((place, Unread("list", value)))
             return ()
@@ -235,7 +233,7 @@ def _listed(one: _Reader) -> _Reader:
 
 
 def _mapped(key: _Reader, one: _Reader) -> _Reader:
-    def read(value: Any, place: Place, found: _Found) -> Any:
+    def read(value: Any, place: Location, found: _Found) -> Any:
         if not isinstance(value, Mapping):
             found.append((place, Unread("section", value)))
             return {}
@@ -248,7 +246,7 @@ def _mapped(key: _Reader, one: _Reader) -> _Reader:
 
 
 def _section(section: Any) -> _Reader:
-    def read(value: Any, place: Place, found: _Found) -> Any:
+    def read(value: Any, place: Location, found: _Found) -> Any:
         if isinstance(value, section):
             return value
         if not isinstance(value, dict):
@@ -256,12 +254,12 @@ def _section(section: Any) -> _Reader:
             return None
         keys, given, before = section.fields(), {}, len(found)
         for name, each in keys.items():
-            called = each.alias or name
+            called = each.called
             if called in value:
                 given[name] = each.read(value[called], (*place, called), found)
             elif each.is_required:
                 found.append(((*place, called), Unread("missing", value)))
-        known = {each.alias or name for name, each in keys.items()}
+        known = {each.called for each in keys.values()}
         found += [
             ((*place, called), Unread("unknown", given_value))
             for called, given_value in value.items()

@@ -35,11 +35,11 @@ class BlobFiles:
 
     def __init__(self, root: Path, found_damaged: Callable[[Digest], None]) -> None:
         self._root = root
-        self._blobs = str(root / "blobs")  # pathlib takes as long as the system call
+        self._blobs = str(root / "blobs")
         self._found_damaged = found_damaged
 
     def path(self, digest: Digest) -> Path:
-        return self._root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+        return Path(self._name(digest))
 
     def is_here(self, digest: Digest) -> bool:
         """Whether there is content of this name."""
@@ -49,8 +49,7 @@ class BlobFiles:
         """A descriptor on the content's file; anything but a regular file there is set aside.
         Raises Unavailable where descriptors or memory have run out."""
         try:
-            name = digest.hex
-            fd = os.open(f"{self._blobs}/{digest.algorithm}/{name[:2]}/{name}", READ_ONLY)
+            fd = os.open(self._name(digest), READ_ONLY)
         except FileNotFoundError:
             return None
         except OSError as error:  # a symbolic link (ELOOP), no permission, a failing disk
@@ -116,3 +115,7 @@ class BlobFiles:
 
     def _aside(self, digest: Digest) -> Path:
         return self._root / "quarantine" / f"{digest.hex}.{time.time_ns()}"
+
+    def _name(self, digest: Digest) -> str:
+        """As `path`. Composed as text: pathlib takes as long as opening the file."""
+        return f"{self._blobs}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
